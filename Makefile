@@ -1,0 +1,49 @@
+# make study [PARAMS=params/smoke.yaml]   the whole study; make test   the tests. Both build .venv first.
+SHELL := /bin/bash
+PARAMS ?= params/study.yaml
+STUDY = $(basename $(notdir $(PARAMS)))
+CORES ?= all
+VENV ?= .venv
+PYTHON ?= $(firstword $(foreach v,3.13 3.12 3.11,$(shell command -v python$(v))) python3)
+BIN := $(CURDIR)/$(VENV)/bin
+export PATH := $(BIN):$(PATH)
+export HF_HUB_OFFLINE := 1
+export TOKENIZERS_PARALLELISM := false
+
+.PHONY: study test lint publish clean unlock help
+
+study: $(VENV)/ready
+	@snakemake --cores $(CORES) --config params=$(PARAMS) --rerun-triggers mtime params input --rerun-incomplete --quiet rules host progress
+	@cat runs/$(STUDY)/headline.txt
+
+test: $(VENV)/ready
+	@$(MAKE) --no-print-directory study PARAMS=params/smoke.yaml
+	pytest -q tests m2rl_lib
+	pytest -q --nbval-lax --nbval-current-env --nbval-cell-timeout 600 notebooks/*.ipynb
+
+lint: $(VENV)/ready
+	ruff check .
+
+# what is committed of a study: its executed notebooks, figures are written in place
+publish: $(VENV)/ready
+	rm -rf notebooks/rendered/$(STUDY) && mkdir -p notebooks/rendered/$(STUDY)
+	cp runs/$(STUDY)/notebooks/seed-*/*.ipynb notebooks/rendered/$(STUDY)/
+	python tests/check_rendered.py notebooks/rendered/$(STUDY)
+
+unlock: $(VENV)/ready
+	snakemake --unlock --config params=$(PARAMS)
+
+clean:
+	rm -rf runs
+
+help:
+	@grep -E '^# ?make|^#   ' Makefile
+
+$(VENV)/ready: requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "m2rl needs Python 3.11 or later; $(PYTHON) is $$($(PYTHON) --version 2>&1). Say which: make PYTHON=/path/to/python3.11"; exit 1; }
+	@command -v bwrap >/dev/null || { echo "installing bubblewrap, the sandbox of generated programs"; $(if $(filter 0,$(shell id -u)),,sudo -n) sh -c 'apt-get update -qq && apt-get install -y -qq bubblewrap' >/dev/null 2>&1; } || true
+	@command -v bwrap >/dev/null || { echo "bubblewrap is missing and could not be installed: run 'apt-get install bubblewrap' (or dnf, pacman), or set sandbox_kind: none in $(PARAMS) to run generated programs unprotected"; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install -q --disable-pip-version-check -r requirements.lock
+	$(BIN)/pip install -q --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@touch $@
