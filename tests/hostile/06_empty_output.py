@@ -1,0 +1,3 @@
+# case 6: prints nothing
+# expect: F
+input()

@@ -1,0 +1,3 @@
+# case 7: prints deeply nested JSON
+# expect: F
+print('[' * 20000 + ']' * 20000)

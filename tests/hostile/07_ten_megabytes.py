@@ -1,0 +1,3 @@
+# case 7: prints 10 MB
+# expect: F
+print('9' * 10_000_000)

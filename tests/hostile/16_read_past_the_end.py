@@ -1,0 +1,3 @@
+# case 16: reads more lines than there are
+# expect: FK
+while True: input()
