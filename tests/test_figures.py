@@ -1,0 +1,183 @@
+"""Figures: drawn from the frame alone, the same every time, whole on the page, and saved whole or not at all."""
+
+import subprocess
+import sys
+
+import numpy as np
+import pandas as pd
+import pytest
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.text import Text
+
+from m2rl_lib import figures, published
+from m2rl_lib.statistics import averages
+
+DOMAINS = {"math": ("arithmetic", "arithmetic_long"), "coding": ("programs", "programs_long"),
+           "science": ("units", "units_shifted"), "instruction_following": ("instructions", "instructions_many"),
+           "agent": ("workplace", "workplace_unseen"), "general": ("general",)}
+MODELS = ["sft", "sft-sharpened", "rl-null", *(f"rl-{domain}" for domain in list(DOMAINS)[:5]), "rl-multi", "merge-ties",
+          "merge-average@experts=math+coding", "mt-opd"]
+
+
+def study_scores() -> pd.DataFrame:
+    """Twelve models on eleven benchmarks, made up, with intervals."""
+    generator = np.random.default_rng(0)
+    rows = [(model, domain, benchmark) for model in MODELS for domain, names in DOMAINS.items() for benchmark in names]
+    frame = pd.DataFrame(rows, columns=["model", "domain", "benchmark"])
+    frame["score"] = generator.uniform(30, 70, len(frame))
+    return frame.assign(low=frame["score"] - 4, high=frame["score"] + 4, n=200, seeds=1)
+
+
+def overall_scores() -> pd.DataFrame:
+    frame = averages(study_scores())
+    return frame.assign(low=frame["score"] - 1.5, high=frame["score"] + 1.5, n=2000, seeds=1)
+
+
+def budgets() -> pd.DataFrame:
+    rows = [(model, unit, most * part, 40 + 10 * part) for model in ("rl-multi", "merge-ties", "merge-average", "mt-opd")
+            for unit, most in (("prompts", 4000), ("generated_tokens", 6e6), ("device_seconds", 900)) for part in (0.25, 0.5, 1)]
+    frame = pd.DataFrame(rows, columns=["model", "unit", "budget", "score"])
+    return frame.assign(low=frame["score"] - 2, high=frame["score"] + 2, n=2000, seeds=1)
+
+
+def curves() -> pd.DataFrame:
+    rows = [(model, step, domain, 0.4 + step / 1000) for model in MODELS[2:9] for domain in list(DOMAINS)[:5] for step in range(0, 401, 50)]
+    return pd.DataFrame(rows, columns=["model", "step", "domain", "reward"])
+
+
+def transfer() -> pd.DataFrame:
+    changes = np.random.default_rng(1).normal(0, 8, (6, 6)).round(3)
+    rows = [(model, domain, changes[i, j]) for i, model in enumerate(MODELS[3:9]) for j, domain in enumerate(DOMAINS)]
+    frame = pd.DataFrame(rows, columns=["model", "domain", "change"])
+    return frame.assign(low=frame["change"] - 4, high=frame["change"] + 4, n=400)
+
+
+CASES = {"benchmarks": (figures.plot_benchmark_scores, study_scores), "overall": (figures.plot_overall, overall_scores),
+         "budget": (figures.plot_budget, budgets), "curves": (figures.plot_learning_curves, curves),
+         "transfer": (figures.plot_transfer, transfer), "published": (figures.plot_benchmark_scores, published.scores),
+         "merging": (figures.plot_benchmark_scores, published.merging)}
+
+
+def _texts(figure):
+    """Every text that shows, with its box in pixels."""
+    FigureCanvasAgg(figure).draw()
+    found = [text for text in figure.findobj(Text) if text.get_visible() and text.get_text().strip()]
+    hidden = {label for axes in figure.axes for axis in (axes.xaxis, axes.yaxis) for tick in axis.get_major_ticks()
+              for label in (tick.label1, tick.label2) if not axes.axison or not label.get_visible()
+              or not min(axis.get_view_interval()) <= tick.get_loc() <= max(axis.get_view_interval())}
+    return [(text.get_text(), text.get_window_extent()) for text in found if text not in hidden]
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_no_text_is_cut_off_and_none_overlaps(case):
+    plot, frame = CASES[case]
+    figure = plot(frame())
+    assert figure.get_size_inches()[0] in (figures.COLUMN, figures.WIDE)
+    texts, (width, height) = _texts(figure), figure.get_size_inches() * figure.dpi
+    for words, box in texts:
+        assert box.x0 >= -1 and box.y0 >= -1 and box.x1 <= width + 1 and box.y1 <= height + 1, f"{words!r} is cut off"
+        assert box.height >= 0.06 * figure.dpi, f"{words!r} is too small to read"
+    for i, (words, box) in enumerate(texts):
+        for others, other in texts[i + 1 :]:
+            common = (min(box.x1, other.x1) - max(box.x0, other.x0), min(box.y1, other.y1) - max(box.y0, other.y0))
+            assert min(common) <= 1, f"{words!r} overlaps {others!r}"
+
+
+@pytest.mark.parametrize("case", ["benchmarks", "budget", "transfer", "published"])
+def test_drawing_again_from_the_saved_csv_gives_the_same_picture(case, tmp_path):
+    plot, make = CASES[case]
+    frame = make()
+    png, pdf, csv = figures.save(plot(frame), frame, tmp_path / "first", "scores")
+    again = figures.save(plot(pd.read_csv(csv)), pd.read_csv(csv), tmp_path / "again", "scores")
+    assert [path.name for path in (png, pdf, csv)] == ["scores.png", "scores.pdf", "scores.csv"]
+    assert [path.read_bytes() for path in again] == [path.read_bytes() for path in (png, pdf, csv)]
+    assert sorted(path.name for path in png.parent.iterdir()) == ["scores.csv", "scores.pdf", "scores.png"]
+
+
+def test_fonts_are_embedded_as_truetype(tmp_path):
+    pdf = figures.save(figures.plot_overall(overall_scores()), overall_scores(), tmp_path, "overall")[1].read_bytes()
+    assert b"/FontFile2" in pdf and b"/Type3" not in pdf
+
+
+def test_benchmark_panels_hold_the_scores_and_intervals_of_the_frame():
+    frame = study_scores()
+    panel = next(axes for axes in figures.plot_benchmark_scores(frame).axes if "programs long" in axes.get_title())
+    rows = frame[frame["benchmark"] == "programs_long"]
+    markers = [line.get_xdata()[0] for line in panel.lines if line.get_marker() not in ("None", "", None)]
+    bars = [tuple(line.get_xdata()) for line in panel.lines if line.get_linestyle() == "-" and len(line.get_xdata()) == 2]
+    assert markers == pytest.approx(list(rows["score"]))
+    assert bars == [tuple(pair) for pair in rows[["low", "high"]].to_numpy()]
+    assert "n = 200" in panel.get_title()
+
+
+def test_published_scores_have_no_error_bars_and_claim_no_interval():
+    figure = figures.plot_benchmark_scores(published.scores())
+    lines = [line for axes in figure.axes for line in axes.lines if line.get_linestyle() == "-" and len(line.get_xdata()) == 2]
+    assert not lines and "interval" not in figure.get_supxlabel()
+    ours = figures.plot_benchmark_scores(study_scores())
+    assert ours.get_supxlabel() == "score, points (95% interval, 1 seed)"
+
+
+def test_a_refused_score_is_said_not_drawn():
+    frame = study_scores()
+    frame.loc[frame["model"] == "mt-opd", ["score", "low", "high"]] = np.nan
+    panel = figures.plot_benchmark_scores(frame).axes[0]
+    assert [text.get_text() for text in panel.texts] == ["refused"]
+
+
+def test_overall_is_sorted_and_has_the_line_of_sft():
+    frame = overall_scores()
+    axes = figures.plot_overall(frame).axes[0]
+    rows = frame[frame["domain"] == "overall"].sort_values("score")
+    names = [label.get_text().replace("\n", " ") for label in axes.get_yticklabels()]
+    assert names == [figures.display_name(model) for model in rows["model"]]
+    line = next(line for line in axes.lines if line.get_linestyle() == "--")
+    assert set(line.get_xdata()) == set(rows.loc[rows["model"] == "sft", "score"])
+
+
+def test_transfer_prints_the_number_and_makes_sure_cells_bold():
+    frame = pd.DataFrame({"model": ["rl-math", "rl-math"], "domain": ["math", "agent"], "change": [8.0, -1.04],
+                          "low": [4.0, -5], "high": [12.0, 2.96]})
+    texts = {text.get_text(): text.get_weight() for text in figures.plot_transfer(frame).axes[0].texts}
+    assert texts == {"+8.0\n[4.0, 12.0]": "bold", "−1.0\n[−5.0, 3.0]": "normal"}
+
+
+def test_families_differ_without_colour():
+    assert len({(marker, filled) for marker, _, filled, _ in figures.FAMILIES.values()}) == len(figures.FAMILIES)
+
+
+def test_saving_writes_no_partial_set_and_keeps_the_old_one(tmp_path):
+    frame = overall_scores()
+    old = [path.read_bytes() for path in figures.save(figures.plot_overall(frame), frame, tmp_path, "overall")]
+
+    class NoCsv(pd.DataFrame):
+        def to_csv(self, *args, **kwargs):
+            raise OSError("disk full")
+
+    with pytest.raises(OSError, match="disk full"):
+        figures.save(figures.plot_overall(frame.assign(score=1.0)), NoCsv(frame), tmp_path, "overall")
+    assert [(tmp_path / f"overall{ending}").read_bytes() for ending in (".png", ".pdf", ".csv")] == old
+    assert len(list(tmp_path.iterdir())) == 3
+    with pytest.raises(ValueError, match="figure name '../overall'"):
+        figures.save(figures.plot_overall(frame), frame, tmp_path, "../overall")
+    with pytest.raises(ValueError, match="is empty"):
+        figures.save(figures.plot_overall(frame), frame.iloc[:0], tmp_path, "overall")
+
+
+@pytest.mark.parametrize(("plot", "frame", "message"), [
+    (figures.plot_benchmark_scores, study_scores().replace("mt-opd", "mtopd"), "unknown model 'mtopd': allowed are base, sft"),
+    (figures.plot_benchmark_scores, study_scores().drop(columns="score"), "benchmark scores lacks score: it has model"),
+    (figures.plot_overall, study_scores(), "no row of domain overall: there are agent, coding"),
+    (figures.plot_budget, budgets().replace("prompts", "hours"), "unknown unit 'hours': allowed are prompts"),
+    (figures.plot_budget, pd.concat([budgets().assign(model=f"rl-x@step={i}") for i in range(7)]),
+     "7 models in one budget figure: at most 6"),
+    (figures.plot_transfer, transfer().iloc[:0], "changes by domain is empty"),
+])
+def test_frames_that_cannot_be_drawn_are_refused(plot, frame, message):
+    with pytest.raises(ValueError, match=message):
+        plot(frame)
+
+
+def test_figures_do_not_import_torch():
+    check = "import sys, m2rl_lib.figures, m2rl_lib.published; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", check]).returncode == 0

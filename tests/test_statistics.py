@@ -1,0 +1,356 @@
+"""Statistics against hand calculations, and against worlds in which the answer is built in."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from m2rl_lib import statistics as st
+from m2rl_lib import verdicts
+
+DOMAINS = ["math", "coding", "science", "instruction_following", "agent"]
+
+
+def cell(right: np.ndarray, model: str = "sft", domain: str = "math", benchmark: str | None = None, seed: int = 0, split: str = "test"):
+    """A `scores` frame of one model on one benchmark from right[problem, sample] (1, 0 or NaN)."""
+    right = np.asarray(right, dtype=float)
+    problems, samples = right.shape
+    return pd.DataFrame({
+        "seed": seed, "model": model, "domain": domain, "benchmark": benchmark or f"{domain}-1", "split": split,
+        "problem_id": np.repeat([f"p{i:05d}" for i in range(problems)], samples), "sample": np.tile(np.arange(samples), problems),
+        "correct": right.ravel(), "parsed": True, "truncated": False, "completion_tokens": 10})
+
+
+def world(gains: dict[str, float], problems: int, samples: int, seeds: int, generator: np.random.Generator,
+          seed_spread: float = 0.0, benchmarks=("math-1",), split="test") -> pd.DataFrame:
+    """Beta-binomial problems shared by all models; a model's chance is the problem's own plus its gain (points), plus noise
+    of problem and model (sd 0.1) and, for each seed, of the training run (sd `seed_spread` points)."""
+    frames = []
+    for benchmark in benchmarks:
+        base = generator.beta(4, 4, problems)
+        for seed in range(seeds):
+            for model, gain in gains.items():
+                run = (gain + generator.normal(0, seed_spread)) / 100
+                p = np.clip(base + run + generator.normal(0, 0.1, problems), 0, 1)
+                right = generator.random((problems, samples)) < p[:, None]
+                frames.append(cell(right, model, benchmark.split("-")[0], benchmark, seed, split))
+    return pd.concat(frames, ignore_index=True)
+
+
+# ---- values against a hand calculation
+
+def test_pass_at_k_by_hand_and_by_counting():
+    assert st.pass_at_k(4, 1, 2) == pytest.approx(1 - 3 / 6)
+    assert st.pass_at_k(10, np.array([0, 3, 10]), 1) == pytest.approx([0, 0.3, 1])
+    assert st.pass_at_k(5, 4, 2) == 1  # two samples cannot both be the one wrong one
+    with pytest.raises(ValueError, match="k = 5"):
+        st.pass_at_k(4, 1, 5)
+
+
+def test_problem_means_by_hand():
+    scores = cell([[1, 0, 1, 1], [0, 0, 0, 1], [1, np.nan, 1, 1]])
+    problems = st.problem_means(scores)
+    assert list(problems["value"][:2]) == [0.75, 0.25] and list(problems["k"]) == [4, 4, 4]
+    assert list(problems["graded"]) == [True, True, False]
+    assert list(st.problem_means(scores.dropna(), pass_k=2)["value"][:2]) == [1.0, pytest.approx(0.5)]
+
+
+def test_score_table_by_hand():
+    table = st.score_table(cell(np.repeat([[1.0], [0.0]], [150, 50], axis=0)))
+    row = table.iloc[0]
+    assert (row["model"], row["domain"], row["benchmark"], row["n"], row["k"]) == ("sft", "math", "math-1", 200, 1)
+    error = 100 * np.sqrt(0.75 * 0.25 / 200)
+    assert row["score"] == 75
+    assert row["low"] == pytest.approx(75 - 1.96 * error, abs=0.6) and row["high"] == pytest.approx(75 + 1.96 * error, abs=0.6)
+    assert row["scope"] == "these weights" and np.isnan(row["seed_sd"]) and row["reason"] == ""
+
+
+def test_average_is_over_benchmarks_then_domains_without_general():
+    shares = {"math-1": 60, "math-2": 80, "coding-1": 30, "general-1": 99}
+    scores = pd.concat([cell(np.arange(100)[:, None] < share, domain=name[:-2], benchmark=name) for name, share in shares.items()])
+    table = st.average_table(scores).set_index("domain")
+    assert table["score"].to_dict() == pytest.approx({"overall": 50, "math": 70, "coding": 30, "general": 99})
+    assert table.loc["overall", "n"] == 300
+    plain = st.averages(st.score_table(scores)).set_index("domain")["score"]
+    assert plain.to_dict() == pytest.approx(table["score"].to_dict())
+    # half of math's variance, quartered, plus coding's: the strata are redrawn apart
+    variance = (((0.24 + 0.16) / 4) + 0.21) / 4 / 100
+    width = table.loc["overall", "high"] - table.loc["overall", "low"]
+    assert width == pytest.approx(100 * 2 * 1.96 * np.sqrt(variance), rel=0.05)
+
+
+def test_form_and_skill_by_hand():
+    scores = cell(np.repeat([[1.0], [0.0]], [15, 25], axis=0))
+    scores["parsed"] = np.arange(40) < 20
+    scores["truncated"] = np.arange(40) >= 30
+    table = verdicts.form_table(scores).set_index("measure")
+    assert table["score"].to_dict() == pytest.approx({"parsed": 50, "right if parsed": 75, "truncated": 25})
+    assert table.loc["right if parsed", "low"] < 75 < table.loc["right if parsed", "high"]
+
+
+def test_chance_adjusted_by_hand():
+    table = pd.DataFrame({"benchmark": ["a", "b"], "score": [40.0, 50], "low": [25.0, 40], "high": [55.0, 60]})
+    adjusted = verdicts.chance_adjusted(table, {"a": 0.25, "b": 0})
+    assert adjusted[["adjusted", "adjusted_low", "adjusted_high"]].to_numpy() == pytest.approx(np.array([[20, 0, 40], [50, 40, 60]]))
+    with pytest.raises(ValueError, match="lacks b"):
+        verdicts.chance_adjusted(table, {"a": 0.25})
+
+
+def test_holm_and_benjamini_hochberg_by_hand():
+    p = [0.01, 0.04, 0.03, 0.005]
+    assert verdicts.holm(p) == pytest.approx([0.03, 0.06, 0.06, 0.02])
+    assert verdicts.benjamini_hochberg(p) == pytest.approx([0.02, 0.04, 0.04, 0.02])
+    assert verdicts.holm([0.6, 0.7]) == pytest.approx([1, 1])
+    with pytest.raises(ValueError, match="from 0 to 1"):
+        verdicts.holm([0.2, np.nan])
+
+
+def test_interval_over_seeds_by_hand():
+    found = st.interval(np.array([1.0, 2.0, 3.0]), np.tile([1.0, 2.0, 3.0], (4000, 1)))
+    half = 4.302653 / np.sqrt(3)
+    assert (found["low"], found["high"]) == pytest.approx((2 - half, 2 + half), abs=1e-4)
+    assert found["seed_sd"] == 1 and found["seeds"] == 3 and found["scope"] == "this recipe"
+    assert found["p"] == pytest.approx(0.0742, abs=1e-3)  # t = 2 √3 on two degrees of freedom
+
+
+def test_wider_interval_is_used_when_seeds_agree_by_luck():
+    noise = np.random.default_rng(0).normal(2, 1, 4000)
+    found = st.interval(np.array([2.0, 2.0, 2.0]), np.column_stack([noise] * 3))
+    assert found["low"] == pytest.approx(2 - 1.96, abs=0.15) and found["high"] == pytest.approx(2 + 1.96, abs=0.15)
+
+
+# ---- pairedness, seeds of the redraw, ungraded problems
+
+def test_comparison_is_paired_over_problems_and_models():
+    """Two models with the same mistakes but ten: unpaired the half-width would be about 6.9 points, paired 2.2."""
+    right = np.arange(400)[:, None] < 200
+    better = right.copy()
+    better[200:220] = True
+    row = verdicts.compare(pd.concat([cell(right, "sft"), cell(better, "rl-math")]), "rl-math", "sft")
+    assert row["estimate"] == pytest.approx(5)
+    assert row["high"] - row["low"] == pytest.approx(2 * 1.96 * 100 * np.sqrt(0.05 * 0.95 / 400), rel=0.08)
+
+
+def test_adding_a_model_changes_no_interval_and_the_seed_changes_all():
+    scores = world({"sft": 0, "rl-math": 5, "rl-multi": 2}, 80, 4, 1, np.random.default_rng(0))
+    alone = st.score_table(scores[scores["model"] != "rl-multi"])
+    together = st.score_table(scores.sample(frac=1, random_state=1)).set_index("model").loc[["sft", "rl-math"]].reset_index()
+    pd.testing.assert_frame_equal(alone, together)
+    assert (alone["low"] != st.score_table(scores[scores["model"] != "rl-multi"], seed=1)["low"]).any()
+
+
+def test_an_ungraded_problem_is_dropped_for_all_and_above_one_percent_the_cell_is_refused():
+    a, b, c = (np.tile([[1.0], [0.0]], (100, 1)) for _ in range(3))
+    a[0] = np.nan  # 0.5% of 200
+    c[:3] = np.nan  # 1.5%
+    scores = pd.concat([cell(a, "sft"), cell(b, "rl-math"), cell(c, "rl-multi")])
+    table = st.score_table(scores).set_index("model")
+    assert table.loc["rl-math", "n"] == 199 and table.loc["rl-math", "dropped"] == 1
+    assert table.loc["rl-math", "score"] == pytest.approx(100 * 99 / 199) == table.loc["sft", "score"]
+    assert np.isnan(table.loc["rl-multi", "score"]) and "1.5%" in table.loc["rl-multi", "reason"]
+    with pytest.raises(ValueError, match=r"1\.5% of 200 math-1 problems not graded for rl-multi"):
+        verdicts.compare(scores, "rl-multi", "sft")
+    form = verdicts.form_table(scores).set_index(["model", "measure"])
+    assert form.loc[("sft", "parsed"), "score"] == 100 and np.isnan(form.loc[("rl-multi", "parsed"), "score"])
+
+
+def test_just_one_percent_ungraded_is_allowed():
+    right = np.ones((200, 1))
+    right[:2] = np.nan
+    assert st.score_table(cell(right)).iloc[0][["score", "n", "dropped"]].tolist() == [100, 198, 2]
+
+
+def test_a_model_that_skipped_a_benchmark_has_no_average():
+    scores = pd.concat([cell([[1], [0]], "sft"), cell([[1], [0]], "sft", "coding"), cell([[1], [0]], "rl-math")])
+    row = st.average_table(scores).query("model == 'rl-math' and domain == 'overall'").iloc[0]
+    assert np.isnan(row["score"]) and row["reason"] == "rl-math (seed 0) was not tested on coding-1"
+
+
+# ---- planted truth
+
+def _covers(seeds: int, seed_spread: float, worlds: int, problems: int = 300, samples: int = 8) -> float:
+    """Share of null worlds whose 95% interval holds 0, from problem means on (what `compare` does after averaging samples)."""
+    generator, hits = np.random.default_rng(20), 0
+    rows = pd.MultiIndex.from_product([range(problems), range(seeds), ["rl-math", "sft"]], names=["problem_id", "seed", "model"])
+    table = rows.to_frame(index=False).assign(domain="math", benchmark="math-1", k=samples, graded=True)
+    for _ in range(worlds):
+        base = generator.beta(4, 4, (problems, 1, 1)) + generator.normal(0, seed_spread / 100, (1, seeds, 2))
+        p = np.clip(base + generator.normal(0, 0.1, (problems, seeds, 2)), 0, 1)
+        table["value"] = generator.binomial(samples, p).ravel() / samples
+        sample = st.resample(table, draws=1000)
+        (a, a_draws, _), (b, b_draws, _) = (
+            sample.values(name, list(range(seeds)), sample.weights("overall")) for name in ("rl-math", "sft"))
+        found = st.interval(a - b, a_draws - b_draws)
+        hits += found["low"] <= 0 <= found["high"]
+    return hits / worlds
+
+
+def test_planted_coverage_of_one_seed_is_95_percent_of_these_weights():
+    assert 0.93 <= _covers(seeds=1, seed_spread=0, worlds=1000) <= 0.97
+
+
+def test_planted_coverage_of_three_seeds_with_spread_3_is_95_percent_of_the_recipe():
+    assert 0.93 <= _covers(seeds=3, seed_spread=3, worlds=1000) <= 0.97
+
+
+def test_planted_one_seed_does_not_cover_the_recipe():
+    """Why one seed may only speak of these weights: with seed spread 3 its interval misses the recipe far too often."""
+    assert _covers(seeds=1, seed_spread=3, worlds=200) < 0.7
+
+
+def test_planted_seeds_without_spread_are_covered_too_often_never_too_rarely():
+    """The wider of two intervals is conservative where problem sampling is all there is."""
+    assert _covers(seeds=3, seed_spread=0, worlds=200) >= 0.97
+
+
+@pytest.mark.parametrize(("gain", "problems", "expected"), [
+    (6, 400, "better"), (-6, 400, "worse"), (0, 1500, "equivalent"), (0, 25, "undecided")])
+def test_planted_rq1_worlds(gain, problems, expected):
+    benchmarks = [f"{domain}-{i}" for domain in DOMAINS[:2] for i in (1, 2)]
+    found = []
+    for start in range(5):
+        scores = world({"rl-multi": gain, "merge-ties": 0}, problems, 4, 1, np.random.default_rng(start), benchmarks=benchmarks)
+        row = verdicts.compare(scores, "rl-multi", "merge-ties", draws=2000)
+        found.append(row["verdict"])
+        assert row["benchmarks"] == 4 and row["n"] == 4 * problems and row["margin"] == 3
+    assert found.count(expected) >= 4
+    assert {"better", "worse"} & set(found) <= {expected}
+
+
+def test_planted_selection_of_equal_candidates_gains_nothing_on_test():
+    """Six equal candidates: the winner looks 1.27 standard errors up where it was chosen, and is level on the test split."""
+    generator, chosen_gain, test_gain = np.random.default_rng(3), [], []
+    candidates = {f"merge-ties@density=0.{i}": 0.0 for i in range(1, 7)}
+    for _ in range(60):
+        selection = world(candidates, 60, 2, 1, generator, split="selection")
+        winner = st.choose_on_selection(selection, list(candidates))
+        for split, gains in ((selection, chosen_gain), (world(candidates, 60, 2, 1, generator), test_gain)):
+            means = 100 * split.groupby("model")["correct"].mean()
+            assert split is not selection or means[winner] == pytest.approx(means.max())
+            gains.append(means[winner] - means.mean())
+    error = np.std(test_gain, ddof=1) / np.sqrt(len(test_gain))
+    assert abs(np.mean(test_gain)) < 2.6 * error
+    assert np.mean(chosen_gain) > 5 * error
+
+
+def test_planted_smallest_effect_seen_is_seen_in_80_percent():
+    generator, problems = np.random.default_rng(5), 100
+    row = verdicts.compare(world({"sft": 0, "rl-math": 0}, problems, 4, 1, generator), "rl-math", "sft", draws=2000)
+    hits = sum(verdicts.compare(world({"sft": 0, "rl-math": row["seen"]}, problems, 4, 1, generator), "rl-math", "sft",
+                                draws=500)["verdict"] == "better" for _ in range(200))
+    assert 0.7 <= hits / 200 <= 0.9
+
+
+# ---- recovery
+
+def _recovery_world(model_gain: int, expert_gain: int, seeds: int = 1) -> pd.DataFrame:
+    generator, frames = np.random.default_rng(0), []
+    for domain in ("math", "coding"):
+        base = generator.permutation(400)[:, None]
+        for seed in range(seeds):
+            for name, right in {"sft": 160, "rl-multi": 160 + model_gain, "rl-math": 160 + expert_gain * (domain == "math"),
+                                "rl-coding": 160 + expert_gain * (domain == "coding")}.items():
+                frames.append(cell(base < right + seed * (name == "rl-multi"), name, domain, seed=seed))
+    return pd.concat(frames, ignore_index=True)
+
+
+def test_recovery_by_hand():
+    row = verdicts.recovery(_recovery_world(48, 64), "rl-multi")
+    assert row["recovery"] == pytest.approx(0.75) and row["gain"] == pytest.approx(12) and row["routed_gain"] == pytest.approx(16)
+    assert row["low"] < 0.75 < row["high"] < 1 and row["n"] == 800 and row["reason"] == ""
+    three = verdicts.recovery(_recovery_world(48, 64, seeds=3), "rl-multi")
+    assert three["recovery"] == pytest.approx(49 / 64) and three["scope"] == "this recipe" and three["low"] < 0.75 < three["high"]
+
+
+def test_recovery_is_refused_where_experts_gain_nothing():
+    row = verdicts.recovery(_recovery_world(8, 0), "rl-multi")
+    assert np.isnan(row["recovery"]) and "not above 0" in row["reason"]
+
+
+# ---- sentences and names
+
+def _row(**changes) -> pd.Series:
+    return pd.Series({"model": "rl-multi", "reference": "merge-ties", "over": "overall", "estimate": 4.1, "low": 1.2, "high": 7.0,
+                      "low90": 1.6, "high90": 6.6, "p": 0.01, "seen": 4.2, "margin": 3.0, "verdict": "better", "benchmarks": 10,
+                      "n": 2000, "seeds": 1, "scope": "these weights"} | changes)
+
+
+@pytest.mark.parametrize(("changes", "sentence"), [
+    ({}, "RL-Multi is better than the best merge (TIES, chosen on selection data) by 4.1 points [1.2, 7.0], 10 benchmarks, "
+         "n = 2000 problems, 1 seed: speaks of these weights (95% interval; margin ±3 points)."),
+    ({"verdict": "worse", "estimate": -4.1, "low": -7.0, "high": -1.2, "seeds": 3, "scope": "this recipe"},
+     "RL-Multi is worse than the best merge (TIES, chosen on selection data) by 4.1 points [1.2, 7.0], 10 benchmarks, "
+     "n = 2000 problems, 3 seeds: speaks of this recipe (95% interval; margin ±3 points)."),
+    ({"verdict": "equivalent", "estimate": -0.3, "low90": -1.5, "high90": 0.9},
+     "RL-Multi and the best merge (TIES, chosen on selection data) are equivalent: -0.3 points [-1.5, 0.9], 10 benchmarks, "
+     "n = 2000 problems, 1 seed: speaks of these weights (90% interval, inside the margin; margin ±3 points)."),
+    ({"verdict": "undecided", "estimate": 1.1, "low": -2.0, "high": 4.2, "over": "math", "benchmarks": 1, "n": 200},
+     "Whether RL-Multi is better or worse than the best merge (TIES, chosen on selection data) on math is undecided: +1.1 points "
+     "[-2.0, 4.2], smallest effect that could have been seen 4.2 points, 1 benchmark, n = 200 problems, 1 seed: speaks of "
+     "these weights (95% interval; margin ±3 points)."),
+])
+def test_verdict_sentences(changes, sentence):
+    assert verdicts.verdict_sentence(_row(**changes), {"merge-ties": verdicts.chosen("merge-ties")}) == sentence
+
+
+def test_three_way_rule_at_its_edges():
+    assert verdicts.three_way(0.1, 2, 0.2, 1.9) == "better"  # small but sure comes before equivalent
+    assert verdicts.three_way(-2, -0.1, -1.9, -0.2) == "worse"
+    assert verdicts.three_way(0, 2.9, 0.1, 2.8) == "equivalent"
+    assert verdicts.three_way(-1, 3.2, -0.6, 3.0) == "undecided"
+    assert verdicts.three_way(-1, 3.2, -0.6, 3.0, margin=4) == "equivalent"
+
+
+def test_names_of_models():
+    names = {"rl-instruction_following": "RL-IF", "rl-math@step=250": "RL-Math (step 250)", "merge-task-arithmetic-dare": "TA+DARE merge",
+             "merge-average@experts=math+coding": "Average merge (experts math+coding)", "rl-number_puzzles": "RL-Number Puzzles"}
+    assert {model: verdicts.display_name(model) for model in names} == names
+    assert [verdicts.model_family(model) for model in ("sft", "rl-null", "rl-multi", "rl-math", "merge-sce", "mt-opd")] == \
+        ["reference", "reference", "mixed", "expert", "merged", "distilled"]
+    for wrong in ("merge-slerp", "RL-Math", "sft2", "rl-math@step", ""):
+        with pytest.raises(ValueError, match="unknown model .* allowed are base, sft"):
+            verdicts.display_name(wrong)
+
+
+# ---- refusals: one line that names what was given and what is allowed
+
+def _both_splits():
+    return pd.concat([cell([[1], [0]]), cell([[1], [0]], split="selection")])
+
+
+@pytest.mark.parametrize(("scores", "message"), [
+    (cell([[1], [0]]).drop(columns="split"), "scores lacks split: it has seed, model"),
+    (cell([[1], [0]]).iloc[:0], "scores is empty"),
+    (_both_splits(), "mixes the splits selection, test: keep one"),
+    (pd.concat([cell([[1], [0]])] * 2), "2 samples twice, first seed 0, model sft"),
+    (cell([[0.5], [0]]), "correct = 0.5: allowed are 0, 1 and null"),
+    (pd.concat([cell([[1]]), cell([[1]], domain="coding", benchmark="math-1")]), "samples twice|in the domains coding, math"),
+    (pd.concat([cell([[1]]), cell([[1]], "rl-math", "coding", "math-1")]), "benchmark math-1 in the domains coding, math"),
+    (cell([[1], [0]]).assign(model=[None, "sft"]), "1 rows without model"),
+])
+def test_tables_that_would_be_read_wrongly_are_refused(scores, message):
+    with pytest.raises(ValueError, match=message) as refusal:
+        st.score_table(scores)
+    assert "\n" not in str(refusal.value)
+
+
+def test_comparisons_refuse_unknown_names_in_one_line():
+    scores = pd.concat([cell([[1], [0]]), cell([[1], [1]], "rl-math"), cell([[1], [1]], "rl-null", seed=1)])
+    with pytest.raises(ValueError, match="unknown model 'rl-maths': the table has rl-math, rl-null, sft"):
+        verdicts.compare(scores, "rl-maths", "sft")
+    with pytest.raises(ValueError, match="unknown over='maths': allowed are overall, math, math-1"):
+        verdicts.compare(scores, "rl-math", "sft", over="maths")
+    with pytest.raises(ValueError, match=r"rl-null has seeds \[1\], sft \[0\]: one in common"):
+        verdicts.compare(scores, "rl-null", "sft")
+    with pytest.raises(ValueError, match="margin = 0"):
+        verdicts.compare(scores, "rl-math", "sft", margin=0)
+
+
+def test_choosing_never_sees_test_scores():
+    selection = pd.concat([cell([[1], [0]], split="selection"), cell([[1], [1]], "rl-math", split="selection")])
+    assert st.choose_on_selection(selection, ["sft", "rl-math"]) == "rl-math"
+    assert st.choose_on_selection(pd.concat([selection, selection.assign(model="merge-ties")]).drop_duplicates(
+        ["model", "problem_id"], keep="last"), ["merge-ties", "rl-math"]) == "merge-ties"  # equal: the first named
+    with pytest.raises(ValueError, match="splits selection, test: only selection"):
+        st.choose_on_selection(pd.concat([selection, cell([[1], [0]])]), ["sft", "rl-math"])
+    with pytest.raises(ValueError, match="unknown candidates rl-agent: scores has rl-math, sft"):
+        st.choose_on_selection(selection, ["sft", "rl-agent"])
