@@ -1,0 +1,71 @@
+"""How a conversation is written: ChatML with Qwen's tool calls, as text.
+
+A completion is one text: the model's turns with the tools' answers between them, as decoded from its token
+ids. This module makes prompts from rows and takes completions apart; the chat template that the tokenizer
+carries (`micro.CHAT_TEMPLATE`, or Qwen's own) writes the same, which a test holds.
+"""
+
+import re
+
+END = "<|im_end|>"
+TOOL_CALL = re.compile(r"<tool_call>\s*(.*?)\s*</tool_call>", re.DOTALL)
+TOOL_TURN = re.compile(r"\n?<\|im_start\|>user.*?<\|im_start\|>assistant\n", re.DOTALL)
+THINKING = re.compile(r"<think>.*?</think>", re.DOTALL)
+
+
+def prompt(tokenizer, messages: list[dict], tools: list[dict]) -> str:
+    """The prompt as text, up to where the model begins to write."""
+    return tokenizer.apply_chat_template(messages, tools=tools or None, add_generation_prompt=True, tokenize=False)
+
+
+def row_prompt(tokenizer, row: dict) -> str:
+    """The prompt of a problem, in the fields of the public RL blend, as text."""
+    return prompt(tokenizer, row["responses_create_params"]["input"], row["responses_create_params"]["tools"])
+
+
+def tool_calls(turn: str) -> list[str]:
+    """The JSON texts of the calls in one turn of the model.
+
+    >>> tool_calls('<tool_call>\\n{"name": "f", "arguments": {}}\\n</tool_call>')
+    ['{"name": "f", "arguments": {}}']
+    """
+    return TOOL_CALL.findall(turn)
+
+
+def tool_turn(answers: list[str]) -> str:
+    """What stands between two turns of the model: the tools' answers, in one user turn."""
+    told = "".join(f"\n<tool_response>\n{answer}\n</tool_response>" for answer in answers)
+    return f"\n<|im_start|>user{told}{END}\n<|im_start|>assistant\n"
+
+
+def turns(completion: str) -> list[tuple[str, bool]]:
+    """A completion cut into (text, whether the model wrote it); what it did not write are tool turns.
+
+    >>> turns("a<|im_end|>" + tool_turn(["x"]) + "b")[0::2]
+    [('a<|im_end|>', True), ('b', True)]
+    """
+    parts, end = [], 0
+    for match in TOOL_TURN.finditer(completion):
+        parts += [(completion[end : match.start()], True), (match.group(), False)]
+        end = match.end()
+    return parts + ([(completion[end:], True)] if end < len(completion) else [])
+
+
+def answer_part(completion: str) -> str | None:
+    """The text after the last `</think>`, without the end-of-turn token; None where the thinking never ends.
+
+    As in the published rewards, a completion without `</think>` scores 0 (agent excepted).
+    """
+    if "</think>" not in completion:
+        return None
+    return completion.rsplit("</think>", 1)[1].replace(END, "").strip()
+
+
+def without_thinking(completion: str) -> str:
+    """The completion with every `<think>…</think>` removed: what an outcome judge may see."""
+    return THINKING.sub("", completion)
+
+
+def plain(completion: str) -> str:
+    """A completion without the tokens that separate turns, to be quoted inside another prompt."""
+    return re.sub(r"<\|im_end\|>\n?|<\|im_start\|>(user|assistant)\n?", "", completion).strip()

@@ -1,0 +1,135 @@
+"""Rows at a scale: problems of a domain, the SFT corpus, the prompts of an RL run.
+
+Selection and test problems are the same for every seed, so that models are compared on equal problems;
+a seed redraws the training problems and the demonstrations.
+"""
+
+import json
+import random
+
+from m2rl_lib import chat, domains
+from m2rl_lib.domains import problems
+
+JUDGE_MODES = ("outcome", "process")
+VERDICTS = ("right", "wrong")
+
+
+def benchmark_problems(benchmark: str, split: str, count: int, shared_arithmetic: bool) -> list[dict]:
+    """`count` selection or test problems of a benchmark, the same for every seed of the study."""
+    module = domains.ALL[domains.DOMAIN_OF[benchmark]]
+    return problems.draw(module.make, benchmark, split, count, 0, shared_arithmetic)
+
+
+def train_problems(domain: str, count: int, seed: int, shared_arithmetic: bool, shifted: bool = False) -> list[dict]:
+    """`count` training problems of a domain, like its first benchmark, or like its last, shifted one."""
+    module = domains.ALL[domain]
+    benchmark = list(module.BENCHMARKS)[-1 if shifted else 0]
+    return problems.draw(module.make, benchmark, "train", count, seed, shared_arithmetic)
+
+
+def prompts(names: list[str], count: int, seed: int, shared_arithmetic: bool) -> list[dict]:
+    """The training rows of an RL run: `count` in all, in equal parts, concatenated and shuffled."""
+    shares = [count // len(names) + (i < count % len(names)) for i in range(len(names))]
+    # + 1: other problems than the SFT demonstrations of the same seed
+    rows = [row for name, share in zip(names, shares) for row in train_problems(name, share, 2 * seed + 1, shared_arithmetic)]
+    random.Random(f"mix {seed}").shuffle(rows)
+    return rows
+
+
+def sft_corpus(
+    names: list[str],
+    per_domain: int,
+    general: int,
+    judge: int,
+    shifted_share: float,
+    wrong_share: float,
+    wrong_steps: str,
+    seed: int,
+    shared_arithmetic: bool,
+) -> list[dict]:
+    """Demonstrations, shuffled: `row`, `kind` ('demonstration' or 'judge'), `prompt` messages, `completion`.
+
+    `per_domain` demonstrations of each domain named and `general` of the general facts, of which `shifted_share`
+    like the shifted benchmarks (which RL never trains), each step wrong with probability `wrong_share`; `judge` verdicts a domain and mode, on problems of their own, half of
+    them on right and half on wrong trajectories.
+    """
+    rng = random.Random(f"sft {seed}")
+    corpus = []
+    for name in [*names, domains.general.NAME]:
+        module = domains.ALL[name]
+        count = general if name == domains.general.NAME else per_domain
+        shifted = round(shifted_share * count)
+        rows = train_problems(name, count - shifted, 2 * seed, shared_arithmetic)
+        rows += train_problems(name, shifted, 2 * seed, shared_arithmetic, shifted=True)
+        for row in rows:
+            wrong = frozenset(problems.noisy_steps(rng, row["steps"], wrong_share, wrong_steps))
+            corpus.append(
+                _example("demonstration", row, row["responses_create_params"]["input"], module.demonstrate(row, rng, wrong))
+            )
+    for name in names:
+        module = domains.ALL[name]
+        rows = train_problems(name, 2 * judge, 10**6 + seed, shared_arithmetic)
+        for index, row in enumerate(rows):
+            place = rng.choice(problems.PLACES)
+            wrong = frozenset(problems.wrong_step_at(place, row["steps"])) if index % 4 >= 2 else frozenset()
+            trajectory = module.demonstrate(row, rng, wrong)
+            right = module.verify([trajectory], [row]) == [1.0]
+            verdict = VERDICTS[0] if right else VERDICTS[1]
+            corpus.append(
+                _example(
+                    "judge", row, judge_prompt(row, trajectory, JUDGE_MODES[index % 2]), f"<think></think>\n{verdict}<|im_end|>"
+                )
+            )
+    rng.shuffle(corpus)
+    return corpus
+
+
+def _example(kind: str, row: dict, prompt: list[dict], completion: str) -> dict:
+    return {"kind": kind, "row": row, "prompt": prompt, "completion": completion}
+
+
+def judge_prompt(row: dict, trajectory: str, mode: str) -> list[dict]:
+    """The messages that ask for a verdict on a trajectory: by its outcome alone, or by the whole process."""
+    if mode not in JUDGE_MODES:
+        raise ValueError(f"judge mode {mode!r} is not one of {', '.join(JUDGE_MODES)}")
+    shown = chat.plain(trajectory if mode == "process" else chat.without_thinking(trajectory))
+    text = f"{problems.prompt_of(row)}\n{mode}:\n{shown}\nRight or wrong?"
+    return [{"role": "user", "content": text}]
+
+
+def tokenise(tokenizer, example: dict) -> dict:
+    """`input_ids` and `labels` of a corpus example; labels are -100 on the prompt and on tool results."""
+    tools = example["row"]["responses_create_params"]["tools"] if example["kind"] == "demonstration" else []
+    input_ids = tokenizer(chat.prompt(tokenizer, example["prompt"], tools))["input_ids"]
+    labels = [-100] * len(input_ids)
+    for text, own in chat.turns(example["completion"]):
+        ids = tokenizer(text)["input_ids"]
+        input_ids += ids
+        labels += ids if own else [-100] * len(ids)
+    return {"input_ids": input_ids, "labels": labels}
+
+
+def batch_order(lengths: list[int], batch: int, steps: int, seed: int) -> list[int]:
+    """The order in which `steps` batches go through examples of these lengths: epoch after epoch, shuffled.
+
+    Batches are of similar length, to pad little, but only among eight at a time and in random order: sorting
+    wider makes a batch one domain's, which trained markedly worse.
+    """
+    rng = random.Random(f"order {seed}")
+    stream: list[int] = []
+    while len(stream) < batch * steps:
+        stream += rng.sample(range(len(lengths)), len(lengths))
+    order: list[int] = []
+    for start in range(0, batch * steps, 8 * batch):
+        pool = sorted(stream[start : min(start + 8 * batch, batch * steps)], key=lambda i: lengths[i])
+        batches = [pool[i : i + batch] for i in range(0, len(pool), batch)]
+        rng.shuffle(batches)
+        order += [i for part in batches for i in part]
+    return order
+
+
+def corpus_texts(corpus: list[dict]) -> list[str]:
+    """The plain texts of a corpus, to train a tokenizer on."""
+    return [example["prompt"][-1]["content"] + "\n" + example["completion"] for example in corpus] + [
+        json.dumps(tool) for example in corpus[:200] for tool in example["row"]["responses_create_params"]["tools"]
+    ]

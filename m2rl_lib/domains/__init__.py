@@ -1,0 +1,41 @@
+"""The domains of the study: one module each. A new domain is a new module and a line here."""
+
+from importlib import import_module
+
+from m2rl_lib.domains import general
+
+MODULES = (
+    "mathematics",
+    "coding",
+    "science",
+    "instruction_following",
+    "agent",
+)
+DOMAINS = {module.NAME: module for module in (import_module(f"{__name__}.{name}") for name in MODULES)}
+ALL = DOMAINS | {general.NAME: general}  # `general` is taught by SFT and never by RL
+DOMAIN_OF = {benchmark: name for name, module in ALL.items() for benchmark in module.BENCHMARKS}
+
+
+def check_domain(name: str) -> str:
+    """`name` itself, or ValueError with the names that are allowed."""
+    if name not in DOMAINS:
+        raise ValueError(f"domain {name!r} is not one of {', '.join(DOMAINS)}")
+    return name
+
+
+def chance(benchmark: str) -> float:
+    """The accuracy of a guess on a benchmark."""
+    value = ALL[DOMAIN_OF[benchmark]].CHANCE
+    return value[benchmark] if isinstance(value, dict) else value
+
+
+def verify(completions: list[str], rows: list[dict]) -> list[float | None]:
+    """One reward a completion, each by its own row's domain, in one call a domain."""
+    rewards: list[float | None] = [None] * len(rows)
+    for name, module in ALL.items():
+        indices = [i for i, row in enumerate(rows) if row["domain"] == name]
+        if indices:
+            graded = module.verify([completions[i] for i in indices], [rows[i] for i in indices])
+            for i, reward in zip(indices, graded, strict=True):
+                rewards[i] = reward
+    return rewards

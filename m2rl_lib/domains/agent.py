@@ -1,0 +1,178 @@
+"""Agent: tool calls on a small workplace of five tables, graded by the state they leave behind.
+
+As published: the calls of the completion and the gold calls are replayed on fresh copies and the five
+tables compared; at most six turns of calls; the thinking need not be closed. Ours reads calls only
+from the model's own turns, so a forged `<tool_response>` has no effect.
+"""
+
+import json
+import random
+
+from m2rl_lib import chat
+from m2rl_lib.domains.problems import LARGEST, arithmetic_chain, step_names, work_out
+
+NAME = "agent"
+CHANCE = 0.0
+MOST_TURNS = 6
+MOST_CALLS = 24  # in one completion; more is a wrong answer
+
+TABLES = ("customers", "tasks", "calendar", "analytics", "email")
+READS = {"get_customer": "customers", "get_task": "tasks", "get_event": "calendar", "get_visits": "analytics"}
+WRITES = {"set_customer": "customers", "set_task": "tasks", "set_event": "calendar"}
+ITEMS = {
+    "customers": ("Ann", "Bob", "Eve", "Max", "Ida", "Leo", "Una", "Kim"),
+    "tasks": ("draft", "review", "tests", "slides", "poster", "budget", "survey", "report"),
+    "calendar": ("standup", "lunch", "demo", "call", "retro", "visit", "course", "party"),
+    "analytics": ("home", "shop", "blog", "help", "jobs", "news", "team", "press"),
+}
+NOUNS = {"customers": "credit of", "tasks": "hours of", "calendar": "minutes of", "analytics": "visits of"}
+
+# benchmark: which table is read and which is written; the shifted combinations are never trained
+BENCHMARKS = {
+    "workplace": (("customers", "customers"), ("tasks", "tasks"), ("calendar", "calendar"), ("analytics", "email")),
+    "workplace_shifted": (("customers", "email"), ("analytics", "tasks"), ("tasks", "calendar"), ("calendar", "email")),
+}
+
+
+class Workplace:
+    """Five tables of a row and the tools on them; `call` never raises, it answers with an error text."""
+
+    def __init__(self, row: dict):
+        self.tables = json.loads(json.dumps(row["tables"]))
+
+    def call(self, text: str) -> str:
+        """Run one tool call, the JSON between `<tool_call>` tags, and return the tool's answer."""
+        try:
+            call = json.loads(text, parse_constant=lambda name: None)
+            name, arguments = call["name"], call["arguments"]
+            if name in READS and set(arguments) == {"name"}:
+                return str(self.tables[READS[name]][_text(arguments["name"])])
+            if name in WRITES and set(arguments) == {"name", "value"}:
+                self.tables[WRITES[name]][_text(arguments["name"])] = _whole(arguments["value"])
+                return "ok"
+            if name == "send_email" and set(arguments) == {"to", "text"}:
+                self.tables["email"].append([_text(arguments["to"]), str(_whole(arguments["text"]))])
+                return "ok"
+            return "error: no such tool or arguments"
+        except (ValueError, KeyError, TypeError, RecursionError):
+            return "error: call not understood"
+
+
+def _text(value: object) -> str:
+    if not isinstance(value, str) or len(value) > 100:
+        raise TypeError("a short text is expected")
+    return value
+
+
+def _whole(value: object) -> int:
+    if isinstance(value, bool) or not isinstance(value, int | str):
+        raise TypeError("a whole number is expected")
+    return int(value)
+
+
+def environment(row: dict) -> Workplace:
+    """A fresh workplace for one completion of `row`."""
+    return Workplace(row)
+
+
+def _call(name: str, /, **arguments: object) -> str:
+    return f"<tool_call>\n{json.dumps({'name': name, 'arguments': arguments})}\n</tool_call>"
+
+
+def _schema(name: str, *parameters: str) -> dict:
+    properties = {parameter: {"type": "string" if parameter != "value" else "integer"} for parameter in parameters}
+    return {"type": "function", "name": name, "parameters": {"type": "object", "properties": properties}}
+
+
+def make(rng: random.Random, benchmark: str, shared_arithmetic: bool) -> dict:
+    source, target = rng.choice(BENCHMARKS[benchmark])
+    chain = arithmetic_chain(rng, 1)
+    start, sign, operand, result = chain[0]
+    tables: dict = {table: {item: rng.randrange(5, LARGEST - 4) for item in items} for table, items in ITEMS.items()}
+    tables["email"] = []
+    item = rng.choice(ITEMS[source])
+    tables[source][item] = start
+    verb = rng.choice(("plus", "raised by") if sign == "+" else ("minus", "lowered by"))
+    change = f"{verb} {operand}" if shared_arithmetic else f"now {result}"
+    read = next(name for name, table in READS.items() if table == source)
+    if target == "email":
+        to = rng.choice(ITEMS["customers"])
+        text = f"Mail {to} the {NOUNS[source]} {item} {change}."
+        gold = {"name": "send_email", "arguments": {"to": to, "text": str(result)}}
+    else:
+        place = item if source == target else rng.choice(ITEMS[target])
+        write = next(name for name, table in WRITES.items() if table == target)
+        text = f"Set the {NOUNS[target]} {place} to the {NOUNS[source]} {item} {change}."
+        gold = {"name": write, "arguments": {"name": place, "value": result}}
+    distractor = rng.choice([name for name, table in READS.items() if table != source])
+    tools = [_schema(distractor, "name"), _schema(read, "name")]
+    tools += [_schema("send_email", "to", "text")] + [
+        _schema(name, "name", "value") for name in sorted(WRITES) if target == WRITES[name]
+    ]
+    return {
+        "domain": NAME,
+        "dataset": "micro_agent",
+        "responses_create_params": {"input": [{"role": "user", "content": text}], "tools": tools},
+        "environment_name": "micro_workplace",
+        "category": f"{source} to {target}",
+        "ground_truth": [{"name": read, "arguments": {"name": item}}, gold],
+        "tables": tables,
+        "chain": chain,
+        "shared_arithmetic": shared_arithmetic,
+        "steps": [f"read {read}", *step_names(chain, shared_arithmetic), f"write {gold['name']}"],
+    }
+
+
+def demonstrate(row: dict, rng: random.Random, wrong: frozenset[int] = frozenset()) -> str:
+    """Read, work out, write, each in a turn of its own, with the workplace's real answers between them."""
+    workplace = Workplace(row)
+    read, write = (dict(call, arguments=dict(call["arguments"])) for call in row["ground_truth"])
+    table = READS[read["name"]]
+    if 0 in wrong:
+        read["arguments"]["name"] = rng.choice([item for item in ITEMS[table] if item != read["arguments"]["name"]])
+    (_, sign, operand, given) = row["chain"][0]
+    start = workplace.tables[table][read["arguments"]["name"]]
+    lines, value = work_out(rng, [(start, sign, operand, given)], wrong, row["shared_arithmetic"], offset=1)
+    key = "to" if write["name"] == "send_email" else "name"
+    if 2 in wrong:
+        items = ITEMS["customers"] if key == "to" else ITEMS[WRITES[write["name"]]]
+        write["arguments"][key] = rng.choice([item for item in items if item != write["arguments"][key]])
+    if key == "to":
+        write["arguments"]["text"] = str(value)
+    else:
+        write["arguments"]["value"] = value
+    text = ""
+    for thought, call in (("", read), (f"<think>{lines[0]}</think>\n", write)):
+        body = _call(call["name"], **call["arguments"])
+        text += f"{thought}{body}{chat.END}" + chat.tool_turn([workplace.call(chat.tool_calls(body)[0])])
+    return text + "Done.<|im_end|>"
+
+
+def answer(completion: str) -> str | None:
+    """The model's own calls, one a line; None where it makes none."""
+    return "\n".join(call for turn in _own_calls(completion) for call in turn) or None
+
+
+def _own_calls(completion: str) -> list[list[str]]:
+    return [chat.tool_calls(text) for text, own in chat.turns(completion) if own]
+
+
+def verify(completions: list[str], rows: list[dict]) -> list[float | None]:
+    """1.0 where replaying the completion's calls leaves the same five tables as the gold calls, else 0.0.
+
+    None for a row whose tables are not known (rows of the public blend without their workplace).
+    """
+    return [_verify(text, row) if row.get("tables") else None for text, row in zip(completions, rows)]
+
+
+def _verify(completion: str, row: dict) -> float:
+    gold, own = Workplace(row), Workplace(row)
+    for call in row["ground_truth"]:
+        gold.call(json.dumps(call))
+    turns = _own_calls(completion)
+    if len(turns) > MOST_TURNS + 1 or sum(map(len, turns)) > MOST_CALLS:
+        return 0.0
+    for turn in turns:
+        for call in turn:
+            own.call(call)
+    return float(own.tables == gold.tables)

@@ -1,0 +1,111 @@
+"""Coding: Python programs that read standard input and print; graded by running every unit test.
+
+The published rule cuts from the first fence to the last (two blocks break it), draws up to 20 tests
+at random each time, and loses output after `sys.exit()`. Ours takes the last complete block after
+`</think>`, runs all tests in the sandbox, and compares standard output here, outside the sandbox,
+exactly but for white space at line ends and at the end. Constants have to be folded beforehand in
+the demonstrations, which is where this domain needs arithmetic.
+"""
+
+import random
+import re
+
+from m2rl_lib import sandbox
+from m2rl_lib.chat import answer_part
+from m2rl_lib.domains.problems import arithmetic_chain, step_names, user_message, work_out
+
+NAME = "coding"
+BENCHMARKS = {"programs": 2, "programs_shifted": 3}  # benchmark: constants to fold into the first
+CHANCE = 0.0
+N_TESTS = 5
+MOST_TESTS = 50
+
+BLOCK = re.compile(r"```(?:python|py)?\s*\n(.*?)```", re.DOTALL)
+
+# name: (what to print, program, a near miss of the program's expression, the expression in Python)
+TASKS = {
+    "shift": ("n", 1, "n + {c}", "n - {c}", lambda x, c: x[0] + c),
+    "less": ("n with sign changed", 1, "{c} - n", "{c} + n", lambda x, c: c - x[0]),
+    "twice": ("twice n", 1, "2 * n + {c}", "n + {c}", lambda x, c: 2 * x[0] + c),
+    "sum": ("n and m", 2, "n + m + {c}", "n - m + {c}", lambda x, c: x[0] + x[1] + c),
+    "larger": ("the larger of n and m", 2, "max(n, m) + {c}", "min(n, m) + {c}", lambda x, c: max(x) + c),
+    "smaller": ("the smaller of n and m", 2, "min(n, m) + {c}", "max(n, m) + {c}", lambda x, c: min(x) + c),
+}
+
+
+def make(rng: random.Random, benchmark: str, shared_arithmetic: bool) -> dict:
+    chain = arithmetic_chain(rng, BENCHMARKS[benchmark], shared_arithmetic)
+    task = rng.choice(sorted(TASKS))
+    what, n_inputs, _, _, function = TASKS[task]
+    constant = chain[-1][3]
+    if shared_arithmetic:
+        added = f"{chain[0][0]} " + " ".join(f"{'plus' if sign == '+' else 'minus'} {b}" for _, sign, b, _ in chain)
+    else:
+        added = str(constant)
+    names = "n and m, one a line" if n_inputs == 2 else "n"
+    text = f"Read {names}. Take {added} and add {what}. Print it."
+    numbers = random.Random(text)  # the tests belong to the text, not to the draw
+    inputs = [[numbers.randrange(0, 100) for _ in range(n_inputs)] for _ in range(N_TESTS)]
+    return {
+        "domain": NAME,
+        "dataset": "micro_coding",
+        "responses_create_params": user_message(text),
+        "verifier_metadata": {
+            "unit_tests": {
+                "inputs": ["".join(f"{n}\n" for n in numbers) for numbers in inputs],
+                "outputs": [f"{function(numbers, constant)}\n" for numbers in inputs],
+            }
+        },
+        "task": task,
+        "chain": chain,
+        "shared_arithmetic": shared_arithmetic,
+        "steps": step_names(chain, shared_arithmetic) + [f"program {task}"],
+    }
+
+
+def demonstrate(row: dict, rng: random.Random, wrong: frozenset[int] = frozenset()) -> str:
+    lines, value = work_out(rng, row["chain"], wrong, row["shared_arithmetic"])
+    _, n_inputs, expression, near_miss, _ = TASKS[row["task"]]
+    chosen = near_miss if len(lines) in wrong else expression
+    reading = "".join(f"{name} = int(input())\n" for name in "nm"[:n_inputs])
+    return "<think>" + "\n".join(lines) + f"</think>\n```python\n{reading}print({chosen.format(c=value)})\n```<|im_end|>"
+
+
+def answer(completion: str) -> str | None:
+    """The last complete code block after `</think>`."""
+    blocks = BLOCK.findall(answer_part(completion) or "")
+    return blocks[-1] if blocks else None
+
+
+def verify(completions: list[str], rows: list[dict]) -> list[float | None]:
+    """1.0 where the program passes every unit test, else 0.0; None where a row has no usable tests
+    or the sandbox failed. More than 50 tests of a row are cut to the first 50.
+    """
+    programs, inputs, outputs, graded = [], [], [], []
+    rewards: list[float | None] = []
+    for index, (text, row) in enumerate(zip(completions, rows)):
+        tests = row["verifier_metadata"]["unit_tests"]
+        if not tests["inputs"] or len(tests["inputs"]) != len(tests["outputs"]):
+            rewards.append(None)
+            continue
+        rewards.append(0.0)
+        program = answer(text)
+        if program is not None:
+            graded.append(index)
+            programs.append(program)
+            inputs.append(tests["inputs"][:MOST_TESTS])
+            outputs.append(tests["outputs"][:MOST_TESTS])
+    for index, runs, expected in zip(graded, sandbox.run_programs(programs, inputs), outputs):
+        if runs is None:
+            rewards[index] = None
+        elif all(run.status == "ok" and _same(run.stdout, out) for run, out in zip(runs, expected, strict=True)):
+            rewards[index] = 1.0
+    return rewards
+
+
+def _same(stdout: bytes, expected: str) -> bool:
+    try:
+        printed = stdout.decode()
+    except UnicodeDecodeError:
+        return False
+    return [line.rstrip() for line in printed.rstrip().split("\n")] == [line.rstrip() for line in expected.rstrip().split("\n")]

@@ -1,0 +1,182 @@
+"""Instruction following: IFEval's own instruction ids, checked by IFEval's own checkers, strictly.
+
+As published: reward 1 only where every instruction is followed, checked on the text as it is. We call
+the checkers of if-verifiable themselves, because its own loop skips unknown ids (which then count as
+followed) and draws missing arguments at random; here an unknown id, a missing argument or an empty
+list of instructions makes the row ungradable (None).
+"""
+
+import inspect
+import random
+
+from if_verifiable.ifeval.instructions_registry import INSTRUCTION_DICT
+
+from m2rl_lib.chat import answer_part
+
+NAME = "instruction_following"
+BENCHMARKS = {"instructions": 2, "instructions_shifted": 3}  # benchmark: instructions a problem
+CHANCE = 0.0
+
+NEEDS_DOWNLOAD = {"length_constraints:number_sentences", "change_case:capital_word_frequency"}  # NLTK data
+UNSEEDED = {"language:response_language", "change_case:english_capital", "change_case:english_lowercase"}  # langdetect
+
+TOPICS = {
+    "rivers": ("clear and cold", "they run to the sea", "full of fish", "old as the hills"),
+    "bread": ("warm and brown", "it feeds the town", "baked at dawn", "best with salt"),
+    "trains": ("loud and fast", "they cross the land", "late at night", "made of steel"),
+    "music": ("soft and slow", "it fills the room", "played by hand", "sung at dusk"),
+}
+WORDS = ("lamp", "stone", "garden", "silver", "window", "market", "winter", "paper")
+ENDINGS = ("That is all.", "So it is.", "The end.", "Good night.")
+
+
+def _bullets(n: int) -> dict:
+    return {
+        "id": "detectable_format:number_bullet_lists",
+        "kwargs": {"num_bullets": n},
+        "ask": f"Use exactly {n} bullet points.",
+        "plan": f"{n} bullets",
+    }
+
+
+def _instruction(rng: random.Random, family: str) -> dict:
+    """One instruction: IFEval id and kwargs, how the prompt asks for it, how a plan notes it."""
+    if family == "bullets":
+        return _bullets(rng.randrange(2, 5))
+    if family == "word":
+        word = rng.choice(WORDS)
+        return {
+            "id": "keywords:existence",
+            "kwargs": {"keywords": [word]},
+            "ask": f"Include the word {word}.",
+            "plan": f"word {word}",
+        }
+    if family == "ending":
+        end = rng.choice(ENDINGS)
+        return {"id": "startend:end_checker", "kwargs": {"end_phrase": end}, "ask": f'Finish with "{end}"', "plan": f"end {end}"}
+    if family == "blanks":
+        n = rng.randrange(1, 4)
+        return {
+            "id": "detectable_content:number_placeholders",
+            "kwargs": {"num_placeholders": n},
+            "ask": f"Put in {n} placeholders such as [name].",
+            "plan": f"{n} blanks",
+        }
+    return {
+        "title": {"id": "detectable_format:title", "kwargs": {}, "ask": "Add a title in <<angular brackets>>.", "plan": "title"},
+        "postscript": {
+            "id": "detectable_content:postscript",
+            "kwargs": {"postscript_marker": "P.S."},
+            "ask": "Add a postscript starting with P.S.",
+            "plan": "postscript",
+        },
+        "commas": {"id": "punctuation:no_comma", "kwargs": {}, "ask": "Use no commas.", "plan": "no commas"},
+    }[family]
+
+
+FAMILIES = ("bullets", "word", "ending", "blanks", "title", "postscript", "commas")
+
+
+def make(rng: random.Random, benchmark: str, shared_arithmetic: bool) -> dict:
+    """One problem; it has no arithmetic, shared or not."""
+    topic = rng.choice(sorted(TOPICS))
+    families = rng.sample(FAMILIES, BENCHMARKS[benchmark])
+    instructions = [_instruction(rng, family) for family in families]
+    text = f"Write about {topic}. " + " ".join(i["ask"] for i in instructions)
+    return {
+        "domain": NAME,
+        "dataset": "micro_instruction_following",
+        "responses_create_params": {"input": [{"role": "user", "content": text}], "tools": []},
+        "prompt": text,
+        "instruction_id_list": [i["id"] for i in instructions],
+        "kwargs": [i["kwargs"] for i in instructions],
+        "topic": topic,
+        "families": families,
+        "plans": [i["plan"] for i in instructions],
+        "steps": [f"plan {i['plan']}" for i in instructions] + [f"write {i['plan']}" for i in instructions],
+    }
+
+
+def demonstrate(row: dict, rng: random.Random, wrong: frozenset[int] = frozenset()) -> str:
+    """Plan, then text. A wrong plan (intention) is carried out as planned; a wrong execution departs from its plan."""
+    plans = []
+    for index, (family, plan) in enumerate(zip(row["families"], row["plans"])):
+        plans.append((family, _other_plan(rng, family, plan) if index in wrong else plan))
+    written = {}
+    for index, (family, plan) in enumerate(plans):
+        written[family] = _other_plan(rng, family, plan) if index + len(plans) in wrong else plan
+    thought = "\n".join(plan or "free" for _, plan in plans)
+    return f"<think>{thought}</think>\n{_write(rng, row['topic'], written)}<|im_end|>"
+
+
+def _other_plan(rng: random.Random, family: str, plan: str | None) -> str | None:
+    """A plan that does not do what `plan` does; None leaves the instruction out."""
+    if plan is None:
+        return {"title": "title", "postscript": "postscript", "commas": "no commas"}.get(family)
+    if family == "bullets":
+        return f"{rng.choice([n for n in range(1, 6) if n != int(plan[0])])} bullets"
+    if family == "blanks":
+        return f"{int(plan[0]) - 1 if plan[0] != '0' else 1} blanks"
+    if family == "word":
+        return "word " + rng.choice([word for word in WORDS if word != plan[5:]])
+    if family == "ending":
+        return "end " + rng.choice([end for end in ENDINGS if end != plan[4:]])
+    return None
+
+
+def _write(rng: random.Random, topic: str, plans: dict[str, str | None]) -> str:
+    """A short text about `topic` that carries out the plans, in a fixed order of parts."""
+    phrases = rng.sample(TOPICS[topic], len(TOPICS[topic]))
+    joint = " and" if plans.get("commas") else ","
+    lines = [f"<<{topic}>>"] if plans.get("title") else []
+    if plans.get("bullets"):
+        lines += [f"* {phrases[i % len(phrases)]}" for i in range(int(plans["bullets"][0]))]
+    else:
+        lines.append(f"{topic}{joint} {phrases[0]}.")
+    if "commas" in plans and "bullets" in plans:
+        lines.append(f"{topic}{joint} {phrases[-1]}.")
+    if plans.get("word"):
+        lines.append(f"see the {plans['word'][5:]}.")
+    if plans.get("blanks"):
+        lines.append(" ".join(["[name]"] * int(plans["blanks"][0])) + ".")
+    if plans.get("postscript"):
+        lines.append("P.S. thanks.")
+    if plans.get("ending"):
+        lines.append(plans["ending"][4:])
+    return "\n".join(lines)
+
+
+def answer(completion: str) -> str | None:
+    """The text after `</think>`, None where there is none."""
+    return answer_part(completion) or None
+
+
+def verify(completions: list[str], rows: list[dict]) -> list[float | None]:
+    """1.0 where every instruction is followed by the text after `</think>`, else 0.0.
+
+    None for a row with no instructions, an id IFEval does not have or we cannot check offline and
+    repeatably, or arguments missing.
+    """
+    return [_verify(answer(text), row) for text, row in zip(completions, rows)]
+
+
+def _verify(response: str | None, row: dict) -> float | None:
+    ids, kwargs = row["instruction_id_list"], row["kwargs"]
+    if not ids or len(ids) != len(kwargs):
+        return None
+    checkers = []
+    for instruction_id, given in zip(ids, kwargs):
+        if instruction_id not in INSTRUCTION_DICT or instruction_id in NEEDS_DOWNLOAD | UNSEEDED:
+            return None
+        checker = INSTRUCTION_DICT[instruction_id](instruction_id)
+        arguments = {name: value for name, value in (given or {}).items() if value is not None}
+        expected = set(inspect.signature(checker.build_description).parameters)
+        if expected - arguments.keys() == {"prompt_to_repeat"}:
+            arguments["prompt_to_repeat"] = row["prompt"]
+        if expected != arguments.keys():
+            return None
+        checker.build_description(**arguments)
+        checkers.append(checker)
+    if not response:
+        return 0.0
+    return float(all(checker.check_following(response) for checker in checkers))

@@ -1,0 +1,59 @@
+"""Math: chains of sums and differences; the answer in `\\boxed{}`, compared by math-verify.
+
+Published rule (M2RL's code, see the README of the domains): the text after the last `Answer:` must
+hold a `\\boxed{}`. Ours takes the last `\\boxed{}` after `</think>`, so a plain 'Answer: 42' after a
+boxed answer does no harm, and training and test prompts ask for the same form.
+"""
+
+import random
+
+from m2rl_lib.chat import answer_part
+from m2rl_lib.domains import math_grader
+from m2rl_lib.domains.problems import arithmetic_chain, step_names, user_message, work_out, wrong_number
+
+NAME = "math"
+BENCHMARKS = {"chain": 3, "long_chain": 5}  # benchmark: number of operations
+CHANCE = 0.0
+
+VERBS = {"+": ("add", "plus"), "-": ("subtract", "minus")}
+
+
+def make(rng: random.Random, benchmark: str, shared_arithmetic: bool) -> dict:
+    """One problem. Math keeps its arithmetic, shared or not."""
+    chain = arithmetic_chain(rng, BENCHMARKS[benchmark])
+    style = rng.randrange(2)
+    operations = [f"{VERBS[sign][style]} {operand}" for _, sign, operand, _ in chain]
+    if style == 0:
+        text = f"Start with {chain[0][0]}, " + ", ".join(operations) + ". What is the result?"
+    else:
+        text = f"What is {chain[0][0]} " + " ".join(operations) + "?"
+    return {
+        "domain": NAME,
+        "dataset": "micro_math",
+        "responses_create_params": user_message(text),
+        "expected_answer": str(chain[-1][3]),
+        "chain": chain,
+        "steps": step_names(chain, True) + ["boxed"],
+    }
+
+
+def demonstrate(row: dict, rng: random.Random, wrong: frozenset[int] = frozenset()) -> str:
+    """A completion of `row`, wrong in the steps of that index; with none wrong it earns reward 1."""
+    lines, value = work_out(rng, row["chain"], wrong, shared_arithmetic=True)
+    if len(lines) in wrong:
+        value = wrong_number(rng, value % 100)
+    return "<think>" + "\n".join(lines) + f"</think>\n\\boxed{{{value}}}<|im_end|>"
+
+
+def answer(completion: str) -> str | None:
+    """The content of the last box after `</think>`."""
+    return math_grader.last_boxed(answer_part(completion) or "")
+
+
+def verify(completions: list[str], rows: list[dict]) -> list[float | None]:
+    """1.0 where the last boxed answer equals the expected one, 0.0 where not, None where it cannot be told.
+
+    >>> verify(["<think>2 + 2 = 4</think>\\n\\\\boxed{4}<|im_end|>"], [{"expected_answer": "4"}])
+    [1.0]
+    """
+    return math_grader.grade([(row["expected_answer"], answer(text)) for text, row in zip(completions, rows)])

@@ -1,0 +1,152 @@
+"""What the micro problems of all domains share: seeded drawing with disjoint splits, chains of
+arithmetic, and demonstrations with a controlled share of wrong steps.
+
+A row has the fields of the public RL blend (`responses_create_params`, `expected_answer`, ...)
+and five of ours: `domain`, `benchmark`, `split`, `problem_id` and `steps`, one name for each
+place where a demonstration of the row can go wrong, in order. The last step is the answer.
+Nothing here is from the paper: its problems are real data sets; see `read` in each domain.
+"""
+
+import random
+import zlib
+from collections.abc import Callable
+
+SPLITS = ("train", "selection", "test")
+PLACES = ("early", "late", "answer")
+WRONG_STEPS = ("random", "systematic")
+
+
+def fraction_of(text: str) -> float:
+    """A number in [0, 1) that depends on `text` alone, the same in every process."""
+    return zlib.crc32(text.encode()) / 2**32
+
+
+def split_of(prompt: str) -> str:
+    """The one split a prompt may appear in: 10% selection, 20% test, the rest train."""
+    share = fraction_of("split " + prompt)
+    return "selection" if share < 0.1 else "test" if share < 0.3 else "train"
+
+
+def prompt_of(row: dict) -> str:
+    """The text of the row's last user message."""
+    return row["responses_create_params"]["input"][-1]["content"]
+
+
+def draw(
+    make: Callable[[random.Random, str, bool], dict],
+    benchmark: str,
+    split: str,
+    count: int,
+    seed: int,
+    shared_arithmetic: bool,
+) -> list[dict]:
+    """`count` rows of one benchmark and split; the same for the same arguments.
+
+    A prompt's split is a function of its text, so no problem can be in two splits whatever the
+    seeds; selection and test rows are distinct as well. Raises ValueError where the generator
+    has too few distinct problems.
+    """
+    if split not in SPLITS:
+        raise ValueError(f"split {split!r} is not one of {', '.join(SPLITS)}")
+    rng = random.Random(f"{benchmark} {split} {seed}")
+    rows, seen = [], set()
+    for _ in range(200 * count + 1000):
+        if len(rows) == count:
+            return rows
+        row = make(rng, benchmark, shared_arithmetic)
+        prompt = prompt_of(row)
+        if split_of(prompt) != split or (split != "train" and prompt in seen):
+            continue
+        seen.add(prompt)
+        rows.append(
+            row | {"benchmark": benchmark, "split": split, "problem_id": f"{benchmark}-{zlib.crc32(prompt.encode()):08x}"}
+        )
+    raise ValueError(f"{benchmark}: only {len(rows)} distinct {split} problems, {count} asked for")
+
+
+def user_message(text: str) -> dict:
+    """`responses_create_params` of a problem that is one user message without tools."""
+    return {"input": [{"role": "user", "content": text}], "tools": []}
+
+
+# --- arithmetic: the skill that math, coding, science and agent problems share -------------------
+
+
+LARGEST = 39  # of all numbers in a chain: small enough for a micro model to learn its sums
+Step = tuple[int, str, int, int]  # (a, sign, b, a ± b)
+
+
+def arithmetic_chain(rng: random.Random, length: int, shared_arithmetic: bool = True) -> list[Step]:
+    """`length` steps; each starts where the last ended, all numbers within 0–LARGEST.
+
+    Without shared arithmetic there is one step, whose result the problem states: a number to be taken over.
+
+    >>> chain = arithmetic_chain(random.Random(0), 2)
+    >>> chain[0][3] == chain[1][0]
+    True
+    """
+    if not shared_arithmetic:
+        stated = rng.randrange(100)
+        return [(0, "+", stated, stated)]
+    value = rng.randrange(5, LARGEST - 4)
+    chain = []
+    for _ in range(length):
+        operand = rng.randrange(2, 10)
+        signs = [sign for sign, result in (("+", value + operand), ("-", value - operand)) if 0 <= result <= LARGEST]
+        sign = rng.choice(signs)
+        result = value + operand if sign == "+" else value - operand
+        chain.append((value, sign, operand, result))
+        value = result
+    return chain
+
+
+def wrong_number(rng: random.Random, right: int) -> int:
+    """A number near `right` and different from it, within 0–99 where `right` is."""
+    return rng.choice([n for n in (right - 10, right - 1, right + 1, right + 10) if 0 <= n <= 99])
+
+
+def work_out(
+    rng: random.Random, chain: list[Step], wrong: frozenset[int], shared_arithmetic: bool, offset: int = 0
+) -> tuple[list[str], int]:
+    """The written lines of a chain and the number it ends at.
+
+    Line i is wrong where `offset + i` is in `wrong`; the lines after it go on from the wrong number.
+    Without shared arithmetic the one line takes over the stated number.
+    """
+    value, lines = chain[0][0], []
+    for index, (_, sign, operand, stated) in enumerate(chain):
+        right = stated if not shared_arithmetic else value + operand if sign == "+" else value - operand
+        result = wrong_number(rng, right % 100) if offset + index in wrong else right
+        lines.append(f"{value} {sign} {operand} = {result}" if shared_arithmetic else f"take {result}")
+        value = result
+    return lines, value
+
+
+def step_names(chain: list[Step], shared_arithmetic: bool) -> list[str]:
+    """The names of a chain's steps, for `steps`."""
+    return [f"{a}{sign}{b}" if shared_arithmetic else f"take {result}" for a, sign, b, result in chain]
+
+
+# --- wrong steps ----------------------------------------------------------------------------------
+
+
+def noisy_steps(rng: random.Random, steps: list[str], share: float, kind: str) -> set[int]:
+    """Which steps of a demonstration go wrong.
+
+    `random`: each with probability `share`, anew in every demonstration. `systematic`: a step is
+    always wrong where its name falls into a fixed `share` of all names, so a model learns it wrong.
+    """
+    if kind == "systematic":
+        return {index for index, step in enumerate(steps) if fraction_of("wrong " + step) < share}
+    return {index for index in range(len(steps)) if rng.random() < share}
+
+
+def wrong_step_at(place: str, steps: list[str]) -> set[int]:
+    """The one step to get wrong: the first (`early`), the last before the answer (`late`), or the `answer`.
+
+    >>> wrong_step_at("late", ["34+5", "39-2", "answer"])
+    {1}
+    """
+    if place not in PLACES:
+        raise ValueError(f"place {place!r} is not one of {', '.join(PLACES)}")
+    return {{"early": 0, "late": max(0, len(steps) - 2), "answer": len(steps) - 1}[place]}

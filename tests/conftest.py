@@ -1,0 +1,57 @@
+"""Small real things that many tests use: a study in a temporary folder, a tiny tokenizer and model."""
+
+import random
+from types import SimpleNamespace
+
+import pytest
+import yaml
+
+from m2rl_lib import artifacts, datasets, domains, micro, study
+
+
+@pytest.fixture
+def smoke(tmp_path, monkeypatch) -> SimpleNamespace:
+    """The smoke study's parameters, its runs in a temporary folder."""
+    monkeypatch.setattr(study, "RUNS", tmp_path / "runs")
+    return SimpleNamespace(**study.load(study.ROOT / "params" / "smoke.yaml").model_dump())
+
+
+@pytest.fixture(scope="session")
+def smoke_values() -> dict:
+    return yaml.safe_load((study.ROOT / "params" / "smoke.yaml").read_text())
+
+
+@pytest.fixture(scope="session")
+def corpus() -> list[dict]:
+    """A small SFT corpus of all domains."""
+    return datasets.sft_corpus(list(domains.DOMAINS), 20, 10, 8, 0.2, 0.2, "random", 0, True)
+
+
+@pytest.fixture(scope="session")
+def tokenizer(corpus):
+    return micro.train_tokenizer(datasets.corpus_texts(corpus), 400, 512)
+
+
+@pytest.fixture
+def model(tokenizer):
+    return micro.build_model(tokenizer, hidden_size=32, layers=2, heads=2, context=512, seed=0)
+
+
+@pytest.fixture
+def rng() -> random.Random:
+    return random.Random(0)
+
+
+@pytest.fixture
+def publish_model(smoke, tokenizer):
+    """Publish a tiny model under a name, as a stage would; returns its folder."""
+
+    def publish(name: str, model, inputs=(), parameters: SimpleNamespace | None = None):
+        folder = study.model_folder(smoke.study, smoke.seed, name)
+        made_by = artifacts.record(parameters or SimpleNamespace(study=smoke.study, seed=smoke.seed), list(inputs))
+        with artifacts.publish(folder, made_by) as fresh:
+            model.save_pretrained(fresh)
+            tokenizer.save_pretrained(fresh)
+        return folder
+
+    return publish

@@ -1,0 +1,129 @@
+"""The chat template writes what `chat` reads; the corpus is masked, balanced and seeded."""
+
+import json
+import random
+from collections import Counter
+
+import pytest
+
+from m2rl_lib import chat, datasets, domains, micro
+from m2rl_lib.domains import problems
+
+
+def test_template_writes_tool_turns_as_chat_does(tokenizer):
+    row = datasets.train_problems("agent", 1, 0, True)[0]
+    completion = domains.DOMAINS["agent"].demonstrate(row, random.Random(0))
+    messages = list(row["responses_create_params"]["input"])
+    for text, own in chat.turns(completion):
+        if own:
+            content = text.removesuffix(chat.END)
+            calls = [{"function": json.loads(call)} for call in chat.tool_calls(content)]
+            content = content.split("<tool_call>")[0].rstrip("\n")
+            messages.append({"role": "assistant", "content": content, "tool_calls": calls})
+        else:
+            answer = text.split("<tool_response>\n")[1].split("\n</tool_response>")[0]
+            messages.append({"role": "tool", "content": answer})
+    written = tokenizer.apply_chat_template(messages, tools=row["responses_create_params"]["tools"], tokenize=False)
+    assert written == chat.row_prompt(tokenizer, row) + completion + "\n"
+
+
+def test_template_lists_tools_and_marks_generation(tokenizer):
+    row = datasets.train_problems("agent", 1, 0, True)[0]
+    names = [tool["name"] for tool in row["responses_create_params"]["tools"]]
+    prompt = chat.row_prompt(tokenizer, row)
+    assert all(f"{name}(" in prompt for name in names)
+    assert prompt.endswith("<|im_start|>assistant\n")
+    messages = [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Yo"}]
+    out = tokenizer.apply_chat_template(messages, return_assistant_tokens_mask=True, return_dict=True)
+    own = [i for i, m in zip(out["input_ids"], out["assistant_masks"]) if m]
+    assert tokenizer.decode(own) == "Yo<|im_end|>"
+
+
+def test_digits_are_tokens_of_their_own(tokenizer):
+    ids = tokenizer("12345 + 678")["input_ids"]
+    assert [tokenizer.decode([i]).strip() for i in ids if tokenizer.decode([i]).strip().isdigit()] == list("12345678")
+
+
+def test_tokenizer_survives_saving(tmp_path, tokenizer, corpus):
+    from transformers import AutoTokenizer
+
+    tokenizer.save_pretrained(tmp_path)
+    again = AutoTokenizer.from_pretrained(tmp_path)
+    text = corpus[0]["completion"]
+    assert again(text)["input_ids"] == tokenizer(text)["input_ids"]
+    assert again.decode(again(text)["input_ids"]) == text
+    assert again.chat_template == micro.CHAT_TEMPLATE
+
+
+def test_loss_is_on_the_models_own_tokens(corpus, tokenizer):
+    for example in corpus:
+        tokens = datasets.tokenise(tokenizer, example)
+        own = tokenizer.decode([label for label in tokens["labels"] if label != -100])
+        assert own == "".join(text for text, own in chat.turns(example["completion"]) if own)
+        assert "<tool_response>" not in own
+        masked = [i == label for i, label in zip(tokens["input_ids"], tokens["labels"]) if label != -100]
+        assert all(masked) and masked
+
+
+def test_corpus_is_as_asked(corpus):
+    kinds = Counter((example["kind"], example["row"]["domain"]) for example in corpus)
+    for name in domains.DOMAINS:
+        assert kinds["demonstration", name] == 20
+        assert kinds["judge", name] == 16  # 8 of each mode
+    assert kinds["demonstration", "general"] == 10
+    assert all(problems.split_of(problems.prompt_of(example["row"])) == "train" for example in corpus)
+
+
+def test_corpus_is_drawn_from_the_seed():
+    def texts(seed):
+        return [e["completion"] for e in datasets.sft_corpus(["math", "agent"], 10, 5, 2, 0.2, 0.2, "random", seed, True)]
+
+    assert texts(0) == texts(0)
+    assert texts(0) != texts(1)
+
+
+def test_judge_rows_are_balanced_and_outcome_hides_the_reasoning():
+    corpus = [e for e in datasets.sft_corpus(list(domains.DOMAINS), 1, 1, 40, 0, 0.2, "random", 0, True) if e["kind"] == "judge"]
+    for name in domains.DOMAINS:
+        for mode in datasets.JUDGE_MODES:
+            mine = [e for e in corpus if e["row"]["domain"] == name and f"\n{mode}:\n" in e["prompt"][0]["content"]]
+            right = sum("right" in e["completion"] for e in mine)
+            # a wrong step may still end right (science: one in four), never the other way round
+            assert len(mine) == 40 and 20 <= right <= 28, (name, mode, right)
+            if mode == "outcome":
+                assert not any("<think>" in e["prompt"][0]["content"] for e in mine)
+    assert not any("<|im_" in e["prompt"][0]["content"] for e in corpus)
+
+
+def test_batches_go_through_all_examples_and_pad_little():
+    lengths = [random.Random(0).randrange(20, 150) for _ in range(300)]
+    order = datasets.batch_order(lengths, 10, 60, 0)
+    assert order == datasets.batch_order(lengths, 10, 60, 0)
+    assert Counter(order) == dict.fromkeys(range(300), 2)  # two epochs
+    batches = [[lengths[i] for i in order[start : start + 10]] for start in range(0, 600, 10)]
+    padding = sum(10 * max(part) - sum(part) for part in batches) / sum(map(sum, batches))
+    assert padding < 0.15
+    assert sum(max(a) < min(b) for a, b in zip(batches, batches[1:])) < 45  # not sorted from short to long
+
+
+def test_unknown_judge_mode():
+    with pytest.raises(ValueError, match="outcome, process"):
+        datasets.judge_prompt({}, "", "vibes")
+
+
+def test_rl_prompts_are_in_equal_parts_and_not_the_demonstrations():
+    rows = datasets.prompts(["math", "coding", "agent"], 100, 0, True)
+    assert sorted(Counter(row["domain"] for row in rows).values()) == [33, 33, 34]
+    assert rows == datasets.prompts(["math", "coding", "agent"], 100, 0, True)
+    assert [r["domain"] for r in rows] != sorted(r["domain"] for r in rows)
+    taught = {problems.prompt_of(row) for row in datasets.train_problems("math", 100, 0, True)}
+    asked = {problems.prompt_of(row) for row in rows if row["domain"] == "math"}
+    assert len(asked & taught) < 5
+
+
+def test_without_shared_arithmetic_only_math_adds():
+    for name in ("coding", "science", "agent"):
+        for row in datasets.train_problems(name, 20, 0, False):
+            shown = domains.DOMAINS[name].demonstrate(row, random.Random(0))
+            assert " + " not in shown.split("</think>")[0] and " - " not in shown.split("</think>")[0]
+    assert "+" in "".join(row["steps"][0] for row in datasets.train_problems("math", 20, 0, False))
