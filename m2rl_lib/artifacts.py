@@ -1,0 +1,249 @@
+"""Model folders and result tables that appear whole or not at all, and say what made them.
+
+A folder is written beside its place, given a manifest (SHA-256 of each file, parameters, inputs,
+versions, commit) and renamed into place. A stage's parameters are joined with those of its inputs, so that
+results of different parameters are never mixed: whoever reads two that disagree is told where.
+"""
+
+import hashlib
+import json
+import os
+import shutil
+import subprocess
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from functools import lru_cache
+from importlib import metadata
+from pathlib import Path
+from types import SimpleNamespace
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from m2rl_lib import study
+from m2rl_lib.study import ROOT
+
+MANIFEST = "manifest.json"
+VERSIONED = ("torch", "transformers", "trl", "accelerate", "mergekit", "math-verify", "if-verifiable", "numpy", "pandas")
+UNSHARED = {"study", "seed", *study.Run.model_fields}  # these may differ between results that are read together
+
+
+class MixedResultsError(ValueError):
+    """Results of different parameters were about to be mixed; the message says which differ."""
+
+
+# --- what made it -----------------------------------------------------------------------------------
+
+
+@lru_cache
+def versions() -> dict[str, str]:
+    """Installed versions of the libraries that results depend on."""
+    return {name: metadata.version(name) for name in VERSIONED}
+
+
+@lru_cache
+def commit() -> str:
+    """The repository's commit, with '+' where the work tree differs from it; 'unknown' without git."""
+    git = ["git", "-C", str(ROOT)]
+    try:
+        head = subprocess.run([*git, "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=True).stdout.strip()
+        changed = subprocess.run([*git, "status", "--porcelain", "--untracked-files=no"], capture_output=True, text=True).stdout
+        return head + ("+" if changed.strip() else "")
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"
+
+
+def record(parameters: SimpleNamespace, inputs: Sequence[Path] = ()) -> dict:
+    """The parameters of a stage joined with those of the model folders it reads, versions and commit.
+
+    Raises MixedResultsError where two of them disagree.
+    """
+    joined = {name: value for name, value in vars(parameters).items() if name not in UNSHARED}
+    digests = {}
+    for folder in inputs:
+        manifest = read_manifest(folder)
+        _agree(joined, manifest["parameters"], "this run", str(folder))
+        joined = manifest["parameters"] | joined
+        digests[_relative(folder)] = manifest["digest"]
+    return {
+        "parameters": joined,
+        "seed": getattr(parameters, "seed", None),
+        "inputs": digests,
+        "versions": versions(),
+        "commit": commit(),
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+    }
+
+
+def _agree(one: dict, other: dict, name_of_one: str, name_of_other: str) -> None:
+    differing = [key for key in one.keys() & other.keys() if one[key] != other[key]]
+    if differing:
+        told = "; ".join(
+            f"{key} is {one[key]!r} in {name_of_one} and {other[key]!r} in {name_of_other}" for key in sorted(differing)
+        )
+        raise MixedResultsError(
+            f"results of different parameters cannot be mixed: {told}. Run `make study`, or give the notebook another `study`."
+        )
+
+
+def _relative(path: Path) -> str:
+    return str(path.relative_to(ROOT)) if path.is_relative_to(ROOT) else str(path)
+
+
+# --- model folders ------------------------------------------------------------------------------------
+
+
+@contextmanager
+def publish(folder: Path, made_by: dict) -> Iterator[Path]:
+    """A fresh folder to write into, which becomes `folder`, with its manifest, when the block ends well."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    fresh = folder.parent / f".{folder.name}.{os.getpid()}"
+    shutil.rmtree(fresh, ignore_errors=True)
+    fresh.mkdir()
+    try:
+        yield fresh
+        files = {str(p.relative_to(fresh)): _sha256(p) for p in sorted(fresh.rglob("*")) if p.is_file()}
+        digest = hashlib.sha256(json.dumps(files, sort_keys=True).encode()).hexdigest()
+        write_json(fresh / MANIFEST, {"name": folder.name, "digest": digest, "files": files, **made_by})
+        if folder.exists():
+            old = folder.parent / f".{folder.name}.old.{os.getpid()}"
+            folder.rename(old)
+            fresh.rename(folder)
+            shutil.rmtree(old)
+        else:
+            fresh.rename(folder)
+    finally:
+        shutil.rmtree(fresh, ignore_errors=True)
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def read_manifest(folder: Path) -> dict:
+    """The manifest of a published model. One line where the folder is missing or is not one."""
+    if not folder.is_dir():
+        raise FileNotFoundError(f"model folder {_relative(folder)} is missing; `make study` makes it")
+    if not (folder / MANIFEST).is_file():
+        raise FileNotFoundError(f"{_relative(folder)} is not a published model: it has no {MANIFEST}")
+    return json.loads((folder / MANIFEST).read_text())
+
+
+def verify_model(folder: Path) -> Path:
+    """`folder`, once every file in its manifest has the SHA-256 recorded there."""
+    for name, expected in read_manifest(folder)["files"].items():
+        path = folder / name
+        if not path.is_file():
+            raise FileNotFoundError(f"{_relative(path)} is missing, though {MANIFEST} lists it")
+        if _sha256(path) != expected:
+            raise ValueError(f"{_relative(path)} is damaged: its SHA-256 is not the one in {MANIFEST}; make the model again")
+    return folder
+
+
+# --- stages that are done -------------------------------------------------------------------------------
+
+
+def finish(parameters: SimpleNamespace, name: str, made: list[Path], read: list[Path]) -> None:
+    """Say that a stage is done: what a notebook's last cell calls, and what Snakemake watches.
+
+    A record that already says so is left as it is, with its time, so that nothing after it runs again.
+    """
+    if not is_done(parameters, name, made, read):
+        record = {
+            "name": name,
+            "parameters": vars(parameters),
+            "made": {_relative(folder): read_manifest(folder)["digest"] for folder in made},
+            "read": {_relative(folder): read_manifest(folder)["digest"] for folder in read},
+            "finished": datetime.now(UTC).isoformat(timespec="seconds"),
+        }
+        write_json(study.done_file(parameters.study, parameters.seed, name), record)
+
+
+def is_done(parameters: SimpleNamespace, name: str, made: list[Path], read: list[Path]) -> bool:
+    """Whether stage `name` stands: same parameters, same models read, everything made still there.
+
+    Raises MixedResultsError where it stands with other parameters: a notebook opened alone neither mixes nor
+    overwrites. `make study` deletes the record of a stage that it runs again.
+    """
+    file = study.done_file(parameters.study, parameters.seed, name)
+    if not file.is_file():
+        return False
+    done = json.loads(file.read_text())
+    _agree(json.loads(json.dumps(vars(parameters))), done["parameters"], "this notebook", _relative(file))
+    return all(
+        folder.is_dir() and read_manifest(folder)["digest"] == done[kind].get(_relative(folder))
+        for kind, folders in (("made", made), ("read", read))
+        for folder in folders
+    )
+
+
+# --- result tables --------------------------------------------------------------------------------------
+
+
+def write_json(path: Path, value: object) -> None:
+    """Write `path` whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    fresh = path.with_name(f".{path.name}.{os.getpid()}")
+    fresh.write_text(json.dumps(value, indent=1) + "\n")
+    fresh.replace(path)
+
+
+def table_file(parameters: SimpleNamespace, table: str, writer: str) -> Path:
+    """`runs/<study>/results/<table>/<seed>-<writer>.parquet`."""
+    return study.study_folder(parameters.study) / "results" / table / f"{parameters.seed}-{writer}.parquet"
+
+
+def write_table(parameters: SimpleNamespace, table: str, writer: str, frame: pd.DataFrame, made_by: dict) -> Path:
+    """Write one writer's part of a table, whole or not at all, with what made it in the file's metadata."""
+    path = table_file(parameters, table, writer)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    arrow = pa.Table.from_pandas(frame, preserve_index=False)
+    arrow = arrow.replace_schema_metadata((arrow.schema.metadata or {}) | {b"m2rl": json.dumps(made_by).encode()})
+    fresh = path.with_name(f".{path.name}.{os.getpid()}")
+    pq.write_table(arrow, fresh)
+    fresh.replace(path)
+    return path
+
+
+def read_table(parameters: SimpleNamespace, table: str, writers: list[str] | None = None) -> pd.DataFrame:
+    """A result table: the parts of the given writers (all by default), put together.
+
+    Raises FileNotFoundError where a part is missing, MixedResultsError where parts, or the parameters
+    given, disagree.
+    """
+    folder = study.study_folder(parameters.study) / "results" / table
+    paths = (
+        sorted(folder.glob(f"{parameters.seed}-*.parquet"))
+        if writers is None
+        else [table_file(parameters, table, w) for w in writers]
+    )
+    missing = [path for path in paths if not path.is_file()]
+    if missing or not paths:
+        what = _relative(missing[0]) if missing else f"{_relative(folder)}/{parameters.seed}-*.parquet"
+        raise FileNotFoundError(f"result table {what} is missing; `make study PARAMS=params/{parameters.study}.yaml` makes it")
+    joined = {name: value for name, value in vars(parameters).items() if name not in UNSHARED}
+    frames = []
+    for path in paths:
+        arrow = pq.read_table(path)
+        made_by = json.loads(arrow.schema.metadata[b"m2rl"])
+        _agree(joined, made_by["parameters"], "this notebook", _relative(path))
+        joined = made_by["parameters"] | joined
+        frames.append(arrow.to_pandas())
+    return pd.concat(frames, ignore_index=True)
+
+
+def write_headline(parameters: SimpleNamespace, lines: list[str]) -> None:
+    """Write `runs/<study>/headline.txt`, what `make study` ends by printing: the table, the verdicts, where the rest is."""
+    folder = study.study_folder(parameters.study)
+    where = [
+        f"figures:   {_relative(study.figures_folder(parameters.study))}/",
+        f"notebooks: {_relative(folder / 'notebooks')}/",
+        f"tables:    {_relative(folder / 'results')}/",
+    ]
+    path = folder / "headline.txt"
+    fresh = path.with_name(f".{path.name}.{os.getpid()}")
+    fresh.write_text("\n".join([*lines, *where]) + "\n")
+    fresh.replace(path)

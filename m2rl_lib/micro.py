@@ -1,0 +1,94 @@
+"""The micro world's model: a Qwen3-architecture transformer of about a million parameters and a BPE
+tokenizer, both made from a corpus of text, saved as a plain Hugging Face folder.
+
+The chat template is ChatML as Qwen3 has it, with thinking, tool calls and tool results; only the list of
+tools is shorter (`get_event(name)` instead of its JSON schema), since a micro model reads a short context.
+"""
+
+from pathlib import Path
+
+import torch
+from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
+from transformers import PreTrainedTokenizerFast, Qwen3Config, Qwen3ForCausalLM
+
+PAD, START, END = "<|endoftext|>", "<|im_start|>", "<|im_end|>"
+TAGS = ("<think>", "</think>", "<tool_call>", "</tool_call>", "<tool_response>", "</tool_response>")
+
+CHAT_TEMPLATE = """\
+{%- if tools %}{{ '<|im_start|>system\\n' }}
+{%- for tool in tools %}
+{%- set function = tool.function if tool.function is defined else tool %}
+{{- function.name + '(' + function.parameters.properties.keys() | join(', ') + ')\\n' }}
+{%- endfor %}{{ '<|im_end|>\\n' }}{%- endif %}
+{%- for message in messages %}
+{%- if message.role == 'tool' %}
+{%- if loop.first or messages[loop.index0 - 1].role != 'tool' %}{{ '<|im_start|>user' }}{%- endif %}
+{{- '\\n<tool_response>\\n' + message.content + '\\n</tool_response>' }}
+{%- if loop.last or messages[loop.index0 + 1].role != 'tool' %}{{ '<|im_end|>\\n' }}{%- endif %}
+{%- elif message.role == 'assistant' %}{{ '<|im_start|>assistant\\n' }}
+{%- generation %}{{ message.content or '' }}
+{%- for call in message.tool_calls or [] %}
+{{- '\\n' if not loop.first or message.content }}
+{{- '<tool_call>\\n{"name": "' + call.function.name + '", "arguments": ' + call.function.arguments | tojson + '}\\n</tool_call>' }}
+{%- endfor %}{{ '<|im_end|>' }}{%- endgeneration %}{{ '\\n' }}
+{%- else %}{{ '<|im_start|>' + message.role + '\\n' + message.content + '<|im_end|>\\n' }}
+{%- endif %}
+{%- endfor %}
+{%- if add_generation_prompt %}{{ '<|im_start|>assistant\\n' }}{%- endif %}"""
+
+
+def train_tokenizer(texts: list[str], vocabulary_size: int, context: int) -> PreTrainedTokenizerFast:
+    """A byte-level BPE tokenizer trained on `texts`, every digit a token of its own."""
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
+        [
+            pre_tokenizers.Digits(individual_digits=True),
+            pre_tokenizers.Split(Regex(r"\s?[A-Za-z_]+|\s?[^\sA-Za-z0-9_]+|\s+"), "isolated"),
+            pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
+        ]
+    )
+    tokenizer.decoder = decoders.ByteLevel()
+    tokenizer.add_special_tokens([AddedToken(token, special=True) for token in (PAD, START, END)])
+    tokenizer.add_tokens([AddedToken(tag, special=False) for tag in TAGS])
+    trainer = trainers.BpeTrainer(
+        vocab_size=vocabulary_size, initial_alphabet=pre_tokenizers.ByteLevel.alphabet(), special_tokens=[PAD, START, END, *TAGS]
+    )
+    tokenizer.train_from_iterator(texts, trainer)
+    fast = PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, eos_token=END, pad_token=PAD, padding_side="left", model_max_length=context
+    )
+    fast.chat_template = CHAT_TEMPLATE
+    return fast
+
+
+def build_model(
+    tokenizer: PreTrainedTokenizerFast, hidden_size: int, layers: int, heads: int, context: int, seed: int
+) -> Qwen3ForCausalLM:
+    """A Qwen3 model with random weights drawn from `seed`, input and output embeddings tied."""
+    torch.manual_seed(seed)
+    config = Qwen3Config(
+        vocab_size=len(tokenizer),
+        hidden_size=hidden_size,
+        intermediate_size=3 * hidden_size,
+        num_hidden_layers=layers,
+        num_attention_heads=heads,
+        num_key_value_heads=heads // 2,
+        head_dim=hidden_size // heads,
+        max_position_embeddings=context,
+        tie_word_embeddings=True,
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
+        bos_token_id=None,
+    )
+    return Qwen3ForCausalLM(config)
+
+
+def save_base(
+    folder: Path, texts: list[str], *, vocabulary_size: int, hidden_size: int, layers: int, heads: int, context: int, seed: int
+) -> None:
+    """Write the untrained model and its tokenizer, made from `texts`, into `folder`."""
+    tokenizer = train_tokenizer(texts, vocabulary_size, context)
+    model = build_model(tokenizer, hidden_size, layers, heads, context, seed)
+    model.generation_config.pad_token_id = tokenizer.pad_token_id
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)

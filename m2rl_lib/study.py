@@ -1,0 +1,224 @@
+"""A study: its validated parameters, and where each thing it makes lives.
+
+A parameter file `params/<study>.yaml` is the only difference between a laptop and a cluster. Its keys are
+flat and begin with the name of the stage they belong to; a notebook's cell tagged `parameters` declares
+the keys it uses. Everything a study makes is under `runs/<study>/`.
+"""
+
+import difflib
+import re
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Annotated, Literal
+
+import yaml
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+
+ROOT = Path(__file__).resolve().parents[1]
+RUNS = ROOT / "runs"
+
+
+class ParameterError(ValueError):
+    """A parameter that is unknown, missing, wrongly typed or out of range; the message is one line."""
+
+
+def _number(value: object) -> object:
+    """`1e-4` is a string in YAML: read it as the number it is."""
+    if isinstance(value, str) and re.fullmatch(r"[-+]?\d+(\.\d*)?[eE][-+]?\d+", value):
+        return float(value)
+    return float(value) if isinstance(value, int) and not isinstance(value, bool) else value
+
+
+Number = Annotated[float, BeforeValidator(_number)]
+Share = Annotated[Number, Field(ge=0, le=1)]
+Positive = Annotated[Number, Field(gt=0)]
+Count = Annotated[int, Field(ge=1)]
+Method = Literal["average", "task-arithmetic", "task-arithmetic-dare", "ties", "ties-dare", "sce"]
+
+
+class Study(BaseModel):
+    """Every parameter of a study. A parameter file gives all of them; a notebook those it uses."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
+
+    study: Annotated[str, Field(pattern=r"^[a-z0-9_-]+$")]  # the parameter file's stem
+    seed: Annotated[int, Field(ge=0)]  # redraws demonstrations, SFT and RL
+    domains: Annotated[list[str], Field(min_length=2)]  # the domains to be expert in, of those in m2rl_lib/domains
+
+    micro_vocabulary: Annotated[int, Field(ge=300)]  # tokens
+    micro_hidden_size: Annotated[int, Field(ge=8, multiple_of=8)]
+    micro_layers: Count
+    micro_heads: Annotated[int, Field(ge=2, multiple_of=2)]
+    micro_context: Annotated[int, Field(ge=256)]  # tokens
+
+    data_shared_arithmetic: bool  # whether coding, science and agent problems need arithmetic
+    data_wrong_share: Share  # of the steps of the SFT demonstrations
+    data_wrong_steps: Literal["random", "systematic"]
+
+    sft_demonstrations: Count  # a domain
+    sft_general: Count  # demonstrations of general facts
+    sft_judge: Count  # verdicts a domain and mode
+    sft_shifted_share: Share  # of the demonstrations, like the shifted benchmarks, which RL never trains
+    sft_steps: Count
+    sft_batch: Count  # examples a step
+    sft_learning_rate: Positive
+    sft_warmup_share: Share
+    sft_threads: Count
+
+    rlvr_steps: Annotated[int, Field(ge=4)]  # of an expert's run
+    rlvr_mixed_steps: Annotated[int, Field(ge=4)]  # of the mixed run
+    rlvr_prompts_per_step: Count
+    rlvr_completions: Annotated[int, Field(ge=2)]  # a prompt
+    rlvr_learning_rate: Positive
+    rlvr_warmup_steps: Annotated[int, Field(ge=0)]
+    rlvr_max_tokens: Annotated[int, Field(ge=8)]  # of a completion, tool results counted
+    rlvr_selection_problems: Count  # a domain, logged at each named checkpoint
+    rlvr_threads: Count
+
+    merge_methods: Annotated[list[Method], Field(min_length=1)]
+    merge_lambda: Positive  # scales the merged task vector
+    merge_ties_density: Annotated[Share, Field(gt=0)]  # share of each tensor that TIES keeps
+    merge_dare_density: Annotated[Share, Field(gt=0)]  # share of each task vector that DARE keeps
+    merge_sce_topk: Annotated[Share, Field(gt=0)]
+
+    evaluate_problems: Count  # a test benchmark
+    evaluate_samples: Count  # K of Avg@K
+    evaluate_selection_problems: Count  # a selection benchmark
+    evaluate_selection_samples: Count
+    evaluate_temperature: Positive
+    evaluate_sharpened_temperatures: Annotated[list[Annotated[Number, Field(ge=0)]], Field(min_length=1)]  # 0 is greedy
+    evaluate_max_tokens: Annotated[int, Field(ge=8)]
+    evaluate_batch: Count  # sequences
+    evaluate_threads: Count
+
+    analysis_draws: Annotated[int, Field(ge=100)]  # bootstrap redraws
+    analysis_margin: Positive  # points; the δ of the three-way verdict
+
+    sandbox_kind: Literal["bubblewrap", "none"]  # none runs generated programs unprotected
+
+
+class Run(BaseModel):
+    """What a notebook is asked to run, beside the study's parameters: its `-p name value`."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    domain: Annotated[str, Field(pattern=r"^[a-z_]+$")]  # 03: the domain to be expert in
+    repeat: Annotated[int, Field(ge=0)]  # 03: another draw of RL prompts and samples from the same SFT
+    permute_rewards: bool  # 03: the null run, on all domains
+    models: Annotated[list[str], Field(min_length=1)]  # 07: names of the models to evaluate
+    group: Annotated[str, Field(pattern=r"^[a-z0-9_-]+$")]  # 07: the name of their part of the tables
+
+
+FIELDS = {**dict.fromkeys(Study.model_fields, Study), **dict.fromkeys(Run.model_fields, Run)}
+PREFIXES = sorted({name.split("_")[0] + "_" for name in Study.model_fields if "_" in name})
+
+
+def load(path: Path | str) -> Study:
+    """The parameters of a file, all checked. Raises ParameterError in one line."""
+    path = Path(path)
+    if not path.is_file():
+        known = ", ".join(str(p.relative_to(ROOT)) for p in sorted((ROOT / "params").glob("*.yaml")))
+        raise ParameterError(f"parameter file {path} does not exist; there are {known}")
+    try:
+        values = yaml.safe_load(path.read_text())
+    except yaml.YAMLError as error:
+        raise ParameterError(f"{path} is not YAML: {' '.join(str(error).split())}") from None
+    if not isinstance(values, dict):
+        raise ParameterError(f"{path} must map names to values, not {type(values).__name__}")
+    _check(values, str(path))
+    stray = [name for name in values if name not in Study.model_fields]
+    if stray:
+        raise ParameterError(f"{path}: {', '.join(stray)} is given to one notebook by -p, not in a parameter file")
+    missing = [name for name in Study.model_fields if name not in values]
+    if missing:
+        raise ParameterError(f"{path}: missing {', '.join(missing)}")
+    if values["study"] != path.stem:
+        raise ParameterError(f"{path}: study is {values['study']!r}, allowed is the file's stem {path.stem!r}")
+    return Study(**values)
+
+
+def notebook_parameters(variables: dict) -> SimpleNamespace:
+    """The parameters among a notebook's variables (its `globals()`), checked.
+
+    A name that begins with a stage's prefix and is no parameter is refused as misspelt.
+    """
+    values = {
+        name: value for name, value in variables.items() if name in FIELDS or any(name.startswith(prefix) for prefix in PREFIXES)
+    }
+    return SimpleNamespace(**_check(values, "notebook"))
+
+
+def _check(values: dict, source: str) -> dict:
+    """Each value validated by itself; returns them as their proper types."""
+    checked = {model: model.model_construct() for model in (Study, Run)}
+    for name, value in values.items():
+        if name not in FIELDS:
+            close = difflib.get_close_matches(str(name), FIELDS, n=1, cutoff=0.8)
+            hint = f"did you mean {close[0]}?" if close else f"allowed are {', '.join(FIELDS)}"
+            raise ParameterError(f"{source}: unknown parameter {name!r}; {hint}")
+        model = FIELDS[name]
+        try:
+            model.__pydantic_validator__.validate_assignment(checked[model], name, value)
+        except ValidationError as error:
+            detail = error.errors()[0]
+            raise ParameterError(f"{source}: {name} is {value!r}, but {detail['msg'][0].lower()}{detail['msg'][1:]}") from None
+    return {name: getattr(checked[FIELDS[name]], name) for name in values}
+
+
+# --- names and places -----------------------------------------------------------------------------
+
+MODEL = re.compile(
+    r"(?P<base>sft|sft-sharpened|base|rl-[a-z_]+|merge-[a-z-]+|mt-opd|routed)(?:@(?P<variant>[a-z_]+=[^@/]+(?:,[a-z_]+=[^@/,]+)*))?"
+)
+
+
+def model_name(base: str, **variant: object) -> str:
+    """The name of a model; what differs from its base follows an `@`.
+
+    >>> model_name("rl-math", step=250)
+    'rl-math@step=250'
+    """
+    name = base + ("@" + ",".join(f"{key}={value}" for key, value in variant.items()) if variant else "")
+    parse_model_name(name)
+    return name
+
+
+def parse_model_name(name: str) -> tuple[str, dict[str, str]]:
+    """(base, variant) of a model's name. Raises ValueError for a name that no stage makes.
+
+    >>> parse_model_name("merge-ties@density=0.5")
+    ('merge-ties', {'density': '0.5'})
+    """
+    match = MODEL.fullmatch(name)
+    if not match:
+        raise ValueError(
+            f"model name {name!r} is not sft, rl-<domain>, rl-multi, rl-null, merge-<method> or mt-opd, with what differs after an @"
+        )
+    variant = match["variant"]
+    return match["base"], dict(part.split("=", 1) for part in variant.split(",")) if variant else {}
+
+
+def study_folder(study: str) -> Path:
+    """`runs/<study>`."""
+    return RUNS / study
+
+
+def model_folder(study: str, seed: int, name: str) -> Path:
+    """Where a published model is: `runs/<study>/models/seed-<n>/<name>`."""
+    parse_model_name(name)
+    return study_folder(study) / "models" / f"seed-{seed}" / name
+
+
+def work_folder(study: str, seed: int, name: str) -> Path:
+    """Checkpoints and logs of a stage; may be deleted."""
+    return study_folder(study) / "work" / f"seed-{seed}" / name
+
+
+def done_file(study: str, seed: int, name: str) -> Path:
+    """What Snakemake watches; only a notebook's last cell writes it."""
+    return study_folder(study) / "done" / f"seed-{seed}" / f"{name}.json"
+
+
+def figures_folder(study: str) -> Path:
+    """`figures/<study>`."""
+    return ROOT / "figures" / study
