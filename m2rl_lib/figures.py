@@ -22,10 +22,26 @@ from m2rl_lib.statistics import OVERALL, require_columns
 from m2rl_lib.verdicts import display_domain, display_name, model_family
 
 COLUMN, WIDE = 3.4, 7.0  # inches
-STYLE = {"font.family": "DejaVu Sans", "font.size": 7, "axes.labelsize": 7, "axes.titlesize": 7, "xtick.labelsize": 6.5,
-         "ytick.labelsize": 6.5, "legend.fontsize": 6.5, "axes.linewidth": 0.6, "grid.linewidth": 0.4, "lines.linewidth": 1.1,
-         "lines.markersize": 4, "xtick.major.pad": 1, "ytick.major.pad": 1, "axes.labelpad": 3, "pdf.fonttype": 42,
-         "ps.fonttype": 42, "savefig.dpi": 300, "figure.dpi": 150}
+STYLE = {
+    "font.family": "DejaVu Sans",
+    "font.size": 7,
+    "axes.labelsize": 7,
+    "axes.titlesize": 7,
+    "xtick.labelsize": 6.5,
+    "ytick.labelsize": 6.5,
+    "legend.fontsize": 6.5,
+    "axes.linewidth": 0.6,
+    "grid.linewidth": 0.4,
+    "lines.linewidth": 1.1,
+    "lines.markersize": 4,
+    "xtick.major.pad": 1,
+    "ytick.major.pad": 1,
+    "axes.labelpad": 3,
+    "pdf.fonttype": 42,
+    "ps.fonttype": 42,
+    "savefig.dpi": 300,
+    "figure.dpi": 150,
+}
 BLACK, GREY = "#000000", "#777777"
 FAMILIES = {  # marker, colour, filled, name in the legend
     "reference": ("o", GREY, False, "before RL, or no RL signal"),
@@ -75,8 +91,9 @@ def _points(axes, rows: pd.DataFrame, heights: np.ndarray) -> None:
     for (_, row), height in zip(rows.iterrows(), heights, strict=True):
         marker, colour, filled, _ = FAMILIES[model_family(row["model"])]
         if np.isnan(row["score"]):
-            axes.annotate("refused", (0.5, height), xycoords=("axes fraction", "data"), ha="center", va="center",
-                          fontsize=6, color=GREY)
+            axes.annotate(
+                "refused", (0.5, height), xycoords=("axes fraction", "data"), ha="center", va="center", fontsize=6, color=GREY
+            )
             continue
         if _sampled(rows) and np.isfinite([row["low"], row["high"]]).all():
             axes.plot([row["low"], row["high"]], [height, height], color=colour, linewidth=1)
@@ -93,8 +110,11 @@ def _reference_line(axes, rows: pd.DataFrame) -> bool:
 
 def _legend_handles(models, with_line: bool) -> list[Line2D]:
     present = {model_family(model) for model in models}
-    handles = [Line2D([], [], marker=marker, color=colour, markerfacecolor=colour if filled else "white", linestyle="", label=name)
-               for family, (marker, colour, filled, name) in FAMILIES.items() if family in present]
+    handles = [
+        Line2D([], [], marker=marker, color=colour, markerfacecolor=colour if filled else "white", linestyle="", label=name)
+        for family, (marker, colour, filled, name) in FAMILIES.items()
+        if family in present
+    ]
     return handles + ([Line2D([], [], color=GREY, linestyle="--", linewidth=0.8, label="score of SFT")] if with_line else [])
 
 
@@ -174,8 +194,15 @@ def plot_budget(frame: pd.DataFrame) -> Figure:
         for place, model in enumerate(models):
             rows = frame[(frame["model"] == model) & (frame["unit"] == unit)].sort_values("budget")
             aside = 0.008 * largest[unit] * (place - (len(models) - 1) / 2)  # so that intervals at one budget stay apart
-            axes.plot(rows["budget"] + aside, rows["score"], linestyle=LINES[place], marker="Dos^vX"[place], color=colours[place],
-                      markerfacecolor="white", label=display_name(model))
+            axes.plot(
+                rows["budget"] + aside,
+                rows["score"],
+                linestyle=LINES[place],
+                marker="Dos^vX"[place],
+                color=colours[place],
+                markerfacecolor="white",
+                label=display_name(model),
+            )
             if _sampled(rows):
                 axes.vlines(rows["budget"] + aside, rows["low"], rows["high"], color=colours[place], linewidth=0.8)
         axes.set_xlabel(UNITS[unit])
@@ -184,7 +211,9 @@ def plot_budget(frame: pd.DataFrame) -> Figure:
         axes.xaxis.set_major_locator(MaxNLocator(4))
     grid[0].set_ylabel("mean over domains, points")
     figure.supxlabel(("spent" + _counts(frame)) if _counts(frame) else "", fontsize=7)
-    figure.legend(*grid[0].get_legend_handles_labels(), loc="outside upper center", ncols=3 if len(units) > 1 else 2, frameon=False)
+    figure.legend(
+        *grid[0].get_legend_handles_labels(), loc="outside upper center", ncols=3 if len(units) > 1 else 2, frameon=False
+    )
     return figure
 
 
@@ -209,13 +238,24 @@ def plot_learning_curves(frame: pd.DataFrame) -> Figure:
     down = -(-len(domains) // across)
     figure = _canvas(WIDE if len(domains) > 1 else COLUMN, 1.65 * down + 0.5)
     grid = figure.subplots(down, across, squeeze=False, sharex=True, sharey=True)
-    kinds = {"own": ("this domain's expert", "#0072B2", "-", 1.6), "mixed": ("mixed", BLACK, "--", 1.4),
-             "null": ("RL-Null (permuted rewards)", "#D55E00", ":", 1.4), "other": ("other runs", "#AAAAAA", "-", 0.8)}
+    kinds = {
+        "own": ("this domain's expert", "#0072B2", "-", 1.6),
+        "mixed": ("mixed", BLACK, "--", 1.4),
+        "null": ("RL-Null (permuted rewards)", "#D55E00", ":", 1.4),
+        "other": ("other runs", "#AAAAAA", "-", 0.8),
+    }
     seen = set()
     for axes, domain in zip(grid.flat, domains, strict=False):
         for model, rows in frame[frame["domain"] == domain].groupby("model", sort=False):
-            kind = ("own" if model == f"rl-{domain}" else "mixed" if model_family(model) == "mixed" else
-                    "null" if model == "rl-null" else "other")
+            kind = (
+                "own"
+                if model == f"rl-{domain}"
+                else "mixed"
+                if model_family(model) == "mixed"
+                else "null"
+                if model == "rl-null"
+                else "other"
+            )
             _, colour, style, width = kinds[kind]
             rows, order = rows.sort_values("step"), 2 if kind == "other" else 3
             axes.plot(rows["step"], rows["reward"], color=colour, linestyle=style, linewidth=width, zorder=order)
@@ -229,8 +269,11 @@ def plot_learning_curves(frame: pd.DataFrame) -> Figure:
         grid.flat[place - across].tick_params(labelbottom=True)
     figure.supxlabel("training step", fontsize=7)
     figure.supylabel("mean selection reward" + _counts(frame), fontsize=7)
-    handles = [Line2D([], [], color=colour, linestyle=style, linewidth=width, label=name)
-               for kind, (name, colour, style, width) in kinds.items() if kind in seen]
+    handles = [
+        Line2D([], [], color=colour, linestyle=style, linewidth=width, label=name)
+        for kind, (name, colour, style, width) in kinds.items()
+        if kind in seen
+    ]
     figure.legend(handles=handles, loc="outside upper center", ncols=4 if len(domains) > 1 else 2, frameon=False)
     return figure
 
@@ -251,15 +294,25 @@ def plot_transfer(frame: pd.DataFrame) -> Figure:
     picture = axes.pcolormesh(cells, cmap=colours, norm=norm, edgecolors="white", linewidth=1)
     for row in frame.itertuples():
         if np.isnan(row.change):
-            axes.text(domains.index(row.domain) + 0.5, models.index(row.model) + 0.5, "refused", ha="center", va="center", fontsize=6.5)
+            axes.text(
+                domains.index(row.domain) + 0.5, models.index(row.model) + 0.5, "refused", ha="center", va="center", fontsize=6.5
+            )
             continue
         red, green, blue, _ = colours(norm(row.change))
         text, sure = f"{row.change:+.1f}", False
         if _sampled(frame):
             text, sure = f"{text}\n[{row.low:z.1f}, {row.high:z.1f}]", row.low > 0 or row.high < 0
         text = text.replace("-", "−")
-        axes.text(domains.index(row.domain) + 0.5, models.index(row.model) + 0.5, text, ha="center", va="center", fontsize=6.5,
-                  weight="bold" if sure else "normal", color="white" if 0.3 * red + 0.59 * green + 0.11 * blue < 0.5 else "black")
+        axes.text(
+            domains.index(row.domain) + 0.5,
+            models.index(row.model) + 0.5,
+            text,
+            ha="center",
+            va="center",
+            fontsize=6.5,
+            weight="bold" if sure else "normal",
+            color="white" if 0.3 * red + 0.59 * green + 0.11 * blue < 0.5 else "black",
+        )
     axes.set_xticks(np.arange(len(domains)) + 0.5, [display_domain(domain).replace(" ", "\n") for domain in domains])
     axes.set_yticks(np.arange(len(models)) + 0.5, [display_name(model) for model in models])
     axes.invert_yaxis()

@@ -64,7 +64,8 @@ def qwen3_4b() -> pd.DataFrame:
     wide = _load("qwen3_4b", partial=True)
     domains = scores().drop_duplicates("benchmark").set_index("benchmark")["domain"]
     frame = wide.rename(columns={"rl_multi": "rl-multi", "qwen3_4b_thinking": "qwen3-4b-thinking"}).melt(
-        "benchmark", var_name="model", value_name="score")
+        "benchmark", var_name="model", value_name="score"
+    )
     frame.insert(0, "domain", frame["benchmark"].map(domains))
     frame = frame[["model", "domain", "benchmark", "score"]]
     frame.attrs.update(wide.attrs)

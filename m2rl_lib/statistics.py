@@ -183,9 +183,12 @@ def resample(problems: pd.DataFrame, value: str = "value", draws: int = 10_000, 
         kept_cell = lacking <= MOST_UNGRADED
         for column in np.flatnonzero(~kept_cell):
             who = f"{pairs['model'][column]} (seed {pairs['seed'][column]})"
-            reasons[row, column] = (f"{who} was not tested on {name}" if k[row, column] == 0 else
-                                    f"{lacking[column]:.1%} of {len(matrix)} {name} problems not graded for {who}: at most "
-                                    f"{MOST_UNGRADED:.0%} is allowed")
+            reasons[row, column] = (
+                f"{who} was not tested on {name}"
+                if k[row, column] == 0
+                else f"{lacking[column]:.1%} of {len(matrix)} {name} problems not graded for {who}: at most "
+                f"{MOST_UNGRADED:.0%} is allowed"
+            )
         kept = graded[:, kept_cell].all(axis=1)
         sizes.append((int(kept.sum()), int((~kept).sum())))
         if not kept.any():
@@ -239,8 +242,18 @@ def interval(points: np.ndarray, draws: np.ndarray, seed: int = 0) -> dict[str, 
             low90, high90 = estimate - half90, estimate + half90
         p = max(p, 2 * stats.t.sf(abs(estimate) / error, df) if error > 0 else float(estimate == 0))
         seen = max(seen, error * (stats.t.ppf(0.975, df) + stats.t.ppf(0.8, df)))
-    return {"estimate": estimate, "low": float(low), "high": float(high), "low90": float(low90), "high90": float(high90),
-            "p": float(p), "seen": float(seen), "seeds": count, "seed_sd": spread, "scope": SCOPES[count == 1]}
+    return {
+        "estimate": estimate,
+        "low": float(low),
+        "high": float(high),
+        "low90": float(low90),
+        "high90": float(high90),
+        "p": float(p),
+        "seen": float(seen),
+        "seeds": count,
+        "seed_sd": spread,
+        "scope": SCOPES[count == 1],
+    }
 
 
 def describe(sample: Resample, model: str, domain: str, benchmark: str, weights: np.ndarray) -> dict:
@@ -248,15 +261,29 @@ def describe(sample: Resample, model: str, domain: str, benchmark: str, weights:
     seeds, rows = sample.seeds(model), np.flatnonzero(weights)
     points, draws, reason = sample.values(model, seeds, weights)
     sizes, ks = sample.benchmarks.iloc[rows], np.unique(sample.k[np.ix_(rows, sample.columns(model, seeds))])
-    return {"model": model, "domain": domain, "benchmark": benchmark, **measured(points, draws, reason, sample.seed),
-            "n": int(sizes["n"].sum()), "dropped": int(sizes["dropped"].sum()), "k": int(ks[0]) if len(ks) == 1 else pd.NA}
+    return {
+        "model": model,
+        "domain": domain,
+        "benchmark": benchmark,
+        **measured(points, draws, reason, sample.seed),
+        "n": int(sizes["n"].sum()),
+        "dropped": int(sizes["dropped"].sum()),
+        "k": int(ks[0]) if len(ks) == 1 else pd.NA,
+    }
 
 
 def measured(points: np.ndarray, draws: np.ndarray, reason: str, seed: int) -> dict:
     """The columns score, low, high, seeds, seed_sd, scope and reason of one quantity; NaN where there is a reason."""
     found = {"estimate": np.nan, "low": np.nan, "high": np.nan, "seed_sd": np.nan} if reason else interval(points, draws, seed)
-    return {"score": found["estimate"], "low": found["low"], "high": found["high"], "seed_sd": found["seed_sd"],
-            "seeds": len(points), "scope": SCOPES[len(points) == 1], "reason": reason}
+    return {
+        "score": found["estimate"],
+        "low": found["low"],
+        "high": found["high"],
+        "seed_sd": found["seed_sd"],
+        "seeds": len(points),
+        "scope": SCOPES[len(points) == 1],
+        "reason": reason,
+    }
 
 
 def _table(rows: list[dict]) -> pd.DataFrame:
@@ -286,9 +313,13 @@ def average_table(scores: pd.DataFrame, pass_k: int | None = None, draws: int = 
     """
     sample = resample(problem_means(scores, pass_k), draws=draws, seed=seed)
     domains = sorted(set(sample.benchmarks["domain"]))
-    return _table([describe(sample, model, over, AVERAGE, sample.weights(over))
-                   for model in pd.unique(scores["model"])
-                   for over in ([OVERALL] if domains != [GENERAL] else []) + domains])
+    return _table(
+        [
+            describe(sample, model, over, AVERAGE, sample.weights(over))
+            for model in pd.unique(scores["model"])
+            for over in ([OVERALL] if domains != [GENERAL] else []) + domains
+        ]
+    )
 
 
 def averages(table: pd.DataFrame) -> pd.DataFrame:

@@ -13,10 +13,25 @@ from scipy import stats
 
 from m2rl_lib.statistics import GENERAL, OVERALL, TABLE, describe, interval, measured, problem_means, require_columns, resample
 
-NAMES = {"base": "Base", "sft": "SFT", "sft-sharpened": "SFT sharpened", "rl-null": "RL-Null", "rl-multi": "RL-Multi",
-         "mt-opd": "MT-OPD", "merged-best": "Best merge", "routed": "Routed experts", "qwen3-4b-thinking": "Qwen3-4B-Thinking"}
-METHODS = {"average": "Average", "task-arithmetic": "TA", "task-arithmetic-dare": "TA+DARE", "ties": "TIES",
-           "ties-dare": "TIES+DARE", "sce": "SCE"}
+NAMES = {
+    "base": "Base",
+    "sft": "SFT",
+    "sft-sharpened": "SFT sharpened",
+    "rl-null": "RL-Null",
+    "rl-multi": "RL-Multi",
+    "mt-opd": "MT-OPD",
+    "merged-best": "Best merge",
+    "routed": "Routed experts",
+    "qwen3-4b-thinking": "Qwen3-4B-Thinking",
+}
+METHODS = {
+    "average": "Average",
+    "task-arithmetic": "TA",
+    "task-arithmetic-dare": "TA+DARE",
+    "ties": "TIES",
+    "ties-dare": "TIES+DARE",
+    "sce": "SCE",
+}
 SHORT = {"instruction_following": "IF"}
 MARGIN = 3.0  # points; printed beside every verdict
 
@@ -27,8 +42,10 @@ def _parts(model: str) -> tuple[str, str]:
     stem = found.group(1) if found else ""
     known = stem in NAMES or stem.removeprefix("merge-") in METHODS and stem.startswith("merge-")
     if not known and not re.fullmatch(r"rl-[a-z][a-z_]*", stem):
-        raise ValueError(f"unknown model {model!r}: allowed are {', '.join(NAMES)}, rl-<domain>, "
-                         f"merge-<{'|'.join(METHODS)}>, each with @key=value for a variant")
+        raise ValueError(
+            f"unknown model {model!r}: allowed are {', '.join(NAMES)}, rl-<domain>, "
+            f"merge-<{'|'.join(METHODS)}>, each with @key=value for a variant"
+        )
     words = [part.replace("=", " ") for part in found.group(2).split("@")[1:]]
     return stem, f" ({', '.join(words)})" if words else ""
 
@@ -74,8 +91,14 @@ def three_way(low: float, high: float, low90: float, high90: float, margin: floa
     return "equivalent" if -margin < low90 and high90 < margin else "undecided"
 
 
-def comparison_table(scores: pd.DataFrame, pairs: list[tuple[str, str]], overs: list[str], margin: float = MARGIN,
-                     draws: int = 10_000, seed: int = 0) -> pd.DataFrame:
+def comparison_table(
+    scores: pd.DataFrame,
+    pairs: list[tuple[str, str]],
+    overs: list[str],
+    margin: float = MARGIN,
+    draws: int = 10_000,
+    seed: int = 0,
+) -> pd.DataFrame:
     """Paired differences model − reference, one row for each pair and each of `overs`, all from one redraw.
 
     `scores`: graded samples of one split, with every model that shares the table (an ungraded problem is dropped for all).
@@ -90,8 +113,9 @@ def comparison_table(scores: pd.DataFrame, pairs: list[tuple[str, str]], overs: 
     for model, reference in pairs:
         seeds = sorted(set(sample.seeds(model)) & set(sample.seeds(reference)))
         if not seeds:
-            raise ValueError(f"{model} has seeds {sample.seeds(model)}, {reference} {sample.seeds(reference)}: "
-                             "one in common is needed")
+            raise ValueError(
+                f"{model} has seeds {sample.seeds(model)}, {reference} {sample.seeds(reference)}: one in common is needed"
+            )
         for over in overs:
             weights = sample.weights(over)
             (a, a_draws, a_reason), (b, b_draws, b_reason) = (sample.values(name, seeds, weights) for name in (model, reference))
@@ -99,15 +123,49 @@ def comparison_table(scores: pd.DataFrame, pairs: list[tuple[str, str]], overs: 
                 raise ValueError(f"cannot compare {model} with {reference}: {a_reason or b_reason}")
             found, sizes = interval(a - b, a_draws - b_draws, seed), sample.benchmarks[weights > 0]
             limits = [found[key] for key in ("low", "high", "low90", "high90")]
-            rows.append({"model": model, "reference": reference, "over": over, **found, "margin": margin,
-                         "verdict": three_way(*limits, margin), "benchmarks": len(sizes), "n": int(sizes["n"].sum())})
-    order = ["model", "reference", "over", "estimate", "low", "high", "low90", "high90", "p", "seen", "margin", "verdict",
-             "benchmarks", "n", "seeds", "seed_sd", "scope"]
+            rows.append(
+                {
+                    "model": model,
+                    "reference": reference,
+                    "over": over,
+                    **found,
+                    "margin": margin,
+                    "verdict": three_way(*limits, margin),
+                    "benchmarks": len(sizes),
+                    "n": int(sizes["n"].sum()),
+                }
+            )
+    order = [
+        "model",
+        "reference",
+        "over",
+        "estimate",
+        "low",
+        "high",
+        "low90",
+        "high90",
+        "p",
+        "seen",
+        "margin",
+        "verdict",
+        "benchmarks",
+        "n",
+        "seeds",
+        "seed_sd",
+        "scope",
+    ]
     return pd.DataFrame(rows, columns=order)
 
 
-def compare(scores: pd.DataFrame, model: str, reference: str, over: str = OVERALL, margin: float = MARGIN,
-            draws: int = 10_000, seed: int = 0) -> pd.Series:
+def compare(
+    scores: pd.DataFrame,
+    model: str,
+    reference: str,
+    over: str = OVERALL,
+    margin: float = MARGIN,
+    draws: int = 10_000,
+    seed: int = 0,
+) -> pd.Series:
     """The single row of `comparison_table` for one pair and one `over`."""
     return comparison_table(scores, [(model, reference)], [over], margin, draws, seed).iloc[0]
 
@@ -123,15 +181,20 @@ def verdict_sentence(comparison: pd.Series, names: dict[str, str] | None = None)
     span = "" if row["over"] == OVERALL else f" on {row['over'].replace('_', ' ')}"
     kind = "95% interval"
     if row["verdict"] in ("better", "worse"):
-        size, low, high = (row["estimate"], row["low"], row["high"]) if row["verdict"] == "better" else \
-            (-row["estimate"], -row["high"], -row["low"])
+        size, low, high = (
+            (row["estimate"], row["low"], row["high"])
+            if row["verdict"] == "better"
+            else (-row["estimate"], -row["high"], -row["low"])
+        )
         claim = f"{a} is {row['verdict']} than {b}{span} by {size:.1f} points [{low:.1f}, {high:.1f}]"
     elif row["verdict"] == "equivalent":
         kind = "90% interval, inside the margin"
         claim = f"{a} and {b} are equivalent{span}: {row['estimate']:+.1f} points [{row['low90']:.1f}, {row['high90']:.1f}]"
     else:
-        claim = (f"Whether {a} is better or worse than {b}{span} is undecided: {row['estimate']:+.1f} points "
-                 f"[{row['low']:.1f}, {row['high']:.1f}], smallest effect that could have been seen {row['seen']:.1f} points")
+        claim = (
+            f"Whether {a} is better or worse than {b}{span} is undecided: {row['estimate']:+.1f} points "
+            f"[{row['low']:.1f}, {row['high']:.1f}], smallest effect that could have been seen {row['seen']:.1f} points"
+        )
     counted = f"{_count(row['benchmarks'], 'benchmark')}, n = {row['n']} problems, {_count(row['seeds'], 'seed')}"
     return f"{claim}, {counted}: speaks of {row['scope']} ({kind}; margin ±{row['margin']:g} points)."
 
@@ -140,8 +203,9 @@ def _count(number: int, noun: str) -> str:
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
-def recovery(scores: pd.DataFrame, model: str, experts: dict[str, str] | None = None, draws: int = 10_000,
-             seed: int = 0) -> pd.Series:
+def recovery(
+    scores: pd.DataFrame, model: str, experts: dict[str, str] | None = None, draws: int = 10_000, seed: int = 0
+) -> pd.Series:
     """Recovery = Σ_d (model − SFT) / Σ_d (routed − SFT): how much of what routing to experts gains one model keeps.
 
     `experts` names each domain's expert (default rl-<domain> for every domain but general); routed answers a domain's
@@ -170,10 +234,20 @@ def recovery(scores: pd.DataFrame, model: str, experts: dict[str, str] | None = 
     routed_draws = sum(redrawn for _, redrawn, _ in routes) - base_draws
 
     denominator = interval(routed, routed_draws, seed)
-    out = {"model": model, "recovery": np.nan, "low": np.nan, "high": np.nan, "gain": gain.mean(),
-           "routed_gain": denominator["estimate"], "routed_low": denominator["low"], "routed_high": denominator["high"],
-           "n": int(sample.benchmarks["n"][weights > 0].sum()), "seeds": len(seeds), "scope": denominator["scope"],
-           "reason": "the 95% interval of the experts' own gain is not above 0"}
+    out = {
+        "model": model,
+        "recovery": np.nan,
+        "low": np.nan,
+        "high": np.nan,
+        "gain": gain.mean(),
+        "routed_gain": denominator["estimate"],
+        "routed_low": denominator["low"],
+        "routed_high": denominator["high"],
+        "n": int(sample.benchmarks["n"][weights > 0].sum()),
+        "seeds": len(seeds),
+        "scope": denominator["scope"],
+        "reason": "the 95% interval of the experts' own gain is not above 0",
+    }
     if denominator["low"] <= 0:
         return pd.Series(out)
     ratio = gain.mean() / routed.mean()
@@ -203,10 +277,14 @@ def chance_adjusted(table: pd.DataFrame, chance: dict[str, float]) -> pd.DataFra
     require_columns(table, ["benchmark", "score", "low", "high"], "score table")
     lacking = sorted(set(table["benchmark"]) - set(chance))
     if lacking or not all(0 <= c < 1 for c in chance.values()):
-        raise ValueError(f"chance lacks {', '.join(lacking) or 'nothing'}, has {chance}: one number in [0, 1) a benchmark is needed")
+        raise ValueError(
+            f"chance lacks {', '.join(lacking) or 'nothing'}, has {chance}: one number in [0, 1) a benchmark is needed"
+        )
     c = 100 * table["benchmark"].map(chance).astype(float)
-    adjust = {column: 100 * (table[source] - c) / (100 - c)
-              for column, source in [("adjusted", "score"), ("adjusted_low", "low"), ("adjusted_high", "high")]}
+    adjust = {
+        column: 100 * (table[source] - c) / (100 - c)
+        for column, source in [("adjusted", "score"), ("adjusted_low", "low"), ("adjusted_high", "high")]
+    }
     return table.assign(**adjust)
 
 
@@ -253,5 +331,7 @@ def form_table(scores: pd.DataFrame, draws: int = 10_000, seed: int = 0) -> pd.D
             reason = reason or ("" if np.isfinite(given_draws).all() else "too few parsed answers")
             values["right if parsed"] = given, given_draws, reason
             row = describe(sample, model, domain, benchmark, weights)
-            rows += [{**row, **measured(*values[name], seed), "measure": name} for name in ("parsed", "right if parsed", "truncated")]
+            rows += [
+                {**row, **measured(*values[name], seed), "measure": name} for name in ("parsed", "right if parsed", "truncated")
+            ]
     return pd.DataFrame(rows, columns=[*TABLE[:3], "measure", *TABLE[3:]]).astype({"k": "Int64"})

@@ -6,6 +6,7 @@ limits and a system call filter; `worker.py` is the half inside. A sandbox that 
 and one that cannot start or lets a canary out raises `SandboxError`. Namespaces and options: bwrap(1), user_namespaces(7), seccomp(2).
 The remote choice speaks the `/run_code` interface of ByteDance's SandboxFusion.
 """
+
 from __future__ import annotations
 
 import atexit
@@ -31,8 +32,8 @@ from m2rl_lib.sandbox import canaries, remote, seccomp
 
 WORKER = os.path.join(os.path.dirname(os.path.abspath(__file__)), "worker.py")
 STATUSES = {b"k": "ok", b"e": "error", b"t": "timeout", b"o": "output", b"m": "memory"}
-START_SECONDS = 15.0   # a sandbox that is not ready by then has failed
-GRACE_SECONDS = 10.0   # what a busy machine may add to the sum of a program's time limits
+START_SECONDS = 15.0  # a sandbox that is not ready by then has failed
+GRACE_SECONDS = 10.0  # what a busy machine may add to the sum of a program's time limits
 
 
 @dataclass(frozen=True)
@@ -42,6 +43,7 @@ class Run:
     `status` is "ok" (ended by itself, exit code 0), "error" (exception, other exit code, signal, too many processes), "timeout",
     "output" (wrote more than the cap) or "memory" (MemoryError, or more resident memory than allowed).
     """
+
     stdout: bytes
     status: str
 
@@ -59,35 +61,86 @@ class _Broken(Exception):
 
 # ---- one worker: a bubblewrap with a warm interpreter in it --------------------------------------------------------------------------
 
+
 def _read_only_folders() -> list[str]:
     """What the interpreter needs to run: shared libraries, its own binary and its standard library."""
     binary = os.path.realpath(getattr(sys, "_base_executable", None) or sys.executable)
-    wanted = ["/usr/lib", "/usr/lib32", "/usr/lib64", "/lib", "/lib64", "/etc/ld.so.cache", os.path.join(sys.base_prefix, "lib"),
-              os.path.dirname(os.__file__), binary]
+    wanted = [
+        "/usr/lib",
+        "/usr/lib32",
+        "/usr/lib64",
+        "/lib",
+        "/lib64",
+        "/etc/ld.so.cache",
+        os.path.join(sys.base_prefix, "lib"),
+        os.path.dirname(os.__file__),
+        binary,
+    ]
     return [path for at, path in enumerate(wanted) if os.path.exists(path) and path not in wanted[:at]]
 
 
 def _bubblewrap_command(info: int, block: int | None, filter_: int, script: int) -> list[str]:
-    command = ["bwrap", "--unshare-user", "--unshare-ipc", "--unshare-pid", "--unshare-net", "--unshare-uts", "--unshare-cgroup-try", "--as-pid-1",
-               "--new-session", "--clearenv", "--setenv", "PYTHONHASHSEED", "0", "--info-fd", str(info), "--seccomp", str(filter_)]
+    command = [
+        "bwrap",
+        "--unshare-user",
+        "--unshare-ipc",
+        "--unshare-pid",
+        "--unshare-net",
+        "--unshare-uts",
+        "--unshare-cgroup-try",
+        "--as-pid-1",
+        "--new-session",
+        "--clearenv",
+        "--setenv",
+        "PYTHONHASHSEED",
+        "0",
+        "--info-fd",
+        str(info),
+        "--seccomp",
+        str(filter_),
+    ]
     command += ["--uid", "0", "--gid", "0"] if block is None else ["--userns-block-fd", str(block)]
-    for capability in ("SYS_ADMIN", "SETUID", "SETGID", "KILL"):   # inside the user namespace, for the server only
+    for capability in ("SYS_ADMIN", "SETUID", "SETGID", "KILL"):  # inside the user namespace, for the server only
         command += ["--cap-add", f"CAP_{capability}"]
     for path in _read_only_folders():
-        for parent in list(pathlib.PurePosixPath(path).parents)[-2::-1]:   # without this only the server could walk them
+        for parent in list(pathlib.PurePosixPath(path).parents)[-2::-1]:  # without this only the server could walk them
             command += ["--perms", "0755", "--dir", str(parent)]
-        command += ["--symlink", os.readlink(path), path] if os.path.islink(path) and os.path.isdir(path) else ["--ro-bind", path, path]
+        command += (
+            ["--symlink", os.readlink(path), path] if os.path.islink(path) and os.path.isdir(path) else ["--ro-bind", path, path]
+        )
     for folder in [os.path.dirname(os.__file__), "/usr/lib/python3"]:
         for name in ("site-packages", "dist-packages"):
             if os.path.isdir(os.path.join(folder, name)):
                 command += ["--tmpfs", os.path.join(folder, name)]
     binary = _read_only_folders()[-1]
-    return command + ["--proc", "/proc", "--dev", "/dev", "--dir", "/tmp", "--remount-ro", "/dev", "--remount-ro", "/", "--chdir", "/",
-                      binary, "-s", "-S", f"/proc/self/fd/{script}", "isolated"] + (["drop-uid"] if block is not None else [])
+    return (
+        command
+        + [
+            "--proc",
+            "/proc",
+            "--dev",
+            "/dev",
+            "--dir",
+            "/tmp",
+            "--remount-ro",
+            "/dev",
+            "--remount-ro",
+            "/",
+            "--chdir",
+            "/",
+            binary,
+            "-s",
+            "-S",
+            f"/proc/self/fd/{script}",
+            "isolated",
+        ]
+        + (["drop-uid"] if block is not None else [])
+    )
 
 
 class _Worker:
     """One sandbox process and the socket to it. Raises SandboxError where it cannot start."""
+
     started = 0
 
     def __init__(self) -> None:
@@ -98,7 +151,14 @@ class _Worker:
         with theirs, open(WORKER, "rb") as script:
             if _settings.kind == "none":
                 command = [sys.executable, "-s", "-S", WORKER]
-                self.process = subprocess.Popen(command, stdin=theirs, stdout=subprocess.DEVNULL, stderr=self.errors, env={"PYTHONHASHSEED": "0"}, start_new_session=True)
+                self.process = subprocess.Popen(
+                    command,
+                    stdin=theirs,
+                    stdout=subprocess.DEVNULL,
+                    stderr=self.errors,
+                    env={"PYTHONHASHSEED": "0"},
+                    start_new_session=True,
+                )
             else:
                 self._start_bubblewrap(theirs, script.fileno())
         try:
@@ -123,12 +183,17 @@ class _Worker:
         filter_.seek(0)
         as_root = _settings.maps_uids and os.getuid() == 0
         try:
-            self.process = subprocess.Popen(_bubblewrap_command(info_write, block_read if as_root else None, filter_.fileno(), script), stdin=stdin,
-                                            stdout=subprocess.DEVNULL, stderr=self.errors, start_new_session=True,
-                                            pass_fds=(info_write, block_read, filter_.fileno(), script))
+            self.process = subprocess.Popen(
+                _bubblewrap_command(info_write, block_read if as_root else None, filter_.fileno(), script),
+                stdin=stdin,
+                stdout=subprocess.DEVNULL,
+                stderr=self.errors,
+                start_new_session=True,
+                pass_fds=(info_write, block_read, filter_.fileno(), script),
+            )
             os.close(info_write)
             info_write = None
-            information = b""   # a small JSON object, written in pieces
+            information = b""  # a small JSON object, written in pieces
             while b"}" not in information and select.select([info_read], [], [], START_SECONDS)[0]:
                 piece = os.read(info_read, 4096)
                 if not piece:
@@ -153,7 +218,7 @@ class _Worker:
             for kind in ("uid_map", "gid_map"):
                 with open(f"/proc/{self.pid_inside}/{kind}", "w") as file:
                     file.write(f"0 0 1\n1 {outside} 1\n")
-        except OSError as error:   # root of a container that owns few uids: not real root, whose processes are counted
+        except OSError as error:  # root of a container that owns few uids: not real root, whose processes are counted
             _settings.maps_uids = False
             self.stop()
             raise SandboxError(_advice(f"cannot map a user id for the programs ({error.strerror})")) from None
@@ -193,7 +258,7 @@ class _Worker:
         runs, at = [], 4
         for _ in range(self.expected):
             status, size = struct.unpack_from("!cI", self.buffer, at)
-            runs.append(Run(bytes(self.buffer[at + 5:at + 5 + size]), STATUSES[status]))
+            runs.append(Run(bytes(self.buffer[at + 5 : at + 5 + size]), STATUSES[status]))
             at += 5 + size
         return runs
 
@@ -201,7 +266,7 @@ class _Worker:
         """End the sandbox and everything in it."""
         self.socket.close()
         if self.process.poll() is None:
-            for pid in (self.pid_inside, self.process.pid):   # process 1 of the namespace: the kernel ends all others with it
+            for pid in (self.pid_inside, self.process.pid):  # process 1 of the namespace: the kernel ends all others with it
                 try:
                     os.kill(pid, signal.SIGKILL) if pid else None
                 except OSError:
@@ -210,6 +275,7 @@ class _Worker:
 
 
 # ---- the pool: warm workers, shared by all threads -----------------------------------------------------------------------------------
+
 
 @dataclass
 class _Settings:
@@ -309,7 +375,7 @@ def _run_jobs(jobs: list[tuple], limits: dict, most: int) -> list[list[Run] | No
                     worker.send(*jobs[at], limits)
                 except _Broken:
                     lost.append(busy.pop(worker.socket))
-            if not busy and waiting and not lost:   # other threads have all the workers
+            if not busy and waiting and not lost:  # other threads have all the workers
                 with _lock:
                     _lock.wait(0.05)
             poller = select.poll()
@@ -331,12 +397,16 @@ def _run_jobs(jobs: list[tuple], limits: dict, most: int) -> list[list[Run] | No
             lost += [busy.pop(channel) for channel, (worker, *_) in list(busy.items()) if now > worker.deadline]
             for worker, at, attempt in lost:
                 if worker is not None:
-                    _log.warning("a sandbox failed (%s); %s", worker.last_error(), "its program runs again" if attempt == 0 else "its program gives None")
+                    _log.warning(
+                        "a sandbox failed (%s); %s",
+                        worker.last_error(),
+                        "its program runs again" if attempt == 0 else "its program gives None",
+                    )
                     _discard(worker)
                 if attempt == 0:
                     waiting.append((at, 1))
             lost = []
-    finally:   # after an interrupt
+    finally:  # after an interrupt
         for worker, *_ in busy.values():
             _discard(worker)
     return results
@@ -344,8 +414,16 @@ def _run_jobs(jobs: list[tuple], limits: dict, most: int) -> list[list[Run] | No
 
 # ---- what others call ----------------------------------------------------------------------------------------------------------------
 
-def run_programs(programs: Sequence[str], inputs: Sequence[Sequence[str]], *, timeout_seconds: float = 2.0, memory_bytes: int = 256 << 20,
-                 output_bytes: int = 64 << 10, workers: int | None = None) -> list[list[Run] | None]:
+
+def run_programs(
+    programs: Sequence[str],
+    inputs: Sequence[Sequence[str]],
+    *,
+    timeout_seconds: float = 2.0,
+    memory_bytes: int = 256 << 20,
+    output_bytes: int = 64 << 10,
+    workers: int | None = None,
+) -> list[list[Run] | None]:
     """Run each Python source `programs[i]` once for each standard input in `inputs[i]`, every time in fresh state.
 
     Returns one entry a program: a list of `Run`, one an input, in order; or None where the sandbox failed twice (the second time a fresh one).
@@ -378,7 +456,7 @@ def check() -> None:
     with _check_lock:
         if _settings.checked:
             return
-        _settings.checked = True   # the canaries go through run_programs themselves
+        _settings.checked = True  # the canaries go through run_programs themselves
         try:
             if _settings.kind == "bubblewrap":
                 try:
@@ -386,7 +464,7 @@ def check() -> None:
                 except SandboxError:
                     if _settings.maps_uids or os.getuid() != 0:
                         raise
-                    _give(_take(1 << 30))   # as root with few uids: once more, with one user
+                    _give(_take(1 << 30))  # as root with few uids: once more, with one user
             fault = canaries.fault(run_programs, protected=_settings.kind == "bubblewrap")
             if fault:
                 raise SandboxError(_advice(fault))
@@ -401,7 +479,9 @@ def configure(kind: str, url: str | None = None) -> None:
     if kind not in ("bubblewrap", "none", "sandboxfusion"):
         raise ValueError(f"coding sandbox is {kind!r}; allowed: bubblewrap, none, sandboxfusion")
     if (kind == "sandboxfusion") != bool(url):
-        raise ValueError(f"coding sandbox {kind!r} with url {url!r}: sandboxfusion needs the http address of its server, the others none")
+        raise ValueError(
+            f"coding sandbox {kind!r} with url {url!r}: sandboxfusion needs the http address of its server, the others none"
+        )
     with _check_lock:
         _stop_all()
         _settings.kind, _settings.url, _settings.checked, _settings.maps_uids = kind, url, False, True
@@ -417,5 +497,7 @@ def _cores() -> int:
 
 
 def _advice(problem: str) -> str:
-    return (f"{' '.join(problem.split())}; choose one: install bubblewrap (apt-get install bubblewrap, dnf install bubblewrap) where user namespaces are "
-            "allowed, give the address of a SandboxFusion server, or say `sandbox_kind: none` in the parameter file to run programs unprotected")
+    return (
+        f"{' '.join(problem.split())}; choose one: install bubblewrap (apt-get install bubblewrap, dnf install bubblewrap) where user namespaces are "
+        "allowed, give the address of a SandboxFusion server, or say `sandbox_kind: none` in the parameter file to run programs unprotected"
+    )

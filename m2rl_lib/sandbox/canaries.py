@@ -1,11 +1,12 @@
 """Small programs that try to leave the sandbox, sent once a process before anything is graded; the canaries of `sandbox.check`."""
+
 import os
 import socket
 import sys
 import tempfile
 from collections.abc import Callable
 
-ESCAPE = '''
+ESCAPE = """
 import os, socket
 secrets, port, pid = input().split("|")
 out = []
@@ -29,12 +30,14 @@ attempt("change the kernel", lambda: write("/proc/sys/kernel/hostname"))
 if os.environ:
     out.append("read the environment")
 print("; ".join(out) or "inside")
-'''
+"""
 
 
 def fault(run_programs: Callable, protected: bool) -> str | None:
     """What is wrong with the sandbox, in a few words, or None. `protected`: expect isolation, not only that programs run and are stopped."""
-    plain = run_programs(["print(int(input()) ** 2)", "while True: pass", "raise SystemExit(3)"], [["12"], [""], [""]], timeout_seconds=1.0)
+    plain = run_programs(
+        ["print(int(input()) ** 2)", "while True: pass", "raise SystemExit(3)"], [["12"], [""], [""]], timeout_seconds=1.0
+    )
     found = [(runs[0].stdout, runs[0].status) if runs else None for runs in plain]
     if found != [(b"144\n", "ok"), (b"", "timeout"), (b"", "error")]:
         return f"the sandbox does not run programs as it should (a square, a loop, an exit gave {found})"
@@ -44,7 +47,9 @@ def fault(run_programs: Callable, protected: bool) -> str | None:
         server.bind(("127.0.0.1", 0))
         server.listen()
         home = os.path.expanduser("~")
-        secrets = [token.name, os.path.abspath(__file__)] + [os.path.join(home, name) for name in (os.listdir(home) if os.access(home, os.R_OK) else [])]
+        secrets = [token.name, os.path.abspath(__file__)] + [
+            os.path.join(home, name) for name in (os.listdir(home) if os.access(home, os.R_OK) else [])
+        ]
         secrets = [path for path in secrets if not sys.base_prefix.startswith(path) and not any(mark in path for mark in "|\t\n")]
         request = "\t".join(secrets) + f"|{server.getsockname()[1]}|{max(os.getpid(), 1000)}"
         runs = run_programs([ESCAPE], [[request]], timeout_seconds=5.0)[0]

@@ -1,4 +1,5 @@
 """Programs on a remote SandboxFusion server (bytedance/SandboxFusion, `POST /run_code`): same answers as the local sandbox, for clusters."""
+
 from __future__ import annotations
 
 import http.client
@@ -11,8 +12,16 @@ from concurrent.futures import ThreadPoolExecutor
 
 def run_once(url: str, program: str, text: str, limits: dict) -> tuple[bytes, str] | None:
     """(stdout, status) of one program on one input, or None where the server failed."""
-    body = {"code": program, "language": "python", "stdin": text, "run_timeout": limits["timeout"], "memory_limit_MB": math.ceil(limits["memory"] / (1 << 20))}
-    request = urllib.request.Request(url.rstrip("/") + "/run_code", json.dumps(body).encode(), {"Content-Type": "application/json"})
+    body = {
+        "code": program,
+        "language": "python",
+        "stdin": text,
+        "run_timeout": limits["timeout"],
+        "memory_limit_MB": math.ceil(limits["memory"] / (1 << 20)),
+    }
+    request = urllib.request.Request(
+        url.rstrip("/") + "/run_code", json.dumps(body).encode(), {"Content-Type": "application/json"}
+    )
     try:
         with urllib.request.urlopen(request, timeout=limits["timeout"] + 30) as response:
             answer = json.load(response)
@@ -22,12 +31,15 @@ def run_once(url: str, program: str, text: str, limits: dict) -> tuple[bytes, st
             return None
     except (OSError, ValueError, KeyError, AttributeError, TypeError, http.client.HTTPException, urllib.error.URLError):
         return None
-    status = "timeout" if state == "TimeLimitExceeded" else "ok" if state == "Finished" and result.get("return_code") == 0 else "error"
-    return written[:limits["output"]], "output" if len(written) > limits["output"] else status
+    status = (
+        "timeout" if state == "TimeLimitExceeded" else "ok" if state == "Finished" and result.get("return_code") == 0 else "error"
+    )
+    return written[: limits["output"]], "output" if len(written) > limits["output"] else status
 
 
 def run_jobs(url: str, jobs: list[tuple], limits: dict, most: int) -> list[list[tuple[bytes, str]] | None]:
     """Each job (program, inputs) on the server, `most` at a time; None for a job whose server failed twice on one input."""
+
     def run(job: tuple) -> list[tuple[bytes, str]] | None:
         program, inputs = job
         runs: list[tuple[bytes, str]] = []
@@ -40,5 +52,6 @@ def run_jobs(url: str, jobs: list[tuple], limits: dict, most: int) -> list[list[
                 return None
             runs.append(found)
         return runs
+
     with ThreadPoolExecutor(most) as pool:
         return list(pool.map(run, jobs))

@@ -5,38 +5,112 @@ namespaces, tracing and reading other processes, kernel key rings, BPF, io_uring
 and sockets of families that a network namespace does not confine (AF_VSOCK reaches the host of a virtual machine, AF_ALG the kernel).
 Call numbers: the kernel's syscall tables for x86_64 and for aarch64 (asm-generic).
 """
+
 import errno
 import platform
 import struct
 
-ARCHITECTURES = {   # audit architecture, then call numbers
-    "x86_64": (0xC000003E, dict(socket=41, socketpair=53, clone=56, clone3=435, unshare=272, prlimit64=302, ptrace=101, process_vm_readv=310, process_vm_writev=311,
-                                kcmp=312, pidfd_getfd=438, keyctl=250, add_key=248, request_key=249, bpf=321, perf_event_open=298, userfaultfd=323,
-                                io_uring_setup=425, io_uring_enter=426, io_uring_register=427, shmget=29, semget=64, msgget=68, mq_open=240, memfd_secret=447)),
-    "aarch64": (0xC00000B7, dict(socket=198, socketpair=199, clone=220, clone3=435, unshare=97, prlimit64=261, ptrace=117, process_vm_readv=270, process_vm_writev=271,
-                                 kcmp=272, pidfd_getfd=438, keyctl=219, add_key=217, request_key=218, bpf=280, perf_event_open=241, userfaultfd=282,
-                                 io_uring_setup=425, io_uring_enter=426, io_uring_register=427, shmget=194, semget=190, msgget=186, mq_open=180, memfd_secret=447)),
+ARCHITECTURES = {  # audit architecture, then call numbers
+    "x86_64": (
+        0xC000003E,
+        dict(
+            socket=41,
+            socketpair=53,
+            clone=56,
+            clone3=435,
+            unshare=272,
+            prlimit64=302,
+            ptrace=101,
+            process_vm_readv=310,
+            process_vm_writev=311,
+            kcmp=312,
+            pidfd_getfd=438,
+            keyctl=250,
+            add_key=248,
+            request_key=249,
+            bpf=321,
+            perf_event_open=298,
+            userfaultfd=323,
+            io_uring_setup=425,
+            io_uring_enter=426,
+            io_uring_register=427,
+            shmget=29,
+            semget=64,
+            msgget=68,
+            mq_open=240,
+            memfd_secret=447,
+        ),
+    ),
+    "aarch64": (
+        0xC00000B7,
+        dict(
+            socket=198,
+            socketpair=199,
+            clone=220,
+            clone3=435,
+            unshare=97,
+            prlimit64=261,
+            ptrace=117,
+            process_vm_readv=270,
+            process_vm_writev=271,
+            kcmp=272,
+            pidfd_getfd=438,
+            keyctl=219,
+            add_key=217,
+            request_key=218,
+            bpf=280,
+            perf_event_open=241,
+            userfaultfd=282,
+            io_uring_setup=425,
+            io_uring_enter=426,
+            io_uring_register=427,
+            shmget=194,
+            semget=190,
+            msgget=186,
+            mq_open=180,
+            memfd_secret=447,
+        ),
+    ),
 }
-FAMILIES = (1, 2, 10)   # AF_UNIX, AF_INET, AF_INET6: confined by the network namespace
+FAMILIES = (1, 2, 10)  # AF_UNIX, AF_INET, AF_INET6: confined by the network namespace
 CLONE_NEWUSER = 0x10000000
 ALLOW, REFUSE, KILL = 0x7FFF0000, 0x00050000, 0x80000000
 LOAD, EQUAL, AT_LEAST, ANY_BIT, RETURN = 0x20, 0x15, 0x35, 0x45, 0x06
-NUMBER, ARCHITECTURE, ARGUMENT_0 = 0, 4, 16   # offsets in struct seccomp_data
+NUMBER, ARCHITECTURE, ARGUMENT_0 = 0, 4, 16  # offsets in struct seccomp_data
 
 
 def program() -> bytes:
     """The filter for this machine, ready for `bwrap --seccomp`. Raises KeyError on an architecture whose call numbers are not listed."""
     architecture, calls = ARCHITECTURES[platform.machine()]
     special = ("socket", "socketpair", "clone", "clone3", "unshare", "prlimit64")
-    code = [(LOAD, 0, 0, ARCHITECTURE), (EQUAL, 1, 0, architecture), (RETURN, 0, 0, KILL), (LOAD, 0, 0, NUMBER),
-            (AT_LEAST, 0, 1, 0x40000000), (RETURN, 0, 0, KILL),   # the x32 numbering of the same calls
-            (EQUAL, 0, 1, calls["clone3"]), (RETURN, 0, 0, REFUSE | errno.ENOSYS)]   # its flags cannot be read here; libc falls back to clone
+    code = [
+        (LOAD, 0, 0, ARCHITECTURE),
+        (EQUAL, 1, 0, architecture),
+        (RETURN, 0, 0, KILL),
+        (LOAD, 0, 0, NUMBER),
+        (AT_LEAST, 0, 1, 0x40000000),
+        (RETURN, 0, 0, KILL),  # the x32 numbering of the same calls
+        (EQUAL, 0, 1, calls["clone3"]),
+        (RETURN, 0, 0, REFUSE | errno.ENOSYS),
+    ]  # its flags cannot be read here; libc falls back to clone
     for name, number in calls.items():
         if name not in special:
             code += [(EQUAL, 0, 1, number), (RETURN, 0, 0, REFUSE | errno.EPERM)]
     for name in ("clone", "unshare"):
-        code += [(EQUAL, 0, 4, calls[name]), (LOAD, 0, 0, ARGUMENT_0), (ANY_BIT, 0, 1, CLONE_NEWUSER), (RETURN, 0, 0, REFUSE | errno.EPERM), (RETURN, 0, 0, ALLOW)]
-    code += [(EQUAL, 0, 4, calls["prlimit64"]), (LOAD, 0, 0, ARGUMENT_0), (EQUAL, 1, 0, 0), (RETURN, 0, 0, REFUSE | errno.EPERM), (RETURN, 0, 0, ALLOW)]
+        code += [
+            (EQUAL, 0, 4, calls[name]),
+            (LOAD, 0, 0, ARGUMENT_0),
+            (ANY_BIT, 0, 1, CLONE_NEWUSER),
+            (RETURN, 0, 0, REFUSE | errno.EPERM),
+            (RETURN, 0, 0, ALLOW),
+        ]
+    code += [
+        (EQUAL, 0, 4, calls["prlimit64"]),
+        (LOAD, 0, 0, ARGUMENT_0),
+        (EQUAL, 1, 0, 0),
+        (RETURN, 0, 0, REFUSE | errno.EPERM),
+        (RETURN, 0, 0, ALLOW),
+    ]
     for name in ("socket", "socketpair"):
         code += [(EQUAL, 0, len(FAMILIES) + 3, calls[name]), (LOAD, 0, 0, ARGUMENT_0)]
         code += [(EQUAL, len(FAMILIES) - at, 0, family) for at, family in enumerate(FAMILIES)]

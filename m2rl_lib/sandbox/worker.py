@@ -9,6 +9,7 @@ A fork costs about a millisecond, so a program that cannot plausibly leave anyth
 up to 64 tests in one child, each with fresh globals and streams; any other program, and whatever follows a test that ended its
 process, gets a fork a test. That choice is about fidelity, not safety: a child knows nothing that would help it cheat.
 """
+
 import atexit
 
 # Imported once here so that programs need not load them: what short programs import most.
@@ -28,26 +29,107 @@ import time
 import types
 
 OK, ERROR, TIMEOUT, OUTPUT, MEMORY = b"k", b"e", b"t", b"o", b"m"
-SEPARATE = b"s"   # a child's first report: one test here, the others in children of their own
+SEPARATE = b"s"  # a child's first report: one test here, the others in children of their own
 MNT_DETACH, MS_NOSUID_NODEV = 2, 6
 PR_SET_DUMPABLE = 4
-SCRATCH = {"/tmp": "16m", "/dev/shm": "16m"}   # the only places a program can write
-MOST_PROCESSES = 8                             # of one program, looked at every TICK; RLIMIT_NPROC is the hard stop
+SCRATCH = {"/tmp": "16m", "/dev/shm": "16m"}  # the only places a program can write
+MOST_PROCESSES = 8  # of one program, looked at every TICK; RLIMIT_NPROC is the hard stop
 TICK = 0.1
 TESTS_PER_CHILD = 64
 
 libc = ctypes.CDLL(None, use_errno=True)
 
 # A program qualifies for one child for all of its tests only if it imports nothing else and names nothing of the second list.
-PURE_MODULES = {"math", "cmath", "collections", "collections.abc", "itertools", "functools", "heapq", "bisect", "operator", "string", "re",
-                "sys", "typing", "copy", "dataclasses", "enum", "fractions", "statistics", "numbers", "array", "datetime", "time"}
-STATEFUL_NAMES = {"open", "exec", "eval", "compile", "globals", "vars", "setattr", "delattr", "getattr", "modules", "path",
-                  "meta_path", "path_hooks", "settrace", "setprofile", "excepthook", "displayhook", "unraisablehook",
-                  "detach", "close", "fileno", "reconfigure", "tzset", "setswitchinterval"}
-PLAIN_DUNDERS = {"__name__", "__init__", "__main__", "__len__", "__lt__", "__gt__", "__le__", "__ge__", "__eq__", "__ne__", "__hash__", "__repr__",
-                 "__str__", "__iter__", "__next__", "__add__", "__sub__", "__mul__", "__getitem__", "__setitem__", "__contains__", "__call__",
-                 "__slots__", "__module__", "__qualname__", "__doc__", "__annotations__", "__post_init__", "__bool__", "__radd__", "__rmul__",
-                 "__neg__", "__truediv__", "__floordiv__", "__mod__", "__pow__", "__classcell__", "__missing__"}
+PURE_MODULES = {
+    "math",
+    "cmath",
+    "collections",
+    "collections.abc",
+    "itertools",
+    "functools",
+    "heapq",
+    "bisect",
+    "operator",
+    "string",
+    "re",
+    "sys",
+    "typing",
+    "copy",
+    "dataclasses",
+    "enum",
+    "fractions",
+    "statistics",
+    "numbers",
+    "array",
+    "datetime",
+    "time",
+}
+STATEFUL_NAMES = {
+    "open",
+    "exec",
+    "eval",
+    "compile",
+    "globals",
+    "vars",
+    "setattr",
+    "delattr",
+    "getattr",
+    "modules",
+    "path",
+    "meta_path",
+    "path_hooks",
+    "settrace",
+    "setprofile",
+    "excepthook",
+    "displayhook",
+    "unraisablehook",
+    "detach",
+    "close",
+    "fileno",
+    "reconfigure",
+    "tzset",
+    "setswitchinterval",
+}
+PLAIN_DUNDERS = {
+    "__name__",
+    "__init__",
+    "__main__",
+    "__len__",
+    "__lt__",
+    "__gt__",
+    "__le__",
+    "__ge__",
+    "__eq__",
+    "__ne__",
+    "__hash__",
+    "__repr__",
+    "__str__",
+    "__iter__",
+    "__next__",
+    "__add__",
+    "__sub__",
+    "__mul__",
+    "__getitem__",
+    "__setitem__",
+    "__contains__",
+    "__call__",
+    "__slots__",
+    "__module__",
+    "__qualname__",
+    "__doc__",
+    "__annotations__",
+    "__post_init__",
+    "__bool__",
+    "__radd__",
+    "__rmul__",
+    "__neg__",
+    "__truediv__",
+    "__floordiv__",
+    "__mod__",
+    "__pow__",
+    "__classcell__",
+    "__missing__",
+}
 IMPORT = opcode.opmap["IMPORT_NAME"]
 ATTRIBUTE_WRITES = [opcode.opmap["STORE_ATTR"], opcode.opmap["DELETE_ATTR"]]
 
@@ -61,7 +143,9 @@ def leaves_no_state(code: types.CodeType) -> bool:
     if any(write in instructions for write in ATTRIBUTE_WRITES) and code.co_varnames[:1] != ("self",):
         return False
     if IMPORT in instructions:
-        for at, operation in enumerate(instructions):   # an argument above 255 names carries a prefix: such programs are long, fork them
+        for at, operation in enumerate(
+            instructions
+        ):  # an argument above 255 names carries a prefix: such programs are long, fork them
             if operation == IMPORT and (len(code.co_names) > 255 or code.co_names[code.co_code[2 * at + 1]] not in PURE_MODULES):
                 return False
     return all(leaves_no_state(inner) for inner in code.co_consts if isinstance(inner, types.CodeType))
@@ -83,20 +167,27 @@ def bytes_file(content: bytes = b"") -> int:
         descriptor = os.memfd_create("io")
     else:
         import tempfile
+
         with tempfile.TemporaryFile() as file:
             descriptor = os.dup(file.fileno())
     while content:
-        content = content[os.write(descriptor, content):]
+        content = content[os.write(descriptor, content) :]
     os.lseek(descriptor, 0, os.SEEK_SET)
     return descriptor
 
 
 # ---- the child: no rights, runs the program ------------------------------------------------------------------------------------------
 
+
 def give_up_rights(isolated: bool, drop_uid: bool, limits: dict, tests: int) -> None:
     """Resource limits (which also hold for root: the uid changes first), then no capability and no uid to come back to."""
     seconds = int(limits["timeout"] * tests) + 2
-    wanted = [("RLIMIT_CPU", seconds), ("RLIMIT_AS", limits["memory"]), ("RLIMIT_FSIZE", limits["output"] + (1 << 20)), ("RLIMIT_CORE", 0)]
+    wanted = [
+        ("RLIMIT_CPU", seconds),
+        ("RLIMIT_AS", limits["memory"]),
+        ("RLIMIT_FSIZE", limits["output"] + (1 << 20)),
+        ("RLIMIT_CORE", 0),
+    ]
     if isolated:
         wanted += [("RLIMIT_NOFILE", 64 + 2 * tests), ("RLIMIT_NPROC", 32), ("RLIMIT_MEMLOCK", 0), ("RLIMIT_MSGQUEUE", 0)]
     for name, value in wanted:
@@ -110,10 +201,10 @@ def give_up_rights(isolated: bool, drop_uid: bool, limits: dict, tests: int) -> 
     if drop_uid:
         os.setgroups([])
         os.setgid(1)
-        os.setuid(1)   # takes every capability with it
+        os.setuid(1)  # takes every capability with it
     else:
         call("capset", struct.pack("=II", 0x20080522, 0), bytes(24))
-    call("prctl", PR_SET_DUMPABLE, 1, 0, 0, 0)   # its own /proc/self, and so /dev/stdin, stays readable
+    call("prctl", PR_SET_DUMPABLE, 1, 0, 0, 0)  # its own /proc/self, and so /dev/stdin, stays readable
 
 
 def run_test(code: types.CodeType, stdin: int, stdout: int) -> bytes:
@@ -138,7 +229,7 @@ def run_test(code: types.CodeType, stdin: int, stdout: int) -> bytes:
         status = MEMORY
     except BaseException:
         status = ERROR
-    try:   # what was printed before the end still counts as printed
+    try:  # what was printed before the end still counts as printed
         sys.__stdout__.flush()
     except BaseException:
         status = ERROR if status == OK else status
@@ -158,7 +249,7 @@ def child(files: list, report: int, context: dict) -> None:
     status = ERROR
     try:
         me = os.getpid()
-        os.dup2(0, 2)   # the server's standard input is /dev/null
+        os.dup2(0, 2)  # the server's standard input is /dev/null
         kept = {descriptor for pair in files for descriptor in pair} | {0, 1, 2, report}
         for descriptor in range(3, max(kept)):
             if descriptor not in kept:
@@ -173,7 +264,7 @@ def child(files: list, report: int, context: dict) -> None:
             os.setsid()
         give_up_rights(context["isolated"], context["drop_uid"], context["limits"], len(files))
         code = compiled(context["request"].pop("program"))
-        context["request"].clear()   # nothing of the other tests is left to find
+        context["request"].clear()  # nothing of the other tests is left to find
         context.clear()
         if len(files) > 1 and not leaves_no_state(code):
             os.write(report, SEPARATE)
@@ -182,7 +273,7 @@ def child(files: list, report: int, context: dict) -> None:
         for stdin, stdout in files:
             status = run_test(code, stdin, stdout)
             if os.getpid() != me:
-                break   # a process that the program forked and that ran to the program's end: it has no say
+                break  # a process that the program forked and that ran to the program's end: it has no say
             os.write(report, status)
             if len(files) > 1:
                 sys.modules["__main__"].__dict__.clear()
@@ -195,6 +286,7 @@ def child(files: list, report: int, context: dict) -> None:
 
 
 # ---- the server: process 1 of the sandbox; how it runs one program ------------------------------------------------------------------
+
 
 def usage() -> tuple:
     """(processes, resident bytes) of the program that is running: everything in this sandbox but process 1."""
@@ -259,17 +351,17 @@ def run_batch(request: dict, inputs: list, isolated: bool, drop_uid: bool, chann
         if any(descriptor == channel for descriptor, _ in ready):
             if not isolated:
                 end_everything(pid, isolated)
-            os._exit(0)   # nobody waits for the answer; the kernel ends the namespace with its process 1
+            os._exit(0)  # nobody waits for the answer; the kernel ends the namespace with its process 1
         if ready:
             reports = os.read(reading, wanted - len(statuses) + 1)
             if reports[:1] == SEPARATE and wanted > 1 and not statuses:
                 wanted, reports = 1, reports[1:]
                 if not reports:
                     continue
-            reports = reports[:wanted - len(statuses)]
+            reports = reports[: wanted - len(statuses)]
             statuses += [bytes([report]) if report in b"kem" else ERROR for report in reports]
             deadline = deadline if not reports else time.monotonic() + limits["timeout"]
-            if not reports:   # the child has ended, or closed its descriptors and went on
+            if not reports:  # the child has ended, or closed its descriptors and went on
                 reporting = False
                 poller.unregister(reading)
         elif has_ended(pid):
@@ -284,9 +376,9 @@ def run_batch(request: dict, inputs: list, isolated: bool, drop_uid: bool, chann
     if len(statuses) < wanted:
         statuses.append(stopped or (OK if exit_status == 0 else ERROR))
     results = []
-    for (stdin, stdout), status in zip(files, statuses):
+    for (_, stdout), status in zip(files, statuses):
         written = os.pread(stdout, limits["output"] + 1, 0)
-        results.append((OUTPUT if len(written) > limits["output"] else status, written[:limits["output"]]))
+        results.append((OUTPUT if len(written) > limits["output"] else status, written[: limits["output"]]))
     for pair in files:
         os.close(pair[0])
         os.close(pair[1])
@@ -296,7 +388,7 @@ def run_batch(request: dict, inputs: list, isolated: bool, drop_uid: bool, chann
 def has_ended(pid: int) -> bool:
     """Whether the child has ended; it stays to be reaped."""
     if not hasattr(os, "waitid"):
-        return True   # macOS, unprotected: it has closed its descriptors, as good as ended
+        return True  # macOS, unprotected: it has closed its descriptors, as good as ended
     return os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
 
 
@@ -304,11 +396,11 @@ def run_program(request: dict, isolated: bool, drop_uid: bool, channel: int) -> 
     """The framed reply for one program: for each input a status byte, a length and what it wrote."""
     inputs, results, batch = request["inputs"], [], TESTS_PER_CHILD
     while len(results) < len(inputs):
-        sent = inputs[len(results):len(results) + batch]
+        sent = inputs[len(results) : len(results) + batch]
         asked = len(sent)
         done = run_batch(request, sent, isolated, drop_uid, channel)
         if len(done) > 1 and done[-1][0] == MEMORY:
-            done.pop()   # perhaps the fault of the tests before it: it runs again, alone
+            done.pop()  # perhaps the fault of the tests before it: it runs again, alone
         if len(done) < asked:
             batch = 1
         results += done
@@ -322,7 +414,7 @@ def read_exactly(descriptor: int, count: int) -> bytes:
     while count:
         chunk = os.read(descriptor, min(count, 1 << 20))
         if not chunk:
-            os._exit(0)   # the other side is gone
+            os._exit(0)  # the other side is gone
         chunks.append(chunk)
         count -= len(chunk)
     return b"".join(chunks)
@@ -332,16 +424,16 @@ def serve(isolated: bool, drop_uid: bool) -> None:
     """Answer requests until the other side hangs up."""
     channel = os.dup(0)
     null = os.open("/dev/null", os.O_RDWR)
-    for descriptor in (0, 1):   # standard error stays: what fails in here is told outside
+    for descriptor in (0, 1):  # standard error stays: what fails in here is told outside
         os.dup2(null, descriptor)
-    builtins.exit = builtins.quit = sys.exit   # what the site module would have added
+    builtins.exit = builtins.quit = sys.exit  # what the site module would have added
     sys.argv[:] = ["program.py"]
     sys.path[:] = [entry for entry in sys.path if "/python" in entry]
     os.environ.clear()
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1):
         signal.signal(number, signal.SIG_DFL)
     if isolated:
-        call("prctl", PR_SET_DUMPABLE, 0, 0, 0, 0)   # no one may read this process's memory or open its descriptors
+        call("prctl", PR_SET_DUMPABLE, 0, 0, 0, 0)  # no one may read this process's memory or open its descriptors
         for path in SCRATCH:
             mount_scratch(path)
     gc.collect()
@@ -352,7 +444,7 @@ def serve(isolated: bool, drop_uid: bool) -> None:
         reply = run_program(request, isolated, drop_uid, channel)
         reply = memoryview(struct.pack("!I", len(reply)) + reply)
         while reply:
-            reply = reply[os.write(channel, reply):]
+            reply = reply[os.write(channel, reply) :]
 
 
 if __name__ == "__main__":

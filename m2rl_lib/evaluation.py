@@ -1,0 +1,119 @@
+"""Evaluation: K completions a problem of every benchmark, each graded by the verifier that gave the rewards.
+
+Writes the tables `scores` (one row a sample) and `samples` (the same keys and the text), from which
+every analysis starts. Avg@K is the mean over problems of the mean over their K samples.
+"""
+
+import time
+import zlib
+from pathlib import Path
+from types import SimpleNamespace
+
+import pandas as pd
+import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from m2rl_lib import artifacts, datasets, domains, generation, sandbox, study
+from m2rl_lib.training import cost, write_costs
+
+KEYS = ["seed", "model", "domain", "benchmark", "split", "problem_id", "sample"]
+
+
+def benchmarks(p: SimpleNamespace) -> list[str]:
+    """The benchmarks of the study's domains and the general one."""
+    return [name for domain in [*p.domains, domains.general.NAME] for name in domains.ALL[domain].BENCHMARKS]
+
+
+def run(p: SimpleNamespace) -> list[Path]:
+    """Evaluate the models that the notebook's parameters name, on selection and test problems.
+
+    With `sft` goes `sft-sharpened`: SFT at whichever temperature is best on the selection problems.
+    """
+    folders = [study.model_folder(p.study, p.seed, name) for name in p.models]
+    for folder in folders:
+        artifacts.read_manifest(folder)
+    if artifacts.is_done(p, f"evaluate-{p.group}", [], folders):
+        print(f"{p.group}: this study has these scores already")
+        return folders
+    sandbox.configure(p.sandbox_kind)
+    sandbox.check()
+    torch.set_num_threads(p.evaluate_threads)
+    frames, costs = [], []
+    for split in ("selection", "test"):
+        started = time.monotonic()
+        frames += [
+            evaluate(p, folder, name, split, temperature=p.evaluate_temperature) for name, folder in zip(p.models, folders)
+        ]
+        spent = sum(int(frame["completion_tokens"].sum()) for frame in frames if frame["split"].iloc[0] == split)
+        costs.append(cost(p.group, split, seconds=time.monotonic() - started, threads=p.evaluate_threads, generated_tokens=spent))
+    if "sft" in p.models:
+        frames += evaluate_sharpened(p, study.model_folder(p.study, p.seed, "sft"))
+    made_by = artifacts.record(p, folders)
+    write_scores(p, p.group, frames, made_by)
+    write_costs(p, f"evaluate-{p.group}", made_by, costs)
+    return folders
+
+
+def evaluate_sharpened(p: SimpleNamespace, folder: Path) -> list[pd.DataFrame]:
+    """SFT at each temperature on the selection problems, and at the best of them on the test problems."""
+    tried = {
+        temperature: evaluate(p, folder, study.model_name("sft", temperature=temperature), "selection", temperature=temperature)
+        for temperature in p.evaluate_sharpened_temperatures
+    }
+    trained = {temperature: frame[frame["domain"] != domains.general.NAME] for temperature, frame in tried.items()}
+    best = max(trained, key=lambda temperature: trained[temperature].groupby("benchmark")["correct"].mean().mean())
+    print(f"sft-sharpened: temperature {best} is best on the selection problems")
+    return [*tried.values(), evaluate(p, folder, "sft-sharpened", "test", temperature=best)]
+
+
+def evaluate(p: SimpleNamespace, folder: Path, name: str, split: str, *, temperature: float) -> pd.DataFrame:
+    """Scores and texts of one model on every benchmark of one split, as one frame with the columns of both tables."""
+    started = time.monotonic()
+    tokenizer = AutoTokenizer.from_pretrained(artifacts.verify_model(folder))
+    model = AutoModelForCausalLM.from_pretrained(folder).eval()
+    if torch.cuda.is_available():
+        model.cuda()
+    count, k = (
+        (p.evaluate_problems, p.evaluate_samples)
+        if split == "test"
+        else (p.evaluate_selection_problems, p.evaluate_selection_samples)
+    )
+    rows = [
+        row
+        for benchmark in benchmarks(p)
+        for row in datasets.benchmark_problems(benchmark, split, count, p.data_shared_arithmetic)
+    ]
+    seed = zlib.crc32(f"{p.seed} {split}".encode()) % 2**31
+    sampled = generation.sample(
+        model, tokenizer, rows, k, temperature=temperature, max_tokens=p.evaluate_max_tokens, batch=p.evaluate_batch, seed=seed
+    )
+    flat = [(row, sample, c) for row, completions in zip(rows, sampled) for sample, c in enumerate(completions)]
+    correct = domains.verify([c.text for _, _, c in flat], [row for row, _, _ in flat])
+    frame = pd.DataFrame(
+        {
+            "seed": p.seed,
+            "model": name,
+            "domain": [row["domain"] for row, _, _ in flat],
+            "benchmark": [row["benchmark"] for row, _, _ in flat],
+            "split": split,
+            "problem_id": [row["problem_id"] for row, _, _ in flat],
+            "sample": [sample for _, sample, _ in flat],
+            "correct": pd.array(correct, dtype="Float64").to_numpy(float, na_value=float("nan")),
+            "parsed": [domains.ALL[row["domain"]].answer(c.text) is not None for row, _, c in flat],
+            "truncated": [c.truncated for _, _, c in flat],
+            "completion_tokens": [sum(c.own) for _, _, c in flat],
+            "text": [c.text for _, _, c in flat],
+        }
+    )
+    print(
+        f"{name}: {split}, {len(frame)} completions in {time.monotonic() - started:.0f} s, mean {100 * frame['correct'].mean():.1f}",
+        flush=True,
+    )
+    return frame
+
+
+def write_scores(p: SimpleNamespace, writer: str, frames: list[pd.DataFrame], made_by: dict) -> None:
+    """Write a writer's part of `scores` and of `samples`."""
+    frame = pd.concat(frames, ignore_index=True)
+    artifacts.write_table(p, "scores", writer, frame.drop(columns="text"), made_by)
+    artifacts.write_table(p, "samples", writer, frame[[*KEYS, "text"]], made_by)

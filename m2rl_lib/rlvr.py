@@ -1,0 +1,285 @@
+"""Reinforcement learning with verifiable rewards (GRPO), on one domain or on several mixed.
+
+TRL's GRPOTrainer with the paper's loss: mean over each sequence, clip 0.2 / 0.28, no KL, no entropy bonus,
+one update a rollout, advantages (r − mean) / std within the group, temperature 1, top-p 1, Adam β
+0.9/0.98, weight decay 0.1, clip 1.0, constant learning rate. TRL adds 1e-4 to the group's standard
+deviation where the paper's code adds 1e-6; our learning rate warms up, the paper's does not say.
+Rollouts are `generation.rollout`, the loop that evaluation uses, so tools answer alike in both; rewards
+are the domains' `verify`, graded on text decoded from the completion's token ids.
+"""
+
+import json
+import math
+import os
+import random
+import time
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+
+os.environ.setdefault("TRL_EXPERIMENTAL_SILENCE", "1")  # `rollout_func` is marked experimental
+
+import pandas as pd
+import torch
+from datasets import Dataset
+from transformers import AutoModelForCausalLM, AutoTokenizer, PrinterCallback, TrainerCallback, set_seed
+from trl import GRPOConfig, GRPOTrainer
+
+from m2rl_lib import artifacts, chat, datasets, domains, generation, sandbox, schedule, study
+from m2rl_lib.training import Progress, cost, write_costs
+
+
+def expert_name(domain: str, repeat: int, permute_rewards: bool) -> str:
+    """The model name of a run of notebook 03: `rl-<domain>`, `rl-<domain>@repeat=1`, or `rl-null`."""
+    if permute_rewards:
+        return "rl-null"
+    return study.model_name(f"rl-{domain}", **({"repeat": repeat} if repeat else {}))
+
+
+def run_expert(p: SimpleNamespace) -> list[Path]:
+    """Train the expert that the notebook's parameters ask for; its folders, the finished run last."""
+    names = p.domains if p.permute_rewards else [domains.check_domain(p.domain)]
+    return _run(
+        p,
+        expert_name(p.domain, p.repeat, p.permute_rewards),
+        names,
+        p.rlvr_steps,
+        schedule.expert_checkpoints(p),
+        p.repeat,
+        p.permute_rewards,
+    )
+
+
+def run_mixed(p: SimpleNamespace) -> list[Path]:
+    """Train RL-Multi on all domains mixed; its folders, the finished run last."""
+    return _run(p, "rl-multi", p.domains, p.rlvr_mixed_steps, schedule.mixed_checkpoints(p), 0, False)
+
+
+def _run(p, name: str, names: list[str], steps: int, checkpoints: list[int], repeat: int, permute_rewards: bool) -> list[Path]:
+    start = study.model_folder(p.study, p.seed, "sft")
+    folders = [schedule.checkpoint_folder(p, name, step, steps) for step in checkpoints]
+    if artifacts.is_done(p, name, folders, [start]):
+        print(f"{name}: this study has it already")
+        return folders
+    return train(p, name, names, steps, checkpoints, start, seed=1000 * p.seed + repeat, permute_rewards=permute_rewards)
+
+
+def train(
+    p: SimpleNamespace,
+    name: str,
+    names: list[str],
+    steps: int,
+    checkpoints: list[int],
+    start: Path,
+    *,
+    seed: int,
+    permute_rewards: bool = False,
+) -> list[Path]:
+    """Train `start` by GRPO on the domains `names` for `steps` steps and publish it as `name`.
+
+    Returns the published folders, one for each step in `checkpoints` (the last is the run itself). Writes
+    the tables `curves` (reward of each domain in training, and on selection problems at every
+    checkpoint), `training` (TRL's log) and `costs`. `permute_rewards` shuffles the rewards within each
+    group: the null run that can learn nothing about its task.
+    """
+    for domain in names:
+        domains.check_domain(domain)
+    sandbox.configure(p.sandbox_kind)
+    sandbox.check()
+    torch.set_num_threads(p.rlvr_threads)
+    set_seed(seed)
+    started = time.monotonic()
+    tokenizer = AutoTokenizer.from_pretrained(artifacts.verify_model(start))
+    model = AutoModelForCausalLM.from_pretrained(start)
+    rows = datasets.prompts(names, steps * p.rlvr_prompts_per_step, seed, p.data_shared_arithmetic)
+    made_by = artifacts.record(p, [start]) | {"stage": {"name": name, "domains": names, "seed": seed}}
+    rewards = [reward_function(domain) for domain in names]
+    if permute_rewards:
+        rewards = [permuted(reward, p.rlvr_completions, random.Random(seed)) for reward in rewards]
+    keeper = Keeper(p, name, steps, checkpoints, tokenizer, made_by)
+    trainer = DomainTrainer(
+        model=model,
+        args=grpo_config(p, name, steps, seed),
+        train_dataset=Dataset.from_list([{"prompt": chat.row_prompt(tokenizer, row), "row": json.dumps(row)} for row in rows]),
+        reward_funcs=rewards,
+        processing_class=tokenizer,
+        rollout_func=roll_out,
+        callbacks=[keeper, Progress(name, "reward")],
+    )
+    trainer.remove_callback(PrinterCallback)  # prints every metric; Progress prints one line
+    trainer.train()
+    log = pd.DataFrame([entry for entry in trainer.state.log_history if "reward" in entry])
+    log = log.assign(seed=p.seed, model=name)
+    artifacts.write_table(p, "training", name, log, made_by)
+    artifacts.write_table(p, "curves", name, pd.concat([pd.DataFrame(keeper.curve), _train_curve(p, name, names, log)]), made_by)
+    seconds = time.monotonic() - started - keeper.seconds
+    spent = cost(
+        name,
+        "rl",
+        seconds=seconds,
+        threads=p.rlvr_threads,
+        prompts=len(rows),
+        generated_tokens=trainer.generated_tokens,
+        trained_tokens=trainer.trained_tokens,
+    )
+    write_costs(p, name, made_by, [spent])
+    return keeper.folders
+
+
+def grpo_config(p: SimpleNamespace, name: str, steps: int, seed: int) -> GRPOConfig:
+    """The paper's loss settings at the study's size: one update on each batch of prompts × completions."""
+    return GRPOConfig(
+        output_dir=str(study.work_folder(p.study, p.seed, name)),
+        max_steps=steps,
+        per_device_train_batch_size=p.rlvr_prompts_per_step * p.rlvr_completions,
+        num_generations=p.rlvr_completions,
+        max_completion_length=p.rlvr_max_tokens,
+        learning_rate=p.rlvr_learning_rate,
+        lr_scheduler_type="constant_with_warmup",
+        warmup_steps=p.rlvr_warmup_steps,
+        adam_beta2=0.98,
+        weight_decay=0.1,
+        max_grad_norm=1.0,
+        loss_type="grpo",
+        scale_rewards="group",
+        beta=0.0,
+        epsilon=0.2,
+        epsilon_high=0.28,
+        temperature=1.0,
+        top_p=1.0,
+        use_cpu=not torch.cuda.is_available(),
+        bf16=False,
+        gradient_checkpointing=False,
+        seed=seed,
+        save_strategy="no",
+        logging_steps=max(1, steps // 25),
+        logging_nan_inf_filter=False,
+        report_to="none",
+        disable_tqdm=True,
+    )
+
+
+class DomainTrainer(GRPOTrainer):
+    """GRPOTrainer that hands the rows of a batch to its rollout, and counts tokens."""
+
+    generated_tokens = 0
+    trained_tokens = 0
+    rows: list[dict]
+
+    def _generate_and_score_completions(self, inputs):
+        self.rows = [json.loads(example["row"]) for example in inputs]
+        return super()._generate_and_score_completions(inputs)
+
+
+def roll_out(prompts: list[str], trainer: DomainTrainer) -> dict:
+    """TRL's `rollout_func`: the trainer's own generation (transformers or vLLM) inside our loop of tool turns."""
+    prompt_ids = trainer.processing_class(prompts)["input_ids"]
+
+    def turn(ids: list[list[int]]) -> list[list[int]]:
+        return trainer._generate_single_turn(ids, None, {}, num_generations=1)[0]
+
+    completions = generation.rollout(turn, trainer.processing_class, prompt_ids, trainer.rows, trainer.max_completion_length)
+    trainer.generated_tokens += sum(sum(c.own) for c in completions)
+    trainer.trained_tokens += sum(len(ids) + len(c.ids) for ids, c in zip(prompt_ids, completions))
+    return {
+        "prompt_ids": prompt_ids,
+        "completion_ids": [c.ids for c in completions],
+        "env_mask": [c.own for c in completions],
+        "text": [c.text for c in completions],
+        "logprobs": None,
+    }
+
+
+def reward_function(domain: str) -> Callable[..., list[float | None]]:
+    """TRL's reward function of a domain: its `verify` on that domain's completions, None on others'.
+
+    A reward that is not a finite number stops the run: TRL would train on it.
+    """
+
+    def reward(*, row: list[str], text: list[str], **_) -> list[float | None]:
+        rows = [json.loads(r) for r in row]
+        mine = [i for i, r in enumerate(rows) if r["domain"] == domain]
+        rewards: list[float | None] = [None] * len(rows)
+        for i, value in zip(mine, domains.ALL[domain].verify([text[i] for i in mine], [rows[i] for i in mine]), strict=True):
+            if value is not None and not math.isfinite(value):
+                raise FloatingPointError(f"{domain}: reward {value!r} for problem {rows[i]['problem_id']} is not a finite number")
+            rewards[i] = value
+        return rewards
+
+    reward.__name__ = domain
+    return reward
+
+
+def permuted(reward: Callable, group: int, rng: random.Random) -> Callable:
+    """`reward`, its values shuffled within each group of `group` completions of one prompt."""
+
+    def shuffled(**columns) -> list[float | None]:
+        values = reward(**columns)
+        return [value for i in range(0, len(values), group) for value in rng.sample(values[i : i + group], group)]
+
+    shuffled.__name__ = reward.__name__
+    return shuffled
+
+
+def _train_curve(p: SimpleNamespace, name: str, names: list[str], log: pd.DataFrame) -> pd.DataFrame:
+    """The training reward of each domain, long form, from TRL's log."""
+    parts = [pd.DataFrame({"step": log["step"], "domain": domain, "reward": log[f"rewards/{domain}/mean"]}) for domain in names]
+    return pd.concat(parts).assign(
+        seed=p.seed, model=name, kind="train", prompts=lambda frame: frame["step"] * p.rlvr_prompts_per_step
+    )
+
+
+class Keeper(TrainerCallback):
+    """Publishes the model at named steps and logs the selection reward of every domain there."""
+
+    def __init__(self, p, name, steps, checkpoints, tokenizer, made_by):
+        self.p, self.name, self.steps, self.checkpoints = p, name, steps, checkpoints
+        self.tokenizer, self.made_by = tokenizer, made_by
+        self.folders: list[Path] = []
+        self.curve: list[dict] = []
+        self.seconds = 0.0  # spent here; not charged to training
+        self.rows = {
+            domain: datasets.benchmark_problems(
+                next(iter(domains.ALL[domain].BENCHMARKS)), "selection", p.rlvr_selection_problems, p.data_shared_arithmetic
+            )
+            for domain in p.domains
+        }
+
+    def on_train_begin(self, args, state, control, model=None, **kwargs):
+        self.log_selection(model, 0)
+
+    def on_step_end(self, args, state, control, model=None, **kwargs):
+        if state.global_step in self.checkpoints:
+            self.log_selection(model, state.global_step)
+            folder = schedule.checkpoint_folder(self.p, self.name, state.global_step, self.steps)
+            with artifacts.publish(folder, self.made_by | {"step": state.global_step}) as fresh:
+                model.save_pretrained(fresh)
+                self.tokenizer.save_pretrained(fresh)
+            self.folders.append(folder)
+
+    def log_selection(self, model, step: int) -> None:
+        """The mean reward of one completion a selection problem, by domain; the run's own random state is kept."""
+        started = time.monotonic()
+        rows = [row for part in self.rows.values() for row in part]
+        training = model.training
+        model.eval()
+        with torch.random.fork_rng():
+            sampled = generation.sample(
+                model, self.tokenizer, rows, 1, temperature=1.0, max_tokens=self.p.rlvr_max_tokens, batch=256, seed=self.p.seed
+            )
+        model.train(training)
+        rewards = domains.verify([completions[0].text for completions in sampled], rows)
+        for domain in self.rows:
+            graded = [r for r, row in zip(rewards, rows) if row["domain"] == domain and r is not None]
+            self.curve.append(
+                {
+                    "seed": self.p.seed,
+                    "model": self.name,
+                    "step": step,
+                    "prompts": step * self.p.rlvr_prompts_per_step,
+                    "domain": domain,
+                    "kind": "selection",
+                    "reward": sum(graded) / len(graded) if graded else None,
+                }
+            )
+        self.seconds += time.monotonic() - started

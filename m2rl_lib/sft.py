@@ -1,0 +1,123 @@
+"""Supervised fine-tuning on the corpus of demonstrations: a base model in, the model all else starts from out.
+
+TRL's SFTTrainer on examples tokenised by us, so that the loss is on the model's own tokens only, not on
+tool results. Settings from the paper's table (shared by its code): Adam β 0.9/0.95, weight decay 0.1,
+cosine to a tenth after 10% warm-up. The paper's batch is 512; ours is a parameter.
+"""
+
+import time
+from pathlib import Path
+from types import SimpleNamespace
+
+import pandas as pd
+import torch
+from datasets import Dataset
+from transformers import AutoModelForCausalLM, AutoTokenizer, PrinterCallback, set_seed
+from trl import SFTConfig, SFTTrainer
+
+from m2rl_lib import artifacts, datasets, domains, micro, sandbox, study
+from m2rl_lib.training import Progress, cost, write_costs
+
+MODEL = "sft"
+
+
+def run(p: SimpleNamespace) -> list[Path]:
+    """The base model and the fine-tuned one, trained unless this study has them already."""
+    folders = [study.model_folder(p.study, p.seed, name) for name in ("base", MODEL)]
+    if artifacts.is_done(p, MODEL, folders, []):
+        print(f"{MODEL}: this study has it already")
+        return folders
+    examples = corpus(p)
+    base = make_base(p, examples)
+    return [base, train(p, base, examples)]
+
+
+def corpus(p: SimpleNamespace) -> list[dict]:
+    """The SFT corpus of a study's seed."""
+    for name in p.domains:
+        domains.check_domain(name)
+    sandbox.configure(p.sandbox_kind)
+    sandbox.check()
+    return datasets.sft_corpus(
+        p.domains,
+        p.sft_demonstrations,
+        p.sft_general,
+        p.sft_judge,
+        p.sft_shifted_share,
+        p.data_wrong_share,
+        p.data_wrong_steps,
+        p.seed,
+        p.data_shared_arithmetic,
+    )
+
+
+def make_base(p: SimpleNamespace, examples: list[dict]) -> Path:
+    """Publish the untrained micro model with a tokenizer trained on the corpus."""
+    folder = study.model_folder(p.study, p.seed, "base")
+    with artifacts.publish(folder, artifacts.record(p)) as fresh:
+        micro.save_base(
+            fresh,
+            datasets.corpus_texts(examples),
+            vocabulary_size=p.micro_vocabulary,
+            hidden_size=p.micro_hidden_size,
+            layers=p.micro_layers,
+            heads=p.micro_heads,
+            context=p.micro_context,
+            seed=p.seed,
+        )
+    return folder
+
+
+def train(p: SimpleNamespace, base: Path, examples: list[dict]) -> Path:
+    """Fine-tune `base` on the corpus and publish it as `sft`, with its loss curve and costs as tables."""
+    torch.set_num_threads(p.sft_threads)
+    set_seed(p.seed)
+    started = time.monotonic()
+    tokenizer = AutoTokenizer.from_pretrained(artifacts.verify_model(base))
+    model = AutoModelForCausalLM.from_pretrained(base)
+    tokenised = [datasets.tokenise(tokenizer, example) for example in examples]
+    order = datasets.batch_order([len(e["input_ids"]) for e in tokenised], p.sft_batch, p.sft_steps, p.seed)
+    tokenised = [tokenised[i] for i in order]
+    trainer = SFTTrainer(
+        model=model,
+        args=SFTConfig(
+            output_dir=str(study.work_folder(p.study, p.seed, MODEL)),
+            max_steps=p.sft_steps,
+            per_device_train_batch_size=p.sft_batch,
+            learning_rate=p.sft_learning_rate,
+            lr_scheduler_type="cosine_with_min_lr",
+            lr_scheduler_kwargs={"min_lr_rate": 0.1},
+            warmup_steps=round(p.sft_warmup_share * p.sft_steps),
+            adam_beta2=0.95,
+            weight_decay=0.1,
+            max_length=p.micro_context,
+            train_sampling_strategy="sequential",  # in the order of `datasets.batch_order`
+            use_cpu=not torch.cuda.is_available(),
+            bf16=False,
+            gradient_checkpointing=False,
+            seed=p.seed,
+            save_strategy="no",
+            logging_steps=max(1, p.sft_steps // 20),
+            logging_nan_inf_filter=False,
+            report_to="none",
+            disable_tqdm=True,
+        ),
+        train_dataset=Dataset.from_list(tokenised),
+        processing_class=tokenizer,
+        callbacks=[Progress(MODEL, "loss")],
+    )
+    trainer.remove_callback(PrinterCallback)  # prints every metric; Progress prints one line
+    trainer.train()
+    seconds = time.monotonic() - started
+    folder = study.model_folder(p.study, p.seed, MODEL)
+    made_by = artifacts.record(p, [base])
+    with artifacts.publish(folder, made_by) as fresh:
+        trainer.model.save_pretrained(fresh)
+        tokenizer.save_pretrained(fresh)
+    history = pd.DataFrame([entry for entry in trainer.state.log_history if "loss" in entry])
+    curve = pd.DataFrame({"seed": p.seed, "model": MODEL, "step": history["step"], "loss": history["loss"]})
+    artifacts.write_table(p, "sft_curve", MODEL, curve, made_by)
+    tokens = sum(len(e["input_ids"]) for e in tokenised)
+    spent = cost(MODEL, "sft", seconds=seconds, threads=p.sft_threads, prompts=len(tokenised), trained_tokens=tokens)
+    write_costs(p, MODEL, made_by, [spent])
+    return folder

@@ -1,0 +1,325 @@
+"""The stages on tiny real models: generation, merging, RL, evaluation."""
+
+import json
+import math
+import random
+from types import SimpleNamespace
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from m2rl_lib import (
+    artifacts,
+    budgets,
+    chat,
+    datasets,
+    domains,
+    evaluation,
+    generation,
+    merging,
+    micro,
+    rlvr,
+    schedule,
+    sft,
+    study,
+)
+from m2rl_lib.domains import agent
+
+# --- generation ---------------------------------------------------------------------------------------
+
+
+def scripted(tokenizer, texts):
+    """A turn that writes the given texts, one after the other, whatever the prompt."""
+    script = iter(texts)
+    return lambda prompts: [tokenizer(next(script))["input_ids"] for _ in prompts]
+
+
+def test_rollout_plays_the_tools_and_masks_their_answers(tokenizer, rng):
+    row = datasets.train_problems("agent", 1, 0, True)[0]
+    wanted = agent.demonstrate(row, rng)
+    turn = scripted(tokenizer, [text for text, own in chat.turns(wanted) if own])
+    prompt = tokenizer(chat.row_prompt(tokenizer, row))["input_ids"]
+    (completion,) = generation.rollout(turn, tokenizer, [prompt], [row], 500)
+    assert completion.text == wanted
+    assert domains.verify([completion.text], [row]) == [1.0]
+    own = tokenizer.decode([i for i, mine in zip(completion.ids, completion.own) if mine])
+    assert own == "".join(text for text, mine in chat.turns(wanted) if mine)
+    assert not completion.truncated
+
+
+def test_rollout_ends_after_the_most_turns(tokenizer):
+    row = datasets.train_problems("agent", 1, 0, True)[0]
+    call = f"<tool_call>\n{json.dumps(row['ground_truth'][0])}\n</tool_call><|im_end|>"
+    (completion,) = generation.rollout(scripted(tokenizer, [call] * 50), tokenizer, [[5]], [row], 10_000)
+    assert len(chat.turns(completion.text)) == 2 * agent.MOST_TURNS + 1
+
+
+def test_rollout_respects_the_token_limit(tokenizer):
+    row = datasets.train_problems("agent", 1, 0, True)[0]
+    call = f"<tool_call>\n{json.dumps(row['ground_truth'][0])}\n</tool_call><|im_end|>"
+    (completion,) = generation.rollout(scripted(tokenizer, [call] * 50), tokenizer, [[5]], [row], 60)
+    assert len(completion.ids) == len(completion.own) <= 60
+
+
+def test_sampling_is_seeded_and_greedy_is_greedy(model, tokenizer):
+    rows = datasets.benchmark_problems("chain", "test", 4, True)
+
+    def texts(seed, temperature=1.0):
+        how = {"temperature": temperature, "max_tokens": 12, "batch": 8, "seed": seed}
+        return [c.text for completions in generation.sample(model.eval(), tokenizer, rows, 2, **how) for c in completions]
+
+    assert texts(0) == texts(0)
+    assert texts(0) != texts(1)
+    greedy = texts(0, temperature=0)
+    assert greedy == texts(1, temperature=0)
+    assert greedy[0::2] == greedy[1::2]
+
+
+# --- merging -------------------------------------------------------------------------------------------
+
+A, B = [4.0, -2.0, 0.0, 1.0], [-1.0, -4.0, 3.0, 0.5]  # two task vectors
+
+
+@pytest.fixture
+def experts(publish_model, tokenizer):
+    """SFT and two experts whose final norm is moved by A and by B at four places; all else equal."""
+
+    def make(shift):
+        built = micro.build_model(tokenizer, 32, 2, 2, 512, 0)
+        with torch.no_grad():
+            built.model.norm.weight[:4] += torch.tensor(shift)
+        return built
+
+    base = publish_model("sft", make([0.0] * 4))
+    return base, [publish_model(f"rl-{name}", make(shift), [base]) for name, shift in (("math", A), ("coding", B))]
+
+
+def merged_shift(p, method, experts, base):
+    folder = merging.merge(p, method, experts, base, f"merge-{method}")
+    key = "model.norm.weight"
+    return (load_file(folder / "model.safetensors")[key] - load_file(base / "model.safetensors")[key])[:4]
+
+
+@pytest.mark.parametrize(
+    ("method", "density", "expected"),
+    [
+        ("average", 1.0, [1.5, -3.0, 1.5, 0.75]),
+        ("task-arithmetic", 1.0, [3.0, -6.0, 3.0, 1.5]),
+        # signs elected by the sum: +, -, +, +; the mean of those that agree
+        ("ties", 1.0, [4.0, -3.0, 3.0, 0.75]),
+        # 2 of 32 elements kept of each: 4 and -2 of A, -4 and 3 of B
+        ("ties", 2 / 32, [4.0, -3.0, 3.0, 0.0]),
+        # weights ∝ mean square (21 : 26.25), then the weighted mean of those that agree in sign
+        ("sce", 1.0, [4.0, (-2 * 21 - 4 * 26.25) / 47.25, 3.0, (1 * 21 + 0.5 * 26.25) / 47.25]),
+    ],
+)
+def test_merges_equal_the_hand_calculation(smoke, experts, method, density, expected):
+    smoke.merge_ties_density = density
+    assert torch.allclose(merged_shift(smoke, method, experts[1], experts[0]), torch.tensor(expected), atol=1e-5)
+
+
+def test_lambda_scales_and_one_expert_is_itself(smoke, experts):
+    base, (math_expert, _) = experts
+    assert torch.allclose(merged_shift(smoke, "task-arithmetic", [math_expert], base), torch.tensor(A), atol=1e-6)
+    smoke.merge_lambda = 0.5
+    assert torch.allclose(merged_shift(smoke, "task-arithmetic", [math_expert], base), torch.tensor(A) / 2, atol=1e-6)
+
+
+def test_merged_folder_generates(smoke, experts):
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    base, both = experts
+    folder = merging.merge(smoke, "ties-dare", both, base, "merge-ties-dare")
+    merged = AutoModelForCausalLM.from_pretrained(artifacts.verify_model(folder)).eval()
+    rows = datasets.benchmark_problems("chain", "test", 2, True)
+    sampled = generation.sample(
+        merged, AutoTokenizer.from_pretrained(folder), rows, 1, temperature=1.0, max_tokens=8, batch=4, seed=0
+    )
+    assert all(len(c.ids) <= 8 for completions in sampled for c in completions)
+
+
+def test_order_of_experts_does_not_matter(smoke, experts):
+    base, both = experts
+    shifts = [merged_shift(smoke, "ties", order, base) for order in (both, both[::-1])]
+    assert torch.equal(*shifts)
+
+
+def test_strangers_nan_and_other_shapes_are_refused(smoke, experts, publish_model, tokenizer):
+    base, both = experts
+    stranger = publish_model("rl-science", micro.build_model(tokenizer, 32, 2, 2, 512, 1))
+    with pytest.raises(ValueError, match="rl-science was not trained from sft"):
+        merging.merge(smoke, "ties", [*both, stranger], base, "merge-ties")
+    wider = publish_model("rl-science", micro.build_model(tokenizer, 64, 2, 2, 512, 1), [base])
+    with pytest.raises(ValueError, match="rl-science: tensor .* in sft"):
+        merging.merge(smoke, "ties", [*both, wider], base, "merge-ties")
+    broken = micro.build_model(tokenizer, 32, 2, 2, 512, 0)
+    with torch.no_grad():
+        broken.model.norm.weight[0] = math.nan
+    with pytest.raises(ValueError, match="model.norm.weight has NaN"):
+        merging.merge(smoke, "ties", [*both, publish_model("rl-agent", broken, [base])], base, "merge-ties")
+    assert not study.model_folder("smoke", 0, "merge-ties").exists()
+
+
+def test_shifts_measure_norm_and_cosine(experts):
+    base, both = experts
+    frame = merging.shifts({folder.name: folder for folder in both}, base).set_index("model")
+    norms = torch.tensor([A, B]).norm(dim=1)
+    assert frame.loc["rl-math", "norm"] == pytest.approx(float(norms[0] / norms.mean()), rel=1e-5)
+    assert frame.loc["rl-math", "cosine rl-math"] == pytest.approx(1)
+    expected = torch.cosine_similarity(torch.tensor(A), torch.tensor(B), dim=0)
+    assert frame.loc["rl-math", "cosine rl-coding"] == pytest.approx(float(expected), abs=1e-5)
+
+
+def test_damaged_expert_is_refused(smoke, experts):
+    base, both = experts
+    shard = both[0] / "model.safetensors"
+    tensors = load_file(shard)
+    save_file({name: tensor + 1 for name, tensor in tensors.items()}, shard)
+    with pytest.raises(ValueError, match="damaged"):
+        merging.merge(smoke, "average", both, base, "merge-average")
+
+
+# --- rewards into training -----------------------------------------------------------------------------
+
+
+def test_reward_function_grades_its_own_domain_only(rng):
+    rows = [datasets.train_problems(name, 1, 0, True)[0] for name in ("math", "science")]
+    shown = [domains.ALL[row["domain"]].demonstrate(row, rng) for row in rows]
+    reward = rlvr.reward_function("math")
+    assert reward.__name__ == "math"
+    assert reward(row=[json.dumps(row) for row in rows], text=shown) == [1.0, None]
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf")])
+def test_a_reward_that_is_no_number_stops_the_run(monkeypatch, bad):
+    row = datasets.train_problems("math", 1, 0, True)[0]
+    monkeypatch.setattr(domains.DOMAINS["math"], "verify", lambda completions, rows: [bad] * len(rows))
+    with pytest.raises(FloatingPointError, match=row["problem_id"]):
+        rlvr.reward_function("math")(row=[json.dumps(row)], text=["x"])
+
+
+def test_permuted_rewards_keep_each_groups_sum():
+    values = [1.0, 0.0, 0.0, 0.0, 1.0, 1.0, None, 0.0]
+    shuffled = rlvr.permuted(lambda **_: values, 4, random.Random(1))
+    orders = {tuple(map(str, shuffled())) for _ in range(20)}
+    assert len(orders) > 3
+    for order in orders:
+        assert sorted(order[:4]) == sorted(map(str, values[:4]))
+        assert sorted(order[4:]) == sorted(map(str, values[4:]))
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """SFT, then one expert trained twice with the same seed, at a size below smoke."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(study, "RUNS", tmp_path_factory.mktemp("trained"))
+        p = study.load(study.ROOT / "params" / "smoke.yaml").model_dump()
+        p = SimpleNamespace(
+            **p | {"domains": ["math", "agent"], "sft_steps": 4, "domain": "agent", "repeat": 0, "permute_rewards": False}
+        )
+        folders = sft.run(p)
+        first = rlvr.run_expert(p)
+        digests = [artifacts.read_manifest(folder)["digest"] for folder in first]
+        again = [artifacts.read_manifest(folder)["digest"] for folder in rlvr.run_expert(p)]
+        yield SimpleNamespace(p=p, sft=folders, folders=first, digests=digests, again=again)
+
+
+def test_same_seed_same_weights(trained):
+    assert trained.digests == trained.again
+
+
+def test_expert_keeps_its_named_checkpoints(trained):
+    names = [folder.name for folder in trained.folders]
+    assert names == ["rl-agent@step=1", "rl-agent@step=2", "rl-agent@step=3", "rl-agent"]
+    start, end = (load_file(folder / "model.safetensors") for folder in (trained.sft[1], trained.folders[-1]))
+    assert all(torch.isfinite(tensor).all() for tensor in end.values())
+    assert start.keys() == end.keys()
+
+
+def test_run_writes_curves_of_every_domain_and_costs(trained):
+    curves = artifacts.read_table(trained.p, "curves", ["rl-agent"])
+    selection = curves[curves["kind"] == "selection"]
+    assert set(selection["domain"]) == {"math", "agent"}
+    assert sorted(selection["step"].unique()) == [0, 1, 2, 3, 4]
+    costs = artifacts.read_table(trained.p, "costs", ["rl-agent"]).iloc[0]
+    assert costs["prompts"] == trained.p.rlvr_steps * trained.p.rlvr_prompts_per_step
+    assert 0 < costs["generated_tokens"] < costs["trained_tokens"]
+    assert costs["device_seconds"] == costs["wall_seconds"] * trained.p.rlvr_threads
+
+
+def test_unknown_domain_is_refused_before_work(trained):
+    p = SimpleNamespace(**vars(trained.p) | {"domain": "poetry"})
+    with pytest.raises(ValueError, match="'poetry' is not one of math"):
+        rlvr.run_expert(p)
+
+
+def test_evaluation_keeps_every_sample(trained):
+    p = SimpleNamespace(**vars(trained.p) | {"models": ["sft", "rl-agent"], "group": "some"})
+    evaluation.run(p)
+    scores = artifacts.read_table(p, "scores", ["some"])
+    samples = artifacts.read_table(p, "samples", ["some"])
+    keys = evaluation.KEYS
+    assert not scores.duplicated(keys).any()
+    assert scores[keys].equals(samples[keys])
+    per_model = 5 * (p.evaluate_problems * p.evaluate_samples)
+    assert (scores[scores["split"] == "test"].groupby("model").size() == per_model).all()
+    assert set(scores["model"]) == {"sft", "rl-agent", "sft-sharpened", "sft@temperature=0.0", "sft@temperature=1.0"}
+    rows = {
+        r["problem_id"]: r
+        for b in evaluation.benchmarks(p)
+        for r in datasets.benchmark_problems(b, "test", p.evaluate_problems, True)
+    }
+    joined = samples.assign(correct=scores["correct"])
+    joined = joined[joined["split"] == "test"]
+    regraded = domains.verify(joined["text"].tolist(), [rows[i] for i in joined["problem_id"]])
+    assert regraded == joined["correct"].tolist()
+
+
+def test_evaluation_of_a_missing_model_is_refused_before_work(trained):
+    p = SimpleNamespace(**vars(trained.p) | {"models": ["sft", "rl-coding"], "group": "none"})
+    with pytest.raises(FileNotFoundError, match="rl-coding is missing"):
+        evaluation.run(p)
+
+
+# --- schedule and budgets --------------------------------------------------------------------------------
+
+
+def test_schedule_matches_prompts():
+    p = SimpleNamespace(
+        domains=["a", "b", "c", "d", "e"], rlvr_steps=400, rlvr_mixed_steps=800, merge_methods=["average", "ties"]
+    )
+    assert schedule.matched_step(p) * len(p.domains) == p.rlvr_mixed_steps
+    assert schedule.expert_checkpoints(p) == [100, 160, 200, 300, 400]
+    assert schedule.mixed_checkpoints(p) == [200, 400, 500, 600, 700, 800]
+    merges = schedule.merges(p)
+    assert set(merges) == {
+        "merge-ties",
+        "merge-ties@step=160",
+        "merge-average",
+        *(f"merge-average@step={s}" for s in (100, 160, 200, 300)),
+    }
+    assert merges["merge-ties@step=160"] == ("ties", {f"rl-{d}": 160 for d in p.domains})
+
+
+def test_costs_are_charged_to_the_side_that_spends():
+    import pandas as pd
+
+    p = SimpleNamespace(domains=["math", "coding"])
+    costs = pd.DataFrame(
+        [
+            ("rl-math", "rl", 100.0),
+            ("rl-coding", "rl", 110.0),
+            ("rl-multi", "rl", 90.0),
+            ("rl-null", "rl", 999.0),
+            ("merges", "merge", 5.0),
+            ("merges", "selection", 7.0),
+            ("merges", "test", 999.0),
+            ("mixed", "selection", 3.0),
+        ],
+        columns=["model", "stage", "device_seconds"],
+    )
+    for column in budgets.SPENT:
+        costs[column] = costs.get(column, costs["device_seconds"])
+    total = budgets.paradigm_costs(costs, p).query("part == 'all'").set_index("paradigm")["device_seconds"]
+    assert total.to_dict() == {"mixed": 93.0, "merged": 222.0}
