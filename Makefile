@@ -28,7 +28,7 @@ lint: $(VENV)/ready
 publish: $(VENV)/ready
 	rm -rf notebooks/rendered/$(STUDY) && mkdir -p notebooks/rendered/$(STUDY)
 	cp runs/$(STUDY)/notebooks/seed-*/*.ipynb notebooks/rendered/$(STUDY)/
-	python tests/check_rendered.py notebooks/rendered/$(STUDY)
+	pytest -q tests/test_rendered.py
 
 unlock: $(VENV)/ready
 	snakemake --unlock --config params=$(PARAMS)

@@ -4,6 +4,7 @@ What is counted: false passes over attempts (a hostile program whose effect or f
 programs (idle, and with twice as many busy processes as cores), survivors (processes left 0.5 s after their program's end), sandboxes that failed,
 and programs a second, ten tests each, with isolation on. The coding verifier's figures rest on these.
 """
+
 from __future__ import annotations
 
 import argparse
@@ -19,6 +20,7 @@ from collections.abc import Iterator
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 from hostile import cases, known_good  # noqa: E402
+
 from m2rl_lib import sandbox  # noqa: E402
 
 BOMBS = 32
@@ -46,7 +48,7 @@ def false_fails(programs: int, seed: int) -> tuple[int, int]:
 
 def speed(programs: int, style: int, workers: int) -> float:
     """Distinct ten-test programs of one style a second."""
-    made = known_good.make_programs(programs * len(known_good.STYLES), 10, seed=3)[style::len(known_good.STYLES)]
+    made = known_good.make_programs(programs * len(known_good.STYLES), 10, seed=3)[style :: len(known_good.STYLES)]
     sandbox.run_programs([program for program, _, _ in made[:8]], [inputs for _, inputs, _ in made[:8]], workers=workers)
     started = time.perf_counter()
     sandbox.run_programs([program for program, _, _ in made], [inputs for _, inputs, _ in made], workers=workers)
@@ -56,7 +58,9 @@ def speed(programs: int, style: int, workers: int) -> float:
 def latencies(programs: int) -> list[float]:
     """Seconds of a call with one ten-test program, one after the other."""
     found = []
-    for program, inputs, _ in known_good.make_programs(programs * len(known_good.STYLES), 10, seed=4)[1::len(known_good.STYLES)]:
+    for program, inputs, _ in known_good.make_programs(programs * len(known_good.STYLES), 10, seed=4)[
+        1 :: len(known_good.STYLES)
+    ]:
         started = time.perf_counter()
         sandbox.run_programs([program], [inputs])
         found.append(time.perf_counter() - started)
@@ -116,21 +120,46 @@ def main() -> None:
     blocked = [entry for entry in thrown if entry["case"].expect == "P"]
     false_passes = sum(entry["passed"] for entry in attempts) + sum(not entry["good"] for entry in blocked)
     rows = [
-        ("hostile programs thrown", len(thrown)), ("false passes / attempts (a faked answer or an effect that came through)", f"{false_passes} / {len(thrown)}"),
+        ("hostile programs thrown", len(thrown)),
+        ("false passes / attempts (a faked answer or an effect that came through)", f"{false_passes} / {len(thrown)}"),
         ("not as expected (outcome, time limit + 0.5 s, survivors)", sum(not entry["good"] for entry in thrown)),
-        (f"fork bombs in {BOMBS} sandboxes at once: stopped; honest neighbours unharmed", f"{bombs['stopped']}/{BOMBS}; {bombs['unharmed']}/{BOMBS}"),
-        ("survivors", survivors), ("no sandbox on the machine: a typed error", "yes" if typed_error else "NO"),
-        ("false fails, idle", f"{idle[0]} / {count} (sandbox failed: {idle[1]})"), (f"false fails, {2 * cores} busy processes on {cores} cores", f"{loaded[0]} / {count} (sandbox failed: {loaded[1]})"),
-        (f"programs a second, ten tests each, {cores} sandboxes", f"{fast:.0f}"), ("the same, one sandbox", f"{fast_one:.0f}"),
+        (
+            f"fork bombs in {BOMBS} sandboxes at once: stopped; honest neighbours unharmed",
+            f"{bombs['stopped']}/{BOMBS}; {bombs['unharmed']}/{BOMBS}",
+        ),
+        ("survivors", survivors),
+        ("no sandbox on the machine: a typed error", "yes" if typed_error else "NO"),
+        ("false fails, idle", f"{idle[0]} / {count} (sandbox failed: {idle[1]})"),
+        (f"false fails, {2 * cores} busy processes on {cores} cores", f"{loaded[0]} / {count} (sandbox failed: {loaded[1]})"),
+        (f"programs a second, ten tests each, {cores} sandboxes", f"{fast:.0f}"),
+        ("the same, one sandbox", f"{fast_one:.0f}"),
         (f"programs that get a fork a test, a second, {cores} sandboxes", f"{forked:.0f}"),
-        ("one program, ten tests: median, 95th percentile", f"{1e3 * statistics.median(taken):.1f} ms, {1e3 * statistics.quantiles(taken, n=20)[-1]:.1f} ms"),
+        (
+            "one program, ten tests: median, 95th percentile",
+            f"{1e3 * statistics.median(taken):.1f} ms, {1e3 * statistics.quantiles(taken, n=20)[-1]:.1f} ms",
+        ),
     ]
-    lines = ["# Hostile programs", "", "Written by `python benchmarks/hostile.py --out benchmarks/HOSTILE.md`; the programs are in `tests/hostile/`.",
-             f"Sandbox: {sandbox.kind()}. {cores} cores, load average {load:.1f} before it started, from other work.", "", "| what | measured |", "|---|---|"]
+    lines = [
+        "# Hostile programs",
+        "",
+        "Written by `python benchmarks/hostile.py --out benchmarks/HOSTILE.md`; the programs are in `tests/hostile/`.",
+        f"Sandbox: {sandbox.kind()}. {cores} cores, load average {load:.1f} before it started, from other work.",
+        "",
+        "| what | measured |",
+        "|---|---|",
+    ]
     lines += [f"| {name} | {value} |" for name, value in rows]
-    lines += ["", "Expected: F graded fail, K killed within its limit + 0.5 s, FK either, P the right answer passes and the effect is blocked.", "",
-              "| program | what it does | expected | came to | seconds | as expected |", "|---|---|---|---|---|---|"]
-    lines += [f"| {entry['case'].name} | {entry['case'].what} | {entry['case'].expect} | {entry['outcome']} | {entry['seconds']:.2f} | {'yes' if entry['good'] else 'NO'} |" for entry in thrown]
+    lines += [
+        "",
+        "Expected: F graded fail, K killed within its limit + 0.5 s, FK either, P the right answer passes and the effect is blocked.",
+        "",
+        "| program | what it does | expected | came to | seconds | as expected |",
+        "|---|---|---|---|---|---|",
+    ]
+    lines += [
+        f"| {entry['case'].name} | {entry['case'].what} | {entry['case'].expect} | {entry['outcome']} | {entry['seconds']:.2f} | {'yes' if entry['good'] else 'NO'} |"
+        for entry in thrown
+    ]
     print("\n".join(lines))
     if arguments.out:
         arguments.out.write_text("\n".join(lines) + "\n")

@@ -12,11 +12,24 @@ from matplotlib.text import Text
 from m2rl_lib import figures, published
 from m2rl_lib.statistics import averages
 
-DOMAINS = {"math": ("arithmetic", "arithmetic_long"), "coding": ("programs", "programs_long"),
-           "science": ("units", "units_shifted"), "instruction_following": ("instructions", "instructions_many"),
-           "agent": ("workplace", "workplace_unseen"), "general": ("general",)}
-MODELS = ["sft", "sft-sharpened", "rl-null", *(f"rl-{domain}" for domain in list(DOMAINS)[:5]), "rl-multi", "merge-ties",
-          "merge-average@experts=math+coding", "mt-opd"]
+DOMAINS = {
+    "math": ("arithmetic", "arithmetic_long"),
+    "coding": ("programs", "programs_long"),
+    "science": ("units", "units_shifted"),
+    "instruction_following": ("instructions", "instructions_many"),
+    "agent": ("workplace", "workplace_unseen"),
+    "general": ("general",),
+}
+MODELS = [
+    "sft",
+    "sft-sharpened",
+    "rl-null",
+    *(f"rl-{domain}" for domain in list(DOMAINS)[:5]),
+    "rl-multi",
+    "merge-ties",
+    "merge-average@experts=math+coding",
+    "mt-opd",
+]
 
 
 def study_scores() -> pd.DataFrame:
@@ -34,14 +47,23 @@ def overall_scores() -> pd.DataFrame:
 
 
 def budgets() -> pd.DataFrame:
-    rows = [(model, unit, most * part, 40 + 10 * part) for model in ("rl-multi", "merge-ties", "merge-average", "mt-opd")
-            for unit, most in (("prompts", 4000), ("generated_tokens", 6e6), ("device_seconds", 900)) for part in (0.25, 0.5, 1)]
+    rows = [
+        (model, unit, most * part, 40 + 10 * part)
+        for model in ("rl-multi", "merge-ties", "merge-average", "mt-opd")
+        for unit, most in (("prompts", 4000), ("generated_tokens", 6e6), ("device_seconds", 900))
+        for part in (0.25, 0.5, 1)
+    ]
     frame = pd.DataFrame(rows, columns=["model", "unit", "budget", "score"])
     return frame.assign(low=frame["score"] - 2, high=frame["score"] + 2, n=2000, seeds=1)
 
 
 def curves() -> pd.DataFrame:
-    rows = [(model, step, domain, 0.4 + step / 1000) for model in MODELS[2:9] for domain in list(DOMAINS)[:5] for step in range(0, 401, 50)]
+    rows = [
+        (model, step, domain, 0.4 + step / 1000)
+        for model in MODELS[2:9]
+        for domain in list(DOMAINS)[:5]
+        for step in range(0, 401, 50)
+    ]
     return pd.DataFrame(rows, columns=["model", "step", "domain", "reward"])
 
 
@@ -52,19 +74,31 @@ def transfer() -> pd.DataFrame:
     return frame.assign(low=frame["change"] - 4, high=frame["change"] + 4, n=400)
 
 
-CASES = {"benchmarks": (figures.plot_benchmark_scores, study_scores), "overall": (figures.plot_overall, overall_scores),
-         "budget": (figures.plot_budget, budgets), "curves": (figures.plot_learning_curves, curves),
-         "transfer": (figures.plot_transfer, transfer), "published": (figures.plot_benchmark_scores, published.scores),
-         "merging": (figures.plot_benchmark_scores, published.merging)}
+CASES = {
+    "benchmarks": (figures.plot_benchmark_scores, study_scores),
+    "overall": (figures.plot_overall, overall_scores),
+    "budget": (figures.plot_budget, budgets),
+    "curves": (figures.plot_learning_curves, curves),
+    "transfer": (figures.plot_transfer, transfer),
+    "published": (figures.plot_benchmark_scores, published.scores),
+    "merging": (figures.plot_benchmark_scores, published.merging),
+}
 
 
 def _texts(figure):
     """Every text that shows, with its box in pixels."""
     FigureCanvasAgg(figure).draw()
     found = [text for text in figure.findobj(Text) if text.get_visible() and text.get_text().strip()]
-    hidden = {label for axes in figure.axes for axis in (axes.xaxis, axes.yaxis) for tick in axis.get_major_ticks()
-              for label in (tick.label1, tick.label2) if not axes.axison or not label.get_visible()
-              or not min(axis.get_view_interval()) <= tick.get_loc() <= max(axis.get_view_interval())}
+    hidden = {
+        label
+        for axes in figure.axes
+        for axis in (axes.xaxis, axes.yaxis)
+        for tick in axis.get_major_ticks()
+        for label in (tick.label1, tick.label2)
+        if not axes.axison
+        or not label.get_visible()
+        or not min(axis.get_view_interval()) <= tick.get_loc() <= max(axis.get_view_interval())
+    }
     return [(text.get_text(), text.get_window_extent()) for text in found if text not in hidden]
 
 
@@ -136,8 +170,15 @@ def test_overall_is_sorted_and_has_the_line_of_sft():
 
 
 def test_transfer_prints_the_number_and_makes_sure_cells_bold():
-    frame = pd.DataFrame({"model": ["rl-math", "rl-math"], "domain": ["math", "agent"], "change": [8.0, -1.04],
-                          "low": [4.0, -5], "high": [12.0, 2.96]})
+    frame = pd.DataFrame(
+        {
+            "model": ["rl-math", "rl-math"],
+            "domain": ["math", "agent"],
+            "change": [8.0, -1.04],
+            "low": [4.0, -5],
+            "high": [12.0, 2.96],
+        }
+    )
     texts = {text.get_text(): text.get_weight() for text in figures.plot_transfer(frame).axes[0].texts}
     assert texts == {"+8.0\n[4.0, 12.0]": "bold", "−1.0\n[−5.0, 3.0]": "normal"}
 
@@ -164,15 +205,25 @@ def test_saving_writes_no_partial_set_and_keeps_the_old_one(tmp_path):
         figures.save(figures.plot_overall(frame), frame.iloc[:0], tmp_path, "overall")
 
 
-@pytest.mark.parametrize(("plot", "frame", "message"), [
-    (figures.plot_benchmark_scores, study_scores().replace("mt-opd", "mtopd"), "unknown model 'mtopd': allowed are base, sft"),
-    (figures.plot_benchmark_scores, study_scores().drop(columns="score"), "benchmark scores lacks score: it has model"),
-    (figures.plot_overall, study_scores(), "no row of domain overall: there are agent, coding"),
-    (figures.plot_budget, budgets().replace("prompts", "hours"), "unknown unit 'hours': allowed are prompts"),
-    (figures.plot_budget, pd.concat([budgets().assign(model=f"rl-x@step={i}") for i in range(7)]),
-     "7 models in one budget figure: at most 6"),
-    (figures.plot_transfer, transfer().iloc[:0], "changes by domain is empty"),
-])
+@pytest.mark.parametrize(
+    ("plot", "frame", "message"),
+    [
+        (
+            figures.plot_benchmark_scores,
+            study_scores().replace("mt-opd", "mtopd"),
+            "unknown model 'mtopd': allowed are base, sft",
+        ),
+        (figures.plot_benchmark_scores, study_scores().drop(columns="score"), "benchmark scores lacks score: it has model"),
+        (figures.plot_overall, study_scores(), "no row of domain overall: there are agent, coding"),
+        (figures.plot_budget, budgets().replace("prompts", "hours"), "unknown unit 'hours': allowed are prompts"),
+        (
+            figures.plot_budget,
+            pd.concat([budgets().assign(model=f"rl-x@step={i}") for i in range(7)]),
+            "7 models in one budget figure: at most 6",
+        ),
+        (figures.plot_transfer, transfer().iloc[:0], "changes by domain is empty"),
+    ],
+)
 def test_frames_that_cannot_be_drawn_are_refused(plot, frame, message):
     with pytest.raises(ValueError, match=message):
         plot(frame)

@@ -13,8 +13,9 @@ def test_ratio_of_gpu_hours_is_the_papers():
     assert f"{published.gpu_hour_ratio():.1%}" == "33.2%"
 
 
-@pytest.mark.parametrize(("load", "models", "benchmarks"), [
-    (published.scores, 8, 9), (published.merging, 7, 9), (published.qwen3_4b, 2, 5)])
+@pytest.mark.parametrize(
+    ("load", "models", "benchmarks"), [(published.scores, 8, 9), (published.merging, 7, 9), (published.qwen3_4b, 2, 5)]
+)
 def test_score_tables_are_complete_rectangles_of_known_models(load, models, benchmarks):
     frame = load()
     assert list(frame.columns) == ["model", "domain", "benchmark", "score"]

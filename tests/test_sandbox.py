@@ -1,4 +1,5 @@
 """The sandbox: honest programs pass, hostile ones (tests/hostile/) come to what their files say, and its own failures are loud."""
+
 import http.server
 import json
 import os
@@ -12,8 +13,9 @@ import time
 
 import pytest
 
-sys.path.insert(0, str(pathlib.Path(__file__).parent))   # tests/hostile, wherever pytest starts
+sys.path.insert(0, str(pathlib.Path(__file__).parent))  # tests/hostile, wherever pytest starts
 from hostile import cases, known_good  # noqa: E402
+
 from m2rl_lib import sandbox
 from m2rl_lib.sandbox import canaries  # noqa: E402
 
@@ -50,19 +52,41 @@ def test_honest_programs_of_every_style_pass():
 
 @needs_bubblewrap
 def test_output_status_and_cap_by_hand():
-    programs = ["print('é' + input())", "print('x' * 10)", "print('x' * 9)", "raise SystemExit('no')", "1 / 0", "syntax error", "a\0b", "kept = ' ' * (1 << 30)"]
+    programs = [
+        "print('é' + input())",
+        "print('x' * 10)",
+        "print('x' * 9)",
+        "raise SystemExit('no')",
+        "1 / 0",
+        "syntax error",
+        "a\0b",
+        "kept = ' ' * (1 << 30)",
+    ]
     found = sandbox.run_programs(programs, [["ü\n"]] + [[""]] * 7, output_bytes=10, timeout_seconds=10)
     assert [(runs[0].stdout, runs[0].status) for runs in found] == [
-        ("éü\n".encode(), "ok"), (b"x" * 10, "output"), (b"x" * 9 + b"\n", "ok"), (b"", "error"), (b"", "error"), (b"", "error"), (b"", "error"), (b"", "memory")]
+        ("éü\n".encode(), "ok"),
+        (b"x" * 10, "output"),
+        (b"x" * 9 + b"\n", "ok"),
+        (b"", "error"),
+        (b"", "error"),
+        (b"", "error"),
+        (b"", "error"),
+        (b"", "memory"),
+    ]
 
 
 @needs_bubblewrap
 def test_every_input_meets_a_fresh_process():
-    program = ("import random, sys\nassert not hasattr(random, 'mark') and 'answer' not in globals()\nrandom.mark = answer = 1\n"
-               "if input() == 'leave': sys.exit()\nprint('stayed')")
+    program = (
+        "import random, sys\nassert not hasattr(random, 'mark') and 'answer' not in globals()\nrandom.mark = answer = 1\n"
+        "if input() == 'leave': sys.exit()\nprint('stayed')"
+    )
     plain = "try:\n    seen\n    print('old')\nexcept NameError:\n    seen = 1\n    print('new')"
     stayed, new = sandbox.Run(b"stayed\n", "ok"), sandbox.Run(b"new\n", "ok")
-    assert sandbox.run_programs([program, plain], [["a", "leave", "b"], ["", "", ""]], timeout_seconds=10) == [[stayed, sandbox.Run(b"", "ok"), stayed], [new] * 3]
+    assert sandbox.run_programs([program, plain], [["a", "leave", "b"], ["", "", ""]], timeout_seconds=10) == [
+        [stayed, sandbox.Run(b"", "ok"), stayed],
+        [new] * 3,
+    ]
 
 
 @needs_bubblewrap
@@ -76,7 +100,11 @@ def test_after_a_timeout_the_other_inputs_are_not_run():
 @needs_bubblewrap
 def test_large_input_many_tests_no_tests_and_equal_programs():
     long = "7 " * 500_000
-    found = sandbox.run_programs(["print(len(input()))", "print(input())", "print(1)", "print(input())"], [[long], [str(n) for n in range(150)], [], [str(n) for n in range(150)]], timeout_seconds=10)
+    found = sandbox.run_programs(
+        ["print(len(input()))", "print(input())", "print(1)", "print(input())"],
+        [[long], [str(n) for n in range(150)], [], [str(n) for n in range(150)]],
+        timeout_seconds=10,
+    )
     assert found[0] == [sandbox.Run(b"1000000\n", "ok")] and found[2] == []
     assert found[1] == found[3] == [sandbox.Run(f"{n}\n".encode(), "ok") for n in range(150)]
 
@@ -86,11 +114,16 @@ def test_threads_share_the_pool():
     found = {}
 
     def work(number):
-        found[number] = sandbox.run_programs([f"print({number} + int(input()))"] * 3, [["1", "2"]] * 3, timeout_seconds=10, workers=2)
+        found[number] = sandbox.run_programs(
+            [f"print({number} + int(input()))"] * 3, [["1", "2"]] * 3, timeout_seconds=10, workers=2
+        )
+
     threads = [threading.Thread(target=work, args=(number,)) for number in range(8)]
     [thread.start() for thread in threads]
     [thread.join() for thread in threads]
-    assert found == {n: [[sandbox.Run(f"{n + 1}\n".encode(), "ok"), sandbox.Run(f"{n + 2}\n".encode(), "ok")]] * 3 for n in range(8)}
+    assert found == {
+        n: [[sandbox.Run(f"{n + 1}\n".encode(), "ok"), sandbox.Run(f"{n + 2}\n".encode(), "ok")]] * 3 for n in range(8)
+    }
     assert len(sandbox._alive) <= 2
 
 
@@ -110,6 +143,7 @@ def test_a_sandbox_that_dies_twice_gives_none(monkeypatch):
         if "doomed" in program:
             os.kill(worker.pid_inside, signal.SIGKILL)
         original(worker, program, *rest)
+
     original = sandbox._Worker.send
     monkeypatch.setattr(sandbox._Worker, "send", send)
     assert sandbox.run_programs(["print(1)", "'doomed'"], [[""], [""]], timeout_seconds=10) == [[sandbox.Run(b"1\n", "ok")], None]
@@ -130,10 +164,15 @@ def test_works_in_a_forked_process_and_leaves_the_parents_workers():
 @needs_bubblewrap
 @pytest.mark.parametrize("end", ["exit", "killed"])
 def test_nothing_outlives_the_process_that_grades(end):
-    script = ("import sys, threading, time\nfrom m2rl_lib import sandbox\nsandbox.run_programs(['print(1)'] , [['']], workers=1)\n"
-              "threading.Thread(target=sandbox.run_programs, args=(['while True: pass'], [['']]), kwargs=dict(timeout_seconds=30), daemon=True).start()\n"
-              "time.sleep(0.5)\nprint(*[worker.pid_inside for worker in sandbox._alive], flush=True)\n" + ("" if end == "exit" else "time.sleep(60)\n"))
-    with subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True, cwd=pathlib.Path(__file__).parents[1]) as process:
+    script = (
+        "import sys, threading, time\nfrom m2rl_lib import sandbox\nsandbox.run_programs(['print(1)'] , [['']], workers=1)\n"
+        "threading.Thread(target=sandbox.run_programs, args=(['while True: pass'], [['']]), kwargs=dict(timeout_seconds=30), daemon=True).start()\n"
+        "time.sleep(0.5)\nprint(*[worker.pid_inside for worker in sandbox._alive], flush=True)\n"
+        + ("" if end == "exit" else "time.sleep(60)\n")
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", script], stdout=subprocess.PIPE, text=True, cwd=pathlib.Path(__file__).parents[1]
+    ) as process:
         inside = [int(pid) for pid in process.stdout.readline().split()]
         if end == "killed":
             process.kill()
@@ -181,6 +220,7 @@ def test_mismatched_lengths_are_refused():
 
 class StandIn(http.server.BaseHTTPRequestHandler):
     """SandboxFusion's POST /run_code, as its sandbox_api.py answers it: a bare interpreter behind HTTP."""
+
     faults = 0
 
     def do_POST(self):
@@ -191,11 +231,27 @@ class StandIn(http.server.BaseHTTPRequestHandler):
             answer = {"status": "SandboxError", "message": "no runner", "run_result": None}
         else:
             try:
-                done = subprocess.run([sys.executable, "-c", body["code"]], input=body["stdin"], capture_output=True, text=True, timeout=body["run_timeout"])
-                result = {"status": "Finished", "return_code": done.returncode, "stdout": done.stdout, "stderr": done.stderr, "execution_time": 0.1}
+                done = subprocess.run(
+                    [sys.executable, "-c", body["code"]],
+                    input=body["stdin"],
+                    capture_output=True,
+                    text=True,
+                    timeout=body["run_timeout"],
+                )
+                result = {
+                    "status": "Finished",
+                    "return_code": done.returncode,
+                    "stdout": done.stdout,
+                    "stderr": done.stderr,
+                    "execution_time": 0.1,
+                }
                 answer = {"status": "Failed" if done.returncode else "Success", "message": "", "run_result": result}
             except subprocess.TimeoutExpired:
-                answer = {"status": "Failed", "message": "", "run_result": {"status": "TimeLimitExceeded", "stdout": "", "stderr": ""}}
+                answer = {
+                    "status": "Failed",
+                    "message": "",
+                    "run_result": {"status": "TimeLimitExceeded", "stdout": "", "stderr": ""},
+                }
         self.send_response(200)
         self.end_headers()
         self.wfile.write(json.dumps(answer).encode())
@@ -209,7 +265,9 @@ def test_sandboxfusion_gives_the_same_answers():
         threading.Thread(target=server.serve_forever, daemon=True).start()
         sandbox.configure("sandboxfusion", f"http://127.0.0.1:{server.server_port}/")
         programs = ["print(int(input()) ** 2)", "1 / 0", "while input(): pass", "'broken'", "print('x' * 99)"]
-        found = sandbox.run_programs(programs, [["3", "x"], [""], ["go\ngo", "go"], [""], [""]], timeout_seconds=2, output_bytes=50)
+        found = sandbox.run_programs(
+            programs, [["3", "x"], [""], ["go\ngo", "go"], [""], [""]], timeout_seconds=2, output_bytes=50
+        )
         StandIn.faults = 1
         retried = sandbox.run_programs(["print(5)"], [[""]])
         server.shutdown()

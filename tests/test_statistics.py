@@ -10,18 +10,39 @@ from m2rl_lib import verdicts
 DOMAINS = ["math", "coding", "science", "instruction_following", "agent"]
 
 
-def cell(right: np.ndarray, model: str = "sft", domain: str = "math", benchmark: str | None = None, seed: int = 0, split: str = "test"):
+def cell(
+    right: np.ndarray, model: str = "sft", domain: str = "math", benchmark: str | None = None, seed: int = 0, split: str = "test"
+):
     """A `scores` frame of one model on one benchmark from right[problem, sample] (1, 0 or NaN)."""
     right = np.asarray(right, dtype=float)
     problems, samples = right.shape
-    return pd.DataFrame({
-        "seed": seed, "model": model, "domain": domain, "benchmark": benchmark or f"{domain}-1", "split": split,
-        "problem_id": np.repeat([f"p{i:05d}" for i in range(problems)], samples), "sample": np.tile(np.arange(samples), problems),
-        "correct": right.ravel(), "parsed": True, "truncated": False, "completion_tokens": 10})
+    return pd.DataFrame(
+        {
+            "seed": seed,
+            "model": model,
+            "domain": domain,
+            "benchmark": benchmark or f"{domain}-1",
+            "split": split,
+            "problem_id": np.repeat([f"p{i:05d}" for i in range(problems)], samples),
+            "sample": np.tile(np.arange(samples), problems),
+            "correct": right.ravel(),
+            "parsed": True,
+            "truncated": False,
+            "completion_tokens": 10,
+        }
+    )
 
 
-def world(gains: dict[str, float], problems: int, samples: int, seeds: int, generator: np.random.Generator,
-          seed_spread: float = 0.0, benchmarks=("math-1",), split="test") -> pd.DataFrame:
+def world(
+    gains: dict[str, float],
+    problems: int,
+    samples: int,
+    seeds: int,
+    generator: np.random.Generator,
+    seed_spread: float = 0.0,
+    benchmarks=("math-1",),
+    split="test",
+) -> pd.DataFrame:
     """Beta-binomial problems shared by all models; a model's chance is the problem's own plus its gain (points), plus noise
     of problem and model (sd 0.1) and, for each seed, of the training run (sd `seed_spread` points)."""
     frames = []
@@ -37,6 +58,7 @@ def world(gains: dict[str, float], problems: int, samples: int, seeds: int, gene
 
 
 # ---- values against a hand calculation
+
 
 def test_pass_at_k_by_hand_and_by_counting():
     assert st.pass_at_k(4, 1, 2) == pytest.approx(1 - 3 / 6)
@@ -66,7 +88,9 @@ def test_score_table_by_hand():
 
 def test_average_is_over_benchmarks_then_domains_without_general():
     shares = {"math-1": 60, "math-2": 80, "coding-1": 30, "general-1": 99}
-    scores = pd.concat([cell(np.arange(100)[:, None] < share, domain=name[:-2], benchmark=name) for name, share in shares.items()])
+    scores = pd.concat(
+        [cell(np.arange(100)[:, None] < share, domain=name[:-2], benchmark=name) for name, share in shares.items()]
+    )
     table = st.average_table(scores).set_index("domain")
     assert table["score"].to_dict() == pytest.approx({"overall": 50, "math": 70, "coding": 30, "general": 99})
     assert table.loc["overall", "n"] == 300
@@ -90,7 +114,9 @@ def test_form_and_skill_by_hand():
 def test_chance_adjusted_by_hand():
     table = pd.DataFrame({"benchmark": ["a", "b"], "score": [40.0, 50], "low": [25.0, 40], "high": [55.0, 60]})
     adjusted = verdicts.chance_adjusted(table, {"a": 0.25, "b": 0})
-    assert adjusted[["adjusted", "adjusted_low", "adjusted_high"]].to_numpy() == pytest.approx(np.array([[20, 0, 40], [50, 40, 60]]))
+    assert adjusted[["adjusted", "adjusted_low", "adjusted_high"]].to_numpy() == pytest.approx(
+        np.array([[20, 0, 40], [50, 40, 60]])
+    )
     with pytest.raises(ValueError, match="lacks b"):
         verdicts.chance_adjusted(table, {"a": 0.25})
 
@@ -119,6 +145,7 @@ def test_wider_interval_is_used_when_seeds_agree_by_luck():
 
 
 # ---- pairedness, seeds of the redraw, ungraded problems
+
 
 def test_comparison_is_paired_over_problems_and_models():
     """Two models with the same mistakes but ten: unpaired the half-width would be about 6.9 points, paired 2.2."""
@@ -167,6 +194,7 @@ def test_a_model_that_skipped_a_benchmark_has_no_average():
 
 # ---- planted truth
 
+
 def _covers(seeds: int, seed_spread: float, worlds: int, problems: int = 300, samples: int = 8) -> float:
     """Share of null worlds whose 95% interval holds 0, from problem means on (what `compare` does after averaging samples)."""
     generator, hits = np.random.default_rng(20), 0
@@ -178,7 +206,8 @@ def _covers(seeds: int, seed_spread: float, worlds: int, problems: int = 300, sa
         table["value"] = generator.binomial(samples, p).ravel() / samples
         sample = st.resample(table, draws=1000)
         (a, a_draws, _), (b, b_draws, _) = (
-            sample.values(name, list(range(seeds)), sample.weights("overall")) for name in ("rl-math", "sft"))
+            sample.values(name, list(range(seeds)), sample.weights("overall")) for name in ("rl-math", "sft")
+        )
         found = st.interval(a - b, a_draws - b_draws)
         hits += found["low"] <= 0 <= found["high"]
     return hits / worlds
@@ -202,8 +231,9 @@ def test_planted_seeds_without_spread_are_covered_too_often_never_too_rarely():
     assert _covers(seeds=3, seed_spread=0, worlds=200) >= 0.97
 
 
-@pytest.mark.parametrize(("gain", "problems", "expected"), [
-    (6, 400, "better"), (-6, 400, "worse"), (0, 1500, "equivalent"), (0, 25, "undecided")])
+@pytest.mark.parametrize(
+    ("gain", "problems", "expected"), [(6, 400, "better"), (-6, 400, "worse"), (0, 1500, "equivalent"), (0, 25, "undecided")]
+)
 def test_planted_rq1_worlds(gain, problems, expected):
     benchmarks = [f"{domain}-{i}" for domain in DOMAINS[:2] for i in (1, 2)]
     found = []
@@ -235,20 +265,30 @@ def test_planted_selection_of_equal_candidates_gains_nothing_on_test():
 def test_planted_smallest_effect_seen_is_seen_in_80_percent():
     generator, problems = np.random.default_rng(5), 100
     row = verdicts.compare(world({"sft": 0, "rl-math": 0}, problems, 4, 1, generator), "rl-math", "sft", draws=2000)
-    hits = sum(verdicts.compare(world({"sft": 0, "rl-math": row["seen"]}, problems, 4, 1, generator), "rl-math", "sft",
-                                draws=500)["verdict"] == "better" for _ in range(200))
+    hits = sum(
+        verdicts.compare(world({"sft": 0, "rl-math": row["seen"]}, problems, 4, 1, generator), "rl-math", "sft", draws=500)[
+            "verdict"
+        ]
+        == "better"
+        for _ in range(200)
+    )
     assert 0.7 <= hits / 200 <= 0.9
 
 
 # ---- recovery
+
 
 def _recovery_world(model_gain: int, expert_gain: int, seeds: int = 1) -> pd.DataFrame:
     generator, frames = np.random.default_rng(0), []
     for domain in ("math", "coding"):
         base = generator.permutation(400)[:, None]
         for seed in range(seeds):
-            for name, right in {"sft": 160, "rl-multi": 160 + model_gain, "rl-math": 160 + expert_gain * (domain == "math"),
-                                "rl-coding": 160 + expert_gain * (domain == "coding")}.items():
+            for name, right in {
+                "sft": 160,
+                "rl-multi": 160 + model_gain,
+                "rl-math": 160 + expert_gain * (domain == "math"),
+                "rl-coding": 160 + expert_gain * (domain == "coding"),
+            }.items():
                 frames.append(cell(base < right + seed * (name == "rl-multi"), name, domain, seed=seed))
     return pd.concat(frames, ignore_index=True)
 
@@ -268,26 +308,57 @@ def test_recovery_is_refused_where_experts_gain_nothing():
 
 # ---- sentences and names
 
+
 def _row(**changes) -> pd.Series:
-    return pd.Series({"model": "rl-multi", "reference": "merge-ties", "over": "overall", "estimate": 4.1, "low": 1.2, "high": 7.0,
-                      "low90": 1.6, "high90": 6.6, "p": 0.01, "seen": 4.2, "margin": 3.0, "verdict": "better", "benchmarks": 10,
-                      "n": 2000, "seeds": 1, "scope": "these weights"} | changes)
+    return pd.Series(
+        {
+            "model": "rl-multi",
+            "reference": "merge-ties",
+            "over": "overall",
+            "estimate": 4.1,
+            "low": 1.2,
+            "high": 7.0,
+            "low90": 1.6,
+            "high90": 6.6,
+            "p": 0.01,
+            "seen": 4.2,
+            "margin": 3.0,
+            "verdict": "better",
+            "benchmarks": 10,
+            "n": 2000,
+            "seeds": 1,
+            "scope": "these weights",
+        }
+        | changes
+    )
 
 
-@pytest.mark.parametrize(("changes", "sentence"), [
-    ({}, "RL-Multi is better than the best merge (TIES, chosen on selection data) by 4.1 points [1.2, 7.0], 10 benchmarks, "
-         "n = 2000 problems, 1 seed: speaks of these weights (95% interval; margin ±3 points)."),
-    ({"verdict": "worse", "estimate": -4.1, "low": -7.0, "high": -1.2, "seeds": 3, "scope": "this recipe"},
-     "RL-Multi is worse than the best merge (TIES, chosen on selection data) by 4.1 points [1.2, 7.0], 10 benchmarks, "
-     "n = 2000 problems, 3 seeds: speaks of this recipe (95% interval; margin ±3 points)."),
-    ({"verdict": "equivalent", "estimate": -0.3, "low90": -1.5, "high90": 0.9},
-     "RL-Multi and the best merge (TIES, chosen on selection data) are equivalent: -0.3 points [-1.5, 0.9], 10 benchmarks, "
-     "n = 2000 problems, 1 seed: speaks of these weights (90% interval, inside the margin; margin ±3 points)."),
-    ({"verdict": "undecided", "estimate": 1.1, "low": -2.0, "high": 4.2, "over": "math", "benchmarks": 1, "n": 200},
-     "Whether RL-Multi is better or worse than the best merge (TIES, chosen on selection data) on math is undecided: +1.1 points "
-     "[-2.0, 4.2], smallest effect that could have been seen 4.2 points, 1 benchmark, n = 200 problems, 1 seed: speaks of "
-     "these weights (95% interval; margin ±3 points)."),
-])
+@pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [
+        (
+            {},
+            "RL-Multi is better than the best merge (TIES, chosen on selection data) by 4.1 points [1.2, 7.0], 10 benchmarks, "
+            "n = 2000 problems, 1 seed: speaks of these weights (95% interval; margin ±3 points).",
+        ),
+        (
+            {"verdict": "worse", "estimate": -4.1, "low": -7.0, "high": -1.2, "seeds": 3, "scope": "this recipe"},
+            "RL-Multi is worse than the best merge (TIES, chosen on selection data) by 4.1 points [1.2, 7.0], 10 benchmarks, "
+            "n = 2000 problems, 3 seeds: speaks of this recipe (95% interval; margin ±3 points).",
+        ),
+        (
+            {"verdict": "equivalent", "estimate": -0.3, "low90": -1.5, "high90": 0.9},
+            "RL-Multi and the best merge (TIES, chosen on selection data) are equivalent: -0.3 points [-1.5, 0.9], 10 benchmarks, "
+            "n = 2000 problems, 1 seed: speaks of these weights (90% interval, inside the margin; margin ±3 points).",
+        ),
+        (
+            {"verdict": "undecided", "estimate": 1.1, "low": -2.0, "high": 4.2, "over": "math", "benchmarks": 1, "n": 200},
+            "Whether RL-Multi is better or worse than the best merge (TIES, chosen on selection data) on math is undecided: +1.1 points "
+            "[-2.0, 4.2], smallest effect that could have been seen 4.2 points, 1 benchmark, n = 200 problems, 1 seed: speaks of "
+            "these weights (95% interval; margin ±3 points).",
+        ),
+    ],
+)
 def test_verdict_sentences(changes, sentence):
     assert verdicts.verdict_sentence(_row(**changes), {"merge-ties": verdicts.chosen("merge-ties")}) == sentence
 
@@ -301,11 +372,22 @@ def test_three_way_rule_at_its_edges():
 
 
 def test_names_of_models():
-    names = {"rl-instruction_following": "RL-IF", "rl-math@step=250": "RL-Math (step 250)", "merge-task-arithmetic-dare": "TA+DARE merge",
-             "merge-average@experts=math+coding": "Average merge (experts math+coding)", "rl-number_puzzles": "RL-Number Puzzles"}
+    names = {
+        "rl-instruction_following": "RL-IF",
+        "rl-math@step=250": "RL-Math (step 250)",
+        "merge-task-arithmetic-dare": "TA+DARE merge",
+        "merge-average@experts=math+coding": "Average merge (experts math+coding)",
+        "rl-number_puzzles": "RL-Number Puzzles",
+    }
     assert {model: verdicts.display_name(model) for model in names} == names
-    assert [verdicts.model_family(model) for model in ("sft", "rl-null", "rl-multi", "rl-math", "merge-sce", "mt-opd")] == \
-        ["reference", "reference", "mixed", "expert", "merged", "distilled"]
+    assert [verdicts.model_family(model) for model in ("sft", "rl-null", "rl-multi", "rl-math", "merge-sce", "mt-opd")] == [
+        "reference",
+        "reference",
+        "mixed",
+        "expert",
+        "merged",
+        "distilled",
+    ]
     for wrong in ("merge-slerp", "RL-Math", "sft2", "rl-math@step", ""):
         with pytest.raises(ValueError, match="unknown model .* allowed are base, sft"):
             verdicts.display_name(wrong)
@@ -313,20 +395,24 @@ def test_names_of_models():
 
 # ---- refusals: one line that names what was given and what is allowed
 
+
 def _both_splits():
     return pd.concat([cell([[1], [0]]), cell([[1], [0]], split="selection")])
 
 
-@pytest.mark.parametrize(("scores", "message"), [
-    (cell([[1], [0]]).drop(columns="split"), "scores lacks split: it has seed, model"),
-    (cell([[1], [0]]).iloc[:0], "scores is empty"),
-    (_both_splits(), "mixes the splits selection, test: keep one"),
-    (pd.concat([cell([[1], [0]])] * 2), "2 samples twice, first seed 0, model sft"),
-    (cell([[0.5], [0]]), "correct = 0.5: allowed are 0, 1 and null"),
-    (pd.concat([cell([[1]]), cell([[1]], domain="coding", benchmark="math-1")]), "samples twice|in the domains coding, math"),
-    (pd.concat([cell([[1]]), cell([[1]], "rl-math", "coding", "math-1")]), "benchmark math-1 in the domains coding, math"),
-    (cell([[1], [0]]).assign(model=[None, "sft"]), "1 rows without model"),
-])
+@pytest.mark.parametrize(
+    ("scores", "message"),
+    [
+        (cell([[1], [0]]).drop(columns="split"), "scores lacks split: it has seed, model"),
+        (cell([[1], [0]]).iloc[:0], "scores is empty"),
+        (_both_splits(), "mixes the splits selection, test: keep one"),
+        (pd.concat([cell([[1], [0]])] * 2), "2 samples twice, first seed 0, model sft"),
+        (cell([[0.5], [0]]), "correct = 0.5: allowed are 0, 1 and null"),
+        (pd.concat([cell([[1]]), cell([[1]], domain="coding", benchmark="math-1")]), "samples twice|in the domains coding, math"),
+        (pd.concat([cell([[1]]), cell([[1]], "rl-math", "coding", "math-1")]), "benchmark math-1 in the domains coding, math"),
+        (cell([[1], [0]]).assign(model=[None, "sft"]), "1 rows without model"),
+    ],
+)
 def test_tables_that_would_be_read_wrongly_are_refused(scores, message):
     with pytest.raises(ValueError, match=message) as refusal:
         st.score_table(scores)
@@ -348,8 +434,13 @@ def test_comparisons_refuse_unknown_names_in_one_line():
 def test_choosing_never_sees_test_scores():
     selection = pd.concat([cell([[1], [0]], split="selection"), cell([[1], [1]], "rl-math", split="selection")])
     assert st.choose_on_selection(selection, ["sft", "rl-math"]) == "rl-math"
-    assert st.choose_on_selection(pd.concat([selection, selection.assign(model="merge-ties")]).drop_duplicates(
-        ["model", "problem_id"], keep="last"), ["merge-ties", "rl-math"]) == "merge-ties"  # equal: the first named
+    assert (
+        st.choose_on_selection(
+            pd.concat([selection, selection.assign(model="merge-ties")]).drop_duplicates(["model", "problem_id"], keep="last"),
+            ["merge-ties", "rl-math"],
+        )
+        == "merge-ties"
+    )  # equal: the first named
     with pytest.raises(ValueError, match="splits selection, test: only selection"):
         st.choose_on_selection(pd.concat([selection, cell([[1], [0]])]), ["sft", "rl-math"])
     with pytest.raises(ValueError, match="unknown candidates rl-agent: scores has rl-math, sft"):

@@ -1,0 +1,183 @@
+# The study as one graph: each rule runs one notebook through papermill and declares done/<name>.json, which
+# only the notebook's last cell writes. A rule's parameters are those its notebook declares, so that a change
+# of one reruns the stages that use it and what depends on them; a change of prose reruns nothing.
+#
+#   snakemake --cores 2 --config params=params/study.yaml
+
+import hashlib
+import json
+import sys
+
+import nbformat
+from papermill.inspection import inspect_notebook
+
+from m2rl_lib import domains, schedule, study
+from m2rl_lib.study import ParameterError
+
+try:
+    P = study.load(config.get("params", "params/study.yaml"))
+    for name in P.domains:
+        domains.check_domain(name)
+except (ParameterError, ValueError) as error:
+    sys.exit(f"{error}")
+
+SEED = f"seed-{P.seed}"
+RUN = f"runs/{P.study}"
+DONE = f"{RUN}/done/{SEED}"
+OUT = f"{RUN}/notebooks/{SEED}"
+EXPERTS = [f"rl-{domain}" for domain in P.domains]
+FLOORS = schedule.groups(P)["floors"]
+GROUPS = schedule.groups(P)
+
+
+def done(*names):
+    return [f"{DONE}/{name}.json" for name in names]
+
+
+def code_of(notebook):
+    """A digest of a notebook's code: prose may change without a rerun."""
+    cells = nbformat.read(f"notebooks/{notebook}.ipynb", 4).cells
+    return hashlib.sha256("\n".join(cell.source for cell in cells if cell.cell_type == "code").encode()).hexdigest()[:16]
+
+
+def parameters(notebook, **run):
+    """The study's values of the parameters that a notebook declares, as YAML (JSON) for papermill."""
+    declared = inspect_notebook(f"notebooks/{notebook}.ipynb")
+    return json.dumps({key: value for key, value in P.model_dump().items() if key in declared} | run)
+
+
+# Everything a notebook prints goes to the log; the stages' own lines ("rl-math: step 20/400, …") also to the screen.
+PAPERMILL = (
+    "export OMP_NUM_THREADS={threads} MKL_NUM_THREADS={threads}; mkdir -p $(dirname {params.out}) {params.log}; "
+    "papermill notebooks/{params.notebook}.ipynb {params.out} -y {params.values:q} -k python3 --no-progress-bar --log-output 2>&1 "
+    "| tee {params.log}/papermill.log | {{ grep --line-buffered -E '^[a-z0-9@=._-]+: |^[A-Za-z]*Error: ' || true; }}"
+)
+
+
+def stage(name, notebook, **run):
+    """The params of a rule: what its notebook is run with, and where its copy and its log go."""
+    single = notebook[3:] not in ("rlvr_single_domain", "evaluation")
+    return {
+        "notebook": notebook,
+        "values": parameters(notebook, **run),
+        "code": code_of(notebook),
+        "out": f"{OUT}/{notebook}.ipynb" if single else f"{OUT}/{notebook}-{name}.ipynb",
+        "log": f"{RUN}/work/{SEED}/{name}",
+    }
+
+
+rule all:
+    input:
+        done("data", "rq1"),
+
+
+rule data:
+    output:
+        done("data"),
+    params:
+        **stage("data", "01_data_and_verifiers"),
+    message:
+        "01: data and verifiers"
+    shell:
+        PAPERMILL
+
+
+rule sft:
+    output:
+        done("sft"),
+    params:
+        **stage("sft", "02_sft"),
+    threads: P.sft_threads
+    priority: 10
+    message:
+        "02: supervised fine-tuning"
+    shell:
+        PAPERMILL
+
+
+def expert_run(name):
+    """The run parameters of notebook 03 that make the model `name`."""
+    base, variant = study.parse_model_name(name)
+    null = name == "rl-null"
+    return {"domain": P.domains[0] if null else base[3:], "repeat": int(variant.get("repeat", 0)), "permute_rewards": null}
+
+
+for model in [*EXPERTS, *FLOORS]:
+
+    rule:
+        name:
+            f"expert_{model}"
+        input:
+            done("sft"),
+        output:
+            done(model),
+        params:
+            **stage(model, "03_rlvr_single_domain", **expert_run(model)),
+        threads: P.rlvr_threads
+        priority: 5
+        message:
+            f"03: {model}"
+        shell:
+            PAPERMILL
+
+
+rule mixed:
+    input:
+        done("sft"),
+    output:
+        done("rl-multi"),
+    params:
+        **stage("rl-multi", "04_rlvr_mixed"),
+    threads: P.rlvr_threads
+    priority: 9  # the longest run begins first
+    message:
+        "04: RL-Multi, all domains mixed"
+    shell:
+        PAPERMILL
+
+
+rule merges:
+    input:
+        done(*EXPERTS),
+    output:
+        done("merges"),
+    params:
+        **stage("merges", "05_merging"),
+    priority: 6
+    message:
+        "05: merges"
+    shell:
+        PAPERMILL
+
+
+MAKERS = {"sft": ["sft"], "experts": EXPERTS, "floors": FLOORS, "mixed": ["rl-multi"], "merges": ["merges"], "matched": ["merges"]}
+
+for group, models in GROUPS.items():
+
+    rule:
+        name:
+            f"evaluate_{group}"
+        input:
+            done(*MAKERS[group]),
+        output:
+            done(f"evaluate-{group}"),
+        params:
+            **stage(group, "07_evaluation", models=models, group=group),
+        threads: P.evaluate_threads
+        message:
+            f"07: evaluation of {group}"
+        shell:
+            PAPERMILL
+
+
+rule rq1:
+    input:
+        done(*(f"evaluate-{group}" for group in GROUPS)),
+    output:
+        done("rq1"),
+    params:
+        **stage("rq1", "11_rq1_mix_or_merge"),
+    message:
+        "11: RQ1, mix or merge?"
+    shell:
+        PAPERMILL

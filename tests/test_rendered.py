@@ -1,0 +1,35 @@
+"""The committed executed notebooks are whole, of one study, and carry nothing private."""
+
+import re
+
+import nbformat
+import pandas as pd
+import pytest
+
+from m2rl_lib.study import ROOT
+
+RENDERED = sorted((ROOT / "notebooks" / "rendered").glob("*/*.ipynb"))
+PRIVATE = re.compile(r"(/root/|/home/|/Users/|\bhf_[A-Za-z0-9]{20,}|\bsk-[A-Za-z0-9]{20,}|\bghp_[A-Za-z0-9]{20,})")
+
+
+@pytest.mark.parametrize("path", RENDERED, ids=lambda path: path.stem)
+def test_every_cell_ran_in_order_without_error(path):
+    code = [cell for cell in nbformat.read(path, 4).cells if cell.cell_type == "code" and cell.source.strip()]
+    assert [cell.execution_count for cell in code] == list(range(1, len(code) + 1))
+    assert not [o for cell in code for o in cell.outputs if o.output_type == "error"]
+
+
+@pytest.mark.parametrize("path", RENDERED, ids=lambda path: path.stem)
+def test_nothing_private_is_rendered(path):
+    text = path.read_text()
+    assert str(ROOT) + "/" not in text
+    assert not PRIVATE.findall(text)
+
+
+def test_the_default_study_is_rendered_with_its_table():
+    names = {path.stem for path in RENDERED if path.parent.name == "study"}
+    assert {"01_data_and_verifiers", "02_sft", "04_rlvr_mixed", "05_merging", "11_rq1_mix_or_merge"} <= names
+    table = pd.read_csv(ROOT / "figures" / "study" / "benchmark_scores.csv")
+    assert {"model", "domain", "benchmark", "score", "low", "high", "n"} <= set(table.columns)
+    assert table["score"].between(0, 100).all() and (table["low"] <= table["high"]).all()
+    assert {"sft", "sft-sharpened", "rl-null", "rl-multi", "merge-ties"} <= set(table["model"])
