@@ -4,7 +4,8 @@ PARAMS ?= params/study.yaml
 STUDY = $(basename $(notdir $(PARAMS)))
 CORES ?= all
 VENV ?= .venv
-PYTHON ?= $(firstword $(foreach v,3.13 3.12 3.11,$(shell command -v python$(v))) python3)
+# the first Python that is new enough and really starts
+PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do $$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { echo $$p; break; }; done)
 BIN := $(CURDIR)/$(VENV)/bin
 export PATH := $(BIN):$(PATH)
 export HF_HUB_OFFLINE := 1
@@ -40,7 +41,7 @@ help:
 	@grep -E '^# ?make|^#   ' Makefile
 
 $(VENV)/ready: requirements.lock pyproject.toml
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "m2rl needs Python 3.11 or later; $(PYTHON) is $$($(PYTHON) --version 2>&1). Say which: make PYTHON=/path/to/python3.11"; exit 1; }
+	@test -n "$(PYTHON)" || { echo "m2rl needs Python 3.11 or later and found none; say where it is: make PYTHON=/path/to/python3.11"; exit 1; }
 	@command -v bwrap >/dev/null || { echo "installing bubblewrap, the sandbox of generated programs"; $(if $(filter 0,$(shell id -u)),,sudo -n) sh -c 'apt-get update -qq && apt-get install -y -qq bubblewrap' >/dev/null 2>&1; } || true
 	@command -v bwrap >/dev/null || { echo "bubblewrap is missing and could not be installed: run 'apt-get install bubblewrap' (or dnf, pacman), or set sandbox_kind: none in $(PARAMS) to run generated programs unprotected"; exit 1; }
 	$(PYTHON) -m venv $(VENV)
