@@ -48,7 +48,7 @@ def parameters(notebook, **run):
 
 # Everything a notebook prints goes to the log; the stages' own lines ("rl-math: step 20/400, …") also to the screen.
 PAPERMILL = (
-    "export OMP_NUM_THREADS={threads} MKL_NUM_THREADS={threads}; mkdir -p $(dirname {params.out}) {params.log}; "
+    "export OMP_NUM_THREADS={threads} MKL_NUM_THREADS={threads} TQDM_DISABLE=1; mkdir -p $(dirname {params.out}) {params.log}; "
     "papermill notebooks/{params.notebook}.ipynb {params.out} -y {params.values:q} -k python3 --no-progress-bar --log-output 2>&1 "
     "| tee {params.log}/papermill.log | {{ grep --line-buffered -E '^[a-z0-9@=._-]+: |^[A-Za-z]*Error: ' || true; }}"
 )

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import seaborn
+from IPython.display import Image
 from matplotlib import colormaps
 from matplotlib.colors import TwoSlopeNorm
 from matplotlib.figure import Figure
@@ -345,3 +346,9 @@ def save(figure: Figure, frame: pd.DataFrame, folder: str | Path, name: str) -> 
         for path in paths:
             os.replace(path, folder / path.name)
     return [folder / path.name for path in paths]
+
+
+def show(figure: Figure, frame: pd.DataFrame, folder: str | Path, name: str) -> Image:
+    """Save the figure as `save` does, and return its png for a notebook to display: what is seen is what was saved."""
+    png = save(figure, frame, folder, name)[0]
+    return Image(data=png.read_bytes(), width=round(110 * figure.get_size_inches()[0]))
