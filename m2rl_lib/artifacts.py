@@ -8,8 +8,10 @@ results of different parameters are never mixed: whoever reads two that disagree
 import hashlib
 import json
 import os
+import platform
 import shutil
 import subprocess
+import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -43,6 +45,14 @@ def versions() -> dict[str, str]:
     return {name: metadata.version(name) for name in VERSIONED}
 
 
+def device() -> str:
+    """What the computation ran on: the GPU's name, or the machine and its cores."""
+    torch = sys.modules.get("torch")
+    if torch is not None and torch.cuda.is_available():
+        return torch.cuda.get_device_name()
+    return f"{platform.machine()} CPU, {os.cpu_count()} cores"
+
+
 @lru_cache
 def commit() -> str:
     """The repository's commit, with '+' where the work tree differs from it; 'unknown' without git."""
@@ -73,6 +83,7 @@ def record(parameters: SimpleNamespace, inputs: Sequence[Path] = ()) -> dict:
         "inputs": digests,
         "versions": versions(),
         "commit": commit(),
+        "device": device(),
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
     }
 
@@ -160,6 +171,11 @@ def finish(parameters: SimpleNamespace, name: str, made: list[Path], read: list[
             "finished": datetime.now(UTC).isoformat(timespec="seconds"),
         }
         write_json(study.done_file(parameters.study, parameters.seed, name), record)
+    installed = ", ".join(f"{library} {version}" for library, version in versions().items())
+    now = datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC")
+    print(
+        f"{name}: done, {now}, commit {commit()}, seed {parameters.seed}, on {device()}; Python {platform.python_version()}, {installed}"
+    )
 
 
 def is_done(parameters: SimpleNamespace, name: str, made: list[Path], read: list[Path]) -> bool:
