@@ -11,7 +11,7 @@ export PATH := $(BIN):$(PATH)
 export HF_HUB_OFFLINE := 1
 export TOKENIZERS_PARALLELISM := false
 
-.PHONY: study test lint publish clean unlock help
+.PHONY: study test hostile lint publish clean unlock help
 
 study: $(VENV)/ready
 	@snakemake --cores $(CORES) --config params=$(PARAMS) --rerun-triggers mtime params input --rerun-incomplete --quiet rules host progress
@@ -21,6 +21,9 @@ test: $(VENV)/ready
 	@$(MAKE) --no-print-directory study PARAMS=params/smoke.yaml
 	pytest -q tests m2rl_lib
 	pytest -q --nbval-lax --nbval-current-env --nbval-cell-timeout 600 notebooks/*.ipynb
+
+hostile: $(VENV)/ready
+	python benchmarks/hostile.py --out benchmarks/HOSTILE.md
 
 lint: $(VENV)/ready
 	ruff check .

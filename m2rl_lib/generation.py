@@ -64,7 +64,6 @@ def _environment(row: dict):
     return module.environment(row) if hasattr(module, "environment") else None
 
 
-@torch.no_grad()
 def transformers_turn(model, tokenizer, temperature: float, max_tokens: int, generator_seed: int) -> Turn:
     """A turn by `model.generate`; temperature 0 is greedy. Sampling is seeded once, here."""
     torch.manual_seed(generator_seed)

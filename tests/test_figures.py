@@ -232,3 +232,10 @@ def test_frames_that_cannot_be_drawn_are_refused(plot, frame, message):
 def test_figures_do_not_import_torch():
     check = "import sys, m2rl_lib.figures, m2rl_lib.published; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", check]).returncode == 0
+
+
+def test_a_notebook_shows_the_png_that_was_saved(tmp_path):
+    frame = overall_scores()
+    shown = figures.show(figures.plot_overall(frame), frame, tmp_path, "overall")
+    assert shown.data == (tmp_path / "overall.png").read_bytes()
+    assert {path.suffix for path in tmp_path.iterdir()} == {".png", ".pdf", ".csv"}
