@@ -21,17 +21,14 @@ try:
 except (ParameterError, ValueError) as error:
     sys.exit(f"{error}")
 
-SEED = f"seed-{P.seed}"
-RUN = f"runs/{P.study}"
-DONE = f"{RUN}/done/{SEED}"
-OUT = f"{RUN}/notebooks/{SEED}"
+OUT = f"runs/{P.study}/notebooks/seed-{P.seed}"
 EXPERTS = [f"rl-{domain}" for domain in P.domains]
 FLOORS = schedule.groups(P)["floors"]
 GROUPS = schedule.groups(P)
 
 
 def done(*names):
-    return [f"{DONE}/{name}.json" for name in names]
+    return [str(study.done_file(P.study, P.seed, name).relative_to(study.ROOT)) for name in names]
 
 
 def code_of(notebook):
@@ -62,7 +59,7 @@ def stage(name, notebook, **run):
         "values": parameters(notebook, **run),
         "code": code_of(notebook),
         "out": f"{OUT}/{notebook}.ipynb" if single else f"{OUT}/{notebook}-{name}.ipynb",
-        "log": f"{RUN}/work/{SEED}/{name}",
+        "log": str(study.work_folder(P.study, P.seed, name).relative_to(study.ROOT)),
     }
 
 

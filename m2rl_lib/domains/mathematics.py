@@ -1,6 +1,6 @@
 """Math: chains of sums and differences; the answer in `\\boxed{}`, compared by math-verify.
 
-Published rule (M2RL's code, see the README of the domains): the text after the last `Answer:` must
+The published rule (M2RL's code): the text after the last `Answer:` must
 hold a `\\boxed{}`. Ours takes the last `\\boxed{}` after `</think>`, so a plain 'Answer: 42' after a
 boxed answer does no harm, and training and test prompts ask for the same form.
 """

@@ -4,7 +4,7 @@ arithmetic, and demonstrations with a controlled share of wrong steps.
 A row has the fields of the public RL blend (`responses_create_params`, `expected_answer`, ...)
 and five of ours: `domain`, `benchmark`, `split`, `problem_id` and `steps`, one name for each
 place where a demonstration of the row can go wrong, in order. The last step is the answer.
-Nothing here is from the paper: its problems are real data sets; see `read` in each domain.
+Nothing here is from the paper, whose problems are real data sets in the same fields.
 """
 
 import random
