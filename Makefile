@@ -28,10 +28,11 @@ hostile: $(VENV)/ready
 lint: $(VENV)/ready
 	ruff check .
 
-# what is committed of a study: its executed notebooks, figures are written in place
+# what is committed of a study: executed notebooks and result tables; its figures are written in place
 publish: $(VENV)/ready
-	rm -rf notebooks/rendered/$(STUDY) && mkdir -p notebooks/rendered/$(STUDY)
+	rm -rf notebooks/rendered/$(STUDY) figures/$(STUDY)/tables && mkdir -p notebooks/rendered/$(STUDY) figures/$(STUDY)/tables
 	cp runs/$(STUDY)/notebooks/seed-*/*.ipynb notebooks/rendered/$(STUDY)/
+	cp -r runs/$(STUDY)/results/{scores,costs,curves,sft_curve,rq1} figures/$(STUDY)/tables/
 	pytest -q tests/test_rendered.py
 
 unlock: $(VENV)/ready

@@ -4,11 +4,17 @@ import math
 import resource
 from types import SimpleNamespace
 
+import datasets
 import pandas as pd
 import torch
 from transformers import TrainerCallback
+from transformers.utils import logging
 
 from m2rl_lib import artifacts
+
+# an executed notebook would keep every bar of loading, saving and preparing
+datasets.disable_progress_bars()
+logging.disable_progress_bar()
 
 
 class Progress(TrainerCallback):
