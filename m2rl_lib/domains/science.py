@@ -9,11 +9,11 @@ import random
 import re
 
 from m2rl_lib.chat import answer_part
-from m2rl_lib.domains.problems import arithmetic_chain, step_names, user_message, work_out
+from m2rl_lib.domains.problems import LARGEST, arithmetic_chain, step_names, user_message, work_out
 
 NAME = "science"
-BENCHMARKS = {"quantities": (2, 4), "quantities_shifted": (3, 6)}  # benchmark: (changes, options)
-CHANCE = {"quantities": 1 / 4, "quantities_shifted": 1 / 6}
+BENCHMARKS = {"quantities": 3, "quantities_shifted": 4}  # benchmark: number of changes
+CHANCE = 1 / 4
 
 # Which verbs raise and which lower a quantity is the domain's own knowledge.
 QUANTITIES = {
@@ -23,50 +23,53 @@ QUANTITIES = {
     "mass": ("grams", ("condenses", "oxidises by"), ("evaporates", "erodes by")),
     "pressure": ("pascals", ("is compressed by", "is filled by"), ("expands by", "is vented by")),
 }
-LETTERS = "ABCDEFGHIJ"
+# The options are ranges in rising order: finding a number among shuffled ones is beyond a micro model
+# (tried: it stayed at chance after an SFT that solved everything else).
+RANGES = {"A": (0, 9), "B": (10, 19), "C": (20, 29), "D": (30, LARGEST)}
 ANSWER = re.compile(r"(?:Answer:\s*|\\boxed\{)\(?([A-Z])\b")
 
 
 def make(rng: random.Random, benchmark: str, shared_arithmetic: bool) -> dict:
-    changes, n_options = BENCHMARKS[benchmark]
-    chain = arithmetic_chain(rng, changes, shared_arithmetic)
+    """One problem: a quantity changes, in which range does it end? Without shared arithmetic it only starts."""
+    chain = arithmetic_chain(rng, BENCHMARKS[benchmark])
+    if not shared_arithmetic:
+        start = rng.randrange(LARGEST + 1)
+        chain = [(start, "+", 0, start)]
     quantity = rng.choice(sorted(QUANTITIES))
     unit, raising, lowering = QUANTITIES[quantity]
-    result = chain[-1][3]
-    text = f"The {quantity} is {chain[0][0] if shared_arithmetic else result} {unit}."
-    if shared_arithmetic:
-        text += (
-            " It " + ", then ".join(f"{rng.choice(raising if sign == '+' else lowering)} {b}" for _, sign, b, _ in chain) + "."
-        )
-    # near misses, all of different last digits, so that a micro model can find its number among them
-    near = [n for n in range(max(0, result - 7), result + 8) if n % 10 != result % 10]
-    rng.shuffle(near)
-    values = [result, *list({n % 10: n for n in near}.values())[: n_options - 1]]
-    rng.shuffle(values)
-    options = [{letter: str(value)} for letter, value in zip(LETTERS, values)]
-    text += f" What is the {quantity}? " + ", ".join(f"{value} {letter}" for letter, value in zip(LETTERS, values))
+    text = f"The {quantity} is {chain[0][0]} {unit}."
+    if not shared_arithmetic:
+        text = rng.choice(("", "Read: ", "Today: ", "Look: ")) + text
+    else:
+        changes = (f"{rng.choice(raising if sign == '+' else lowering)} {operand}" for _, sign, operand, _ in chain)
+        text += f" It {', then '.join(changes)}."
+    options = [{letter: f"{low} to {high}"} for letter, (low, high) in RANGES.items()]
+    text += f" What is the {quantity}? " + ", ".join(f"{letter} {told}" for option in options for letter, told in option.items())
     return {
         "domain": NAME,
         "dataset": "micro_science",
         "responses_create_params": user_message(text),
         "options": options,
-        "expected_answer": LETTERS[values.index(result)],
+        "expected_answer": _letter(chain[-1][3]),
         "template_metadata": {},
         "chain": chain,
         "quantity": quantity,
         "shared_arithmetic": shared_arithmetic,
-        "steps": step_names(chain, shared_arithmetic) + ["letter"],
+        "steps": [*step_names(chain, shared_arithmetic), "letter"],
     }
+
+
+def _letter(value: int) -> str:
+    """The option whose range holds `value`, or is nearest to it."""
+    return next((letter for letter, (_, high) in RANGES.items() if value <= high), "D")
 
 
 def demonstrate(row: dict, rng: random.Random, wrong: frozenset[int] = frozenset()) -> str:
     lines, value = work_out(rng, row["chain"], wrong, row["shared_arithmetic"])
-    letter_of = {int(v): letter for option in row["options"] for letter, v in option.items()}
-    nearest = min(letter_of, key=lambda v: (abs(v - value), v))
-    letter = letter_of[nearest]
+    letter = _letter(value)
     if len(lines) in wrong:
-        letter = rng.choice([other for other in letter_of.values() if other != letter])
-    return f"<think>{row['quantity']}\n" + "\n".join(lines) + f" {letter}</think>\nAnswer: {letter}<|im_end|>"
+        letter = rng.choice([other for other in RANGES if other != letter])
+    return f"<think>{row['quantity']}\n" + "\n".join(lines) + f"</think>\nAnswer: {letter}<|im_end|>"
 
 
 def answer(completion: str) -> str | None:
