@@ -63,15 +63,20 @@ def configuration(p: SimpleNamespace, method: str, experts: list[Path], base: Pa
             per_model["density"] = p.merge_dare_density
     config = {
         "merge_method": kind,
-        "models": [{"model": str(expert.resolve()), "parameters": per_model} for expert in experts],
+        "models": [{"model": _reference(expert), "parameters": per_model} for expert in experts],
         "parameters": shared,
         "dtype": "float32",
         "out_dtype": "float32",
         "tokenizer_source": None,
     }
     if kind != "linear":
-        config["base_model"] = str(base.resolve())
+        config["base_model"] = _reference(base)
     return {key: value for key, value in config.items() if value is not None}
+
+
+def _reference(folder: Path) -> dict:
+    """mergekit's reference to a folder, spelled out: as a string, `rl-math@step=40` would be read as `rl-math`."""
+    return {"model": {"path": str(folder.resolve())}}
 
 
 def merge(p: SimpleNamespace, method: str, experts: list[Path], base: Path, name: str) -> Path:

@@ -48,14 +48,12 @@ def checkpoint_folder(p: SimpleNamespace, name: str, step: int, steps: int) -> P
 def merges(p: SimpleNamespace) -> dict[str, tuple[str, dict[str, int]]]:
     """The merges of a study, by name: the method, and each expert's step.
 
-    Every method at the end of the experts' runs and at the matched step; Average also at the quarters, for
-    the curve of score against budget.
+    Every method at the end of the experts' runs and at the matched step.
     """
     plan = {}
     for method in p.merge_methods:
         name = f"merge-{method}"
-        steps = expert_checkpoints(p) if method == "average" else sorted({matched_step(p), p.rlvr_steps})
-        for step in steps:
+        for step in sorted({matched_step(p), p.rlvr_steps}):
             plan[checkpoint_name(name, step, p.rlvr_steps)] = (method, {f"rl-{domain}": step for domain in p.domains})
     return plan
 
