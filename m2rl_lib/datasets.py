@@ -74,6 +74,11 @@ def sft_corpus(
             wrong = frozenset(problems.wrong_step_at(place, row["steps"])) if index % 4 >= 2 else frozenset()
             trajectory = module.demonstrate(row, rng, wrong)
             right = module.verify([trajectory], [row]) == [1.0]
+            for _ in range(100 if wrong else 0):  # a wrong step may still end right: then get it wrong anew
+                if not right:
+                    break
+                trajectory = module.demonstrate(row, rng, wrong)
+                right = module.verify([trajectory], [row]) == [1.0]
             verdict = VERDICTS[0] if right else VERDICTS[1]
             corpus.append(
                 _example(
