@@ -1,16 +1,42 @@
 """K completions a problem, tool turns included, and their log-probabilities.
 
 One loop serves training and evaluation at every scale: `rollout` alternates the model's turns with the
-answers of the row's environment. What differs is the `turn`: transformers here, vLLM through TRL.
+answers of the row's environment. What differs is the `turn`: a transformers model decoded here, or vLLM through TRL.
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
+from torch.nn.functional import scaled_dot_product_attention
+from transformers import AttentionInterface, AttentionMaskInterface, DynamicCache
+from transformers.masking_utils import sdpa_mask
 
 from m2rl_lib import chat, domains
 from m2rl_lib.domains import agent
+
+GROUPED = "grouped"  # our name for the attention below
+
+
+def grouped_attention(module, query, key, value, attention_mask, scaling=None, **_):
+    """PyTorch's attention of grouped queries (B, H, L, D), without the copies of keys and values that transformers makes.
+
+    On the CPU only, where it saves a tenth of training's and a fifth of decoding's time. No mask means causal.
+    """
+    attended = scaled_dot_product_attention(
+        query,
+        key,
+        value,
+        attn_mask=attention_mask,
+        scale=scaling,
+        enable_gqa=True,
+        is_causal=attention_mask is None and query.shape[2] > 1,
+    )
+    return attended.transpose(1, 2).contiguous(), None
+
+
+AttentionInterface.register(GROUPED, grouped_attention)
+AttentionMaskInterface.register(GROUPED, sdpa_mask)
 
 Turn = Callable[[list[list[int]]], list[list[int]]]  # prompts' token ids -> the ids written after each
 
@@ -64,19 +90,69 @@ def _environment(row: dict):
     return module.environment(row) if hasattr(module, "environment") else None
 
 
-def transformers_turn(model, tokenizer, temperature: float, max_tokens: int, generator_seed: int) -> Turn:
-    """A turn by `model.generate`; temperature 0 is greedy. Sampling is seeded once, here."""
-    torch.manual_seed(generator_seed)
-    how = {"do_sample": True, "temperature": temperature, "top_k": 0, "top_p": 1.0} if temperature > 0 else {"do_sample": False}
+def transformers_turn(model, tokenizer, temperature: float, max_tokens: int, generator_seed: int | None = None) -> Turn:
+    """A turn by a transformers model; temperature 0 is greedy. Sampling is seeded once, here, where a seed is given."""
+    if generator_seed is not None:
+        torch.manual_seed(generator_seed)
+    if model.device.type == "cpu":
+        model.set_attn_implementation(GROUPED)
+    return lambda prompts: decode(model, prompts, temperature, max_tokens, tokenizer.eos_token_id)
 
-    @torch.no_grad()
-    def turn(prompts: list[list[int]]) -> list[list[int]]:
-        batch = tokenizer.pad({"input_ids": prompts}, padding_side="left", return_tensors="pt").to(model.device)
-        output = model.generate(**batch, **how, max_new_tokens=max_tokens)[:, batch["input_ids"].shape[1] :].tolist()
-        eos = tokenizer.eos_token_id
-        return [ids[: ids.index(eos) + 1] if eos in ids else ids for ids in output]
 
-    return turn
+@torch.no_grad()
+def decode(model, prompts: list[list[int]], temperature: float, max_tokens: int, eos: int) -> list[list[int]]:
+    """The token ids that `model` writes after each prompt: up to `max_tokens`, or up to and with `eos`.
+
+    What `model.generate` does, cheaper in two ways: equal prompts are read once, and completions that have ended
+    leave the batch, with their part of the cache.
+    """
+    ids, mask, place = _distinct(prompts, model.device)
+    cache = DynamicCache(config=model.config)
+    position = (mask.cumsum(1) - 1).clamp(min=0)
+    output = model(input_ids=ids, attention_mask=mask, position_ids=position, past_key_values=cache, logits_to_keep=1)
+    cache.batch_select_indices(place)
+    logits, mask, position = output.logits[place, -1], mask[place], position[place, -1:]
+    written: list[list[int]] = [[] for _ in prompts]
+    who = torch.arange(len(prompts))  # whose completion each row of the batch is
+    ended = torch.zeros(len(prompts), dtype=torch.bool)
+    for count in range(1, max_tokens + 1):
+        tokens = _draw(logits, temperature)
+        for i, token, over in zip(who.tolist(), tokens.tolist(), ended.tolist()):
+            if not over:
+                written[i].append(token)
+        ended |= tokens.cpu() == eos
+        if ended.all() or count == max_tokens:
+            break
+        if ended.float().mean() > 0.1:
+            rest = (~ended).nonzero()[:, 0]
+            who, ended = who[rest], ended[rest]
+            rest = rest.to(mask.device)
+            tokens, mask, position = tokens[rest], mask[rest], position[rest]
+            cache.batch_select_indices(rest)
+        mask = torch.cat([mask, mask.new_ones(len(mask), 1)], dim=1)
+        position = position + 1
+        output = model(input_ids=tokens[:, None], attention_mask=mask, position_ids=position, past_key_values=cache)
+        logits = output.logits[:, -1]
+    return written
+
+
+def _distinct(prompts: list[list[int]], device) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Each different prompt once, padded on the left: ids (U, L), mask (U, L), and each prompt's row among them (B,)."""
+    rows: dict[tuple, int] = {}
+    place = [rows.setdefault(tuple(prompt), len(rows)) for prompt in prompts]
+    longest = max(map(len, rows))
+    ids = torch.tensor([[0] * (longest - len(row)) + list(row) for row in rows], device=device)
+    mask = torch.tensor([[0] * (longest - len(row)) + [1] * len(row) for row in rows], device=device)
+    return ids, mask, torch.tensor(place, device=device)
+
+
+def _draw(logits: torch.Tensor, temperature: float) -> torch.Tensor:
+    """One token a row (B,) of logits (B, V), by inverting the cumulative distribution; the largest at temperature 0."""
+    if temperature == 0:
+        return logits.argmax(dim=-1)
+    cumulative = torch.softmax(logits.float() / temperature, dim=-1).cumsum(dim=-1)
+    point = torch.rand(len(logits), 1, device=logits.device) * cumulative[:, -1:]
+    return torch.searchsorted(cumulative, point, right=True)[:, 0].clamp(max=logits.shape[1] - 1)
 
 
 def sample(

@@ -160,7 +160,7 @@ def grpo_config(p: SimpleNamespace, name: str, steps: int, seed: int) -> GRPOCon
 
 
 class DomainTrainer(GRPOTrainer):
-    """GRPOTrainer that hands the rows of a batch to its rollout, and counts tokens."""
+    """GRPOTrainer that hands the rows of a batch to its rollout, counts tokens, and skips groups without variance."""
 
     generated_tokens = 0
     trained_tokens = 0
@@ -170,15 +170,35 @@ class DomainTrainer(GRPOTrainer):
         self.rows = [json.loads(example["row"]) for example in inputs]
         return super()._generate_and_score_completions(inputs)
 
+    def _compute_loss(self, model, inputs):
+        """The same loss from fewer rows: those of advantage 0 add nothing to it, so they are not run through the model.
+
+        TRL's logged entropy and clipping are then means over the rest.
+        """
+        telling = inputs["advantages"] != 0
+        if not telling.any():
+            telling[0] = True  # a gradient of zeros, so that every process takes its step
+        count = len(telling)
+        batched = {
+            name: value[telling] if torch.is_tensor(value) and value.shape[:1] == (count,) else value
+            for name, value in inputs.items()
+        }
+        return super()._compute_loss(model, batched) * (len(batched["advantages"]) / count)
+
 
 def roll_out(prompts: list[str], trainer: DomainTrainer) -> dict:
-    """TRL's `rollout_func`: the trainer's own generation (transformers or vLLM) inside our loop of tool turns."""
-    prompt_ids = trainer.processing_class(prompts)["input_ids"]
+    """TRL's `rollout_func`: our loop of tool turns, each turn decoded here or by the trainer's vLLM."""
+    tokenizer = trainer.processing_class
+    prompt_ids = tokenizer(prompts)["input_ids"]
+    if trainer.use_vllm:
 
-    def turn(ids: list[list[int]]) -> list[list[int]]:
-        return trainer._generate_single_turn(ids, None, {}, num_generations=1)[0]
+        def turn(ids: list[list[int]]) -> list[list[int]]:
+            return trainer._generate_single_turn(ids, None, {}, num_generations=1)[0]
 
-    completions = generation.rollout(turn, trainer.processing_class, prompt_ids, trainer.rows, trainer.max_completion_length)
+    else:
+        policy = trainer.accelerator.unwrap_model(trainer.model)
+        turn = generation.transformers_turn(policy, tokenizer, trainer.temperature, trainer.max_completion_length)
+    completions = generation.rollout(turn, tokenizer, prompt_ids, trainer.rows, trainer.max_completion_length)
     trainer.generated_tokens += sum(sum(c.own) for c in completions)
     trainer.trained_tokens += sum(len(ids) + len(c.ids) for ids, c in zip(prompt_ids, completions))
     return {

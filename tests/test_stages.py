@@ -76,6 +76,32 @@ def test_sampling_is_seeded_and_greedy_is_greedy(model, tokenizer):
     assert greedy[0::2] == greedy[1::2]
 
 
+def test_decoding_greedily_is_what_transformers_generates(model, tokenizer):
+    rows = [*datasets.benchmark_problems("chain", "test", 5, True), *datasets.benchmark_problems("workplace", "test", 3, True)]
+    prompts = [tokenizer(chat.row_prompt(tokenizer, row))["input_ids"] for row in rows for _ in range(2)]
+    assert len({len(prompt) for prompt in prompts}) > 1  # so that there is padding
+    eos = tokenizer.eos_token_id
+    with torch.no_grad():  # an end-of-turn token that is sometimes the likeliest, so that completions end apart
+        model.lm_head.weight.copy_(model.lm_head.weight * 3)
+    batch = tokenizer.pad({"input_ids": prompts}, padding_side="left", return_tensors="pt")
+    with torch.no_grad():
+        whole = model.generate(**batch, do_sample=False, max_new_tokens=24)[:, batch["input_ids"].shape[1] :].tolist()
+    ends = sorted({ids[5] for ids in whole})[: len(prompts) // 2]
+    for eos in [tokenizer.eos_token_id, *ends]:
+        expected = [ids[: ids.index(eos) + 1] if eos in ids else ids for ids in whole]
+        assert generation.decode(model, prompts, 0, 24, eos) == expected
+    model.set_attn_implementation(generation.GROUPED)
+    assert generation.decode(model, prompts, 0, 24, eos) == expected
+
+
+def test_draws_follow_the_softmax():
+    torch.manual_seed(0)
+    logits = torch.tensor([[0.0, 1.0, -1.0, 2.0]]).repeat(40_000, 1)
+    shares = torch.bincount(generation._draw(logits, 2.0), minlength=4) / len(logits)
+    assert torch.allclose(shares, torch.softmax(logits[0] / 2.0, 0), atol=0.01)
+    assert generation._draw(logits[:3], 0).tolist() == [3, 3, 3]
+
+
 # --- merging -------------------------------------------------------------------------------------------
 
 A, B = [4.0, -2.0, 0.0, 1.0], [-1.0, -4.0, 3.0, 0.5]  # two task vectors
@@ -255,6 +281,43 @@ def test_run_writes_curves_of_every_domain_and_costs(trained):
     assert costs["prompts"] == trained.p.rlvr_steps * trained.p.rlvr_prompts_per_step
     assert 0 < costs["generated_tokens"] < costs["trained_tokens"]
     assert costs["device_seconds"] == costs["wall_seconds"] * trained.p.rlvr_threads
+
+
+@pytest.mark.parametrize("advantages", [[1.5, 0.0, -0.5, 0.0], [0.0] * 4])
+def test_rows_without_advantage_are_skipped_and_the_gradient_is_the_same(smoke, model, tokenizer, advantages):
+    from datasets import Dataset
+
+    trainer = rlvr.DomainTrainer(
+        model=model,
+        args=rlvr.grpo_config(smoke, "rl-math", 4, 0),
+        train_dataset=Dataset.from_list([{"prompt": "a"}] * 8),
+        reward_funcs=[rlvr.reward_function("math")],
+        processing_class=tokenizer,
+        rollout_func=rlvr.roll_out,
+    )
+    trainer.current_gradient_accumulation_steps = 1
+    model.train()
+    generator = torch.Generator().manual_seed(0)
+    batch = {
+        "prompt_ids": torch.randint(5, 300, (4, 6), generator=generator),
+        "prompt_mask": torch.ones(4, 6, dtype=torch.long),
+        "completion_ids": torch.randint(5, 300, (4, 9), generator=generator),
+        "completion_mask": torch.arange(9).repeat(4, 1).lt(torch.tensor([[9], [4], [6], [9]])).long(),
+        "advantages": torch.tensor(advantages),
+        "num_items_in_batch": torch.tensor(28),
+    }
+    gradients, seen = [], []
+    hook = model.register_forward_hook(
+        lambda module, given, kwargs, output: seen.append(len(kwargs["input_ids"])), with_kwargs=True
+    )
+    for loss_of in (rlvr.GRPOTrainer._compute_loss, rlvr.DomainTrainer._compute_loss):
+        model.zero_grad()
+        loss_of(trainer, model, dict(batch)).backward()
+        gradients.append(torch.cat([parameter.grad.flatten() for parameter in model.parameters()]))
+    hook.remove()
+    assert torch.allclose(*gradients, atol=1e-7)
+    assert seen == [4, max(1, sum(a != 0 for a in advantages))]
+    assert (gradients[0].norm() > 0) == any(advantages)
 
 
 def test_unknown_domain_is_refused_before_work(trained):
