@@ -23,13 +23,13 @@ def paradigm_costs(costs: pd.DataFrame, p: SimpleNamespace) -> pd.DataFrame:
         ("mixed", "RL-Multi", costs["model"] == "rl-multi"),
         ("mixed", "choosing a checkpoint", (costs["model"] == "mixed") & (costs["stage"] == "selection")),
         ("merged", "experts", costs["model"].isin(experts)),
-        ("merged", "making the merges", costs["model"] == "merges"),
+        ("merged", "making the merges", costs["stage"] == "merge"),
         ("merged", "choosing a merge", (costs["model"] == "merges") & (costs["stage"] == "selection")),
+        ("distilled", "experts", costs["model"].isin(experts)),
+        ("distilled", "distillation", costs["model"] == "mt-opd"),
     ]
     rows = []
     for paradigm, part, chosen in parts:
-        if part == "making the merges":
-            chosen &= costs["stage"] == "merge"
         rows.append({"paradigm": paradigm, "part": part, **costs.loc[chosen, SPENT].sum()})
     frame = pd.DataFrame(rows)
     totals = frame.groupby("paradigm", sort=False)[SPENT].sum().reset_index().assign(part="all")
@@ -65,8 +65,15 @@ def score_by_budget(averages: pd.DataFrame, costs: pd.DataFrame, p: SimpleNamesp
 
 def main_models(p: SimpleNamespace) -> list[str]:
     """The models of the headline, in the order of its rows."""
-    merges = [f"merge-{method}" for method in p.merge_methods]
-    return ["sft", "sft-sharpened", "rl-null", *(f"rl-{domain}" for domain in p.domains), "rl-multi", *merges]
+    return [
+        "sft",
+        "sft-sharpened",
+        "rl-null",
+        *(f"rl-{domain}" for domain in p.domains),
+        "rl-multi",
+        *schedule.defaults(p),
+        "mt-opd",
+    ]
 
 
 def candidates(p: SimpleNamespace) -> dict[str, list[str]]:
@@ -74,11 +81,10 @@ def candidates(p: SimpleNamespace) -> dict[str, list[str]]:
 
     As many merges as there are methods; as many checkpoints of the mixed run as are kept.
     """
-    matched = schedule.matched_step(p)
     return {
-        "merges": [f"merge-{method}" for method in p.merge_methods],
-        "matched merges": [schedule.checkpoint_name(f"merge-{method}", matched, p.rlvr_steps) for method in p.merge_methods],
-        "mixed checkpoints": schedule.groups(p)["mixed"],
+        "merges": schedule.defaults(p),
+        "matched merges": schedule.matched(p),
+        "mixed checkpoints": schedule.groups(p)["mixed"][1],
     }
 
 

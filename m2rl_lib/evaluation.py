@@ -25,9 +25,11 @@ def benchmarks(p: SimpleNamespace) -> list[str]:
 
 
 def run(p: SimpleNamespace) -> list[Path]:
-    """Evaluate the models that the notebook's parameters name, on selection and test problems.
+    """Evaluate the models that the notebook's parameters name, for their `purpose`:
 
-    With `sft` goes `sft-sharpened`: SFT at whichever temperature is best on the selection problems.
+    `scores`: on selection and test problems (with `sft` goes `sft-sharpened`: SFT at whichever temperature is best on
+    the selection problems); `test`: on the test problems alone; `sweep`: on the selection problems, and the best of each
+    merging method on the test problems; `skills`: many samples of few test problems of each domain's first benchmark.
     """
     folders = [study.model_folder(p.study, p.seed, name) for name in p.models]
     for folder in folders:
@@ -38,20 +40,29 @@ def run(p: SimpleNamespace) -> list[Path]:
     sandbox.configure(p.sandbox_kind)
     sandbox.check()
     torch.set_num_threads(p.evaluate_threads)
+    models = dict(zip(p.models, folders))
     frames, costs = [], []
-    for split in ("selection", "test"):
+    for split in {"scores": ("selection", "test"), "sweep": ("selection", "test")}.get(p.purpose, ("test",)):
+        if p.purpose == "sweep" and split == "test":
+            models = {name: models[name] for name in best_of_each_method(frames)}
         started = time.monotonic()
-        frames += [
-            evaluate(p, folder, name, split, temperature=p.evaluate_temperature) for name, folder in zip(p.models, folders)
-        ]
-        spent = sum(int(frame["completion_tokens"].sum()) for frame in frames if frame["split"].iloc[0] == split)
+        made = [evaluate(p, folder, name, split, temperature=p.evaluate_temperature) for name, folder in models.items()]
+        spent = sum(int(frame["completion_tokens"].sum()) for frame in made)
         costs.append(cost(p.group, split, seconds=time.monotonic() - started, threads=p.evaluate_threads, generated_tokens=spent))
-    if "sft" in p.models:
+        frames += made
+    if "sft" in p.models and p.purpose == "scores":
         frames += evaluate_sharpened(p, study.model_folder(p.study, p.seed, "sft"))
     made_by = artifacts.record(p, folders)
     write_scores(p, p.group, frames, made_by)
     write_costs(p, f"evaluate-{p.group}", made_by, costs)
     return folders
+
+
+def best_of_each_method(frames: list[pd.DataFrame]) -> list[str]:
+    """Of the models scored on selection problems, one frame each, the best of each base name, by the mean over benchmarks."""
+    scored = {frame["model"].iloc[0]: frame.groupby("benchmark")["correct"].mean().mean() for frame in frames}
+    methods = dict.fromkeys(study.parse_model_name(name)[0] for name in scored)
+    return [max((name for name in scored if study.parse_model_name(name)[0] == method), key=scored.get) for method in methods]
 
 
 def evaluate_sharpened(p: SimpleNamespace, folder: Path) -> list[pd.DataFrame]:
@@ -66,23 +77,25 @@ def evaluate_sharpened(p: SimpleNamespace, folder: Path) -> list[pd.DataFrame]:
     return [*tried.values(), evaluate(p, folder, "sft-sharpened", "test", temperature=best)]
 
 
+def problems(p: SimpleNamespace, split: str) -> tuple[list[dict], int]:
+    """What a model is asked for the run's purpose: rows, and the number of samples of each."""
+    names, count, k = benchmarks(p), p.evaluate_problems, p.evaluate_samples
+    if split == "selection":
+        count, k = p.evaluate_selection_problems, p.evaluate_selection_samples
+    elif p.purpose == "skills":
+        names = [next(iter(domains.ALL[domain].BENCHMARKS)) for domain in p.domains]
+        count, k = p.analysis_skill_problems, p.analysis_skill_samples
+    return [row for name in names for row in datasets.benchmark_problems(name, split, count, p.data_shared_arithmetic)], k
+
+
 def evaluate(p: SimpleNamespace, folder: Path, name: str, split: str, *, temperature: float) -> pd.DataFrame:
-    """Scores and texts of one model on every benchmark of one split, as one frame with the columns of both tables."""
+    """Scores and texts of one model on the problems of one split, as one frame with the columns of both tables."""
     started = time.monotonic()
     tokenizer = AutoTokenizer.from_pretrained(artifacts.verify_model(folder))
     model = AutoModelForCausalLM.from_pretrained(folder).eval()
     if torch.cuda.is_available():
         model.cuda()
-    count, k = (
-        (p.evaluate_problems, p.evaluate_samples)
-        if split == "test"
-        else (p.evaluate_selection_problems, p.evaluate_selection_samples)
-    )
-    rows = [
-        row
-        for benchmark in benchmarks(p)
-        for row in datasets.benchmark_problems(benchmark, split, count, p.data_shared_arithmetic)
-    ]
+    rows, k = problems(p, split)
     seed = zlib.crc32(f"{p.seed} {split}".encode()) % 2**31
     sampled = generation.sample(
         model, tokenizer, rows, k, temperature=temperature, max_tokens=p.evaluate_max_tokens, batch=p.evaluate_batch, seed=seed

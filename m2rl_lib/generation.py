@@ -155,6 +155,24 @@ def _draw(logits: torch.Tensor, temperature: float) -> torch.Tensor:
     return torch.searchsorted(cumulative, point, right=True)[:, 0].clamp(max=logits.shape[1] - 1)
 
 
+def roll_out(trainer, prompts: list[str], rows: list[dict]) -> tuple[list[Completion], list[list[int]]]:
+    """One completion for each prompt by the policy of a TRL trainer, and the prompts' token ids.
+
+    Each turn is decoded here or by the trainer's vLLM. Counts the trainer's `generated_tokens` and `trained_tokens`.
+    """
+    tokenizer = trainer.processing_class
+    prompt_ids = tokenizer(prompts)["input_ids"]
+    if trainer.use_vllm:
+        turn = trainer.vllm_turn
+    else:
+        policy = trainer.accelerator.unwrap_model(trainer.model)
+        turn = transformers_turn(policy, tokenizer, trainer.temperature, trainer.max_completion_length)
+    completions = rollout(turn, tokenizer, prompt_ids, rows, trainer.max_completion_length)
+    trainer.generated_tokens += sum(sum(c.own) for c in completions)
+    trainer.trained_tokens += sum(len(ids) + len(c.ids) for ids, c in zip(prompt_ids, completions))
+    return completions, prompt_ids
+
+
 def sample(
     model, tokenizer, rows: list[dict], k: int, *, temperature: float, max_tokens: int, batch: int, seed: int
 ) -> list[list[Completion]]:

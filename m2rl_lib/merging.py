@@ -1,12 +1,16 @@
 """Merging experts by their weights, through mergekit: Average, Task Arithmetic, TIES, each with DARE, and SCE.
 
 Settings are the published ones (shared by the paper's code): every expert's weight 1, λ = 1, TIES keeps the
-largest 20%, DARE keeps 80% at random and rescales, SCE selects everything. mergekit trims each tensor by
-itself where the paper's code trims the whole model, and its DARE rescales to the same L1 norm where the
-paper's multiplies by 1 / density. Arithmetic is in float32: in bfloat16 an RL update is lost to rounding.
+largest 20%, DARE keeps 80% at random and rescales, SCE selects everything. Where mergekit's definition differs from
+the paper's code, `@definition=paper` is the latter (`paper_merges`). Arithmetic is in float32: in bfloat16 an RL
+update is lost to rounding. What a merge is made of is in its name, which `recipe` reads.
 """
 
+import math
 import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -15,63 +19,137 @@ import torch
 from mergekit.config import MergeConfiguration
 from mergekit.merge import MergeOptions, run_merge
 from safetensors import safe_open
-from safetensors.torch import load_file
 
-from m2rl_lib import artifacts, schedule, study
+from m2rl_lib import artifacts, paper_merges, schedule, study
 from m2rl_lib.training import cost, write_costs
+
+DARE = ("task-arithmetic-dare", "ties-dare")
+SCE_FLOOR = 1e-6  # mergekit's: SCE's weights are uniform where the experts' mean squares sum to less
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What a merge is made of. `density` is SCE's share of selected elements, TIES's or DARE's of kept ones."""
+
+    method: str
+    experts: tuple[Path, ...]
+    base: Path
+    scale: float  # λ
+    density: float
+    paper: bool  # the paper's definition instead of mergekit's
+    trim: float = 1.0  # the share that the paper's TIES keeps after DARE
 
 
 def run(p: SimpleNamespace) -> list[Path]:
-    """Make every merge of the schedule; their folders."""
+    """Make every merge of the schedule; their folders. Writes the tables `sce` and `costs`."""
     base = study.model_folder(p.study, p.seed, "sft")
-    plan = {
-        name: (method, [schedule.checkpoint_folder(p, expert, step, p.rlvr_steps) for expert, step in steps.items()])
-        for name, (method, steps) in schedule.merges(p).items()
-    }
-    folders = [study.model_folder(p.study, p.seed, name) for name in plan]
-    read = [base, *{expert: None for _, experts in plan.values() for expert in experts}]
+    names = schedule.merges(p)
+    recipes = {name: recipe(p, name) for name in names if "@norm=" not in name}
+    folders = [study.model_folder(p.study, p.seed, name) for name in names]
+    read = list(dict.fromkeys([base, *(expert for r in recipes.values() for expert in r.experts)]))
     if artifacts.is_done(p, "merges", folders, read):
-        print("merges: this study has them already")
+        print(f"merges: this study has its {len(names)} already")
         return folders
     started = time.monotonic()
-    for name, (method, experts) in plan.items():
-        merge(p, method, experts, base, name)
-    spent = cost("merges", "merge", seconds=time.monotonic() - started, threads=1)
-    write_costs(p, "merges", artifacts.record(p, read), [spent])
+    costs = []
+    for name in names:
+        begun = time.monotonic()
+        merge(p, recipe(p, name), name)
+        stage = "merge" if name in schedule.candidates(p) else "analysis"
+        costs.append(cost(name, stage, seconds=time.monotonic() - begun, threads=1))
+    print(f"merges: {len(names)} made of {len(read)} models in {time.monotonic() - started:.0f} s")
+    made_by = artifacts.record(p, read)
+    experts = [study.model_folder(p.study, p.seed, f"rl-{domain}") for domain in p.domains]
+    artifacts.write_table(p, "sce", "merges", sce_branches(experts, base), made_by)
+    write_costs(p, "merges", made_by, costs)
     return folders
 
 
-def configuration(p: SimpleNamespace, method: str, experts: list[Path], base: Path) -> dict:
-    """mergekit's configuration of one of the six methods, at the study's λ and densities."""
-    per_model: dict = {"weight": 1.0}
-    shared: dict = {}
-    if method == "average":
-        kind = "linear"
-    elif method == "sce":
-        kind, per_model, shared = "sce", {}, {"select_topk": p.merge_sce_topk}
+def recipe(p: SimpleNamespace, name: str) -> Recipe:
+    """The recipe that a merge's name tells: `merge-<method>`, with λ, density, definition, experts or step after an `@`.
+
+    Experts are the study's domains, `sft` or `null`, joined by `+`; without them all the study's. `norm=equal` is the merge
+    without it, its shift scaled to the mean norm of the experts' shifts. Raises ValueError for what is out of range.
+    """
+    base_name, variant = study.parse_model_name(name)
+    method = base_name.removeprefix("merge-")
+    base = study.model_folder(p.study, p.seed, "sft")
+    if variant.pop("norm", None):
+        parent = study.model_folder(p.study, p.seed, study.model_name(base_name, **variant))
+        shift = shifts({"parent": parent, **{f"rl-{d}": study.model_folder(p.study, p.seed, f"rl-{d}") for d in p.domains}}, base)
+        scale = 1 / float(shift.set_index("model").loc["parent", "norm"])
+        return Recipe("task-arithmetic", (parent,), base, scale, 1.0, False)
+    step = int(variant.pop("step", p.rlvr_steps))
+    named = variant.pop("experts", "+".join(p.domains)).split("+")
+    special = {"sft": base, "null": study.model_folder(p.study, p.seed, "rl-null")}
+    experts = tuple(special.get(e) or schedule.checkpoint_folder(p, f"rl-{e}", step, p.rlvr_steps) for e in named)
+    densities = {"ties": p.merge_ties_density, "sce": p.merge_sce_topk, **dict.fromkeys(DARE, p.merge_dare_density)}
+    made = Recipe(
+        method=method,
+        experts=experts,
+        base=base,
+        scale=float(variant.pop("lambda", p.merge_lambda)),
+        density=float(variant.pop("density", densities.get(method, 1.0))),
+        paper=variant.pop("definition", "mergekit") == "paper",
+        trim=p.merge_ties_density,
+    )
+    if variant:
+        raise ValueError(
+            f"{name}: {', '.join(variant)} is nothing that a merge varies in; allowed: lambda, density, definition, experts, step, norm"
+        )
+    if not math.isfinite(made.scale):
+        raise ValueError(f"{name}: lambda is {made.scale}, but must be a finite number")
+    if not 0 < made.density <= 1:
+        raise ValueError(f"{name}: density is {made.density}, but must be above 0 and at most 1")
+    return made
+
+
+def configuration(recipe: Recipe, out_dtype: str, seed: int) -> dict:
+    """mergekit's configuration of a recipe, computed in float32 and written as `out_dtype`."""
+    per_model: list[dict] = [{} for _ in recipe.experts]
+    if recipe.paper:
+        kind, shared, per_model = _paper(recipe, seed)
+    elif recipe.method == "average":
+        kind, shared, per_model = "linear", {}, [{"weight": 1.0}] * len(recipe.experts)
+    elif recipe.method == "sce":
+        kind, shared = "sce", {"select_topk": recipe.density}
     else:
         kind = {
             "task-arithmetic": "task_arithmetic",
             "task-arithmetic-dare": "dare_linear",
             "ties": "ties",
             "ties-dare": "dare_ties",
-        }[method]
-        shared = {"lambda": p.merge_lambda, "normalize": method.startswith("ties")}
-        if method == "ties":
-            per_model["density"] = p.merge_ties_density
-        elif method != "task-arithmetic":
-            per_model["density"] = p.merge_dare_density
+        }[recipe.method]
+        shared = {"lambda": recipe.scale, "normalize": recipe.method.startswith("ties")}
+        density = {} if recipe.method == "task-arithmetic" else {"density": recipe.density}
+        per_model = [{"weight": 1.0, **density}] * len(recipe.experts)
     config = {
         "merge_method": kind,
-        "models": [{"model": _reference(expert), "parameters": per_model} for expert in experts],
+        "models": [{"model": _reference(e), "parameters": given} for e, given in zip(recipe.experts, per_model)],
         "parameters": shared,
         "dtype": "float32",
-        "out_dtype": "float32",
-        "tokenizer_source": None,
+        "out_dtype": out_dtype,
     }
-    if kind != "linear":
-        config["base_model"] = _reference(base)
-    return {key: value for key, value in config.items() if value is not None}
+    return config if kind == "linear" else config | {"base_model": _reference(recipe.base)}
+
+
+def _paper(recipe: Recipe, seed: int) -> tuple[str, dict, list[dict]]:
+    """(method, shared parameters, each expert's) of the paper's definition, with TIES's whole-model thresholds."""
+    if recipe.method == "sce":
+        return "m2rl_sce", {"select_topk": recipe.density}, [{} for _ in recipe.experts]
+    keep = recipe.density if recipe.method in DARE else 1.0
+    shared = {"scale": recipe.scale, "density": keep, "seed": seed}
+    if recipe.method == "task-arithmetic-dare":
+        return "m2rl_task_arithmetic", shared, [{} for _ in recipe.experts]
+    if recipe.method not in ("ties", "ties-dare"):
+        raise ValueError(f"{recipe.method} has one definition; allowed with definition=paper: ties, sce, and those with DARE")
+    trim = recipe.trim if recipe.method == "ties-dare" else recipe.density
+
+    def magnitudes(expert: Path):
+        for name, start, end in _pairs(recipe.base, expert):
+            yield name, paper_merges.drop_and_rescale(end - start, keep, seed, expert.name, name).abs()
+
+    return "m2rl_ties", shared, [{"threshold": paper_merges.largest(lambda e=e: magnitudes(e), trim)} for e in recipe.experts]
 
 
 def _reference(folder: Path) -> dict:
@@ -79,61 +157,88 @@ def _reference(folder: Path) -> dict:
     return {"model": {"path": str(folder.resolve())}}
 
 
-def merge(p: SimpleNamespace, method: str, experts: list[Path], base: Path, name: str) -> Path:
-    """Merge `experts`, trained from `base`, by `method`, and publish the result as `name`."""
-    check_mergeable(experts, base)
-    started = time.monotonic()
+def merge(p: SimpleNamespace, recipe: Recipe, name: str) -> Path:
+    """Merge by `recipe` and publish the result as `name`, whole or not at all."""
+    check_mergeable(recipe.experts, recipe.base)
     folder = study.model_folder(p.study, p.seed, name)
-    made_by = artifacts.record(p, [*experts, base])
+    made_by = artifacts.record(p, [*recipe.experts, recipe.base])
     with artifacts.publish(folder, made_by) as fresh:
-        config = MergeConfiguration.model_validate(configuration(p, method, experts, base))
+        config = MergeConfiguration.model_validate(configuration(recipe, p.merge_dtype, p.seed))
         options = MergeOptions(quiet=True, write_model_card=False, copy_tokenizer=False, random_seed=p.seed)
         run_merge(config, str(fresh), options)
-        for file in (*base.glob("tokenizer*"), *base.glob("*.jinja"), *base.glob("generation_config.json")):
+        for file in (*recipe.base.glob("tokenizer*"), *recipe.base.glob("*.jinja"), *recipe.base.glob("generation_config.json")):
             (fresh / file.name).write_bytes(file.read_bytes())
-    print(f"{name}: {len(experts)} experts merged in {time.monotonic() - started:.1f} s", flush=True)
     return folder
 
 
-def check_mergeable(experts: list[Path], base: Path) -> None:
+# --- what is merged ------------------------------------------------------------------------------------
+
+
+def check_mergeable(experts: tuple[Path, ...], base: Path) -> None:
     """One line where the experts were not trained from `base` or do not have its tensors, all of them finite."""
     if not experts:
         raise ValueError("no experts to merge")
-    expected = _tensors(artifacts.verify_model(base))
+    expected = _checked_tensors(base, artifacts.read_manifest(base)["digest"])
     digest = artifacts.read_manifest(base)["digest"]
     for expert in experts:
-        if digest not in artifacts.read_manifest(artifacts.verify_model(expert))["inputs"].values():
+        manifest = artifacts.read_manifest(expert)
+        if expert != base and digest not in manifest["inputs"].values():
             raise ValueError(f"{expert.name} was not trained from {base.name}: their merge would mean nothing")
-        tensors = _tensors(expert)
-        for name in expected.keys() | tensors.keys():
-            if expected.get(name) != tensors.get(name):
-                raise ValueError(f"{expert.name}: tensor {name} is {tensors.get(name)}, in {base.name} {expected.get(name)}")
-        _check_finite(expert)
+        tensors = _checked_tensors(expert, manifest["digest"])
+        for name in sorted(expected.keys() | tensors.keys()):
+            if name not in tensors:
+                raise ValueError(f"{expert.name} has no tensor {name}, which {base.name} has; nothing was merged")
+            if expected.get(name) != tensors[name]:
+                raise ValueError(
+                    f"{expert.name}: tensor {name} is {tensors[name]}, in {base.name} {expected.get(name)}; nothing was merged"
+                )
 
 
-def _tensors(folder: Path) -> dict[str, tuple]:
-    shapes = {}
+@lru_cache
+def _checked_tensors(folder: Path, digest: str) -> dict[str, tuple]:
+    """Shapes of a folder's tensors, read once: files as in the manifest, every number finite."""
+    artifacts.verify_model(folder)
+    for name, tensor in _tensors(folder):
+        if not torch.isfinite(tensor).all():
+            raise ValueError(f"{folder.name}: tensor {name} has NaN or infinite values; nothing was merged")
+    return {name: tuple(tensor.shape) for name, tensor in _tensors(folder)}
+
+
+def _tensors(folder: Path) -> Iterator[tuple[str, torch.Tensor]]:
     for file in sorted(folder.glob("*.safetensors")):
         with safe_open(file, "pt") as tensors:
             for name in tensors.keys():
-                shapes[name] = tuple(tensors.get_slice(name).get_shape())
-    return shapes
+                yield name, tensors.get_tensor(name)
 
 
-def _check_finite(folder: Path) -> None:
-    for file in sorted(folder.glob("*.safetensors")):
+def _pairs(base: Path, expert: Path) -> Iterator[tuple[str, torch.Tensor, torch.Tensor]]:
+    """(name, base's tensor, expert's tensor) in float32, one at a time; they may be cut into files differently."""
+    where = {}
+    for file in sorted(expert.glob("*.safetensors")):
         with safe_open(file, "pt") as tensors:
-            for name in tensors.keys():
-                if not torch.isfinite(tensors.get_tensor(name)).all():
-                    raise ValueError(f"{folder.name}: tensor {name} has NaN or infinite values; nothing was merged")
+            where |= dict.fromkeys(tensors.keys(), file)
+    for name, start in _tensors(base):
+        with safe_open(where[name], "pt") as tensors:
+            yield name, start.float(), tensors.get_tensor(name).float()
+
+
+def sce_branches(experts: list[Path], base: Path) -> pd.DataFrame:
+    """Which of mergekit's branches SCE takes in each tensor: tensor, mean_squares (the experts' sum), uniform (weights)."""
+    total: dict[str, float] = {}
+    for expert in experts:
+        for name, start, end in _pairs(base, expert):
+            total[name] = total.get(name, 0.0) + float((end - start).square().mean())
+    frame = pd.DataFrame({"tensor": list(total), "mean_squares": list(total.values())})
+    return frame.assign(uniform=frame["mean_squares"] < SCE_FLOOR)
 
 
 def shifts(models: dict[str, Path], base: Path) -> pd.DataFrame:
     """How far each model is from `base`: `norm`, the L2 norm of its shift in units of the experts' mean,
     and `cosine <expert>`, the cosine of its shift with each expert's. Experts are the models named `rl-…`.
     """
-    start = _flat(base)
-    vectors = {name: _flat(folder) - start for name, folder in models.items()}
+    vectors = {
+        name: torch.cat([(end - start).double().flatten() for _, start, end in _pairs(base, f)]) for name, f in models.items()
+    }
     experts = [name for name in vectors if name.startswith("rl-")]
     mean_norm = sum(vectors[name].norm() for name in experts) / len(experts)
     rows = []
@@ -141,10 +246,3 @@ def shifts(models: dict[str, Path], base: Path) -> pd.DataFrame:
         cosines = {f"cosine {expert}": float(torch.cosine_similarity(vector, vectors[expert], dim=0)) for expert in experts}
         rows.append({"model": name, "norm": float(vector.norm() / mean_norm), **cosines})
     return pd.DataFrame(rows)
-
-
-def _flat(folder: Path) -> torch.Tensor:
-    tensors = {}
-    for file in sorted(folder.glob("*.safetensors")):
-        tensors |= load_file(file)
-    return torch.cat([tensors[name].double().flatten() for name in sorted(tensors)])

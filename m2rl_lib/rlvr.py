@@ -22,11 +22,11 @@ os.environ.setdefault("TRL_EXPERIMENTAL_SILENCE", "1")  # `rollout_func` is mark
 import pandas as pd
 import torch
 from datasets import Dataset
-from transformers import AutoModelForCausalLM, AutoTokenizer, PrinterCallback, TrainerCallback, set_seed
+from transformers import AutoModelForCausalLM, AutoTokenizer, PrinterCallback, set_seed
 from trl import GRPOConfig, GRPOTrainer
 
 from m2rl_lib import artifacts, chat, datasets, domains, generation, sandbox, schedule, study
-from m2rl_lib.training import Progress, cost, write_costs
+from m2rl_lib.training import Keeper, Progress, cost, write_costs
 
 
 def expert_name(domain: str, repeat: int, permute_rewards: bool) -> str:
@@ -96,7 +96,7 @@ def train(
     rewards = [reward_function(domain) for domain in names]
     if permute_rewards:
         rewards = [permuted(reward, p.rlvr_completions, random.Random(seed)) for reward in rewards]
-    keeper = Keeper(p, name, steps, checkpoints, tokenizer, made_by)
+    keeper = Keeper(p, name, steps, checkpoints, tokenizer, made_by, p.rlvr_prompts_per_step)
     trainer = DomainTrainer(
         model=model,
         args=grpo_config(p, name, steps, seed),
@@ -170,6 +170,9 @@ class DomainTrainer(GRPOTrainer):
         self.rows = [json.loads(example["row"]) for example in inputs]
         return super()._generate_and_score_completions(inputs)
 
+    def vllm_turn(self, ids: list[list[int]]) -> list[list[int]]:
+        return self._generate_single_turn(ids, None, {}, num_generations=1)[0]
+
     def _compute_loss(self, model, inputs):
         """The same loss from fewer rows: those of advantage 0 add nothing to it, so they are not run through the model.
 
@@ -187,20 +190,8 @@ class DomainTrainer(GRPOTrainer):
 
 
 def roll_out(prompts: list[str], trainer: DomainTrainer) -> dict:
-    """TRL's `rollout_func`: our loop of tool turns, each turn decoded here or by the trainer's vLLM."""
-    tokenizer = trainer.processing_class
-    prompt_ids = tokenizer(prompts)["input_ids"]
-    if trainer.use_vllm:
-
-        def turn(ids: list[list[int]]) -> list[list[int]]:
-            return trainer._generate_single_turn(ids, None, {}, num_generations=1)[0]
-
-    else:
-        policy = trainer.accelerator.unwrap_model(trainer.model)
-        turn = generation.transformers_turn(policy, tokenizer, trainer.temperature, trainer.max_completion_length)
-    completions = generation.rollout(turn, tokenizer, prompt_ids, trainer.rows, trainer.max_completion_length)
-    trainer.generated_tokens += sum(sum(c.own) for c in completions)
-    trainer.trained_tokens += sum(len(ids) + len(c.ids) for ids, c in zip(prompt_ids, completions))
+    """TRL's `rollout_func`: our loop of tool turns."""
+    completions, prompt_ids = generation.roll_out(trainer, prompts, trainer.rows)
     return {
         "prompt_ids": prompt_ids,
         "completion_ids": [c.ids for c in completions],
@@ -247,59 +238,3 @@ def _train_curve(p: SimpleNamespace, name: str, names: list[str], log: pd.DataFr
     return pd.concat(parts).assign(
         seed=p.seed, model=name, kind="train", prompts=lambda frame: frame["step"] * p.rlvr_prompts_per_step
     )
-
-
-class Keeper(TrainerCallback):
-    """Publishes the model at named steps and logs the selection reward of every domain there."""
-
-    def __init__(self, p, name, steps, checkpoints, tokenizer, made_by):
-        self.p, self.name, self.steps, self.checkpoints = p, name, steps, checkpoints
-        self.tokenizer, self.made_by = tokenizer, made_by
-        self.folders: list[Path] = []
-        self.curve: list[dict] = []
-        self.seconds = 0.0  # spent here; not charged to training
-        self.rows = {
-            domain: datasets.benchmark_problems(
-                next(iter(domains.ALL[domain].BENCHMARKS)), "selection", p.rlvr_selection_problems, p.data_shared_arithmetic
-            )
-            for domain in p.domains
-        }
-
-    def on_train_begin(self, args, state, control, model=None, **kwargs):
-        self.log_selection(model, 0)
-
-    def on_step_end(self, args, state, control, model=None, **kwargs):
-        if state.global_step in self.checkpoints:
-            self.log_selection(model, state.global_step)
-            folder = schedule.checkpoint_folder(self.p, self.name, state.global_step, self.steps)
-            with artifacts.publish(folder, self.made_by | {"step": state.global_step}) as fresh:
-                model.save_pretrained(fresh)
-                self.tokenizer.save_pretrained(fresh)
-            self.folders.append(folder)
-
-    def log_selection(self, model, step: int) -> None:
-        """The mean reward of one completion a selection problem, by domain; the run's own random state is kept."""
-        started = time.monotonic()
-        rows = [row for part in self.rows.values() for row in part]
-        training = model.training
-        model.eval()
-        with torch.random.fork_rng():
-            sampled = generation.sample(
-                model, self.tokenizer, rows, 1, temperature=1.0, max_tokens=self.p.rlvr_max_tokens, batch=256, seed=self.p.seed
-            )
-        model.train(training)
-        rewards = domains.verify([completions[0].text for completions in sampled], rows)
-        for domain in self.rows:
-            graded = [r for r, row in zip(rewards, rows) if row["domain"] == domain and r is not None]
-            self.curve.append(
-                {
-                    "seed": self.p.seed,
-                    "model": self.name,
-                    "step": step,
-                    "prompts": step * self.p.rlvr_prompts_per_step,
-                    "domain": domain,
-                    "kind": "selection",
-                    "reward": sum(graded) / len(graded) if graded else None,
-                }
-            )
-        self.seconds += time.monotonic() - started

@@ -1,14 +1,20 @@
-"""Which checkpoints the runs keep, and what is merged and compared from them.
+"""Which checkpoints the runs keep, what is merged from them, and in which groups models are evaluated.
 
 The budgets of RQ1 live here: the mixed run sees as many prompts as its steps say, each expert as many as
 its own; at the *matched* step all experts together have seen the mixed run's prompts. The learning rate is
 constant after warm-up, so a checkpoint is what a shorter run would have given.
 """
 
+from itertools import combinations
 from pathlib import Path
 from types import SimpleNamespace
 
 from m2rl_lib import study
+
+TWO_DEFINITIONS = ("task-arithmetic-dare", "ties", "ties-dare", "sce")  # where the paper's code differs from mergekit
+WITH_LAMBDA = ("task-arithmetic", "task-arithmetic-dare", "ties", "ties-dare")
+WITH_DENSITY = ("task-arithmetic-dare", "ties", "ties-dare", "sce")
+LEFT_OUT = ("average", "ties")  # the methods of leave-one-expert-out
 
 
 def matched_step(p: SimpleNamespace) -> int:
@@ -45,26 +51,96 @@ def checkpoint_folder(p: SimpleNamespace, name: str, step: int, steps: int) -> P
     return study.model_folder(p.study, p.seed, checkpoint_name(name, step, steps))
 
 
-def merges(p: SimpleNamespace) -> dict[str, tuple[str, dict[str, int]]]:
-    """The merges of a study, by name: the method, and each expert's step.
+# --- merges -----------------------------------------------------------------------------------------------
 
-    Every method at the end of the experts' runs and at the matched step.
-    """
-    plan = {}
+
+def defaults(p: SimpleNamespace) -> list[str]:
+    """The merge of all experts by each method at its published setting."""
+    return [f"merge-{method}" for method in p.merge_methods]
+
+
+def matched(p: SimpleNamespace) -> list[str]:
+    """The same from the experts' checkpoints at matched prompts."""
+    return [checkpoint_name(name, matched_step(p), p.rlvr_steps) for name in defaults(p)]
+
+
+def candidates(p: SimpleNamespace) -> list[str]:
+    """The merges among which the merging side of RQ1 chooses, and which it therefore pays for."""
+    return list(dict.fromkeys([*defaults(p), *matched(p)]))
+
+
+def definitions(p: SimpleNamespace) -> list[str]:
+    """The methods whose definition in the paper's code differs from mergekit's, as the former has them."""
+    return [study.model_name(f"merge-{method}", definition="paper") for method in p.merge_methods if method in TWO_DEFINITIONS]
+
+
+def equal_norms(p: SimpleNamespace) -> list[str]:
+    """Each method's merge with its shift from SFT scaled to the experts' mean norm."""
+    return [study.model_name(name, norm="equal") for name in defaults(p)]
+
+
+def sweep(p: SimpleNamespace) -> list[str]:
+    """The grid of λ and density for each method that has them, without the default setting itself."""
+    default = {"ties": p.merge_ties_density, "sce": p.merge_sce_topk}
+    names = []
     for method in p.merge_methods:
-        name = f"merge-{method}"
-        for step in sorted({matched_step(p), p.rlvr_steps}):
-            plan[checkpoint_name(name, step, p.rlvr_steps)] = (method, {f"rl-{domain}": step for domain in p.domains})
-    return plan
+        densities = p.merge_sweep_densities if method in WITH_DENSITY else [None]
+        lambdas = p.merge_sweep_lambdas if method in WITH_LAMBDA else [None]
+        for density in densities:
+            for scale in lambdas:
+                variant = {}
+                if density not in (None, default.get(method, p.merge_dare_density)):
+                    variant["density"] = density
+                if scale not in (None, p.merge_lambda):
+                    variant["lambda"] = scale
+                if variant:
+                    names.append(study.model_name(f"merge-{method}", **variant))
+    return names
 
 
-def groups(p: SimpleNamespace) -> dict[str, list[str]]:
-    """The models that are evaluated, in groups of similar size: one run of notebook 07 each."""
+def pairs(p: SimpleNamespace) -> list[str]:
+    """Averages of each two experts, and of each with SFT and with RL-Null: averaging alone halves a shift."""
+    chosen = [*combinations(p.domains, 2), *((domain, other) for other in ("sft", "null") for domain in p.domains)]
+    return [study.model_name("merge-average", experts="+".join(pair)) for pair in chosen]
+
+
+def left_out(p: SimpleNamespace) -> list[str]:
+    """Merges of all experts but one."""
+    methods = [method for method in LEFT_OUT if method in p.merge_methods]
+    return [
+        study.model_name(f"merge-{method}", experts="+".join(domain for domain in p.domains if domain != out))
+        for method in methods
+        for out in p.domains
+    ]
+
+
+def merges(p: SimpleNamespace) -> list[str]:
+    """Every merge of a study, by name, those that others are made from first."""
+    return list(dict.fromkeys([*candidates(p), *definitions(p), *equal_norms(p), *sweep(p), *pairs(p), *left_out(p)]))
+
+
+# --- evaluation ---------------------------------------------------------------------------------------------
+
+
+def floors(p: SimpleNamespace) -> list[str]:
+    """The null run and, where math is a domain, the same domain's second run."""
+    return ["rl-null", "rl-math@repeat=1"] if "math" in p.domains else ["rl-null"]
+
+
+def groups(p: SimpleNamespace) -> dict[str, tuple[str, list[str]]]:
+    """What is evaluated, a run of notebook 07 each: name -> (purpose, models)."""
+    experts = [f"rl-{domain}" for domain in p.domains]
     return {
-        "sft": ["sft"],
-        "experts": [f"rl-{domain}" for domain in p.domains],
-        "floors": ["rl-null", "rl-math@repeat=1"] if "math" in p.domains else ["rl-null"],
-        "mixed": [checkpoint_name("rl-multi", step, p.rlvr_mixed_steps) for step in mixed_checkpoints(p)],
-        "merges": [name for name in merges(p) if "@" not in name],
-        "matched": [name for name in merges(p) if "@" in name],
+        "sft": ("scores", ["sft"]),
+        "experts": ("scores", experts),
+        "floors": ("scores", floors(p)),
+        "mixed": ("scores", [checkpoint_name("rl-multi", step, p.rlvr_mixed_steps) for step in mixed_checkpoints(p)]),
+        "merges": ("scores", defaults(p)),
+        "matched": ("scores", [name for name in matched(p) if "@" in name]),
+        "distilled": ("scores", ["mt-opd"]),
+        "definitions": ("scores", [*definitions(p), *equal_norms(p)]),
+        "sweeps": ("sweep", sweep(p)),
+        "pairs": ("test", pairs(p)),
+        "left-out": ("test", left_out(p)),
+        "skills": ("skills", ["sft", *experts, *floors(p), "rl-multi", *defaults(p), "mt-opd"]),
     }

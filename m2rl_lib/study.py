@@ -75,11 +75,20 @@ class Study(BaseModel):
     rlvr_selection_problems: Count  # a domain, logged at each named checkpoint
     rlvr_threads: Count
 
+    distill_steps: Annotated[int, Field(ge=4)]
+    distill_prompts_per_step: Count
+    distill_completions: Count  # a prompt
+    distill_learning_rate: Positive
+    distill_threads: Count
+
     merge_methods: Annotated[list[Method], Field(min_length=1)]
     merge_lambda: Positive  # scales the merged task vector
     merge_ties_density: Annotated[Share, Field(gt=0)]  # share of each tensor that TIES keeps
     merge_dare_density: Annotated[Share, Field(gt=0)]  # share of each task vector that DARE keeps
     merge_sce_topk: Annotated[Share, Field(gt=0)]
+    merge_dtype: Literal["float32", "bfloat16"]  # what is written; the arithmetic is float32
+    merge_sweep_lambdas: Annotated[list[Positive], Field(min_length=1)]
+    merge_sweep_densities: Annotated[list[Annotated[Share, Field(gt=0)]], Field(min_length=1)]
 
     evaluate_problems: Count  # a test benchmark
     evaluate_samples: Count  # K of Avg@K
@@ -93,6 +102,8 @@ class Study(BaseModel):
 
     analysis_draws: Annotated[int, Field(ge=100)]  # bootstrap redraws
     analysis_margin: Positive  # points; the δ of the three-way verdict
+    analysis_skill_problems: Count  # a domain, for the gain vectors
+    analysis_skill_samples: Annotated[int, Field(ge=4)]  # a problem
 
     sandbox_kind: Literal["bubblewrap", "none"]  # none runs generated programs unprotected
 
@@ -107,6 +118,7 @@ class Run(BaseModel):
     permute_rewards: bool  # 03: the null run, on all domains
     models: Annotated[list[str], Field(min_length=1)]  # 07: names of the models to evaluate
     group: Annotated[str, Field(pattern=r"^[a-z0-9_-]+$")]  # 07: the name of their part of the tables
+    purpose: Literal["scores", "test", "sweep", "skills"]  # 07: what they are evaluated for
 
 
 FIELDS = {**dict.fromkeys(Study.model_fields, Study), **dict.fromkeys(Run.model_fields, Run)}

@@ -1,19 +1,21 @@
-"""What the training stages share: a line of progress, and the row that says what a run cost."""
+"""What the training stages share: a line of progress, the checkpoints that are kept, and the row that says what a run cost."""
 
 import math
 import resource
+import time
+from pathlib import Path
 from types import SimpleNamespace
 
-import datasets
+import datasets as hf_datasets
 import pandas as pd
 import torch
 from transformers import TrainerCallback
 from transformers.utils import logging
 
-from m2rl_lib import artifacts
+from m2rl_lib import artifacts, datasets, domains, generation, schedule
 
 # an executed notebook would keep every bar of loading, saving and preparing
-datasets.disable_progress_bars()
+hf_datasets.disable_progress_bars()
 logging.disable_progress_bar()
 
 
@@ -29,6 +31,63 @@ class Progress(TrainerCallback):
                 raise FloatingPointError(f"{self.name}: {key} is {logs[key]} at step {state.global_step}; nothing was published")
         if self.key in (logs or {}):
             print(f"{self.name}: step {state.global_step}/{state.max_steps}, {self.key} {float(logs[self.key]):.3f}", flush=True)
+
+
+class Keeper(TrainerCallback):
+    """Publishes the model at named steps and logs the selection reward of every domain there."""
+
+    def __init__(self, p, name, steps, checkpoints, tokenizer, made_by, prompts_per_step):
+        self.p, self.name, self.steps, self.checkpoints = p, name, steps, checkpoints
+        self.prompts_per_step = prompts_per_step
+        self.tokenizer, self.made_by = tokenizer, made_by
+        self.folders: list[Path] = []
+        self.curve: list[dict] = []
+        self.seconds = 0.0  # spent here; not charged to training
+        self.rows = {
+            domain: datasets.benchmark_problems(
+                next(iter(domains.ALL[domain].BENCHMARKS)), "selection", p.rlvr_selection_problems, p.data_shared_arithmetic
+            )
+            for domain in p.domains
+        }
+
+    def on_train_begin(self, args, state, control, model=None, **kwargs):
+        self.log_selection(model, 0)
+
+    def on_step_end(self, args, state, control, model=None, **kwargs):
+        if state.global_step in self.checkpoints:
+            self.log_selection(model, state.global_step)
+            folder = schedule.checkpoint_folder(self.p, self.name, state.global_step, self.steps)
+            with artifacts.publish(folder, self.made_by | {"step": state.global_step}) as fresh:
+                model.save_pretrained(fresh)
+                self.tokenizer.save_pretrained(fresh)
+            self.folders.append(folder)
+
+    def log_selection(self, model, step: int) -> None:
+        """The mean reward of one completion a selection problem, by domain; the run's own random state is kept."""
+        started = time.monotonic()
+        rows = [row for part in self.rows.values() for row in part]
+        training = model.training
+        model.eval()
+        with torch.random.fork_rng():
+            sampled = generation.sample(
+                model, self.tokenizer, rows, 1, temperature=1.0, max_tokens=self.p.rlvr_max_tokens, batch=256, seed=self.p.seed
+            )
+        model.train(training)
+        rewards = domains.verify([completions[0].text for completions in sampled], rows)
+        for domain in self.rows:
+            graded = [r for r, row in zip(rewards, rows) if row["domain"] == domain and r is not None]
+            self.curve.append(
+                {
+                    "seed": self.p.seed,
+                    "model": self.name,
+                    "step": step,
+                    "prompts": step * self.prompts_per_step,
+                    "domain": domain,
+                    "kind": "selection",
+                    "reward": sum(graded) / len(graded) if graded else None,
+                }
+            )
+        self.seconds += time.monotonic() - started
 
 
 def write_costs(p: SimpleNamespace, writer: str, made_by: dict, costs: list[dict]) -> None:

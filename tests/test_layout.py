@@ -28,6 +28,8 @@ FLOORS = {
     "verdicts": 3,
     "sft": 4,
     "rlvr": 4,
+    "distillation": 4,
+    "paper_merges": 2,
     "merging": 4,
     "evaluation": 4,
     "budgets": 4,

@@ -1,13 +1,12 @@
 """The stages on tiny real models: generation, merging, RL, evaluation."""
 
 import json
-import math
 import random
 from types import SimpleNamespace
 
 import pytest
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 
 from m2rl_lib import (
     artifacts,
@@ -17,8 +16,6 @@ from m2rl_lib import (
     domains,
     evaluation,
     generation,
-    merging,
-    micro,
     rlvr,
     schedule,
     sft,
@@ -100,119 +97,6 @@ def test_draws_follow_the_softmax():
     shares = torch.bincount(generation._draw(logits, 2.0), minlength=4) / len(logits)
     assert torch.allclose(shares, torch.softmax(logits[0] / 2.0, 0), atol=0.01)
     assert generation._draw(logits[:3], 0).tolist() == [3, 3, 3]
-
-
-# --- merging -------------------------------------------------------------------------------------------
-
-A, B = [4.0, -2.0, 0.0, 1.0], [-1.0, -4.0, 3.0, 0.5]  # two task vectors
-
-
-@pytest.fixture
-def experts(publish_model, tokenizer):
-    """SFT and two experts whose final norm is moved by A and by B at four places; all else equal."""
-
-    def make(shift):
-        built = micro.build_model(tokenizer, 32, 2, 2, 512, 0)
-        with torch.no_grad():
-            built.model.norm.weight[:4] += torch.tensor(shift)
-        return built
-
-    base = publish_model("sft", make([0.0] * 4))
-    return base, [publish_model(f"rl-{name}", make(shift), [base]) for name, shift in (("math", A), ("coding", B))]
-
-
-def merged_shift(p, method, experts, base):
-    folder = merging.merge(p, method, experts, base, f"merge-{method}")
-    key = "model.norm.weight"
-    return (load_file(folder / "model.safetensors")[key] - load_file(base / "model.safetensors")[key])[:4]
-
-
-@pytest.mark.parametrize(
-    ("method", "density", "expected"),
-    [
-        ("average", 1.0, [1.5, -3.0, 1.5, 0.75]),
-        ("task-arithmetic", 1.0, [3.0, -6.0, 3.0, 1.5]),
-        # signs elected by the sum: +, -, +, +; the mean of those that agree
-        ("ties", 1.0, [4.0, -3.0, 3.0, 0.75]),
-        # 2 of 32 elements kept of each: 4 and -2 of A, -4 and 3 of B
-        ("ties", 2 / 32, [4.0, -3.0, 3.0, 0.0]),
-        # weights ∝ mean square (21 : 26.25), then the weighted mean of those that agree in sign
-        ("sce", 1.0, [4.0, (-2 * 21 - 4 * 26.25) / 47.25, 3.0, (1 * 21 + 0.5 * 26.25) / 47.25]),
-    ],
-)
-def test_merges_equal_the_hand_calculation(smoke, experts, method, density, expected):
-    smoke.merge_ties_density = density
-    assert torch.allclose(merged_shift(smoke, method, experts[1], experts[0]), torch.tensor(expected), atol=1e-5)
-
-
-def test_lambda_scales_and_one_expert_is_itself(smoke, experts):
-    base, (math_expert, _) = experts
-    assert torch.allclose(merged_shift(smoke, "task-arithmetic", [math_expert], base), torch.tensor(A), atol=1e-6)
-    smoke.merge_lambda = 0.5
-    assert torch.allclose(merged_shift(smoke, "task-arithmetic", [math_expert], base), torch.tensor(A) / 2, atol=1e-6)
-
-
-def test_a_checkpoint_is_merged_not_the_run_it_belongs_to(smoke, experts, publish_model, tokenizer):
-    base, _ = experts
-    early = micro.build_model(tokenizer, 32, 2, 2, 512, 0)
-    with torch.no_grad():
-        early.model.norm.weight[:4] += torch.tensor(A) / 4
-    checkpoint = publish_model("rl-math@step=1", early, [base])
-    assert torch.allclose(merged_shift(smoke, "task-arithmetic", [checkpoint], base), torch.tensor(A) / 4, atol=1e-6)
-
-
-def test_merged_folder_generates(smoke, experts):
-    from transformers import AutoModelForCausalLM, AutoTokenizer
-
-    base, both = experts
-    folder = merging.merge(smoke, "ties-dare", both, base, "merge-ties-dare")
-    merged = AutoModelForCausalLM.from_pretrained(artifacts.verify_model(folder)).eval()
-    rows = datasets.benchmark_problems("chain", "test", 2, True)
-    sampled = generation.sample(
-        merged, AutoTokenizer.from_pretrained(folder), rows, 1, temperature=1.0, max_tokens=8, batch=4, seed=0
-    )
-    assert all(len(c.ids) <= 8 for completions in sampled for c in completions)
-
-
-def test_order_of_experts_does_not_matter(smoke, experts):
-    base, both = experts
-    shifts = [merged_shift(smoke, "ties", order, base) for order in (both, both[::-1])]
-    assert torch.equal(*shifts)
-
-
-def test_strangers_nan_and_other_shapes_are_refused(smoke, experts, publish_model, tokenizer):
-    base, both = experts
-    stranger = publish_model("rl-science", micro.build_model(tokenizer, 32, 2, 2, 512, 1))
-    with pytest.raises(ValueError, match="rl-science was not trained from sft"):
-        merging.merge(smoke, "ties", [*both, stranger], base, "merge-ties")
-    wider = publish_model("rl-science", micro.build_model(tokenizer, 64, 2, 2, 512, 1), [base])
-    with pytest.raises(ValueError, match="rl-science: tensor .* in sft"):
-        merging.merge(smoke, "ties", [*both, wider], base, "merge-ties")
-    broken = micro.build_model(tokenizer, 32, 2, 2, 512, 0)
-    with torch.no_grad():
-        broken.model.norm.weight[0] = math.nan
-    with pytest.raises(ValueError, match="model.norm.weight has NaN"):
-        merging.merge(smoke, "ties", [*both, publish_model("rl-agent", broken, [base])], base, "merge-ties")
-    assert not study.model_folder("smoke", 0, "merge-ties").exists()
-
-
-def test_shifts_measure_norm_and_cosine(experts):
-    base, both = experts
-    frame = merging.shifts({folder.name: folder for folder in both}, base).set_index("model")
-    norms = torch.tensor([A, B]).norm(dim=1)
-    assert frame.loc["rl-math", "norm"] == pytest.approx(float(norms[0] / norms.mean()), rel=1e-5)
-    assert frame.loc["rl-math", "cosine rl-math"] == pytest.approx(1)
-    expected = torch.cosine_similarity(torch.tensor(A), torch.tensor(B), dim=0)
-    assert frame.loc["rl-math", "cosine rl-coding"] == pytest.approx(float(expected), abs=1e-5)
-
-
-def test_damaged_expert_is_refused(smoke, experts):
-    base, both = experts
-    shard = both[0] / "model.safetensors"
-    tensors = load_file(shard)
-    save_file({name: tensor + 1 for name, tensor in tensors.items()}, shard)
-    with pytest.raises(ValueError, match="damaged"):
-        merging.merge(smoke, "average", both, base, "merge-average")
 
 
 # --- rewards into training -----------------------------------------------------------------------------

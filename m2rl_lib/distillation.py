@@ -1,0 +1,189 @@
+"""Multi-teacher on-policy distillation (MT-OPD): one student learns from the expert of each prompt's domain.
+
+The student starts from SFT, samples its own completions on all domains' prompts (mixed as for RL-Multi), and on each
+of its tokens is drawn to the teacher of that domain by the reverse KL, KL(student ‖ teacher). No outcome reward.
+
+Where this departs from the published estimator (paper's code): there A_t = log π_T(y_t) − log π_S(y_t) of the sampled
+token is the advantage of a policy gradient; here TRL's DistillationTrainer takes the same KL exactly, over the whole
+vocabulary at each sampled prefix. Given the prefix both gradients are equal in expectation (a test enumerates the
+vocabulary), ours has no sampling noise. Neither counts what a token does to later prefixes. TRL averages over the
+tokens of a batch, the published loss over each sequence first. One update a rollout, so no importance weights.
+Learning rate: the paper's is half of its RL rate, and so is ours by default.
+"""
+
+import json
+import time
+from pathlib import Path
+from types import SimpleNamespace
+
+import pandas as pd
+import torch
+from datasets import Dataset
+from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PrinterCallback, set_seed
+from trl import DistillationConfig, DistillationTrainer
+
+from m2rl_lib import artifacts, chat, datasets, domains, generation, sandbox, schedule, study
+from m2rl_lib.training import Keeper, Progress, cost, write_costs
+
+MODEL = "mt-opd"
+
+
+def run(p: SimpleNamespace) -> list[Path]:
+    """Distil the study's experts into one student, unless this study has it; its folders, the finished run last."""
+    start = study.model_folder(p.study, p.seed, "sft")
+    teachers = {domain: study.model_folder(p.study, p.seed, f"rl-{domain}") for domain in p.domains}
+    checkpoints = schedule.quarters(p.distill_steps)
+    folders = [schedule.checkpoint_folder(p, MODEL, step, p.distill_steps) for step in checkpoints]
+    if artifacts.is_done(p, MODEL, folders, [start, *teachers.values()]):
+        print(f"{MODEL}: this study has it already")
+        return folders
+    return train(p, start, teachers, checkpoints)
+
+
+def train(p: SimpleNamespace, start: Path, teachers: dict[str, Path], checkpoints: list[int]) -> list[Path]:
+    """Train `start` on its own completions towards the teacher of each domain, and publish it as `mt-opd`.
+
+    Writes the tables `curves` (selection reward of each domain at each checkpoint), `distillation` (reverse KL to the
+    teacher in nats a token, by step and domain) and `costs`. Returns a folder for each step in `checkpoints`.
+    """
+    for domain in teachers:
+        domains.check_domain(domain)
+    sandbox.configure(p.sandbox_kind)
+    sandbox.check()
+    torch.set_num_threads(p.distill_threads)
+    seed = 1000 * p.seed
+    set_seed(seed)
+    started = time.monotonic()
+    tokenizer = AutoTokenizer.from_pretrained(artifacts.verify_model(start))
+    made_by = artifacts.record(p, [start, *teachers.values()]) | {"stage": {"name": MODEL, "seed": seed}}
+    loaded = {domain: AutoModelForCausalLM.from_pretrained(artifacts.verify_model(folder)) for domain, folder in teachers.items()}
+    rows = datasets.prompts(list(teachers), p.distill_steps * p.distill_prompts_per_step, seed, p.data_shared_arithmetic)
+    keeper = Keeper(p, MODEL, p.distill_steps, checkpoints, tokenizer, made_by, p.distill_prompts_per_step)
+    trainer = MultiTeacherTrainer(
+        loaded,
+        model=AutoModelForCausalLM.from_pretrained(start),
+        args=configuration(p, seed),
+        train_dataset=Dataset.from_list(
+            [
+                {"prompt": chat.row_prompt(tokenizer, row), "row": json.dumps(row)}
+                for row in rows
+                for _ in range(p.distill_completions)
+            ]
+        ),
+        processing_class=tokenizer,
+        callbacks=[keeper, Progress(MODEL, "kl")],
+    )
+    trainer.remove_callback(PrinterCallback)  # prints every metric; Progress prints one line
+    trainer.train()
+    seconds = time.monotonic() - started - keeper.seconds
+    artifacts.write_table(p, "curves", MODEL, pd.DataFrame(keeper.curve), made_by)
+    artifacts.write_table(p, "distillation", MODEL, _kl_curve(p, trainer.state.log_history, list(teachers)), made_by)
+    spent = cost(
+        MODEL,
+        "distillation",
+        seconds=seconds,
+        threads=p.distill_threads,
+        prompts=len(rows),
+        generated_tokens=trainer.generated_tokens,
+        trained_tokens=trainer.trained_tokens,
+    )
+    write_costs(p, MODEL, made_by, [spent])
+    return keeper.folders
+
+
+def configuration(p: SimpleNamespace, seed: int) -> DistillationConfig:
+    """Reverse KL over the whole vocabulary, one update on each batch of prompts × completions."""
+    return DistillationConfig(
+        output_dir=str(study.work_folder(p.study, p.seed, MODEL)),
+        max_steps=p.distill_steps,
+        per_device_train_batch_size=p.distill_prompts_per_step * p.distill_completions,
+        shuffle_dataset=False,  # the rows are shuffled already, the completions of a prompt side by side
+        beta=1.0,  # reverse
+        temperature=1.0,
+        max_completion_length=p.rlvr_max_tokens,
+        learning_rate=p.distill_learning_rate,
+        lr_scheduler_type="constant_with_warmup",
+        warmup_steps=p.rlvr_warmup_steps,
+        adam_beta2=0.98,
+        weight_decay=0.1,
+        max_grad_norm=1.0,
+        use_cpu=not torch.cuda.is_available(),
+        bf16=False,
+        gradient_checkpointing=False,
+        seed=seed,
+        save_strategy="no",
+        logging_steps=max(1, p.distill_steps // 25),
+        logging_nan_inf_filter=False,
+        report_to="none",
+        disable_tqdm=True,
+    )
+
+
+class MultiTeacherTrainer(DistillationTrainer):
+    """TRL's DistillationTrainer with a teacher for each domain, each loaded once, and our rollout with its tool turns."""
+
+    generated_tokens = 0
+    trained_tokens = 0
+    rows: list[dict]
+
+    def __init__(self, teachers: dict[str, PreTrainedModel], **trainer):
+        super().__init__(**trainer)
+        for domain, teacher in teachers.items():
+            if teacher.config.vocab_size != self.model.config.vocab_size:
+                raise ValueError(
+                    f"the teacher of {domain} has {teacher.config.vocab_size} tokens, the student {self.model.config.vocab_size}: "
+                    "their vocabularies must be one"
+                )
+        self.teachers = {
+            domain: self.accelerator.prepare_model(model, evaluation_mode=True) for domain, model in teachers.items()
+        }
+
+    def _generate_and_score_completions(self, inputs):
+        self.rows = [json.loads(example["row"]) for example in inputs]
+        batch = super()._generate_and_score_completions(inputs)
+        names = list(self.teachers)
+        return batch | {
+            "teacher": torch.tensor([names.index(row["domain"]) for row in self.rows], device=batch["prompt_ids"].device)
+        }
+
+    def vllm_turn(self, ids: list[list[int]]) -> list[list[int]]:
+        return self._generate_single_turn(ids, None, {})
+
+    def _generate(self, prompts: list[str]):
+        completions, prompt_ids = generation.roll_out(self, prompts, self.rows)
+        own = [c.own for c in completions]
+        self._metrics["train"]["completions/mean_length"].append(sum(map(sum, own)) / len(own))
+        return prompt_ids, [c.ids for c in completions], own, None, []
+
+    def _compute_loss(self, student, inputs, num_items_in_batch):
+        """The sum of each domain's part, by its own teacher; logs the KL of each in nats a token."""
+        parts = []
+        for index, (domain, teacher) in enumerate(self.teachers.items()):
+            mine = inputs["teacher"] == index
+            if not mine.any():
+                continue
+            self.teacher_model = teacher
+            part = {name: value[mine] for name, value in inputs.items() if name not in ("teacher", "num_items_in_batch")}
+            parts.append(super()._compute_loss(student, part, num_items_in_batch))
+            loss, _, tokens = parts[-1]
+            self._metrics["train"][f"kl/{domain}"].append(float(loss.detach() * num_items_in_batch / tokens))
+        loss, entropy, tokens = (sum(values) for values in zip(*parts))
+        self._metrics["train"]["kl"].append(float(loss.detach()))
+        return loss, entropy, tokens
+
+
+def _kl_curve(p: SimpleNamespace, history: list[dict], names: list[str]) -> pd.DataFrame:
+    """The KL to each domain's teacher, long form, from TRL's log: seed, model, step, prompts, domain, kl."""
+    logged = [entry for entry in history if "kl" in entry]
+    rows = [
+        {
+            "step": entry["step"],
+            "prompts": entry["step"] * p.distill_prompts_per_step,
+            "domain": domain,
+            "kl": entry[f"kl/{domain}"],
+        }
+        for entry in logged
+        for domain in names
+        if f"kl/{domain}" in entry
+    ]
+    return pd.DataFrame(rows).assign(seed=p.seed, model=MODEL)

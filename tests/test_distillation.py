@@ -1,0 +1,135 @@
+"""Multi-teacher on-policy distillation on tiny real models."""
+
+import json
+
+import pytest
+import torch
+from datasets import Dataset
+
+from m2rl_lib import chat, datasets, distillation, micro
+
+MATH, AGENT = 0, 1  # the teachers' places
+
+
+def sharpened(tokenizer, seed: int):
+    """A random model that is sure of its tokens, so that two of them differ much."""
+    model = micro.build_model(tokenizer, 32, 2, 2, 512, seed)
+    with torch.no_grad():
+        model.model.norm.weight.mul_(3)
+    return model
+
+
+@pytest.fixture
+def trainer(smoke, tokenizer):
+    smoke.distill_steps, smoke.distill_prompts_per_step, smoke.distill_completions = 40, 4, 4
+    smoke.distill_learning_rate, smoke.rlvr_max_tokens = 1e-2, 6
+    rows = [datasets.train_problems(name, 80, 0, True)[i] for i in range(80) for name in ("math", "agent")]
+    return distillation.MultiTeacherTrainer(
+        {"math": sharpened(tokenizer, 1), "agent": sharpened(tokenizer, 2)},
+        model=micro.build_model(tokenizer, 32, 2, 2, 512, 0),
+        args=distillation.configuration(smoke, 0),
+        train_dataset=Dataset.from_list(
+            [{"prompt": chat.row_prompt(tokenizer, row), "row": json.dumps(row)} for row in rows for _ in range(4)]
+        ),
+        processing_class=tokenizer,
+    )
+
+
+def batch(teachers: list[int]) -> dict:
+    generator = torch.Generator().manual_seed(0)
+    count = len(teachers)
+    completion_mask = torch.ones(count, 5, dtype=torch.long)
+    completion_mask[0, 3:] = 0  # a shorter completion
+    own = torch.ones(count, 5, dtype=torch.long)
+    own[-1, 1:3] = 0  # a tool's answer
+    return {
+        "prompt_ids": torch.randint(5, 300, (count, 4), generator=generator),
+        "prompt_mask": torch.ones(count, 4, dtype=torch.long),
+        "completion_ids": torch.randint(5, 300, (count, 5), generator=generator),
+        "completion_mask": completion_mask,
+        "tool_mask": own,
+        "teacher": torch.tensor(teachers),
+    }
+
+
+def log_probabilities(model, inputs) -> torch.Tensor:
+    """Of every token after each prefix of the completions: (B, T, V)."""
+    ids = torch.cat([inputs["prompt_ids"], inputs["completion_ids"]], 1)
+    mask = torch.cat([inputs["prompt_mask"], inputs["completion_mask"]], 1)
+    width = inputs["completion_ids"].shape[1]
+    return model(input_ids=ids, attention_mask=mask).logits[:, -width - 1 : -1].log_softmax(-1)
+
+
+def gradient(model, loss) -> torch.Tensor:
+    model.zero_grad()
+    loss.backward()
+    return torch.cat([parameter.grad.flatten() for parameter in model.parameters()])
+
+
+def test_gradient_is_the_published_estimators_in_expectation(trainer):
+    """E over y ~ π_S of −(log π_T(y) − log π_S(y)) ∇ log π_S(y), the vocabulary enumerated at each prefix."""
+    inputs = batch([MATH, AGENT, MATH, AGENT])
+    count = (inputs["completion_mask"] * inputs["tool_mask"]).sum()
+    student = trainer.model
+    ours = gradient(student, trainer._compute_loss(student, inputs, count)[0])
+    log_s = log_probabilities(student, inputs)
+    with torch.no_grad():
+        log_t = torch.stack([log_probabilities(teacher, inputs) for teacher in trainer.teachers.values()])
+        log_t = log_t[inputs["teacher"], torch.arange(4)]
+        advantage = log_t - log_s
+    expected = -(log_s.detach().exp() * advantage * log_s).sum(-1)
+    theirs = gradient(student, (expected * inputs["completion_mask"] * inputs["tool_mask"]).sum() / count)
+    assert ours.norm() > 0.01
+    assert torch.allclose(ours, theirs, atol=1e-5 * float(ours.norm()))
+
+
+def test_each_row_has_its_own_teacher_and_the_loss_is_the_reverse_kl(trainer):
+    inputs = batch([MATH, AGENT, AGENT])
+    mask = inputs["completion_mask"] * inputs["tool_mask"]
+    with torch.no_grad():
+        loss, _, tokens = trainer._compute_loss(trainer.model, inputs, mask.sum())
+        log_s = log_probabilities(trainer.model, inputs)
+        by_hand = 0.0
+        for row, teacher in enumerate(inputs["teacher"]):
+            log_t = log_probabilities(list(trainer.teachers.values())[teacher], inputs)[row]
+            by_hand += ((log_s[row].exp() * (log_s[row] - log_t)).sum(-1) * mask[row]).sum()
+    assert tokens == mask.sum()
+    assert float(loss) == pytest.approx(float(by_hand / mask.sum()), rel=1e-4)
+    logged = trainer._metrics["train"]
+    mixed = (logged["kl/math"][0] * mask[0].sum() + logged["kl/agent"][0] * mask[1:].sum()) / mask.sum()
+    assert float(mixed) == pytest.approx(float(loss), rel=1e-5)
+
+
+def test_student_goes_to_the_teacher_of_each_domain(trainer, tokenizer):
+    """On each domain's prompts, closer to its own teacher than before, and closer than to the other."""
+
+    def distances() -> dict:
+        out = {}
+        for name in ("math", "agent"):
+            rows = datasets.train_problems(name, 100, 0, True)[80:]
+            ids = [tokenizer(chat.row_prompt(tokenizer, row))["input_ids"] for row in rows]
+            with torch.no_grad():
+                log_s = [trainer.model(input_ids=torch.tensor([i])).logits[0, -1].log_softmax(-1) for i in ids]
+                for teacher, model in trainer.teachers.items():
+                    log_t = [model(input_ids=torch.tensor([i])).logits[0, -1].log_softmax(-1) for i in ids]
+                    out[name, teacher] = float(sum((s.exp() * (s - t)).sum() for s, t in zip(log_s, log_t)) / len(ids))
+        return out
+
+    before = distances()
+    trainer.train()
+    after = distances()
+    for name, other in (("math", "agent"), ("agent", "math")):
+        assert after[name, name] < 0.5 * before[name, name]
+        assert after[name, name] < 0.5 * after[name, other]
+
+
+def test_teacher_of_another_vocabulary_is_refused(smoke, tokenizer, corpus):
+    other = micro.train_tokenizer(datasets.corpus_texts(corpus), 420, 512)
+    with pytest.raises(ValueError, match="the teacher of math has 420 tokens, the student 400"):
+        distillation.MultiTeacherTrainer(
+            {"math": micro.build_model(other, 32, 2, 2, 512, 1)},
+            model=micro.build_model(tokenizer, 32, 2, 2, 512, 0),
+            args=distillation.configuration(smoke, 0),
+            train_dataset=Dataset.from_list([{"prompt": "a"}] * 8),
+            processing_class=tokenizer,
+        )

@@ -1,0 +1,290 @@
+"""Merging by weights: hand calculations, identities, planted truths and refusals, on tiny real models."""
+
+import math
+from dataclasses import replace
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from m2rl_lib import artifacts, datasets, generation, merging, micro, paper_merges, schedule, study
+from m2rl_lib.merging import Recipe
+
+A, B = [4.0, -2.0, 0.0, 1.0], [-1.0, -4.0, 3.0, 0.5]  # two task vectors
+KEY = "model.norm.weight"
+METHODS = ["average", "task-arithmetic", "task-arithmetic-dare", "ties", "ties-dare", "sce"]
+
+
+def moved(tokenizer, shift):
+    """The tiny model, its final norm moved at the first places; all else equal."""
+    model = micro.build_model(tokenizer, 32, 2, 2, 512, 0)
+    with torch.no_grad():
+        model.model.norm.weight[: len(shift)] += torch.tensor(shift)
+    return model
+
+
+@pytest.fixture
+def experts(publish_model, tokenizer):
+    """SFT and two experts whose final norm is moved by A and by B."""
+    base = publish_model("sft", moved(tokenizer, [0.0] * 4))
+    return base, [publish_model(f"rl-{name}", moved(tokenizer, shift), [base]) for name, shift in (("math", A), ("coding", B))]
+
+
+def of(method: str, experts, *, scale=1.0, density=1.0, paper=False, trim=1.0) -> Recipe:
+    base, folders = experts
+    return Recipe(method, tuple(folders), base, scale, density, paper, trim)
+
+
+def shift_of(p, recipe: Recipe, places: int = 4) -> torch.Tensor:
+    folder = merging.merge(p, recipe, f"merge-{recipe.method}")
+    return (load_file(folder / "model.safetensors")[KEY] - load_file(recipe.base / "model.safetensors")[KEY])[:places]
+
+
+@pytest.mark.parametrize("paper", [False, True])
+@pytest.mark.parametrize(
+    ("method", "density", "expected"),
+    [
+        ("average", 1.0, [1.5, -3.0, 1.5, 0.75]),
+        ("task-arithmetic", 1.0, [3.0, -6.0, 3.0, 1.5]),
+        # signs elected by the sum: +, -, +, +; the mean of those that agree
+        ("ties", 1.0, [4.0, -3.0, 3.0, 0.75]),
+        # weights ∝ mean square (21 : 26.25), then the weighted mean of those that agree in sign
+        ("sce", 1.0, [4.0, (-2 * 21 - 4 * 26.25) / 47.25, 3.0, (1 * 21 + 0.5 * 26.25) / 47.25]),
+    ],
+)
+def test_merges_equal_the_hand_calculation(smoke, experts, method, density, expected, paper):
+    if paper and method not in schedule.TWO_DEFINITIONS:
+        pytest.skip("one definition")
+    made = shift_of(smoke, of(method, experts, density=density, paper=paper))
+    assert torch.allclose(made, torch.tensor(expected), atol=1e-5)
+
+
+def test_mergekits_ties_trims_each_tensor_and_the_papers_the_whole_model(smoke, experts):
+    # mergekit: 2 of this tensor's 32 elements of each: 4 and -2 of A, -4 and 3 of B
+    assert torch.allclose(shift_of(smoke, of("ties", experts, density=2 / 32)), torch.tensor([4.0, -3.0, 3.0, 0.0]), atol=1e-5)
+    # the paper: k of all elements. Only these are moved, so 3 of each are kept: 4, -2, 1 and -1, -4, 3 (not 0.5)
+    total = sum(tensor.numel() for tensor in load_file(experts[0] / "model.safetensors").values())
+    made = shift_of(smoke, of("ties", experts, density=3.5 / total, paper=True))
+    assert torch.allclose(made, torch.tensor([4.0, -3.0, 3.0, 1.0]), atol=1e-5)
+
+
+@pytest.mark.parametrize("share", [0.01, 0.2, 0.5, 1.0])
+def test_largest_is_the_element_of_that_rank(share):
+    generator = torch.Generator().manual_seed(0)
+    parts = {"a": torch.randn(1000, generator=generator).abs(), "b": torch.randn(37, 11, generator=generator).abs() * 1e-4}
+    every = torch.cat([part.flatten() for part in parts.values()]).sort(descending=True).values
+    found = paper_merges.largest(lambda: iter(parts.items()), share)
+    assert found == float(every[int(share * len(every)) - 1])
+
+
+def test_dare_keeps_the_density_and_rescales_as_each_definition_says(smoke, experts):
+    delta = torch.randn(40_000, generator=torch.Generator().manual_seed(0))
+    kept = paper_merges.drop_and_rescale(delta, 0.8, 0, "rl-math", "w")
+    assert (kept != 0).float().mean() == pytest.approx(0.8, abs=0.01)
+    assert torch.allclose(kept[kept != 0], delta[kept != 0] / 0.8)
+    assert torch.equal(kept, paper_merges.drop_and_rescale(delta, 0.8, 0, "rl-math", "w"))
+    assert not torch.equal(kept, paper_merges.drop_and_rescale(delta, 0.8, 0, "rl-coding", "w"))
+    base, folders = experts
+    alone = (base, [folders[0]])
+    papers = shift_of(smoke, of("task-arithmetic-dare", alone, density=0.5, paper=True))
+    assert set((papers / torch.tensor(A))[papers != 0].round(decimals=4).tolist()) == {2.0}  # 1 / 0.5
+    mergekits = shift_of(smoke, of("task-arithmetic-dare", alone, density=0.5))
+    assert mergekits.abs().sum() == pytest.approx(7.0, abs=1e-4)  # the L1 norm of A
+
+
+def test_the_papers_ties_dare_trims_what_dare_left(smoke, experts):
+    base, folders = experts
+    total = sum(tensor.numel() for tensor in load_file(base / "model.safetensors").values())
+    made = shift_of(smoke, of("ties-dare", (base, [folders[0]]), density=0.5, paper=True, trim=1.5 / total))
+    dropped = paper_merges.drop_and_rescale(torch.tensor(A + [0.0] * 28), 0.5, smoke.seed, "rl-math", KEY)[:4]
+    expected = torch.where(dropped.abs() == dropped.abs().max(), dropped, 0.0)
+    assert dropped.abs().max() > 0 and torch.allclose(made, expected, atol=1e-5)
+
+
+def test_sce_branch_is_told_and_the_papers_definition_has_no_floor(smoke, publish_model, tokenizer):
+    base = publish_model("sft", moved(tokenizer, [0.0, 0.0]))
+    small = [publish_model(f"rl-{n}", moved(tokenizer, s), [base]) for n, s in (("math", [3e-4, 0.0]), ("coding", [1e-4, 0.0]))]
+    branches = merging.sce_branches(small, base).set_index("tensor")
+    assert branches.loc[KEY, "uniform"] and branches.loc[KEY, "mean_squares"] == pytest.approx(1e-7 / 32, rel=1e-3)
+    assert shift_of(smoke, of("sce", (base, small)), 1).item() == pytest.approx(2e-4, abs=1e-6)  # uniform: the mean
+    assert shift_of(smoke, of("sce", (base, small), paper=True), 1).item() == pytest.approx(2.8e-4, abs=1e-6)  # 9 : 1
+
+
+@pytest.mark.parametrize("paper", [False, True])
+@pytest.mark.parametrize("method", METHODS)
+def test_identities(smoke, experts, publish_model, tokenizer, method, paper):
+    """One expert, λ = 1, nothing trimmed: that expert. Equal experts: that expert. Another order: the same."""
+    if paper and method not in schedule.TWO_DEFINITIONS:
+        pytest.skip("one definition")
+    base, (first, second) = experts
+    assert torch.allclose(shift_of(smoke, of(method, (base, [first]), paper=paper)), torch.tensor(A), atol=1e-5)
+    equal = [first, publish_model("rl-science", moved(tokenizer, A), [base])]
+    scale = 0.5 if method.startswith("task") else 1.0  # a sum of two, not a mean
+    assert torch.allclose(shift_of(smoke, of(method, (base, equal), scale=scale, paper=paper)), torch.tensor(A), atol=1e-5)
+    one, other = (shift_of(smoke, of(method, (base, order), paper=paper)) for order in ([first, second], [second, first]))
+    assert torch.allclose(one, other, atol=1e-6)
+
+
+@pytest.mark.parametrize("method", schedule.WITH_LAMBDA)
+def test_lambda_scales_the_shift(smoke, experts, method):
+    whole = shift_of(smoke, of(method, experts))
+    assert torch.allclose(shift_of(smoke, of(method, experts, scale=0.25)), whole / 4, atol=1e-5)
+    assert torch.allclose(shift_of(smoke, of(method, experts, scale=1e-9)), torch.zeros(4), atol=1e-6)  # λ → 0: SFT
+
+
+def test_the_best_lambda_is_the_known_one(smoke, publish_model, tokenizer):
+    """Experts that each minimise a quadratic: of disjoint weights the best λ is 1, of the same weights 1 / experts."""
+    base = publish_model("sft", moved(tokenizer, [0.0] * 2))
+    grid = [0.25, 0.5, 0.75, 1.0, 1.25]
+    disjoint, same = [[2.0, 0.0], [0.0, 3.0]], [[2.0, 3.0], [2.0, 3.0]]
+    for shifts, names, best in ((disjoint, ("math", "coding"), 1.0), (same, ("science", "agent"), 0.5)):
+        folders = [publish_model(f"rl-{n}", moved(tokenizer, s), [base]) for n, s in zip(names, shifts)]
+        losses = []
+        for scale in grid:
+            made = shift_of(smoke, of("task-arithmetic", (base, folders), scale=scale), 2)
+            losses.append(sum(float(((made - torch.tensor(s)) ** 2)[torch.tensor(s) != 0].sum()) for s in shifts))
+        assert grid[losses.index(min(losses))] == best
+
+
+def test_output_is_written_as_asked_from_float32_arithmetic(smoke, experts):
+    smoke.merge_dtype = "bfloat16"
+    folder = merging.merge(smoke, of("average", experts), "merge-average")
+    made = load_file(folder / "model.safetensors")
+    assert {tensor.dtype for tensor in made.values()} == {torch.bfloat16}
+    assert torch.equal(made[KEY][:4], torch.tensor([2.5, -2.0, 2.5, 1.75]).bfloat16())
+
+
+# --- names ---------------------------------------------------------------------------------------------
+
+
+def test_names_tell_the_recipe(smoke):
+    def folder(name):
+        return study.model_folder(smoke.study, smoke.seed, name)
+
+    made = merging.recipe(smoke, "merge-ties@density=0.5,lambda=0.7")
+    assert (made.method, made.scale, made.density, made.paper) == ("ties", 0.7, 0.5, False)
+    assert made.experts == tuple(folder(f"rl-{domain}") for domain in smoke.domains)
+    assert merging.recipe(smoke, "merge-sce@definition=paper").paper
+    assert merging.recipe(smoke, "merge-average@experts=math+null").experts == (folder("rl-math"), folder("rl-null"))
+    assert merging.recipe(smoke, "merge-average@experts=agent+sft").experts == (folder("rl-agent"), folder("sft"))
+    assert merging.recipe(smoke, "merge-ties@step=1").experts[0] == folder("rl-math@step=1")
+    assert merging.recipe(smoke, "merge-ties-dare").density == smoke.merge_dare_density
+
+
+@pytest.mark.parametrize(
+    ("name", "told"),
+    [
+        ("merge-ties@density=0", "density is 0.0, but must be above 0 and at most 1"),
+        ("merge-ties@density=1.5", "density is 1.5"),
+        ("merge-ties@lambda=nan", "lambda is nan, but must be a finite number"),
+        ("merge-task-arithmetic@lambda=inf", "lambda is inf"),
+        ("merge-ties@size=3", "size is nothing that a merge varies in"),
+    ],
+)
+def test_settings_out_of_range_are_refused(smoke, name, told):
+    with pytest.raises(ValueError, match=told):
+        merging.recipe(smoke, name)
+
+
+def test_every_scheduled_merge_has_a_recipe(smoke):
+    names = schedule.merges(smoke)
+    assert len(names) == len(set(names))
+    for name in names:
+        if "norm=" not in name:
+            merging.recipe(smoke, name)
+    pairs = schedule.pairs(smoke)
+    assert len(pairs) == 10 + 5 + 5 and "merge-average@experts=math+coding" in pairs
+
+
+def test_equal_norms_are_equal(smoke, experts):
+    smoke.domains = ["math", "coding"]
+    base, folders = experts
+    for method in ("average", "task-arithmetic"):
+        name = f"merge-{method}"
+        merging.merge(smoke, merging.recipe(smoke, name), name)
+        merging.merge(smoke, merging.recipe(smoke, f"{name}@norm=equal"), f"{name}@norm=equal")
+    names = ["rl-math", "rl-coding", "merge-average@norm=equal", "merge-task-arithmetic@norm=equal"]
+    frame = merging.shifts({name: study.model_folder("smoke", 0, name) for name in names}, base).set_index("model")
+    assert frame.loc["merge-average@norm=equal", "norm"] == pytest.approx(1, rel=1e-4)
+    assert frame.loc["merge-task-arithmetic@norm=equal", "norm"] == pytest.approx(1, rel=1e-4)
+
+
+def test_every_merge_of_a_study_is_made_and_its_cost_charged_once(smoke, experts, publish_model, tokenizer):
+    smoke.domains, smoke.rlvr_mixed_steps = ["math", "coding"], 8
+    base, _ = experts
+    publish_model("rl-null", moved(tokenizer, [0.1] * 4), [base])
+    folders = merging.run(smoke)
+    assert [folder.name for folder in folders] == schedule.merges(smoke)
+    assert all(artifacts.verify_model(folder) for folder in folders)
+    costs = artifacts.read_table(smoke, "costs", ["merges"])
+    assert set(costs.loc[costs["stage"] == "merge", "model"]) == set(schedule.candidates(smoke))
+    assert set(artifacts.read_table(smoke, "sce", ["merges"])["tensor"]) == set(load_file(base / "model.safetensors"))
+
+
+# --- refusals ------------------------------------------------------------------------------------------
+
+
+def test_a_checkpoint_is_merged_not_the_run_it_belongs_to(smoke, experts, publish_model, tokenizer):
+    base, _ = experts
+    checkpoint = publish_model("rl-math@step=1", moved(tokenizer, [a / 4 for a in A]), [base])
+    assert torch.allclose(shift_of(smoke, of("task-arithmetic", (base, [checkpoint]))), torch.tensor(A) / 4, atol=1e-6)
+
+
+def test_strangers_nan_missing_tensors_and_other_shapes_are_refused(smoke, experts, publish_model, tokenizer):
+    base, both = experts
+    recipe = of("ties", experts, density=0.2)
+
+    def refused(model, told, inputs=(base,)):
+        stranger = publish_model("rl-science", model, list(inputs))
+        with pytest.raises(ValueError, match=told):
+            merging.merge(smoke, replace(recipe, experts=(*both, stranger)), "merge-ties")
+
+    refused(micro.build_model(tokenizer, 32, 2, 2, 512, 1), "rl-science was not trained from sft", inputs=())
+    refused(micro.build_model(tokenizer, 64, 2, 2, 512, 1), "rl-science: tensor .* in sft")
+    refused(moved(tokenizer, [math.nan]), "model.norm.weight has NaN")
+    lacking = publish_model("rl-agent", moved(tokenizer, A), [base])
+    tensors = load_file(lacking / "model.safetensors")
+    del tensors[KEY]
+    save_file(tensors, lacking / "model.safetensors", {"format": "pt"})
+    with artifacts.publish(
+        lacking, {k: v for k, v in artifacts.read_manifest(lacking).items() if k in ("inputs", "parameters")}
+    ) as fresh:
+        for file in lacking.iterdir():
+            if file.name != artifacts.MANIFEST:
+                (fresh / file.name).write_bytes(file.read_bytes())
+    with pytest.raises(ValueError, match="rl-agent has no tensor model.norm.weight, which sft has"):
+        merging.merge(smoke, replace(recipe, experts=(*both, lacking)), "merge-ties")
+    with pytest.raises(ValueError, match="no experts to merge"):
+        merging.merge(smoke, replace(recipe, experts=()), "merge-ties")
+    assert not study.model_folder("smoke", 0, "merge-ties").exists()
+
+
+def test_merged_folder_generates(smoke, experts):
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    folder = merging.merge(smoke, of("ties-dare", experts, density=0.8), "merge-ties-dare")
+    merged = AutoModelForCausalLM.from_pretrained(artifacts.verify_model(folder)).eval()
+    rows = datasets.benchmark_problems("chain", "test", 2, True)
+    sampled = generation.sample(
+        merged, AutoTokenizer.from_pretrained(folder), rows, 1, temperature=1.0, max_tokens=8, batch=4, seed=0
+    )
+    assert all(len(c.ids) <= 8 for completions in sampled for c in completions)
+
+
+def test_shifts_measure_norm_and_cosine(experts):
+    base, both = experts
+    frame = merging.shifts({folder.name: folder for folder in both}, base).set_index("model")
+    norms = torch.tensor([A, B]).norm(dim=1)
+    assert frame.loc["rl-math", "norm"] == pytest.approx(float(norms[0] / norms.mean()), rel=1e-5)
+    assert frame.loc["rl-math", "cosine rl-math"] == pytest.approx(1)
+    expected = torch.cosine_similarity(torch.tensor(A), torch.tensor(B), dim=0)
+    assert frame.loc["rl-math", "cosine rl-coding"] == pytest.approx(float(expected), abs=1e-5)
+
+
+def test_damaged_expert_is_refused(smoke, experts):
+    base, both = experts
+    shard = both[0] / "model.safetensors"
+    tensors = load_file(shard)
+    save_file({name: tensor + 1 for name, tensor in tensors.items()}, shard)
+    with pytest.raises(ValueError, match="damaged"):
+        merging.merge(smoke, of("average", (base, both)), "merge-average")
