@@ -64,7 +64,7 @@ def sft_corpus(
         for row in rows:
             wrong = frozenset(problems.noisy_steps(rng, row["steps"], wrong_share, wrong_steps))
             corpus.append(
-                _example("demonstration", row, row["responses_create_params"]["input"], module.demonstrate(row, rng, wrong))
+                example_of("demonstration", row, row["responses_create_params"]["input"], module.demonstrate(row, rng, wrong))
             )
     for name in names:
         module = domains.ALL[name]
@@ -81,7 +81,7 @@ def sft_corpus(
                 right = module.verify([trajectory], [row]) == [1.0]
             verdict = VERDICTS[0] if right else VERDICTS[1]
             corpus.append(
-                _example(
+                example_of(
                     "judge", row, judge_prompt(row, trajectory, JUDGE_MODES[index % 2]), f"<think></think>\n{verdict}<|im_end|>"
                 )
             )
@@ -89,7 +89,8 @@ def sft_corpus(
     return corpus
 
 
-def _example(kind: str, row: dict, prompt: list[dict], completion: str) -> dict:
+def example_of(kind: str, row: dict, prompt: list[dict], completion: str) -> dict:
+    """An example of the corpus, as `tokenise` takes it."""
     return {"kind": kind, "row": row, "prompt": prompt, "completion": completion}
 
 

@@ -30,6 +30,7 @@ FLOORS = {
     "rlvr": 4,
     "distillation": 4,
     "paper_merges": 2,
+    "interpolation": 4,
     "merging": 4,
     "evaluation": 4,
     "budgets": 4,

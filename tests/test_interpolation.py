@@ -1,0 +1,56 @@
+"""Paths between models: planted barriers, and losses against a plain loop."""
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from m2rl_lib import artifacts, interpolation, micro
+
+
+def path(losses, start="a", end="b", domain="math"):
+    shares = np.linspace(0, 1, len(losses))
+    return pd.DataFrame({"start": start, "end": end, "share": shares, "domain": domain, "loss": losses})
+
+
+def test_barriers_are_those_that_were_planted():
+    """A double well (x² − 1)² from well to well has the barrier 1; a slope and a bowl have none."""
+    x = np.linspace(-1, 1, 9)
+    frame = pd.concat([path((x**2 - 1) ** 2, end="well"), path(3 - x, end="slope"), path(x**2, end="bowl")])
+    found = interpolation.barriers(frame).query("domain == 'math'").set_index("end")["barrier"]
+    assert found.to_dict() == pytest.approx({"well": 1.0, "slope": 0.0, "bowl": 0.0})
+
+
+def test_the_overall_barrier_is_of_the_mean_loss():
+    """Domains that rise and fall against each other have barriers each, and none together."""
+    found = interpolation.barriers(pd.concat([path([0, 1, 0]), path([0, -1, 0], domain="coding")])).set_index("domain")["barrier"]
+    assert found.to_dict() == {"math": 1.0, "coding": 0.0, "overall": 0.0}
+
+
+def test_paths_run_between_the_published_models(smoke, publish_model, tokenizer):
+    smoke.domains = ["math", "agent"]
+    built = {
+        name: micro.build_model(tokenizer, 32, 2, 2, 512, seed) for seed, name in enumerate(["rl-math", "rl-agent", "rl-multi"])
+    }
+    base = publish_model("sft", micro.build_model(tokenizer, 32, 2, 2, 512, 9))
+    for name, model in built.items():
+        publish_model(name, model, [base])
+    frame, barriers = interpolation.run(smoke)
+    assert set(zip(frame["start"], frame["end"])) == set(interpolation.ends(smoke.domains)) and len(barriers) == 5 * 3
+    assert artifacts.read_table(smoke, "paths", ["rq4"])["loss"].tolist() == frame["loss"].tolist()
+    for (_, _, _), part in frame.groupby(["start", "end", "domain"]):
+        assert part["share"].tolist() == [0, 0.25, 0.5, 0.75, 1]
+
+    halfway = micro.build_model(tokenizer, 32, 2, 2, 512, 9)
+    with torch.no_grad():
+        for mine, one, other in zip(halfway.parameters(), built["rl-math"].parameters(), built["rl-agent"].parameters()):
+            mine.copy_((one + other) / 2)
+        batch = interpolation.solutions(tokenizer, smoke)["agent"]
+        total, count = 0.0, 0
+        for ids, labels in zip(batch["input_ids"], batch["labels"]):
+            log = halfway(input_ids=ids[None]).logits[0].log_softmax(-1)
+            for place in range(1, len(ids)):
+                if labels[place] != -100:
+                    total, count = total - float(log[place - 1, labels[place]]), count + 1
+    found = frame.query("start == 'rl-math' and end == 'rl-agent' and share == 0.5 and domain == 'agent'")["loss"].item()
+    assert found == pytest.approx(total / count, rel=1e-4)
