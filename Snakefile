@@ -23,7 +23,7 @@ except (ParameterError, ValueError) as error:
 
 OUT = f"runs/{P.study}/notebooks/seed-{P.seed}"
 EXPERTS = [f"rl-{domain}" for domain in P.domains]
-FLOORS = schedule.groups(P)["floors"]
+FLOORS = schedule.floors(P)
 GROUPS = schedule.groups(P)
 
 
@@ -65,7 +65,7 @@ def stage(name, notebook, **run):
 
 rule all:
     input:
-        done("data", "rq1"),
+        done("data", "rq1", *(f"evaluate-{group}" for group in GROUPS)),
 
 
 rule data:
@@ -135,7 +135,7 @@ rule mixed:
 
 rule merges:
     input:
-        done(*EXPERTS),
+        done(*EXPERTS, "rl-null"),
     output:
         done("merges"),
     params:
@@ -147,19 +147,41 @@ rule merges:
         PAPERMILL
 
 
-MAKERS = {"sft": ["sft"], "experts": EXPERTS, "floors": FLOORS, "mixed": ["rl-multi"], "merges": ["merges"], "matched": ["merges"]}
+rule distillation:
+    input:
+        done(*EXPERTS),
+    output:
+        done("mt-opd"),
+    params:
+        **stage("mt-opd", "06_mt_opd"),
+    threads: P.distill_threads
+    priority: 6
+    message:
+        "06: MT-OPD, the experts distilled into one student"
+    shell:
+        PAPERMILL
 
-for group, models in GROUPS.items():
+
+MAKERS = {
+    "sft": ["sft"],
+    "experts": EXPERTS,
+    "floors": FLOORS,
+    "mixed": ["rl-multi"],
+    "distilled": ["mt-opd"],
+    "skills": [*FLOORS, "rl-multi", "merges", "mt-opd"],
+}  # the others need the merges
+
+for group, (purpose, models) in GROUPS.items():
 
     rule:
         name:
             f"evaluate_{group}"
         input:
-            done(*MAKERS[group]),
+            done(*MAKERS.get(group, ["merges"])),
         output:
             done(f"evaluate-{group}"),
         params:
-            **stage(group, "07_evaluation", models=models, group=group),
+            **stage(group, "07_evaluation", models=models, group=group, purpose=purpose),
         threads: P.evaluate_threads
         message:
             f"07: evaluation of {group}"
@@ -169,7 +191,7 @@ for group, models in GROUPS.items():
 
 rule rq1:
     input:
-        done(*(f"evaluate-{group}" for group in GROUPS)),
+        done(*(f"evaluate-{group}" for group in schedule.HEADLINE)),
     output:
         done("rq1"),
     params:

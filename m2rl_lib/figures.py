@@ -228,6 +228,19 @@ def plot_loss(frame: pd.DataFrame) -> Figure:
     return figure
 
 
+def plot_distillation(frame: pd.DataFrame) -> Figure:
+    """The student's distance from the teacher of each domain, a line each. Columns: step, domain, kl (nats a token)."""
+    require_columns(frame, ["step", "domain", "kl"], "distillation")
+    figure = _canvas(COLUMN, 2.4)
+    axes = figure.subplots()
+    for number, (domain, rows) in enumerate(frame.groupby("domain", sort=False)):
+        style = {"linestyle": LINES[number % len(LINES)], "color": seaborn.color_palette("colorblind")[number]}
+        axes.plot(rows["step"], rows["kl"], label=display_domain(domain), **style)
+    axes.set(xlabel="training step", ylabel="KL(student ‖ its teacher), nats a token", ylim=(0, None))
+    axes.legend(frameon=False)
+    return figure
+
+
 def plot_learning_curves(frame: pd.DataFrame) -> Figure:
     """Reward on the selection split over training, a panel each domain: its own expert, the mixed run, the rest in grey.
 

@@ -43,10 +43,8 @@ class Recipe:
 def run(p: SimpleNamespace) -> list[Path]:
     """Make every merge of the schedule; their folders. Writes the tables `sce` and `costs`."""
     base = study.model_folder(p.study, p.seed, "sft")
-    names = schedule.merges(p)
-    recipes = {name: recipe(p, name) for name in names if "@norm=" not in name}
+    names, read = schedule.merges(p), read_by(p)
     folders = [study.model_folder(p.study, p.seed, name) for name in names]
-    read = list(dict.fromkeys([base, *(expert for r in recipes.values() for expert in r.experts)]))
     if artifacts.is_done(p, "merges", folders, read):
         print(f"merges: this study has its {len(names)} already")
         return folders
@@ -63,6 +61,12 @@ def run(p: SimpleNamespace) -> list[Path]:
     artifacts.write_table(p, "sce", "merges", sce_branches(experts, base), made_by)
     write_costs(p, "merges", made_by, costs)
     return folders
+
+
+def read_by(p: SimpleNamespace) -> list[Path]:
+    """The trained models that a study's merges are made of."""
+    made = [recipe(p, name) for name in schedule.merges(p) if "norm=" not in name]
+    return list(dict.fromkeys([study.model_folder(p.study, p.seed, "sft"), *(expert for r in made for expert in r.experts)]))
 
 
 def recipe(p: SimpleNamespace, name: str) -> Recipe:

@@ -14,6 +14,7 @@ from m2rl_lib import study
 TWO_DEFINITIONS = ("task-arithmetic-dare", "ties", "ties-dare", "sce")  # where the paper's code differs from mergekit
 WITH_LAMBDA = ("task-arithmetic", "task-arithmetic-dare", "ties", "ties-dare")
 WITH_DENSITY = ("task-arithmetic-dare", "ties", "ties-dare", "sce")
+HEADLINE = ("sft", "experts", "floors", "mixed", "merges", "matched", "distilled")  # the groups that RQ1 reads
 LEFT_OUT = ("average", "ties")  # the methods of leave-one-expert-out
 
 

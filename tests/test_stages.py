@@ -211,7 +211,7 @@ def test_unknown_domain_is_refused_before_work(trained):
 
 
 def test_evaluation_keeps_every_sample(trained):
-    p = SimpleNamespace(**vars(trained.p) | {"models": ["sft", "rl-agent"], "group": "some"})
+    p = SimpleNamespace(**vars(trained.p) | {"models": ["sft", "rl-agent"], "group": "some", "purpose": "scores"})
     evaluation.run(p)
     scores = artifacts.read_table(p, "scores", ["some"])
     samples = artifacts.read_table(p, "samples", ["some"])
@@ -232,8 +232,44 @@ def test_evaluation_keeps_every_sample(trained):
     assert regraded == joined["correct"].tolist()
 
 
+def test_a_sweep_tests_the_best_of_each_method_on_selection_problems(trained):
+    base, sft_folder = trained.sft
+    p = SimpleNamespace(**vars(trained.p) | {"group": "sweeps", "purpose": "sweep"})
+    p.models = ["merge-ties", "merge-ties@lambda=0.5", "merge-sce"]
+    for name in p.models:
+        with artifacts.publish(study.model_folder(p.study, p.seed, name), artifacts.record(p, [sft_folder])) as fresh:
+            for file in sft_folder.iterdir():
+                if file.name != artifacts.MANIFEST:
+                    (fresh / file.name).write_bytes(file.read_bytes())
+    evaluation.run(p)
+    scores = artifacts.read_table(p, "scores", ["sweeps"])
+    means = scores[scores["split"] == "selection"].groupby(["model", "benchmark"])["correct"].mean().groupby("model").mean()
+    best = max(["merge-ties", "merge-ties@lambda=0.5"], key=means.get)
+    assert set(means.index) == set(p.models)
+    assert set(scores.loc[scores["split"] == "test", "model"]) == {best, "merge-sce"}
+
+
+def test_skills_are_many_samples_of_the_first_benchmarks(trained):
+    p = SimpleNamespace(**vars(trained.p) | {"models": ["sft"], "group": "skills", "purpose": "skills"})
+    evaluation.run(p)
+    scores = artifacts.read_table(p, "scores", ["skills"])
+    assert set(scores["benchmark"]) == {"chain", "workplace"} and set(scores["split"]) == {"test"}
+    assert (scores.groupby(["benchmark", "problem_id"]).size() == p.analysis_skill_samples).all()
+    assert scores["problem_id"].nunique() == 2 * p.analysis_skill_problems
+
+
+def test_the_best_of_each_method_is_taken():
+    import pandas as pd
+
+    def frame(model, right):
+        return pd.DataFrame({"model": model, "benchmark": ["a", "b"], "correct": right})
+
+    frames = [frame("merge-ties", [0, 1]), frame("merge-ties@lambda=0.5", [1, 1]), frame("merge-sce", [0, 0])]
+    assert evaluation.best_of_each_method(frames) == ["merge-ties@lambda=0.5", "merge-sce"]
+
+
 def test_evaluation_of_a_missing_model_is_refused_before_work(trained):
-    p = SimpleNamespace(**vars(trained.p) | {"models": ["sft", "rl-coding"], "group": "none"})
+    p = SimpleNamespace(**vars(trained.p) | {"models": ["sft", "rl-coding"], "group": "none", "purpose": "scores"})
     with pytest.raises(FileNotFoundError, match="rl-coding is missing"):
         evaluation.run(p)
 
@@ -241,16 +277,28 @@ def test_evaluation_of_a_missing_model_is_refused_before_work(trained):
 # --- schedule and budgets --------------------------------------------------------------------------------
 
 
-def test_schedule_matches_prompts():
-    p = SimpleNamespace(
-        domains=["a", "b", "c", "d", "e"], rlvr_steps=400, rlvr_mixed_steps=800, merge_methods=["average", "ties"]
+def test_schedule_matches_prompts(smoke):
+    smoke.domains, smoke.rlvr_steps, smoke.rlvr_mixed_steps = ["a", "b", "c", "d", "e"], 400, 800
+    smoke.merge_methods = ["average", "ties"]
+    assert schedule.matched_step(smoke) * len(smoke.domains) == smoke.rlvr_mixed_steps
+    assert schedule.expert_checkpoints(smoke) == [100, 160, 200, 300, 400]
+    assert schedule.mixed_checkpoints(smoke) == [200, 400, 500, 600, 700, 800]
+    assert schedule.candidates(smoke) == ["merge-average", "merge-ties", "merge-average@step=160", "merge-ties@step=160"]
+
+
+def test_sweep_has_every_setting_but_the_default(smoke):
+    smoke.merge_methods, smoke.merge_sweep_lambdas, smoke.merge_sweep_densities = (
+        ["average", "ties", "sce"],
+        [0.5, 1.0],
+        [0.2, 0.8],
     )
-    assert schedule.matched_step(p) * len(p.domains) == p.rlvr_mixed_steps
-    assert schedule.expert_checkpoints(p) == [100, 160, 200, 300, 400]
-    assert schedule.mixed_checkpoints(p) == [200, 400, 500, 600, 700, 800]
-    merges = schedule.merges(p)
-    assert set(merges) == {"merge-ties", "merge-ties@step=160", "merge-average", "merge-average@step=160"}
-    assert merges["merge-ties@step=160"] == ("ties", {f"rl-{d}": 160 for d in p.domains})
+    assert schedule.sweep(smoke) == [
+        "merge-ties@lambda=0.5",
+        "merge-ties@density=0.8,lambda=0.5",
+        "merge-ties@density=0.8",
+        "merge-sce@density=0.2",
+        "merge-sce@density=0.8",
+    ]
 
 
 def test_costs_are_charged_to_the_side_that_spends():
@@ -263,7 +311,10 @@ def test_costs_are_charged_to_the_side_that_spends():
             ("rl-coding", "rl", 110.0),
             ("rl-multi", "rl", 90.0),
             ("rl-null", "rl", 999.0),
-            ("merges", "merge", 5.0),
+            ("merge-ties", "merge", 2.0),
+            ("merge-sce", "merge", 3.0),
+            ("merge-ties@density=0.5", "analysis", 999.0),
+            ("mt-opd", "distillation", 20.0),
             ("merges", "selection", 7.0),
             ("merges", "test", 999.0),
             ("mixed", "selection", 3.0),
@@ -273,4 +324,4 @@ def test_costs_are_charged_to_the_side_that_spends():
     for column in budgets.SPENT:
         costs[column] = costs.get(column, costs["device_seconds"])
     total = budgets.paradigm_costs(costs, p).query("part == 'all'").set_index("paradigm")["device_seconds"]
-    assert total.to_dict() == {"mixed": 93.0, "merged": 222.0}
+    assert total.to_dict() == {"mixed": 93.0, "merged": 222.0, "distilled": 230.0}
