@@ -55,11 +55,12 @@ def device() -> str:
 
 @lru_cache
 def commit() -> str:
-    """The repository's commit, with '+' where the work tree differs from it; 'unknown' without git."""
+    """The repository's commit, with '+' where the work tree differs from it in more than drawn figures; 'unknown' without git."""
     git = ["git", "-C", str(ROOT)]
     try:
         head = subprocess.run([*git, "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=True).stdout.strip()
-        changed = subprocess.run([*git, "status", "--porcelain", "--untracked-files=no"], capture_output=True, text=True).stdout
+        status = [*git, "status", "--porcelain", "--untracked-files=no", "--", ".", ":!figures"]
+        changed = subprocess.run(status, capture_output=True, text=True).stdout
         return head + ("+" if changed.strip() else "")
     except (OSError, subprocess.CalledProcessError):
         return "unknown"
