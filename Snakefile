@@ -65,7 +65,7 @@ def stage(name, notebook, **run):
 
 rule all:
     input:
-        done("data", "rq1", *(f"evaluate-{group}" for group in GROUPS)),
+        done("data", "rq1", "rq4"),
 
 
 rule data:
@@ -198,5 +198,18 @@ rule rq1:
         **stage("rq1", "11_rq1_mix_or_merge"),
     message:
         "11: RQ1, mix or merge?"
+    shell:
+        PAPERMILL
+
+
+rule rq4:
+    input:
+        done(*(f"evaluate-{group}" for group in GROUPS)),
+    output:
+        done("rq4"),
+    params:
+        **stage("rq4", "14_rq4_merging_methods"),
+    message:
+        "14: RQ4, how do merging methods differ?"
     shell:
         PAPERMILL

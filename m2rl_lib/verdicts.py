@@ -1,4 +1,4 @@
-"""What may be said of scores: comparisons with a three-way verdict, recovery, and the English sentence for each.
+"""What may be said of scores: comparisons with a three-way verdict, and the English sentence for each.
 
 *Better* (or *worse*): the 95% interval of the paired difference is above (below) 0. *Equivalent*: the 90% interval lies
 inside ±margin. Else *undecided*, and the smallest effect that could have been seen is printed: 'no significant difference'
@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from m2rl_lib.statistics import GENERAL, OVERALL, TABLE, describe, interval, measured, problem_means, require_columns, resample
+from m2rl_lib.statistics import OVERALL, TABLE, describe, interval, measured, problem_means, require_columns, resample
 
 NAMES = {
     "base": "Base",
@@ -38,15 +38,15 @@ MARGIN = 3.0  # points; printed beside every verdict
 
 def _parts(model: str) -> tuple[str, str]:
     """A model's name without its variants, and the variants in words: 'merge-ties@density=0.5' → 'merge-ties', ' (density 0.5)'."""
-    found = re.fullmatch(r"([a-z0-9_-]+)((?:@[a-z_]+=[^@=\s]+)*)", str(model))
+    found = re.fullmatch(r"([a-z0-9_-]+)((?:[@,][a-z_]+=[^@,=\s]+)*)", str(model))
     stem = found.group(1) if found else ""
     known = stem in NAMES or stem.removeprefix("merge-") in METHODS and stem.startswith("merge-")
     if not known and not re.fullmatch(r"rl-[a-z][a-z_]*", stem):
         raise ValueError(
             f"unknown model {model!r}: allowed are {', '.join(NAMES)}, rl-<domain>, "
-            f"merge-<{'|'.join(METHODS)}>, each with @key=value for a variant"
+            f"merge-<{'|'.join(METHODS)}>, each with @key=value[,key=value] for a variant"
         )
-    words = [part.replace("=", " ") for part in found.group(2).split("@")[1:]]
+    words = [part.replace("=", " ") for part in re.split("[@,]", found.group(2))[1:]]
     return stem, f" ({', '.join(words)})" if words else ""
 
 
@@ -201,72 +201,6 @@ def verdict_sentence(comparison: pd.Series, names: dict[str, str] | None = None)
 
 def _count(number: int, noun: str) -> str:
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
-
-
-def recovery(
-    scores: pd.DataFrame, model: str, experts: dict[str, str] | None = None, draws: int = 10_000, seed: int = 0
-) -> pd.Series:
-    """Recovery = Σ_d (model − SFT) / Σ_d (routed − SFT): how much of what routing to experts gains one model keeps.
-
-    `experts` names each domain's expert (default rl-<domain> for every domain but general); routed answers a domain's
-    benchmarks by its own expert. Numerator and denominator share their redraws. With several seeds, the wider of the
-    hierarchical bootstrap and a t interval on the linearised per-seed ratios. Returns model, recovery, low, high (95%),
-    gain, routed_gain, routed_low, routed_high (points, mean over domains), n, seeds, scope, reason. NaN and a reason where
-    the denominator's interval includes 0 (or lies below it). SFT 40, model 52, routed 56: 12 / 16 = 0.75. ValueError as `comparison_table`.
-    """
-    sample = resample(problem_means(scores), draws=draws, seed=seed)
-    weights, domains = sample.weights(OVERALL), sample.benchmarks["domain"]
-    averaged = sorted(set(domains) - {GENERAL})
-    experts = experts or {domain: f"rl-{domain}" for domain in averaged}
-    if sorted(experts) != averaged:
-        raise ValueError(f"experts for {', '.join(sorted(experts))}: one for each of {', '.join(averaged)} is needed")
-    seeds = sorted(set.intersection(*(set(sample.seeds(name)) for name in [model, "sft", *experts.values()])))
-    if not seeds:
-        raise ValueError(f"{model}, sft and {', '.join(experts.values())} have no seed in common: one is needed")
-    parts = [sample.values(name, seeds, weights) for name in (model, "sft")]
-    routes = [sample.values(expert, seeds, weights * (domains == domain).to_numpy()) for domain, expert in experts.items()]
-    reasons = sorted({reason for _, _, reason in parts + routes if reason})
-    if reasons:
-        raise ValueError(f"no recovery of {model}: {reasons[0]}")
-    (top, top_draws), (base, base_draws) = [(points, redrawn) for points, redrawn, _ in parts]
-    gain, gain_draws = top - base, top_draws - base_draws
-    routed = sum(points for points, _, _ in routes) - base
-    routed_draws = sum(redrawn for _, redrawn, _ in routes) - base_draws
-
-    denominator = interval(routed, routed_draws, seed)
-    out = {
-        "model": model,
-        "recovery": np.nan,
-        "low": np.nan,
-        "high": np.nan,
-        "gain": gain.mean(),
-        "routed_gain": denominator["estimate"],
-        "routed_low": denominator["low"],
-        "routed_high": denominator["high"],
-        "n": int(sample.benchmarks["n"][weights > 0].sum()),
-        "seeds": len(seeds),
-        "scope": denominator["scope"],
-        "reason": "the 95% interval of the experts' own gain is not above 0",
-    }
-    if denominator["low"] <= 0:
-        return pd.Series(out)
-    ratio = gain.mean() / routed.mean()
-    hierarchical = _ratio_interval(gain_draws, routed_draws, seed)
-    linear = ratio + (gain - ratio * routed) / routed.mean()  # per seed; its mean is the ratio
-    limits = [hierarchical]
-    if len(seeds) > 1:
-        half = np.std(linear, ddof=1) / np.sqrt(len(seeds)) * stats.t.ppf(0.975, len(seeds) - 1)
-        limits.append((ratio - half, ratio + half))
-    low, high = max(limits, key=lambda pair: pair[1] - pair[0])
-    return pd.Series({**out, "recovery": ratio, "low": low, "high": high, "reason": ""})
-
-
-def _ratio_interval(top: np.ndarray, bottom: np.ndarray, seed: int) -> tuple[float, float]:
-    """95% percentile interval of mean over seeds of `top` / that of `bottom`, (B, S) each, seeds redrawn together."""
-    picked = np.random.default_rng([seed, top.shape[1]]).integers(0, top.shape[1], top.shape)
-    ratios = np.take_along_axis(top, picked, 1).mean(1) / np.take_along_axis(bottom, picked, 1).mean(1)
-    low, high = np.quantile(ratios, [0.025, 0.975])
-    return float(low), float(high)
 
 
 def chance_adjusted(table: pd.DataFrame, chance: dict[str, float]) -> pd.DataFrame:

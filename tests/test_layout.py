@@ -26,6 +26,7 @@ FLOORS = {
     "published": 2,
     "training": 3,
     "verdicts": 3,
+    "ranks": 3,
     "sft": 4,
     "rlvr": 4,
     "distillation": 4,
@@ -34,7 +35,13 @@ FLOORS = {
     "merging": 4,
     "evaluation": 4,
     "budgets": 4,
+    "routing": 4,
+    "seesaw": 4,
+    "skills": 4,
+    "sweeps": 4,
     "figures": 5,
+    "figures_rq4": 6,
+    "figures_sweeps": 6,
 }
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 

@@ -275,37 +275,6 @@ def test_planted_smallest_effect_seen_is_seen_in_80_percent():
     assert 0.7 <= hits / 200 <= 0.9
 
 
-# ---- recovery
-
-
-def _recovery_world(model_gain: int, expert_gain: int, seeds: int = 1) -> pd.DataFrame:
-    generator, frames = np.random.default_rng(0), []
-    for domain in ("math", "coding"):
-        base = generator.permutation(400)[:, None]
-        for seed in range(seeds):
-            for name, right in {
-                "sft": 160,
-                "rl-multi": 160 + model_gain,
-                "rl-math": 160 + expert_gain * (domain == "math"),
-                "rl-coding": 160 + expert_gain * (domain == "coding"),
-            }.items():
-                frames.append(cell(base < right + seed * (name == "rl-multi"), name, domain, seed=seed))
-    return pd.concat(frames, ignore_index=True)
-
-
-def test_recovery_by_hand():
-    row = verdicts.recovery(_recovery_world(48, 64), "rl-multi")
-    assert row["recovery"] == pytest.approx(0.75) and row["gain"] == pytest.approx(12) and row["routed_gain"] == pytest.approx(16)
-    assert row["low"] < 0.75 < row["high"] < 1 and row["n"] == 800 and row["reason"] == ""
-    three = verdicts.recovery(_recovery_world(48, 64, seeds=3), "rl-multi")
-    assert three["recovery"] == pytest.approx(49 / 64) and three["scope"] == "this recipe" and three["low"] < 0.75 < three["high"]
-
-
-def test_recovery_is_refused_where_experts_gain_nothing():
-    row = verdicts.recovery(_recovery_world(8, 0), "rl-multi")
-    assert np.isnan(row["recovery"]) and "not above 0" in row["reason"]
-
-
 # ---- sentences and names
 
 
@@ -377,6 +346,7 @@ def test_names_of_models():
         "rl-math@step=250": "RL-Math (step 250)",
         "merge-task-arithmetic-dare": "TA+DARE merge",
         "merge-average@experts=math+coding": "Average merge (experts math+coding)",
+        "merge-ties@density=0.1,lambda=0.5": "TIES merge (density 0.1, lambda 0.5)",
         "rl-number_puzzles": "RL-Number Puzzles",
     }
     assert {model: verdicts.display_name(model) for model in names} == names
