@@ -32,7 +32,7 @@ lint: $(VENV)/ready
 publish: $(VENV)/ready
 	rm -rf notebooks/rendered/$(STUDY) figures/$(STUDY)/tables && mkdir -p notebooks/rendered/$(STUDY) figures/$(STUDY)/tables
 	cp runs/$(STUDY)/notebooks/seed-*/*.ipynb notebooks/rendered/$(STUDY)/
-	cp -r runs/$(STUDY)/results/{scores,costs,curves,sft_curve,rq1} figures/$(STUDY)/tables/
+	cp -r runs/$(STUDY)/results/{scores,costs,curves,sft_curve,rq1,rq2,transfer,asymmetry,gradients,gradient_norms,manipulation} figures/$(STUDY)/tables/
 	pytest -q tests/test_rendered.py
 
 unlock: $(VENV)/ready

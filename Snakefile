@@ -25,10 +25,11 @@ OUT = f"runs/{P.study}/notebooks/seed-{P.seed}"
 EXPERTS = [f"rl-{domain}" for domain in P.domains]
 FLOORS = schedule.floors(P)
 GROUPS = schedule.groups(P)
+APART = schedule.apart(P)  # the world of RQ2's manipulation check, or None
 
 
-def done(*names):
-    return [str(study.done_file(P.study, P.seed, name).relative_to(study.ROOT)) for name in names]
+def done(*names, world=P):
+    return [str(study.done_file(world.study, P.seed, name).relative_to(study.ROOT)) for name in names]
 
 
 def code_of(notebook):
@@ -37,10 +38,10 @@ def code_of(notebook):
     return hashlib.sha256("\n".join(cell.source for cell in cells if cell.cell_type == "code").encode()).hexdigest()[:16]
 
 
-def parameters(notebook, **run):
+def parameters(notebook, world, **run):
     """The study's values of the parameters that a notebook declares, as YAML (JSON) for papermill."""
     declared = inspect_notebook(f"notebooks/{notebook}.ipynb")
-    return json.dumps({key: value for key, value in P.model_dump().items() if key in declared} | run)
+    return json.dumps({key: value for key, value in vars(world).items() if key in declared} | run)
 
 
 # Everything a notebook prints goes to the log; the stages' own lines ("rl-math: step 20/400, …") also to the screen.
@@ -51,12 +52,12 @@ PAPERMILL = (
 )
 
 
-def stage(name, notebook, **run):
+def stage(name, notebook, world=P, **run):
     """The params of a rule: what its notebook is run with, and where its copy and its log go."""
-    single = notebook[3:] not in ("rlvr_single_domain", "evaluation")
+    single = notebook[3:] not in ("rlvr_single_domain", "evaluation") and world is P
     return {
         "notebook": notebook,
-        "values": parameters(notebook, **run),
+        "values": parameters(notebook, world, **run),
         "code": code_of(notebook),
         "out": f"{OUT}/{notebook}.ipynb" if single else f"{OUT}/{notebook}-{name}.ipynb",
         "log": str(study.work_folder(P.study, P.seed, name).relative_to(study.ROOT)),
@@ -65,7 +66,7 @@ def stage(name, notebook, **run):
 
 rule all:
     input:
-        done("data", "rq1", "rq4"),
+        done("data", "rq1", "rq2", "rq4"),
 
 
 rule data:
@@ -211,5 +212,66 @@ rule rq4:
         **stage("rq4", "14_rq4_merging_methods"),
     message:
         "14: RQ4, how do merging methods differ?"
+    shell:
+        PAPERMILL
+
+
+if APART:  # SFT, math and coding once more where arithmetic is not shared: a study of its own, by the same notebooks
+    PAIR = ["rl-math", "rl-coding"]
+
+    rule sft_apart:
+        output:
+            done("sft", world=APART),
+        params:
+            **stage("apart-sft", "02_sft", world=APART),
+        threads: P.sft_threads
+        priority: 8
+        message:
+            "02: supervised fine-tuning without shared arithmetic"
+        shell:
+            PAPERMILL
+
+    for model in PAIR:
+
+        rule:
+            name:
+                f"expert_{model}_apart"
+            input:
+                done("sft", world=APART),
+            output:
+                done(model, world=APART),
+            params:
+                **stage(f"apart-{model}", "03_rlvr_single_domain", world=APART, **expert_run(model)),
+            threads: P.rlvr_threads
+            priority: 5
+            message:
+                f"03: {model} without shared arithmetic"
+            shell:
+                PAPERMILL
+
+    rule evaluate_apart:
+        input:
+            done(*PAIR, world=APART),
+        output:
+            done("evaluate-apart", world=APART),
+        params:
+            **stage("apart", "07_evaluation", world=APART, models=["sft", *PAIR], group="apart", purpose="apart"),
+        threads: P.evaluate_threads
+        message:
+            "07: evaluation without shared arithmetic"
+        shell:
+            PAPERMILL
+
+
+rule rq2:
+    input:
+        done("mt-opd", *(f"evaluate-{group}" for group in ("sft", "experts", "floors", "mixed"))),
+        done("evaluate-apart", world=APART) if APART else [],
+    output:
+        done("rq2"),
+    params:
+        **stage("rq2", "12_rq2_interference_and_synergy"),
+    message:
+        "12: RQ2, interference and synergy"
     shell:
         PAPERMILL

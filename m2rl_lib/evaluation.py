@@ -29,7 +29,8 @@ def run(p: SimpleNamespace) -> list[Path]:
 
     `scores`: on selection and test problems (with `sft` goes `sft-sharpened`: SFT at whichever temperature is best on
     the selection problems); `test`: on the test problems alone; `sweep`: on the selection problems, and the best of each
-    merging method on the test problems; `skills`: many samples of few test problems of each domain's first benchmark.
+    merging method on the test problems; `skills`: many samples of few test problems of each domain's first benchmark;
+    `apart`: on the test problems of math and coding alone.
     """
     folders = [study.model_folder(p.study, p.seed, name) for name in p.models]
     for folder in folders:
@@ -82,6 +83,8 @@ def problems(p: SimpleNamespace, split: str) -> tuple[list[dict], int]:
     names, count, k = benchmarks(p), p.evaluate_problems, p.evaluate_samples
     if split == "selection":
         count, k = p.evaluate_selection_problems, p.evaluate_selection_samples
+    elif p.purpose == "apart":
+        names = [name for domain in ("math", "coding") for name in domains.ALL[domain].BENCHMARKS]
     elif p.purpose == "skills":
         names = [next(iter(domains.ALL[domain].BENCHMARKS)) for domain in p.domains]
         count, k = p.analysis_skill_problems, p.analysis_skill_samples

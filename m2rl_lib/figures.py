@@ -295,12 +295,12 @@ def plot_learning_curves(frame: pd.DataFrame) -> Figure:
 def plot_transfer(frame: pd.DataFrame) -> Figure:
     """What training on one domain does to each: change against SFT in points, with its interval; bold where it excludes 0.
 
-    Columns: model (trained on), domain (tested on), change, and low, high, n where there was sampling. The sign is printed
-    in every cell, so greyscale loses nothing.
+    Columns: model (trained on), domain (tested on), change, and low, high, n where there was sampling; label ('' for none), a
+    word to stand under the numbers, if there are verdicts. The sign is printed in every cell, so greyscale loses nothing.
     """
     require_columns(frame, ["model", "domain", "change"], "changes by domain")
     models, domains = list(pd.unique(frame["model"])), list(pd.unique(frame["domain"]))
-    figure = _canvas(WIDE, 0.38 * len(models) + 1.0)
+    figure = _canvas(WIDE, (0.48 if "label" in frame else 0.38) * len(models) + 1.0)
     axes = figure.subplots()
     size = max(float(frame["change"].abs().max()), 1e-9)
     norm, colours = TwoSlopeNorm(0, -size, size), colormaps["PuOr_r"]
@@ -315,8 +315,11 @@ def plot_transfer(frame: pd.DataFrame) -> Figure:
         red, green, blue, _ = colours(norm(row.change))
         text, sure = f"{row.change:+.1f}", False
         if _sampled(frame):
-            text, sure = f"{text}\n[{row.low:z.1f}, {row.high:z.1f}]", row.low > 0 or row.high < 0
-        text = text.replace("-", "−")
+            span = f"[{row.low:z.1f}, {row.high:z.1f}]" if np.isfinite(row.low) else "[unknown]"
+            text, sure = f"{text}\n{span}", row.low > 0 or row.high < 0
+        text = text.replace("-", "−") + (
+            f"\n{row.label}" if "label" in frame and isinstance(row.label, str) and row.label else ""
+        )
         axes.text(
             domains.index(row.domain) + 0.5,
             models.index(row.model) + 0.5,

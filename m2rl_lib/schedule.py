@@ -145,3 +145,15 @@ def groups(p: SimpleNamespace) -> dict[str, tuple[str, list[str]]]:
         "left-out": ("test", left_out(p)),
         "skills": ("skills", ["sft", *experts, *floors(p), "rl-multi", *defaults(p), "mt-opd"]),
     }
+
+
+def apart(p: SimpleNamespace) -> SimpleNamespace | None:
+    """The parameters of RQ2's manipulation check: this study's but without shared arithmetic, as a study of its own beside it.
+
+    Tested on twice the problems with four times the samples: that a change is none takes more of them than that it is
+    large. None where the check is not asked for, math or coding is not a domain, or arithmetic is not shared anyway.
+    """
+    if not (p.analysis_manipulation_check and p.data_shared_arithmetic and {"math", "coding"} <= set(p.domains)):
+        return None
+    more = {"evaluate_problems": 2 * p.evaluate_problems, "evaluate_samples": 4 * p.evaluate_samples}
+    return SimpleNamespace(**vars(p) | {"study": f"{p.study}-apart", "data_shared_arithmetic": False} | more)

@@ -214,6 +214,18 @@ def _redraw(matrix: np.ndarray, draws: int, generator: np.random.Generator) -> n
     return out
 
 
+def mean_over_seeds(draws: np.ndarray, seed: int = 0) -> np.ndarray:
+    """Redraws (B, ..., S) with seeds redrawn too and averaged: (B, ...); with one seed, the redraws themselves.
+
+    The same redraw of seeds for every quantity that has as many of them, so that pairs stay pairs.
+    """
+    count = draws.shape[-1]
+    if count == 1:
+        return draws[..., 0]
+    picked = np.random.default_rng([seed, count]).integers(0, count, (len(draws), count))
+    return np.take_along_axis(draws, picked.reshape(len(draws), *[1] * (draws.ndim - 2), count), axis=-1).mean(axis=-1)
+
+
 def interval(points: np.ndarray, draws: np.ndarray, seed: int = 0) -> dict[str, float]:
     """Estimate and intervals of one quantity from its per-seed values (S,) and their problem redraws (B, S).
 
@@ -223,11 +235,7 @@ def interval(points: np.ndarray, draws: np.ndarray, seed: int = 0) -> dict[str, 
     have the t interval 2 ± 4.30 × 1 / √3 = [−0.48, 4.48].
     """
     count, estimate = len(points), float(np.mean(points))
-    if count == 1:
-        mean_draws = draws[:, 0]
-    else:  # the same redraw of seeds for every quantity that has as many seeds: pairs stay pairs
-        picked = np.random.default_rng([seed, count]).integers(0, count, (len(draws), count))
-        mean_draws = np.take_along_axis(draws, picked, axis=1).mean(axis=1)
+    mean_draws = mean_over_seeds(draws, seed)
     low, low90, high90, high = np.quantile(mean_draws, [0.025, 0.05, 0.95, 0.975])
     below, above = np.mean(mean_draws <= 0), np.mean(mean_draws >= 0)
     p = min(1.0, 2 * (min(below, above) * len(mean_draws) + 1) / (len(mean_draws) + 1))

@@ -104,6 +104,8 @@ class Study(BaseModel):
     analysis_margin: Positive  # points; the δ of the three-way verdict
     analysis_skill_problems: Count  # a domain, for the gain vectors
     analysis_skill_samples: Annotated[int, Field(ge=4)]  # a problem
+    analysis_gradient_prompts: Annotated[int, Field(ge=4)]  # a domain and checkpoint, in the gradient lens
+    analysis_manipulation_check: bool  # whether math and coding are trained again in a world without shared arithmetic
 
     sandbox_kind: Literal["bubblewrap", "none"]  # none runs generated programs unprotected
 
@@ -118,7 +120,7 @@ class Run(BaseModel):
     permute_rewards: bool  # 03: the null run, on all domains
     models: Annotated[list[str], Field(min_length=1)]  # 07: names of the models to evaluate
     group: Annotated[str, Field(pattern=r"^[a-z0-9_-]+$")]  # 07: the name of their part of the tables
-    purpose: Literal["scores", "test", "sweep", "skills"]  # 07: what they are evaluated for
+    purpose: Literal["scores", "test", "sweep", "skills", "apart"]  # 07: what they are evaluated for
 
 
 FIELDS = {**dict.fromkeys(Study.model_fields, Study), **dict.fromkeys(Run.model_fields, Run)}

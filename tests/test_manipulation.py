@@ -1,0 +1,121 @@
+"""The manipulation check: each outcome is reached from a world in which it is built in; cosines of known shifts."""
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from m2rl_lib import datasets, manipulation, micro, schedule, study
+
+
+def world(gains: dict[tuple[str, str], float], n: int = 400, seed: int = 0) -> pd.DataFrame:
+    """One sample a problem: SFT is right 40 times in 100, an expert `gains` points more; most of the luck is common."""
+    rng, parts = np.random.default_rng(seed), []
+    for domain in ("math", "coding"):
+        luck = rng.random(n)
+        for model in ("sft", "rl-math", "rl-coding"):
+            own = np.where(rng.random(n) < 0.05, rng.random(n), luck)
+            correct = (own < 0.4 + gains.get((model.removeprefix("rl-"), domain), 0) / 100).astype(float)
+            keys = {"seed": 0, "model": model, "domain": domain, "benchmark": domain, "split": "test", "sample": 0}
+            parts.append(pd.DataFrame({**keys, "problem_id": np.arange(n), "correct": correct}))
+    return pd.concat(parts, ignore_index=True)
+
+
+OWN = {("math", "math"): 20, ("coding", "coding"): 20}
+SHARED = OWN | {("math", "coding"): 15, ("coding", "math"): 15}
+
+
+def outcomes(apart: pd.DataFrame, cosine=(0.0, -0.05, 0.05)) -> dict[str, str]:
+    cosines = {world: {"weight shifts": (0.02,) * 3, "gradients at SFT": cosine} for world in manipulation.WORLDS}
+    table = manipulation.check_table({"shared": world(SHARED), "apart": apart}, cosines, draws=500)
+    return table[table["world"] == "apart"].set_index("quantity")["outcome"].to_dict()
+
+
+def test_predictions_that_come_true():
+    found = outcomes(world(OWN, n=1500))
+    assert list(found) == manipulation.predictions()["quantity"].tolist()
+    assert set(found.values()) == {"as predicted"}
+
+
+def test_transfer_that_stays_is_not_as_predicted():
+    found = outcomes(world(OWN | {("math", "coding"): 12}, n=1500), cosine=(0.5, 0.4, 0.6))
+    assert found["math → coding"] == "not as predicted" and found["coding → math"] == "as predicted"
+    assert found["gradients at SFT"] == "not as predicted" and found["weight shifts"] == "as predicted"
+
+
+def test_an_expert_that_learns_nothing_is_not_as_predicted():
+    assert outcomes(world({("math", "math"): 20}, n=1500))["coding → coding"] == "not as predicted"
+
+
+def test_few_problems_and_a_refused_cosine_leave_it_undecided():
+    found = outcomes(world(OWN | {("math", "coding"): 3}, n=60), cosine=(np.nan,) * 3)
+    assert found["math → coding"] == "undecided" and found["gradients at SFT"] == "undecided"
+
+
+def test_the_sentence_gives_both_worlds():
+    cosines = {world: {"weight shifts": (0.5, 0.5, 0.5), "gradients at SFT": (np.nan,) * 3} for world in manipulation.WORLDS}
+    table = manipulation.check_table({"shared": world(SHARED), "apart": world(OWN)}, cosines, draws=200)
+    told = manipulation.sentence(table)
+    assert told.startswith("Manipulation check, 6 predictions: ")
+    assert "weight shifts +0.50 shared, +0.50 apart (not as predicted)" in told
+    assert "gradients at SFT refused shared, refused apart (undecided)" in told
+    assert table.set_index("quantity").loc["math → math", "reach"].isna().all()
+
+
+@pytest.mark.parametrize(
+    ("shift", "expected"),
+    [([1.0, 2.0], 1.0), ([-2.0, -4.0], -1.0), ([2.0, -1.0], 0.0), ([1.0, 0.0], 1 / np.sqrt(5)), ([0, 0], None)],
+)
+def test_cosine_of_known_shifts(publish_model, tokenizer, shift, expected):
+    def make(moved):
+        built = micro.build_model(tokenizer, 32, 2, 2, 512, 0)
+        with torch.no_grad():
+            built.model.norm.weight[:2] += torch.tensor(moved, dtype=torch.float32)
+        return built
+
+    base, one = publish_model("sft", make([0, 0])), publish_model("rl-math", make([1.0, 2.0]))
+    found = manipulation.shift_cosine(base, one, publish_model("rl-coding", make(shift)))
+    assert np.isnan(found) if expected is None else found == pytest.approx(expected, abs=1e-5)
+
+
+def test_models_of_other_tensors_are_refused(publish_model, tokenizer):
+    base = publish_model("sft", micro.build_model(tokenizer, 32, 2, 2, 512, 0))
+    deeper = publish_model("rl-math", micro.build_model(tokenizer, 32, 3, 2, 512, 0))
+    with pytest.raises(ValueError, match="sft, rl-math and sft do not have the same tensors"):
+        manipulation.shift_cosine(base, deeper, base)
+
+
+def test_the_other_world_is_this_study_without_shared_arithmetic(smoke):
+    other = schedule.apart(smoke)
+    differing = {key for key, value in vars(other).items() if getattr(smoke, key) != value}
+    assert differing == {"study", "data_shared_arithmetic", "evaluate_problems", "evaluate_samples"}
+    assert other.study == "smoke-apart" and not other.data_shared_arithmetic
+    for change in ({"analysis_manipulation_check": False}, {"data_shared_arithmetic": False}, {"domains": ["math", "agent"]}):
+        assert schedule.apart(type(smoke)(**vars(smoke) | change)) is None
+
+
+def test_the_fall_between_two_worlds_by_hand():
+    cosines = {
+        "shared": {"weight shifts": (20.0, 14.0, 26.0), "gradients at SFT": (0.0,) * 3},
+        "apart": {"weight shifts": (2.0, -6.0, 10.0), "gradients at SFT": (0.0,) * 3},
+    }
+    table = manipulation.check_table({name: world(OWN, n=50) for name in cosines}, cosines, draws=100)
+    row = table[(table["quantity"] == "weight shifts") & (table["world"] == "apart")].iloc[0]
+    assert row[["fall", "fall_low", "fall_high"]].tolist() == pytest.approx([18, 8, 28])
+
+
+def test_the_other_world_is_asked_math_and_coding_alone(smoke):
+    from m2rl_lib import evaluation
+
+    other = schedule.apart(smoke)
+    other.purpose = "apart"
+    rows, k = evaluation.problems(other, "test")
+    assert {row["domain"] for row in rows} == {"math", "coding"}
+    assert len(rows) == 4 * 2 * smoke.evaluate_problems and k == 4 * smoke.evaluate_samples
+    assert not any(row["shared_arithmetic"] for row in rows if row["domain"] == "coding")
+
+
+def test_the_default_study_has_enough_problems_of_the_other_world():
+    p = study.load(study.ROOT / "params" / "study.yaml")
+    for benchmark in ("chain", "long_chain", "programs", "programs_shifted"):
+        assert len(datasets.benchmark_problems(benchmark, "test", schedule.apart(p).evaluate_problems, False)) == 100

@@ -1,0 +1,217 @@
+"""The transfer matrix: built-in gains, losses and nothing come back as their labels, and a world of nothing as no label."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import stats
+
+from m2rl_lib import transfer
+from m2rl_lib.statistics import pass_at_k
+
+DOMAINS = ["math", "coding", "instruction_following"]
+ROWS = ["sft", "sft-sharpened", "rl-null", *(f"rl-{domain}" for domain in DOMAINS)]
+
+
+def world(gains: dict[tuple[str, str], float], n: int = 400, k: int = 2, seed: int = 0, seeds=(0,)) -> pd.DataFrame:
+    """Samples of every model on two benchmarks a domain: SFT is right 40 times in 100, a model `gains` points more.
+
+    19 of 20 samples have their luck in common over models, so that few problems show small differences.
+    """
+    rng, parts = np.random.default_rng(seed), []
+    for run in seeds:
+        for domain in DOMAINS:
+            for name in (domain, f"{domain}_shifted"):
+                luck = rng.random((n, k))
+                for model in ROWS:
+                    own = np.where(rng.random((n, k)) < 0.05, rng.random((n, k)), luck)
+                    correct = (own < 0.4 + gains.get((model, domain), 0) / 100).astype(float)
+                    keys = {"seed": run, "model": model, "domain": domain, "benchmark": name, "split": "test"}
+                    ids, samples = np.repeat(np.arange(n), k), np.tile(np.arange(k), n)
+                    parts.append(pd.DataFrame({**keys, "problem_id": ids, "sample": samples, "correct": correct.ravel()}))
+    return pd.concat(parts, ignore_index=True)
+
+
+def matrix(scores, **changes) -> pd.DataFrame:
+    how = {"pass_k": 2, "shared_arithmetic": True, "draws": 1000} | changes
+    return transfer.transfer_table(scores, DOMAINS, **how).set_index(["model", "domain"])
+
+
+GAINS = {("rl-math", "coding"): 8, ("rl-coding", "math"): -8, ("rl-instruction_following", "math"): 8} | {
+    (f"rl-{domain}", domain): 20 for domain in DOMAINS
+}
+
+
+@pytest.fixture(scope="module")
+def planted():
+    return world(GAINS | {("sft-sharpened", "coding"): 20}, n=800)
+
+
+@pytest.fixture(scope="module")
+def table(planted):
+    return matrix(planted)
+
+
+def test_a_gain_a_loss_and_nothing_get_their_labels(table):
+    assert table.loc[("rl-math", "coding"), "label"] == "synergy"
+    assert table.loc[("rl-coding", "math"), "label"] == "interference"
+    assert table.loc[("rl-math", "instruction_following"), "label"] == "neither"
+    off = table[table["role"] == "off-diagonal"]
+    assert off["label"].value_counts().to_dict() == {"neither": 3, "synergy": 2, "interference": 1}
+    for (model, domain), row in off.iterrows():
+        assert row["low"] <= GAINS.get((model, domain), 0) <= row["high"]
+    assert set(table.loc[table["role"] != "off-diagonal", "label"]) == {""}
+    assert table.attrs["cells"] == 6
+
+
+def test_a_gain_that_sharpening_matches_is_no_transfer(table):
+    assert table.loc[("rl-math", "coding"), "called"] == "sharpening"
+    assert table.loc[("rl-instruction_following", "math"), "called"] == "transfer"
+    assert table.loc[("rl-math", "coding"), "over_sharpened"] == pytest.approx(8 - 20, abs=2)
+    assert table.loc[("rl-coding", "math"), "called"] == ""
+
+
+def test_what_was_built_in_is_said(table, planted):
+    assert table.loc[("rl-math", "coding"), "origin"] == "built in"
+    assert table.loc[("rl-instruction_following", "math"), "origin"] == "open"
+    other = matrix(planted, shared_arithmetic=False, draws=100)
+    assert other.loc[("rl-math", "coding"), "origin"] == "open"
+    told = transfer.cell_sentences(table.reset_index())
+    assert len(told) == 3
+    assert any("RL-Math on coding: synergy" in line and "manipulated" in line and ": sharpening" in line for line in told)
+    assert any("RL-IF on math: synergy" in line and ": transfer; not built in" in line for line in told)
+    assert any("RL-Coding on math: interference" in line and "RL-Null" in line for line in told)
+
+
+def test_change_and_passes_are_differences_of_means(planted, table):
+    problems = planted.groupby(["model", "domain", "benchmark", "problem_id"])["correct"].sum()
+    points = 100 * (problems / 2).groupby(["model", "domain"]).mean()
+    passed = (100 * pd.Series(pass_at_k(2, problems, 2), problems.index)).groupby(["model", "domain"]).mean()
+    for column, values in (("change", points), ("pass_change", passed)):
+        expected = values["rl-math", "coding"] - values["sft", "coding"]
+        assert table.loc[("rl-math", "coding"), column] == pytest.approx(expected)
+    assert table.loc[("rl-math", "coding"), "n"] == 1600
+
+
+def test_in_a_world_of_nothing_families_err_at_most_as_often_as_they_say():
+    """300 worlds in which no expert changes anything: 6 cells of 2 × 30 problems, K = 4."""
+    rng, missed, labelled, worlds = np.random.default_rng(0), 0, 0, 300
+    for _ in range(worlds):
+        points, draws = [], []
+        for _domain in range(3):
+            base = rng.beta(1, 1.5, (2, 30))
+            mean = rng.beta(2 * base[..., None] + 0.01, 2 * (1 - base[..., None]) + 0.01, (2, 30, 3))  # SFT and two experts
+            solved = 100 * rng.binomial(4, mean) / 4
+            picked = rng.integers(0, 30, (2, 400, 30))
+            redrawn = np.stack([solved[b][picked[b]].mean(axis=1) for b in (0, 1)]).mean(axis=0)
+            points += [solved.mean(axis=(0, 1))[1:] - solved.mean(axis=(0, 1))[0]]
+            draws += [redrawn[:, 1:] - redrawn[:, :1]]
+        points, draws = np.concatenate(points)[:, None], np.concatenate(draws, axis=1)[:, :, None]
+        low, high, critical = transfer.simultaneous(points, draws, np.full(6, 60), np.full(6, 2))
+        assert 2.3 < critical < 3.2
+        missed += bool(((low > 0) | (high < 0)).any())
+        labelled += any(transfer.label(*ends) in ("synergy", "interference") for ends in zip(low, high))
+    assert missed <= stats.binom.ppf(0.999, worlds, 0.05)
+    assert missed > stats.binom.ppf(0.001, worlds, 0.01)  # nor are they so wide that nothing could be found
+    assert labelled <= missed
+
+
+def test_family_of_one_is_an_ordinary_interval_and_more_cells_are_wider():
+    rng = np.random.default_rng(0)
+    draws = rng.normal(0, 2, (20_000, 20, 1))
+    many = np.full(20, 10**6)
+    low, high, critical = transfer.simultaneous(np.zeros((1, 1)), draws[:, :1], many[:1], many[:1] * 0 + 1)
+    assert critical == pytest.approx(1.96, abs=0.03)
+    assert high[0] == pytest.approx(1.96 * 2, abs=0.1) and low[0] == pytest.approx(-high[0])
+    critical = transfer.simultaneous(np.zeros((20, 1)), draws, many, many * 0 + 1)[2]
+    assert critical == pytest.approx(stats.norm.ppf((1 + 0.95 ** (1 / 20)) / 2), abs=0.05)  # independent cells
+
+
+def test_a_cell_in_which_all_problems_are_alike_is_undecided():
+    scores = world({}, n=20)
+    scores.loc[scores["domain"] == "math", "correct"] = 0
+    row = matrix(scores, draws=100).loc[("rl-coding", "math")]
+    assert row["change"] == 0 and np.isnan(row["low"]) and row["label"] == "undecided"
+    assert "alike" in row["reason"]
+
+
+def test_seeds_that_differ_make_wider_intervals():
+    one = matrix(world({}, n=100), draws=300)
+    parts = [world({("rl-math", "coding"): shift}, n=100, seed=i, seeds=(i,)) for i, shift in enumerate((-10, 0, 10))]
+    three = matrix(pd.concat(parts), draws=300)
+    cell = ("rl-math", "coding")
+    assert three.loc[cell, "seeds"] == 3
+    bonferroni = stats.t.ppf(1 - 0.05 / 12, 2) * 10 / np.sqrt(3)
+    assert (three.loc[cell, "high"] - three.loc[cell, "low"]) / 2 == pytest.approx(bonferroni, rel=0.35)
+    assert (three["high"] - three["low"])[cell] > 3 * (one["high"] - one["low"])[cell]
+
+
+def test_asymmetry_by_hand_and_undefined_without_an_own_gain():
+    gains = {("rl-math", "math"): 20, ("rl-coding", "coding"): 20, ("rl-math", "coding"): 4, ("rl-coding", "math"): 10}
+    found = transfer.asymmetry_table(world(gains, n=500), DOMAINS, draws=1000).set_index(["first", "second"])
+    row = found.loc[("math", "coding")]
+    assert row["gives"] == pytest.approx(4 / 20, abs=0.05) and row["takes"] == pytest.approx(10 / 20, abs=0.05)
+    assert row["low"] <= -0.3 <= row["high"] < 0
+    undefined = found.loc[("math", "instruction_following")]
+    assert np.isnan(undefined["asymmetry"]) and undefined["reason"].startswith("the 95% interval of Instruction following's own")
+
+
+@pytest.mark.parametrize(
+    ("gains", "verdicts"),
+    [
+        ({("rl-math", "coding"): 10, ("rl-coding", "math"): 10}, ["holds", "holds", "fails", "holds"]),
+        (
+            {("rl-instruction_following", "math"): 10, ("rl-instruction_following", "coding"): 10},
+            ["holds", "fails", "holds", "holds"],
+        ),
+        ({("rl-math", "instruction_following"): -10}, ["fails", "fails", "fails", "holds"]),
+        (
+            {("rl-math", "instruction_following"): 10, ("rl-coding", "instruction_following"): 10},
+            ["holds", "fails", "fails", "fails"],
+        ),
+    ],
+)
+def test_every_verdict_on_the_papers_claims_is_reached(gains, verdicts):
+    scores = world(gains, n=500)
+    found = transfer.claim_table(scores, matrix(scores, draws=300).reset_index(), DOMAINS, draws=300)
+    assert found["verdict"].tolist() == verdicts
+    assert (found["p"] < 0.05).tolist() == [verdict == "holds" for verdict in verdicts]
+
+
+def test_few_problems_leave_the_claims_undecided():
+    scores = world({("rl-math", "coding"): 6, ("rl-coding", "math"): 1}, n=15)
+    table = matrix(scores, draws=300).reset_index()
+    found = transfer.claim_table(scores, table, DOMAINS, draws=300)
+    assert "undecided" in found["verdict"].tolist()
+    assert all(row["verdict"] in transfer.claim_sentence(row) for row in found.iloc)
+
+
+def test_sentences_say_sharpening_and_what_was_built_in(planted, table):
+    gains = {("rl-math", "coding"): 10, ("rl-coding", "math"): 10, ("sft-sharpened", "math"): 20, ("sft-sharpened", "coding"): 20}
+    scores = world(gains, n=500)
+    found = transfer.claim_table(scores, matrix(scores, draws=300).reset_index(), DOMAINS, draws=300)
+    told = transfer.claim_sentence(found.iloc[1])
+    assert told.startswith("Reasoning domains help each other: holds. Mean change +")
+    assert "sharpening, not transfer" in told and "manipulated, not discovered" in told
+
+
+def test_a_study_without_such_domains_has_no_verdict():
+    scores = world({}, n=50).query("domain != 'coding' and model != 'rl-coding'")
+    domains = ["math", "instruction_following"]
+    table = transfer.transfer_table(scores, domains, pass_k=2, shared_arithmetic=True, draws=100)
+    found = transfer.claim_table(scores, table, domains, draws=100)
+    assert transfer.claim_sentence(found.iloc[1]) == (
+        "Reasoning domains help each other: no verdict, the study has no such cells."
+    )
+
+
+def test_a_missing_model_is_named():
+    with pytest.raises(ValueError, match="scores has no rl-coding: every expert"):
+        matrix(world({}, n=5).query("model != 'rl-coding'"))
+
+
+def test_wilson_interval_of_a_selection_point():
+    curves = pd.DataFrame({"model": "rl-math", "step": 1, "domain": "math", "kind": ["selection", "train"], "reward": [0.5, 0.5]})
+    found = transfer.curve_table(curves, 40)
+    expected = stats.binomtest(20, 40).proportion_ci(method="wilson")
+    assert found.loc[0, ["low", "high"]].tolist() == pytest.approx([expected.low, expected.high])
+    assert found.loc[1, ["low", "high", "n"]].isna().all()
