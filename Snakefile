@@ -66,7 +66,7 @@ def stage(name, notebook, world=P, **run):
 
 rule all:
     input:
-        done("data", "rq1", "rq2", "rq4"),
+        done("data", "rq1", "rq2", "rq3", "rq4"),
 
 
 rule data:
@@ -199,6 +199,19 @@ rule rq1:
         **stage("rq1", "11_rq1_mix_or_merge"),
     message:
         "11: RQ1, mix or merge?"
+    shell:
+        PAPERMILL
+
+
+rule rq3:
+    input:
+        done(*EXPERTS, *FLOORS, "rl-multi", "merges", "mt-opd"),
+    output:
+        done("rq3"),
+    params:
+        **stage("rq3", "13_rq3_weights_and_policies"),
+    message:
+        "13: RQ3, weights and policies"
     shell:
         PAPERMILL
 

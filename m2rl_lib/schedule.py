@@ -128,6 +128,11 @@ def floors(p: SimpleNamespace) -> list[str]:
     return ["rl-null", "rl-math@repeat=1"] if "math" in p.domains else ["rl-null"]
 
 
+def last_models(p: SimpleNamespace) -> list[str]:
+    """Every model that is compared with SFT as it ended: experts, floors, mixed, merges at published settings, distilled."""
+    return [*(f"rl-{domain}" for domain in p.domains), *floors(p), "rl-multi", *defaults(p), "mt-opd"]
+
+
 def groups(p: SimpleNamespace) -> dict[str, tuple[str, list[str]]]:
     """What is evaluated, a run of notebook 07 each: name -> (purpose, models)."""
     experts = [f"rl-{domain}" for domain in p.domains]
@@ -143,7 +148,7 @@ def groups(p: SimpleNamespace) -> dict[str, tuple[str, list[str]]]:
         "sweeps": ("sweep", sweep(p)),
         "pairs": ("test", pairs(p)),
         "left-out": ("test", left_out(p)),
-        "skills": ("skills", ["sft", *experts, *floors(p), "rl-multi", *defaults(p), "mt-opd"]),
+        "skills": ("skills", ["sft", *last_models(p)]),
     }
 
 
