@@ -205,7 +205,7 @@ rule rq1:
 
 rule rq3:
     input:
-        done(*EXPERTS, *FLOORS, "rl-multi", "merges", "mt-opd"),
+        done(*(f"evaluate-{group}" for group in GROUPS if group != "skills")),
     output:
         done("rq3"),
     params:

@@ -106,6 +106,8 @@ class Study(BaseModel):
     analysis_skill_samples: Annotated[int, Field(ge=4)]  # a problem
     analysis_gradient_prompts: Annotated[int, Field(ge=4)]  # a domain and checkpoint, in the gradient lens
     analysis_manipulation_check: bool  # whether math and coding are trained again in a world without shared arithmetic
+    analysis_kl_problems: Annotated[int, Field(ge=2)]  # test prompts a domain on which policies are compared
+    analysis_kl_samples: Count  # completions a prompt and policy there
 
     sandbox_kind: Literal["bubblewrap", "none"]  # none runs generated programs unprotected
 

@@ -1,0 +1,333 @@
+"""Policies: KL against analytic values and a naive loop, errors by prompt, which models are compared, planted neighbours."""
+
+from types import SimpleNamespace
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from scipy import stats
+
+from m2rl_lib import datasets, domains, figures, figures_policies, micro, neighbours, policies, schedule
+from m2rl_lib.policies import Trajectory
+
+BENCHMARKS = [next(iter(module.BENCHMARKS)) for module in domains.DOMAINS.values()]
+
+
+class Table(torch.nn.Module):
+    """A policy whose next token depends on the last one alone: row s of `logits` (V, V) are the logits after token s."""
+
+    def __init__(self, logits):
+        super().__init__()
+        self.logits = torch.nn.Parameter(torch.as_tensor(np.asarray(logits)), requires_grad=False)
+
+    def forward(self, ids, attention_mask=None):
+        return SimpleNamespace(logits=self.logits[ids])
+
+
+def softmax(logits):
+    e = np.exp(logits - logits.max(-1, keepdims=True))
+    return e / e.sum(-1, keepdims=True)
+
+
+def walk(probabilities, start, generator, problem, sample):
+    """A trajectory from `start` until token 0, which ends it."""
+    ids = [start]
+    while ids[-1] != 0:
+        ids.append(int(generator.choice(len(probabilities), p=probabilities[ids[-1]])))
+    return Trajectory(problem, sample, ids, [0] + [1] * (len(ids) - 1), False)
+
+
+def token_kl(p, q):
+    return (p * np.log(p / q)).sum(-1)
+
+
+def test_kl_of_markov_policies_is_the_analytic_value():
+    generator = np.random.default_rng(0)
+    p_logits, q_logits = generator.normal(size=(2, 5, 5))
+    p, q = softmax(p_logits), softmax(q_logits)
+    walks = [walk(p, 1, generator, str(problem), sample) for problem in range(400) for sample in range(5)]
+    rows = policies.sequence_kl(Table(p_logits), {"q": Table(q_logits)}, walks, tokens=500).sort_values(["problem_id", "sample"])
+    along = [
+        sum(token_kl(p, q)[state] for state in one.ids[:-1]) for one in sorted(walks, key=lambda w: (w.problem_id, w.sample))
+    ]
+    assert rows["kl"].to_numpy() == pytest.approx(along, rel=1e-5)
+
+    visits = np.linalg.inv(np.eye(4) - p[1:, 1:])[0]  # expected visits of tokens 1..4 from token 1, before the end
+    truth, per_token = visits @ token_kl(p, q)[1:], visits @ token_kl(p, q)[1:] / visits.sum()
+    cell = policies.kl_table(rows.assign(domain="math", source="p")).iloc[0]
+    assert abs(cell["kl"] - truth) < 3 * cell["se"] and cell["se"] < 0.06 * truth
+    assert abs(cell["kl_token"] - per_token) < 3 * cell["se_token"] and cell["se_token"] < 0.03 * per_token
+    assert (cell["prompts"], cell["completions"], cell["tokens"]) == (400, 2000, sum(len(one.ids) - 1 for one in walks))
+
+
+def test_docstrings_example():
+    half, quarter = Table(np.zeros((2, 2))), Table(np.log([[0.25, 0.75]] * 2))
+    row = policies.sequence_kl(half, {"q": quarter}, [Trajectory("a", 0, [0, 1, 0, 1], [0, 1, 1, 1], False)]).iloc[0]
+    assert row["kl"] == pytest.approx(3 * (0.5 * np.log(2) + 0.5 * np.log(2 / 3)), rel=1e-6) and row["tokens"] == 3
+
+
+def build(tokenizer, seed):
+    model = micro.build_model(tokenizer, hidden_size=32, layers=2, heads=2, context=512, seed=seed).eval()
+    for parameter in model.parameters():
+        parameter.data *= 3  # far from uniform, so that a wrong position shows
+    return model
+
+
+def test_kl_agrees_with_a_naive_loop(tokenizer):
+    p_model, q_model = build(tokenizer, 1), build(tokenizer, 2)
+    rows = [row for benchmark in BENCHMARKS for row in datasets.benchmark_problems(benchmark, "test", 2, True)]
+    sampled = policies.sample_trajectories(p_model, tokenizer, rows, 2, max_tokens=12, batch=8, seed=0)
+    sampled[3].own[-4:-2] = [0, 0]  # as if a tool had written these
+    frame = policies.sequence_kl(p_model, {"p": p_model, "q": q_model}, sampled, tokens=300)
+    own = frame[frame["target"] == "p"]
+    assert (own["kl"] == 0).all() and (frame.loc[frame["target"] == "q", "kl"] > 0).all()
+    for one in sampled:
+        expected = 0.0
+        for place in np.flatnonzero(one.own):
+            with torch.no_grad():
+                prefix = torch.tensor([one.ids[:place]])
+                p_log, q_log = (m(prefix).logits[0, -1].double().log_softmax(-1) for m in (p_model, q_model))
+            expected += float((p_log.exp() * (p_log - q_log)).sum())
+        found = frame[(frame["target"] == "q") & (frame["problem_id"] == one.problem_id) & (frame["sample"] == one.sample)]
+        assert found["kl"].item() == pytest.approx(expected, rel=1e-4)
+        assert found["tokens"].item() == sum(one.own) and found["truncated"].item() == one.truncated
+
+
+def test_trajectories_are_prompts_and_completions(tokenizer):
+    rows = datasets.benchmark_problems(BENCHMARKS[0], "test", 3, True)
+    sampled = policies.sample_trajectories(build(tokenizer, 1), tokenizer, rows, 2, max_tokens=5, batch=8, seed=0)
+    assert [(one.problem_id, one.sample) for one in sampled] == [(row["problem_id"], k) for row in rows for k in (0, 1)]
+    for one in sampled:
+        text = tokenizer.decode(one.ids[: one.own.index(1)])
+        assert text.endswith("<|im_start|>assistant\n") and len(one.own) == len(one.ids) and sum(one.own) <= 5
+        assert one.truncated == (one.ids[-1] != tokenizer.eos_token_id)
+
+
+def test_what_kl_refuses(tokenizer):
+    good, walks = Table(np.zeros((3, 3))), [Trajectory("a", 0, [0, 1], [0, 1], False)]
+    with pytest.raises(ValueError, match="rl-x has a vocabulary of 4, the source 3"):
+        policies.sequence_kl(good, {"rl-x": Table(np.zeros((4, 4)))}, walks)
+    with pytest.raises(ValueError, match="rl-x gives logits that are NaN"):
+        policies.sequence_kl(good, {"rl-x": Table(np.full((3, 3), np.nan))}, walks)
+    with pytest.raises(ValueError, match="0 trajectories"):
+        policies.sequence_kl(good, {"rl-x": good}, [])
+    with pytest.raises(ValueError, match="prompt of at least one token"):
+        policies.sequence_kl(good, {"rl-x": good}, [Trajectory("a", 0, [1], [1], False)])
+
+
+def test_errors_are_clustered_by_prompt():
+    assert policies.ratio_by_cluster(np.array([1, 1, 3, 3.0]), np.ones(4), list("aabb")) == (2.0, 1.0, 2)
+    generator, covered, naive = np.random.default_rng(0), 0, 0
+    for _ in range(400):  # 12 prompts × 4 completions, most of the spread between prompts; the true mean is 5
+        values = 5 + np.repeat(generator.normal(size=12), 4) + 0.5 * generator.normal(size=48)
+        mean, se, prompts = policies.ratio_by_cluster(values, np.ones(48), np.repeat(np.arange(12), 4))
+        covered += abs(mean - 5) < se * stats.t.ppf(0.975, prompts - 1)
+        naive += abs(mean - 5) < 1.96 * values.std(ddof=1) / np.sqrt(48)
+    assert 0.92 < covered / 400 < 0.98 and naive / 400 < 0.8
+
+
+def test_which_models_are_compared_where():
+    names = ["math", "coding", "science"]
+    models = ["rl-math", "rl-null", "rl-multi", "rl-multi@step=80", "merge-ties", "merge-ties@step=64", "rl-math@repeat=1"]
+    models += ["merge-average@experts=math+coding", "merge-average@experts=math+null", "merge-ties@density=0.5"]
+    models += ["rl-math@repeat=1,step=40", "sft-sharpened", "base", "sft"]
+    plan = policies.kl_targets(models, names)
+    assert plan == {
+        **dict.fromkeys(["sft", "rl-math", "rl-null", "rl-multi", "merge-ties", "merge-ties@density=0.5"], names),
+        "rl-math@repeat=1": ["math"],
+        "merge-average@experts=math+coding": ["math", "coding"],
+    }
+    assert list(plan)[:3] == ["sft", "rl-math", "rl-null"]
+
+
+@pytest.fixture
+def little_study(smoke, tokenizer, publish_model):
+    """Random models under a study's names, and what is compared with what."""
+    smoke.domains, smoke.analysis_kl_problems, smoke.analysis_kl_samples = ["math", "agent", "science"], 7, 2
+    names = ["sft", "rl-math", "rl-agent", "rl-null", "merge-average@experts=math+agent", "merge-ties@density=0.5"]
+    for seed, name in enumerate(names):
+        publish_model(name, build(tokenizer, seed))
+    rows = policies.kl_rows(smoke, ["rl-math", "rl-agent", "rl-null"], policies.kl_targets(names, smoke.domains))
+    return smoke, names, rows
+
+
+def test_kl_of_a_study(little_study, monkeypatch):
+    p, names, rows = little_study
+    assert list(rows.columns) == policies.COLUMNS and (rows.loc[rows["source"] == rows["target"], "kl"] == 0).all()
+    table = policies.kl_table(rows)
+    own = table["source"] == "rl-" + table["domain"]
+    assert (table.loc[own, "prompts"] == 7).all() and (table.loc[~own, "prompts"] == 2).all()
+    assert (table["completions"] == 2 * table["prompts"]).all()
+    cells = table.groupby("target")[["domain", "source"]].apply(lambda part: set(part.itertuples(index=False, name=None)))
+    domains, sources = {"math", "agent", "science"}, {"rl-math", "rl-agent", "rl-null"}
+    assert all(cells[name] == {(d, s) for d in domains for s in sources} for name in names[:4])
+    pair = {("math", "rl-math"), ("math", "rl-agent"), ("agent", "rl-math"), ("agent", "rl-agent")}
+    assert cells["merge-average@experts=math+agent"] == pair
+    assert cells["merge-ties@density=0.5"] == {(d, s) for d in domains for s in sources - {"rl-null"}}
+    prompts = rows[(rows["domain"] == "math") & (rows["target"] == "sft")].groupby("source")["problem_id"].agg(set)
+    assert prompts["rl-agent"] < prompts["rl-math"]
+
+    monkeypatch.setattr(policies, "RESIDENT", 1)  # how many models are in memory changes nothing
+    again = policies.kl_rows(p, ["rl-math", "rl-agent", "rl-null"], policies.kl_targets(names, p.domains))
+    one, two = (frame.sort_values(policies.COLUMNS[:5], ignore_index=True) for frame in (rows, again))
+    pd.testing.assert_frame_equal(one, two)
+
+
+def test_rules_use_the_prompts_that_both_policies_have(little_study):
+    p, _, rows = little_study
+    assert set(neighbours.neighbour_table(rows, p.domains)["prompts"]) == {7}
+    table = neighbours.neighbour_table(rows, p.domains, target="merge-average@experts=math+agent").set_index(["domain", "expert"])
+    assert list(table.index) == [("math", "agent"), ("agent", "math")] and set(table["prompts"]) == {2}
+    math = rows[(rows["domain"] == "math") & (rows["target"] == "merge-average@experts=math+agent")]
+    means = math.groupby(["source", "problem_id"])["kl"].mean().unstack("source").dropna()
+    row = table.loc[("math", "agent")]
+    assert (row["distance"], row["epsilon"]) == (pytest.approx(means["rl-agent"].mean()), pytest.approx(means["rl-math"].mean()))
+
+
+# --- neighbours: bandits, a prompt token and one arm --------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def bandits():
+    """KL rows of bandits on 40 prompts: small tilts from SFT that are aligned with math's, orthogonal to it, and opposed."""
+    generator, prompts, arms = np.random.default_rng(0), 40, 6
+    start = generator.normal(size=(prompts, arms))
+    weights = softmax(start)
+
+    def centred(tilt):
+        return tilt - (weights * tilt).sum(1, keepdims=True)
+
+    def length(tilt):
+        return np.sqrt((weights * tilt**2).sum(1, keepdims=True))
+
+    tilt = centred(generator.normal(size=(prompts, arms)))
+    tilt *= 0.2 / length(tilt)
+    across = centred(generator.normal(size=(prompts, arms)))
+    across -= tilt * (weights * across * tilt).sum(1, keepdims=True) / length(tilt) ** 2
+    across *= 0.2 / length(across)
+    moves = {
+        "sft": 0 * tilt,
+        "rl-math": tilt,
+        "rl-aligned": tilt / 2,
+        "rl-orthogonal": across,
+        "rl-opposed": -tilt,
+        "rl-null": 0 * tilt,
+    }
+    tables = {}
+    for name, move in moves.items():
+        logits = np.full((prompts + arms, prompts + arms), -60.0)
+        logits[:prompts, prompts:] = start + move
+        tables[name] = Table(logits)
+    walks = [Trajectory(str(i), k, [i, prompts + k], [0, 1], False) for i in range(prompts) for k in (0, 1)]
+    frames = [policies.sequence_kl(tables[name], tables, walks).assign(source=name, domain="math") for name in tables]
+    return pd.concat(frames)
+
+
+ALL = ["math", "aligned", "orthogonal", "opposed"]
+
+
+def of_math(table):
+    return table[table["domain"] == "math"].set_index("expert")
+
+
+def test_neighbours_of_bandits(bandits):
+    table = of_math(neighbours.neighbour_table(bandits, ALL))
+    assert table["ratio"].to_dict() == pytest.approx({"aligned": 0.25, "orthogonal": 2, "opposed": 4, "null": 1}, rel=0.1)
+    labels = {"aligned": "neighbour", "orthogonal": "not a neighbour", "opposed": "not a neighbour", "null": "undecided"}
+    assert table["label"].to_dict() == labels  # the null did not move: exactly as far as SFT is
+    assert (table["prompts"] == 40).all() and (table["epsilon"] == table.loc["null", "distance"]).all()
+
+
+def test_epsilon_is_swept(bandits):
+    near = {f: of_math(neighbours.neighbour_table(bandits, ALL, f))["label"] == "neighbour" for f in (0.2, 0.5, 3, 5)}
+    counts = {factor: set(labels.index[labels]) for factor, labels in near.items()}
+    assert counts == {0.2: set(), 0.5: {"aligned"}, 3: {"aligned", "orthogonal", "null"}, 5: {*ALL[1:], "null"}}
+
+
+def test_neighbours_by_the_papers_rule(bandits):
+    with_b = of_math(neighbours.neighbour_table(bandits, ALL, target="rl-aligned"))["label"]
+    assert with_b.to_dict() == {"aligned": "neighbour", "orthogonal": "not a neighbour", "opposed": "not a neighbour"} | {
+        "null": "undecided"  # half of the tilt away on one side, math on the other
+    }
+    with_a = of_math(neighbours.neighbour_table(bandits, ALL, target="rl-math"))["label"]
+    assert (with_a == "not a neighbour").all()  # nobody is nearer to A than A itself
+
+
+def test_expert_as_far_as_sft_is_rarely_called_a_neighbour():
+    """B and SFT are equally far in truth: 'neighbour' in about 2.5% of studies, as often as 'not a neighbour'."""
+    generator, labels = np.random.default_rng(0), []
+    names = [str(i) for i in range(301)]
+    kl = pd.DataFrame(1 + 0.3 * generator.normal(size=(12, 301)), columns=["sft", *(f"rl-{name}" for name in names[1:])])
+    frame = kl.rename_axis("problem_id").reset_index().melt("problem_id", var_name="target", value_name="kl")
+    for name in names[1:]:  # each expert against an SFT of its own
+        frame.loc[frame["target"] == "sft", "kl"] = 1 + 0.3 * generator.normal(size=12)
+        some = frame[frame["target"].isin(["sft", f"rl-{name}"])].assign(domain="0", source="rl-0")
+        rows = pd.concat([some, some.assign(source=f"rl-{name}", domain="1")])
+        labels.append(neighbours.neighbour_table(rows, ["0", name])["label"].item())
+    counts = pd.Series(labels).value_counts()
+    assert counts["undecided"] > 0.92 * 300 and 0 < counts["neighbour"] < 0.05 * 300
+
+
+def test_one_prompt_leaves_neighbours_undecided(bandits):
+    alone = neighbours.neighbour_table(bandits[bandits["problem_id"] == "0"], ALL)
+    assert (alone["label"] == "undecided").all() and alone["low"].isna().all()
+    with pytest.raises(ValueError, match="factor = 0"):
+        neighbours.neighbour_table(bandits, ALL, 0)
+
+
+def test_neighbours_are_paired_by_prompt():
+    """Prompts differ by far more than B and SFT do on each: only a paired interval sees that B is nearer."""
+    level = np.arange(1.0, 21)
+    cells = {"sft": level, "rl-b": level - 0.2 + 0.1 * (np.arange(20) % 2)}
+    frames = [
+        pd.DataFrame({"domain": "a", "source": "rl-a", "target": name, "problem_id": np.arange(20), "sample": 0, "kl": kl})
+        for name, kl in cells.items()
+    ]
+    rows = pd.concat([*frames, frames[0].assign(source="rl-b")])
+    row = neighbours.neighbour_table(rows, ["a", "b"]).iloc[0]
+    half = 0.1 * 0.5 * np.sqrt(20 / 19) / np.sqrt(20) * stats.t.ppf(0.975, 19)
+    assert (row["label"], row["difference"]) == ("neighbour", pytest.approx(-0.15))
+    assert (row["low"], row["high"]) == (pytest.approx(-0.15 - half), pytest.approx(-0.15 + half))
+
+
+def test_asymmetry():
+    labels = {("a", "b"): "neighbour", ("b", "a"): "not a neighbour", ("a", "c"): "neighbour", ("c", "a"): "neighbour"}
+    labels |= {("b", "c"): "not a neighbour", ("c", "b"): "not a neighbour", ("a", "d"): "neighbour", ("d", "a"): "undecided"}
+    labels |= {(x, y): "not a neighbour" for x, y in [("b", "d"), ("d", "b"), ("c", "d"), ("d", "c")]}
+    order = sorted(labels)
+    table = pd.DataFrame([{"domain": a, "expert": b, "label": labels[a, b], "ratio": i} for i, (a, b) in enumerate(order)])
+    found = neighbours.asymmetry(table).set_index(["one", "other"])
+    assert found["kind"].to_dict() == {
+        ("a", "b"): "one way",
+        ("a", "c"): "mutual",
+        ("a", "d"): "undecided",
+        ("b", "c"): "neither",
+        ("b", "d"): "neither",
+        ("c", "d"): "neither",
+    }
+    assert found.loc[("a", "b"), "ratio of one to other"] == order.index(("a", "b"))
+    assert found.loc[("a", "b"), "ratio of other to one"] == order.index(("b", "a"))
+
+
+# --- figures -------------------------------------------------------------------------------------------------
+
+
+def test_kl_figure_shows_values_errors_and_counts(bandits, tmp_path):
+    rows = bandits[~bandits["source"].isin(["rl-orthogonal", "rl-opposed"])]
+    table = policies.kl_table(rows)
+    figure = figures_policies.plot_kl_table(table)
+    cell = table[(table["source"] == "rl-math") & (table["target"] == "sft")].iloc[0]
+    texts = [text.get_text() for axes in figure.axes for text in axes.texts]
+    assert f"{cell['kl']:.1g}\n±{cell['se']:.1g}" in texts and texts.count("0") == 4
+    assert "n = 40 prompts, 0 of 320 completions cut off" in figure.axes[0].get_title()
+    assert all(path.is_file() for path in figures.save(figure, table, tmp_path, "kl_table"))
+
+
+def test_pair_names(smoke):
+    others = [(a, b) for a in smoke.domains for b in [*smoke.domains, "sft", "null"] if a != b]
+    assert {neighbours.pair_model(smoke.domains, a, b) for a, b in others} == set(schedule.pairs(smoke))  # those that are made
+    assert neighbours.pair_model(["math", "agent"], "null", "agent") == "merge-average@experts=agent+null"
+    assert neighbours.pair_model(["math", "agent"], "agent", "math") == "merge-average@experts=math+agent"
+    with pytest.raises(ValueError, match="pair with 'law': allowed are math, agent, sft, null"):
+        neighbours.pair_model(["math", "agent"], "law", "math")

@@ -1,0 +1,227 @@
+"""What neighbours are worth, and what predicts ΔPerf: planted worlds in which the answer is known."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from m2rl_lib import figures, figures_policies, neighbours, prediction
+
+NAMES = ["math", "coding", "science"]
+NEAR = {("math", "coding"), ("coding", "math")}  # planted: these two neighbour each other, science nobody
+
+
+def labels() -> pd.DataFrame:
+    ordered = [(a, b) for a in NAMES for b in [*NAMES, "null"] if a != b]
+    return pd.DataFrame(
+        [{"domain": a, "expert": b, "label": "neighbour" if (a, b) in NEAR else "not a neighbour"} for a, b in ordered]
+    )
+
+
+def graded(rate: dict[tuple[str, str], float], problems: int, k: int = 4, seed: int = 0) -> pd.DataFrame:
+    """Graded samples of models on domains, by their chance to be right."""
+    generator, rows = np.random.default_rng(seed), []
+    for (model, domain), chance in rate.items():
+        solved = generator.random((problems, k)) < chance
+        rows += [
+            {"model": model, "domain": domain, "problem_id": f"{domain}-{i}", "sample": j, "correct": float(solved[i, j])}
+            for i in range(problems)
+            for j in range(k)
+        ]
+    return pd.DataFrame(rows).assign(seed=0, split="test", benchmark=lambda frame: frame["domain"] + "_1")
+
+
+def world(gain: float, problems: int) -> pd.DataFrame:
+    """Scores of all pairs: 0.5 everywhere, and `gain` more where a neighbour was merged in."""
+    rate = {}
+    for domain in NAMES:
+        rate[f"rl-{domain}", domain] = 0.5
+        for other in [*NAMES, "sft", "null"]:
+            if other != domain:
+                rate[neighbours.pair_model(NAMES, domain, other), domain] = 0.5 + gain * ((domain, other) in NEAR)
+    return graded(rate, problems)
+
+
+def test_planted_gain_of_neighbours_is_found():
+    scores = world(0.15, 400)
+    tests = neighbours.pair_tests(scores, labels(), margin=3.0, draws=1000)
+    assert len(tests) == 6 * 3 and set(tests["against"]) == {"merge(A, SFT)", "merge(A, RL-Null)", "expert A"}
+    found = tests.set_index(["domain", "expert", "against"])
+    assert (found.loc[[("math", "coding", a) for a in set(tests["against"])], "verdict"] == "better").all()
+    assert (tests["p_adjusted"] >= tests["p"]).all()
+
+    groups = neighbours.pair_groups(scores, tests, 3.0, draws=1000).set_index(["against", "group"])
+    row = groups.loc["merge(A, SFT)", "neighbour"]
+    near = tests[(tests["label"] == "neighbour") & (tests["against"] == "merge(A, SFT)")]
+    assert row["estimate"] == pytest.approx(near["estimate"].mean()) and row["low"] < 15 < row["high"]
+    assert (row["verdict"], row["pairs"], row["n"]) == ("better", 2, 800)
+    rest = groups.loc["merge(A, SFT)", "not a neighbour"]
+    assert (rest["pairs"], rest["n"]) == (4, 1200) and abs(rest["estimate"]) < 3
+    assert groups.loc["merge(A, SFT)", "neighbour − not"]["verdict"] == "better"
+    told = neighbours.group_sentence(
+        row.rename(None).to_frame().T.assign(against="merge(A, SFT)", group="neighbour").iloc[0], 3.0
+    )
+    assert told.startswith("Merges with neighbours against merge(A, SFT): better, +") and "2 ordered pairs, n = 800" in told
+
+
+def test_interval_of_a_group_is_as_wide_as_it_should_be():
+    """Chance 0.5 everywhere: a difference has variance 2 · 0.25 / (100 · 4), the mean of two domains' half of it."""
+    scores = world(0.0, 100)
+    tests = neighbours.pair_tests(scores, labels(), 3.0, draws=2000)
+    groups = neighbours.pair_groups(scores, tests, 3.0, draws=2000).set_index(["against", "group"])
+    row, error = groups.loc["merge(A, SFT)", "neighbour"], 100 * np.sqrt(2 * 0.25 / 400 / 2)
+    assert row["high"] - row["low"] == pytest.approx(2 * 1.96 * error, rel=0.12) and abs(row["estimate"]) < 3.5 * error
+    empty = groups.reset_index().query("group == 'undecided'").iloc[0]
+    assert empty["pairs"] == 0 and "no verdict, there are none" in neighbours.group_sentence(empty, 3.0)
+
+
+def test_missing_pair_is_named():
+    scores = world(0.0, 10)
+    with pytest.raises(ValueError, match=r"unknown model 'merge-average@experts=math\+null'"):
+        neighbours.pair_tests(scores[scores["model"] != "merge-average@experts=math+null"], labels(), 3.0, draws=100)
+
+
+def test_performance_change_is_target_minus_expert():
+    scores = graded(
+        {("rl-math", "math"): 1.0, ("rl-multi", "math"): 0.0, ("rl-coding", "coding"): 0.0, ("rl-multi", "coding"): 1.0}, 5
+    )
+    found = prediction.performance_changes(scores, {"rl-multi": ["math", "coding"]}, 3.0, draws=100)
+    assert found.set_index("domain")["delta"].to_dict() == {"math": -100, "coding": 100}
+
+
+def test_points_hold_kl_and_shares_of_neighbours():
+    pair = "merge-average@experts=math+coding"
+    parts = {"rl-multi": NAMES, pair: ["math", "coding"]}
+    cells = [(model, domain) for model, where in parts.items() for domain in where]
+    changes = pd.DataFrame([{"target": t, "domain": d, "delta": 0.0, "delta_low": -1.0, "delta_high": 1.0} for t, d in cells])
+    kl = [
+        {"domain": d, "source": f"rl-{s}", "target": t, "kl": 2.0 if s == d else 9.0, "se": 0.1} for t, d in cells for s in NAMES
+    ]
+    of_target = pd.DataFrame([{"domain": "math", "expert": "science", "target": "rl-multi", "label": "neighbour"}])
+    points = prediction.prediction_points(pd.DataFrame(kl), changes, parts, labels(), of_target).set_index(["target", "domain"])
+    assert len(points) == 5 and (points["kl"] == 2.0).all() and points["log_kl"].iloc[0] == pytest.approx(np.log(2))
+    shares = points["neighbours"].to_dict()
+    assert [shares["rl-multi", name] for name in NAMES] == [0.5, 0.5, 0.0]  # of math: coding, not science
+    assert shares[pair, "math"] == 1 and points["target_neighbours"].to_dict()["rl-multi", "math"] == 0.5
+    assert points["target_neighbours"].sum() == 0.5
+
+
+# --- rank correlation ----------------------------------------------------------------------------------------
+
+
+def points_of(x: np.ndarray, y: np.ndarray) -> pd.DataFrame:
+    """x and y of shape (domains, targets)."""
+    domain, target = np.indices(x.shape)
+    names = pd.Series(target.ravel()).map("model {}".format)
+    return pd.DataFrame({"domain": domain.ravel().astype(str), "target": names, "x": x.ravel(), "y": y.ravel()})
+
+
+def test_rank_correlation_by_hand():
+    points = points_of(np.array([[1, 2, 3], [30, 20, 10.0]]), np.array([[10, 20, 30], [1, 2, 3.0]]))
+    assert prediction.rank_correlation(points, "x", "y", 200)["rho"] == pytest.approx(0)
+    up = points_of(np.array([[1, 2, 3], [10, 20, 30.0]]), np.array([[7, 8, 9], [-3, -2, -1.0]]))  # domains differ, the other way
+    assert prediction.rank_correlation(up, "x", "y", 200)["rho"] == pytest.approx(1)
+    one = points_of(np.array([[1, 2, 3, 4.0]]), np.array([[2, 1, 3, 4.0]]))
+    assert prediction.rank_correlation(one, "x", "y", 200)["rho"] == pytest.approx(1 - 6 * 2 / (4 * 15))  # Spearman's formula
+
+
+def test_planted_monotone_relation_predicts():
+    generator = np.random.default_rng(0)
+    x = generator.lognormal(size=(5, 8))
+    found = prediction.rank_correlation(points_of(x, -np.log(x) + 20 * np.arange(5)[:, None]), "x", "y", 1000)
+    assert found["rho"] == pytest.approx(-1) and found["p"] < 0.01 and found["verdict"] == "predicts"
+    assert "KL predicts ΔPerf within domains: rank correlation -1.00" in prediction.rank_sentence(found, "KL")
+
+
+def test_unrelated_points_predict_in_five_percent():
+    generator, found, below = np.random.default_rng(0), 0, 0
+    for _ in range(300):
+        result = prediction.rank_correlation(points_of(*generator.normal(size=(2, 5, 8))), "x", "y", 300, seed=1)
+        below += result["p"] < 0.05
+        found += result["verdict"] == "predicts"
+    assert 0.025 < below / 300 < 0.08 and found / 300 <= 0.08
+
+
+def test_models_that_are_bad_everywhere_do_not_make_a_relation():
+    """x and y each differ between models, alike in all domains, but not together: one model is one observation."""
+    generator, found = np.random.default_rng(0), 0
+    for _ in range(150):
+        shared = generator.normal(size=(2, 1, 16)) + 0.3 * generator.normal(size=(2, 5, 16))
+        found += prediction.rank_correlation(points_of(*shared), "x", "y", 300, seed=1)["verdict"] == "predicts"
+    assert found / 150 < 0.12
+
+
+def test_verdicts_of_rank_correlation():
+    generator = np.random.default_rng(3)
+    few = prediction.rank_correlation(points_of(*generator.normal(size=(2, 3, 3))), "x", "y", 200)
+    assert few["verdict"] == "none" and "under 10 points" in prediction.rank_sentence(few, "KL")
+    many = prediction.rank_correlation(points_of(*generator.normal(size=(2, 5, 120))), "x", "y", 500)
+    assert many["verdict"] == "does not predict" and max(-many["low"], many["high"]) < 0.3
+    some = prediction.rank_correlation(points_of(*generator.normal(size=(2, 4, 4))), "x", "y", 500)
+    assert some["verdict"] == "undecided"
+    same = prediction.rank_correlation(points_of(np.ones((3, 5)), generator.normal(size=(3, 5))), "x", "y", 200)
+    gaps = points_of(np.full((3, 5), np.nan), generator.normal(size=(3, 5)))
+    assert prediction.rank_correlation(gaps, "x", "y", 200)["points"] == 0
+    assert np.isnan(same["rho"]) and same["verdict"] == "none" and "the same everywhere" in prediction.rank_sentence(same, "KL")
+
+
+# --- a domain left out -----------------------------------------------------------------------------------------
+
+
+def planted(by_kl: float, by_neighbours: float, noise: float = 1.0) -> pd.DataFrame:
+    generator, rows = np.random.default_rng(0), []
+    for domain in "abcde":
+        for model in range(12):
+            kl, near, near_target = generator.normal(), generator.random(), generator.random()
+            delta = by_kl * kl + by_neighbours * near + noise * generator.normal()
+            rows.append({"domain": domain, "target": str(model), "delta": delta, "log_kl": kl})
+            rows[-1] |= {"neighbours": near, "target_neighbours": near_target}
+    return pd.DataFrame(rows)
+
+
+def verdicts_of(points: pd.DataFrame) -> dict:
+    return prediction.compare_predictors(prediction.held_out_errors(points)).set_index(["one", "other"])["verdict"].to_dict()
+
+
+def test_the_planted_predictor_wins():
+    mean = "mean of the other domains"
+    found = verdicts_of(planted(0, 20))
+    assert found["neighbours", "KL"] == found["neighbours", mean] == "better" and found["KL", mean] != "better"
+    found = verdicts_of(planted(-10, 0))
+    assert found["neighbours", "KL"] == "worse" and found["KL", mean] == "better" and found["neighbours", mean] != "better"
+    both = prediction.held_out_errors(planted(-10, 20)).groupby("predictor")["rmse"].mean()
+    assert both.idxmin() == "KL and neighbours" and both.min() == pytest.approx(1, abs=0.25)
+
+
+def test_comparison_of_predictors_by_hand():
+    rmse = dict.fromkeys(prediction.PREDICTORS, [6.0, 8, 10]) | {"neighbours": [5.0, 6, 7]}
+    errors = pd.DataFrame(
+        [{"predictor": k, "domain": str(i), "rmse": v} for k, values in rmse.items() for i, v in enumerate(values)]
+    )
+    table = prediction.compare_predictors(errors).set_index(["one", "other"])
+    row = table.loc["neighbours", "KL"]
+    half = 4.302653 / np.sqrt(3)  # t of 2 degrees of freedom, gains 1, 2, 3
+    assert (row["gain"], row["low"], row["domains"]) == (pytest.approx(2), pytest.approx(2 - half), 3)
+    assert row["verdict"] == "undecided" and 0.07 < row["p"] < 0.08 and len(table) == 9
+    same = table.loc["KL", "mean of the other domains"]
+    assert (same["gain"], same["p"], same["verdict"]) == (0, 1, "undecided")
+
+
+def test_errors_are_of_the_domain_that_was_left_out():
+    points = pd.DataFrame(
+        {"domain": list("aab"), "delta": [1.0, 3, 10], "log_kl": [0.0, 1, 2], "neighbours": 0.0, "target_neighbours": 0.0}
+    )
+    errors = prediction.held_out_errors(points).set_index(["predictor", "domain"])["rmse"]
+    assert errors["mean of the other domains", "b"] == pytest.approx(8)  # 10 − mean of 1 and 3
+    assert errors["KL", "b"] == pytest.approx(5)  # 10 − (1 + 2 × 2)
+    assert errors["mean of the other domains", "a"] == pytest.approx(np.sqrt((81 + 49) / 2))
+    with pytest.raises(ValueError, match="at least two"):
+        prediction.held_out_errors(points[points["domain"] == "a"])
+
+
+def test_figure_marks_neighbours(tmp_path):
+    points = planted(-10, 20).assign(target="merge-ties", kl=1.0, se=0.1, delta_low=0.0, delta_high=1.0)
+    points["neighbours"] = np.where(points.index % 2, 0.5, 0.0)
+    figure = figures_policies.plot_change_against_kl(points)
+    faces = [line.get_markerfacecolor() for line in figure.axes[0].lines if line.get_marker() == "^"]
+    assert len(faces) == 12 and faces.count("white") == 6
+    assert all(path.is_file() for path in figures.save(figure, points, tmp_path, "change_against_kl"))
