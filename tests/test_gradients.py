@@ -126,7 +126,6 @@ def test_without_any_reward_nothing_is_told(model):
 def test_along_the_run_every_domain_and_pair_is_there(smoke, publish_model, tokenizer):
     built = micro.build_model(tokenizer, 32, 2, 2, 512, 0)
     publish_model("sft", built)
-    smoke.sandbox_kind = "none"
     smoke.domains = ["math", "agent"]
     pairs, singles = gradients.along_run(smoke, ["sft"])
     assert pairs[["domain", "other", "model"]].values.tolist() == [["math", "agent", "sft"]]
