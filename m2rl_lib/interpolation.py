@@ -14,9 +14,11 @@ from types import SimpleNamespace
 import pandas as pd
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers.utils import logging
 
 from m2rl_lib import artifacts, datasets, domains, study
 
+logging.disable_progress_bar()  # an executed notebook is read, not watched
 SHARES = (0.25, 0.5, 0.75)  # of the way, between the ends
 
 
