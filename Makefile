@@ -28,11 +28,11 @@ hostile: $(VENV)/ready
 lint: $(VENV)/ready
 	ruff check .
 
-# what is committed of a study: executed notebooks and result tables; its figures are written in place
+# what is committed of a study: executed notebooks and result tables but the samples; its figures are written in place
 publish: $(VENV)/ready
 	rm -rf notebooks/rendered/$(STUDY) figures/$(STUDY)/tables && mkdir -p notebooks/rendered/$(STUDY) figures/$(STUDY)/tables
 	cp runs/$(STUDY)/notebooks/seed-*/*.ipynb notebooks/rendered/$(STUDY)/
-	cp -r runs/$(STUDY)/results/{scores,costs,curves,sft_curve,rq1,rq2,transfer,asymmetry,gradients,gradient_norms,manipulation} figures/$(STUDY)/tables/
+	cp -r runs/$(STUDY)/results/. figures/$(STUDY)/tables/ && rm -r figures/$(STUDY)/tables/samples
 	pytest -q tests/test_rendered.py
 
 unlock: $(VENV)/ready
