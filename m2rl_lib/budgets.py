@@ -84,7 +84,7 @@ def candidates(p: SimpleNamespace) -> dict[str, list[str]]:
     return {
         "merges": schedule.defaults(p),
         "matched merges": schedule.matched(p),
-        "mixed checkpoints": schedule.groups(p)["mixed"][1],
+        "mixed checkpoints": schedule.kept_mixed(p),
     }
 
 

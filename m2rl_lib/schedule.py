@@ -133,6 +133,11 @@ def last_models(p: SimpleNamespace) -> list[str]:
     return [*(f"rl-{domain}" for domain in p.domains), *floors(p), "rl-multi", *defaults(p), "mt-opd"]
 
 
+def kept_mixed(p: SimpleNamespace) -> list[str]:
+    """The kept checkpoints of the mixed run, by name."""
+    return [checkpoint_name("rl-multi", step, p.rlvr_mixed_steps) for step in mixed_checkpoints(p)]
+
+
 def groups(p: SimpleNamespace) -> dict[str, tuple[str, list[str]]]:
     """What is evaluated, a run of notebook 07 each: name -> (purpose, models)."""
     experts = [f"rl-{domain}" for domain in p.domains]
@@ -140,7 +145,7 @@ def groups(p: SimpleNamespace) -> dict[str, tuple[str, list[str]]]:
         "sft": ("scores", ["sft"]),
         "experts": ("scores", experts),
         "floors": ("scores", floors(p)),
-        "mixed": ("scores", [checkpoint_name("rl-multi", step, p.rlvr_mixed_steps) for step in mixed_checkpoints(p)]),
+        "mixed": ("scores", kept_mixed(p)),
         "merges": ("scores", defaults(p)),
         "matched": ("scores", [name for name in matched(p) if "@" in name]),
         "distilled": ("scores", ["mt-opd"]),
