@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import PIL.Image
 import seaborn
 from IPython.display import Image
 from matplotlib import colormaps
@@ -357,6 +358,8 @@ def save(figure: Figure, frame: pd.DataFrame, folder: str | Path, name: str) -> 
     with tempfile.TemporaryDirectory(dir=folder, prefix=f".{name}-") as made:
         paths = [Path(made) / f"{name}{ending}" for ending in (".png", ".pdf", ".csv")]
         figure.savefig(paths[0], dpi=300, metadata={"Software": None})
+        with PIL.Image.open(paths[0]) as drawn:  # 256 colours: a third of the size, in git and in every notebook
+            drawn.convert("RGB").quantize(256, dither=PIL.Image.Dither.NONE).save(paths[0], optimize=True, dpi=(300, 300))
         figure.savefig(paths[1], metadata={"CreationDate": None, "Creator": None, "Producer": None})
         frame.to_csv(paths[2], index=False)
         for path in paths:
