@@ -60,8 +60,10 @@ def run(p: SimpleNamespace) -> list[Path]:
 
 
 def best_of_each_method(frames: list[pd.DataFrame]) -> list[str]:
-    """Of the models scored on selection problems, one frame each, the best of each base name, by the mean over benchmarks."""
-    scored = {frame["model"].iloc[0]: frame.groupby("benchmark")["correct"].mean().mean() for frame in frames}
+    """Of the models scored on selection problems, one frame each, the best of each base name, by the mean over the trained
+    domains' benchmarks."""
+    trained = [frame[frame["domain"] != domains.general.NAME] for frame in frames]
+    scored = {frame["model"].iloc[0]: frame.groupby("benchmark")["correct"].mean().mean() for frame in trained}
     methods = dict.fromkeys(study.parse_model_name(name)[0] for name in scored)
     return [max((name for name in scored if study.parse_model_name(name)[0] == method), key=scored.get) for method in methods]
 

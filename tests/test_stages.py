@@ -243,7 +243,13 @@ def test_a_sweep_tests_the_best_of_each_method_on_selection_problems(trained):
                     (fresh / file.name).write_bytes(file.read_bytes())
     evaluation.run(p)
     scores = artifacts.read_table(p, "scores", ["sweeps"])
-    means = scores[scores["split"] == "selection"].groupby(["model", "benchmark"])["correct"].mean().groupby("model").mean()
+    means = (
+        scores[(scores["split"] == "selection") & (scores["domain"] != "general")]
+        .groupby(["model", "benchmark"])["correct"]
+        .mean()
+        .groupby("model")
+        .mean()
+    )
     best = max(["merge-ties", "merge-ties@lambda=0.5"], key=means.get)
     assert set(means.index) == set(p.models)
     assert set(scores.loc[scores["split"] == "test", "model"]) == {best, "merge-sce"}
@@ -262,9 +268,10 @@ def test_the_best_of_each_method_is_taken():
     import pandas as pd
 
     def frame(model, right):
-        return pd.DataFrame({"model": model, "benchmark": ["a", "b"], "correct": right})
+        return pd.DataFrame({"model": model, "domain": ["math", "general"], "benchmark": ["a", "b"], "correct": right})
 
-    frames = [frame("merge-ties", [0, 1]), frame("merge-ties@lambda=0.5", [1, 1]), frame("merge-sce", [0, 0])]
+    # the general benchmark has no say
+    frames = [frame("merge-ties", [0, 1]), frame("merge-ties@lambda=0.5", [1, 0]), frame("merge-sce", [0, 0])]
     assert evaluation.best_of_each_method(frames) == ["merge-ties@lambda=0.5", "merge-sce"]
 
 
