@@ -10,7 +10,8 @@ from m2rl_lib.study import ROOT
 
 
 def plan(params) -> subprocess.CompletedProcess:
-    command = [sys.executable, "-m", "snakemake", "-n", "--nolock", "--cores", "2", "--config", f"params={params}"]
+    """The plan of a whole study, whatever of it is there already."""
+    command = [sys.executable, "-m", "snakemake", "-n", "--forceall", "--nolock", "--cores", "2", "--config", f"params={params}"]
     return subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
 
 
