@@ -138,7 +138,7 @@ def read_values(tensor: Tensor, start: int, stop: int) -> np.ndarray:
 def round_to_bf16(values: np.ndarray) -> np.ndarray:
     """Finite float32 values rounded to the nearest bfloat16 (ties to even), as float32: 1.003 → 1.0, 1.005 → 1.0078125."""
     bits = values.view(np.uint32)
-    return ((bits + 0x7FFF + ((bits >> 16) & 0)) & np.uint32(0xFFFF0000)).view(np.float32)
+    return ((bits + 0x7FFF + ((bits >> 16) & 1)) & np.uint32(0xFFFF0000)).view(np.float32)
 
 
 def tensor_part(name: str) -> tuple[str, int | None]:

@@ -73,13 +73,13 @@ def prediction_points(
 def rank_correlation(points: pd.DataFrame, x: str, y: str, draws: int = 10_000, seed: int = 0) -> pd.Series:
     """Spearman's correlation of `x` with `y` within domains, pooled over them.
 
-    `points` has columns domain and target. Ranks (ties shared) are taken within each domain, divided by its number of points
-    + 1 and centred, so that no difference between domains counts. p: permutation of `y` within each domain; low and high: 95%
-    percentile interval from redrawing targets, a target's points together, since one bad merge is bad in several domains.
-    Points without x or y are
-    left out. Returns x, y, rho, low, high, p, points, targets, domains, verdict: 'predicts' (p < 0.05 and the interval excludes 0), 'does
-    not predict' (interval inside ±0.3), 'undecided', or 'none' under 10 points or where x or y does not vary within any domain
-    (rho NaN). Two domains with x = 1, 2, 3 and y = 10, 20, 30 in one, 3, 2, 1 in the other: 0.
+    `points` has columns domain and target; those without x or y are left out. Ranks (ties shared) are taken within each
+    domain, divided by its number of points + 1 and centred, so that no difference between domains counts. p: permutation of
+    `y` within each domain; low and high: 95% percentile interval from redrawing targets, a target's points together, since
+    one bad merge is bad in several domains. Returns x, y, rho, low, high, p, points, targets, domains, verdict: 'predicts'
+    (p < 0.05 and the interval excludes 0), 'does not predict' (interval inside ±0.3), 'undecided', or 'none' under 10 points
+    or where x or y does not vary within any domain (rho NaN). x = 1, 2, 3 with y = 10, 20, 30 in one domain and 3, 2, 1 in
+    another: 0.
     """
     require_columns(points, ["domain", "target", x, y], "points")
     points = points.dropna(subset=[x, y])

@@ -476,6 +476,17 @@ def test_pairs_are_placed_between_the_null_run_and_the_other_seed(world):
     assert "(the 30% largest shifts), 3 pairs of experts" in overlaps.pair_sentence(dense)
 
 
+def test_a_pair_is_above_the_null_run_where_it_is_above_both_of_its_experts():
+    names = [("rl-a", "rl-b"), ("rl-a", "rl-null"), ("rl-b", "rl-null")]
+    table = pd.DataFrame(names, columns=["model", "other"]).assign(
+        type="all", layer=pd.array([None] * 3, "Int64"), cosine=[0.3, 0.1, 0.4]
+    )
+    overlap = table.assign(kind="density", level=0.1, precision="stored", jaccard=[0.5, 0.1, 0.4], matched=0.45, matched_sd=0.02)
+    row = overlaps.summarise_pairs(overlap, table, ["rl-a", "rl-b"]).set_index("kind")
+    assert row["above_null"].tolist() == [1, 0] and row["above_matched"].tolist() == [0, 1]
+    assert row["with_null"].tolist() == pytest.approx([0.25, 0.25])
+
+
 def test_a_world_that_shares_nothing_is_not_called_overlap(tmp_path):
     models = {f"rl-{name}": place(flat(draw(0)) + 0.1 * flat(draw(i))) for i, name in enumerate("abc", 1)}
     found = measure(tmp_path, draw(0), models)
