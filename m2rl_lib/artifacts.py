@@ -9,9 +9,11 @@ import hashlib
 import json
 import os
 import platform
+import resource
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -27,6 +29,7 @@ import pyarrow.parquet as pq
 from m2rl_lib import study
 from m2rl_lib.study import ROOT
 
+STARTED = time.time()  # when this process first read the library: a notebook's first cell
 MANIFEST = "manifest.json"
 VERSIONED = ("torch", "transformers", "trl", "accelerate", "mergekit", "math-verify", "if-verifiable", "numpy", "pandas")
 UNSHARED = {"study", "seed", *study.Run.model_fields}  # these may differ between results that are read together
@@ -170,6 +173,7 @@ def finish(parameters: SimpleNamespace, name: str, made: list[Path], read: list[
             "made": {_relative(folder): read_manifest(folder)["digest"] for folder in made},
             "read": {_relative(folder): read_manifest(folder)["digest"] for folder in read},
             "finished": datetime.now(UTC).isoformat(timespec="seconds"),
+            "spent": spent(),
         }
         write_json(study.done_file(parameters.study, parameters.seed, name), record)
     installed = ", ".join(f"{library} {version}" for library, version in versions().items())
@@ -177,6 +181,15 @@ def finish(parameters: SimpleNamespace, name: str, made: list[Path], read: list[
     print(
         f"{name}: done, {now}, commit {commit()}, seed {parameters.seed}, on {device()}; Python {platform.python_version()}, {installed}"
     )
+
+
+def spent() -> dict[str, float]:
+    """What this process has used so far: wall seconds, CPU seconds (ended children included), its peak memory in bytes."""
+    return {
+        "wall_seconds": round(time.time() - STARTED, 1),
+        "cpu_seconds": round(sum(os.times()[:4]), 1),
+        "peak_memory_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
+    }
 
 
 def is_done(parameters: SimpleNamespace, name: str, made: list[Path], read: list[Path]) -> bool:

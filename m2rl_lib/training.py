@@ -1,7 +1,6 @@
 """What the training stages share: a line of progress, the checkpoints that are kept, and the row that says what a run cost."""
 
 import math
-import resource
 import time
 from pathlib import Path
 from types import SimpleNamespace
@@ -107,5 +106,5 @@ def cost(
         "prompts": prompts,
         "generated_tokens": generated_tokens,
         "trained_tokens": trained_tokens,
-        "peak_memory_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
+        "peak_memory_bytes": artifacts.spent()["peak_memory_bytes"],
     }

@@ -78,6 +78,8 @@ def test_done_stands_until_something_differs(folder):
     assert artifacts.is_done(p, "sft", [folder], [])
     stamp = study.done_file("smoke", 0, "sft")
     before = stamp.stat().st_mtime_ns
+    used = json.loads(stamp.read_text())["spent"]
+    assert used["wall_seconds"] > 0 and used["cpu_seconds"] > 0 and used["peak_memory_bytes"] > 5e7
     artifacts.finish(p, "sft", [folder], [])
     assert stamp.stat().st_mtime_ns == before  # nothing after it has to run again
     with pytest.raises(artifacts.MixedResultsError, match="sft_steps is 30 in this notebook and 20"):
