@@ -32,10 +32,14 @@ def tool_calls(turn: str) -> list[str]:
     return TOOL_CALL.findall(turn)
 
 
+def user_turn(text: str) -> str:
+    """What stands between two turns of the model: a user turn."""
+    return f"\n<|im_start|>user\n{text}{END}\n<|im_start|>assistant\n"
+
+
 def tool_turn(answers: list[str]) -> str:
-    """What stands between two turns of the model: the tools' answers, in one user turn."""
-    told = "".join(f"\n<tool_response>\n{answer}\n</tool_response>" for answer in answers)
-    return f"\n<|im_start|>user{told}{END}\n<|im_start|>assistant\n"
+    """The tools' answers, in one user turn."""
+    return user_turn("\n".join(f"<tool_response>\n{answer}\n</tool_response>" for answer in answers))
 
 
 def turns(completion: str) -> list[tuple[str, bool]]:

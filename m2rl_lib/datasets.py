@@ -12,6 +12,8 @@ from m2rl_lib.domains import problems
 
 JUDGE_MODES = ("outcome", "process")
 VERDICTS = ("right", "wrong")
+QUESTION = "Right or wrong?"
+JUDGE_TURNS = 6  # trajectories of a problem judged in one conversation: a verdict is one token, and many are needed
 
 
 def benchmark_problems(benchmark: str, split: str, count: int, shared_arithmetic: bool) -> list[dict]:
@@ -50,8 +52,9 @@ def sft_corpus(
     """Demonstrations, shuffled: `row`, `kind` ('demonstration' or 'judge'), `prompt` messages, `completion`.
 
     `per_domain` demonstrations of each domain named and `general` of the general facts, of which `shifted_share`
-    like the shifted benchmarks (which RL never trains), each step wrong with probability `wrong_share`; `judge` verdicts a domain and mode, on problems of their own, half of
-    them on right and half on wrong trajectories.
+    like the shifted benchmarks (which RL never trains), each step wrong with probability `wrong_share`; `judge`
+    conversations a domain and mode, on problems of their own, with JUDGE_TURNS verdicts each, half of them on right
+    and half on wrong trajectories.
     """
     rng = random.Random(f"sft {seed}")
     corpus = []
@@ -67,24 +70,15 @@ def sft_corpus(
                 example_of("demonstration", row, row["responses_create_params"]["input"], module.demonstrate(row, rng, wrong))
             )
     for name in names:
-        module = domains.ALL[name]
-        rows = train_problems(name, 2 * judge, 10**6 + seed, shared_arithmetic)
+        rows = train_problems(name, len(JUDGE_MODES) * judge, 10**6 + seed, shared_arithmetic)
+        patterns = [rng.getrandbits(JUDGE_TURNS) for _ in range(judge)]
+        bits = [bits for pattern in patterns for bits in (pattern, ~pattern)]  # a bit a turn, balanced in every two rows
+        places = [rng.choice(problems.PLACES) if row >> turn & 1 else None for row in bits for turn in range(JUDGE_TURNS)]
+        trajectories, right = planted([row for row in rows for _ in range(JUDGE_TURNS)], places, rng)
         for index, row in enumerate(rows):
-            place = rng.choice(problems.PLACES)
-            wrong = frozenset(problems.wrong_step_at(place, row["steps"])) if index % 4 >= 2 else frozenset()
-            trajectory = module.demonstrate(row, rng, wrong)
-            right = module.verify([trajectory], [row]) == [1.0]
-            for _ in range(100 if wrong else 0):  # a wrong step may still end right: then get it wrong anew
-                if not right:
-                    break
-                trajectory = module.demonstrate(row, rng, wrong)
-                right = module.verify([trajectory], [row]) == [1.0]
-            verdict = VERDICTS[0] if right else VERDICTS[1]
-            corpus.append(
-                example_of(
-                    "judge", row, judge_prompt(row, trajectory, JUDGE_MODES[index % 2]), f"<think></think>\n{verdict}<|im_end|>"
-                )
-            )
+            turns = slice(index * JUDGE_TURNS, (index + 1) * JUDGE_TURNS)
+            prompt = judge_prompt(row, trajectories[turns][0], JUDGE_MODES[index // judge])
+            corpus.append(example_of("judge", row, prompt, _judge(row, rng, trajectories[turns], right[turns])))
     rng.shuffle(corpus)
     return corpus
 
@@ -94,13 +88,53 @@ def example_of(kind: str, row: dict, prompt: list[dict], completion: str) -> dic
     return {"kind": kind, "row": row, "prompt": prompt, "completion": completion}
 
 
+def planted(rows: list[dict], places: list[str | None], rng: random.Random) -> tuple[list[str], list[bool]]:
+    """A trajectory of each row, all of one domain, with one wrong step at its place (`problems.PLACES`) or none,
+    and whether it is right.
+
+    A wrong step may still end right; it is then got wrong anew, a hundred times at most.
+    """
+    module = domains.ALL[rows[0]["domain"]]
+    steps = [frozenset(problems.wrong_step_at(place, row["steps"]) if place else ()) for row, place in zip(rows, places)]
+    trajectories, right = [""] * len(rows), [False] * len(rows)
+    again = list(range(len(rows)))
+    for _ in range(100):
+        for i in again:
+            trajectories[i] = module.demonstrate(rows[i], rng, steps[i])
+        rewards = module.verify([trajectories[i] for i in again], [rows[i] for i in again])
+        for i, reward in zip(again, rewards, strict=True):
+            right[i] = reward == 1.0
+        again = [i for i in again if right[i] and places[i]]
+        if not again:
+            break
+    return trajectories, right
+
+
+def _judge(row: dict, rng: random.Random, trajectories: list[str], right: list[bool]) -> str:
+    """What a judge writes, with the questions after the first one between its turns.
+
+    It works the problem out once. Then it puts its own result beside the shown one and says its verdict, each time.
+    """
+    module = domains.ALL[row["domain"]]
+    own = module.demonstrate(row, rng)
+    thoughts, text = [thought[7:-8] for thought in chat.THINKING.findall(own)[:1]], ""  # without the tags
+    for turn, trajectory in enumerate(trajectories):
+        shown = chat.answer_part(trajectory)
+        if hasattr(module, "gist"):
+            shown = module.gist(trajectory)
+            thoughts += [module.gist(own), shown]
+        text += chat.user_turn(f"{shown}\n{QUESTION}") if turn else ""
+        text += "<think>" + "\n".join(thoughts) + f"</think>\n{VERDICTS[not right[turn]]}{chat.END}"
+        thoughts = []
+    return text
+
+
 def judge_prompt(row: dict, trajectory: str, mode: str) -> list[dict]:
     """The messages that ask for a verdict on a trajectory: by its outcome alone, or by the whole process."""
     if mode not in JUDGE_MODES:
         raise ValueError(f"judge mode {mode!r} is not one of {', '.join(JUDGE_MODES)}")
     shown = chat.plain(trajectory if mode == "process" else chat.without_thinking(trajectory))
-    text = f"{problems.prompt_of(row)}\n{mode}:\n{shown}\nRight or wrong?"
-    return [{"role": "user", "content": text}]
+    return [{"role": "user", "content": f"{problems.prompt_of(row)}\n{mode}:\n{shown}\n{QUESTION}"}]
 
 
 def tokenise(tokenizer, example: dict) -> dict:

@@ -57,7 +57,7 @@ class Study(BaseModel):
 
     sft_demonstrations: Count  # a domain
     sft_general: Count  # demonstrations of general facts
-    sft_judge: Count  # verdicts a domain and mode
+    sft_judge: Count  # conversations of verdicts, a domain and mode
     sft_shifted_share: Share  # of the demonstrations, like the shifted benchmarks, which RL never trains
     sft_steps: Count
     sft_batch: Count  # examples a step

@@ -87,12 +87,34 @@ def test_judge_rows_are_balanced_and_outcome_hides_the_reasoning():
     for name in domains.DOMAINS:
         for mode in datasets.JUDGE_MODES:
             mine = [e for e in corpus if e["row"]["domain"] == name and f"\n{mode}:\n" in e["prompt"][0]["content"]]
-            right = sum("right" in e["completion"] for e in mine)
-            # a wrong step may still end right (science: one in four), never the other way round
-            assert len(mine) == 40 and 20 <= right <= 28, (name, mode, right)
+            assert len(mine) == 40
+            for turn in range(datasets.JUDGE_TURNS):  # every turn is balanced, whatever the turns before it said
+                right = sum(judge_turns(e)[turn][1] == "right" for e in mine)
+                # a wrong step may still end right (science: one in four), never the other way round
+                assert 20 <= right <= 24, (name, mode, turn, right)
             if mode == "outcome":
-                assert not any("<think>" in e["prompt"][0]["content"] for e in mine)
+                asked = [
+                    e["prompt"][0]["content"] + "".join(t for t, own in chat.turns(e["completion"]) if not own) for e in mine
+                ]
+                assert not any("<think>" in text for text in asked)
     assert not any("<|im_" in e["prompt"][0]["content"] for e in corpus)
+
+
+def judge_turns(example):
+    """(thought, verdict) of each of the judge's turns."""
+    own = [text for text, own in chat.turns(example["completion"]) if own]
+    return [text.removesuffix("<|im_end|>").removeprefix("<think>").split("</think>\n") for text in own]
+
+
+@pytest.mark.parametrize("name", ["math", "coding", "science", "agent"])
+def test_a_judge_says_right_where_the_results_it_compares_agree(name):
+    corpus = [e for e in datasets.sft_corpus([name], 1, 1, 16, 0, 0.2, "random", 0, True) if e["kind"] == "judge"]
+    for example in corpus:
+        for number, (thought, verdict) in enumerate(judge_turns(example)):
+            *work, own, shown = thought.split("\n")
+            assert (own == shown) == (verdict == "right"), example["completion"]
+            assert bool(work) == (number == 0)  # it works the problem out once
+        assert len({thought.split("\n")[-2] for thought, _ in judge_turns(example)}) == 1  # and keeps to its result
 
 
 def test_batches_go_through_all_examples_and_pad_little():

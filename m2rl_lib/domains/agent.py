@@ -153,6 +153,16 @@ def answer(completion: str) -> str | None:
     return "\n".join(call for turn in _own_calls(completion) for call in turn) or None
 
 
+def gist(completion: str) -> str:
+    """What a judge compares: the arguments of the calls, in order.
+
+    >>> gist(_call("set_task", name="survey", value=31))
+    'survey 31'
+    """
+    calls = (json.loads(call) for turn in _own_calls(completion) for call in turn)
+    return " ".join(str(value) for call in calls for value in call["arguments"].values())
+
+
 def _own_calls(completion: str) -> list[list[str]]:
     return [chat.tool_calls(text) for text, own in chat.turns(completion) if own]
 

@@ -77,6 +77,11 @@ def answer(completion: str) -> str | None:
     return blocks[-1] if blocks else None
 
 
+def gist(completion: str) -> str:
+    """What a judge compares: the expression that the program prints."""
+    return re.findall(r"print\((.*)\)", answer(completion) or "")[-1]
+
+
 def verify(completions: list[str], rows: list[dict]) -> list[float | None]:
     """1.0 where the program passes every unit test, else 0.0; None where a row has no usable tests
     or the sandbox failed. More than 50 tests of a row are cut to the first 50.

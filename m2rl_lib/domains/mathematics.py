@@ -50,6 +50,9 @@ def answer(completion: str) -> str | None:
     return math_grader.last_boxed(answer_part(completion) or "")
 
 
+gist = answer  # what a judge compares
+
+
 def verify(completions: list[str], rows: list[dict]) -> list[float | None]:
     """1.0 where the last boxed answer equals the expected one, 0.0 where not, None where it cannot be told.
 

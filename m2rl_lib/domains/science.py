@@ -78,6 +78,9 @@ def answer(completion: str) -> str | None:
     return found[-1] if found else None
 
 
+gist = answer  # what a judge compares
+
+
 def verify(completions: list[str], rows: list[dict]) -> list[float | None]:
     """1.0 where the last stated letter is the expected one, else 0.0; None for a row without a usable key.
 
