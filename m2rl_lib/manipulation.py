@@ -52,13 +52,20 @@ def transfer_check(scores: dict[str, pd.DataFrame], margin: float = MARGIN, draw
         found = comparison_table(kept, contests, tested, margin, draws, seed).set_index(["model", "over"])
         for trained, tested_on in pairs:
             row, predicted = found.loc[(f"rl-{trained}", tested_on)], PREDICTED[trained, tested_on]
-            inside = -margin < row["low90"] and row["high90"] < margin
-            came_true = inside if predicted == ACROSS else row["verdict"] == "better"
-            outcome = "as predicted" if came_true else "undecided" if row["verdict"] == "undecided" else "not as predicted"
+            outcome = _outcome(row, predicted, margin)
             numbers = row[["estimate", "low", "high", "verdict", "n"]].to_dict()
             told = {"predicted": predicted, "outcome": outcome} if world == "apart" else {"predicted": "", "outcome": ""}
             rows.append({"quantity": name_of((trained, tested_on)), "kind": "points", "world": world, **numbers, **told})
     return pd.DataFrame(rows)
+
+
+def _outcome(row: pd.Series, predicted: str, margin: float) -> str:
+    inside = -margin < row["low90"] and row["high90"] < margin
+    if row["low"] == row["high"]:  # every problem changed alike: the spread is unknown
+        return "undecided"
+    if inside if predicted == ACROSS else row["verdict"] == "better":
+        return "as predicted"
+    return "undecided" if row["verdict"] == "undecided" else "not as predicted"
 
 
 def cosine_between(table: pd.DataFrame, one: str, other: str) -> tuple[float, float, float]:

@@ -11,13 +11,14 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from m2rl_lib.statistics import Resample, interval, mean_over_seeds, problem_means, require_columns, resample
+from m2rl_lib.statistics import Resample, interval, mean_over_seeds, problem_means, resample
 from m2rl_lib.verdicts import MARGIN, display_domain, display_name
 
 REFERENCES = ("rl-multi", "rl-math@repeat=1", "sft-sharpened", "rl-null")  # rows below the experts, where there
 ARITHMETIC = ("math", "coding", "science", "agent")  # share arithmetic where `data_shared_arithmetic` says so
 REASONING = ("math", "coding", "science")  # the paper's reasoning domains
 INSTRUCTIONS = "instruction_following"
+ALIKE = "every problem changed alike: the spread is unknown"
 
 
 def simultaneous(
@@ -85,7 +86,7 @@ def _intervals(sample: Resample, cells: pd.DataFrame, reference: str) -> pd.Data
         sizes = sample.benchmarks.groupby("domain")["n"].agg(["sum", "size"]).loc[[domain for _, domain in pairs]].to_numpy()
         low, high, critical = simultaneous(points, draws, *sizes.T, seed=sample.seed)
         found.loc[family, "low"], found.loc[family, "high"], found.attrs["critical"] = low, high, critical
-        found.loc[family[np.isnan(low)], "reason"] = "every problem changed alike: the spread is unknown"
+        found.loc[family[np.isnan(low)], "reason"] = ALIKE
     return found.astype({"change": float, "low": float, "high": float, "seeds": int})
 
 
@@ -228,18 +229,21 @@ def claim_table(
             row["p"] = max(one["p"] if one["estimate"] > 0 else 1.0 for one in above)
             row |= cells.loc[cells["change"].idxmin(), ["change", "low", "high"]].to_dict()
             row["verdict"] = "fails" if row["interference"] else "holds" if (cells["low"] > -margin).all() else "undecided"
+            reason = ALIKE if cells["low"].isna().all() else ""
         else:
             sign = 1 if threshold == "above" else -1
             means, mean_draws = points.mean(axis=0), redrawn.mean(axis=1)
             found, shifted = (interval(sign * (means - m), sign * (mean_draws - m), seed) for m in (0, margin))
             row |= {"change": sign * found["estimate"], "p": shifted["p"] if shifted["estimate"] > 0 else 1.0}
             row["low"], row["high"] = sorted(sign * found[key] for key in ("low", "high"))
-            row["verdict"] = "holds" if shifted["low"] > 0 else "fails" if shifted["high"] < 0 else "undecided"
+            reason = ALIKE if row["low"] == row["high"] else ""
+            decided = "holds" if shifted["low"] > 0 else "fails" if shifted["high"] < 0 else "undecided"
+            row["verdict"] = "undecided" if reason else decided
             over, over_draws, _ = _changes(sample, pairs, "sft-sharpened")
             beyond = interval(over.mean(axis=0), over_draws.mean(axis=1), seed)
             row["sharpened"] = row["change"] - beyond["estimate"]
             row["called"] = beyond_sharpening(beyond["low"], beyond["high"], margin) if row["low"] > 0 else ""
-        rows.append(row | {"seeds": points.shape[1], "reason": ""})
+        rows.append(row | {"seeds": points.shape[1], "reason": reason})
     return pd.DataFrame(rows)
 
 
@@ -247,7 +251,9 @@ def claim_sentence(row: pd.Series, margin: float = MARGIN) -> str:
     """A row of `claim_table` in English, with what sharpening matches and what was built in."""
     if row["reason"]:
         return f"{row['claim']}: no verdict, {row['reason']}."
-    span = f"{row['change']:+.1f} points [{row['low']:.1f}, {row['high']:.1f}]"
+    span = f"{row['change']:+.1f} points " + (
+        f"[{row['low']:.1f}, {row['high']:.1f}]" if row["low"] == row["low"] else "[unknown]"
+    )
     counts = ", ".join(f"{row[kind]:.0f} {kind}" for kind in ("synergy", "interference", "neither", "undecided"))
     if row["threshold"] == "no cell is interference":
         return f"{row['claim']}: {row['verdict']}. Of {row['cells']} cells: {counts}; the worst is {span} (margin ±{margin:g})."
@@ -258,6 +264,18 @@ def claim_sentence(row: pd.Series, margin: float = MARGIN) -> str:
     if row["built_in"] and row["low"] > 0:
         told += f" {row['built_in']:.0f} of the cells join domains that were given arithmetic: manipulated, not discovered."
     return told
+
+
+def family_sentence(table: pd.DataFrame) -> str:
+    """How many off-diagonal cells of `transfer_table` have which label, and how large an effect the family could show."""
+    off, margin = table[table["role"] == "off-diagonal"], table.attrs["margin"]
+    counted = ", ".join(f"{count} {name}" for name, count in off["label"].value_counts().items())
+    half = ((off["high"] - off["low"]) / 2).median()
+    if np.isnan(half):
+        return f"{len(off)} off-diagonal cells: {counted}; no interval, since every problem changed alike."
+    told = f"{len(off)} off-diagonal cells: {counted}; critical |t| {table.attrs['critical']:.2f}, median half-width {half:.1f} points"
+    able = f", so that only effects beyond about {margin + half:.1f} points can be labelled"
+    return told + able + (f", and most cells are too wide to be called neither (margin ±{margin:g})." if half > margin else ".")
 
 
 def cell_sentences(table: pd.DataFrame) -> list[str]:
@@ -276,22 +294,3 @@ def cell_sentences(table: pd.DataFrame) -> list[str]:
             what += f"; RL-Null {floor[row.domain]:+.1f}"
         lines.append(what)
     return lines
-
-
-def curve_table(curves: pd.DataFrame, problems: int) -> pd.DataFrame:
-    """Training and selection rewards of all runs, with the Wilson 95% interval of selection points.
-
-    `curves` is the table of that name; a selection point is one completion on each of `problems` problems. Returns its rows
-    with low, high and n, which are missing for training rewards. 20 right of 40: 0.5 [0.352, 0.648].
-    """
-    require_columns(curves, ["model", "step", "domain", "kind", "reward"], "curves")
-    z2 = stats.norm.ppf(0.975) ** 2
-    middle = (curves["reward"] + z2 / (2 * problems)) / (1 + z2 / problems)
-    spread = curves["reward"] * (1 - curves["reward"]) / problems + z2 / (4 * problems**2)
-    half = np.sqrt(z2 * spread.clip(lower=0)) / (1 + z2 / problems)
-    selection = curves["kind"] == "selection"
-    return curves.assign(
-        low=(middle - half).where(selection),
-        high=(middle + half).where(selection),
-        n=pd.Series(problems, curves.index).where(selection),
-    )

@@ -37,6 +37,7 @@ FLOORS = {
     "merging": 4,
     "evaluation": 4,
     "budgets": 4,
+    "curves": 3,
     "transfer": 4,
     "gradients": 4,
     "manipulation": 4,

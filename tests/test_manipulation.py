@@ -52,6 +52,11 @@ def test_few_problems_and_a_refused_cosine_leave_it_undecided():
     assert found["math → coding"] == "undecided" and found["gradients at SFT"] == "undecided"
 
 
+def test_where_all_problems_are_alike_nothing_came_true():
+    found = outcomes(world({}).assign(correct=0.0))
+    assert [found[name] for name in ("math → coding", "coding → math", "math → math")] == ["undecided"] * 3
+
+
 def test_the_sentence_gives_both_worlds():
     cosines = {world: {"weight shifts": (0.5, 0.5, 0.5), "gradients at SFT": (np.nan,) * 3} for world in manipulation.WORLDS}
     table = manipulation.check_table({"shared": world(SHARED), "apart": world(OWN)}, cosines, draws=200)

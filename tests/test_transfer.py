@@ -6,6 +6,7 @@ import pytest
 from scipy import stats
 
 from m2rl_lib import transfer
+from m2rl_lib.curves import curve_table
 from m2rl_lib.statistics import pass_at_k
 
 DOMAINS = ["math", "coding", "instruction_following"]
@@ -204,6 +205,20 @@ def test_a_study_without_such_domains_has_no_verdict():
     )
 
 
+def test_where_all_problems_are_alike_nothing_is_claimed():
+    scores = world({}, n=20).assign(correct=0.0)
+    table = matrix(scores, draws=100).reset_index()
+    found = transfer.claim_table(scores, table, DOMAINS, draws=100)
+    assert found["verdict"].tolist() == ["undecided"] * 4
+    assert all("no verdict, every problem changed alike" in transfer.claim_sentence(row) for row in found.iloc)
+    assert transfer.family_sentence(table) == "6 off-diagonal cells: 6 undecided; no interval, since every problem changed alike."
+
+
+def test_the_family_says_how_large_an_effect_it_could_show(table):
+    half = (table["high"] - table["low"])[table["role"] == "off-diagonal"].median() / 2
+    assert f"only effects beyond about {3 + half:.1f} points can be labelled." in transfer.family_sentence(table)
+
+
 def test_a_missing_model_is_named():
     with pytest.raises(ValueError, match="scores has no rl-coding: every expert"):
         matrix(world({}, n=5).query("model != 'rl-coding'"))
@@ -211,7 +226,7 @@ def test_a_missing_model_is_named():
 
 def test_wilson_interval_of_a_selection_point():
     curves = pd.DataFrame({"model": "rl-math", "step": 1, "domain": "math", "kind": ["selection", "train"], "reward": [0.5, 0.5]})
-    found = transfer.curve_table(curves, 40)
+    found = curve_table(curves, 40)
     expected = stats.binomtest(20, 40).proportion_ci(method="wilson")
     assert found.loc[0, ["low", "high"]].tolist() == pytest.approx([expected.low, expected.high])
     assert found.loc[1, ["low", "high", "n"]].isna().all()
