@@ -229,7 +229,7 @@ rule rq4:
         PAPERMILL
 
 
-if APART:  # SFT, math and coding once more where arithmetic is not shared: a study of its own, by the same notebooks
+if APART:  # SFT, math and coding once more where coding needs no arithmetic: a study of its own, by the same notebooks
     PAIR = ["rl-math", "rl-coding"]
 
     rule sft_apart:
@@ -240,7 +240,7 @@ if APART:  # SFT, math and coding once more where arithmetic is not shared: a st
         threads: P.sft_threads
         priority: 8
         message:
-            "02: supervised fine-tuning without shared arithmetic"
+            "02: supervised fine-tuning where coding needs no arithmetic"
         shell:
             PAPERMILL
 
@@ -258,7 +258,7 @@ if APART:  # SFT, math and coding once more where arithmetic is not shared: a st
             threads: P.rlvr_threads
             priority: 5
             message:
-                f"03: {model} without shared arithmetic"
+                f"03: {model} where coding needs no arithmetic"
             shell:
                 PAPERMILL
 
@@ -271,7 +271,7 @@ if APART:  # SFT, math and coding once more where arithmetic is not shared: a st
             **stage("apart", "07_evaluation", world=APART, models=["sft", *PAIR], group="apart", purpose="apart"),
         threads: P.evaluate_threads
         message:
-            "07: evaluation without shared arithmetic"
+            "07: evaluation where coding needs no arithmetic"
         shell:
             PAPERMILL
 

@@ -16,20 +16,32 @@ QUESTION = "Right or wrong?"
 JUDGE_TURNS = 6  # trajectories of a problem judged in one conversation: a verdict is one token, and many are needed
 
 
-def benchmark_problems(benchmark: str, split: str, count: int, shared_arithmetic: bool) -> list[dict]:
+Shared = bool | list[str]  # `data_shared_arithmetic`: whether the domains beside math need arithmetic, or which of them
+
+
+def needs_arithmetic(domain: str, shared_arithmetic: Shared) -> bool:
+    """Whether the problems of a domain need arithmetic (math's do in any case).
+
+    >>> needs_arithmetic("coding", True), needs_arithmetic("coding", ["agent"])
+    (True, False)
+    """
+    return domain in shared_arithmetic if isinstance(shared_arithmetic, list) else shared_arithmetic
+
+
+def benchmark_problems(benchmark: str, split: str, count: int, shared_arithmetic: Shared) -> list[dict]:
     """`count` selection or test problems of a benchmark, the same for every seed of the study."""
     module = domains.ALL[domains.DOMAIN_OF[benchmark]]
-    return problems.draw(module.make, benchmark, split, count, 0, shared_arithmetic)
+    return problems.draw(module.make, benchmark, split, count, 0, needs_arithmetic(module.NAME, shared_arithmetic))
 
 
-def train_problems(domain: str, count: int, seed: int, shared_arithmetic: bool, shifted: bool = False) -> list[dict]:
+def train_problems(domain: str, count: int, seed: int, shared_arithmetic: Shared, shifted: bool = False) -> list[dict]:
     """`count` training problems of a domain, like its first benchmark, or like its last, shifted one."""
     module = domains.ALL[domain]
     benchmark = list(module.BENCHMARKS)[-1 if shifted else 0]
-    return problems.draw(module.make, benchmark, "train", count, seed, shared_arithmetic)
+    return problems.draw(module.make, benchmark, "train", count, seed, needs_arithmetic(domain, shared_arithmetic))
 
 
-def prompts(names: list[str], count: int, seed: int, shared_arithmetic: bool) -> list[dict]:
+def prompts(names: list[str], count: int, seed: int, shared_arithmetic: Shared) -> list[dict]:
     """The training rows of an RL run: `count` in all, in equal parts, concatenated and shuffled."""
     shares = [count // len(names) + (i < count % len(names)) for i in range(len(names))]
     # + 1: other problems than the SFT demonstrations of the same seed
@@ -47,7 +59,7 @@ def sft_corpus(
     wrong_share: float,
     wrong_steps: str,
     seed: int,
-    shared_arithmetic: bool,
+    shared_arithmetic: Shared,
 ) -> list[dict]:
     """Demonstrations, shuffled: `row`, `kind` ('demonstration' or 'judge'), `prompt` messages, `completion`.
 

@@ -1,8 +1,11 @@
 """The manipulation check of RQ2: does transfer between math and coding vanish when what they share is taken away?
 
 The micro world gives math and coding a skill in common, arithmetic, so synergy between them is built in. The check trains
-SFT and these two experts again in a world that is the same but for this (`schedule.apart`) and holds the outcome
-against predictions that stand here, written before any such run. The paper has no such check: its domains are as they are.
+SFT and these two experts again in a world that is the same but that coding needs none (`schedule.apart`) and holds the outcome
+against predictions that stand here, written before any such run. A first version took arithmetic out of every domain but
+math: SFT could not add then (8 of 100 right, 46 in the shared world) and the math expert learned nothing, which the two
+predictions of own gains are there to notice. The world was changed for that, the predictions were not. The paper has no
+such check: its domains are as they are.
 """
 
 from pathlib import Path

@@ -51,7 +51,7 @@ class Study(BaseModel):
     micro_heads: Annotated[int, Field(ge=2, multiple_of=2)]
     micro_context: Annotated[int, Field(ge=256)]  # tokens
 
-    data_shared_arithmetic: bool  # whether coding, science and agent problems need arithmetic
+    data_shared_arithmetic: bool | list[str]  # whether coding, science and agent problems need arithmetic, or which of them
     data_wrong_share: Share  # of the steps of the SFT demonstrations
     data_wrong_steps: Literal["random", "systematic"]
 
@@ -105,7 +105,7 @@ class Study(BaseModel):
     analysis_skill_problems: Count  # a domain, for the gain vectors
     analysis_skill_samples: Annotated[int, Field(ge=4)]  # a problem
     analysis_gradient_prompts: Annotated[int, Field(ge=4)]  # a domain and checkpoint, in the gradient lens
-    analysis_manipulation_check: bool  # whether math and coding are trained again in a world without shared arithmetic
+    analysis_manipulation_check: bool  # whether math and coding are trained again in a world where coding needs no arithmetic
     analysis_kl_problems: Annotated[int, Field(ge=2)]  # test prompts a domain on which policies are compared
     analysis_kl_samples: Count  # completions a prompt and policy there
 

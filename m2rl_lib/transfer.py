@@ -95,7 +95,7 @@ def transfer_table(
     domains: list[str],
     *,
     pass_k: int,
-    shared_arithmetic: bool,
+    shared_arithmetic: bool | list[str],
     margin: float = MARGIN,
     draws: int = 10_000,
     seed: int = 0,
@@ -129,7 +129,9 @@ def transfer_table(
     table.insert(6, "label", np.where(off, labels, ""))
     called = [beyond_sharpening(low, high, margin) for low, high in zip(table["over_low"], table["over_high"])]
     table["called"] = np.where(table["label"] == "synergy", called, "")
-    shared = set(ARITHMETIC) if shared_arithmetic else set()
+    shared = (
+        {"math", *shared_arithmetic} if isinstance(shared_arithmetic, list) else {*ARITHMETIC} if shared_arithmetic else set()
+    )
     built = [{model.removeprefix("rl-"), domain} <= shared for model, domain in zip(table["model"], table["domain"])]
     table["origin"] = np.where(off, np.where(built, "built in", "open"), "")
     table["n"] = table["domain"].map(sample.benchmarks.groupby("domain")["n"].sum())

@@ -90,11 +90,16 @@ def test_models_of_other_tensors_are_refused(publish_model, tokenizer):
         manipulation.shift_cosine(base, deeper, base)
 
 
-def test_the_other_world_is_this_study_without_shared_arithmetic(smoke):
+def test_in_the_other_world_coding_alone_needs_no_arithmetic(smoke):
     other = schedule.apart(smoke)
     differing = {key for key, value in vars(other).items() if getattr(smoke, key) != value}
     assert differing == {"study", "data_shared_arithmetic", "evaluate_problems", "evaluate_samples"}
-    assert other.study == "smoke-apart" and not other.data_shared_arithmetic
+    assert other.study == "smoke-apart"
+    problems = {domain: datasets.train_problems(domain, 1, 0, other.data_shared_arithmetic)[0] for domain in smoke.domains}
+    needed = {domain: row["shared_arithmetic"] for domain, row in problems.items() if "shared_arithmetic" in row}
+    assert needed == {"coding": False, "science": True, "agent": True}
+    test = datasets.benchmark_problems("workplace", "test", 1, other.data_shared_arithmetic)
+    assert test[0]["shared_arithmetic"] and test == datasets.benchmark_problems("workplace", "test", 1, True)
     for change in ({"analysis_manipulation_check": False}, {"data_shared_arithmetic": False}, {"domains": ["math", "agent"]}):
         assert schedule.apart(type(smoke)(**vars(smoke) | change)) is None
 
@@ -123,4 +128,5 @@ def test_the_other_world_is_asked_math_and_coding_alone(smoke):
 def test_the_default_study_has_enough_problems_of_the_other_world():
     p = study.load(study.ROOT / "params" / "study.yaml")
     for benchmark in ("chain", "long_chain", "programs", "programs_shifted"):
-        assert len(datasets.benchmark_problems(benchmark, "test", schedule.apart(p).evaluate_problems, False)) == 100
+        other = schedule.apart(p)
+        assert len(datasets.benchmark_problems(benchmark, "test", other.evaluate_problems, other.data_shared_arithmetic)) == 100
