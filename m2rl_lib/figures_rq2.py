@@ -110,7 +110,16 @@ def plot_manipulation(frame: pd.DataFrame) -> Figure:
             if row.world == "apart" and np.isfinite(row.reach):
                 axes.hlines([-row.reach, row.reach], place - 0.2, place + 0.2, color=ORANGE, linewidth=1.4)
             if np.isnan(row.estimate):
-                axes.text(place, 0, "refused", rotation=90, ha="center", va="bottom", fontsize=6, color=GREY)
+                axes.text(
+                    place,
+                    np.nan_to_num(1.2 * row.reach),
+                    "refused",
+                    rotation=90,
+                    ha="center",
+                    va="bottom",
+                    fontsize=6,
+                    color=GREY,
+                )
                 continue
             axes.bar(place, row.estimate, 0.3, color=colour)
             axes.vlines(place, row.low, row.high, color=BLACK, linewidth=1)
