@@ -6,14 +6,16 @@ a seed redraws the training problems and the demonstrations.
 
 import json
 import random
+from itertools import zip_longest
 
 from m2rl_lib import chat, domains
 from m2rl_lib.domains import problems
 
 JUDGE_MODES = ("outcome", "process")
 VERDICTS = ("right", "wrong")
+MARKS = ("same", "other")  # of a piece of a result beside the judge's own
 QUESTION = "Right or wrong?"
-JUDGE_TURNS = 6  # trajectories of a problem judged in one conversation: a verdict is one token, and many are needed
+JUDGE_TURNS = 3  # trajectories of a problem judged in one conversation: a verdict is one token, and many are needed
 
 
 Shared = bool | list[str]  # `data_shared_arithmetic`: whether the domains beside math need arithmetic, or which of them
@@ -131,14 +133,20 @@ def _judge(row: dict, rng: random.Random, trajectories: list[str], right: list[b
     own = module.demonstrate(row, rng)
     thoughts, text = [thought[7:-8] for thought in chat.THINKING.findall(own)[:1]], ""  # without the tags
     for turn, trajectory in enumerate(trajectories):
-        shown = chat.answer_part(trajectory)
-        if hasattr(module, "gist"):
-            shown = module.gist(trajectory)
-            thoughts += [module.gist(own), shown]
-        text += chat.user_turn(f"{shown}\n{QUESTION}") if turn else ""
+        thoughts += comparison(module.gist(own, row), module.gist(trajectory, row))
+        text += chat.user_turn(f"{chat.plain(chat.without_thinking(trajectory))}\n{QUESTION}") if turn else ""
         text += "<think>" + "\n".join(thoughts) + f"</think>\n{VERDICTS[not right[turn]]}{chat.END}"
         thoughts = []
     return text
+
+
+def comparison(own: list[str], shown: list[str]) -> list[str]:
+    """Two results side by side, a line a piece.
+
+    >>> comparison(["2", "5"], ["2", "4"])
+    [' 2 2 same', ' 5 4 other']
+    """
+    return [f" {a} {b} {MARKS[a != b]}" for a, b in zip_longest(own, shown, fillvalue="none")]
 
 
 def judge_prompt(row: dict, trajectory: str, mode: str) -> list[dict]:

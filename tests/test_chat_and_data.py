@@ -106,15 +106,19 @@ def judge_turns(example):
     return [text.removesuffix("<|im_end|>").removeprefix("<think>").split("</think>\n") for text in own]
 
 
-@pytest.mark.parametrize("name", ["math", "coding", "science", "agent"])
-def test_a_judge_says_right_where_the_results_it_compares_agree(name):
+@pytest.mark.parametrize("name", domains.DOMAINS)
+def test_a_judge_says_right_where_all_pieces_of_the_results_it_compares_agree(name):
     corpus = [e for e in datasets.sft_corpus([name], 1, 1, 16, 0, 0.2, "random", 0, True) if e["kind"] == "judge"]
     for example in corpus:
+        own_results = set()
         for number, (thought, verdict) in enumerate(judge_turns(example)):
-            *work, own, shown = thought.split("\n")
-            assert (own == shown) == (verdict == "right"), example["completion"]
-            assert bool(work) == (number == 0)  # it works the problem out once
-        assert len({thought.split("\n")[-2] for thought, _ in judge_turns(example)}) == 1  # and keeps to its result
+            lines = [line for line in thought.split("\n") if line.startswith(" ")]
+            pieces = [line.split() for line in lines]
+            assert all((own == shown) == (mark == "same") for own, shown, mark in pieces)
+            assert all(mark == "same" for *_, mark in pieces) == (verdict == "right"), example["completion"]
+            assert (len(lines) < thought.count("\n") + 1) == (number == 0)  # it works the problem out once
+            own_results.add(tuple(own for own, _, _ in pieces if own != "none"))
+        assert len(own_results) == 1  # and keeps to its result
 
 
 def test_batches_go_through_all_examples_and_pad_little():

@@ -153,14 +153,15 @@ def answer(completion: str) -> str | None:
     return "\n".join(call for turn in _own_calls(completion) for call in turn) or None
 
 
-def gist(completion: str) -> str:
-    """What a judge compares: the arguments of the calls, in order.
+def gist(completion: str, row: dict) -> list[str]:
+    """What a judge compares, in pieces: the arguments of the calls, numbers by digits.
 
-    >>> gist(_call("set_task", name="survey", value=31))
-    'survey 31'
+    >>> gist(_call("set_task", name="survey", value=31), {})
+    ['survey', '3', '1']
     """
-    calls = (json.loads(call) for turn in _own_calls(completion) for call in turn)
-    return " ".join(str(value) for call in calls for value in call["arguments"].values())
+    calls = [json.loads(call) for turn in _own_calls(completion) for call in turn]
+    values = [str(value) for call in calls for value in call["arguments"].values()]
+    return [piece for value in values for piece in (value if value.isdigit() else [value])]
 
 
 def _own_calls(completion: str) -> list[list[str]]:

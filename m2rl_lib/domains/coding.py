@@ -77,9 +77,14 @@ def answer(completion: str) -> str | None:
     return blocks[-1] if blocks else None
 
 
-def gist(completion: str) -> str:
-    """What a judge compares: the expression that the program prints."""
-    return re.findall(r"print\((.*)\)", answer(completion) or "")[-1]
+def gist(completion: str, row: dict) -> list[str]:
+    """What a judge compares, in pieces: the expression that the program prints last.
+
+    >>> gist("</think>\\n```python\\nn = int(input())\\nprint(n + 19)\\n```", {})
+    ['n', '+', '1', '9']
+    """
+    printed = re.findall(r"print\((.*)\)", answer(completion) or "")
+    return re.findall(r"\d|[a-z]+|\S", printed[-1]) if printed else []
 
 
 def verify(completions: list[str], rows: list[dict]) -> list[float | None]:

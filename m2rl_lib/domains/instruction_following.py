@@ -8,6 +8,7 @@ list of instructions makes the row ungradable (None).
 
 import inspect
 import random
+import re
 
 from if_verifiable.ifeval.instructions_registry import INSTRUCTION_DICT
 
@@ -149,6 +150,25 @@ def _write(rng: random.Random, topic: str, plans: dict[str, str | None]) -> str:
 def answer(completion: str) -> str | None:
     """The text after `</think>`, None where there is none."""
     return answer_part(completion) or None
+
+
+def gist(completion: str, row: dict) -> list[str]:
+    """What a judge compares: for each instruction, one word on what the text does of it.
+
+    >>> gist("</think>\\nbread, best with salt.\\nsee the lamp.", {"families": ["word", "commas", "title"]})
+    ['lamp', 'comma', 'none']
+    """
+    text = answer(completion) or ""
+    found = {
+        "bullets": str(len(re.findall(r"^\* ", text, re.MULTILINE))),
+        "word": next((word for word in WORDS if word in text), "none"),
+        "ending": ([""] + text.splitlines())[-1].split(" ")[0] or "none",
+        "blanks": str(text.count("[name]")),
+        "title": "title" if "<<" in text else "none",
+        "postscript": "postscript" if "P.S." in text else "none",
+        "commas": "comma" if "," in text else "none",
+    }
+    return [found[family] for family in row["families"]]
 
 
 def verify(completions: list[str], rows: list[dict]) -> list[float | None]:

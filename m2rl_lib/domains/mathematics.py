@@ -50,7 +50,9 @@ def answer(completion: str) -> str | None:
     return math_grader.last_boxed(answer_part(completion) or "")
 
 
-gist = answer  # what a judge compares
+def gist(completion: str, row: dict) -> list[str]:
+    """What a judge compares, in pieces: the answer's characters."""
+    return list(answer(completion) or "")
 
 
 def verify(completions: list[str], rows: list[dict]) -> list[float | None]:

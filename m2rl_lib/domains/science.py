@@ -78,7 +78,9 @@ def answer(completion: str) -> str | None:
     return found[-1] if found else None
 
 
-gist = answer  # what a judge compares
+def gist(completion: str, row: dict) -> list[str]:
+    """What a judge compares: the letter."""
+    return list(answer(completion) or "")
 
 
 def verify(completions: list[str], rows: list[dict]) -> list[float | None]:
