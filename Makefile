@@ -11,7 +11,7 @@ export PATH := $(BIN):$(PATH)
 export HF_HUB_OFFLINE := 1
 export TOKENIZERS_PARALLELISM := false
 
-.PHONY: study test hostile lint publish clean unlock help
+.PHONY: study test hostile bench lint publish clean unlock help
 
 study: $(VENV)/ready
 	@snakemake --cores $(CORES) --config params=$(PARAMS) --rerun-triggers mtime params input --rerun-incomplete --quiet rules host progress
@@ -24,6 +24,10 @@ test: $(VENV)/ready
 
 hostile: $(VENV)/ready
 	python benchmarks/hostile.py --out benchmarks/HOSTILE.md
+
+# every measurement beside what people would use instead, on an idle machine; the study whose times are read is PARAMS
+bench: $(VENV)/ready
+	python benchmarks/run.py --params $(PARAMS)
 
 lint: $(VENV)/ready
 	ruff check .

@@ -1,0 +1,47 @@
+"""What the benchmarks share: which model they use, at which settings, and on what machine they ran."""
+
+from __future__ import annotations
+
+import os
+import platform
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+from types import SimpleNamespace
+
+from m2rl_lib import artifacts, study
+
+
+def model_folder(given: Path | None) -> Path:
+    """The SFT model given, or that of the default study, or that of the smoke study."""
+    folders = [given] if given else [study.model_folder(name, 0, "sft") for name in ("study", "smoke")]
+    for folder in folders:
+        if (folder / "config.json").is_file():
+            return folder
+    sys.exit(
+        f"no model in {' or '.join(map(str, folders))}; run `make study PARAMS=params/smoke.yaml` first, or give --model FOLDER"
+    )
+
+
+def parameters() -> SimpleNamespace:
+    """The parameters of the default study."""
+    return SimpleNamespace(**study.load(study.ROOT / "params" / "study.yaml").model_dump())
+
+
+def stamp() -> dict:
+    """The machine, its load before the run, the commit, the libraries and the time."""
+    return {
+        "machine": f"{platform.machine()}, {_processor()}, {os.cpu_count()} cores",
+        "load_average": round(os.getloadavg()[0], 2),
+        "commit": artifacts.commit(),
+        "python": platform.python_version(),
+        "versions": artifacts.versions(),
+        "date": datetime.now(UTC).isoformat(timespec="seconds"),
+    }
+
+
+def _processor() -> str:
+    """The processor's name, where /proc says it."""
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text().splitlines() if info.is_file() else []
+    return next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), "processor not named")

@@ -1,0 +1,122 @@
+"""All benchmarks, one after the other, and the page that holds their tables: `make bench`.
+
+    python benchmarks/run.py [--params params/study.yaml] [--out benchmarks/RESULTS.md]
+
+Each script also runs on its own. The JSON of all is written beside the page. Run it on an idle machine; the load before each is written down.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from common import stamp
+
+HERE = Path(__file__).parent
+NOTES = HERE / "NOTES.md"  # what was tried and did not help: written by hand
+
+
+def run(script: str, *arguments: str) -> object:
+    """The JSON that a benchmark prints. Exits with its last line where it fails."""
+    print(f"{script} …", flush=True)
+    started = time.perf_counter()
+    done = subprocess.run([sys.executable, HERE / script, *arguments], capture_output=True, text=True)
+    if done.returncode:
+        sys.exit(f"{script} failed: {(done.stderr.strip() or 'no message').splitlines()[-1]}")
+    print(f"{script}: {time.perf_counter() - started:.0f} s", flush=True)
+    return json.loads(done.stdout[done.stdout.index("[\n" if done.stdout.lstrip().startswith("[") else "{") :])
+
+
+def shown(value: object) -> str:
+    """A cell: numbers to three digits."""
+    return (
+        f"{value:.3g}"
+        if isinstance(value, float) and abs(value) < 1000
+        else f"{value:,.0f}"
+        if isinstance(value, float)
+        else str(value)
+    )
+
+
+def table(rows: list[dict]) -> list[str]:
+    """Rows of equal keys as a Markdown table."""
+    head = list(rows[0])
+    lines = [f"| {' | '.join(head)} |", "|" + "---|" * len(head)]
+    return [*lines, *(f"| {' | '.join(shown(row[key]) for key in head)} |" for row in rows), ""]
+
+
+def page(results: dict) -> str:
+    """The page: a section a benchmark."""
+    at, times = results["stamp"], results["study"]
+    stages = [
+        {
+            "stage": stage["stage"],
+            "wall, s": stage["wall_seconds"],
+            "CPU, s": stage["cpu_seconds"],
+            "peak, GB": stage["peak_memory_bytes"] / 1e9,
+        }
+        for stage in times["stages"]
+    ]
+    versions = ", ".join(f"{name} {version}" for name, version in at["versions"].items())
+    lines = [
+        "# Speed, measured",
+        "",
+        f"Written by `make bench` on {at['date'][:10]}: {at['machine']}; load average {at['load_average']} before it; commit {at['commit']};",
+        f"Python {at['python']}, {versions}.",
+        "",
+        "## An RLVR step beside a bare TRL GRPOTrainer",
+        "",
+        "Medians; both in one process, one thread, in turns; the same model, prompts, rewards and settings.",
+        "",
+        *table(results["rlvr_step"]),
+        "## Sampling for evaluation beside `model.generate`",
+        "",
+        *table(results["generating"]),
+        "## Verdicts",
+        "",
+        *table(results["verifying"]),
+        "The sandbox's own scoreboard is [HOSTILE.md](HOSTILE.md); merging and weight analysis at 0.2 B parameters are",
+        "[MERGING.md](MERGING.md) and [WEIGHTS.md](WEIGHTS.md).",
+        "",
+        "## The study",
+        "",
+        f"{times['minutes']:.1f} minutes in which at least one stage ran; {times['cores']} cores, busy {100 * times['cores kept busy']:.0f}% of them;",
+        f"largest process {times['peak memory of a process, GB']:.2g} GB. `make study` where nothing changed:",
+        f"{times['nothing changed, seconds']:.1f} s. The chain that decided the end: {' → '.join(times['chain'])}.",
+        "",
+        *table(stages),
+        "Imports of each notebook, in a fresh interpreter:",
+        "",
+        *table(times["start-up"]),
+    ]
+    return "\n".join(lines) + (NOTES.read_text() if NOTES.is_file() else "")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--params", default="params/study.yaml", help="the study whose times are read")
+    parser.add_argument("--out", type=Path, default=HERE / "RESULTS.md")
+    arguments = parser.parse_args()
+    results = {"stamp": stamp(), "study": run("study_times.py", arguments.params)}
+    for name in ("rlvr_step", "generating", "verifying"):
+        results[name] = run(f"{name}.py")
+    for name in ("weights", "merging"):
+        run_page(name)
+    arguments.out.with_suffix(".json").write_text(json.dumps(results, indent=1) + "\n")
+    arguments.out.write_text(page(results))
+    print(f"written: {arguments.out} and {arguments.out.with_suffix('.json')}")
+
+
+def run_page(name: str) -> None:
+    """A benchmark that writes a page of its own."""
+    subprocess.run(
+        [sys.executable, HERE / f"{name}.py", "--out", HERE / f"{name.upper()}.md"], check=True, stdout=subprocess.DEVNULL
+    )
+
+
+if __name__ == "__main__":
+    main()
