@@ -20,11 +20,18 @@ from mergekit.config import MergeConfiguration
 from mergekit.merge import MergeOptions, run_merge
 from safetensors import safe_open
 
-from m2rl_lib import artifacts, paper_merges, schedule, study
+from m2rl_lib import artifacts, block_merges, schedule, study
 from m2rl_lib.training import cost, write_costs
 
 DARE = ("task-arithmetic-dare", "ties-dare")
-SCE_FLOOR = 1e-6  # mergekit's: SCE's weights are uniform where the experts' mean squares sum to less
+METHODS = {
+    "average": "linear",  # mergekit's
+    "task-arithmetic": "m2rl_task_arithmetic",
+    "task-arithmetic-dare": "m2rl_task_arithmetic",
+    "ties": "m2rl_ties",
+    "ties-dare": "m2rl_ties",
+    "sce": "m2rl_sce",
+}
 
 
 @dataclass(frozen=True)
@@ -109,51 +116,40 @@ def recipe(p: SimpleNamespace, name: str) -> Recipe:
 
 
 def configuration(recipe: Recipe, out_dtype: str, seed: int) -> dict:
-    """mergekit's configuration of a recipe, computed in float32 and written as `out_dtype`."""
+    """mergekit's configuration of a recipe by our methods (`block_merges`), which compute in float32 whatever they read."""
+    if recipe.paper and recipe.method not in schedule.TWO_DEFINITIONS:
+        allowed = ", ".join(schedule.TWO_DEFINITIONS)
+        raise ValueError(f"{recipe.method} has one definition; allowed with definition=paper: {allowed}")
+    kind = METHODS[recipe.method]
     per_model: list[dict] = [{} for _ in recipe.experts]
-    if recipe.paper:
-        kind, shared, per_model = _paper(recipe, seed)
-    elif recipe.method == "average":
-        kind, shared, per_model = "linear", {}, [{"weight": 1.0}] * len(recipe.experts)
-    elif recipe.method == "sce":
-        kind, shared = "sce", {"select_topk": recipe.density}
-    else:
-        kind = {
-            "task-arithmetic": "task_arithmetic",
-            "task-arithmetic-dare": "dare_linear",
-            "ties": "ties",
-            "ties-dare": "dare_ties",
-        }[recipe.method]
-        shared = {"lambda": recipe.scale, "normalize": recipe.method.startswith("ties")}
-        density = {} if recipe.method == "task-arithmetic" else {"density": recipe.density}
-        per_model = [{"weight": 1.0, **density}] * len(recipe.experts)
+    shared = {"scale": recipe.scale, "density": recipe.density if recipe.method in DARE else 1.0, "seed": seed}
+    if kind == "linear":
+        per_model = [{"weight": 1.0} for _ in recipe.experts]
+    elif kind == "m2rl_sce":
+        shared = {"select_topk": recipe.density}
+    elif kind == "m2rl_ties":
+        shared["share"] = recipe.density if recipe.method == "ties" else 1.0
+        per_model = [{"threshold": _threshold(recipe, expert, seed) if recipe.paper else 0.0} for expert in recipe.experts]
     config = {
         "merge_method": kind,
         "models": [{"model": _reference(e), "parameters": given} for e, given in zip(recipe.experts, per_model)],
-        "parameters": shared,
-        "dtype": "float32",
         "out_dtype": out_dtype,
     }
-    return config if kind == "linear" else config | {"base_model": _reference(recipe.base)}
+    if kind == "linear":
+        return config | {"dtype": "float32"}
+    return config | {"base_model": _reference(recipe.base), "parameters": shared | {"paper": recipe.paper}}
 
 
-def _paper(recipe: Recipe, seed: int) -> tuple[str, dict, list[dict]]:
-    """(method, shared parameters, each expert's) of the paper's definition, with TIES's whole-model thresholds."""
-    if recipe.method == "sce":
-        return "m2rl_sce", {"select_topk": recipe.density}, [{} for _ in recipe.experts]
-    keep = recipe.density if recipe.method in DARE else 1.0
-    shared = {"scale": recipe.scale, "density": keep, "seed": seed}
-    if recipe.method == "task-arithmetic-dare":
-        return "m2rl_task_arithmetic", shared, [{} for _ in recipe.experts]
-    if recipe.method not in ("ties", "ties-dare"):
-        raise ValueError(f"{recipe.method} has one definition; allowed with definition=paper: ties, sce, and those with DARE")
-    trim = recipe.trim if recipe.method == "ties-dare" else recipe.density
+def _threshold(recipe: Recipe, expert: Path, seed: int) -> float:
+    """Where the paper's TIES cuts an expert's shift, over the whole model, after DARE if there is any."""
+    keep, share = (recipe.density, recipe.trim) if recipe.method in DARE else (1.0, recipe.density)
 
-    def magnitudes(expert: Path):
+    def magnitudes() -> Iterator[torch.Tensor]:
         for name, start, end in _pairs(recipe.base, expert):
-            yield name, paper_merges.drop_and_rescale(end - start, keep, seed, expert.name, name).abs()
+            for block in block_merges.dare(start, end, keep, seed, expert.name, name)():
+                yield block.abs()
 
-    return "m2rl_ties", shared, [{"threshold": paper_merges.largest(lambda e=e: magnitudes(e), trim)} for e in recipe.experts]
+    return block_merges.largest(magnitudes, share)[0]
 
 
 def _reference(folder: Path) -> dict:
@@ -203,7 +199,7 @@ def _checked_tensors(folder: Path, digest: str) -> dict[str, tuple]:
     """Shapes of a folder's tensors, read once: files as in the manifest, every number finite."""
     artifacts.verify_model(folder)
     for name, tensor in _tensors(folder):
-        if not torch.isfinite(tensor).all():
+        if not all(block.isfinite().all() for block in tensor.flatten().split(block_merges.BLOCK)):
             raise ValueError(f"{folder.name}: tensor {name} has NaN or infinite values; nothing was merged")
     return {name: tuple(tensor.shape) for name, tensor in _tensors(folder)}
 
@@ -216,14 +212,14 @@ def _tensors(folder: Path) -> Iterator[tuple[str, torch.Tensor]]:
 
 
 def _pairs(base: Path, expert: Path) -> Iterator[tuple[str, torch.Tensor, torch.Tensor]]:
-    """(name, base's tensor, expert's tensor) in float32, one at a time; they may be cut into files differently."""
+    """(name, base's tensor, expert's tensor) as they are stored, one at a time; they may be cut into files differently."""
     where = {}
     for file in sorted(expert.glob("*.safetensors")):
         with safe_open(file, "pt") as tensors:
             where |= dict.fromkeys(tensors.keys(), file)
     for name, start in _tensors(base):
         with safe_open(where[name], "pt") as tensors:
-            yield name, start.float(), tensors.get_tensor(name).float()
+            yield name, start, tensors.get_tensor(name)
 
 
 def sce_branches(experts: list[Path], base: Path) -> pd.DataFrame:
@@ -231,9 +227,9 @@ def sce_branches(experts: list[Path], base: Path) -> pd.DataFrame:
     total: dict[str, float] = {}
     for expert in experts:
         for name, start, end in _pairs(base, expert):
-            total[name] = total.get(name, 0.0) + float((end - start).square().mean())
+            total[name] = total.get(name, 0.0) + float((end.float() - start.float()).square().mean())
     frame = pd.DataFrame({"tensor": list(total), "mean_squares": list(total.values())})
-    return frame.assign(uniform=frame["mean_squares"] < SCE_FLOOR)
+    return frame.assign(uniform=frame["mean_squares"] < block_merges.SCE_FLOOR)
 
 
 def shifts(models: dict[str, Path], base: Path) -> pd.DataFrame:
@@ -241,7 +237,8 @@ def shifts(models: dict[str, Path], base: Path) -> pd.DataFrame:
     and `cosine <expert>`, the cosine of its shift with each expert's. Experts are the models named `rl-…`.
     """
     vectors = {
-        name: torch.cat([(end - start).double().flatten() for _, start, end in _pairs(base, f)]) for name, f in models.items()
+        name: torch.cat([(end.float() - start.float()).double().flatten() for _, start, end in _pairs(base, f)])
+        for name, f in models.items()
     }
     experts = [name for name in vectors if name.startswith("rl-")]
     mean_norm = sum(vectors[name].norm() for name in experts) / len(experts)

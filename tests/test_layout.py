@@ -32,7 +32,7 @@ FLOORS = {
     "sft": 4,
     "rlvr": 4,
     "distillation": 4,
-    "paper_merges": 2,
+    "block_merges": 2,
     "interpolation": 4,
     "merging": 4,
     "evaluation": 4,

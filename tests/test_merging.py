@@ -5,9 +5,11 @@ from dataclasses import replace
 
 import pytest
 import torch
+from mergekit import merge_methods
+from mergekit.merge_methods.base import TensorGroup
 from safetensors.torch import load_file, save_file
 
-from m2rl_lib import artifacts, datasets, generation, merging, micro, paper_merges, schedule, study
+from m2rl_lib import artifacts, block_merges, datasets, generation, merging, micro, schedule, study
 from m2rl_lib.merging import Recipe
 
 A, B = [4.0, -2.0, 0.0, 1.0], [-1.0, -4.0, 3.0, 0.5]  # two task vectors
@@ -68,22 +70,70 @@ def test_mergekits_ties_trims_each_tensor_and_the_papers_the_whole_model(smoke, 
     assert torch.allclose(made, torch.tensor([4.0, -3.0, 3.0, 1.0]), atol=1e-5)
 
 
-@pytest.mark.parametrize("share", [0.01, 0.2, 0.5, 1.0])
+@pytest.mark.parametrize("share", [0.0001, 0.01, 0.2, 0.5, 1.0])
 def test_largest_is_the_element_of_that_rank(share):
     generator = torch.Generator().manual_seed(0)
-    parts = {"a": torch.randn(1000, generator=generator).abs(), "b": torch.randn(37, 11, generator=generator).abs() * 1e-4}
-    every = torch.cat([part.flatten() for part in parts.values()]).sort(descending=True).values
-    found = paper_merges.largest(lambda: iter(parts.items()), share)
-    assert found == float(every[int(share * len(every)) - 1])
+    parts = [torch.randn(1000, generator=generator).abs(), torch.randn(37, 11, generator=generator).abs() * 1e-4]
+    every = torch.cat([part.flatten() for part in parts]).sort(descending=True).values
+    assert block_merges.largest(lambda: iter(parts), share) == (float(every[max(1, int(share * len(every))) - 1]), 1)
+    assert block_merges.largest(lambda: iter([torch.tensor([3.0, 1, 2]), torch.tensor([2.0, 2])]), 0.6) == (2.0, 2)
+
+
+def test_trimming_keeps_just_the_share_and_of_equals_the_first(monkeypatch):
+    monkeypatch.setattr(block_merges, "BLOCK", 3)
+    delta = torch.tensor([0.5, -2.0, 2.0, 3.0, -2.0, 0.0, 2.0])
+    blocks = block_merges.task_vector(torch.zeros(7), delta)
+    assert torch.cat(list(block_merges.trim(blocks, 2.0, 2)())).tolist() == [0, -2, 2, 3, 0, 0, 0]  # 3 largest of 7
+    assert torch.cat(list(block_merges.trim(blocks, 2.0)())).tolist() == [0, -2, 2, 3, -2, 0, 2]  # the paper's: all equals
+
+
+LIBRARYS = {  # mergekit's own method, ours, and the parameters of each
+    "ties": ("ties", {"weight": 1.0, "density": 0.2, "lambda": 0.7}, {"share": 0.2, "density": 1.0, "scale": 0.7}),
+    "ties-dare": ("dare_ties", {"weight": 1.0, "density": 0.6, "normalize": True}, {"share": 1.0, "density": 0.6, "scale": 1.0}),
+    "task-arithmetic": ("task_arithmetic", {"weight": 1.0, "lambda": 0.7}, {"density": 1.0, "scale": 0.7}),
+    "task-arithmetic-dare": ("dare_linear", {"weight": 1.0, "density": 0.6}, {"density": 0.6, "scale": 1.0}),
+    "sce": ("sce", {"select_topk": 1.0}, {"select_topk": 1.0}),
+    "sce-selected": ("sce", {"select_topk": 0.3}, {"select_topk": 0.3}),
+}
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("shape", [(1,), (5,), (64,), (13, 19), (67, 129), (3, 7, 191)])
+@pytest.mark.parametrize("name", LIBRARYS)
+def test_blocks_give_the_numbers_of_mergekits_own_methods(monkeypatch, name, shape, dtype):
+    """Five experts, tensors of odd sizes cut into blocks of 64: equal to the last bit. Twice: DARE draws on for the second."""
+    monkeypatch.setattr(block_merges, "BLOCK", 64)
+    generator = torch.Generator().manual_seed(sum(shape))
+    base = torch.randn(shape, generator=generator).to(dtype)
+    experts = [(base + torch.randn(shape, generator=generator)).to(dtype) for _ in range(5)]
+    if name == "ties" and dtype == torch.bfloat16:  # no equal magnitudes: which of them mergekit keeps is up to its sort
+        base, distinct = torch.zeros_like(base), torch.randperm(base.numel(), generator=generator) + 1.0
+        experts = [distinct.roll(i).reshape(shape).to(dtype) for i in range(5)]
+        if base.numel() > 256:
+            pytest.skip("bfloat16 has not that many distinct whole numbers")
+    kind, theirs, ours = LIBRARYS[name]
+    widened = TensorGroup.from_tensors([tensor.float() for tensor in (base, *experts)], base_index=0)
+    torch.manual_seed(1)
+    expected = merge_methods.get(kind)([widened, widened], parameters=theirs)
+    torch.manual_seed(1)
+    method = block_merges.sce if kind == "sce" else block_merges.ties if "ties" in kind else block_merges.task_arithmetic
+    given = ours | {"paper": False} | ({} if kind == "sce" else {"seed": 0}) | ({"threshold": 0.0} if "ties" in kind else {})
+    made = method([TensorGroup.from_tensors([base, *experts], base_index=0)] * 2, parameters=given)
+    assert made[0].dtype == torch.float32 and made[0].shape == shape
+    assert torch.equal(made[0], expected[0]) and torch.equal(made[1], expected[1])
+
+
+def after_dare(delta, *settings):
+    return torch.cat(list(block_merges.dare(torch.zeros_like(delta), delta, *settings)()))
 
 
 def test_dare_keeps_the_density_and_rescales_as_each_definition_says(smoke, experts):
     delta = torch.randn(40_000, generator=torch.Generator().manual_seed(0))
-    kept = paper_merges.drop_and_rescale(delta, 0.8, 0, "rl-math", "w")
+    kept = after_dare(delta, 0.8, 0, "rl-math", "w")
     assert (kept != 0).float().mean() == pytest.approx(0.8, abs=0.01)
     assert torch.allclose(kept[kept != 0], delta[kept != 0] / 0.8)
-    assert torch.equal(kept, paper_merges.drop_and_rescale(delta, 0.8, 0, "rl-math", "w"))
-    assert not torch.equal(kept, paper_merges.drop_and_rescale(delta, 0.8, 0, "rl-coding", "w"))
+    assert torch.equal(kept, after_dare(delta, 0.8, 0, "rl-math", "w"))
+    assert not torch.equal(kept, after_dare(delta, 0.8, 0, "rl-coding", "w"))
     base, folders = experts
     alone = (base, [folders[0]])
     papers = shift_of(smoke, of("task-arithmetic-dare", alone, density=0.5, paper=True))
@@ -96,7 +146,7 @@ def test_the_papers_ties_dare_trims_what_dare_left(smoke, experts):
     base, folders = experts
     total = sum(tensor.numel() for tensor in load_file(base / "model.safetensors").values())
     made = shift_of(smoke, of("ties-dare", (base, [folders[0]]), density=0.5, paper=True, trim=1.5 / total))
-    dropped = paper_merges.drop_and_rescale(torch.tensor(A + [0.0] * 28), 0.5, smoke.seed, "rl-math", KEY)[:4]
+    dropped = after_dare(torch.tensor(A + [0.0] * 28), 0.5, smoke.seed, "rl-math", KEY)[:4]
     expected = torch.where(dropped.abs() == dropped.abs().max(), dropped, 0.0)
     assert dropped.abs().max() > 0 and torch.allclose(made, expected, atol=1e-5)
 
