@@ -1,16 +1,18 @@
-"""Merging five experts of 0.22 B bfloat16 parameters: our notebook's merges in one process, beside mergekit's command line.
+"""Merging five bfloat16 experts: our notebook's merges in one process, beside mergekit's command line.
 
-    python benchmarks/merging.py [--out benchmarks/MERGING.md] [--methods ties average ...] [--folder /tmp/merging]
+    python benchmarks/merging.py [--out benchmarks/MERGING.md] [--repeats 3] [--folder /tmp/merging]
 
 Random weights in Qwen3's architecture, five experts whose every weight is moved a little. Ours includes the checks (SHA-256 of
-every file, NaN) and the publishing; mergekit's is `mergekit-yaml` with the same configuration. Wall seconds and peak memory.
+every file, NaN) and the publishing; mergekit's is `mergekit-yaml` with its own method of the same settings. Every run is a
+process of its own, ours and mergekit's in turn: wall and CPU seconds from start to end, imports included, and peak memory, of
+which what is not pages of mapped files (sampled every 20 ms) stands apart: those the kernel can drop.
 """
 
 import argparse
 import json
 import os
-import resource
 import shutil
+import statistics
 import subprocess
 import sys
 import time
@@ -23,105 +25,204 @@ from m2rl_lib import artifacts, merging, schedule, study
 
 DOMAINS = ["math", "coding", "science", "instruction_following", "agent"]
 METHODS = ["average", "task-arithmetic", "task-arithmetic-dare", "ties", "ties-dare", "sce"]
+WIDTH = 768
+BIG, SMALL = 151_936, 32_768  # words: Qwen3's, whose embedding is half of the model, and a vocabulary of common size
+MODELS = {"0.22 B, one tensor half of it": (BIG, 15), "0.22 B": (SMALL, 28), "0.10 B": (SMALL, 11), "0.05 B": (SMALL, 4)}
+LIBRARYS = {"task-arithmetic": "task_arithmetic", "task-arithmetic-dare": "dare_linear", "ties": "ties", "ties-dare": "dare_ties"}
 
 
-def make_models(p: SimpleNamespace) -> float:
-    """SFT and five experts, published as a study's would be; billions of parameters."""
+def make_models(p: SimpleNamespace, vocabulary: int, layers: int) -> None:
+    """SFT and five experts, random, published as a study's would be."""
+    from safetensors.torch import save_file
     from transformers import Qwen3Config, Qwen3ForCausalLM
 
-    torch.manual_seed(0)
-    shape = {"hidden_size": 768, "intermediate_size": 2304, "num_hidden_layers": 13, "num_attention_heads": 12}
-    config = Qwen3Config(vocab_size=151_936, num_key_value_heads=4, head_dim=64, tie_word_embeddings=True, **shape)
-    model = Qwen3ForCausalLM(config).to(torch.bfloat16)
+    shape = {
+        "hidden_size": WIDTH,
+        "intermediate_size": 3 * WIDTH,
+        "num_hidden_layers": layers,
+        "num_attention_heads": WIDTH // 64,
+    }
+    config = Qwen3Config(vocab_size=vocabulary, num_key_value_heads=4, head_dim=64, tie_word_embeddings=True, **shape)
+    config.architectures = ["Qwen3ForCausalLM"]
+    with torch.device("meta"):
+        shapes = {name: weight.shape for name, weight in Qwen3ForCausalLM(config).named_parameters()}
+    generator = torch.Generator().manual_seed(0)
+    start = {name: torch.randn(shape, generator=generator).mul_(0.02).bfloat16() for name, shape in shapes.items()}
+    noise = torch.randn(max(weight.numel() for weight in start.values()), generator=generator).mul_(0.01)
     sft = study.model_folder(p.study, p.seed, "sft")
-    start = {name: weight.clone() for name, weight in model.state_dict().items()}
-    for name in ["sft", *(f"rl-{domain}" for domain in DOMAINS)]:
-        folder = study.model_folder(p.study, p.seed, name)
-        with torch.no_grad():
-            for key, weight in model.named_parameters():
-                weight.copy_(start[key] if name == "sft" else start[key] + 0.01 * torch.randn_like(weight))
-        inputs = [] if name == "sft" else [sft]
-        with artifacts.publish(folder, artifacts.record(SimpleNamespace(study=p.study, seed=p.seed), inputs)) as fresh:
-            model.save_pretrained(fresh)
-    return sum(weight.numel() for weight in model.parameters()) / 1e9
+    for expert, name in enumerate(["sft", *(f"rl-{domain}" for domain in DOMAINS)]):
+        weights = start
+        if expert:  # each expert reads the noise from another place
+            moved = noise.roll(expert * 1_000_003)
+            weights = {key: (moved[: w.numel()].view_as(w) + w).bfloat16() for key, w in start.items()}
+        made_by = artifacts.record(SimpleNamespace(study=p.study, seed=p.seed), [sft] if expert else [])
+        with artifacts.publish(study.model_folder(p.study, p.seed, name), made_by) as fresh:
+            save_file(weights, fresh / "model.safetensors", {"format": "pt"})
+            config.save_pretrained(fresh)
 
 
-def ours(p: SimpleNamespace, names: list[str]) -> dict[str, float]:
-    """Wall seconds of each merge, all in this process."""
-    seconds = {}
-    for name in names:
-        begun = time.monotonic()
-        merging.merge(p, merging.recipe(p, name), name)
-        seconds[name] = time.monotonic() - begun
-    return seconds
+def mergekits(recipe: merging.Recipe) -> dict:
+    """The configuration of mergekit's own method with a recipe's settings."""
+    given: dict = {"weight": 1.0}
+    shared: dict = {"lambda": recipe.scale, "normalize": recipe.method.startswith("ties")}
+    if recipe.method == "average":
+        kind, shared = "linear", {}
+    elif recipe.method == "sce":
+        kind, shared, given = "sce", {"select_topk": recipe.density}, {}
+    else:
+        kind = LIBRARYS[recipe.method]
+        given |= {} if recipe.method == "task-arithmetic" else {"density": recipe.density}
+    models = [{"model": {"model": {"path": str(expert)}}, "parameters": given} for expert in recipe.experts]
+    config = {"merge_method": kind, "models": models, "parameters": shared, "dtype": "float32", "out_dtype": "bfloat16"}
+    return config if kind == "linear" else config | {"base_model": {"model": {"path": str(recipe.base)}}}
 
 
-def command_line(p: SimpleNamespace, name: str, folder: Path) -> tuple[float, float]:
-    """Wall seconds and peak GB of `mergekit-yaml` on the same configuration."""
-    config = folder / "config.yaml"
-    config.write_text(json.dumps(merging.configuration(merging.recipe(p, name), p.merge_dtype, p.seed)))
-    out = folder / "out"
+def watch(command: list[str]) -> dict:
+    """A process from start to end: wall and CPU seconds, peak GB, peak GB of what is not pages of files; its last line."""
+    begun, anonymous, whole = time.monotonic(), 0, 0
+    child = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, env=os.environ | {"HF_HUB_OFFLINE": "1"})
+    while not (ended := os.wait4(child.pid, os.WNOHANG))[0]:
+        rows = dict(line.split(":", 1) for line in Path(f"/proc/{child.pid}/status").read_text().splitlines())
+        if "VmHWM" in rows:
+            whole = max(whole, int(rows["VmHWM"].split()[0]))
+            anonymous = max(anonymous, int(rows["RssAnon"].split()[0]))
+        time.sleep(0.02)
+    child.returncode = os.waitstatus_to_exitcode(ended[1])
+    if child.returncode:
+        raise RuntimeError(f"{' '.join(command)} ended with {child.returncode}")
+    printed = child.stdout.read().decode().splitlines()
+    seconds = {"wall": time.monotonic() - begun, "cpu": ended[2].ru_utime + ended[2].ru_stime}
+    return seconds | {"gb": whole * 1024 / 1e9, "anonymous": anonymous * 1024 / 1e9, "said": printed[-1] if printed else ""}
+
+
+def ours(folder: Path, names: list[str]) -> dict:
+    """Our merges in one fresh process, watched; with the seconds of each."""
+    seen = watch([sys.executable, __file__, "--folder", str(folder), "--merges", *names])
+    return seen | {"each": json.loads(seen.pop("said"))}
+
+
+def command_line(p: SimpleNamespace, folder: Path, name: str) -> dict:
+    """`mergekit-yaml` on the same, watched."""
+    config, out = folder / "config.yaml", folder / "out"
+    config.write_text(json.dumps(mergekits(merging.recipe(p, name))))
     shutil.rmtree(out, ignore_errors=True)
-    begun = time.monotonic()
-    command = [
-        str(Path(sys.executable).parent / "mergekit-yaml"),
-        str(config),
-        str(out),
-        "--quiet",
-        "--no-write-model-card",
-        "--no-copy-tokenizer",
-    ]
-    child = subprocess.Popen(command, env=os.environ | {"HF_HUB_OFFLINE": "1"})
-    _, status, usage = os.wait4(child.pid, 0)
-    if status:
-        raise RuntimeError(f"mergekit-yaml ended with {status} for {name}")
-    return time.monotonic() - begun, usage.ru_maxrss / 1e6
+    program = str(Path(sys.executable).parent / "mergekit-yaml")
+    return watch([program, str(config), str(out), "--quiet", "--no-write-model-card", "--no-copy-tokenizer"])
 
 
-def in_one_process(folder: Path, names: list[str]) -> dict:
-    """`ours` in a fresh process of its own: seconds of each merge, of the whole, and the peak memory in GB."""
-    begun = time.monotonic()
-    child = [sys.executable, __file__, "--folder", str(folder), "--merges", *names]
-    made = json.loads(subprocess.run(child, capture_output=True, text=True, check=True).stdout.splitlines()[-1])
-    return made | {"whole": time.monotonic() - begun}
+def in_turn(p: SimpleNamespace, folder: Path, name: str, repeats: int) -> dict:
+    """One merge by both, in turn: medians."""
+    runs = [(ours(folder, [name]), command_line(p, folder, name)) for _ in range(repeats)]
+    keys = ("wall", "cpu", "gb", "anonymous")
+    made, theirs = ({k: statistics.median(run[side][k] for run in runs) for k in keys} for side in (0, 1))
+    return {"ours": made, "mergekit": theirs}
+
+
+def measure(p: SimpleNamespace, folder: Path, repeats: int) -> dict:
+    """All of it; the models of one size are on disk at a time."""
+    load, by_method, ties = os.getloadavg()[0], {}, {}
+    for place, (size, shape) in enumerate(MODELS.items()):
+        watch([sys.executable, __file__, "--folder", str(folder), "--make", *map(str, shape)])
+        if place == 0:
+            names = [f"merge-{method}" for method in METHODS]
+            by_method["command"] = {name: command_line(p, folder, name) for name in names}
+            by_method["together"] = ours(folder, names)
+            papers = [f"{name}@definition=paper" for name in names if name.removeprefix("merge-") in schedule.TWO_DEFINITIONS]
+            by_method["papers"] = ours(folder, papers)
+        ties[f"{size}, 5 experts"] = in_turn(p, folder, "merge-ties", repeats if place < 2 else 1)
+        if size == "0.22 B":
+            for count in (3, 2):
+                name = f"merge-ties@experts={'+'.join(DOMAINS[:count])}"
+                ties[f"{size}, {count} experts"] = in_turn(p, folder, name, 1)
+        shutil.rmtree(folder)
+    return {"by_method": by_method, "ties": ties, "load": [load, os.getloadavg()[0]], "repeats": repeats}
+
+
+def report(result: dict) -> str:
+    """The result as a page."""
+    methods, papers = result["by_method"], result["by_method"]["papers"]
+    command, together = methods["command"], methods["together"]
+    before, after = result["load"]
+
+    def row(label: str, one: dict, other: dict) -> str:
+        return " | ".join(
+            [
+                f"| {label}",
+                *(f"{run['wall']:.0f} | {run['cpu']:.0f} | {run['gb']:.1f} ({run['anonymous']:.1f})" for run in (one, other)),
+            ]
+        )
+
+    total = {key: sum(run[key] for run in command.values()) for key in ("wall", "cpu")}
+    peak = {key: max(run[key] for run in command.values()) for key in ("gb", "anonymous")}
+    return "\n".join(
+        [
+            "# Merging",
+            "",
+            f"Written by `python benchmarks/merging.py --repeats {result['repeats']}`. Random bfloat16 models on {artifacts.device()}, torch "
+            f"threads {torch.get_num_threads()}, mergekit {artifacts.versions()['mergekit']}, commit {artifacts.commit()}; load average "
+            f"{before:.1f} before and {after:.1f} after: where other work shares the cores, compare the CPU seconds.",
+            "Memory is the peak of the resident set, in brackets without the pages of mapped files. Imports and start are included.",
+            "",
+            "## TIES: ours beside mergekit's command line",
+            "",
+            f"0.22 B with five experts: medians of {result['repeats']} runs in turn; the others one run each.",
+            "",
+            "| models | ours, s | CPU s | GB | mergekit, s | CPU s | GB |",
+            "|---|---|---|---|---|---|---|",
+            *(row(label, pair["ours"], pair["mergekit"]) + " |" for label, pair in result["ties"].items()),
+            "",
+            f"## Six methods, five experts of {next(iter(MODELS))}",
+            "",
+            "One process of ours (seconds of each merge within it) beside six command lines; one run.",
+            "",
+            "| merge | ours, s | mergekit, s | CPU s | GB |",
+            "|---|---|---|---|---|",
+            *(
+                f"| {name} | {together['each'][name]:.0f} | {run['wall']:.0f} | {run['cpu']:.0f} | {run['gb']:.1f} ({run['anonymous']:.1f}) |"
+                for name, run in command.items()
+            ),
+            *(f"| {name} | {seconds:.0f} | | | |" for name, seconds in papers["each"].items()),
+            "",
+            "| in all, start to end | wall s | CPU s | peak GB |",
+            "|---|---|---|---|",
+            *(
+                f"| {label} | {run['wall']:.0f} | {run['cpu']:.0f} | {run['gb']:.1f} ({run['anonymous']:.1f}) |"
+                for label, run in (
+                    ("ours, one process", together),
+                    ("mergekit, six processes", total | peak),
+                    ("the paper's definitions, ours, one process", papers),
+                )
+            ),
+            "",
+        ]
+    )
 
 
 def main() -> None:
     arguments = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     arguments.add_argument("--out", type=Path)
     arguments.add_argument("--folder", type=Path, default=Path("/tmp/m2rl-merging"))
-    arguments.add_argument("--methods", nargs="+", default=METHODS, choices=METHODS)
+    arguments.add_argument("--repeats", type=int, default=3)
     arguments.add_argument("--merges", nargs="+", help=argparse.SUPPRESS)  # this file as its own child
+    arguments.add_argument("--make", nargs=2, type=int, help=argparse.SUPPRESS)
     given = arguments.parse_args()
     study.RUNS = given.folder
     p = SimpleNamespace(**study.load(study.ROOT / "params" / "study.yaml").model_dump() | {"merge_dtype": "bfloat16"})
-    if given.merges:
-        seconds = ours(p, given.merges)
-        print(json.dumps({"seconds": seconds, "gb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6}))
-        return
-    shutil.rmtree(given.folder, ignore_errors=True)
-    size = make_models(p)
-    defaults = [f"merge-{method}" for method in given.methods]
-    papers = [f"merge-{method}@definition=paper" for method in given.methods if method in schedule.TWO_DEFINITIONS]
-    together, theirs = in_one_process(given.folder, defaults), {name: command_line(p, name, given.folder) for name in defaults}
-    alone, paper = in_one_process(given.folder, ["merge-ties"]), in_one_process(given.folder, papers)
-    shutil.rmtree(given.folder)
-    lines = [
-        f"Five experts of {size:.2f} B bfloat16 parameters on {artifacts.device()}, torch threads {torch.get_num_threads()}, mergekit "
-        f"{artifacts.versions()['mergekit']}, commit {artifacts.commit()}. One run. Written by `python benchmarks/merging.py`.",
-        "",
-        "| merge | ours, s | mergekit's command line, s | its peak, GB |",
-        "|---|---|---|---|",
-        *(f"| {n} | {together['seconds'][n]:.0f} | {theirs[n][0]:.0f} | {theirs[n][1]:.1f} |" for n in defaults),
-        f"| all, one process, start to end | {together['whole']:.0f} | {sum(s for s, _ in theirs.values()):.0f} | |",
-        *(f"| {n} | {paper['seconds'][n]:.0f} | | |" for n in papers),
-        "",
-        f"Peak memory of ours: {together['gb']:.1f} GB all in one process, {alone['gb']:.1f} GB TIES alone ({alone['whole']:.0f} s "
-        f"start to end), {paper['gb']:.1f} GB the paper's definitions.",
-    ]
-    print("\n".join(lines))
-    if given.out:
-        given.out.write_text("# Merging\n\n" + "\n".join(lines) + "\n")
+    if given.make:
+        make_models(p, *given.make)
+    elif given.merges:
+        seconds = {}
+        for name in given.merges:
+            begun = time.monotonic()
+            merging.merge(p, merging.recipe(p, name), name)
+            seconds[name] = time.monotonic() - begun
+        print(json.dumps(seconds))
+    else:
+        result = measure(p, given.folder, given.repeats)
+        print(json.dumps(result))
+        print(report(result))
+        if given.out:
+            given.out.write_text(report(result))
 
 
 if __name__ == "__main__":
