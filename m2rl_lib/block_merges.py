@@ -70,16 +70,16 @@ def _from_the_top(histogram: torch.Tensor, rank: int) -> tuple[int, int]:
 
 
 def trim(blocks: Blocks, threshold: float, equal: int | None = None) -> Blocks:
-    """TIES: what is smaller than `threshold` set to 0, and what equals it but for the first `equal` (None: all kept)."""
+    """TIES: what is smaller than `threshold` set to 0, and of what equals it all but the first `equal` (None: nothing)."""
 
     def read() -> Iterator[torch.Tensor]:
         left = equal
         for block in blocks():
             size = block.abs()
-            kept = size >= threshold
-            if left is not None:
+            kept = size > threshold if left == 0 else size >= threshold
+            if left:
                 tied = size == threshold
-                found = int(tied.sum())
+                found = int(tied.count_nonzero())
                 if found > left:
                     kept &= ~tied | (tied.cumsum(0) <= left)
                 left = max(0, left - found)
@@ -156,7 +156,7 @@ def ties(
         deltas = [trim(delta, *largest(lambda d=delta: (block.abs() for block in d()), share)) for delta in deltas]
 
     def elect(blocks: torch.Tensor) -> torch.Tensor:
-        agree = get_mask(blocks)
+        agree = get_mask(blocks).float()
         return scale * ((blocks * agree).sum(0) / agree.sum(0).clamp(min=1))
 
     return _add(group, deltas, elect)
