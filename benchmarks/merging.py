@@ -202,7 +202,7 @@ def main() -> None:
     arguments = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     arguments.add_argument("--out", type=Path)
     arguments.add_argument("--folder", type=Path, default=Path("/tmp/m2rl-merging"))
-    arguments.add_argument("--repeats", type=int, default=3)
+    arguments.add_argument("--repeats", type=int, default=1)
     arguments.add_argument("--merges", nargs="+", help=argparse.SUPPRESS)  # this file as its own child
     arguments.add_argument("--make", nargs=2, type=int, help=argparse.SUPPRESS)
     given = arguments.parse_args()

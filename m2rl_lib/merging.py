@@ -2,7 +2,7 @@
 
 Settings are the published ones (shared by the paper's code): every expert's weight 1, λ = 1, TIES keeps the
 largest 20%, DARE keeps 80% at random and rescales, SCE selects everything. Where mergekit's definition differs from
-the paper's code, `@definition=paper` is the latter (`paper_merges`). Arithmetic is in float32: in bfloat16 an RL
+the paper's code, `@definition=paper` is the latter (both in `block_merges`). Arithmetic is in float32: in bfloat16 an RL
 update is lost to rounding. What a merge is made of is in its name, which `recipe` reads.
 """
 
