@@ -1,10 +1,13 @@
-"""Small programs that try to leave the sandbox, sent once a process before anything is graded; the canaries of `sandbox.check`."""
+"""Small programs that try to leave the sandbox, sent once a process before anything is graded; the canaries of
+`sandbox.check`."""
 
 import os
 import socket
 import sys
 import tempfile
 from collections.abc import Callable
+
+PATIENCE = 30.0  # seconds for a canary that ends by itself: the machine may be busy
 
 ESCAPE = """
 import os, socket
@@ -34,10 +37,11 @@ print("; ".join(out) or "inside")
 
 
 def fault(run_programs: Callable, protected: bool) -> str | None:
-    """What is wrong with the sandbox, in a few words, or None. `protected`: expect isolation, not only that programs run and are stopped."""
-    plain = run_programs(
-        ["print(int(input()) ** 2)", "while True: pass", "raise SystemExit(3)"], [["12"], [""], [""]], timeout_seconds=1.0
-    )
+    """What is wrong with the sandbox, in a few words, or None. `protected`: expect isolation, not only that programs
+    run and are stopped."""
+    plain = run_programs(["print(int(input()) ** 2)"], [["12"]], timeout_seconds=PATIENCE)
+    plain += run_programs(["while True: pass"], [[""]], timeout_seconds=0.5)
+    plain += run_programs(["raise SystemExit(3)"], [[""]], timeout_seconds=PATIENCE)
     found = [(runs[0].stdout, runs[0].status) if runs else None for runs in plain]
     if found != [(b"144\n", "ok"), (b"", "timeout"), (b"", "error")]:
         return f"the sandbox does not run programs as it should (a square, a loop, an exit gave {found})"
@@ -50,9 +54,10 @@ def fault(run_programs: Callable, protected: bool) -> str | None:
         secrets = [token.name, os.path.abspath(__file__)] + [
             os.path.join(home, name) for name in (os.listdir(home) if os.access(home, os.R_OK) else [])
         ]
-        secrets = [path for path in secrets if not sys.base_prefix.startswith(path) and not any(mark in path for mark in "|\t\n")]
+        secrets = [path for path in secrets if not sys.base_prefix.startswith(path)]
+        secrets = [path for path in secrets if not any(mark in path for mark in "|\t\n")]
         request = "\t".join(secrets) + f"|{server.getsockname()[1]}|{max(os.getpid(), 1000)}"
-        runs = run_programs([ESCAPE], [[request]], timeout_seconds=5.0)[0]
+        runs = run_programs([ESCAPE], [[request]], timeout_seconds=PATIENCE)[0]
     if not runs or runs[0].status != "ok":
         return f"the canary program failed ({runs})"
     said = runs[0].stdout.decode(errors="replace").strip()

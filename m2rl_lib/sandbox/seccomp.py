@@ -1,9 +1,11 @@
 """The sandbox's system call filter: what namespaces alone leave open.
 
-Classic BPF as seccomp(2) takes it, assembled here because the standard library has no assembler. It refuses what a short program never needs: new user
-namespaces, tracing and reading other processes, kernel key rings, BPF, io_uring, System V and POSIX message objects (which outlive their maker),
-and sockets of families that a network namespace does not confine (AF_VSOCK reaches the host of a virtual machine, AF_ALG the kernel).
-Call numbers: the kernel's syscall tables for x86_64 and for aarch64 (asm-generic).
+Classic BPF as seccomp(2) takes it, assembled here because the standard library has no assembler. It refuses what a
+short program never needs: new user namespaces, tracing and reading other processes, changing their priority, kernel
+key rings, BPF, io_uring, System V and POSIX message objects (which outlive their maker), files in memory that no
+limit counts, and all sockets but Unix ones: a network namespace does not confine every family (AF_VSOCK reaches the
+host of a virtual machine, AF_ALG the kernel), and TCP buffers are memory that no limit counts. Call numbers: the
+kernel's syscall tables for x86_64 and for aarch64 (asm-generic).
 """
 
 import errno
@@ -38,7 +40,17 @@ ARCHITECTURES = {  # audit architecture, then call numbers
             semget=64,
             msgget=68,
             mq_open=240,
+            memfd_create=319,
             memfd_secret=447,
+            setpriority=141,
+            sched_setparam=142,
+            sched_setscheduler=144,
+            sched_setaffinity=203,
+            sched_setattr=314,
+            ioprio_set=251,
+            migrate_pages=256,
+            move_pages=279,
+            process_madvise=440,
         ),
     ),
     "aarch64": (
@@ -68,11 +80,21 @@ ARCHITECTURES = {  # audit architecture, then call numbers
             semget=190,
             msgget=186,
             mq_open=180,
+            memfd_create=279,
             memfd_secret=447,
+            setpriority=140,
+            sched_setparam=118,
+            sched_setscheduler=119,
+            sched_setaffinity=122,
+            sched_setattr=274,
+            ioprio_set=30,
+            migrate_pages=238,
+            move_pages=239,
+            process_madvise=440,
         ),
     ),
 }
-FAMILIES = (1, 2, 10)  # AF_UNIX, AF_INET, AF_INET6: confined by the network namespace
+FAMILIES = (1,)  # AF_UNIX, confined by the network and mount namespaces; asyncio and multiprocessing need it
 CLONE_NEWUSER = 0x10000000
 ALLOW, REFUSE, KILL = 0x7FFF0000, 0x00050000, 0x80000000
 LOAD, EQUAL, AT_LEAST, ANY_BIT, RETURN = 0x20, 0x15, 0x35, 0x45, 0x06
@@ -80,7 +102,10 @@ NUMBER, ARCHITECTURE, ARGUMENT_0 = 0, 4, 16  # offsets in struct seccomp_data
 
 
 def program() -> bytes:
-    """The filter for this machine, ready for `bwrap --seccomp`. Raises KeyError on an architecture whose call numbers are not listed."""
+    """The filter for this machine, ready for `bwrap --seccomp`. Raises NotImplementedError on an architecture whose
+    call numbers are not listed."""
+    if platform.machine() not in ARCHITECTURES:
+        raise NotImplementedError(f"no system call filter for {platform.machine()}, only for {', '.join(ARCHITECTURES)}")
     architecture, calls = ARCHITECTURES[platform.machine()]
     special = ("socket", "socketpair", "clone", "clone3", "unshare", "prlimit64")
     code = [

@@ -7,7 +7,7 @@ def attempt(action):
     except OSError:
         return
     print("ESCAPED")
-for path in ("{TOKEN}", "{REPO}/m2rl_lib/sandbox.py", "/etc/passwd", "/etc/shadow", "{HOME}/.bashrc", "/proc/1/environ", "/proc/1/mem", "/proc/1/maps", "/proc/kcore"):
+for path in ("{TOKEN}", "{REPO}/m2rl_lib/sandbox/__init__.py", "/etc/passwd", "/etc/shadow", "{HOME}/.bashrc", "/proc/1/environ", "/proc/1/mem", "/proc/1/maps", "/proc/kcore"):
     attempt(lambda: open(path, "rb").read(1))
 attempt(lambda: os.readlink("/proc/1/fd/2"))
 for path in ("{REPO}", "/proc/1/root", "/proc/1/cwd"):

@@ -1,10 +1,18 @@
-"""The hostile programs beside this file, and how one is thrown at the sandbox.
+"""The hostile cases beside this file, and how each is thrown. To add a case, add a file; the number that opens its
+name is the case's.
 
-Each program is asked to read a whole number and print its square. The two comment lines that open its file say what it does instead and what
-must come of it: F graded fail; K killed within its limit + 0.5 s, nothing left running; FK either; P the right answer passes and the effect is blocked (a program whose
-effect succeeds prints ESCAPED and so fails). {TOKEN} {PORT} {PID} {HOME} {REPO} become things of this machine that no program may reach.
-To add a case, add a file; the number that opens its name is the case's.
+`NN_name.py` is a program that is asked to read a whole number and print its square. The two comment lines that open
+it say what it does instead and what must come of it: F graded fail; K killed within its limit + 0.5 s, nothing left
+running; FK either; P the right answer passes and the effect is blocked (a program whose effect succeeds prints
+ESCAPED and so fails). {TOKEN} {PORT} {PID} {HOME} {REPO} become things of this machine that no program may reach.
+
+`NN_name.yaml` is data. With `texts`: completions of a `domain`, verified against each of `rows` (or the one `row`),
+which must come to the reward `expect` (0, 1, or null where the row cannot be graded), within 3 s each, from any
+thread, the same twice. A text is a string, or a list of strings and [string, times]. With `rewards`: what two groups
+of four completions are rewarded with in training; `expect` is E, an error, or the signs of the eight advantages,
+after which the weights must be finite.
 """
+
 from __future__ import annotations
 
 import contextlib
@@ -12,23 +20,27 @@ import os
 import pathlib
 import socket
 import tempfile
+import threading
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+
+import yaml
 
 from m2rl_lib import sandbox
 
 FOLDER = pathlib.Path(__file__).parent
 INPUTS, ANSWERS = ["3", "12"], [b"9", b"144"]
-LIMIT = 1.0    # seconds a program may take for one input
-SLACK = 0.5    # seconds within which it must be dead after that
+LIMIT = 1.0  # seconds a program may take for one input
+SLACK = 0.5  # seconds within which it must be dead after that
+TEXT_LIMIT = 3.0  # seconds a verifier may take for one completion
 
 
 @dataclass(frozen=True)
 class Case:
-    name: str      # file stem, such as "09_fork_bomb"
-    what: str      # what it does
-    expect: str    # F, K, FK or P
+    name: str  # file stem, such as "09_fork_bomb"
+    what: str  # what it does
+    expect: str  # F, K, FK or P
     source: str
 
 
@@ -42,16 +54,34 @@ def load_cases() -> list[Case]:
     return cases
 
 
+def load_data(key: str) -> dict[str, dict]:
+    """The cases of this folder that are data and have `key` ("texts" or "rewards"), by file stem."""
+    found = {path.stem: yaml.safe_load(path.read_text()) for path in sorted(FOLDER.glob("[0-9][0-9]_*.yaml"))}
+    return {name: case for name, case in found.items() if key in case}
+
+
 @contextlib.contextmanager
 def bait() -> Iterator[dict[str, str]]:
     """What programs try to reach: a secret file, a listening port, a Unix socket, this process."""
-    with tempfile.TemporaryDirectory() as folder, socket.socket() as tcp, socket.socket(socket.AF_UNIX) as unix, socket.socket(socket.AF_UNIX) as abstract:
+    unix_socket = (socket.AF_UNIX, socket.SOCK_STREAM)
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        socket.socket() as tcp,
+        socket.socket(*unix_socket) as unix,
+        socket.socket(*unix_socket) as abstract,
+    ):
         token = os.path.join(folder, "token")
         pathlib.Path(token).write_text("secret")
-        for server, address in ((tcp, ("127.0.0.1", 0)), (unix, token + ".socket"), (abstract, "\0m2rl-hostile")):
+        for server, address in ((tcp, ("127.0.0.1", 0)), (unix, token + ".socket"), (abstract, f"\0m2rl-hostile-{os.getpid()}")):
             server.bind(address)
             server.listen()
-        yield {"{TOKEN}": token, "{PORT}": str(tcp.getsockname()[1]), "{PID}": str(os.getpid()), "{HOME}": os.path.expanduser("~"), "{REPO}": str(FOLDER.parents[1])}
+        yield {
+            "{TOKEN}": token,
+            "{PORT}": str(tcp.getsockname()[1]),
+            "{PID}": str(os.getpid()),
+            "{HOME}": os.path.expanduser("~"),
+            "{REPO}": str(FOLDER.parents[1]),
+        }
 
 
 def fill(source: str, values: dict[str, str]) -> str:
@@ -82,7 +112,7 @@ def descendants() -> list[int]:
                 fields = pathlib.Path(f"/proc/{entry}/stat").read_text().rpartition(")")[2].split()
                 if fields[0] != "Z":
                     parents[int(entry)] = int(fields[1])
-    servers = {worker.pid_inside for worker in sandbox._alive}
+    servers = {worker.pid_inside for worker in sandbox._pool.alive}
     return [pid for pid in parents if any(ancestor in servers for ancestor in ancestors(pid, parents))]
 
 
@@ -92,15 +122,77 @@ def ancestors(pid: int, parents: dict[int, int]) -> Iterator[int]:
 
 
 def throw(case: Case, values: dict[str, str]) -> dict:
-    """Throw one case; keep what the judge made of it and whether that is as expected."""
+    """Throw a program; keep what the judge made of it and whether that is as expected."""
     started = time.monotonic()
     runs = sandbox.run_programs([fill(case.source, values)], [INPUTS], timeout_seconds=LIMIT)[0]
     seconds = time.monotonic() - started
+    left = len(survivors())
+    thrown = {"name": case.name, "what": case.what, "expect": case.expect, "seconds": seconds, "survivors": left}
     if runs is None:
-        return {"case": case, "outcome": "sandbox failed", "good": False, "passed": False, "seconds": seconds, "survivors": len(survivors())}
-    statuses, passed, left = [run.status for run in runs], passes(runs), len(survivors())
+        return thrown | {"outcome": "sandbox failed", "good": False, "passed": False}
+    statuses, passed = [run.status for run in runs], passes(runs)
     untouched = pathlib.Path(values["{TOKEN}"]).read_text() == "secret" and not os.path.exists(values["{TOKEN}"] + ".pickle")
     in_time = seconds < len(INPUTS) * LIMIT + SLACK
-    killed = "ok" not in statuses
-    good = {"F": not passed, "K": killed, "FK": not passed, "P": passed}[case.expect] and untouched and in_time and not left
-    return {"case": case, "outcome": "passed" if passed else " ".join(dict.fromkeys(statuses)), "good": good, "passed": passed, "seconds": seconds, "survivors": left}
+    as_expected = {"F": not passed, "K": "ok" not in statuses, "FK": not passed, "P": passed}[case.expect]
+    good = as_expected and untouched and in_time and not left
+    return thrown | {"outcome": "passed" if passed else " ".join(dict.fromkeys(statuses)), "good": good, "passed": passed}
+
+
+def text_of(parts: object) -> object:
+    """A text from its parts; what is no list is taken as it is."""
+    if not isinstance(parts, list):
+        return parts
+    return "".join(part if isinstance(part, str) else part[0] * part[1] for part in parts)
+
+
+def throw_texts(name: str, case: dict, limit: float = TEXT_LIMIT) -> dict:
+    """Throw completions at a verifier, from a thread and here; `passed` where one that is wrong got a reward."""
+    from m2rl_lib import domains
+
+    module, rows = domains.ALL[case["domain"]], case.get("rows") or [case["row"]]
+    pairs = [(text_of(parts), row) for row in rows for parts in case["texts"]]
+    found: list[list[float | None]] = [[], []]
+    slowest = 0.0
+
+    def verify(into: list[float | None]) -> None:
+        nonlocal slowest
+        for text, row in pairs:
+            started = time.monotonic()
+            into += module.verify([text], [row])
+            slowest = max(slowest, time.monotonic() - started)
+
+    module.verify(["</think>\\boxed{warm}"], rows[:1])  # starts its process
+    thread = threading.Thread(target=verify, args=(found[0],))
+    thread.start()
+    thread.join()
+    verify(found[1])
+    expected = [None if case["expect"] is None else float(case["expect"])] * len(pairs)
+    return {
+        "name": name,
+        "what": case["what"],
+        "expect": "None" if case["expect"] is None else str(case["expect"]),
+        "outcome": ", ".join(sorted({"None" if reward is None else f"{reward:g}" for reward in found[0] + found[1]})),
+        "seconds": slowest,
+        "survivors": 0,
+        "passed": case["expect"] == 0 and 1.0 in found[0] + found[1],
+        "good": found == [expected, expected] and slowest < limit,
+    }
+
+
+def throw_rewards(name: str, case: dict) -> dict:
+    """Train a tiny model on the given rewards for two steps, in a folder of its own; what came of the advantages and
+    the weights."""
+    from hostile import training
+
+    started = time.monotonic()
+    outcome, good = training.throw(case["rewards"], case.get("completions"), case["expect"])
+    return {
+        "name": name,
+        "what": case["what"],
+        "expect": "E" if case["expect"] == "E" else " ".join(map(str, case["expect"])),
+        "outcome": outcome,
+        "seconds": time.monotonic() - started,
+        "survivors": 0,
+        "passed": False,
+        "good": good,
+    }

@@ -1,0 +1,262 @@
+"""One worker: bare Python inside bubblewrap that runs programs (`inside/`), and the socket to it.
+
+User, network, process, IPC, UTS and mount namespaces of its own; of the file system only what the interpreter needs,
+read-only; no environment; the system call filter of `seccomp.py`. As real root the programs get a uid of the worker's
+own, since the kernel does not count root's processes. Options: bwrap(1), user_namespaces(7).
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import pathlib
+import select
+import shutil
+import signal
+import socket
+import struct
+import subprocess
+import sys
+import tempfile
+import time
+import zipfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from m2rl_lib.sandbox import seccomp
+
+INSIDE = pathlib.Path(__file__).with_name("inside")
+STATUSES = {b"k": "ok", b"e": "error", b"t": "timeout", b"o": "output", b"m": "memory"}
+START_SECONDS = 60.0  # a sandbox that is not ready by then has failed
+GRACE_SECONDS = 10.0  # what a busy machine may add to the sum of a program's time limits
+
+
+@dataclass(frozen=True)
+class Run:
+    """One program on one input: what it wrote to standard output (capped) and how it ended.
+
+    `status` is "ok" (ended by itself, exit code 0), "error" (exception, other exit code, signal, too many processes),
+    "timeout", "output" (wrote more than the cap) or "memory" (MemoryError, or more resident memory than allowed).
+    """
+
+    stdout: bytes
+    status: str
+
+
+class SandboxError(RuntimeError):
+    """The sandbox itself is missing, cannot start, or let a canary out. Says nothing about any program."""
+
+
+class Broken(Exception):
+    """A worker hung up or overran."""
+
+
+class _NoMapping(Exception):
+    """The user namespace takes no second user."""
+
+
+def advice(problem: str) -> str:
+    """One line: what is missing, what the choices are."""
+    return (
+        f"{' '.join(problem.split())}; choose one: install bubblewrap (apt-get install bubblewrap, dnf install "
+        "bubblewrap) where user namespaces are allowed, give the address of a SandboxFusion server, or say "
+        "`sandbox_kind: none` in the parameter file to run programs unprotected"
+    )
+
+
+def read_only_paths() -> list[str]:
+    """What the interpreter needs to run: shared libraries, its standard library and, last, its own binary."""
+    wanted = [
+        "/usr/lib",
+        "/usr/lib32",
+        "/usr/lib64",
+        "/lib",
+        "/lib64",
+        "/etc/ld.so.cache",
+        os.path.join(sys.base_prefix, "lib"),
+        os.path.dirname(os.__file__),
+        os.path.realpath(getattr(sys, "_base_executable", None) or sys.executable),
+    ]
+    return [path for at, path in enumerate(wanted) if os.path.exists(path) and path not in wanted[:at]]
+
+
+def command(info: int, block: int | None, filter_: int, script: int) -> list[str]:
+    """The bwrap command; its arguments are descriptors. `block`: wait there until the uids are mapped, programs get a
+    uid of their own."""
+    words = "bwrap --unshare-user --unshare-ipc --unshare-pid --unshare-net --unshare-uts --unshare-cgroup-try"
+    words += " --as-pid-1 --new-session --clearenv"
+    words += f" --setenv PYTHONHASHSEED 0 --info-fd {info} --seccomp {filter_}"
+    words += " --uid 0 --gid 0" if block is None else f" --userns-block-fd {block}"
+    for capability in ("SYS_ADMIN", "SETUID", "SETGID", "KILL"):  # inside the user namespace, for the server only
+        words += f" --cap-add CAP_{capability}"
+    built = words.split()
+    for path in read_only_paths():
+        for parent in list(pathlib.PurePosixPath(path).parents)[-2::-1]:  # without this only the server could walk them
+            built += ["--perms", "0755", "--dir", str(parent)]
+        linked = os.path.islink(path) and os.path.isdir(path)
+        built += ["--symlink", os.readlink(path), path] if linked else ["--ro-bind", path, path]
+    for folder in (os.path.dirname(os.__file__), "/usr/lib/python3"):
+        for name in ("site-packages", "dist-packages"):
+            if os.path.isdir(os.path.join(folder, name)):
+                built += ["--tmpfs", os.path.join(folder, name)]
+    words = "--proc /proc --dev /dev --dir /tmp --remount-ro /dev --remount-ro / --chdir /"
+    built += [*words.split(), read_only_paths()[-1], "-s", "-S", f"/proc/self/fd/{script}", "isolated"]
+    return built + ["drop-uid"] if block is not None else built
+
+
+def temporary_file(content: bytes):
+    """An open file of that content, at its start."""
+    file = tempfile.TemporaryFile()
+    file.write(content)
+    file.seek(0)
+    return file
+
+
+def zipped(folder: pathlib.Path) -> bytes:
+    """The Python files of a folder as a zip archive, which Python runs like the folder."""
+    archive = io.BytesIO()
+    with zipfile.ZipFile(archive, "w") as file:
+        for path in sorted(folder.glob("*.py")):
+            file.write(path, path.name)
+    return archive.getvalue()
+
+
+class Worker:
+    """One sandbox process and the socket to it; with `isolated` false an ordinary process. Raises SandboxError where
+    it cannot start."""
+
+    started = 0
+    maps_uids = True  # until a user namespace takes no second user
+
+    def __init__(self, isolated: bool) -> None:
+        self.process: subprocess.Popen | None = None
+        self.pid_inside: int | None = None
+        self.errors = tempfile.TemporaryFile()
+        Worker.started += 1
+        self.socket, theirs = socket.socketpair()
+        try:
+            with theirs:
+                self._launch(theirs, isolated)
+            self.socket.settimeout(START_SECONDS)
+            greeting = self.socket.recv(5, socket.MSG_WAITALL)
+            problem = None if greeting == b"ready" else self.last_error()
+        except (OSError, NotImplementedError) as error:
+            problem = str(error)
+        if problem:
+            self.stop()
+            raise SandboxError(advice(f"the sandbox did not start ({problem})"))
+        self.socket.setblocking(True)
+        self._poller = select.poll()
+        self._poller.register(self.socket, select.POLLIN)
+
+    def _launch(self, stdin: socket.socket, isolated: bool) -> None:
+        if not isolated:
+            self._start([sys.executable, "-s", "-S", str(INSIDE)], stdin, env={"PYTHONHASHSEED": "0"})
+            return
+        if shutil.which("bwrap") is None:
+            raise FileNotFoundError("bubblewrap, the program bwrap, is not installed")
+        try:
+            self._start_bubblewrap(stdin, as_root=Worker.maps_uids and os.getuid() == 0)
+        except _NoMapping:  # root of a container that owns few uids: not real root, whose processes are counted
+            Worker.maps_uids = False
+            self._start_bubblewrap(stdin, as_root=False)
+
+    def _start(self, words: list[str], stdin: socket.socket, **options) -> None:
+        self.process = subprocess.Popen(
+            words, stdin=stdin, stdout=subprocess.DEVNULL, stderr=self.errors, start_new_session=True, **options
+        )
+
+    def _start_bubblewrap(self, stdin: socket.socket, as_root: bool) -> None:
+        info_read, info_write = os.pipe()
+        block_read, block_write = os.pipe()
+        with temporary_file(seccomp.program()) as filter_, temporary_file(zipped(INSIDE)) as script:
+            try:
+                passed = (info_write, block_read, filter_.fileno(), script.fileno())
+                words = command(info_write, block_read if as_root else None, filter_.fileno(), script.fileno())
+                self._start(words, stdin, pass_fds=passed)
+                os.close(info_write)
+                info_write = None
+                information = b""  # a small JSON object, written in pieces
+                while b"}" not in information and select.select([info_read], [], [], START_SECONDS)[0]:
+                    piece = os.read(info_read, 4096)
+                    if not piece:
+                        break
+                    information += piece
+                if b"}" in information:
+                    self.pid_inside = json.loads(information)["child-pid"]
+                if as_root and self.pid_inside:
+                    self._map_uids()
+                    os.write(block_write, b"x")
+            finally:
+                for descriptor in (info_read, info_write, block_read, block_write):
+                    if descriptor is not None:
+                        os.close(descriptor)
+
+    def _map_uids(self) -> None:
+        """Give the sandbox two users: 0, the server (root outside, without rights there), and 1, a uid of this
+        worker's own for the programs: the kernel does not count the processes of real root."""
+        outside = 1_000_000 + os.getpid() % 4_000_000 * 100 + Worker.started % 100
+        try:
+            for kind in ("uid_map", "gid_map"):
+                with open(f"/proc/{self.pid_inside}/{kind}", "w") as file:
+                    file.write(f"0 0 1\n1 {outside} 1\n")
+        except OSError:
+            self._kill()
+            raise _NoMapping from None
+
+    def last_error(self) -> str:
+        """The last line that the sandbox wrote to its standard error."""
+        self.errors.seek(0)
+        lines = self.errors.read().decode(errors="replace").strip().splitlines()
+        return lines[-1] if lines else "it said nothing"
+
+    def hung_up(self) -> bool:
+        """True for an idle worker that has died: it has nothing to say until it is asked."""
+        return bool(self._poller.poll(0))
+
+    def send(self, program: str, inputs: Sequence[str], limits: dict) -> None:
+        """Hand over one program; its reply must be complete by `deadline`. Raises Broken."""
+        message = json.dumps({"program": program, "inputs": list(inputs), "limits": limits}).encode()
+        self.expected, self.buffer = len(inputs), bytearray()
+        self.deadline = time.monotonic() + limits["timeout"] * len(inputs) + GRACE_SECONDS
+        try:
+            self.socket.settimeout(GRACE_SECONDS)
+            self.socket.sendall(struct.pack("!I", len(message)) + message)
+            self.socket.setblocking(True)
+        except OSError as error:
+            raise Broken from error
+
+    def receive(self) -> list[Run] | None:
+        """Take in what has arrived; the runs when the reply is complete. Raises Broken."""
+        try:
+            chunk = self.socket.recv(1 << 20)
+        except OSError as error:
+            raise Broken from error
+        if not chunk:
+            raise Broken
+        self.buffer += chunk
+        if len(self.buffer) < 4 or len(self.buffer) < 4 + struct.unpack_from("!I", self.buffer)[0]:
+            return None
+        runs, at = [], 4
+        for _ in range(self.expected):
+            status, size = struct.unpack_from("!cI", self.buffer, at)
+            runs.append(Run(bytes(self.buffer[at + 5 : at + 5 + size]), STATUSES[status]))
+            at += 5 + size
+        return runs
+
+    def stop(self) -> None:
+        """End the sandbox and everything in it."""
+        self.socket.close()
+        self._kill()
+
+    def _kill(self) -> None:
+        if self.process is None:
+            return
+        if self.process.poll() is None:
+            for pid in (self.pid_inside, self.process.pid):  # process 1 of the namespace: the kernel ends all others with it
+                try:
+                    os.kill(pid, signal.SIGKILL) if pid else None
+                except OSError:
+                    pass
+        self.process.wait()
