@@ -3,6 +3,7 @@
 import json
 
 import pytest
+from if_verifiable.ifeval.instructions_registry import INSTRUCTION_DICT
 
 from m2rl_lib import chat, datasets, domains
 from m2rl_lib.domains import agent, coding, instruction_following, mathematics, problems, science
@@ -124,10 +125,6 @@ def test_math_rule(expected, after_think, reward):
     assert mathematics.verify([f"<think>…</think>{after_think}<|im_end|>"], [{"expected_answer": expected}]) == [reward]
 
 
-def test_math_power_tower_is_stopped():
-    assert mathematics.verify([r"</think>\boxed{9^{9^{9^9}}}"], [{"expected_answer": "4"}]) == [0.0]
-
-
 def test_math_from_a_thread():
     import threading
 
@@ -223,7 +220,7 @@ def test_instruction_following_rule(ids, kwargs, reward):
 def test_instruction_ids_are_ifevals_own():
     for seed in range(50):
         for row in problems.draw(instruction_following.make, "instructions_shifted", "train", 5, seed, True):
-            assert set(row["instruction_id_list"]) <= set(instruction_following.INSTRUCTION_DICT)
+            assert set(row["instruction_id_list"]) <= set(INSTRUCTION_DICT)
 
 
 # --- agent ------------------------------------------------------------------------------------------------

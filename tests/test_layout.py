@@ -15,6 +15,7 @@ from m2rl_lib.study import ROOT
 FLOORS = {
     "study": 0,
     "sandbox": 0,
+    "bounded": 0,
     "chat": 0,
     "domains": 1,
     "datasets": 2,

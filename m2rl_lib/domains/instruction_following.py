@@ -1,25 +1,19 @@
 """Instruction following: IFEval's own instruction ids, checked by IFEval's own checkers, strictly.
 
-As published: reward 1 only where every instruction is followed, checked on the text as it is. We call
-the checkers of if-verifiable themselves, because its own loop skips unknown ids (which then count as
-followed) and draws missing arguments at random; here an unknown id, a missing argument or an empty
-list of instructions makes the row ungradable (None).
+As published: reward 1 only where every instruction is followed, checked on the text as it is. The
+published loop also gives 1 where the list of instructions is empty, and 0 where an id is unknown or an
+argument missing; such a row cannot be graded here (None).
 """
 
-import inspect
 import random
 import re
 
-from if_verifiable.ifeval.instructions_registry import INSTRUCTION_DICT
-
 from m2rl_lib.chat import answer_part
+from m2rl_lib.domains import instruction_checkers
 
 NAME = "instruction_following"
 BENCHMARKS = {"instructions": 2, "instructions_shifted": 3}  # benchmark: instructions a problem
 CHANCE = 0.0
-
-NEEDS_DOWNLOAD = {"length_constraints:number_sentences", "change_case:capital_word_frequency"}  # NLTK data
-UNSEEDED = {"language:response_language", "change_case:english_capital", "change_case:english_lowercase"}  # langdetect
 
 TOPICS = {
     "rivers": ("clear and cold", "they run to the sea", "full of fish", "old as the hills"),
@@ -172,31 +166,10 @@ def gist(completion: str, row: dict) -> list[str]:
 
 
 def verify(completions: list[str], rows: list[dict]) -> list[float | None]:
-    """1.0 where every instruction is followed by the text after `</think>`, else 0.0.
-
-    None for a row with no instructions, an id IFEval does not have or we cannot check offline and
-    repeatably, or arguments missing.
-    """
-    return [_verify(answer(text), row) for text, row in zip(completions, rows)]
-
-
-def _verify(response: str | None, row: dict) -> float | None:
-    ids, kwargs = row["instruction_id_list"], row["kwargs"]
-    if not ids or len(ids) != len(kwargs):
-        return None
-    checkers = []
-    for instruction_id, given in zip(ids, kwargs):
-        if instruction_id not in INSTRUCTION_DICT or instruction_id in NEEDS_DOWNLOAD | UNSEEDED:
-            return None
-        checker = INSTRUCTION_DICT[instruction_id](instruction_id)
-        arguments = {name: value for name, value in (given or {}).items() if value is not None}
-        expected = set(inspect.signature(checker.build_description).parameters)
-        if expected - arguments.keys() == {"prompt_to_repeat"}:
-            arguments["prompt_to_repeat"] = row["prompt"]
-        if expected != arguments.keys():
-            return None
-        checker.build_description(**arguments)
-        checkers.append(checker)
-    if not response:
-        return 0.0
-    return float(all(checker.check_following(response) for checker in checkers))
+    """1.0 where every instruction is followed by the text after `</think>`, else 0.0; None where `follows_all` cannot tell."""
+    return [
+        instruction_checkers.follows_all(
+            row.get("instruction_id_list") or [], row.get("kwargs") or [], str(row.get("prompt", "")), answer(text) or ""
+        )
+        for text, row in zip(completions, rows)
+    ]

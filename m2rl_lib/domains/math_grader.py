@@ -1,108 +1,111 @@
-"""math-verify behind a deadline: equality of two mathematical answers, decided in a worker process.
+"""Equality of two mathematical answers, by math-verify in a bounded process (this file run as a script).
 
-math-verify limits its own time by `signal.alarm`, which works on a main thread only and swallows
-what it interrupts, so it runs here as the main thread of a process of its own (this
-file as a script), which is killed at a deadline and has a memory limit.
+Answers that are equal as text or as whole numbers need no library. The published rule normalises strings, then tries
+sympy, within 10 s of wall clock, and gives 0 where that fails. Here an answer is wrong if it has more than 1000
+characters or takes more than half a second of processor time (honest ones take a tenth) or 2 GB; an expected answer
+that cannot be read, or a machine too busy to decide, gives None.
 """
 
-import atexit
-import json
+import logging
 import re
-import select
-import subprocess
-import sys
-import threading
-from functools import lru_cache
 
-SECONDS = 3.0  # per answer, parsing and comparison together
-MEMORY_BYTES = 2 * 2**30
+from m2rl_lib.bounded import Bounded, Failed, Overrun, serve
+
 LONGEST_ANSWER = 1000  # characters; a longer one is wrong
+MOST_KNOWN = 100_000
 
-BOXED = re.compile(r"\\boxed\s*\{")
+BOX = re.compile(r"\\boxed\s*\{|[{}]")
+WHOLE = re.compile(r"-?[0-9]{1,15}")
+RELATION = re.compile(r"\\(?:neq?|leq?|geq?|lt|gt|not|approx|sim)(?![a-zA-Z])|[<>≠≤≥≈]")
+WARM_UP = (
+    ["1/2", "0.5"],
+    ["(x+1)^2", "x^2+2x+1"],
+    [r"\sqrt{8}", r"2\sqrt{2}"],
+    ["(1,2)", "[1,2]"],
+    [r"\{1,2\}", "1 or 2"],
+    ["x<2", "x>2"],
+)
 
-_lock = threading.Lock()
-_worker: subprocess.Popen | None = None
+_log = logging.getLogger(__name__)
+_grader = Bounded(__file__)
+_known: dict[tuple[str, str | None], float] = {}
 
 
 def last_boxed(text: str) -> str | None:
-    """The content of the last complete `\\boxed{…}`, braces balanced; None where there is none.
+    """The content of the last complete `\\boxed{…}`, braces balanced; None where there is none. In linear time.
 
     >>> last_boxed("\\\\boxed{5} or \\\\boxed{\\\\frac{1}{2}}")
     '\\\\frac{1}{2}'
     """
-    for match in reversed(list(BOXED.finditer(text))):
-        depth = 1
-        for end in range(match.end(), len(text)):
-            depth += {"{": 1, "}": -1}.get(text[end], 0)
-            if depth == 0:
-                return text[match.end() : end].strip()
-    return None
+    found, opened = (-1, -1), []  # opened: where the content of each brace begins, or None for a brace that is no box
+    for match in BOX.finditer(text):
+        if match.group() == "}":
+            start = opened.pop() if opened else None
+            if start is not None and start > found[0]:
+                found = start, match.start()
+        else:
+            opened.append(match.end() if match.group().startswith("\\") else None)
+    return text[found[0] : found[1]].strip() if found[0] >= 0 else None
 
 
 def grade(pairs: list[tuple[str, str | None]]) -> list[float | None]:
     """One reward for each (expected, given): 1.0 equal, 0.0 not; a missing or endless answer is 0.0.
 
-    None where the expected answer cannot be parsed or the grader itself fails. From any thread.
+    None where the expected answer is no text or number, cannot be parsed, or the grader itself fails. From any thread.
     """
-    return [_grade(expected, given) if given else 0.0 for expected, given in pairs]
+    return [_grade(expected, given) for expected, given in pairs]
 
 
-@lru_cache(maxsize=100_000)
-def _grade(expected: str, given: str) -> float | None:
-    if not given.isascii() or len(given) > LONGEST_ANSWER:
-        return 0.0
+def _grade(expected: object, given: str | None) -> float | None:
+    if isinstance(expected, int | float) and not isinstance(expected, bool):
+        expected = str(expected)
+    if not isinstance(expected, str) or not expected.strip():
+        return None
     if given == expected:
         return 1.0
-    if re.fullmatch(r"-?\d{1,15}", expected) and re.fullmatch(r"-?\d{1,15}", given):
+    if not given or len(given) > LONGEST_ANSWER:
+        return 0.0
+    if WHOLE.fullmatch(expected) and WHOLE.fullmatch(given):
         return float(int(expected) == int(given))
-    with _lock:
-        return _ask(expected, given)
-
-
-def _ask(expected: str, given: str) -> float | None:
-    """One question to the worker; a deadline missed is a wrong answer, a worker that cannot start is None."""
-    global _worker
-    if _worker is None or _worker.poll() is not None:
-        _worker = subprocess.Popen([sys.executable, __file__], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-        atexit.register(_worker.kill)
-        if not _answer(_worker, 60.0):  # its 'ready', after the imports
-            return None
-    try:
-        _worker.stdin.write(json.dumps([expected, given]) + "\n")
-        _worker.stdin.flush()
-    except BrokenPipeError:
+    if any(sign.isdecimal() and not sign.isascii() for sign in given):
+        return 0.0  # full-width and other scripts' digits, which Python and sympy would read
+    if RELATION.search(given) and not RELATION.search(expected):
+        return 0.0  # math-verify would take the number out of `\neq 4`
+    if not _ask(expected, None):
         return None
-    line = _answer(_worker, SECONDS)
-    if line:
-        return json.loads(line)
-    _worker.kill()
-    _worker.wait()
-    return 0.0
+    return _ask(expected, given)
 
 
-def _answer(worker: subprocess.Popen, seconds: float) -> str:
-    ready, _, _ = select.select([worker.stdout], [], [], seconds)
-    return worker.stdout.readline() if ready else ""
+def _ask(expected: str, given: str | None) -> float | None:
+    """Whether the given answer equals the expected one, or without one, whether the expected one can be read; None
+    where the grader failed."""
+    if (expected, given) not in _known:
+        try:
+            answer = _grader.ask([expected, given])
+        except Overrun:
+            answer = 0.0
+        except Failed as error:
+            _log.warning("%s", error)
+            return None
+        if len(_known) >= MOST_KNOWN:
+            _known.clear()
+        _known[expected, given] = answer
+    return _known[expected, given]
 
 
 def _serve() -> None:
-    import resource
-
     from math_verify import parse, verify
 
-    resource.setrlimit(resource.RLIMIT_AS, (MEMORY_BYTES, MEMORY_BYTES))
-    print("ready", flush=True)
-    for line in sys.stdin:
-        expected, given = json.loads(line)
-        try:
-            gold = parse(f"\\boxed{{{expected}}}", parsing_timeout=1)
-            reward = None
-            if gold:
-                prediction = parse(f"\\boxed{{{given}}}", parsing_timeout=1)
-                reward = float(verify(gold, prediction, timeout_seconds=1))
-        except (Exception, RecursionError, MemoryError):
-            reward = 0.0
-        print(json.dumps(reward), flush=True)
+    def equal(question: list) -> float:
+        expected, given = question
+        gold = parse(f"\\boxed{{{expected}}}", parsing_timeout=None)
+        if given is None or not gold:
+            return float(bool(gold))
+        return float(verify(gold, parse(f"\\boxed{{{given}}}", parsing_timeout=None), timeout_seconds=None))
+
+    for pair in WARM_UP:  # sympy loads much of itself on first use
+        equal(pair)
+    serve(equal, processor_seconds=0.5)
 
 
 if __name__ == "__main__":

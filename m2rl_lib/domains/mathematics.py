@@ -61,4 +61,4 @@ def verify(completions: list[str], rows: list[dict]) -> list[float | None]:
     >>> verify(["<think>2 + 2 = 4</think>\\n\\\\boxed{4}<|im_end|>"], [{"expected_answer": "4"}])
     [1.0]
     """
-    return math_grader.grade([(row["expected_answer"], answer(text)) for text, row in zip(completions, rows)])
+    return math_grader.grade([(row.get("expected_answer"), answer(text)) for text, row in zip(completions, rows)])
