@@ -6,10 +6,9 @@ carries (`micro.CHAT_TEMPLATE`, or Qwen's own) writes the same, which a test hol
 """
 
 import re
+from collections.abc import Iterator
 
 END = "<|im_end|>"
-TOOL_CALL = re.compile(r"<tool_call>\s*(.*?)\s*</tool_call>", re.DOTALL)
-TOOL_TURN = re.compile(r"\n?<\|im_start\|>user.*?<\|im_start\|>assistant\n", re.DOTALL)
 THINKING = re.compile(r"<think>.*?</think>", re.DOTALL)
 
 
@@ -29,7 +28,7 @@ def tool_calls(turn: str) -> list[str]:
     >>> tool_calls('<tool_call>\\n{"name": "f", "arguments": {}}\\n</tool_call>')
     ['{"name": "f", "arguments": {}}']
     """
-    return TOOL_CALL.findall(turn)
+    return [body.strip() for _, body, _ in _between(turn, "<tool_call>", "</tool_call>")]
 
 
 def user_turn(text: str) -> str:
@@ -48,11 +47,26 @@ def turns(completion: str) -> list[tuple[str, bool]]:
     >>> turns("a<|im_end|>" + tool_turn(["x"]) + "b")[0::2]
     [('a<|im_end|>', True), ('b', True)]
     """
-    parts, end = [], 0
-    for match in TOOL_TURN.finditer(completion):
-        parts += [(completion[end : match.start()], True), (match.group(), False)]
-        end = match.end()
-    return parts + ([(completion[end:], True)] if end < len(completion) else [])
+    parts, at = [], 0
+    for start, _, end in _between(completion, "<|im_start|>user", "<|im_start|>assistant\n"):
+        start -= completion[at:start].endswith("\n")
+        parts += [(completion[at:start], True), (completion[start:end], False)]
+        at = end
+    return parts + ([(completion[at:], True)] if at < len(completion) else [])
+
+
+def _between(text: str, opening: str, closing: str) -> Iterator[tuple[int, str, int]]:
+    """(start, what is between, end) of each stretch from an `opening` to the next `closing`.
+
+    In linear time: a regular expression goes through all of a hostile text again for every opening that is never closed.
+    """
+    end = 0
+    while (start := text.find(opening, end)) >= 0:
+        close = text.find(closing, start + len(opening))
+        if close < 0:
+            return
+        end = close + len(closing)
+        yield start, text[start + len(opening) : close], end
 
 
 def answer_part(completion: str) -> str | None:
@@ -60,7 +74,7 @@ def answer_part(completion: str) -> str | None:
 
     As in the published rewards, a completion without `</think>` scores 0 (agent excepted).
     """
-    if "</think>" not in completion:
+    if not isinstance(completion, str) or "</think>" not in completion:
         return None
     return completion.rsplit("</think>", 1)[1].replace(END, "").strip()
 

@@ -171,15 +171,18 @@ def _own_calls(completion: str) -> list[list[str]]:
 def verify(completions: list[str], rows: list[dict]) -> list[float | None]:
     """1.0 where replaying the completion's calls leaves the same five tables as the gold calls, else 0.0.
 
-    None for a row whose tables are not known (rows of the public blend without their workplace).
+    None for a row whose tables are not known (rows of the public blend without their workplace), or
+    whose gold calls do not run.
     """
     return [_verify(text, row) if row.get("tables") else None for text, row in zip(completions, rows)]
 
 
-def _verify(completion: str, row: dict) -> float:
+def _verify(completion: str, row: dict) -> float | None:
     gold, own = Workplace(row), Workplace(row)
-    for call in row["ground_truth"]:
-        gold.call(json.dumps(call))
+    if not row.get("ground_truth") or any(gold.call(json.dumps(call)).startswith("error") for call in row["ground_truth"]):
+        return None
+    if not isinstance(completion, str):
+        return 0.0
     turns = _own_calls(completion)
     if len(turns) > MOST_TURNS + 1 or sum(map(len, turns)) > MOST_CALLS:
         return 0.0
