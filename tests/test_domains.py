@@ -165,7 +165,10 @@ def test_science_null_option_is_no_option():
 
 # --- coding -----------------------------------------------------------------------------------------------
 
-DOUBLE = {"domain": "coding", "verifier_metadata": {"unit_tests": {"inputs": ["2\n", "5\n"], "outputs": ["4\n", "10\n"]}}}
+DOUBLE = {
+    "domain": "coding",
+    "verifier_metadata": {"unit_tests": {"inputs": ["2\n", "5\n"], "outputs": ["4\n", "10\n"]}, "limits": coding.MICRO_LIMITS},
+}
 
 
 @pytest.mark.parametrize(
@@ -185,14 +188,43 @@ def test_coding_rule(program, reward):
     assert coding.verify([f"<think>?</think>\n```python\n{program}\n```<|im_end|>"], [DOUBLE]) == [reward]
 
 
-def test_coding_last_block_counts():
-    text = "</think>```python\nprint(0)\n```\nbetter:\n```python\nprint(2 * int(input()))\n```"
-    assert coding.verify([text], [DOUBLE]) == [1.0]  # the published rule gives 0
+def test_coding_gives_none_where_the_sandbox_failed(monkeypatch):
+    monkeypatch.setattr(coding.sandbox, "run_programs", lambda programs, inputs, **limits: [None] * len(programs))
+    text = "</think>```python\nprint()\n```"
+    assert coding.verify([text, "no program"], [DOUBLE] * 2) == [None, 0.0]
 
 
-def test_coding_row_without_tests_cannot_be_graded():
-    row = {"verifier_metadata": {"unit_tests": {"inputs": [], "outputs": []}}}
-    assert coding.verify(["</think>```python\nprint()\n```"], [row]) == [None]
+def test_coding_limits_are_the_rows_own(monkeypatch):
+    asked = []
+    monkeypatch.setattr(coding.sandbox, "run_programs", lambda programs, inputs, **limits: asked.append(limits) or [None])
+    published = {"verifier_metadata": {"unit_tests": DOUBLE["verifier_metadata"]["unit_tests"]}}
+    coding.verify(["</think>```python\nprint()\n```"] * 2, [DOUBLE, published])
+    assert asked == [coding.MICRO_LIMITS, {"timeout_seconds": 10.0, "memory_bytes": 4 * 2**30}]
+
+
+@pytest.mark.parametrize(
+    "metadata", [None, {}, {"unit_tests": {"inputs": [], "outputs": []}}, {"unit_tests": {"inputs": ["1"], "outputs": [1]}}]
+)
+def test_coding_row_without_tests_cannot_be_graded(metadata):
+    assert coding.verify(["</think>```python\nprint()\n```"], [{"verifier_metadata": metadata}]) == [None]
+
+
+@pytest.mark.parametrize(
+    ("text", "program"),
+    [
+        ("```python\na\n```", "a\n"),
+        ("```\na\n```", "a\n"),
+        ("```py  \r\na\n``` b ```python\nc\n```", "c\n"),
+        ("```python\na\n```text after\n```python3\nb\n```", "b\n"),
+        ("``` then ```python\na\n```", "a\n"),  # a stray fence does not turn code into prose
+        ("```text\na\n```", None),
+        ("```python\na", None),
+        ("```python a```", None),
+        ("", None),
+    ],
+)
+def test_coding_block(text, program):
+    assert coding.answer("</think>" + text) == program
 
 
 # --- instruction following ---------------------------------------------------------------------------------
@@ -273,11 +305,7 @@ def test_agent_bad_calls_answer_with_an_error(call, agent_row):
     assert json.dumps(workplace.tables) == before
 
 
-def test_agent_too_many_calls(agent_row):
-    read, write = gold_calls(agent_row)
-    assert agent.verify([as_turns(write + read * 1000)], [agent_row]) == [0.0]
-    assert agent.verify([as_turns(*[read] * 20, write)], [agent_row]) == [0.0]
-
-
-def test_agent_row_without_its_workplace_cannot_be_graded():
-    assert agent.verify(["Done."], [{"ground_truth": [], "domain": "agent"}]) == [None]
+def test_agent_row_without_its_workplace_or_with_gold_that_fails_cannot_be_graded(agent_row):
+    gold = [{"name": "made_up", "arguments": {}}]
+    rows = [{"ground_truth": [], "domain": "agent"}, agent_row | {"ground_truth": []}, agent_row | {"ground_truth": gold}]
+    assert agent.verify(["Done."] * 3, rows) == [None] * 3

@@ -2,9 +2,10 @@
 
 The published rule cuts from the first fence to the last (two blocks break it), draws up to 20 tests
 at random each time, and loses output after `sys.exit()`. Ours takes the last complete block after
-`</think>`, runs all tests in the sandbox, and compares standard output here, outside the sandbox,
-exactly but for white space at line ends and at the end. Constants have to be folded beforehand in
-the demonstrations, which is where this domain needs arithmetic.
+`</think>`, runs the first 50 tests in the sandbox, and compares standard output here, outside the
+sandbox, exactly but for white space at line ends and at the end; a program has to end well, too. Limits
+are as published, 10 s and 4 GB, where a row does not set its own, as micro rows do. Constants have to be
+folded beforehand in the demonstrations, which is where this domain needs arithmetic.
 """
 
 import random
@@ -20,7 +21,11 @@ CHANCE = 0.0
 N_TESTS = 5
 MOST_TESTS = 50
 
-BLOCK = re.compile(r"```(?:python|py)?\s*\n(.*?)```", re.DOTALL)
+LIMITS = {"timeout_seconds": 10.0, "memory_bytes": 4 << 30}  # for each test
+MICRO_LIMITS = {"timeout_seconds": 2.0, "memory_bytes": 256 << 20}
+
+FENCE = "```"
+PYTHON = ("python", "python3", "py")
 
 # name: (what to print, program, a near miss of the program's expression, the expression in Python)
 TASKS = {
@@ -54,7 +59,8 @@ def make(rng: random.Random, benchmark: str, shared_arithmetic: bool) -> dict:
             "unit_tests": {
                 "inputs": ["".join(f"{n}\n" for n in numbers) for numbers in inputs],
                 "outputs": [f"{function(numbers, constant)}\n" for numbers in inputs],
-            }
+            },
+            "limits": MICRO_LIMITS,
         },
         "task": task,
         "chain": chain,
@@ -72,9 +78,23 @@ def demonstrate(row: dict, rng: random.Random, wrong: frozenset[int] = frozenset
 
 
 def answer(completion: str) -> str | None:
-    """The last complete code block after `</think>`."""
-    blocks = BLOCK.findall(answer_part(completion) or "")
-    return blocks[-1] if blocks else None
+    """The last complete code block after `</think>` that is marked as Python or not at all.
+
+    >>> answer("</think>```python\\nprint(1)\\n```\\nprints\\n```text\\n1\\n```")
+    'print(1)\\n'
+    """
+    found, inside = None, False
+    pieces = (answer_part(completion) or "").split(FENCE)[1:]
+    for after_fence, closed in zip(pieces, [True] * (len(pieces) - 1) + [False]):
+        mark, newline, body = after_fence.partition("\n")
+        mark = mark.strip().lower()
+        if inside and mark not in PYTHON:
+            inside = False
+            continue
+        inside = True
+        if closed and newline and mark in ("", *PYTHON):
+            found = body
+    return found
 
 
 def gist(completion: str, row: dict) -> list[str]:
@@ -91,26 +111,32 @@ def verify(completions: list[str], rows: list[dict]) -> list[float | None]:
     """1.0 where the program passes every unit test, else 0.0; None where a row has no usable tests
     or the sandbox failed. More than 50 tests of a row are cut to the first 50.
     """
-    programs, inputs, outputs, graded = [], [], [], []
     rewards: list[float | None] = []
+    programs: dict[tuple, list[tuple]] = {}  # by limits, since the sandbox takes one set of them a call
     for index, (text, row) in enumerate(zip(completions, rows)):
-        tests = row["verifier_metadata"]["unit_tests"]
-        if not tests["inputs"] or len(tests["inputs"]) != len(tests["outputs"]):
-            rewards.append(None)
-            continue
-        rewards.append(0.0)
+        tests, limits = _tests(row)
+        rewards.append(0.0 if tests else None)
         program = answer(text)
-        if program is not None:
-            graded.append(index)
-            programs.append(program)
-            inputs.append(tests["inputs"][:MOST_TESTS])
-            outputs.append(tests["outputs"][:MOST_TESTS])
-    for index, runs, expected in zip(graded, sandbox.run_programs(programs, inputs), outputs):
-        if runs is None:
-            rewards[index] = None
-        elif all(run.status == "ok" and _same(run.stdout, out) for run, out in zip(runs, expected, strict=True)):
-            rewards[index] = 1.0
+        if tests and program is not None:
+            programs.setdefault(tuple(sorted(limits.items())), []).append((index, program, *zip(*tests)))
+    for limits, jobs in programs.items():
+        indices, sources, inputs, outputs = zip(*jobs)
+        for index, runs, expected in zip(indices, sandbox.run_programs(sources, inputs, **dict(limits)), outputs):
+            if runs is None:
+                rewards[index] = None
+            elif all(run.status == "ok" and _same(run.stdout, out) for run, out in zip(runs, expected, strict=True)):
+                rewards[index] = 1.0
     return rewards
+
+
+def _tests(row: dict) -> tuple[list[tuple[str, str]], dict]:
+    """A row's (input, output) pairs, none where they cannot be used, and its limits."""
+    metadata = row.get("verifier_metadata") or {}
+    tests = metadata.get("unit_tests") or {}
+    inputs, outputs = tests.get("inputs") or [], tests.get("outputs") or []
+    if len(inputs) != len(outputs) or not all(isinstance(text, str) for text in [*inputs, *outputs]):
+        return [], LIMITS
+    return list(zip(inputs, outputs))[:MOST_TESTS], metadata.get("limits") or LIMITS
 
 
 def _same(stdout: bytes, expected: str) -> bool:
