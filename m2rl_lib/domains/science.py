@@ -2,7 +2,8 @@
 
 The published rule tries ordered patterns for a letter A–H and falls back on the last lone capital:
 'answer choices … Answer: D' gives C, and gold I or J can never be right. Ours reads the last
-`Answer: <letter>` (or a boxed letter) after `</think>` and nothing else, and allows every option's letter.
+`Answer: <letter>` (or a boxed letter) after `</think>` and nothing else, and allows every option's letter;
+where a row of the public blend asks for another form and says so by its `output_regex`, that is read instead.
 """
 
 import random
@@ -26,7 +27,8 @@ QUANTITIES = {
 # The options are ranges in rising order: finding a number among shuffled ones is beyond a micro model
 # (tried: it stayed at chance after an SFT that solved everything else).
 RANGES = {"A": (0, 9), "B": (10, 19), "C": (20, 29), "D": (30, LARGEST)}
-ANSWER = re.compile(r"(?:Answer:\s*|\\boxed\{)\(?([A-Z])\b")
+ANSWER = re.compile(r"(?:Answer:[\s*]*|\\boxed\{(?:\\text\{)?)\(?([A-Z])\b")
+LONGEST_ANSWER = 500  # characters, the last, in which an `output_regex` is looked for, so that a cubic one ends in time
 
 
 def make(rng: random.Random, benchmark: str, shared_arithmetic: bool) -> dict:
@@ -72,10 +74,13 @@ def demonstrate(row: dict, rng: random.Random, wrong: frozenset[int] = frozenset
     return f"<think>{row['quantity']}\n" + "\n".join(lines) + f"</think>\nAnswer: {letter}<|im_end|>"
 
 
-def answer(completion: str) -> str | None:
+def answer(completion: str, output_regex: str | None = None) -> str | None:
     """The last stated letter after `</think>`."""
-    found = ANSWER.findall(answer_part(completion) or "")
-    return found[-1] if found else None
+    part = answer_part(completion) or ""
+    found = re.findall(output_regex, part[-LONGEST_ANSWER:]) if output_regex else ANSWER.findall(part)
+    if not found:
+        return None
+    return next(filter(None, found[-1]), None) if isinstance(found[-1], tuple) else found[-1]
 
 
 def gist(completion: str, row: dict) -> list[str]:
@@ -91,9 +96,11 @@ def verify(completions: list[str], rows: list[dict]) -> list[float | None]:
     """
     rewards: list[float | None] = []
     for text, row in zip(completions, rows):
-        letters = {letter for option in row["options"] for letter, value in option.items() if value is not None}
-        if row["expected_answer"] not in letters:
-            rewards.append(None)
-            continue
-        rewards.append(float(answer(text) == row["expected_answer"]))
+        letters = {letter for option in row.get("options") or [] for letter, value in option.items() if value is not None}
+        expected = row.get("expected_answer")
+        try:
+            given = answer(text, (row.get("template_metadata") or {}).get("output_regex"))
+        except (re.error, TypeError):
+            letters = set()  # such a row cannot be graded
+        rewards.append(float(given == expected) if expected in letters else None)
     return rewards
