@@ -26,10 +26,11 @@ class Progress(TrainerCallback):
 
     def on_log(self, args, state, control, logs=None, **kwargs):
         for key in {self.key, "loss"} & (logs or {}).keys():
-            if not math.isfinite(float(logs[key])):
+            if logs[key] is not None and not math.isfinite(float(logs[key])):
                 raise FloatingPointError(f"{self.name}: {key} is {logs[key]} at step {state.global_step}; nothing was published")
-        if self.key in (logs or {}):
-            print(f"{self.name}: step {state.global_step}/{state.max_steps}, {self.key} {float(logs[self.key]):.3f}", flush=True)
+        if self.key in (logs or {}):  # None where nothing could be graded
+            told = "none" if logs[self.key] is None else f"{float(logs[self.key]):.3f}"
+            print(f"{self.name}: step {state.global_step}/{state.max_steps}, {self.key} {told}", flush=True)
 
 
 class Keeper(TrainerCallback):

@@ -1,0 +1,72 @@
+"""Rewards thrown into training: a tiny model, two GRPO steps, given rewards and, where a case says so, given
+completions."""
+
+from __future__ import annotations
+
+import math
+import pathlib
+import tempfile
+from types import SimpleNamespace
+from unittest import mock
+
+import torch
+from safetensors.torch import load_file
+
+from m2rl_lib import artifacts, datasets, domains, generation, micro, rlvr, study
+
+STEPS = 2
+
+
+def throw(rewards: list[float | None], texts: list[str] | None, expect: object) -> tuple[str, bool]:
+    """(what came of it in a few words, whether that is as expected): an error, or the signs of the advantages and
+    finite weights."""
+    advantages: list[list[float]] = []
+    compute_loss = rlvr.DomainTrainer._compute_loss
+
+    def watched_loss(trainer, model, inputs):
+        advantages.append(inputs["advantages"].tolist())
+        return compute_loss(trainer, model, inputs)
+
+    def given_rollout(trainer, prompts, rows):
+        tokenizer = trainer.processing_class
+        ids = [tokenizer(text)["input_ids"] for text in texts]
+        return [generation.Completion(i, [1] * len(i), text, not i) for i, text in zip(ids, texts)], tokenizer(prompts)[
+            "input_ids"
+        ]
+
+    with tempfile.TemporaryDirectory() as folder, mock.patch.object(study, "RUNS", pathlib.Path(folder)):
+        p = SimpleNamespace(**study.load(study.ROOT / "params" / "smoke.yaml").model_dump())
+        start = _start_model(p)
+        patches = [
+            mock.patch.object(rlvr.DomainTrainer, "_compute_loss", watched_loss),
+            mock.patch.object(rlvr.Keeper, "log_selection", lambda *_: None),
+            mock.patch.object(domains.DOMAINS["math"], "verify", lambda completions, rows: rewards[: len(completions)]),
+        ]
+        if texts is not None:
+            patches.append(mock.patch.object(generation, "roll_out", given_rollout))
+        for patch in patches:
+            patch.start()
+        try:
+            (trained,) = rlvr.train(p, "rl-math", ["math"], STEPS, [STEPS], start, seed=0)
+        except FloatingPointError as error:
+            return f"error: {str(error).split(' for ')[0]}", expect == "E"
+        finally:
+            for patch in patches:
+                patch.stop()
+        finite = all(torch.isfinite(tensor).all() for tensor in load_file(trained / "model.safetensors").values())
+    signs = sorted("0+-"[(value > 0) - (value < 0)] for value in advantages[0])  # the trainer has shuffled them
+    outcome = f"advantages {' '.join(signs)}, weights {'finite' if finite else 'NOT FINITE'}"
+    return outcome, finite and all(math.isfinite(value) for step in advantages for value in step) and signs == sorted(
+        map(str, expect)
+    )
+
+
+def _start_model(p: SimpleNamespace) -> pathlib.Path:
+    """An untrained micro model, published as the study's SFT model."""
+    corpus = datasets.sft_corpus(["math"], 20, 10, 8, 0.2, 0.2, "random", 0, True)
+    tokenizer = micro.train_tokenizer(datasets.corpus_texts(corpus), 400, 512)
+    folder = study.model_folder(p.study, p.seed, "sft")
+    with artifacts.publish(folder, artifacts.record(SimpleNamespace(study=p.study, seed=p.seed))) as fresh:
+        micro.build_model(tokenizer, p.micro_hidden_size, 2, 2, 512, 0).save_pretrained(fresh)
+        tokenizer.save_pretrained(fresh)
+    return folder
