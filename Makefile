@@ -51,7 +51,7 @@ help:
 $(VENV)/ready: requirements.lock pyproject.toml
 	@test -n "$(PYTHON)" || { echo "m2rl needs Python 3.11 or later and found none; say where it is: make PYTHON=/path/to/python3.11"; exit 1; }
 	@command -v bwrap >/dev/null || { echo "installing bubblewrap, the sandbox of generated programs"; $(if $(filter 0,$(shell id -u)),,sudo -n) sh -c 'apt-get update -qq && apt-get install -y -qq bubblewrap' >/dev/null 2>&1; } || true
-	@command -v bwrap >/dev/null || grep -qs '^sandbox_kind: none' $(PARAMS) || { echo "bubblewrap is missing and could not be installed: run 'apt-get install bubblewrap' (or dnf, pacman), or set sandbox_kind: none in $(PARAMS) to run generated programs unprotected"; exit 1; }
+	@command -v bwrap >/dev/null || grep -qsE '^sandbox_kind: *(none|http)' $(PARAMS) || { echo "bubblewrap is missing and could not be installed: run 'apt-get install bubblewrap' (or dnf, pacman), or set sandbox_kind in $(PARAMS) to the http address of a SandboxFusion server, or to none to run generated programs unprotected"; exit 1; }
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install -q --disable-pip-version-check -r requirements.lock
 	$(BIN)/pip install -q --disable-pip-version-check --no-deps --no-build-isolation -e .

@@ -11,7 +11,7 @@ import sys
 import nbformat
 from papermill.inspection import inspect_notebook
 
-from m2rl_lib import domains, schedule, study
+from m2rl_lib import domains, sandbox, schedule, study
 from m2rl_lib.study import ParameterError
 
 try:
@@ -62,6 +62,17 @@ def stage(name, notebook, world=P, **run):
         "out": f"{OUT}/{notebook}.ipynb" if single else f"{OUT}/{notebook}-{name}.ipynb",
         "log": str(study.work_folder(P.study, P.seed, name).relative_to(study.ROOT)),
     }
+
+
+onstart:  # before any work: a machine that cannot run generated programs is told so in one line
+    try:
+        sandbox.configure(P.sandbox_kind)
+        sandbox.check()
+        sandbox.configure(P.sandbox_kind)  # ends the sandbox that was tried
+    except sandbox.SandboxError as error:
+        sys.exit(f"{error}")
+    if sandbox.stamp(P.sandbox_kind):
+        print(f"study: {sandbox.stamp(P.sandbox_kind)}")
 
 
 rule all:

@@ -26,7 +26,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from m2rl_lib import study
+from m2rl_lib import sandbox, study
 from m2rl_lib.study import ROOT
 
 STARTED = time.time()  # when this process first read the library: a notebook's first cell
@@ -178,6 +178,8 @@ def finish(parameters: SimpleNamespace, name: str, made: list[Path], read: list[
         write_json(study.done_file(parameters.study, parameters.seed, name), record)
     installed = ", ".join(f"{library} {version}" for library, version in versions().items())
     now = datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC")
+    if told := sandbox.stamp(getattr(parameters, "sandbox_kind", None)):
+        print(f"{name}: {told}")
     print(
         f"{name}: done, {now}, commit {commit()}, seed {parameters.seed}, on {device()}; Python {platform.python_version()}, {installed}"
     )
@@ -268,6 +270,9 @@ def read_table(parameters: SimpleNamespace, table: str, writers: list[str] | Non
 def write_headline(parameters: SimpleNamespace, lines: list[str]) -> None:
     """Write `runs/<study>/headline.txt`, what `make study` ends by printing: the table, the verdicts, where the rest is."""
     folder = study.study_folder(parameters.study)
+    scores = (folder / "results" / "scores").glob(f"{parameters.seed}-*.parquet")
+    made_by = [json.loads(pq.read_schema(path).metadata[b"m2rl"]) for path in scores]
+    stamps = sorted({sandbox.stamp(made["parameters"].get("sandbox_kind")) for made in made_by} - {""})
     where = [
         f"figures:   {_relative(study.figures_folder(parameters.study))}/",
         f"notebooks: {_relative(folder / 'notebooks')}/",
@@ -275,5 +280,5 @@ def write_headline(parameters: SimpleNamespace, lines: list[str]) -> None:
     ]
     path = folder / "headline.txt"
     fresh = path.with_name(f".{path.name}.{os.getpid()}")
-    fresh.write_text("\n".join([*lines, *where]) + "\n")
+    fresh.write_text("\n".join([*lines, *stamps, *where]) + "\n")
     fresh.replace(path)

@@ -12,7 +12,7 @@ from types import SimpleNamespace
 from typing import Annotated, Literal
 
 import yaml
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 ROOT = Path(__file__).resolve().parents[1]
 RUNS = ROOT / "runs"
@@ -27,6 +27,12 @@ def _number(value: object) -> object:
     if isinstance(value, str) and re.fullmatch(r"[-+]?\d+(\.\d*)?[eE][-+]?\d+", value):
         return float(value)
     return float(value) if isinstance(value, int) and not isinstance(value, bool) else value
+
+
+def _place(value: str) -> str:
+    if value not in ("bubblewrap", "none") and not re.match(r"https?://[^/\s]+", value):
+        raise ValueError("allowed are 'bubblewrap', 'none' or the http address of a SandboxFusion server")
+    return value
 
 
 Number = Annotated[float, BeforeValidator(_number)]
@@ -109,7 +115,7 @@ class Study(BaseModel):
     analysis_kl_problems: Annotated[int, Field(ge=2)]  # test prompts a domain on which policies are compared
     analysis_kl_samples: Count  # completions a prompt and policy there
 
-    sandbox_kind: Literal["bubblewrap", "none"]  # none runs generated programs unprotected
+    sandbox_kind: Annotated[str, AfterValidator(_place)]  # where generated programs run; none is unprotected
 
 
 class Run(BaseModel):

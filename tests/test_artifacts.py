@@ -103,6 +103,22 @@ def test_tables_are_read_together_only_if_they_agree(smoke):
         artifacts.read_table(parameters(evaluate_samples=8), "scores", ["sft"])
 
 
+@pytest.mark.parametrize(
+    ("kind", "told"),
+    [("none", "UNPROTECTED (sandbox_kind: none)"), ("http://box:8080", "run on http://box:8080"), ("bubblewrap", None)],
+)
+def test_results_say_where_their_programs_ran(smoke, capsys, kind, told):
+    p = parameters(sandbox_kind=kind)
+    artifacts.write_table(p, "scores", "sft", pd.DataFrame({"x": [1]}), artifacts.record(p))
+    artifacts.finish(p, "evaluate-sft", [], [])
+    artifacts.write_headline(parameters(), ["the table"])
+    headline = (study.study_folder("smoke") / "headline.txt").read_text()
+    for text in (capsys.readouterr().out, headline):
+        assert ("generated programs" in text) == bool(told) and (told or "") in text
+    with pytest.raises(artifacts.MixedResultsError, match="sandbox_kind"):
+        artifacts.read_table(parameters(sandbox_kind="elsewhere"), "scores", ["sft"])
+
+
 def test_missing_table_names_the_command_that_makes_it(smoke):
     with pytest.raises(FileNotFoundError, match="make study PARAMS=params/smoke.yaml"):
         artifacts.read_table(parameters(), "scores", ["sft"])

@@ -1,5 +1,6 @@
 """The graph of the study: refuses bad parameters in one line before work, and plans what a study needs."""
 
+import os
 import subprocess
 import sys
 
@@ -30,6 +31,19 @@ def test_bad_parameters_stop_it_in_one_line(tmp_path, smoke_values, changes, tol
     assert done.returncode != 0
     lines = [line for line in (done.stdout + done.stderr).splitlines() if line.strip()]
     assert len(lines) == 1 and told in lines[0]
+
+
+def test_a_machine_without_a_sandbox_is_told_so_in_one_line_before_any_work(tmp_path, smoke_values):
+    path = tmp_path / "boxless.yaml"
+    path.write_text(yaml.safe_dump(smoke_values | {"study": "boxless"}))
+    (tmp_path / "bwrap").write_text("#!/bin/sh\necho 'bwrap: No permissions to create new namespace' >&2\nexit 1\n")
+    (tmp_path / "bwrap").chmod(0o755)
+    command = [sys.executable, "-m", "snakemake", "--nolock", "--cores", "1", "--quiet", "--config", f"params={path}"]
+    environment = os.environ | {"PATH": f"{tmp_path}:{os.environ['PATH']}"}
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, env=environment, timeout=120)
+    (told,) = [line for line in (done.stdout + done.stderr).splitlines() if "bwrap" in line]
+    assert "No permissions to create new namespace" in told and "sandbox_kind: none" in told and "SandboxFusion" in told
+    assert done.returncode != 0 and not (ROOT / "runs" / "boxless").exists()
 
 
 def test_a_study_of_two_domains_is_planned_from_its_parameters(tmp_path, smoke_values):

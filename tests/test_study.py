@@ -50,12 +50,19 @@ def test_missing_key(tmp_path, smoke_values):
         ("merge_ties_density", 0, "greater than 0"),
         ("merge_lambda", float("inf"), "finite"),
         ("merge_methods", ["ties", "soup"], "'average', 'task-arithmetic'"),
-        ("sandbox_kind", "docker", "'bubblewrap' or 'none'"),
+        ("sandbox_kind", "docker", "'bubblewrap', 'none' or the http address"),
     ],
 )
 def test_wrong_value_says_what_is_allowed(tmp_path, smoke_values, key, value, told):
     line = changed(tmp_path, smoke_values, **{key: value})
     assert f"{key} is {value!r}" in line and told in line
+
+
+@pytest.mark.parametrize("kind", ["none", "http://127.0.0.1:8080", "https://sandbox.example/v1"])
+def test_sandbox_kinds_that_are_allowed(tmp_path, smoke_values, kind):
+    path = tmp_path / "smoke.yaml"
+    path.write_text(yaml.safe_dump(smoke_values | {"sandbox_kind": kind}))
+    assert study.load(path).sandbox_kind == kind
 
 
 def test_name_must_be_the_stem(tmp_path, smoke_values):
