@@ -309,3 +309,10 @@ def test_agent_row_without_its_workplace_or_with_gold_that_fails_cannot_be_grade
     gold = [{"name": "made_up", "arguments": {}}]
     rows = [{"ground_truth": [], "domain": "agent"}, agent_row | {"ground_truth": []}, agent_row | {"ground_truth": gold}]
     assert agent.verify(["Done."] * 3, rows) == [None] * 3
+
+
+@pytest.mark.parametrize("benchmark", agent.BENCHMARKS)
+def test_agent_that_does_nothing_is_never_right(benchmark):
+    for shared in (True, False):
+        rows = problems.draw(agent.make, benchmark, "test", 400, 0, shared)
+        assert not any(agent.verify(["Done."] * len(rows), rows))

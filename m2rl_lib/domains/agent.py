@@ -103,6 +103,7 @@ def make(rng: random.Random, benchmark: str, shared_arithmetic: bool) -> dict:
         place = item if source == target else rng.choice(ITEMS[target])
         write = next(name for name, table in WRITES.items() if table == target)
         text = f"Set the {NOUNS[target]} {place} to the {NOUNS[source]} {item} {change}."
+        tables[target][place] += tables[target][place] == result  # so that doing nothing is wrong
         gold = {"name": write, "arguments": {"name": place, "value": result}}
     distractor = rng.choice([name for name, table in READS.items() if table != source])
     tools = [_schema(distractor, "name"), _schema(read, "name")]
