@@ -25,6 +25,14 @@ def test_hostile_rewards_come_to_what_their_file_says(name, case):
     assert thrown["good"], thrown
 
 
+def test_readme_quotes_the_scoreboard():
+    report = (cases.FOLDER.parents[1] / "benchmarks" / "HOSTILE.md").read_text()
+    readme = (cases.FOLDER.parents[1] / "README.md").read_text()
+    section = readme.split("## Graders that cannot be fooled")[1].split("\n## ")[0]
+    quoted = [line for line in section.splitlines() if line.startswith("| ")]
+    assert len(quoted) > 5 and set(quoted) <= set(report.splitlines())
+
+
 def test_every_case_of_the_graders_has_a_file():
     """Cases 1–16 and 18–21 are files; 17, no sandbox on this machine or a canary that gets out, is in test_sandbox.py."""
     numbers = {int(path.name[:2]) for path in cases.FOLDER.glob("[0-9][0-9]_*.*")}
