@@ -78,6 +78,8 @@ def test_science_reads_the_form_that_a_row_asks_for():
     row = {"expected_answer": "D", "options": [{"C": "1"}, {"D": "2"}], "template_metadata": {"output_regex": r"\(\(([A-Z])\)\)"}}
     assert science.verify(["</think>((D))", "</think>Answer: D"], [row] * 2) == [1.0, 0.0]
     assert science.verify(["</think>((D))"], [row | {"template_metadata": {"output_regex": "(("}}]) == [None]
+    slow = row | {"template_metadata": {"output_regex": r"(a|a)*c|Answer: ([A-D])"}}  # looks 2**60 ways
+    assert science.verify(["</think>" + "a" * 60 + " Answer: D", "</think>Answer: D"], [slow, slow]) == [0.0, 1.0]
 
 
 # --- coding: from the first fence to the last; a wrapper collects the output ----------------------------------

@@ -9,6 +9,8 @@ where a row of the public blend asks for another form and says so by its `output
 import random
 import re
 
+import regex
+
 from m2rl_lib.chat import answer_part
 from m2rl_lib.domains.problems import LARGEST, arithmetic_chain, step_names, user_message, work_out
 
@@ -28,7 +30,8 @@ QUANTITIES = {
 # (tried: it stayed at chance after an SFT that solved everything else).
 RANGES = {"A": (0, 9), "B": (10, 19), "C": (20, 29), "D": (30, LARGEST)}
 ANSWER = re.compile(r"(?:Answer:[\s*]*|\\boxed\{(?:\\text\{)?)\(?([A-Z])\b")
-LONGEST_ANSWER = 500  # characters, the last, in which an `output_regex` is looked for, so that a cubic one ends in time
+LONGEST_ANSWER = 500  # characters, the last, in which an `output_regex` is looked for
+MOST_SECONDS = 2.0  # that it may take there: no answer is found by a pattern that goes on for longer
 
 
 def make(rng: random.Random, benchmark: str, shared_arithmetic: bool) -> dict:
@@ -77,7 +80,10 @@ def demonstrate(row: dict, rng: random.Random, wrong: frozenset[int] = frozenset
 def answer(completion: str, output_regex: str | None = None) -> str | None:
     """The last stated letter after `</think>`."""
     part = answer_part(completion) or ""
-    found = re.findall(output_regex, part[-LONGEST_ANSWER:]) if output_regex else ANSWER.findall(part)
+    try:
+        found = regex.findall(output_regex, part[-LONGEST_ANSWER:], timeout=MOST_SECONDS) if output_regex else ANSWER.findall(part)
+    except TimeoutError:
+        return None
     if not found:
         return None
     return next(filter(None, found[-1]), None) if isinstance(found[-1], tuple) else found[-1]
@@ -100,7 +106,7 @@ def verify(completions: list[str], rows: list[dict]) -> list[float | None]:
         expected = row.get("expected_answer")
         try:
             given = answer(text, (row.get("template_metadata") or {}).get("output_regex"))
-        except (re.error, TypeError):
+        except (regex.error, TypeError):
             letters = set()  # such a row cannot be graded
         rewards.append(float(given == expected) if expected in letters else None)
     return rewards
