@@ -13,9 +13,9 @@ from m2rl_lib.domains import problems
 
 JUDGE_MODES = ("outcome", "process")
 VERDICTS = ("right", "wrong")
-MARKS = ("same", "other")  # of a piece of a result beside the judge's own
+MARKS = ("same", "other")  # of a piece of the shown result beside the judge's own
 QUESTION = "Right or wrong?"
-JUDGE_TURNS = 3  # trajectories of a problem judged in one conversation: a verdict is one token, and many are needed
+JUDGE_CHARACTERS = 350  # shown in one conversation, about
 
 
 Shared = bool | list[str]  # `data_shared_arithmetic`: whether the domains beside math need arithmetic, or which of them
@@ -67,8 +67,8 @@ def sft_corpus(
 
     `per_domain` demonstrations of each domain named and `general` of the general facts, of which `shifted_share`
     like the shifted benchmarks (which RL never trains), each step wrong with probability `wrong_share`; `judge`
-    conversations a domain and mode, on problems of their own, with JUDGE_TURNS verdicts each, half of them on right
-    and half on wrong trajectories.
+    conversations a domain and mode, on problems of their own, with several verdicts each, half of them on right and
+    half on wrong trajectories.
     """
     rng = random.Random(f"sft {seed}")
     corpus = []
@@ -85,14 +85,15 @@ def sft_corpus(
             )
     for name in names:
         rows = train_problems(name, len(JUDGE_MODES) * judge, 10**6 + seed, shared_arithmetic)
-        patterns = [rng.getrandbits(JUDGE_TURNS) for _ in range(judge)]
+        turns = judge_turns(domains.ALL[name].demonstrate(rows[0], rng))
+        patterns = [rng.getrandbits(turns) for _ in range(judge)]
         bits = [bits for pattern in patterns for bits in (pattern, ~pattern)]  # a bit a turn, balanced in every two rows
-        places = [rng.choice(problems.PLACES) if row >> turn & 1 else None for row in bits for turn in range(JUDGE_TURNS)]
-        trajectories, right = planted([row for row in rows for _ in range(JUDGE_TURNS)], places, rng)
+        places = [rng.choice(problems.PLACES) if row >> turn & 1 else None for row in bits for turn in range(turns)]
+        trajectories, right = planted([row for row in rows for _ in range(turns)], places, rng)
         for index, row in enumerate(rows):
-            turns = slice(index * JUDGE_TURNS, (index + 1) * JUDGE_TURNS)
-            prompt = judge_prompt(row, trajectories[turns][0], JUDGE_MODES[index // judge])
-            corpus.append(example_of("judge", row, prompt, _judge(row, rng, trajectories[turns], right[turns])))
+            mine = slice(index * turns, (index + 1) * turns)
+            prompt = judge_prompt(row, trajectories[mine][0], JUDGE_MODES[index // judge])
+            corpus.append(example_of("judge", row, prompt, _judge(row, rng, trajectories[mine], right[mine])))
     rng.shuffle(corpus)
     return corpus
 
@@ -100,6 +101,14 @@ def sft_corpus(
 def example_of(kind: str, row: dict, prompt: list[dict], completion: str) -> dict:
     """An example of the corpus, as `tokenise` takes it."""
     return {"kind": kind, "row": row, "prompt": prompt, "completion": completion}
+
+
+def judge_turns(trajectory: str) -> int:
+    """How many trajectories of a problem are judged in one conversation: two to eight, more where they are short.
+
+    A verdict is one token, and thousands of them are needed.
+    """
+    return max(2, min(8, JUDGE_CHARACTERS // (40 + len(chat.plain(chat.without_thinking(trajectory))))))
 
 
 def planted(rows: list[dict], places: list[str | None], rng: random.Random) -> tuple[list[str], list[bool]]:
@@ -141,7 +150,9 @@ def _judge(row: dict, rng: random.Random, trajectories: list[str], right: list[b
 
 
 def comparison(own: list[str], shown: list[str]) -> list[str]:
-    """Two results side by side, a line a piece.
+    """Two results side by side, a line a piece: the judge's own, the shown one's, and a mark.
+
+    The mark follows the piece itself: equality of a token with one before it is what a small model learns.
 
     >>> comparison(["2", "5"], ["2", "4"])
     [' 2 2 same', ' 5 4 other']

@@ -88,7 +88,7 @@ def test_judge_rows_are_balanced_and_outcome_hides_the_reasoning():
         for mode in datasets.JUDGE_MODES:
             mine = [e for e in corpus if e["row"]["domain"] == name and f"\n{mode}:\n" in e["prompt"][0]["content"]]
             assert len(mine) == 40
-            for turn in range(datasets.JUDGE_TURNS):  # every turn is balanced, whatever the turns before it said
+            for turn in range(len(judge_turns(mine[0]))):  # every turn is balanced, whatever the turns before it said
                 right = sum(judge_turns(e)[turn][1] == "right" for e in mine)
                 # a wrong step may still end right (science: one in four), never the other way round
                 assert 20 <= right <= 24, (name, mode, turn, right)
@@ -110,15 +110,12 @@ def judge_turns(example):
 def test_a_judge_says_right_where_all_pieces_of_the_results_it_compares_agree(name):
     corpus = [e for e in datasets.sft_corpus([name], 1, 1, 16, 0, 0.2, "random", 0, True) if e["kind"] == "judge"]
     for example in corpus:
-        own_results = set()
         for number, (thought, verdict) in enumerate(judge_turns(example)):
             lines = [line for line in thought.split("\n") if line.startswith(" ")]
             pieces = [line.split() for line in lines]
             assert all((own == shown) == (mark == "same") for own, shown, mark in pieces)
             assert all(mark == "same" for *_, mark in pieces) == (verdict == "right"), example["completion"]
             assert (len(lines) < thought.count("\n") + 1) == (number == 0)  # it works the problem out once
-            own_results.add(tuple(own for own, _, _ in pieces if own != "none"))
-        assert len(own_results) == 1  # and keeps to its result
 
 
 def test_batches_go_through_all_examples_and_pad_little():

@@ -26,6 +26,7 @@ MICRO_LIMITS = {"timeout_seconds": 2.0, "memory_bytes": 256 << 20}
 
 FENCE = "```"
 PYTHON = ("python", "python3", "py")
+SIGNS = {"+": "plus", "-": "minus", "*": "times"}  # as a judge writes them
 
 # name: (what to print, program, a near miss of the program's expression, the expression in Python)
 TASKS = {
@@ -101,10 +102,10 @@ def gist(completion: str, row: dict) -> list[str]:
     """What a judge compares, in pieces: the expression that the program prints last.
 
     >>> gist("</think>\\n```python\\nn = int(input())\\nprint(n + 19)\\n```", {})
-    ['n', '+', '1', '9']
+    ['n', 'plus', '1', '9']
     """
     printed = re.findall(r"print\((.*)\)", answer(completion) or "")
-    return re.findall(r"\d|[a-z]+|\S", printed[-1]) if printed else []
+    return [SIGNS.get(piece, piece) for piece in re.findall(r"\d|[a-z]+|[-+*]", printed[-1])] if printed else []
 
 
 def verify(completions: list[str], rows: list[dict]) -> list[float | None]:
