@@ -155,14 +155,14 @@ def answer(completion: str) -> str | None:
 
 
 def gist(completion: str, row: dict) -> list[str]:
-    """What a judge compares, in pieces: the arguments of the calls, numbers by digits.
+    """What a judge compares, in pieces: the calls' arguments, names before values, numbers by digits.
 
     >>> gist(_call("set_task", name="survey", value=31), {})
-    ['survey', '3', '1']
+    ['name', 'survey', 'value', '3', '1']
     """
     calls = [json.loads(call) for turn in _own_calls(completion) for call in turn]
-    values = [str(value) for call in calls for value in call["arguments"].values()]
-    return [piece for value in values for piece in (value if value.isdigit() else [value])]
+    words = [str(word) for call in calls for argument in call["arguments"].items() for word in argument]
+    return [piece for word in words for piece in (word if word.isdigit() else [word])]
 
 
 def _own_calls(completion: str) -> list[list[str]]:

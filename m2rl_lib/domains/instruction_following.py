@@ -147,10 +147,10 @@ def answer(completion: str) -> str | None:
 
 
 def gist(completion: str, row: dict) -> list[str]:
-    """What a judge compares: for each instruction, one word on what the text does of it.
+    """What a judge compares: for each instruction its name, and one word on what the text does of it.
 
     >>> gist("</think>\\nbread, best with salt.\\nsee the lamp.", {"families": ["word", "commas", "title"]})
-    ['lamp', 'comma', 'none']
+    ['word', 'lamp', 'commas', 'comma', 'title', 'none']
     """
     text = answer(completion) or ""
     found = {
@@ -162,7 +162,7 @@ def gist(completion: str, row: dict) -> list[str]:
         "postscript": "postscript" if "P.S." in text else "none",
         "commas": "comma" if "," in text else "none",
     }
-    return [found[family] for family in row["families"]]
+    return [piece for family in row["families"] for piece in ("end" if family == "ending" else family, found[family])]
 
 
 def verify(completions: list[str], rows: list[dict]) -> list[float | None]:
