@@ -80,8 +80,12 @@ def answer_part(completion: str) -> str | None:
 
 
 def without_thinking(completion: str) -> str:
-    """The completion with every `<think>…</think>` removed: what an outcome judge may see."""
-    return THINKING.sub("", completion)
+    """The completion with every `<think>…</think>` removed, and a last one that does not end: what an outcome judge may see.
+
+    >>> without_thinking("<think>2 + 2 = 4</think>\\n4"), without_thinking("<think>2 + 2 =")
+    ('\\n4', '')
+    """
+    return THINKING.sub("", completion).split("<think>")[0]
 
 
 def plain(completion: str) -> str:
