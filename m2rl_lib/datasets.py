@@ -111,14 +111,14 @@ def judge_turns(trajectory: str) -> int:
     return max(2, min(8, JUDGE_CHARACTERS // (40 + len(chat.plain(chat.without_thinking(trajectory))))))
 
 
-def planted(rows: list[dict], places: list[str | None], rng: random.Random) -> tuple[list[str], list[bool]]:
-    """A trajectory of each row, all of one domain, with one wrong step at its place (`problems.PLACES`) or none,
-    and whether it is right.
+def planted(rows: list[dict], places: list[str | int | None], rng: random.Random) -> tuple[list[str], list[bool]]:
+    """A trajectory of each row, all of one domain, with one wrong step at its place (`problems.PLACES`, or the step's
+    index) or none, and whether it is right.
 
     A wrong step may still end right; it is then got wrong anew, a hundred times at most.
     """
     module = domains.ALL[rows[0]["domain"]]
-    steps = [frozenset(problems.wrong_step_at(place, row["steps"]) if place else ()) for row, place in zip(rows, places)]
+    steps = [_wrong_steps(place, row["steps"]) for row, place in zip(rows, places, strict=True)]
     trajectories, right = [""] * len(rows), [False] * len(rows)
     again = list(range(len(rows)))
     for _ in range(100):
@@ -127,10 +127,16 @@ def planted(rows: list[dict], places: list[str | None], rng: random.Random) -> t
         rewards = module.verify([trajectories[i] for i in again], [rows[i] for i in again])
         for i, reward in zip(again, rewards, strict=True):
             right[i] = reward == 1.0
-        again = [i for i in again if right[i] and places[i]]
+        again = [i for i in again if right[i] and steps[i]]
         if not again:
             break
     return trajectories, right
+
+
+def _wrong_steps(place: str | int | None, steps: list[str]) -> frozenset[int]:
+    if place is None:
+        return frozenset()
+    return frozenset({place} if isinstance(place, int) else problems.wrong_step_at(place, steps))
 
 
 def _judge(row: dict, rng: random.Random, trajectories: list[str], right: list[bool]) -> str:
