@@ -136,6 +136,14 @@ def decode(model, prompts: list[list[int]], temperature: float, max_tokens: int,
     return written
 
 
+@torch.no_grad()
+def next_logits(model, prompts: list[list[int]]) -> torch.Tensor:
+    """The logits (B, V) of the token after each prompt."""
+    ids, mask, place = _distinct(prompts, model.device)
+    position = (mask.cumsum(1) - 1).clamp(min=0)
+    return model(input_ids=ids, attention_mask=mask, position_ids=position, logits_to_keep=1).logits[place, -1]
+
+
 def _distinct(prompts: list[list[int]], device) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """Each different prompt once, padded on the left: ids (U, L), mask (U, L), and each prompt's row among them (B,)."""
     rows: dict[tuple, int] = {}
