@@ -77,7 +77,7 @@ onstart:  # before any work: a machine that cannot run generated programs is tol
 
 rule all:
     input:
-        done("data", "rq1", "rq2", "rq3", "rq4"),
+        done("data", "rq1", "rq2", "rq3", "rq4", "rq5"),
 
 
 rule data:
@@ -236,6 +236,20 @@ rule rq4:
         **stage("rq4", "14_rq4_merging_methods"),
     message:
         "14: RQ4, how do merging methods differ?"
+    shell:
+        PAPERMILL
+
+
+rule rq5:
+    input:
+        done(*(f"evaluate-{group}" for group in ("sft", "experts", "mixed", "merges", "distilled"))),
+    output:
+        done("rq5"),
+    params:
+        **stage("rq5", "15_rq5_verification"),
+    threads: P.evaluate_threads
+    message:
+        "15: RQ5, models as judges"
     shell:
         PAPERMILL
 

@@ -115,6 +115,10 @@ class Study(BaseModel):
     analysis_kl_problems: Annotated[int, Field(ge=2)]  # test prompts a domain on which policies are compared
     analysis_kl_samples: Count  # completions a prompt and policy there
 
+    judging_trajectories: Annotated[int, Field(ge=2)]  # a domain and balanced set, half of them right
+    judging_problems: Count  # a domain, whose samples are chosen from and in which wrong steps are planted
+    judging_temperature: Annotated[Number, Field(ge=0)]  # of the judge; 0 is greedy
+
     sandbox_kind: Annotated[str, AfterValidator(_place)]  # where generated programs run; none is unprotected
 
 

@@ -30,6 +30,7 @@ FLOORS = {
     "training": 3,
     "verdicts": 3,
     "ranks": 3,
+    "judges": 3,
     "sft": 4,
     "rlvr": 4,
     "distillation": 4,
@@ -41,6 +42,9 @@ FLOORS = {
     "curves": 3,
     "transfer": 4,
     "gradients": 4,
+    "judging": 4,
+    "verification": 5,
+    "best_of_n": 4,
     "manipulation": 4,
     "routing": 4,
     "seesaw": 4,
@@ -56,6 +60,7 @@ FLOORS = {
     "figures_weights": 6,
     "figures_policies": 6,
     "figures_rq4": 6,
+    "figures_judging": 6,
     "figures_sweeps": 6,
 }
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
