@@ -81,7 +81,9 @@ def answer(completion: str, output_regex: str | None = None) -> str | None:
     """The last stated letter after `</think>`."""
     part = answer_part(completion) or ""
     try:
-        found = regex.findall(output_regex, part[-LONGEST_ANSWER:], timeout=MOST_SECONDS) if output_regex else ANSWER.findall(part)
+        found = (
+            regex.findall(output_regex, part[-LONGEST_ANSWER:], timeout=MOST_SECONDS) if output_regex else ANSWER.findall(part)
+        )
     except TimeoutError:
         return None
     if not found:
