@@ -1,4 +1,5 @@
 # make study [PARAMS=params/smoke.yaml]   the whole study; make test   the tests. Both build .venv first.
+# make study SEEDS=0,1,2   on several seeds; what is there is not run again. ONLY=rq1: no more of them than RQ1 reads
 SHELL := /bin/bash
 PARAMS ?= params/study.yaml
 STUDY = $(basename $(notdir $(PARAMS)))
@@ -14,7 +15,7 @@ export TOKENIZERS_PARALLELISM := false
 .PHONY: study test hostile bench lint publish clean unlock help
 
 study: $(VENV)/ready
-	@snakemake --cores $(CORES) --config params=$(PARAMS) --rerun-triggers mtime params input --rerun-incomplete --quiet rules host progress
+	@snakemake $(ONLY) --cores $(CORES) --config params=$(PARAMS) $(if $(SEEDS),seeds=$(SEEDS)) --rerun-triggers mtime params input --rerun-incomplete --quiet rules host progress
 	@cat runs/$(STUDY)/headline.txt
 
 test: $(VENV)/ready

@@ -2,11 +2,16 @@
 # only the notebook's last cell writes. A rule's parameters are those its notebook declares, so that a change
 # of one reruns the stages that use it and what depends on them; a change of prose reruns nothing.
 #
-#   snakemake --cores 2 --config params=params/study.yaml
+#   snakemake --cores 2 --config params=params/study.yaml seeds=0,1,2
+#
+# A stage is one rule for every seed. An analysis reads the study's own seed (`seed` of the parameters), the seeds asked
+# for, and every other seed of which all that it reads is there already: seeds add up. `snakemake rq1 --config
+# seeds=3,4,5` makes of those seeds only what RQ1 reads.
 
 import hashlib
 import json
 import sys
+from functools import lru_cache
 
 import nbformat
 from papermill.inspection import inspect_notebook
@@ -18,34 +23,55 @@ try:
     P = study.load(config.get("params", "params/study.yaml"))
     for name in P.domains:
         domains.check_domain(name)
+    ASKED = study.read_seeds(config.get("seeds", P.seed))
 except (ParameterError, ValueError) as error:
     sys.exit(f"{error}")
 
-OUT = f"runs/{P.study}/notebooks/seed-{P.seed}"
 EXPERTS = [f"rl-{domain}" for domain in P.domains]
 FLOORS = schedule.floors(P)
 GROUPS = schedule.groups(P)
 APART = schedule.apart(P)  # the world of RQ2's manipulation check, or None
 
 
-def done(*names, world=P):
-    return [str(study.done_file(world.study, P.seed, name).relative_to(study.ROOT)) for name in names]
+SEEDS = {analysis: sorted({*ASKED, *schedule.seeds_there(P, analysis)}) for analysis in schedule.READS}
 
 
+wildcard_constraints:
+    seed=r"\d+",
+
+
+def done(*names, world=P, seed="{seed}"):
+    return [str(study.done_file(world.study, seed, name).relative_to(study.ROOT)) for name in names]
+
+
+def evaluated(analysis):
+    """The evaluations that an analysis reads, of all its seeds."""
+    names = [f"evaluate-{group}" for group in schedule.READS[analysis]]
+    return [file for seed in SEEDS[analysis] for file in done(*names, seed=seed)]
+
+
+@lru_cache
 def code_of(notebook):
     """A digest of a notebook's code: prose may change without a rerun."""
     cells = nbformat.read(f"notebooks/{notebook}.ipynb", 4).cells
     return hashlib.sha256("\n".join(cell.source for cell in cells if cell.cell_type == "code").encode()).hexdigest()[:16]
 
 
-def parameters(notebook, world, **run):
+@lru_cache
+def declared(notebook):
+    return inspect_notebook(f"notebooks/{notebook}.ipynb").keys()
+
+
+def parameters(notebook, world, seed, **run):
     """The study's values of the parameters that a notebook declares, as YAML (JSON) for papermill."""
-    declared = inspect_notebook(f"notebooks/{notebook}.ipynb")
-    return json.dumps({key: value for key, value in vars(world).items() if key in declared} | run)
+    values = vars(world) | {"seed": seed}
+    return json.dumps({key: value for key, value in values.items() if key in declared(notebook)} | run)
 
 
 # Everything a notebook prints goes to the log; the stages' own lines ("rl-math: step 20/400, …") also to the screen.
+# figures/<study> holds the figures of the study's own seed; those of other seeds' stages stay beside their notebooks.
 PAPERMILL = (
+    "[[ {output[0]} == */seed-{P.seed}/* ]] || export M2RL_FIGURES=$(dirname {params.out})/figures; "
     "export OMP_NUM_THREADS={threads} MKL_NUM_THREADS={threads} TQDM_DISABLE=1; mkdir -p $(dirname {params.out}) {params.log}; "
     "papermill notebooks/{params.notebook}.ipynb {params.out} -y {params.values:q} -k python3 --no-progress-bar --log-output 2>&1 "
     "| tee {params.log}/papermill.log | {{ grep --line-buffered -E '^[a-z0-9@=._-]+: |^[A-Za-z]*Error: ' || true; }}"
@@ -53,14 +79,19 @@ PAPERMILL = (
 
 
 def stage(name, notebook, world=P, **run):
-    """The params of a rule: what its notebook is run with, and where its copy and its log go."""
+    """The params of a rule: what its notebook is run with, and where its copy and its log go, both of one seed."""
     single = notebook[3:] not in ("rlvr_single_domain", "evaluation") and world is P
+    copy = f"{notebook}.ipynb" if single else f"{notebook}-{name}.ipynb"
+
+    def of_seed(make):
+        return lambda wildcards: make(int(wildcards.get("seed", P.seed)))
+
     return {
         "notebook": notebook,
-        "values": parameters(notebook, world, **run),
+        "values": of_seed(lambda seed: parameters(notebook, world, seed, **run)),
         "code": code_of(notebook),
-        "out": f"{OUT}/{notebook}.ipynb" if single else f"{OUT}/{notebook}-{name}.ipynb",
-        "log": str(study.work_folder(P.study, P.seed, name).relative_to(study.ROOT)),
+        "out": of_seed(lambda seed: f"runs/{P.study}/notebooks/seed-{seed}/{copy}"),
+        "log": of_seed(lambda seed: str(study.work_folder(P.study, seed, name).relative_to(study.ROOT))),
     }
 
 
@@ -75,14 +106,21 @@ onstart:  # before any work: a machine that cannot run generated programs is tol
         print(f"study: {sandbox.stamp(P.sandbox_kind)}")
 
 
+def earlier(priority):
+    """A stage's priority: before all stages of a later seed, so that an interrupted sitting leaves whole seeds."""
+    every = sorted(set().union(*SEEDS.values()))
+    return lambda wildcards: priority + 100 * sum(other > int(wildcards.seed) for other in every)
+
+
 rule all:
     input:
-        done("data", "rq1", "rq2", "rq3", "rq4", "rq5"),
+        done("data", *SEEDS, seed=P.seed),
+        [evaluated(analysis) for analysis in SEEDS],  # so that a new seed is seen even where .snakemake is lost
 
 
 rule data:
     output:
-        done("data"),
+        done("data", seed=P.seed),
     params:
         **stage("data", "01_data_and_verifiers"),
     message:
@@ -97,9 +135,9 @@ rule sft:
     params:
         **stage("sft", "02_sft"),
     threads: P.sft_threads
-    priority: 10
+    priority: earlier(10)
     message:
-        "02: supervised fine-tuning"
+        "02: supervised fine-tuning, seed {wildcards.seed}"
     shell:
         PAPERMILL
 
@@ -123,9 +161,9 @@ for model in [*EXPERTS, *FLOORS]:
         params:
             **stage(model, "03_rlvr_single_domain", **expert_run(model)),
         threads: P.rlvr_threads
-        priority: 5
+        priority: earlier(5)
         message:
-            f"03: {model}"
+            f"03: {model}, seed {{wildcards.seed}}"
         shell:
             PAPERMILL
 
@@ -138,9 +176,9 @@ rule mixed:
     params:
         **stage("rl-multi", "04_rlvr_mixed"),
     threads: P.rlvr_threads
-    priority: 9  # the longest run begins first
+    priority: earlier(9)  # the longest run begins first
     message:
-        "04: RL-Multi, all domains mixed"
+        "04: RL-Multi, all domains mixed, seed {wildcards.seed}"
     shell:
         PAPERMILL
 
@@ -152,9 +190,9 @@ rule merges:
         done("merges"),
     params:
         **stage("merges", "05_merging"),
-    priority: 6
+    priority: earlier(6)
     message:
-        "05: merges"
+        "05: merges, seed {wildcards.seed}"
     shell:
         PAPERMILL
 
@@ -167,9 +205,9 @@ rule distillation:
     params:
         **stage("mt-opd", "06_mt_opd"),
     threads: P.distill_threads
-    priority: 6
+    priority: earlier(6)
     message:
-        "06: MT-OPD, the experts distilled into one student"
+        "06: MT-OPD, the experts distilled into one student, seed {wildcards.seed}"
     shell:
         PAPERMILL
 
@@ -195,17 +233,18 @@ for group, (purpose, models) in GROUPS.items():
         params:
             **stage(group, "07_evaluation", models=models, group=group, purpose=purpose),
         threads: P.evaluate_threads
+        priority: earlier(0)
         message:
-            f"07: evaluation of {group}"
+            f"07: evaluation of {group}, seed {{wildcards.seed}}"
         shell:
             PAPERMILL
 
 
 rule rq1:
     input:
-        done(*(f"evaluate-{group}" for group in schedule.HEADLINE)),
+        evaluated("rq1"),
     output:
-        done("rq1"),
+        done("rq1", seed=P.seed),
     params:
         **stage("rq1", "11_rq1_mix_or_merge"),
     message:
@@ -216,9 +255,9 @@ rule rq1:
 
 rule rq3:
     input:
-        done(*(f"evaluate-{group}" for group in GROUPS if group != "skills")),
+        evaluated("rq3"),
     output:
-        done("rq3"),
+        done("rq3", seed=P.seed),
     params:
         **stage("rq3", "13_rq3_weights_and_policies"),
     message:
@@ -229,9 +268,9 @@ rule rq3:
 
 rule rq4:
     input:
-        done(*(f"evaluate-{group}" for group in GROUPS)),
+        evaluated("rq4"),
     output:
-        done("rq4"),
+        done("rq4", seed=P.seed),
     params:
         **stage("rq4", "14_rq4_merging_methods"),
     message:
@@ -263,9 +302,9 @@ if APART:  # SFT, math and coding once more where coding needs no arithmetic: a 
         params:
             **stage("apart-sft", "02_sft", world=APART),
         threads: P.sft_threads
-        priority: 8
+        priority: earlier(8)
         message:
-            "02: supervised fine-tuning where coding needs no arithmetic"
+            "02: supervised fine-tuning where coding needs no arithmetic, seed {wildcards.seed}"
         shell:
             PAPERMILL
 
@@ -281,9 +320,9 @@ if APART:  # SFT, math and coding once more where coding needs no arithmetic: a 
             params:
                 **stage(f"apart-{model}", "03_rlvr_single_domain", world=APART, **expert_run(model)),
             threads: P.rlvr_threads
-            priority: 5
+            priority: earlier(5)
             message:
-                f"03: {model} where coding needs no arithmetic"
+                f"03: {model} where coding needs no arithmetic, seed {{wildcards.seed}}"
             shell:
                 PAPERMILL
 
@@ -295,18 +334,20 @@ if APART:  # SFT, math and coding once more where coding needs no arithmetic: a 
         params:
             **stage("apart", "07_evaluation", world=APART, models=["sft", *PAIR], group="apart", purpose="apart"),
         threads: P.evaluate_threads
+        priority: earlier(0)
         message:
-            "07: evaluation where coding needs no arithmetic"
+            "07: evaluation where coding needs no arithmetic, seed {wildcards.seed}"
         shell:
             PAPERMILL
 
 
 rule rq2:
     input:
-        done("mt-opd", *(f"evaluate-{group}" for group in ("sft", "experts", "floors", "mixed"))),
-        done("evaluate-apart", world=APART) if APART else [],
+        done("mt-opd", seed=P.seed),
+        evaluated("rq2"),
+        done("evaluate-apart", world=APART, seed=P.seed) if APART else [],
     output:
-        done("rq2"),
+        done("rq2", seed=P.seed),
     params:
         **stage("rq2", "12_rq2_interference_and_synergy"),
     message:

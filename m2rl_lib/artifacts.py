@@ -161,8 +161,12 @@ def verify_model(folder: Path) -> Path:
 # --- stages that are done -------------------------------------------------------------------------------
 
 
-def finish(parameters: SimpleNamespace, name: str, made: list[Path], read: list[Path]) -> None:
+def finish(
+    parameters: SimpleNamespace, name: str, made: list[Path], read: list[Path], seeds: Sequence[int] | None = None
+) -> None:
     """Say that a stage is done: what a notebook's last cell calls, and what Snakemake watches.
+
+    `seeds` are those that an analysis speaks of; of a stage, its own alone.
 
     A record that already says so is left as it is, with its time, so that nothing after it runs again.
     """
@@ -170,6 +174,7 @@ def finish(parameters: SimpleNamespace, name: str, made: list[Path], read: list[
         record = {
             "name": name,
             "parameters": vars(parameters),
+            "seeds": list(seeds or [parameters.seed]),
             "made": {_relative(folder): read_manifest(folder)["digest"] for folder in made},
             "read": {_relative(folder): read_manifest(folder)["digest"] for folder in read},
             "finished": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -180,9 +185,8 @@ def finish(parameters: SimpleNamespace, name: str, made: list[Path], read: list[
     now = datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC")
     if told := sandbox.stamp(getattr(parameters, "sandbox_kind", None)):
         print(f"{name}: {told}")
-    print(
-        f"{name}: done, {now}, commit {commit()}, seed {parameters.seed}, on {device()}; Python {platform.python_version()}, {installed}"
-    )
+    spoken = f"seeds {', '.join(map(str, seeds))}" if seeds and len(seeds) > 1 else f"seed {parameters.seed}"
+    print(f"{name}: done, {now}, commit {commit()}, {spoken}, on {device()}; Python {platform.python_version()}, {installed}")
 
 
 def spent() -> dict[str, float]:
@@ -240,21 +244,23 @@ def write_table(parameters: SimpleNamespace, table: str, writer: str, frame: pd.
     return path
 
 
-def read_table(parameters: SimpleNamespace, table: str, writers: list[str] | None = None) -> pd.DataFrame:
-    """A result table: the parts of the given writers (all by default), put together.
+def read_table(
+    parameters: SimpleNamespace, table: str, writers: Sequence[str] | None = None, seeds: Sequence[int] | None = None
+) -> pd.DataFrame:
+    """A result table: the parts of the given writers (all by default) and seeds (the parameters' own), put together.
 
     Raises FileNotFoundError where a part is missing, MixedResultsError where parts, or the parameters
     given, disagree.
     """
     folder = study.study_folder(parameters.study) / "results" / table
-    paths = (
-        sorted(folder.glob(f"{parameters.seed}-*.parquet"))
-        if writers is None
-        else [table_file(parameters, table, w) for w in writers]
-    )
+    seeds = seeds or [parameters.seed]
+    if writers is None:
+        paths = [path for seed in seeds for path in sorted(folder.glob(f"{seed}-*.parquet"))]
+    else:
+        paths = [folder / f"{seed}-{writer}.parquet" for seed in seeds for writer in writers]
     missing = [path for path in paths if not path.is_file()]
     if missing or not paths:
-        what = _relative(missing[0]) if missing else f"{_relative(folder)}/{parameters.seed}-*.parquet"
+        what = _relative(missing[0] if missing else folder / f"{seeds[0]}-*.parquet")
         raise FileNotFoundError(f"result table {what} is missing; `make study PARAMS=params/{parameters.study}.yaml` makes it")
     joined = {name: value for name, value in vars(parameters).items() if name not in UNSHARED}
     frames = []

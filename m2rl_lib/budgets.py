@@ -13,10 +13,24 @@ from m2rl_lib import schedule, study
 SPENT = ["prompts", "generated_tokens", "trained_tokens", "device_seconds", "wall_seconds"]
 
 
+def mean_costs(costs: pd.DataFrame) -> pd.DataFrame:
+    """The `costs` table of several seeds as that of one: model, stage and SPENT, the mean over the seeds that have the run."""
+    return costs.groupby(["seed", "model", "stage"])[SPENT].sum().groupby(["model", "stage"]).mean().reset_index()
+
+
+def mixing_share(costs: pd.DataFrame, p: SimpleNamespace) -> pd.Series:
+    """Device-seconds of the mixed side as a percentage of the merging side's, by seed: 441 s of 1,000 s is 44.1."""
+    shares = {}
+    for seed, part in costs.groupby("seed"):
+        spent = paradigm_costs(part, p).query("part == 'all'").set_index("paradigm")["device_seconds"]
+        shares[seed] = 100 * spent["mixed"] / spent["merged"]
+    return pd.Series(shares)
+
+
 def paradigm_costs(costs: pd.DataFrame, p: SimpleNamespace) -> pd.DataFrame:
     """One row for each part of what a paradigm spends, and its total: columns `paradigm`, `part` and those of SPENT.
 
-    `costs` is the table of that name: one row a run, with `model` and `stage`.
+    `costs` is the table of that name, of one seed or from `mean_costs`: one row a run, with `model` and `stage`.
     """
     experts = [f"rl-{domain}" for domain in p.domains]
     parts = [
@@ -39,7 +53,7 @@ def paradigm_costs(costs: pd.DataFrame, p: SimpleNamespace) -> pd.DataFrame:
 def score_by_budget(averages: pd.DataFrame, costs: pd.DataFrame, p: SimpleNamespace) -> pd.DataFrame:
     """Overall score of RL-Multi's checkpoints and of Average merges of the experts' checkpoints, against what each spent.
 
-    Long form for `figures.plot_budget`: model, budget, unit, score, low, high, n. What a run has spent at a
+    Long form for `figures.plot_budget`: model, budget, unit, score, low, high, n, seeds. What a run has spent at a
     step is its whole cost × step / steps: every step has the same number of prompts and completions.
     """
     overall = averages[averages["domain"] == "overall"].set_index("model")
@@ -54,11 +68,11 @@ def score_by_budget(averages: pd.DataFrame, costs: pd.DataFrame, p: SimpleNamesp
                 continue
             share = int(variant.get("step", steps)) / steps
             for unit in ("prompts", "generated_tokens", "device_seconds"):
-                row = overall.loc[model, ["score", "low", "high", "n"]].to_dict()
+                row = overall.loc[model, ["score", "low", "high", "n", "seeds"]].to_dict()
                 rows.append({"model": name, "unit": unit, "budget": share * spent.loc[runs, unit].sum(), **row})
     for name, _, _ in series:
         for unit in ("prompts", "generated_tokens", "device_seconds"):
-            start = overall.loc["sft", ["score", "low", "high", "n"]].to_dict()
+            start = overall.loc["sft", ["score", "low", "high", "n", "seeds"]].to_dict()
             rows.append({"model": name, "unit": unit, "budget": 0.0, **start})
     return pd.DataFrame(rows).sort_values(["unit", "model", "budget"], ignore_index=True)
 

@@ -15,6 +15,12 @@ TWO_DEFINITIONS = ("task-arithmetic-dare", "ties", "ties-dare", "sce")  # where 
 WITH_LAMBDA = ("task-arithmetic", "task-arithmetic-dare", "ties", "ties-dare")
 WITH_DENSITY = ("task-arithmetic-dare", "ties", "ties-dare", "sce")
 HEADLINE = ("sft", "experts", "floors", "mixed", "merges", "matched", "distilled")  # the groups that RQ1 reads
+READS = {  # the groups that each analysis reads: what a seed needs in order to be in it
+    "rq1": HEADLINE,
+    "rq2": ("sft", "experts", "floors", "mixed"),
+    "rq3": (*HEADLINE, "definitions", "sweeps", "pairs", "left-out"),
+    "rq4": (*HEADLINE, "definitions", "sweeps", "pairs", "left-out", "skills"),
+}
 LEFT_OUT = ("average", "ties")  # the methods of leave-one-expert-out
 
 
@@ -155,6 +161,13 @@ def groups(p: SimpleNamespace) -> dict[str, tuple[str, list[str]]]:
         "left-out": ("test", left_out(p)),
         "skills": ("skills", ["sft", *last_models(p)]),
     }
+
+
+def seeds_there(p: SimpleNamespace, analysis: str) -> list[int]:
+    """The seeds that an analysis speaks of: the study's own, and those of which all that it reads is done."""
+    needed = [f"evaluate-{name}" for name in READS[analysis]]
+    found = [int(folder.name.removeprefix("seed-")) for folder in study.done_file(p.study, 0, "").parents[1].glob("seed-*")]
+    return sorted({p.seed, *(n for n in found if all(study.done_file(p.study, n, name).is_file() for name in needed))})
 
 
 def apart(p: SimpleNamespace) -> SimpleNamespace | None:

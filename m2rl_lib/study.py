@@ -6,6 +6,7 @@ the keys it uses. Everything a study makes is under `runs/<study>/`.
 """
 
 import difflib
+import os
 import re
 from pathlib import Path
 from types import SimpleNamespace
@@ -163,6 +164,17 @@ def load(path: Path | str) -> Study:
     return Study(**values)
 
 
+def read_seeds(text: str | int) -> list[int]:
+    """The seeds of `make study SEEDS=…`, in order. ParameterError in one line for anything but numbers with commas.
+
+    >>> read_seeds("2,0,1"), read_seeds(3)
+    ([0, 1, 2], [3])
+    """
+    if not re.fullmatch(r"\d+(,\d+)*", str(text)):
+        raise ParameterError(f"seeds {str(text)!r}: whole numbers with commas between are allowed, such as 0,1,2")
+    return sorted({int(seed) for seed in str(text).split(",")})
+
+
 def notebook_parameters(variables: dict) -> SimpleNamespace:
     """The parameters among a notebook's variables (its `globals()`), checked.
 
@@ -240,11 +252,11 @@ def work_folder(study: str, seed: int, name: str) -> Path:
     return study_folder(study) / "work" / f"seed-{seed}" / name
 
 
-def done_file(study: str, seed: int, name: str) -> Path:
+def done_file(study: str, seed: int | str, name: str) -> Path:
     """What Snakemake watches; only a notebook's last cell writes it."""
     return study_folder(study) / "done" / f"seed-{seed}" / f"{name}.json"
 
 
 def figures_folder(study: str) -> Path:
-    """`figures/<study>`."""
-    return ROOT / "figures" / study
+    """`figures/<study>`; where M2RL_FIGURES is set, as for the stages of a further seed, that folder."""
+    return ROOT / os.environ.get("M2RL_FIGURES", f"figures/{study}")

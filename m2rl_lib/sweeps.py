@@ -41,13 +41,13 @@ def settings(models: list[str], p: SimpleNamespace) -> pd.DataFrame:
 
 
 def sweep_table(scores: pd.DataFrame, p: SimpleNamespace, draws: int = 10_000, seed: int = 0) -> pd.DataFrame:
-    """Every swept merge with its mean over domains: `settings` and score, low, high, n; `best` marks each method's best score."""
+    """Every swept merge with its mean over domains: `settings` and score, low, high, n, seeds; `best` marks each method's best score."""
     grid = settings(list(pd.unique(scores["model"])), p)
     if grid.empty:
         raise ValueError(f"no merges among the models {', '.join(sorted(set(scores['model'])))}")
     some = scores[scores["model"].isin(grid["model"])]
     means = average_table(some, draws=draws, seed=seed).query("domain == @OVERALL")
-    table = grid.merge(means[["model", "score", "low", "high", "n"]], on="model")
+    table = grid.merge(means[["model", "score", "low", "high", "n", "seeds"]], on="model")
     best = table.groupby("method")["score"].transform(lambda score: score.index == score.round(9).idxmax())
     return table.assign(best=best.astype(bool)).sort_values(["method", "density", "lambda"], ignore_index=True)
 
@@ -56,31 +56,54 @@ def tuned_table(
     selection: pd.DataFrame, test: pd.DataFrame, p: SimpleNamespace, margin: float, draws: int = 10_000, seed: int = 0
 ) -> pd.DataFrame:
     """Each method at its own best setting: method, model (the best on selection), tried (settings), selection (its score there),
-    and on the test problems score, and estimate, low, high, verdict, n against the method at its published setting.
+    and on the test problems score, and estimate, low, high, verdict, n, seeds against the method at its published setting.
 
-    `selection` holds every setting tried; `test` the published setting of each method and the best of the others. Where the
-    published setting is the best, the difference is 0 by definition and has no verdict. ValueError of one line: a method whose
-    published setting lacks test scores.
+    `selection` holds every setting tried; `test` the published setting of each method and the best of the others. Each seed
+    chooses its own, as the recipe would; `model` names them all where they differ. Where the published setting is the best
+    throughout, the difference is 0 by definition and has no verdict. ValueError of one line: a method whose published setting
+    lacks test scores.
     """
-    grid, rows = settings(list(pd.unique(selection["model"])), p), []
+    grid, rows, tuned = settings(list(pd.unique(selection["model"])), p), [], {}
     for method, models in grid.groupby("method", sort=False)["model"]:
-        there = [name for name in models if name in set(test["model"])]
-        if method not in there:
-            raise ValueError(f"no test scores of {method}: there are {', '.join(there) or 'none'} of its settings")
-        best = choose_on_selection(selection, there)
-        rows.append({"method": method, "model": best, "tried": len(models)})
+        best = {}
+        for number, part in test[test["model"].isin(models)].groupby("seed"):
+            there = [name for name in models if name in set(part["model"])]
+            if method not in there:
+                raise ValueError(f"no test scores of {method}: there are {', '.join(there) or 'none'} of its settings")
+            best[number] = choose_on_selection(selection[selection["seed"] == number], there)
+        if not best:
+            raise ValueError(f"no test scores of {method}: there are none of its settings")
+        tuned |= {(number, name): study.model_name(method, setting="tuned") for number, name in best.items()}
+        names = list(dict.fromkeys(best.values()))
+        told = names[0] if len(names) == 1 else "; ".join(f"{name} (seed {number})" for number, name in best.items())
+        rows.append({"method": method, "model": told, "tried": len(models)})
     table = pd.DataFrame(rows)
+    pairs = [(study.model_name(method, setting="tuned"), method) for method in table["method"]]
     for column, scores in (("selection", selection), ("score", test)):
-        means = average_table(scores[scores["model"].isin(table["model"])], draws=1).query("domain == @OVERALL")
-        table[column] = table["model"].map(means.set_index("model")["score"])
-    moved = table[table["model"] != table["method"]]
-    if moved.empty:
-        return table.assign(estimate=0.0, low=0.0, high=0.0, verdict="", n=0)
-    pairs = list(moved[["model", "method"]].itertuples(index=False, name=None))
-    some = test[test["model"].isin({name for pair in pairs for name in pair})]
-    compared = comparison_table(some, pairs, [OVERALL], margin, draws, seed)
-    table = table.merge(compared[["model", "estimate", "low", "high", "verdict", "n"]], on="model", how="left")
-    return table.fillna({"estimate": 0.0, "low": 0.0, "high": 0.0, "verdict": "", "n": compared["n"].iloc[0]}).astype({"n": int})
+        means = average_table(_renamed(scores, tuned), draws=1).query("domain == @OVERALL").set_index("model")["score"]
+        table[column] = [means[name] for name, _ in pairs]
+    moved = [pair for pair, model in zip(pairs, table["model"]) if model != pair[1]]
+    if not moved:
+        return table.assign(estimate=0.0, low=0.0, high=0.0, verdict="", n=0, seeds=test["seed"].nunique())
+    some = pd.concat([_renamed(test, tuned), test[test["model"].isin(table["method"])]])
+    some = some[some["model"].isin({name for pair in moved for name in pair})]
+    compared = comparison_table(some, moved, [OVERALL], margin, draws, seed).rename(columns={"reference": "method"})
+    table = table.merge(compared[["method", "estimate", "low", "high", "verdict", "n", "seeds"]], on="method", how="left")
+    blank = {
+        "estimate": 0.0,
+        "low": 0.0,
+        "high": 0.0,
+        "verdict": "",
+        "n": compared["n"].iloc[0],
+        "seeds": compared["seeds"].iloc[0],
+    }
+    return table.fillna(blank).astype({"n": int, "seeds": int})
+
+
+def _renamed(scores: pd.DataFrame, names: dict[tuple[int, str], str]) -> pd.DataFrame:
+    """The rows of the (seed, model) pairs in `names`, with the model's name given there."""
+    keys = pd.Series(list(zip(scores["seed"], scores["model"])), index=scores.index).map(names)
+    return scores.assign(model=keys)[keys.notna()]
 
 
 def compare_variants(scores: pd.DataFrame, key: str, margin: float, draws: int = 10_000, seed: int = 0) -> pd.DataFrame:

@@ -1,19 +1,28 @@
 """The graph of the study: refuses bad parameters in one line before work, and plans what a study needs."""
 
 import os
+import re
+import shutil
 import subprocess
 import sys
 
 import pytest
 import yaml
 
+from m2rl_lib import schedule, study
 from m2rl_lib.study import ROOT
 
 
-def plan(params) -> subprocess.CompletedProcess:
-    """The plan of a whole study, whatever of it is there already."""
-    command = [sys.executable, "-m", "snakemake", "-n", "--forceall", "--nolock", "--cores", "2", "--config", f"params={params}"]
-    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+def plan(params, *more, target=(), force=("--forceall",)) -> subprocess.CompletedProcess:
+    """The plan of a whole study, whatever of it is there already; `more` is configuration, as in seeds=0,1."""
+    command = [sys.executable, "-m", "snakemake", *target, "-n", *force, "--nolock", "--cores", "2", "--rerun-triggers", "mtime"]
+    return subprocess.run([*command, "--config", f"params={params}", *more], cwd=ROOT, capture_output=True, text=True)
+
+
+def jobs(done: subprocess.CompletedProcess) -> set[str]:
+    """The messages of the jobs of a plan."""
+    assert done.returncode == 0, done.stderr
+    return set(re.findall(r"^Job \d+: (.*)$", done.stdout, re.MULTILINE))
 
 
 @pytest.mark.parametrize(
@@ -63,3 +72,51 @@ def test_the_smoke_study_trains_math_and_coding_in_the_other_world():
     for stage in ("02: supervised fine-tuning", "03: rl-math", "03: rl-coding", "07: evaluation"):
         assert f"{stage} where coding needs no arithmetic" in done.stdout
     assert "03: rl-science where coding needs no arithmetic" not in done.stdout
+
+
+@pytest.fixture
+def begun(tmp_path, smoke_values):
+    """The parameter file of a study of two domains, and a function that says of it that stages of a seed are done."""
+    name = f"test-graph-{os.getpid()}"
+    path = tmp_path / f"{name}.yaml"
+    path.write_text(yaml.safe_dump(smoke_values | {"study": name, "domains": ["coding", "agent"], "merge_methods": ["ties"]}))
+
+    def finish(seed, names):
+        for stage in names:
+            file = study.done_file(name, seed, stage)
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.touch()
+            os.utime(file, (1e9, 1e9))  # one time for all: nothing is newer than what was made of it
+
+    yield path, finish
+    shutil.rmtree(study.study_folder(name), ignore_errors=True)
+
+
+STAGES = ["sft", "rl-coding", "rl-agent", "rl-null", "rl-multi", "merges", "mt-opd"]
+STAGES += [f"evaluate-{group}" for group in schedule.READS["rq4"]]
+ANALYSES = {"11: RQ1, mix or merge?", "12: RQ2, interference and synergy", "13: RQ3, weights and policies"}
+
+
+def test_seeds_add_up(begun):
+    path, finish = begun
+    finish(0, [*STAGES, "data", *schedule.READS])
+    assert not jobs(plan(path, force=()))
+    planned = jobs(plan(path, "seeds=0,1", force=()))
+    assert {"02: supervised fine-tuning, seed 1", "07: evaluation of skills, seed 1"} | ANALYSES <= planned
+    assert not [job for job in planned if "seed 0" in job], "what is there is not run again"
+    assert len([job for job in planned if "seed 1" in job]) == len(STAGES)
+
+
+def test_a_seed_that_only_rq1_asks_for_is_in_rq1_alone(begun):
+    path, finish = begun
+    short = jobs(plan(path, "seeds=3", target=("rq1",)))
+    assert "07: evaluation of matched, seed 3" in short and not [job for job in short if "sweeps" in job or "12:" in job]
+    finish(3, [f"evaluate-{group}" for group in schedule.READS["rq1"]])
+    whole = jobs(plan(path))
+    assert {"07: evaluation of matched, seed 3", "07: evaluation of sweeps, seed 0"} <= whole
+    assert "07: evaluation of sweeps, seed 3" not in whole, "a seed is in the analyses that it has everything for"
+
+
+def test_seeds_are_numbers(tmp_path, smoke_values):
+    done = plan("params/smoke.yaml", "seeds=0,x")
+    assert done.returncode != 0 and "seeds '0,x': whole numbers with commas between are allowed" in done.stdout + done.stderr
