@@ -1,5 +1,6 @@
 # make study [PARAMS=params/smoke.yaml]   the whole study; make test   the tests. Both build .venv first.
 # make study SEEDS=0,1,2   on several seeds; what is there is not run again. ONLY=rq1: no more of them than RQ1 reads
+# make site [PARAMS=…]   the executed notebooks as pages, read from disk: runs/<study>/site/index.html
 SHELL := /bin/bash
 PARAMS ?= params/study.yaml
 STUDY = $(basename $(notdir $(PARAMS)))
@@ -12,7 +13,7 @@ export PATH := $(BIN):$(PATH)
 export HF_HUB_OFFLINE := 1
 export TOKENIZERS_PARALLELISM := false
 
-.PHONY: study test hostile bench lint publish clean unlock help
+.PHONY: study test hostile bench lint publish site clean unlock help
 
 study: $(VENV)/ready
 	@snakemake $(ONLY) --cores $(CORES) --config params=$(PARAMS) $(if $(SEEDS),seeds=$(SEEDS)) --rerun-triggers mtime params input --rerun-incomplete --quiet rules host progress
@@ -33,12 +34,17 @@ bench: $(VENV)/ready
 lint: $(VENV)/ready
 	ruff check .
 
-# what is committed of a study: executed notebooks and result tables but the samples; its figures are written in place
+# what is committed of a study: the executed notebooks of its own seed (the analyses among them speak of all seeds) and the result
+# tables of every seed but the samples; its figures are written in place
 publish: $(VENV)/ready
 	rm -rf notebooks/rendered/$(STUDY) figures/$(STUDY)/tables && mkdir -p notebooks/rendered/$(STUDY) figures/$(STUDY)/tables
-	cp runs/$(STUDY)/notebooks/seed-*/*.ipynb notebooks/rendered/$(STUDY)/
+	cp runs/$(STUDY)/notebooks/seed-$$(sed -n 's/^seed: *\([0-9]*\).*/\1/p' $(PARAMS))/*.ipynb notebooks/rendered/$(STUDY)/
 	cp -r runs/$(STUDY)/results/. figures/$(STUDY)/tables/ && rm -r figures/$(STUDY)/tables/samples
 	pytest -q tests/test_rendered.py
+
+# the executed notebooks as pages to be read, of the run or, without one, of what is committed
+site: $(VENV)/ready
+	@python -m m2rl_lib.pages $(PARAMS)
 
 unlock: $(VENV)/ready
 	snakemake --unlock --config params=$(PARAMS)

@@ -1,0 +1,164 @@
+"""The site: a page a notebook, an index that says what is missing, nothing outside the folder; read in headless Chromium."""
+
+import itertools
+import json
+import re
+import shutil
+import subprocess
+import urllib.request
+from urllib.parse import unquote
+
+import nbformat
+import pytest
+
+from m2rl_lib import pages, study
+from m2rl_lib.study import ROOT
+
+RENDERED = ROOT / "notebooks" / "rendered" / "study"
+PHONE = 390  # pixels
+CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory):
+    """The site of the committed notebooks, as a fresh clone without any run makes it."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(study, "RUNS", tmp_path_factory.mktemp("clone") / "runs")
+        return pages.write_site(study.load(ROOT / "params" / "study.yaml")).parent
+
+
+def addresses(text: str) -> list[str]:
+    return re.findall(r"""(?:href|src)=["']([^"']*)["']|url\(([^)]*)\)""", text)
+
+
+def test_every_notebook_has_a_page_and_every_link_leads_to_one(site):
+    assert {path.stem for path in RENDERED.glob("*.ipynb")} | {"index"} == {path.stem for path in site.glob("*.html")}
+    for path in site.iterdir():
+        for pair in addresses(path.read_text()):
+            address = "".join(pair)
+            assert address.startswith("data:") or (site / unquote(address)).is_file(), f"{path.name} leads to {address}"
+
+
+def test_no_page_names_an_address_outside(site):
+    for path in site.iterdir():
+        assert not re.search(r"https?://|<script|@import", path.read_text()), path.name
+
+
+def test_every_page_says_what_made_it(site):
+    for path in site.glob("*.html"):
+        text = path.read_text()
+        for name in ("date", "seeds", "commit", "device", "versions", "run time"):
+            assert re.search(rf"<td>{name}</td><td>[^<]*\d", text) and "not recorded" not in text, f"{path.name}: {name}"
+        assert "<td>seed</td><td>0</td>" in text, f"{path.name}: parameters"
+
+
+def test_the_index_leads_from_question_to_answer(site):
+    index = (site / "index.html").read_text()
+    for path in sorted(RENDERED.glob("1[1-9]_*.ipynb")):
+        page = pages.read_page(path)
+        assert page.answers, f"{path.name} has no output of a cell tagged headline"
+        card = index[index.index(f'<h3><a href="{page.address}">') :].split("</section>")[0]
+        assert pages.to_html(page.question, {}) in card
+        for answer in page.answers:
+            assert pages.to_html(answer, {}) in card
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "notebooks").glob("1[1-9]_*.ipynb")), ids=lambda path: path.stem)
+def test_every_analysis_has_a_headline(path):
+    assert any("headline" in cell.metadata.get("tags", []) for cell in nbformat.read(path, 4).cells)
+
+
+def test_a_stage_that_is_missing_or_unfinished_is_named(tmp_path, monkeypatch):
+    monkeypatch.setattr(study, "RUNS", tmp_path)
+    folder = tmp_path / "study" / "notebooks" / "seed-0"
+    folder.mkdir(parents=True)
+    for name in ("02_sft", "11_rq1_mix_or_merge", "03_rlvr_single_domain-rl-math"):
+        shutil.copy(RENDERED / f"{name}.ipynb", folder)
+    killed = nbformat.read(folder / "02_sft.ipynb", 4)
+    killed.cells[-1].outputs = []
+    nbformat.write(killed, folder / "02_sft.ipynb")
+    index = pages.write_site(study.load(ROOT / "params" / "study.yaml")).read_text()
+    missing = re.findall(r"<li>([^<]*)</li>", index[index.index(">Missing<") :].split("</ul>")[0])
+    assert "02_sft, which did not reach its end" in missing and "03_rlvr_single_domain-rl-coding" in missing
+    assert {"04_rlvr_mixed", "07_evaluation-sweeps", "14_rq4_merging_methods"} < set(missing)
+    assert not {"11_rq1_mix_or_merge", "03_rlvr_single_domain-rl-math", "02_sft"} & set(missing)
+    assert "not recorded" in (tmp_path / "study" / "site" / "02_sft.html").read_text()
+
+
+def test_a_study_without_notebooks_is_told_what_makes_them(tmp_path, monkeypatch):
+    monkeypatch.setattr(study, "RUNS", tmp_path)
+    with pytest.raises(FileNotFoundError, match="make study PARAMS=params/smoke.yaml"):
+        pages.write_site(study.load(ROOT / "params" / "smoke.yaml"))
+
+
+def test_links_lead_to_pages_or_nowhere():
+    there = {"12_rq2": "12_rq2.html"}
+    assert 'href="12_rq2.html"' in pages.to_html("see [RQ2](12_rq2.ipynb)", there)
+    outside = pages.to_html("see [the paper](https://arxiv.org/abs/2602.12566) <b>x</b>", there)
+    assert "href" not in outside and "the paper" in outside and "<b>" not in outside
+
+
+def test_what_may_run_or_fetch_is_taken_out_of_an_output():
+    output = nbformat.v4.new_output("display_data", {"text/html": "<script src='x'></script><style>y</style><table></table>"})
+    assert pages.output_to_html(output, "t") == '<div class="wide"><table></table></div>'
+
+
+# --- in a browser -----------------------------------------------------------------------------------------
+
+
+class Browser:
+    """Headless Chromium, spoken to over its DevTools socket."""
+
+    def __init__(self, profile):
+        import websocket
+
+        arguments = ["--headless", "--no-sandbox", "--disable-gpu", "--remote-debugging-port=0", f"--user-data-dir={profile}"]
+        self.process = subprocess.Popen([CHROMIUM, *arguments, "about:blank"], stderr=subprocess.PIPE, text=True)
+        port = next(match[1] for line in self.process.stderr if (match := re.search(r"listening on ws://[^:]+:(\d+)/", line)))
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/json/list") as answer:
+            address = next(tab["webSocketDebuggerUrl"] for tab in json.load(answer) if tab["type"] == "page")
+        self.socket = websocket.create_connection(address, suppress_origin=True, timeout=60)
+        self.numbers, self.events = itertools.count(1), []
+
+    def ask(self, method: str, **params) -> dict:
+        number = next(self.numbers)
+        self.socket.send(json.dumps({"id": number, "method": method, "params": params}))
+        while (message := json.loads(self.socket.recv())).get("id") != number:
+            self.events.append(message)
+        return message["result"]
+
+    def visit(self, address: str) -> tuple[dict, list[dict]]:
+        """What a page measures, and the events since it was asked for."""
+        self.events = []
+        self.ask("Page.navigate", url=address)
+        while not any(event["method"] == "Page.loadEventFired" for event in self.events):
+            self.events.append(json.loads(self.socket.recv()))
+        measured = """JSON.stringify({width: document.documentElement.scrollWidth, text: document.body.innerText.length,
+            broken: [...document.images].filter(image => !image.complete || !image.naturalWidth).length})"""
+        found = self.ask("Runtime.evaluate", expression=measured)["result"]["value"]
+        return json.loads(found), self.events
+
+    def close(self) -> None:
+        self.socket.close()
+        self.process.terminate()
+        self.process.wait(20)
+        self.process.stderr.close()
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="no chromium here: apt-get install chromium")
+def test_pages_read_well_on_a_phone(site, tmp_path):
+    browser = Browser(tmp_path)
+    try:
+        for part in ("Page", "Runtime", "Log", "Network"):
+            browser.ask(f"{part}.enable")
+        browser.ask("Emulation.setDeviceMetricsOverride", width=PHONE, height=844, deviceScaleFactor=1, mobile=True)
+        for path in sorted(site.glob("*.html")):
+            found, events = browser.visit(path.as_uri())
+            assert found["text"] > 100 and found["broken"] == 0, f"{path.name}: {found}"
+            assert found["width"] <= PHONE, f"{path.name} is {found['width']} pixels wide"
+            asked = [event["params"]["request"]["url"] for event in events if event["method"] == "Network.requestWillBeSent"]
+            assert all(url.startswith((site.as_uri(), "data:")) for url in asked), f"{path.name} asks for {asked}"
+            wrong = {"Runtime.exceptionThrown", "Runtime.consoleAPICalled", "Log.entryAdded", "Network.loadingFailed"}
+            assert not [event for event in events if event["method"] in wrong], path.name
+    finally:
+        browser.close()
