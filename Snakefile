@@ -114,7 +114,7 @@ def earlier(priority):
 
 rule all:
     input:
-        done("data", *SEEDS, seed=P.seed),
+        done("data", *SEEDS, "rq5", seed=P.seed),
         [evaluated(analysis) for analysis in SEEDS],  # so that a new seed is seen even where .snakemake is lost
 
 
@@ -281,9 +281,9 @@ rule rq4:
 
 rule rq5:
     input:
-        done(*(f"evaluate-{group}" for group in ("sft", "experts", "mixed", "merges", "distilled"))),
+        done(*(f"evaluate-{group}" for group in ("sft", "experts", "mixed", "merges", "distilled")), seed=P.seed),
     output:
-        done("rq5"),
+        done("rq5", seed=P.seed),
     params:
         **stage("rq5", "15_rq5_verification"),
     threads: P.evaluate_threads
