@@ -10,8 +10,8 @@ from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from m2rl_lib.figures import FAMILIES, GREY, WIDE, _canvas
 from m2rl_lib.statistics import require_columns
+from m2rl_lib.style import FAMILIES, GREY, WIDE, count_words, ink_on, make_canvas
 from m2rl_lib.verdicts import display_domain, display_name, model_family
 
 FLOOR = 1e-3  # nats: smaller values are drawn as this
@@ -25,7 +25,7 @@ def plot_kl_table(frame: pd.DataFrame) -> Figure:
     """
     require_columns(frame, ["domain", "source", "target", "kl", "se", "prompts", "completions", "truncated"], "KL cross table")
     domains, sources, targets = (list(pd.unique(frame[column])) for column in ("domain", "source", "target"))
-    figure = _canvas(WIDE, len(domains) * (0.235 * len(sources) + 0.28) + 1.3)
+    figure = make_canvas(WIDE, len(domains) * (0.235 * len(sources) + 0.28) + 1.3)
     grid = figure.subplots(len(domains), 1, squeeze=False, sharex=True)[:, 0]
     positive = frame.loc[frame["kl"] > 0, "kl"]
     least = max(float(positive.min()), FLOOR) if len(positive) else FLOOR
@@ -35,7 +35,6 @@ def plot_kl_table(frame: pd.DataFrame) -> Figure:
         cells = rows.pivot(index="source", columns="target", values="kl").reindex(index=sources, columns=targets)
         picture = axes.pcolormesh(cells.clip(lower=least), cmap=colours, norm=norm, edgecolors="white", linewidth=0.8)
         for row in rows.itertuples():
-            red, green, blue, _ = colours(norm(max(row.kl, least)))
             axes.text(
                 targets.index(row.target) + 0.5,
                 sources.index(row.source) + 0.5,
@@ -45,7 +44,7 @@ def plot_kl_table(frame: pd.DataFrame) -> Figure:
                 fontsize=4.6,
                 linespacing=0.9,
                 weight="bold" if row.source == f"rl-{domain}" else "normal",
-                color="white" if 0.3 * red + 0.59 * green + 0.11 * blue < 0.5 else "black",
+                color=ink_on(colours(norm(max(row.kl, least)))),
             )
         cut = rows.drop_duplicates("source")[["completions", "truncated"]].sum()
         sizes = sorted(set(rows["prompts"]), reverse=True)
@@ -79,7 +78,7 @@ def plot_change_against_kl(frame: pd.DataFrame) -> Figure:
     domains = list(pd.unique(frame["domain"]))
     across = min(3, len(domains))
     down = -(-len(domains) // across)
-    figure = _canvas(WIDE, 1.75 * down + 0.6)
+    figure = make_canvas(WIDE, 1.75 * down + 0.6)
     grid = figure.subplots(down, across, squeeze=False, sharex=True, sharey=True)
     for axes, domain in zip(grid.flat, domains, strict=False):
         axes.axhline(0, color=GREY, linestyle="--", linewidth=0.8, zorder=1)
@@ -96,8 +95,9 @@ def plot_change_against_kl(frame: pd.DataFrame) -> Figure:
     for place in range(len(domains), grid.size):
         grid.flat[place].set_axis_off()
         grid.flat[place - across].tick_params(labelbottom=True)
+    counts = count_words(frame.rename(columns={"delta_low": "low", "delta_high": "high"}))
     figure.supxlabel("KL from the domain's expert, nats a sequence (± standard error)", fontsize=7)
-    figure.supylabel("change against the expert, points (95% interval)", fontsize=7)
+    figure.supylabel("change against the expert, points" + counts, fontsize=7)
     families = dict.fromkeys(model_family(target) for target in frame["target"])
     kinds = [FAMILIES[family] for family in families]
     handles = [Line2D([], [], marker=marker, color=colour, linestyle="", label=name) for marker, colour, _, name in kinds]

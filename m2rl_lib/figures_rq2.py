@@ -1,34 +1,83 @@
-"""Figures of RQ2, beside `figures.plot_transfer`: gradients along the run, every reward of every run, and the manipulation
-check. As in `figures`, a `plot_*` takes a tidy frame and knows no model; style, sizes and saving are there.
+"""Figures of RQ2: transfer, gradients along the run, every reward of every run, and the manipulation check.
+
+As in `figures`, a `plot_*` takes a tidy frame and knows no model; the look is `style`'s.
 """
 
 import numpy as np
 import pandas as pd
+from matplotlib import colormaps
+from matplotlib.colors import TwoSlopeNorm
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
-from m2rl_lib.figures import BLACK, COLUMN, GREY, WIDE, _canvas, _counts
 from m2rl_lib.statistics import require_columns
+from m2rl_lib.style import BLACK, BLUE, COLUMN, GREY, ORANGE, WIDE, count_words, ink_on, is_sampled, make_canvas, size_words
 from m2rl_lib.verdicts import SHORT, display_domain, display_name
-
-BLUE, ORANGE = "#0072B2", "#D55E00"
 
 
 def _short(domain: str) -> str:
     return SHORT.get(domain) or display_domain(domain)
 
 
+def plot_transfer(frame: pd.DataFrame) -> Figure:
+    """What training on one domain does to each: change against SFT in points, with its interval; bold where it excludes 0.
+
+    Columns: model (trained on), domain (tested on), change, and low, high, n where there was sampling; label ('' for none), a
+    word to stand under the numbers, if there are verdicts. The sign is printed in every cell, so greyscale loses nothing.
+    """
+    require_columns(frame, ["model", "domain", "change"], "changes by domain")
+    models, domains = list(pd.unique(frame["model"])), list(pd.unique(frame["domain"]))
+    figure = make_canvas(WIDE, (0.48 if "label" in frame else 0.38) * len(models) + 1.0)
+    axes = figure.subplots()
+    size = max(float(frame["change"].abs().max()), 1e-9)
+    norm, colours = TwoSlopeNorm(0, -size, size), colormaps["PuOr_r"]
+    cells = frame.pivot(index="model", columns="domain", values="change").loc[models, domains].to_numpy(dtype=float)
+    picture = axes.pcolormesh(cells, cmap=colours, norm=norm, edgecolors="white", linewidth=1)
+    for row in frame.itertuples():
+        if np.isnan(row.change):
+            axes.text(
+                domains.index(row.domain) + 0.5, models.index(row.model) + 0.5, "refused", ha="center", va="center", fontsize=6.5
+            )
+            continue
+        text, sure = f"{row.change:+.1f}", False
+        if is_sampled(frame):
+            span = f"[{row.low:z.1f}, {row.high:z.1f}]" if np.isfinite(row.low) else "[unknown]"
+            text, sure = f"{text}\n{span}", row.low > 0 or row.high < 0
+        text = text.replace("-", "−") + (
+            f"\n{row.label}" if "label" in frame and isinstance(row.label, str) and row.label else ""
+        )
+        axes.text(
+            domains.index(row.domain) + 0.5,
+            models.index(row.model) + 0.5,
+            text,
+            ha="center",
+            va="center",
+            fontsize=6.5,
+            weight="bold" if sure else "normal",
+            color=ink_on(colours(norm(row.change))),
+        )
+    axes.set_xticks(np.arange(len(domains)) + 0.5, [display_domain(domain).replace(" ", "\n") for domain in domains])
+    axes.set_yticks(np.arange(len(models)) + 0.5, [display_name(model) for model in models])
+    axes.invert_yaxis()
+    axes.grid(False)
+    axes.set_xlabel("tested on" + (count_words(frame) + "; bold: interval excludes 0" if is_sampled(frame) else ""))
+    axes.set_ylabel("trained as")
+    figure.colorbar(picture, ax=axes, label="change against SFT, points", fraction=0.03, pad=0.01)
+    return figure
+
+
 def plot_gradient_cosines(frame: pd.DataFrame) -> Figure:
     """Cosine of two domains' gradients along the run, a panel a pair; a cross below where it was refused as too noisy.
 
-    Columns: step, domain, other, cosine (divided by √(r₁r₂); NaN where refused), low, high (95%). Dotted lines at 0 and 1.
+    Columns: step, domain, other, cosine (divided by √(r₁r₂); NaN where refused), low, high (95%); n (prompts a domain) if known. Dotted
+    lines at 0 and 1.
     """
     require_columns(frame, ["step", "domain", "other", "cosine", "low", "high"], "gradient cosines")
     pairs = list(frame[["domain", "other"]].drop_duplicates().itertuples(index=False, name=None))
     across = min(5, len(pairs))
     down = -(-len(pairs) // across)
-    figure = _canvas(WIDE if across > 1 else COLUMN, 1.25 * down + 0.6)
+    figure = make_canvas(WIDE if across > 1 else COLUMN, 1.25 * down + 0.6)
     grid = figure.subplots(down, across, squeeze=False, sharex=True, sharey=True)
     for axes, (domain, other) in zip(grid.flat, pairs, strict=False):
         rows = frame[(frame["domain"] == domain) & (frame["other"] == other)].sort_values("step")
@@ -45,7 +94,7 @@ def plot_gradient_cosines(frame: pd.DataFrame) -> Figure:
     for place in range(len(pairs), grid.size):
         grid.flat[place].set_axis_off()
     figure.supxlabel("step of the mixed run (0: SFT)", fontsize=7)
-    figure.supylabel("cosine of gradients", fontsize=7)
+    figure.supylabel("cosine of gradients" + size_words(frame, "prompts a domain"), fontsize=7)
     handles = [
         Line2D([], [], marker="o", color=BLUE, markersize=3.6, label="noise divided out, 95% interval"),
         Line2D([], [], marker="x", color=GREY, linestyle="", markersize=3.6, label="refused: a gradient is mostly noise"),
@@ -62,7 +111,7 @@ def plot_every_curve(frame: pd.DataFrame) -> Figure:
     """
     require_columns(frame, ["model", "step", "domain", "kind", "reward", "low", "high"], "curves")
     models, domains = list(pd.unique(frame["model"])), list(pd.unique(frame["domain"]))
-    figure = _canvas(WIDE, 0.85 * len(domains) + 0.8)
+    figure = make_canvas(WIDE, 0.85 * len(domains) + 0.8)
     grid = figure.subplots(len(domains), len(models), squeeze=False, sharex="col", sharey=True)
     for row, domain in enumerate(domains):
         for column, model in enumerate(models):
@@ -80,7 +129,7 @@ def plot_every_curve(frame: pd.DataFrame) -> Figure:
     for column, model in enumerate(models):
         grid[0, column].set_title(display_name(model).replace(" (", "\n("), fontsize=6.5)
     figure.supxlabel("training step", fontsize=7)
-    figure.supylabel("mean reward" + _counts(frame.loc[frame["kind"] == "selection"]), fontsize=7)
+    figure.supylabel("mean reward" + count_words(frame.loc[frame["kind"] == "selection"]), fontsize=7)
     handles = [
         Line2D([], [], marker="o", color=BLUE, linewidth=0.8, markersize=1.8, label="selection problems"),
         Line2D([], [], color=ORANGE, linewidth=0.7, label="in training (thick frame: a trained domain)"),
@@ -98,7 +147,7 @@ def plot_manipulation(frame: pd.DataFrame) -> Figure:
     require_columns(frame, ["quantity", "kind", "world", "estimate", "low", "high", "reach"], "manipulation check")
     kinds = list(pd.unique(frame["kind"]))
     widths = [frame.loc[frame["kind"] == kind, "quantity"].nunique() for kind in kinds]
-    figure = _canvas(WIDE, 2.3)
+    figure = make_canvas(WIDE, 2.3)
     grid = figure.subplots(1, len(kinds), squeeze=False, width_ratios=widths)[0]
     looks = {"shared": (-0.17, "#BBBBBB", "arithmetic shared"), "apart": (0.17, BLUE, "arithmetic apart")}
     for axes, kind in zip(grid, kinds, strict=True):
@@ -128,7 +177,7 @@ def plot_manipulation(frame: pd.DataFrame) -> Figure:
         axes.set_xticks(range(len(names)), names)
         axes.grid(axis="x", visible=False)
         axes.set_ylabel("change against SFT, points" if kind == "points" else "cosine of math and coding")
-    grid[0].set_xlabel(("trained → tested" + _counts(frame[frame["kind"] == "points"])) if kinds[0] == "points" else "")
+    grid[0].set_xlabel(("trained → tested" + count_words(frame[frame["kind"] == "points"])) if kinds[0] == "points" else "")
     handles = [Line2D([], [], color=colour, linewidth=5, label=name) for _, colour, name in looks.values()]
     handles.append(Line2D([], [], color=ORANGE, linewidth=1.4, label="predicted: between these lines"))
     figure.legend(handles=handles, loc="outside upper center", ncols=3, frameon=False)

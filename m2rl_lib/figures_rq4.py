@@ -16,8 +16,20 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch, Rectangle
 from matplotlib.ticker import MaxNLocator
 
-from m2rl_lib.figures import BLACK, COLUMN, GREY, WIDE, _canvas, _counts, _labels, _legend_handles, _points
 from m2rl_lib.statistics import require_columns
+from m2rl_lib.style import (
+    BLACK,
+    COLUMN,
+    GREY,
+    LIGHT,
+    WIDE,
+    count_words,
+    draw_points,
+    family_handles,
+    make_canvas,
+    name_rows,
+    size_words,
+)
 
 FURTHEST = 10  # points behind the best, from which a cell has the darkest shade
 
@@ -42,8 +54,8 @@ def plot_methods(frame: pd.DataFrame) -> Figure:
     """
     require_columns(frame, ["model", "domain", "benchmark", "score", "place"], "places of methods")
     models, benchmarks = list(pd.unique(frame["model"])), list(pd.unique(frame["benchmark"]))
-    names, inches = _labels(models)
-    figure = _canvas(WIDE, max(inches, 0.2) * len(models) + 1.1)
+    names, inches = name_rows(models)
+    figure = make_canvas(WIDE, max(inches, 0.2) * len(models) + 1.1)
     axes = figure.subplots()
     shades, best = colormaps["Blues"], frame[frame["place"] == 1].groupby("benchmark")["score"].max()
     for row in frame.itertuples():
@@ -61,7 +73,7 @@ def plot_methods(frame: pd.DataFrame) -> Figure:
     axes.xaxis.tick_top()
     axes.tick_params(length=0)
     axes.grid(False)
-    axes.set_xlabel("score, points" + _counts(frame.drop(columns=["low", "high"], errors="ignore")))
+    axes.set_xlabel("score, points" + size_words(frame))
     handles = [
         Patch(fill=False, edgecolor=BLACK, linestyle="-", label="best"),
         Patch(fill=False, edgecolor=BLACK, linestyle=":", label="second best"),
@@ -78,8 +90,8 @@ def plot_upset(frame: pd.DataFrame) -> Figure:
     """
     require_columns(frame, ["set", "problems", "model", "solves", "n", "k"], "sets of solved problems")
     models, sets = list(pd.unique(frame["model"])), frame.drop_duplicates("set").sort_values("set")
-    names, inches = _labels(models)
-    figure = _canvas(WIDE, 1.5 + inches * len(models))
+    names, inches = name_rows(models)
+    figure = make_canvas(WIDE, 1.5 + inches * len(models))
     bars, dots = figure.subplots(2, 1, sharex=True, height_ratios=[1.2, inches * len(models)])
     bars.bar(sets["set"], sets["problems"], width=0.6, color=GREY)
     for place, count in zip(sets["set"], sets["problems"], strict=True):
@@ -111,20 +123,20 @@ def plot_recovery(frame: pd.DataFrame) -> Figure:
     require_columns(frame, ["model", "recovery", "low", "high"], "recovery")
     rows = frame.assign(score=100 * frame["recovery"], low=100 * frame["low"], high=100 * frame["high"])
     rows = rows.sort_values("score", kind="stable", na_position="first")
-    names, inches = _labels(rows["model"])
-    figure = _canvas(COLUMN, inches * len(rows) + 1.1)
+    names, inches = name_rows(rows["model"])
+    figure = make_canvas(COLUMN, inches * len(rows) + 1.1)
     axes = figure.subplots()
     for edge, style in ((0, "--"), (100, "-")):
         axes.axvline(edge, color=GREY, linestyle=style, linewidth=0.8, zorder=1)
-    _points(axes, rows, np.arange(len(rows)))
+    draw_points(axes, rows, np.arange(len(rows)))
     axes.set_yticks(np.arange(len(rows)), names)
     axes.set_ylim(-0.7, len(rows) - 0.3)
     axes.grid(axis="y", linewidth=0.25)
     figure.supxlabel(
-        "recovered of the gap from SFT (dashed)\nto routed experts (solid), percent" + _counts(rows).replace(" (", "\n("),
+        "recovered of the gap from SFT (dashed)\nto routed experts (solid), percent" + count_words(rows).replace(" (", "\n("),
         fontsize=7,
     )
-    figure.legend(handles=_legend_handles(rows["model"], False), loc="outside upper center", ncols=2, frameon=False)
+    figure.legend(handles=family_handles(rows["model"], False), loc="outside upper center", ncols=2, frameon=False)
     return figure
 
 
@@ -139,8 +151,8 @@ def plot_skills(frame: pd.DataFrame) -> Figure:
               ("shortfall", "shortfall to the union, points")]  # fmt: skip
     frame = frame[frame["measure"].isin(["naive consistency", *(name for name, _ in panels)])]
     models = list(pd.unique(frame["model"]))
-    names, inches = _labels(models)
-    figure = _canvas(WIDE, inches * len(models) + 1.0)
+    names, inches = name_rows(models)
+    figure = make_canvas(WIDE, inches * len(models) + 1.0)
     for axes, (measure, words) in zip(figure.subplots(1, 3, sharey=True), panels, strict=True):
         for row in frame[frame["measure"].isin([measure, f"naive {measure}"])].itertuples():
             naive = row.measure.startswith("naive")
@@ -149,7 +161,7 @@ def plot_skills(frame: pd.DataFrame) -> Figure:
                 place = {"xy": (0.03, height), "ha": "left"} if naive else {"xy": (0.97, height), "ha": "right"}
                 axes.annotate("undefined", **place, xycoords=("axes fraction", "data"), va="center", fontsize=5.5, color=GREY)
                 continue
-            colour = "#AAAAAA" if naive else BLACK
+            colour = LIGHT if naive else BLACK
             axes.plot([row.low, row.high], [height, height], color=colour, linewidth=1)
             axes.plot(
                 row.estimate,
@@ -165,8 +177,8 @@ def plot_skills(frame: pd.DataFrame) -> Figure:
         axes.set_ylim(-len(models) + 0.3, 0.7)
         axes.set_yticks(-np.arange(len(models)), names)
         axes.grid(axis="y", linewidth=0.25)
-    handles = [Line2D([], [], marker="o", color="#AAAAAA", markerfacecolor="white", label="the paper's number (naive)"),
+    handles = [Line2D([], [], marker="o", color=LIGHT, markerfacecolor="white", label="the paper's number (naive)"),
                Line2D([], [], marker="D", color=BLACK, label="unbiased")]  # fmt: skip
     figure.legend(handles=handles, loc="outside upper center", ncols=2, frameon=False)
-    figure.supxlabel(_counts(frame).strip(" ()") + f", K = {int(frame['k'].iloc[0])} samples", fontsize=7)
+    figure.supxlabel(count_words(frame).strip(" ()") + f", K = {int(frame['k'].iloc[0])} samples", fontsize=7)
     return figure

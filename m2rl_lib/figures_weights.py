@@ -11,8 +11,8 @@ from matplotlib.colors import Normalize, TwoSlopeNorm
 from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
-from m2rl_lib.figures import BLACK, GREY, LINES, WIDE, _canvas
 from m2rl_lib.statistics import require_columns
+from m2rl_lib.style import BLACK, BLUE, GREY, LINES, ORANGE, WIDE, ink_on, make_canvas
 from m2rl_lib.verdicts import display_name
 
 PANELS = {
@@ -36,9 +36,9 @@ def plot_sweep(frame: pd.DataFrame) -> Figure:
     Columns: panel ('changed', 'relative', 'density'), series, level, value, low, high (shaded where known).
     """
     require_columns(frame, ["panel", "series", "level", "value", "low", "high"], "sweep of masks")
-    figure = _canvas(WIDE, 2.7)
+    figure = make_canvas(WIDE, 2.7)
     grid = figure.subplots(1, len(PANELS))
-    colours = ["#0072B2", "#D55E00", BLACK, GREY]
+    colours = [BLUE, ORANGE, BLACK, GREY]
     for axes, (panel, (level, value)) in zip(grid, PANELS.items()):
         rows = frame[frame["panel"] == panel]
         for place, (name, line) in enumerate(rows.groupby("series", sort=False)):
@@ -69,7 +69,7 @@ def plot_pairs(frame: pd.DataFrame, label: str, below: str, above: str) -> Figur
     rows, columns = frame["model"].map(place).to_numpy(), frame["other"].map(place).to_numpy()
     cells[np.maximum(rows, columns), np.minimum(rows, columns)] = frame[below]
     cells[np.minimum(rows, columns), np.maximum(rows, columns)] = frame[above]
-    figure = _canvas(WIDE, 0.235 * len(models) + 1.7)
+    figure = make_canvas(WIDE, 0.235 * len(models) + 1.7)
     axes = figure.subplots()
     picture = _heat_map(axes, cells, missing=~np.eye(len(models), dtype=bool))
     axes.set_xticks(np.arange(len(models)) + 0.5, [display_name(model) for model in models], rotation=90)
@@ -90,12 +90,12 @@ def plot_parts(frame: pd.DataFrame, label: str) -> Figure:
     deep = frame[frame["layer"].notna() & (frame["type"] == "all")]
     deep = deep.assign(part=deep["layer"].astype(int).astype(str))
     parts = [list(pd.unique(rows["part"])) for rows in (whole, deep)]
-    figure = _canvas(WIDE, 0.2 * len(names) + 1.2)
+    figure = make_canvas(WIDE, 0.2 * len(names) + 1.2)
     panels = figure.subplots(1, 2, sharey=True, width_ratios=[len(part) + 0.01 for part in parts])
-    largest = float(frame["value"].abs().max())
+    largest, numbered = float(frame["value"].abs().max()), max(map(len, parts)) <= MOST_NUMBERS
     for axes, rows, part, told in zip(panels, (whole, deep), parts, ("type of tensor", "layer")):
         cells = rows.pivot(index="row", columns="part", values="value").reindex(index=names, columns=part)
-        picture = _heat_map(axes, cells.to_numpy(dtype=float), largest, bool((frame["value"] < 0).any()))
+        picture = _heat_map(axes, cells.to_numpy(dtype=float), largest, bool((frame["value"] < 0).any()), numbered=numbered)
         shown = range(0, len(part), -(-len(part) // MOST_NUMBERS))
         axes.set_xticks([i + 0.5 for i in shown], [part[i] for i in shown], rotation=90 if axes is panels[0] else 0)
         axes.set_xlabel(told)
@@ -105,19 +105,25 @@ def plot_parts(frame: pd.DataFrame, label: str) -> Figure:
 
 
 def _heat_map(
-    axes, cells: np.ndarray, largest: float | None = None, signed: bool | None = None, missing: np.ndarray | None = None
+    axes,
+    cells: np.ndarray,
+    largest: float | None = None,
+    signed: bool | None = None,
+    missing: np.ndarray | None = None,
+    numbered: bool = True,
 ):
-    """Draw the cells, with numbers where they can be read; a scale around 0 where values are signed."""
+    """Draw the cells, with numbers where they can be read; a scale around 0 where values are signed (by lightness alone where
+    some cells are not `numbered`, so that greyscale keeps the sign)."""
     largest = largest or max(float(np.nanmax(np.abs(cells), initial=0)), 1e-9)
     signed = bool(np.nanmin(cells, initial=0) < 0) if signed is None else signed
     norm = TwoSlopeNorm(0, -largest, largest) if signed else Normalize(0, largest)
-    colours = colormaps["PuOr_r" if signed else "Blues"]
+    numbered = numbered and cells.shape[1] <= MOST_NUMBERS
+    colours = colormaps["Blues" if not signed else "PuOr_r" if numbered else "cividis"]
     picture = axes.pcolormesh(cells, cmap=colours, norm=norm, edgecolors="white", linewidth=0.6)
-    for (row, column), value in np.ndenumerate(cells) if cells.shape[1] <= MOST_NUMBERS else ():
+    for (row, column), value in np.ndenumerate(cells) if numbered else ():
         told = f"{value:z.2f}".replace("-", "−") if np.isfinite(value) else "–" if missing is None or missing[row, column] else ""
-        red, green, blue, _ = colours(norm(value)) if np.isfinite(value) else (1, 1, 1, 1)
-        dark = 0.3 * red + 0.59 * green + 0.11 * blue < 0.5
-        axes.text(column + 0.5, row + 0.5, told, ha="center", va="center", fontsize=6, color="white" if dark else "black")
+        colour = ink_on(colours(norm(value)) if np.isfinite(value) else (1, 1, 1, 1))
+        axes.text(column + 0.5, row + 0.5, told, ha="center", va="center", fontsize=6, color=colour)
     axes.set_ylim(len(cells), 0)
     axes.grid(False)
     return picture

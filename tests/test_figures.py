@@ -9,8 +9,9 @@ import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.text import Text
 
-from m2rl_lib import figures, published
+from m2rl_lib import figures, figures_rq2, published, style
 from m2rl_lib.statistics import averages
+from m2rl_lib.verdicts import display_name
 
 DOMAINS = {
     "math": ("arithmetic", "arithmetic_long"),
@@ -79,7 +80,7 @@ CASES = {
     "overall": (figures.plot_overall, overall_scores),
     "budget": (figures.plot_budget, budgets),
     "curves": (figures.plot_learning_curves, curves),
-    "transfer": (figures.plot_transfer, transfer),
+    "transfer": (figures_rq2.plot_transfer, transfer),
     "published": (figures.plot_benchmark_scores, published.scores),
     "merging": (figures.plot_benchmark_scores, published.merging),
 }
@@ -106,7 +107,7 @@ def _texts(figure):
 def test_no_text_is_cut_off_and_none_overlaps(case):
     plot, frame = CASES[case]
     figure = plot(frame())
-    assert figure.get_size_inches()[0] in (figures.COLUMN, figures.WIDE)
+    assert figure.get_size_inches()[0] in (style.COLUMN, style.WIDE)
     texts, (width, height) = _texts(figure), figure.get_size_inches() * figure.dpi
     for words, box in texts:
         assert box.x0 >= -1 and box.y0 >= -1 and box.x1 <= width + 1 and box.y1 <= height + 1, f"{words!r} is cut off"
@@ -121,15 +122,15 @@ def test_no_text_is_cut_off_and_none_overlaps(case):
 def test_drawing_again_from_the_saved_csv_gives_the_same_picture(case, tmp_path):
     plot, make = CASES[case]
     frame = make()
-    png, pdf, csv = figures.save(plot(frame), frame, tmp_path / "first", "scores")
-    again = figures.save(plot(pd.read_csv(csv)), pd.read_csv(csv), tmp_path / "again", "scores")
-    assert [path.name for path in (png, pdf, csv)] == ["scores.png", "scores.pdf", "scores.csv"]
-    assert [path.read_bytes() for path in again] == [path.read_bytes() for path in (png, pdf, csv)]
-    assert sorted(path.name for path in png.parent.iterdir()) == ["scores.csv", "scores.pdf", "scores.png"]
+    png, pdf, csv, record = paths = figures.save(plot, frame, tmp_path / "first", "scores")
+    again = figures.save(plot, figures.read_drawn(csv), tmp_path / "again", "scores")
+    assert [path.name for path in paths] == ["scores.png", "scores.pdf", "scores.csv", "scores.json"]
+    assert [path.read_bytes() for path in again] == [path.read_bytes() for path in paths]
+    assert sorted(path.name for path in png.parent.iterdir()) == ["scores.csv", "scores.json", "scores.pdf", "scores.png"]
 
 
 def test_fonts_are_embedded_as_truetype(tmp_path):
-    pdf = figures.save(figures.plot_overall(overall_scores()), overall_scores(), tmp_path, "overall")[1].read_bytes()
+    pdf = figures.save(figures.plot_overall, overall_scores(), tmp_path, "overall")[1].read_bytes()
     assert b"/FontFile2" in pdf and b"/Type3" not in pdf
 
 
@@ -164,7 +165,7 @@ def test_overall_is_sorted_and_has_the_line_of_sft():
     axes = figures.plot_overall(frame).axes[0]
     rows = frame[frame["domain"] == "overall"].sort_values("score")
     names = [label.get_text().replace("\n", " ") for label in axes.get_yticklabels()]
-    assert names == [figures.display_name(model) for model in rows["model"]]
+    assert names == [display_name(model) for model in rows["model"]]
     line = next(line for line in axes.lines if line.get_linestyle() == "--")
     assert set(line.get_xdata()) == set(rows.loc[rows["model"] == "sft", "score"])
 
@@ -179,30 +180,32 @@ def test_transfer_prints_the_number_and_makes_sure_cells_bold():
             "high": [12.0, 2.96],
         }
     )
-    texts = {text.get_text(): text.get_weight() for text in figures.plot_transfer(frame).axes[0].texts}
+    texts = {text.get_text(): text.get_weight() for text in figures_rq2.plot_transfer(frame).axes[0].texts}
     assert texts == {"+8.0\n[4.0, 12.0]": "bold", "−1.0\n[−5.0, 3.0]": "normal"}
 
 
 def test_families_differ_without_colour():
-    assert len({(marker, filled) for marker, _, filled, _ in figures.FAMILIES.values()}) == len(figures.FAMILIES)
+    assert len({(marker, filled) for marker, _, filled, _ in style.FAMILIES.values()}) == len(style.FAMILIES)
 
 
 def test_saving_writes_no_partial_set_and_keeps_the_old_one(tmp_path):
     frame = overall_scores()
-    old = [path.read_bytes() for path in figures.save(figures.plot_overall(frame), frame, tmp_path, "overall")]
+    old = [path.read_bytes() for path in figures.save(figures.plot_overall, frame, tmp_path, "overall")]
 
     class NoCsv(pd.DataFrame):
         def to_csv(self, *args, **kwargs):
             raise OSError("disk full")
 
     with pytest.raises(OSError, match="disk full"):
-        figures.save(figures.plot_overall(frame.assign(score=1.0)), NoCsv(frame), tmp_path, "overall")
-    assert [(tmp_path / f"overall{ending}").read_bytes() for ending in (".png", ".pdf", ".csv")] == old
-    assert len(list(tmp_path.iterdir())) == 3
+        figures.save(figures.plot_overall, NoCsv(frame), tmp_path, "overall")
+    assert [(tmp_path / f"overall{ending}").read_bytes() for ending in (".png", ".pdf", ".csv", ".json")] == old
+    assert len(list(tmp_path.iterdir())) == 4
     with pytest.raises(ValueError, match="figure name '../overall'"):
-        figures.save(figures.plot_overall(frame), frame, tmp_path, "../overall")
+        figures.save(figures.plot_overall, frame, tmp_path, "../overall")
+    with pytest.raises(ValueError, match="drawn by a Figure: give the plot_"):
+        figures.save(figures.plot_overall(frame), frame, tmp_path, "overall")
     with pytest.raises(ValueError, match="is empty"):
-        figures.save(figures.plot_overall(frame), frame.iloc[:0], tmp_path, "overall")
+        figures.save(figures.plot_overall, frame.iloc[:0], tmp_path, "overall")
 
 
 @pytest.mark.parametrize(
@@ -221,7 +224,7 @@ def test_saving_writes_no_partial_set_and_keeps_the_old_one(tmp_path):
             pd.concat([budgets().assign(model=f"rl-x@step={i}") for i in range(7)]),
             "7 models in one budget figure: at most 6",
         ),
-        (figures.plot_transfer, transfer().iloc[:0], "changes by domain is empty"),
+        (figures_rq2.plot_transfer, transfer().iloc[:0], "changes by domain is empty"),
     ],
 )
 def test_frames_that_cannot_be_drawn_are_refused(plot, frame, message):
@@ -236,6 +239,6 @@ def test_figures_do_not_import_torch():
 
 def test_a_notebook_shows_the_png_that_was_saved(tmp_path):
     frame = overall_scores()
-    shown = figures.show(figures.plot_overall(frame), frame, tmp_path, "overall")
+    shown = figures.show(figures.plot_overall, frame, tmp_path, "overall")
     assert shown.data == (tmp_path / "overall.png").read_bytes()
-    assert {path.suffix for path in tmp_path.iterdir()} == {".png", ".pdf", ".csv"}
+    assert {path.suffix for path in tmp_path.iterdir()} == {".png", ".pdf", ".csv", ".json"}

@@ -46,7 +46,7 @@ def manipulation() -> pd.DataFrame:
 
 
 CASES = {
-    "transfer": (figures.plot_transfer, labelled),
+    "transfer": (figures_rq2.plot_transfer, labelled),
     "gradients": (figures_rq2.plot_gradient_cosines, gradients),
     "curves": (figures_rq2.plot_every_curve, curves),
     "manipulation": (figures_rq2.plot_manipulation, manipulation),
@@ -68,15 +68,15 @@ def test_no_text_is_cut_off_and_none_overlaps(case):
 @pytest.mark.parametrize("case", CASES)
 def test_drawing_again_from_the_saved_csv_gives_the_same_picture(case, tmp_path):
     plot, make = CASES[case]
-    first = figures.save(plot(make()), make(), tmp_path / "first", case)
-    again = figures.save(plot(pd.read_csv(first[2])), pd.read_csv(first[2]), tmp_path / "again", case)
+    first = figures.save(plot, make(), tmp_path / "first", case)
+    again = figures.save(plot, figures.read_drawn(first[2]), tmp_path / "again", case)
     assert first[0].read_bytes() == again[0].read_bytes()
 
 
 def test_labels_stand_in_the_cells_and_an_unknown_interval_is_said():
     frame = pd.DataFrame({"model": ["rl-math"] * 3, "domain": ["math", "coding", "agent"], "change": [8.0, 5.0, 0.0]})
     frame = frame.assign(low=[4.0, 3.5, np.nan], high=[12.0, 6.5, np.nan], label=["", "synergy", "undecided"])
-    texts = [text.get_text() for text in figures.plot_transfer(frame).axes[0].texts]
+    texts = [text.get_text() for text in figures_rq2.plot_transfer(frame).axes[0].texts]
     assert texts == ["+8.0\n[4.0, 12.0]", "+5.0\n[3.5, 6.5]\nsynergy", "+0.0\n[unknown]\nundecided"]
 
 

@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 from test_figures import DOMAINS, _texts
 
-from m2rl_lib import figures, figures_rq4, figures_sweeps, published, seesaw
+from m2rl_lib import figures, figures_rq4, figures_sweeps, published, seesaw, style
 
 METHODS = [f"merge-{name}" for name in ("average", "task-arithmetic", "task-arithmetic-dare", "ties", "ties-dare", "sce")]
 RL = [name for name in DOMAINS if name != "general"]
@@ -100,7 +100,7 @@ CASES = {
 def test_no_text_is_cut_off_and_none_overlaps(case):
     plot, frame = CASES[case]
     figure = plot(frame())
-    assert figure.get_size_inches()[0] in (figures.COLUMN, figures.WIDE)
+    assert figure.get_size_inches()[0] in (style.COLUMN, style.WIDE)
     texts, (width, height) = _texts(figure), figure.get_size_inches() * figure.dpi
     for words, box in texts:
         assert box.x0 >= -1 and box.y0 >= -1 and box.x1 <= width + 1 and box.y1 <= height + 1, f"{words!r} is cut off"
@@ -114,8 +114,8 @@ def test_no_text_is_cut_off_and_none_overlaps(case):
 @pytest.mark.parametrize("case", ["methods", "skills", "sets", "sweeps", "paths"])
 def test_drawing_again_from_the_saved_csv_gives_the_same_picture(case, tmp_path):
     plot, make = CASES[case]
-    png, _, csv = figures.save(plot(make()), make(), tmp_path / "first", "drawn")
-    again = figures.save(plot(pd.read_csv(csv)), pd.read_csv(csv), tmp_path / "again", "drawn")
+    png, _, csv, _ = figures.save(plot, make(), tmp_path / "first", "drawn")
+    again = figures.save(plot, figures.read_drawn(csv), tmp_path / "again", "drawn")
     assert again[0].read_bytes() == png.read_bytes()
 
 
@@ -127,9 +127,9 @@ def test_best_and_second_best_have_frames_and_reference_models_have_none():
         if not patch.get_fill():
             framed[patch.get_linestyle()].add((int(patch.get_x()), int(patch.get_y())))
     models, benchmarks = list(frame["model"].unique()), list(frame["benchmark"].unique())
-    for style, place in (("-", 1), (":", 2)):
+    for edge, place in (("-", 1), (":", 2)):
         rows = frame[frame["place"] == place]
-        assert framed[style] == {(benchmarks.index(r.benchmark), models.index(r.model)) for r in rows.itertuples()}
+        assert framed[edge] == {(benchmarks.index(r.benchmark), models.index(r.model)) for r in rows.itertuples()}
     bold = sorted(text.get_text() for text in axes.texts if text.get_weight() == "bold")
     assert bold == sorted(f"{score:.1f}" for score in frame.loc[frame["place"] == 1, "score"])
 

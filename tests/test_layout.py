@@ -58,6 +58,7 @@ FLOORS = {
     "seeds": 4,
     "replication": 6,
     "pages": 3,
+    "style": 4,
     "figures": 5,
     "figures_rq2": 6,
     "figures_weights": 6,
@@ -65,6 +66,7 @@ FLOORS = {
     "figures_rq4": 6,
     "figures_judging": 6,
     "figures_sweeps": 6,
+    "redraw": 6,
 }
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 

@@ -321,7 +321,7 @@ def test_kl_figure_shows_values_errors_and_counts(bandits, tmp_path):
     texts = [text.get_text() for axes in figure.axes for text in axes.texts]
     assert f"{cell['kl']:.1g}\n±{cell['se']:.1g}" in texts and texts.count("0") == 4
     assert "n = 40 prompts, 0 of 320 completions cut off" in figure.axes[0].get_title()
-    assert all(path.is_file() for path in figures.save(figure, table, tmp_path, "kl_table"))
+    assert all(path.is_file() for path in figures.save(figures_policies.plot_kl_table, table, tmp_path, "kl_table"))
 
 
 def test_pair_names(smoke):

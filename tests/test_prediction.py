@@ -224,4 +224,6 @@ def test_figure_marks_neighbours(tmp_path):
     figure = figures_policies.plot_change_against_kl(points)
     faces = [line.get_markerfacecolor() for line in figure.axes[0].lines if line.get_marker() == "^"]
     assert len(faces) == 12 and faces.count("white") == 6
-    assert all(path.is_file() for path in figures.save(figure, points, tmp_path, "change_against_kl"))
+    assert all(
+        path.is_file() for path in figures.save(figures_policies.plot_change_against_kl, points, tmp_path, "change_against_kl")
+    )
