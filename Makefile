@@ -1,6 +1,7 @@
-# make study [PARAMS=params/smoke.yaml]   the whole study; make test   the tests. Both build .venv first.
+# make study [PARAMS=params/smoke.yaml]   the whole study; make test   the tests. Each builds .venv first.
 # make study SEEDS=0,1,2   on several seeds; what is there is not run again. ONLY=rq1: no more of them than RQ1 reads
 # make site [PARAMS=…]   the executed notebooks as pages, read from disk: runs/<study>/site/index.html
+# make figures   every figure again, from its csv
 SHELL := /bin/bash
 PARAMS ?= params/study.yaml
 STUDY = $(basename $(notdir $(PARAMS)))
@@ -13,7 +14,7 @@ export PATH := $(BIN):$(PATH)
 export HF_HUB_OFFLINE := 1
 export TOKENIZERS_PARALLELISM := false
 
-.PHONY: study test hostile bench lint publish site clean unlock help
+.PHONY: study test figures hostile bench lint publish site clean unlock help
 
 study: $(VENV)/ready
 	@snakemake $(ONLY) --cores $(CORES) --config params=$(PARAMS) $(if $(SEEDS),seeds=$(SEEDS)) --rerun-triggers mtime params input --rerun-incomplete --quiet rules host progress
@@ -23,6 +24,10 @@ test: $(VENV)/ready
 	@$(MAKE) --no-print-directory study PARAMS=params/smoke.yaml
 	pytest -q tests m2rl_lib
 	pytest -q --nbval-lax --nbval-current-env --nbval-cell-timeout 600 notebooks/*.ipynb
+
+# every figure again, from the csv files under figures/ alone
+figures: $(VENV)/ready
+	@python -m m2rl_lib.redraw
 
 hostile: $(VENV)/ready
 	python benchmarks/hostile.py --out benchmarks/HOSTILE.md

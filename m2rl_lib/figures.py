@@ -15,6 +15,7 @@ import matplotlib
 import numpy as np
 import pandas as pd
 import PIL.Image
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import EngFormatter, MaxNLocator
@@ -43,44 +44,60 @@ from m2rl_lib.style import (
 from m2rl_lib.verdicts import display_domain, display_name, model_family
 
 COLOURS = [BLACK, ORANGE, BLUE, GREEN, "#CC79A7", GREY]
+LEAST_SPAN = 4  # points that a panel of scores shows: less would make much of nothing
+MOST_NARROW = 10  # models that a figure of one column has room for
 UNITS = {"prompts": "prompts", "generated_tokens": "generated tokens", "device_seconds": "device-seconds"}
 
 
 def plot_benchmark_scores(frame: pd.DataFrame) -> Figure:
-    """Every model on every benchmark, a panel each; a column of panels is a domain, a row of points a model.
+    """Every model on every benchmark, a panel each; a row of points is a model.
 
     Columns: model, domain, benchmark, score (points) and, where there was sampling, low, high, n, seeds. Models stand in
-    the order of the frame, the first on top. Each panel has its own scale. ValueError: no rows, no such column, unknown model.
+    the order of the frame, the first on top. Up to MOST_NARROW models, panels stand three across in one column; more take
+    two, a column of panels a domain. Each panel has its own scale. ValueError: no rows, no such column, unknown model.
     """
     require_columns(frame, ["model", "domain", "benchmark", "score"], "benchmark scores")
-    models, domains = list(pd.unique(frame["model"])), list(pd.unique(frame["domain"]))
+    models, panels = list(pd.unique(frame["model"])), frame.groupby(["domain", "benchmark"], sort=False)
     names, inches = name_rows(models)
-    panels = {domain: list(pd.unique(frame.loc[frame["domain"] == domain, "benchmark"])) for domain in domains}
-    deep = max(len(benchmarks) for benchmarks in panels.values())
-    figure = make_canvas(WIDE, deep * (inches * len(models) + 0.5) + 0.6)
-    grid = figure.subplots(deep, len(domains), squeeze=False, sharey=True)
-    heights = pd.Series(np.arange(len(models))[::-1], index=models)
-    for column, domain in enumerate(domains):
-        for row in range(deep):
-            axes = grid[row, column]
-            if row >= len(panels[domain]):
-                axes.set_axis_off()
-                continue
-            rows = frame[(frame["domain"] == domain) & (frame["benchmark"] == panels[domain][row])]
-            line = draw_reference(axes, rows)
-            draw_points(axes, rows, heights[rows["model"]].to_numpy())
-            title = textwrap.fill(panels[domain][row].replace("_", " "), 96 // len(domains))
-            title += f"\nn = {int(rows['n'].max())}" if "n" in rows and rows["n"].notna().any() else ""
-            axes.set_title(
-                f"{embolden(textwrap.fill(display_domain(domain), 96 // len(domains)))}\n{title}" if row == 0 else title
-            )
-            axes.xaxis.set_major_locator(MaxNLocator(3, integer=True))
-            axes.set_ylim(-0.7, len(models) - 0.3)
-            axes.set_yticks(heights, names)
-            axes.grid(axis="y", linewidth=0.25)
+    narrow = len(models) <= MOST_NARROW
+    if narrow:
+        places = {divmod(number, 3): key for number, key in enumerate(panels.groups)}
+    else:
+        domains = {domain: list(pd.unique(rows["benchmark"])) for domain, rows in frame.groupby("domain", sort=False)}
+        places = {(row, column): (domain, benchmark) for column, (domain, of_it) in enumerate(domains.items())
+                  for row, benchmark in enumerate(of_it)}  # fmt: skip
+    down, across = 1 + max(row for row, _ in places), 1 + max(column for _, column in places)
+    figure = make_canvas(COLUMN if narrow else WIDE, down * (inches * len(models) + (0.62 if narrow else 0.5)) + 0.6)
+    heights, letters = pd.Series(np.arange(len(models))[::-1], index=models), 14 if narrow else 96 // across
+    for place, axes in np.ndenumerate(figure.subplots(down, across, squeeze=False, sharey=True)):
+        if place not in places:
+            axes.set_axis_off()
+            continue
+        domain, benchmark = places[place]
+        rows = panels.get_group((domain, benchmark))
+        line = draw_reference(axes, rows)
+        draw_points(axes, rows, heights[rows["model"]].to_numpy())
+        title = textwrap.fill(benchmark.replace("_", " "), letters)
+        title += f"\nn = {int(rows['n'].max())}" if "n" in rows and rows["n"].notna().any() else ""
+        first = narrow or place[0] == 0
+        axes.set_title(f"{embolden(textwrap.fill(display_domain(domain), letters))}\n{title}" if first else title)
+        _widen(axes)
+        axes.xaxis.set_major_locator(MaxNLocator(3, integer=True))
+        axes.set_ylim(-0.7, len(models) - 0.3)
+        axes.set_yticks(heights, names)
+        axes.grid(axis="y", linewidth=0.25)
     figure.supxlabel("score, points" + count_words(frame.drop(columns="n", errors="ignore")), fontsize=7)
-    figure.legend(handles=family_handles(models, line), loc="outside upper center", ncols=6, frameon=False)
+    handles = family_handles(models, line)
+    figure.legend(handles=handles, loc="outside upper center", ncols=2 if narrow else 6, frameon=False)
     return figure
+
+
+def _widen(axes: Axes) -> None:
+    """Room for a whole marker at either end, and at least LEAST_SPAN points from end to end."""
+    axes.margins(x=0.1)
+    low, high = axes.get_xlim()
+    spare = max(LEAST_SPAN - (high - low), 0) / 2
+    axes.set_xlim(low - spare, high + spare)
 
 
 def plot_overall(frame: pd.DataFrame) -> Figure:
@@ -228,7 +245,9 @@ def read_drawn(csv: str | Path) -> pd.DataFrame:
 def draw(plot: Callable, csv: Path, folder: Path, title: str = "", **keywords) -> list[Path]:
     """Draw `plot` of the frame in a csv file, and write png (300 dpi) and pdf of the same name into `folder`; returns both."""
     figure = plot(read_drawn(csv), **keywords)
-    if title:
+    if figure.legends and title:  # legends stand above all panels, where a title of the figure would lie on them
+        figure.legends[0].set_title(title, {"weight": "bold", "size": STYLE["figure.titlesize"]})
+    elif title:
         figure.suptitle(title)
     png, pdf = (folder / f"{csv.stem}{ending}" for ending in (".png", ".pdf"))
     with matplotlib.rc_context(STYLE):

@@ -79,7 +79,7 @@ def plot_methods(frame: pd.DataFrame) -> Figure:
         Patch(fill=False, edgecolor=BLACK, linestyle=":", label="second best"),
         Patch(facecolor=shades(0.5), label=f"{FURTHEST} points or more behind the best"),
     ]
-    figure.legend(handles=handles, loc="outside lower center", ncols=3, frameon=False)
+    figure.legend(handles=handles, loc="outside upper center", ncols=3, frameon=False)
     return figure
 
 

@@ -60,7 +60,7 @@ STYLE = {
 BLACK, GREY, LIGHT = "#000000", "#777777", "#AAAAAA"
 BLUE, ORANGE, GREEN = "#0072B2", "#D55E00", "#009E73"
 FAMILIES = {  # marker, colour, filled, name in the legend
-    "reference": ("o", GREY, False, "before RL, or no RL signal"),
+    "reference": ("o", GREY, False, "reference model"),
     "expert": ("s", BLUE, True, "expert (one domain)"),
     "mixed": ("D", BLACK, True, "mixed"),
     "merged": ("^", ORANGE, True, "merged"),

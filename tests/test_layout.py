@@ -66,7 +66,9 @@ FLOORS = {
     "figures_rq4": 6,
     "figures_judging": 6,
     "figures_sweeps": 6,
+    "figures_paper": 6,
     "redraw": 6,
+    "paper_form": 6,
 }
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 

@@ -1,0 +1,140 @@
+"""Our results in the paper's form: by hand from small planted tables, and said where they are missing."""
+
+import pandas as pd
+import PIL.Image
+import pytest
+
+from m2rl_lib import artifacts, figures, figures_paper, paper_form, published
+from m2rl_lib.domains import ALL
+
+
+def graded(p, rates: dict[str, float], domains: list[str], split: str, problems: int = 10) -> pd.DataFrame:
+    """Scores of models with the given share of right problems (of ten), one sample each."""
+    rows = [
+        (p.seed, model, domain, benchmark, split, f"{benchmark}-{split}-{i}", 0, float(i < round(rate * problems)))
+        for model, rate in rates.items()
+        for domain in domains
+        for benchmark in ALL[domain].BENCHMARKS
+        for i in range(problems)
+    ]
+    columns = ["seed", "model", "domain", "benchmark", "split", "problem_id", "sample", "correct"]
+    return pd.DataFrame(rows, columns=columns).assign(parsed=True, truncated=False, completion_tokens=5)
+
+
+def write(p, writer: str, rates: dict[str, float], table: str = "scores") -> None:
+    both = [graded(p, rates, [*p.domains, "general"], split) for split in ("selection", "test")]
+    artifacts.write_table(p, table, writer, pd.concat(both), artifacts.record(p))
+
+
+@pytest.fixture
+def p(smoke):
+    write(smoke, "sft", {"sft": 0.2})
+    write(smoke, "experts", {f"rl-{domain}": 0.5 for domain in smoke.domains})
+    write(smoke, "mixed", {"rl-multi": 0.7})
+    write(smoke, "merges", {f"merge-{method}": 0.3 + 0.1 * (method == "sce") for method in smoke.merge_methods})
+    write(smoke, "distilled", {"mt-opd": 0.6})
+    write(smoke, "pairs", {"merge-average@experts=math+coding": 0.6, "merge-average@experts=math+sft": 0.3,
+                           "merge-average@experts=coding+sft": 0.4})  # fmt: skip
+    return smoke
+
+
+def test_scores_have_the_merge_that_selection_chose_and_the_papers_columns(p):
+    frame = paper_form.scores(p)
+    assert list(pd.unique(frame["model"])) == ["sft", *(f"rl-{domain}" for domain in p.domains), "merge-sce", "rl-multi"]
+    assert list(pd.unique(frame["domain"])) == [*p.domains, "general"] or set(frame["domain"]) == {*p.domains, "general"}
+    assert set(published.scores().columns) <= set(frame.columns) and {"low", "high", "n"} <= set(frame.columns)
+    assert frame.query("model == 'merge-sce'")["score"].tolist() == pytest.approx([40.0] * (len(frame) // 8))
+
+
+def test_methods_compete_with_mt_opd_and_their_mean_comes_first(p):
+    frame = paper_form.methods(p)
+    first = frame.groupby("model", sort=False).first()
+    assert set(first["benchmark"]) == {"mean"} and first.loc["mt-opd", "place"] == 1
+    assert first.loc["merge-sce", "place"] == 2 and first.loc["merge-sce", "score"] == pytest.approx(40)
+
+
+def test_costs_by_hand(p):
+    made_by = artifacts.record(p)
+    columns = {"wall_seconds": 1.0, "prompts": 0, "generated_tokens": 0, "trained_tokens": 0, "seed": p.seed}
+    rows = {f"rl-{domain}": [(f"rl-{domain}", "rl", 100.0)] for domain in p.domains}
+    rows |= {"rl-multi": [("rl-multi", "rl", 250.0)], "mt-opd": [("mt-opd", "distillation", 50.0)]}
+    rows |= {"merges": [("merge-ties", "merge", 3.0), ("merge-ties@lambda=2", "analysis", 9.0)]}
+    rows |= {"evaluate-merges": [("merges", "selection", 7.0), ("merges", "test", 70.0)]}
+    rows |= {"evaluate-mixed": [("mixed", "selection", 4.0), ("mixed", "test", 70.0)]}
+    for writer, some in rows.items():
+        frame = pd.DataFrame(some, columns=["model", "stage", "device_seconds"]).assign(**columns)
+        artifacts.write_table(p, "costs", writer, frame, made_by)
+    sums = paper_form.costs(p).groupby("paradigm")["spent"].sum()
+    assert sums.to_dict() == {"mixed": 254.0, "merged": 510.0, "distilled": 550.0}
+    figures_paper.plot_costs(paper_form.costs(p))  # every part has a name
+
+
+def test_pairs_are_set_against_the_expert_and_beside_averaging_with_sft(p):
+    frame = paper_form.pairs(p).set_index(["target", "added", "benchmark"])
+    for benchmark in ALL["math"].BENCHMARKS:
+        assert frame.loc[("math", "coding", benchmark), "estimate"] == pytest.approx(10)
+        assert frame.loc[("math", "sft", benchmark), "estimate"] == pytest.approx(-20)
+    assert list(dict.fromkeys(frame.index.droplevel(2))) == [
+        ("math", "coding"),
+        ("math", "sft"),
+        ("coding", "math"),
+        ("coding", "sft"),
+    ]
+
+
+def test_a_study_without_the_papers_pairs_says_so(p):
+    p.domains = ["science", "agent"]
+    with pytest.raises(paper_form.NothingToDrawError, match="no pair of the paper among the domains science, agent"):
+        paper_form.pairs(p)
+
+
+def test_overlaps_are_those_of_the_experts_at_both_masks(p):
+    rows = [
+        (one, other, kind, None, mask, level, precision, 0.3, 0.1)
+        for one, other in [("rl-math", "rl-coding"), ("rl-math", "rl-null")]
+        for kind, mask, level, precision in [
+            ("all", "relative", 0.001, "stored"), ("all", "relative", 0.001, "bf16"), ("all", "relative", 0.01, "stored"),
+            ("all", "density", 0.1, "stored"), ("norm", "density", 0.1, "stored"),
+        ]
+    ]  # fmt: skip
+    columns = ["model", "other", "type", "layer", "kind", "level", "precision", "jaccard", "chance"]
+    artifacts.write_table(p, "weights_pairs", "rq3", pd.DataFrame(rows, columns=columns), artifacts.record(p))
+    frame = paper_form.overlaps(p)
+    assert list(frame["pair"]) == ["math-coding"] * 2 and frame["mask"].nunique() == 2
+    assert list(frame.columns) == list(paper_form.published_overlaps().columns)
+
+
+def test_the_blend_counts_what_the_corpus_holds(smoke, corpus):
+    smoke.sft_demonstrations, smoke.sft_general, smoke.sft_judge = 20, 10, 8  # as the fixture `corpus`
+    frame = paper_form.blend(smoke).set_index("part")["samples"]
+    kinds = pd.Series([example["kind"] for example in corpus]).value_counts()
+    domains = pd.Series([e["row"]["domain"] for e in corpus if e["kind"] == "demonstration"]).value_counts()
+    assert frame["Verdicts of a judge"] == kinds["judge"] and frame.sum() == len(corpus)
+    assert frame["Math"] == domains["math"] and frame["General facts"] == domains["general"]
+
+
+def test_both_stand_side_by_side_and_what_is_missing_is_named(p, tmp_path, monkeypatch):
+    monkeypatch.setattr(paper_form, "figures_folder", lambda name: tmp_path / name)
+    told = []
+    monkeypatch.setattr("IPython.display.display", lambda words: told.append(words.data))
+    shown = paper_form.show_both(
+        p, "pairs", figures_paper.plot_pair_changes, paper_form.published_pairs(), paper_form.pairs, part=True
+    )
+    assert not told and sorted(path.name for path in tmp_path.glob("*/*.png")) == ["pairs.png", "paper_pairs.png"]
+    with (
+        PIL.Image.open(tmp_path / "published" / "pairs.png") as one,
+        PIL.Image.open(tmp_path / "smoke" / "paper_pairs.png") as other,
+    ):
+        assert shown.width == round(110 * (one.width + other.width) / 300)
+    artifacts.table_file(p, "scores", "pairs").unlink()
+    (tmp_path / "smoke" / "paper_pairs.png").unlink()
+    paper_form.show_both(p, "pairs", figures_paper.plot_pair_changes, paper_form.published_pairs(), paper_form.pairs, part=True)
+    assert len(told) == 1 and "left out" in told[0] and "scores/0-pairs.parquet is missing" in told[0]
+    assert not (tmp_path / "smoke" / "paper_pairs.png").exists()
+
+
+def test_a_table_with_an_unknown_model_is_refused_in_one_line(tmp_path):
+    table = published.merging().replace("merge-ties", "merge-tiez")
+    with pytest.raises(ValueError, match="unknown model 'merge-tiez': allowed are base, sft") as refused:
+        figures.save(figures.plot_benchmark_scores, table, tmp_path, "merging")
+    assert "\n" not in str(refused.value) and not list(tmp_path.glob("merging*"))
