@@ -16,8 +16,9 @@ from m2rl_lib.verdicts import display_domain, display_name
 
 PARADIGMS = {"mixed": "Mixed", "merged": "Experts, merged", "distilled": "Experts, distilled"}
 OVERHEAD = ("making the merges", "choosing a merge", "choosing a checkpoint")  # parts of a cost that are no model
-FILLS = [("#FFFFFF", "////"), ("#777777", ""), ("#DDDDDD", "...."), ("#FFFFFF", "\\\\\\\\"), ("#AAAAAA", "xxxx"), ("#444444", ""),
-         ("#FFFFFF", "----"), ("#BBBBBB", "||||"), ("#FFFFFF", "++++"), ("#999999", "oo")]  # fmt: skip
+FIXED = ["rl-multi", "mt-opd", *OVERHEAD]  # these have the first fills, experts the others, so that both figures agree
+FILLS = [("#444444", ""), ("#FFFFFF", "----"), ("#BBBBBB", "||||"), ("#FFFFFF", "++++"), ("#999999", "oo"),
+         ("#FFFFFF", "////"), ("#777777", ""), ("#DDDDDD", "...."), ("#FFFFFF", "\\\\\\\\"), ("#AAAAAA", "xxxx")]  # fmt: skip
 MODES = {"outcome": ("o", ORANGE, "white"), "process": ("s", BLUE, BLUE)}
 
 
@@ -36,7 +37,9 @@ def plot_costs(frame: pd.DataFrame) -> Figure:
     figure = make_canvas(COLUMN, 0.3 * len(totals) + 0.14 * -(-len(parts) // 3) + 0.7)
     axes = figure.subplots()
     left = pd.Series(0.0, totals.index)
-    for part, (colour, hatch) in zip(parts, FILLS, strict=False):
+    experts = [part for part in parts if part not in FIXED]
+    for part in parts:
+        colour, hatch = FILLS[(FIXED.index(part) if part in FIXED else len(FIXED) + experts.index(part)) % len(FILLS)]
         rows = frame[frame["part"] == part].groupby("paradigm")["spent"].sum().reindex(totals.index, fill_value=0)
         told = part if part in OVERHEAD else display_name(part)
         heights = -np.arange(len(totals))

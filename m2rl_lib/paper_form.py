@@ -61,6 +61,7 @@ def costs(p: SimpleNamespace) -> pd.DataFrame:
     rows = [(paradigm, name, runs[name]) for paradigm in ("merged", "distilled") for name in experts]
     names = {"RL-Multi": "rl-multi", "distillation": "mt-opd"}
     rows += [(row.paradigm, names.get(row.part, row.part), row.device_seconds) for row in spent.itertuples()]
+    rows.sort(key=lambda row: row[0] != "mixed")
     return pd.DataFrame(rows, columns=["paradigm", "part", "spent"]).assign(unit="device-seconds")
 
 
@@ -133,10 +134,10 @@ def judging(p: SimpleNamespace) -> pd.DataFrame:
 
 
 def blend(p: SimpleNamespace) -> pd.DataFrame:
-    """The parts of our SFT corpus (`datasets.sft_corpus`): demonstrations of each domain, general facts, verdicts: part, samples."""
+    """The parts of our SFT corpus (`datasets.sft_corpus`): demonstrations of each domain, general facts, judging: part, samples."""
     rows = [(verdicts.display_domain(domain), p.sft_demonstrations) for domain in p.domains]
     judged = len(datasets.JUDGE_MODES) * p.sft_judge * len(p.domains)
-    rows += [("General facts", p.sft_general), ("Verdicts of a judge", judged)]
+    rows += [("General facts", p.sft_general), ("Judging", judged)]
     return pd.DataFrame(rows, columns=["part", "samples"])
 
 
@@ -158,9 +159,7 @@ def show_both(
     source = f"Published, {published.SOURCE}" + (" (in part)" if part else "")
     drawn = [figures.save(plot, paper, figures_folder("published"), name, source)[0]]
     try:
-        drawn.append(
-            figures.save(plot, ours(p), figures_folder(p.study), f"paper_{name}", f"Ours: study {p.study}, seed {p.seed}")[0]
-        )
+        drawn.append(figures.save(plot, ours(p), figures_folder(p.study), f"paper_{name}", f"Ours, {p.study}, seed {p.seed}")[0])
     except (FileNotFoundError, NothingToDrawError) as error:
         display(Markdown(f"**Our figure is left out:** {error}."))
     pictures = [PIL.Image.open(path).convert("RGB") for path in drawn]

@@ -36,7 +36,7 @@ def our_judging() -> pd.DataFrame:
 
 
 def our_blend() -> pd.DataFrame:
-    return pd.DataFrame({"part": ["Math", "Instruction following", "Verdicts of a judge"], "samples": [6000, 6000, 6000]})
+    return pd.DataFrame({"part": ["Math", "Instruction following", "Judging"], "samples": [6000, 6000, 6000]})
 
 
 CASES = {

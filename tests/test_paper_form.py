@@ -109,7 +109,7 @@ def test_the_blend_counts_what_the_corpus_holds(smoke, corpus):
     frame = paper_form.blend(smoke).set_index("part")["samples"]
     kinds = pd.Series([example["kind"] for example in corpus]).value_counts()
     domains = pd.Series([e["row"]["domain"] for e in corpus if e["kind"] == "demonstration"]).value_counts()
-    assert frame["Verdicts of a judge"] == kinds["judge"] and frame.sum() == len(corpus)
+    assert frame["Judging"] == kinds["judge"] and frame.sum() == len(corpus)
     assert frame["Math"] == domains["math"] and frame["General facts"] == domains["general"]
 
 
