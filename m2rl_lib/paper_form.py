@@ -94,7 +94,10 @@ def pairs(p: SimpleNamespace) -> pd.DataFrame:
             benchmarks = list(ALL[target].BENCHMARKS)
             compared = verdicts.comparison_table(some, [(model, expert)], benchmarks, p.analysis_margin, p.analysis_draws)
             rows.append(compared.assign(target=target, added=other, benchmark=benchmarks))
-    return pd.concat(rows, ignore_index=True)[["target", "added", "benchmark", "estimate", "low", "high", "n", "seeds"]]
+    table = pd.concat(rows).sort_values(
+        "benchmark", kind="stable", key=lambda names: names.map(names.drop_duplicates().tolist().index)
+    )
+    return table[["target", "added", "benchmark", "estimate", "low", "high", "n", "seeds"]].reset_index(drop=True)
 
 
 def published_pairs() -> pd.DataFrame:
@@ -161,7 +164,7 @@ def show_both(
     try:
         drawn.append(figures.save(plot, ours(p), figures_folder(p.study), f"paper_{name}", f"Ours, {p.study}, seed {p.seed}")[0])
     except (FileNotFoundError, NothingToDrawError) as error:
-        display(Markdown(f"**Our figure is left out:** {error}."))
+        display(Markdown(f"**Our figure is left out, for a stage has not run:** {error}."))
     pictures = [PIL.Image.open(path).convert("RGB") for path in drawn]
     beside = sum(picture.width for picture in pictures) <= 300 * 7
     across = [sum(picture.width for picture in pictures), max(picture.width for picture in pictures)][not beside]

@@ -38,9 +38,10 @@ def redraw(csv: Path, folder: Path | None = None) -> Path:
     if not record.is_file():
         raise ValueError(f"{csv} has no {record.name} beside it, which would say what drew it; its notebook makes both")
     drawn = json.loads(record.read_text())
+    plot = find_plot(drawn["plot"], csv)
     with tempfile.TemporaryDirectory(dir=folder, prefix=f".{csv.stem}-") as made:
         try:
-            pictures = figures.draw(find_plot(drawn["plot"], csv), csv, Path(made), drawn["title"], **drawn["keywords"])
+            pictures = figures.draw(plot, csv, Path(made), drawn["title"], **drawn["keywords"])
         except ValueError as error:
             raise ValueError(f"{csv}: {error}") from None
         for path in pictures:
