@@ -239,7 +239,7 @@ def plot_learning_curves(frame: pd.DataFrame) -> Figure:
 
 def read_drawn(csv: str | Path) -> pd.DataFrame:
     """The frame of a saved figure, to the last digit; only an empty cell is missing ('null' is a model's name)."""
-    return pd.read_csv(csv, float_precision="round_trip", keep_default_na=False, na_values=[""])
+    return pd.read_csv(csv, keep_default_na=False, na_values=[""])
 
 
 def draw(plot: Callable, csv: Path, folder: Path, title: str = "", **keywords) -> list[Path]:
