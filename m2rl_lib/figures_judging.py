@@ -9,8 +9,8 @@ import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from m2rl_lib.figures import BLACK, COLUMN, GREY, WIDE, _canvas, _labels
 from m2rl_lib.statistics import require_columns
+from m2rl_lib.style import BLACK, COLUMN, GREY, WIDE, make_canvas, name_rows
 from m2rl_lib.verdicts import display_domain, display_name
 
 MODES = {"outcome": ("o", "#D55E00", "white", "--"), "process": ("s", "#0072B2", "#0072B2", "-")}
@@ -42,8 +42,8 @@ def plot_judges(frame: pd.DataFrame) -> Figure:
     """
     require_columns(frame, ["set", "judge", "domain", "mode", "estimate", "low", "high", "trajectories"], "judges")
     judges, names, sets = (list(pd.unique(frame[column])) for column in ("judge", "domain", "set"))
-    labels, inches = _labels(judges)
-    figure = _canvas(WIDE, len(sets) * (1.5 * inches * len(judges) + 0.4) + 0.6)
+    labels, inches = name_rows(judges)
+    figure = make_canvas(WIDE, len(sets) * (1.5 * inches * len(judges) + 0.4) + 0.6)
     grid = figure.subplots(len(sets), len(names), squeeze=False, sharey=True, sharex=True)
     for place, name in enumerate(sets):
         for axes, domain in zip(grid[place], names, strict=True):
@@ -81,7 +81,7 @@ def plot_horizon(frame: pd.DataFrame) -> Figure:
     """
     require_columns(frame, ["judge", "domain", "mode", "distance", "estimate", "low", "high", "problems"], "horizon")
     judges, names = (list(pd.unique(frame[column])) for column in ("judge", "domain"))
-    figure = _canvas(WIDE, 1.15 * len(judges) + 0.7)
+    figure = make_canvas(WIDE, 1.15 * len(judges) + 0.7)
     grid = figure.subplots(len(judges), len(names), squeeze=False, sharex=True, sharey=True)
     for place, judge in enumerate(judges):
         for axes, domain in zip(grid[place], names, strict=True):
@@ -122,7 +122,7 @@ def plot_reliability(frame: pd.DataFrame) -> Figure:
     """
     require_columns(frame, ["judge", "mode", "probability", "share", "n"], "reliability")
     judges = list(pd.unique(frame["judge"]))
-    figure = _canvas(WIDE if len(judges) > 2 else COLUMN, 2.1)
+    figure = make_canvas(WIDE if len(judges) > 2 else COLUMN, 2.1)
     for axes, judge in zip(figure.subplots(1, len(judges), squeeze=False, sharey=True)[0], judges, strict=True):
         axes.plot([0, 1], [0, 1], color=GREY, linestyle=":", linewidth=0.8)
         for mode, rows in frame[frame["judge"] == judge].groupby("mode", sort=False):
@@ -152,8 +152,8 @@ def plot_best_of_n(frame: pd.DataFrame) -> Figure:
     n, samples."""
     require_columns(frame, ["judge", "domain", "chooser", "score", "low", "high", "n", "samples"], "best of N")
     judges, names = (list(pd.unique(frame[column])) for column in ("judge", "domain"))
-    labels, inches = _labels(judges)
-    figure = _canvas(WIDE, 2.2 * inches * len(judges) + 1.0)
+    labels, inches = name_rows(judges)
+    figure = make_canvas(WIDE, 2.2 * inches * len(judges) + 1.0)
     grid = figure.subplots(1, len(names), squeeze=False, sharey=True)[0]
     for axes, domain in zip(grid, names, strict=True):
         rows = frame[frame["domain"] == domain]

@@ -130,10 +130,16 @@ def published_overlaps() -> pd.DataFrame:
 
 
 def judging(p: SimpleNamespace) -> pd.DataFrame:
-    """Accuracy of each judge on trajectories of its own, by mode and domain, as `published.judging` (its benchmark: a domain)."""
-    table = artifacts.read_table(p, "judging", ["rq5"]).query("set == 'own' and measure == 'accuracy'")
+    """Accuracy of each judge on trajectories of its own, by mode and domain, as `published.judging` (its benchmark: a domain).
+
+    NothingToDrawError where no model has right and wrong trajectories to be judged.
+    """
+    table = artifacts.read_table(p, "judging_measures", ["rq5"]).query("set == 'own' and measure == 'accuracy'")
     names = {"judge": "model", "domain": "benchmark", "estimate": "accuracy", "trajectories": "n"}
-    return table.rename(columns=names)[["model", "mode", "benchmark", "accuracy", "low", "high", "n"]].reset_index(drop=True)
+    frame = table.rename(columns=names).dropna(subset="accuracy")
+    if frame.empty:
+        raise NothingToDrawError("no model has right and wrong trajectories of its own in any domain")
+    return frame[["model", "mode", "benchmark", "accuracy", "low", "high", "n"]].reset_index(drop=True)
 
 
 def blend(p: SimpleNamespace) -> pd.DataFrame:
@@ -163,8 +169,10 @@ def show_both(
     drawn = [figures.save(plot, paper, figures_folder("published"), name, source)[0]]
     try:
         drawn.append(figures.save(plot, ours(p), figures_folder(p.study), f"paper_{name}", f"Ours, {p.study}, seed {p.seed}")[0])
-    except (FileNotFoundError, NothingToDrawError) as error:
+    except FileNotFoundError as error:
         display(Markdown(f"**Our figure is left out, for a stage has not run:** {error}."))
+    except NothingToDrawError as error:
+        display(Markdown(f"**Our figure is left out:** {error}."))
     pictures = [PIL.Image.open(path).convert("RGB") for path in drawn]
     beside = sum(picture.width for picture in pictures) <= 300 * 7
     across = [sum(picture.width for picture in pictures), max(picture.width for picture in pictures)][not beside]

@@ -490,7 +490,7 @@ def test_figures_show_every_judge_and_its_intervals(tmp_path):
     figure = figures_judging.plot_judges(table)
     assert len(figure.axes) == 10
     assert len(figure.axes[0].lines) == 1 + 2 * 2 * 5  # chance; five judges, two modes, an interval and a point each
-    assert all(path.is_file() for path in figures.save(figure, table, tmp_path, "judges"))
+    assert all(path.is_file() for path in figures.save(figures_judging.plot_judges, table, tmp_path, "judges"))
     bins = judging.reliability_table(verdict_rows([1, 0, 1, 1], [2, 2, -3, 2.1]))
     assert bins["share"].tolist() == [1, pytest.approx(2 / 3)] and bins["n"].tolist() == [1, 3]
     assert bins["probability"].tolist() == pytest.approx([expit(-3), expit([2, 2, 2.1]).mean()])

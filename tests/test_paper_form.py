@@ -100,6 +100,18 @@ def test_overlaps_are_those_of_the_experts_at_both_masks(p):
     assert list(frame.columns) == list(paper_form.published_overlaps().columns)
 
 
+def test_judging_is_of_trajectories_of_its_own_and_may_have_nothing_to_say(p):
+    rows = [("own", "rl-math", "math", "process", 40, "accuracy", 80.0), ("shared", "rl-math", "math", "process", 40, "accuracy", 60.0),
+            ("own", "rl-math", "math", "process", 40, "auroc", 0.9), ("own", "rl-agent", "agent", "outcome", 0, "accuracy", None)]  # fmt: skip
+    columns = ["set", "judge", "domain", "mode", "trajectories", "measure", "estimate"]
+    table = pd.DataFrame(rows, columns=columns).assign(low=70.0, high=90.0)
+    artifacts.write_table(p, "judging_measures", "rq5", table, artifacts.record(p))
+    assert paper_form.judging(p)[["model", "benchmark", "accuracy", "n"]].to_numpy().tolist() == [["rl-math", "math", 80.0, 40]]
+    artifacts.write_table(p, "judging_measures", "rq5", table.iloc[1:], artifacts.record(p))
+    with pytest.raises(paper_form.NothingToDrawError, match="no model has right and wrong trajectories of its own"):
+        paper_form.judging(p)
+
+
 def test_the_blend_counts_what_the_corpus_holds(smoke, corpus):
     smoke.sft_demonstrations, smoke.sft_general, smoke.sft_judge = 20, 10, 8  # as the fixture `corpus`
     frame = paper_form.blend(smoke).set_index("part")["samples"]
