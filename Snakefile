@@ -295,9 +295,9 @@ rule rq5:
 
 rule paper:
     input:
-        done("rq1", "rq3", "rq4", "rq5", "mt-opd"),  # a figure whose results are missing is left out, so it comes last
+        done("rq1", "rq3", "rq4", "rq5", "mt-opd", seed=P.seed),  # a figure whose results are missing is left out, so it comes last
     output:
-        done("paper"),
+        done("paper", seed=P.seed),
     params:
         **stage("paper", "20_paper_figures"),
     message:
