@@ -99,7 +99,7 @@ ANALYSES = {"11: RQ1, mix or merge?", "12: RQ2, interference and synergy", "13: 
 
 def test_seeds_add_up(begun):
     path, finish = begun
-    finish(0, [*STAGES, "data", *schedule.READS, "rq5", "paper"])
+    finish(0, [*STAGES, "data", *schedule.READS, "rq5", "paper", "claims"])
     assert not jobs(plan(path, force=()))
     planned = jobs(plan(path, "seeds=0,1", force=()))
     assert {"02: supervised fine-tuning, seed 1", "07: evaluation of skills, seed 1"} | ANALYSES <= planned

@@ -69,6 +69,13 @@ FLOORS = {
     "figures_paper": 6,
     "redraw": 6,
     "paper_form": 6,
+    "claims": 4,
+    "score_tables": 5,
+    "evidence": 5,
+    "measures": 6,
+    "findings": 7,
+    "verdict": 8,
+    "figures_claims": 6,
 }
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 

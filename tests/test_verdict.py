@@ -1,0 +1,178 @@
+"""`python -m m2rl_lib.verdict`: the ledger's judgement from anyone's table, and one line for each table it cannot judge."""
+
+import subprocess
+import sys
+
+import numpy as np
+import pandas as pd
+import pytest
+from matplotlib.colors import to_hex
+from test_claims import MARGIN, RIGHT, WRONG, scores_of, tables_of
+
+from m2rl_lib import claims, figures_claims, findings, verdict
+from m2rl_lib.claims import CONTRADICTED, NOT_TESTABLE, SUPPORTED, VERDICTS
+from m2rl_lib.study import ROOT
+
+COLUMNS = {"problem_id": "problem"}
+
+
+def public(scores: pd.DataFrame) -> pd.DataFrame:
+    """A table as anyone would have it: five columns and the domain."""
+    return scores.rename(columns=COLUMNS)[["model", "benchmark", "problem", "sample", "correct", "domain"]]
+
+
+@pytest.fixture(scope="module")
+def table() -> pd.DataFrame:
+    return public(scores_of(RIGHT, 40))
+
+
+def told(tmp_path, frame: pd.DataFrame, *arguments: str) -> str:
+    """The one line that a table is refused with."""
+    path = tmp_path / "table.csv"
+    frame.to_csv(path, index=False)
+    with pytest.raises(SystemExit) as stopped:
+        verdict.main([str(path), *arguments])
+    line = str(stopped.value)
+    assert "\n" not in line and line != "0"
+    return line
+
+
+def test_from_a_file_to_the_answer_without_a_trainer(tmp_path):
+    path = tmp_path / "scores.csv"
+    public(scores_of(WRONG, 60)).to_csv(path, index=False)
+    heavy = "torch", "trl", "mergekit", "transformers", "datasets", "matplotlib"
+    code = f"import sys\nfrom m2rl_lib import verdict\nverdict.main([{str(path)!r}])\nprint([m for m in {heavy} if m in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)
+    assert done.returncode == 0, done.stderr
+    first, *_, last = done.stdout.strip().splitlines()
+    assert first.startswith("Mix or merge? RL-Multi is worse than the best merge (SCE, chosen by halves of the problems) by 2")
+    assert last == "[]"
+    assert "RQ1.1 Mixing matches training apart and merging: contradicted" in done.stdout
+    assert "RQ1.2: needs the study's table costs, which scores do not hold" in done.stdout
+
+
+def test_csv_and_parquet_say_the_same_and_optional_columns_are_used(tmp_path, table, capsys):
+    table.to_csv(tmp_path / "t.csv", index=False)
+    table.to_parquet(tmp_path / "t.parquet")
+    twice = pd.concat([table.assign(seed=seed) for seed in (0, 1)])
+    twice.to_parquet(tmp_path / "seeds.parquet")
+    (tmp_path / "folder").mkdir()
+    table.to_parquet(tmp_path / "folder" / "0-a.parquet")
+    out = {}
+    for name in ("t.csv", "t.parquet", "folder", "seeds.parquet"):
+        verdict.main([str(tmp_path / name)])
+        out[name] = capsys.readouterr().out
+    assert out["t.csv"] == out["t.parquet"] == out["folder"]
+    assert "2 seeds: speaks of this recipe" in out["seeds.parquet"]
+
+
+def test_a_selection_split_chooses_and_is_not_judged(tmp_path):
+    scores = pd.concat([scores_of(RIGHT, 30), scores_of(WRONG, 30, split="selection")])
+    path = tmp_path / "t.parquet"
+    scores.to_parquet(path)
+    test, selection = verdict.read_scores(path)
+    assert set(test["split"]) == {"test"} and len(test) == len(selection)
+    said, ledger = verdict.judge_scores(test, selection)
+    assert "the best merge (SCE, chosen on selection data)" in said  # SCE leads in the selection rows alone
+    assert ledger.set_index("id").loc["RQ4.2", "verdict"] != CONTRADICTED
+
+
+def test_benchmarks_of_the_paper_need_no_domain(tmp_path, table):
+    benchmarks = {"math": "AIME'24", "math-shifted": "AIME'25", "coding": "LiveCodeBench v5"}
+    known = table[table["benchmark"].isin(benchmarks)].drop(columns="domain").replace({"benchmark": benchmarks})
+    known.to_csv(tmp_path / "t.csv", index=False)
+    test, _ = verdict.read_scores(tmp_path / "t.csv")
+    assert set(test["domain"]) == {"math", "coding"}
+    table.drop(columns="domain").to_csv(tmp_path / "u.csv", index=False)
+    test, selection = verdict.read_scores(tmp_path / "u.csv")
+    assert (test["domain"] == test["benchmark"]).all() and selection is None
+
+
+def test_what_is_not_in_the_table_is_not_testable(table):
+    few = (
+        table[table["model"].isin(["sft", "rl-multi", "mt-opd"])]
+        .rename(columns={"problem": "problem_id"})
+        .assign(seed=0, split="test")
+    )
+    said, ledger = verdict.judge_scores(few, None)
+    assert said == "Not answered: no scores of any merge-<method>." and (ledger["verdict"] == NOT_TESTABLE).all()
+
+
+@pytest.mark.parametrize(
+    ("change", "line"),
+    [
+        (lambda t: t.drop(columns=["sample", "problem"]), "lacks problem, sample: needed are model, benchmark, problem, sample, correct"),
+        (lambda t: t.head(0), "has no rows"),
+        (lambda t: t.replace({"model": {"merge-ties": "merge-tiess"}}), "unknown model name 'merge-tiess': allowed are base, sft"),
+        (lambda t: t.replace({"model": {"mt-opd": "gpt"}}), "unknown model name 'gpt': allowed are base, sft"),
+        (lambda t: t.replace({"model": {"rl-math": "rl-maths"}}), "rl-maths, an expert of no domain in it: allowed are rl-<coding|"),
+        (lambda t: t[t["model"] == "sft"], "has one model only, sft"),
+        (lambda t: pd.concat([t, t.head(2)]), "2 samples twice, first seed 0, model sft"),
+        (lambda t: t.assign(correct=t["correct"] / 2), "has correct = 0.5: allowed are 0, 1 and empty"),
+        (lambda t: t.assign(correct="yes"), "has correct = yes: allowed are 0, 1 and empty"),
+        (lambda t: t.assign(sample=t["sample"].mask(t.index == 3)), "1 rows without sample"),
+        (lambda t: t.assign(problem=t["model"] + t["problem"]), "have no problem of math in common"),
+        (lambda t: t.assign(domain=np.where(t["model"] == "sft", "a", t["domain"])), "in the domains a, math: one is allowed"),
+        (lambda t: t.assign(split="validation"), "has the splits validation: rows of the split test are judged"),
+    ],
+)  # fmt: skip
+def test_a_malformed_table_is_refused_in_one_line(tmp_path, table, change, line):
+    assert line in told(tmp_path, change(table))
+
+
+def test_bad_files_and_margins_are_refused_in_one_line(tmp_path, table):
+    assert "margin = 0 points: a number above 0" in told(tmp_path, table, "--margin", "0")
+    for name, content, line in (
+        ("t.txt", "", "neither .csv nor"),
+        ("t.parquet", "no", "cannot be read"),
+        ("t.csv", "", "cannot be read"),
+    ):
+        (tmp_path / name).write_text(content)
+        with pytest.raises(verdict.TableError, match=line):
+            verdict.read_scores(tmp_path / name)
+    with pytest.raises(verdict.TableError, match="does not exist"):
+        verdict.read_scores(tmp_path / "absent.csv")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(verdict.TableError, match="holds no .parquet"):
+        verdict.read_scores(tmp_path / "empty")
+
+
+# --- the figure ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def ledger() -> pd.DataFrame:
+    """A ledger with every verdict: RQ3 and RQ5 from planted tables, the rest without scores."""
+    tables = tables_of(2, 0.7, np.random.default_rng(0))
+    tables["predictors"] = tables_of(-2, 0.7, np.random.default_rng(0))["predictors"]
+    tables["skills"] = tables_of(0.1, 4, np.random.default_rng(0))["skills"]
+    return claims.ledger(findings.list_claims(MARGIN), tables)
+
+
+def test_the_figure_shows_every_verdict_and_each_interval_on_its_side(ledger):
+    assert set(ledger["verdict"]) == set(VERDICTS)
+    axes = figures_claims.plot_ledger(ledger).axes[0]
+    words = [text.get_text() for text in axes.texts]
+    assert words.count("not testable") == (ledger["verdict"] == NOT_TESTABLE).sum()
+    assert sum(text.startswith("supported, ") for text in words) == (ledger["verdict"] == SUPPORTED).sum()
+    bars = [line for line in axes.lines if len(line.get_xdata()) == 2 and line.get_linewidth() == 1.3]
+    sides = {SUPPORTED: lambda x: min(x) > 0, CONTRADICTED: lambda x: max(x) < 0}
+    tested = ledger[ledger["verdict"] != NOT_TESTABLE]
+    assert len(bars) == len(tested)
+    for bar, kind in zip(bars, tested["verdict"], strict=True):
+        assert to_hex(bar.get_color()).upper() == figures_claims.LOOKS[kind][1]
+        assert kind not in sides or sides[kind](bar.get_xdata())
+    names = [label.get_text() for label in axes.get_yticklabels()]
+    assert [name.split()[0] for name in names] == list(ledger["id"])
+    assert [label.get_fontweight() == "bold" for label in axes.get_yticklabels()] == list(ledger["role"] == "primary")
+
+
+def test_the_figure_is_the_same_from_its_csv(ledger, tmp_path):
+    from m2rl_lib import figures
+
+    ledger.to_csv(tmp_path / "ledger.csv", index=False)
+    paths = [figures.save(figures_claims.plot_ledger(frame), frame, tmp_path, name)
+             for name, frame in (("one", ledger), ("two", pd.read_csv(tmp_path / "ledger.csv")))]  # fmt: skip
+    assert (tmp_path / "one.png").read_bytes() == (tmp_path / "two.png").read_bytes(), paths
+    with pytest.raises(ValueError, match="ledger lacks verdict"):
+        figures_claims.plot_ledger(ledger.drop(columns="verdict"))
