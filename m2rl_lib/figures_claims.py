@@ -1,4 +1,4 @@
-"""The claim ledger in one picture, in the one style of `figures`: a row a claim, where its interval lies, and the verdict.
+"""The claim ledger in one picture, in the one style: a row a claim, where its interval lies, and the verdict.
 
 Every row is drawn on one scale: distance from the edge of the claimed region, in half-widths of the interval that decides, so
 that right of the line is for the claim, left against it, and across it undecided. A verdict has a marker and a word, so that
@@ -13,8 +13,8 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from m2rl_lib.claims import CONTRADICTED, NOT_TESTABLE, SUPPORTED, UNDECIDED, estimate_words
-from m2rl_lib.figures import BLACK, GREY, WIDE, _canvas
 from m2rl_lib.statistics import require_columns
+from m2rl_lib.style import BLACK, GREY, WIDE, make_canvas
 
 LOOKS = {  # marker, colour, filled
     SUPPORTED: ("o", "#0072B2", True),
@@ -36,7 +36,7 @@ def plot_ledger(frame: pd.DataFrame) -> Figure:
     names = [textwrap.fill(f"{row.id}  {row.claim}", 52, subsequent_indent="      ") for row in frame.itertuples()]
     tall = np.array([1.0 + 0.75 * name.count("\n") for name in names]) + 0.3 * (frame["question"] != frame["question"].shift())
     heights = -(np.cumsum(tall) - tall / 2)
-    figure = _canvas(WIDE, 0.165 * tall.sum() + 0.85)
+    figure = make_canvas(WIDE, 0.165 * tall.sum() + 0.85)
     axes = figure.subplots()
     axes.axvspan(0, REACH + 0.4, color="#EEEEEE", zorder=0)
     axes.axvline(0, color=BLACK, linewidth=0.8)
