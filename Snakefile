@@ -371,7 +371,7 @@ rule rq2:
 
 rule claims:
     input:
-        done("rq1", "rq2", "rq3", "rq4", "rq5", seed=P.seed),
+        done(*SEEDS, "rq5", seed=P.seed),
     output:
         done("claims", seed=P.seed),
     params:

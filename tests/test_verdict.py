@@ -171,7 +171,7 @@ def test_the_figure_is_the_same_from_its_csv(ledger, tmp_path):
     from m2rl_lib import figures
 
     ledger.to_csv(tmp_path / "ledger.csv", index=False)
-    paths = [figures.save(figures_claims.plot_ledger(frame), frame, tmp_path, name)
+    paths = [figures.save(figures_claims.plot_ledger, frame, tmp_path, name)
              for name, frame in (("one", ledger), ("two", pd.read_csv(tmp_path / "ledger.csv")))]  # fmt: skip
     assert (tmp_path / "one.png").read_bytes() == (tmp_path / "two.png").read_bytes(), paths
     with pytest.raises(ValueError, match="ledger lacks verdict"):
