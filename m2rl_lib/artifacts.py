@@ -1,7 +1,7 @@
 """Model folders and result tables that appear whole or not at all, and say what made them.
 
-A folder is written beside its place, given a manifest (SHA-256 of each file, parameters, inputs,
-versions, commit) and renamed into place. A stage's parameters are joined with those of its inputs, so that
+A folder is written beside its place, given a manifest (SHA-256 of each file, parameters, seed, inputs' digests,
+versions, commit) and renamed into place (`durable`); a table carries the same in its own file. A stage's parameters are joined with those of its inputs, so that
 results of different parameters are never mixed: whoever reads two that disagree is told where.
 """
 
@@ -26,7 +26,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from m2rl_lib import sandbox, study
+from m2rl_lib import durable, safety, sandbox, study
 from m2rl_lib.study import ROOT
 
 STARTED = time.time()  # when this process first read the library: a notebook's first cell
@@ -113,29 +113,22 @@ def _relative(path: Path) -> str:
 @contextmanager
 def publish(folder: Path, made_by: dict) -> Iterator[Path]:
     """A fresh folder to write into, which becomes `folder`, with its manifest, when the block ends well."""
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    fresh = folder.parent / f".{folder.name}.{os.getpid()}"
-    shutil.rmtree(fresh, ignore_errors=True)
-    fresh.mkdir()
-    try:
+    with durable.folder_in_place(folder) as fresh:
         yield fresh
-        files = {str(p.relative_to(fresh)): _sha256(p) for p in sorted(fresh.rglob("*")) if p.is_file()}
+        files = {str(p.relative_to(fresh)): durable.sha256(p) for p in sorted(fresh.rglob("*")) if p.is_file()}
         digest = hashlib.sha256(json.dumps(files, sort_keys=True).encode()).hexdigest()
-        write_json(fresh / MANIFEST, {"name": folder.name, "digest": digest, "files": files, **made_by})
-        if folder.exists():
-            old = folder.parent / f".{folder.name}.old.{os.getpid()}"
-            folder.rename(old)
-            fresh.rename(folder)
-            shutil.rmtree(old)
-        else:
-            fresh.rename(folder)
-    finally:
-        shutil.rmtree(fresh, ignore_errors=True)
+        manifest = {"name": folder.name, "digest": digest, "files": files, **made_by, "seal": durable.OPEN_SEAL.decode()}
+        (fresh / MANIFEST).write_bytes(durable.seal(json.dumps(manifest, indent=1).encode()))
 
 
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+@contextmanager
+def stage(parameters: SimpleNamespace, name: str) -> Iterator[None]:
+    """Own stage `name` of a study while the block runs: two runs of it would only do the same work twice.
+
+    Raises durable.LockedError, naming the other run, where there is one.
+    """
+    with durable.hold(study.work_folder(parameters.study, parameters.seed, f"{name}.lock")):
+        yield
 
 
 def read_manifest(folder: Path) -> dict:
@@ -144,18 +137,25 @@ def read_manifest(folder: Path) -> dict:
         raise FileNotFoundError(f"model folder {_relative(folder)} is missing; `make study` makes it")
     if not (folder / MANIFEST).is_file():
         raise FileNotFoundError(f"{_relative(folder)} is not a published model: it has no {MANIFEST}")
-    return json.loads((folder / MANIFEST).read_text())
+    return durable.read_sealed(folder / MANIFEST, json.loads, _remedy(folder))
 
 
 def verify_model(folder: Path) -> Path:
-    """`folder`, once every file in its manifest has the SHA-256 recorded there."""
-    for name, expected in read_manifest(folder)["files"].items():
-        path = folder / name
-        if not path.is_file():
-            raise FileNotFoundError(f"{_relative(path)} is missing, though {MANIFEST} lists it")
-        if _sha256(path) != expected:
-            raise ValueError(f"{_relative(path)} is damaged: its SHA-256 is not the one in {MANIFEST}; make the model again")
+    """`folder`, once its files are those of its manifest, each with its SHA-256, and it is safe to load."""
+    safety.check_files(folder, read_manifest(folder)["files"], MANIFEST, _remedy(folder))
+    safety.refuse_unsafe(folder)
     return folder
+
+
+def _remedy(folder: Path) -> str:
+    """What makes a damaged model again: without its stage's record, `make study` does."""
+    if folder.parents[1].name != "models":
+        return "an earlier one is taken"  # of a run's checkpoints
+    base, variant = study.parse_model_name(folder.name)
+    variant.pop("step", None)
+    name = "merges" if base.startswith("merge-") else study.model_name("sft" if base == "base" else base, **variant)
+    record = folder.parents[2] / "done" / folder.parent.name / f"{name}.json"
+    return f"to make the model again: rm {_relative(record)}; make study"
 
 
 # --- stages that are done -------------------------------------------------------------------------------
@@ -181,6 +181,8 @@ def finish(
             "spent": spent(),
         }
         write_json(study.done_file(parameters.study, parameters.seed, name), record)
+    for checkpoint in study.work_folder(parameters.study, parameters.seed, name).glob("checkpoint-*"):
+        shutil.rmtree(checkpoint)  # they have served
     installed = ", ".join(f"{library} {version}" for library, version in versions().items())
     now = datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC")
     if told := sandbox.stamp(getattr(parameters, "sandbox_kind", None)):
@@ -209,11 +211,14 @@ def is_done(parameters: SimpleNamespace, name: str, made: list[Path], read: list
         return False
     done = json.loads(file.read_text())
     _agree(json.loads(json.dumps(vars(parameters))), done["parameters"], "this notebook", _relative(file))
-    return all(
-        folder.is_dir() and read_manifest(folder)["digest"] == done[kind].get(_relative(folder))
-        for kind, folders in (("made", made), ("read", read))
-        for folder in folders
-    )
+    try:
+        return all(
+            folder.is_dir() and read_manifest(folder)["digest"] == done[kind].get(_relative(folder))
+            for kind, folders in (("made", made), ("read", read))
+            for folder in folders
+        )
+    except durable.DamagedError:
+        return False
 
 
 # --- result tables --------------------------------------------------------------------------------------
@@ -221,10 +226,7 @@ def is_done(parameters: SimpleNamespace, name: str, made: list[Path], read: list
 
 def write_json(path: Path, value: object) -> None:
     """Write `path` whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    fresh = path.with_name(f".{path.name}.{os.getpid()}")
-    fresh.write_text(json.dumps(value, indent=1) + "\n")
-    fresh.replace(path)
+    durable.write(path, (json.dumps(value, indent=1) + "\n").encode())
 
 
 def table_file(parameters: SimpleNamespace, table: str, writer: str) -> Path:
@@ -235,13 +237,12 @@ def table_file(parameters: SimpleNamespace, table: str, writer: str) -> Path:
 def write_table(parameters: SimpleNamespace, table: str, writer: str, frame: pd.DataFrame, made_by: dict) -> Path:
     """Write one writer's part of a table, whole or not at all, with what made it in the file's metadata."""
     path = table_file(parameters, table, writer)
-    path.parent.mkdir(parents=True, exist_ok=True)
     arrow = pa.Table.from_pandas(frame, preserve_index=False)
-    arrow = arrow.replace_schema_metadata((arrow.schema.metadata or {}) | {b"m2rl": json.dumps(made_by).encode()})
-    fresh = path.with_name(f".{path.name}.{os.getpid()}")
-    pq.write_table(arrow, fresh)
-    fresh.replace(path)
-    return path
+    added = {b"m2rl": json.dumps(made_by).encode(), b"seal": durable.OPEN_SEAL}
+    arrow = arrow.replace_schema_metadata((arrow.schema.metadata or {}) | added)
+    sink = pa.BufferOutputStream()
+    pq.write_table(arrow, sink)
+    return durable.write(path, durable.seal(sink.getvalue().to_pybytes()))
 
 
 def read_table(
@@ -250,7 +251,7 @@ def read_table(
     """A result table: the parts of the given writers (all by default) and seeds (the parameters' own), put together.
 
     Raises FileNotFoundError where a part is missing, MixedResultsError where parts, or the parameters
-    given, disagree.
+    given, disagree, DamagedError where one is not what was written.
     """
     folder = study.study_folder(parameters.study) / "results" / table
     seeds = seeds or [parameters.seed]
@@ -265,7 +266,7 @@ def read_table(
     joined = {name: value for name, value in vars(parameters).items() if name not in UNSHARED}
     frames = []
     for path in paths:
-        arrow = pq.read_table(path)
+        arrow = durable.read_sealed(path, lambda data: pq.read_table(pa.BufferReader(data)), "run the stage again that makes it")
         made_by = json.loads(arrow.schema.metadata[b"m2rl"])
         _agree(joined, made_by["parameters"], "this notebook", _relative(path))
         joined = made_by["parameters"] | joined
@@ -284,7 +285,4 @@ def write_headline(parameters: SimpleNamespace, lines: list[str]) -> None:
         f"notebooks: {_relative(folder / 'notebooks')}/",
         f"tables:    {_relative(folder / 'results')}/",
     ]
-    path = folder / "headline.txt"
-    fresh = path.with_name(f".{path.name}.{os.getpid()}")
-    fresh.write_text("\n".join([*lines, *stamps, *where]) + "\n")
-    fresh.replace(path)
+    durable.write(folder / "headline.txt", ("\n".join([*lines, *stamps, *where]) + "\n").encode())

@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 from safetensors import safe_open
 
+from m2rl_lib import artifacts
 from m2rl_lib.verdicts import MARGIN, comparison_table
 
 SMALL = 0.1  # a cosine inside ±this has vanished
@@ -141,6 +142,8 @@ def _span(row) -> str:
 
 def shift_cosine(base: Path, one: Path, other: Path) -> float:
     """Cosine of the weight shifts of two published models from their common base, tensor by tensor; NaN for no shift."""
+    for folder in (base, one, other):
+        artifacts.verify_model(folder)
     files = [
         {name: file for file in sorted(folder.glob("*.safetensors")) for name in _names(file)} for folder in (base, one, other)
     ]

@@ -22,6 +22,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from m2rl_lib import artifacts
 from m2rl_lib.checkpoints import Checkpoint, check_alike, open_checkpoint, read_values, round_to_bf16, tensor_part
 from m2rl_lib.projection import project
 
@@ -90,6 +91,9 @@ def measure_footprints(
     """
     if not models:
         raise ValueError("no models to compare with SFT: one or more are needed")
+    for folder in (sft, *models.values()):
+        if (folder / artifacts.MANIFEST).is_file():  # a released checkpoint has none
+            artifacts.verify_model(folder)
     checkpoints = [open_checkpoint("sft", sft), *(open_checkpoint(name, folder) for name, folder in models.items())]
     check_alike(checkpoints[0], checkpoints[1:])
     names = list(checkpoints[0].tensors)
