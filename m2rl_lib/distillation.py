@@ -23,6 +23,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, P
 from trl import DistillationConfig, DistillationTrainer
 
 from m2rl_lib import artifacts, chat, datasets, domains, generation, sandbox, schedule, study
+from m2rl_lib.resume import Resumable
 from m2rl_lib.training import Keeper, Progress, cost, write_costs
 
 MODEL = "mt-opd"
@@ -37,7 +38,8 @@ def run(p: SimpleNamespace) -> list[Path]:
     if artifacts.is_done(p, MODEL, folders, [start, *teachers.values()]):
         print(f"{MODEL}: this study has it already")
         return folders
-    return train(p, start, teachers, checkpoints)
+    with artifacts.stage(p, MODEL):
+        return train(p, start, teachers, checkpoints)
 
 
 def train(p: SimpleNamespace, start: Path, teachers: dict[str, Path], checkpoints: list[int]) -> list[Path]:
@@ -74,8 +76,7 @@ def train(p: SimpleNamespace, start: Path, teachers: dict[str, Path], checkpoint
         callbacks=[keeper, Progress(MODEL, "kl")],
     )
     trainer.remove_callback(PrinterCallback)  # prints every metric; Progress prints one line
-    trainer.train()
-    seconds = time.monotonic() - started - keeper.seconds
+    seconds = trainer.run(MODEL, made_by, started, keeper) - keeper.seconds
     artifacts.write_table(p, "curves", MODEL, pd.DataFrame(keeper.curve), made_by)
     artifacts.write_table(p, "distillation", MODEL, _kl_curve(p, trainer.state.log_history, list(teachers)), made_by)
     spent = cost(
@@ -111,7 +112,7 @@ def configuration(p: SimpleNamespace, seed: int) -> DistillationConfig:
         bf16=False,
         gradient_checkpointing=False,
         seed=seed,
-        save_strategy="no",
+        save_strategy="no",  # `Resumable.run` saves
         logging_steps=max(1, p.distill_steps // 25),
         logging_nan_inf_filter=False,
         report_to="none",
@@ -119,7 +120,7 @@ def configuration(p: SimpleNamespace, seed: int) -> DistillationConfig:
     )
 
 
-class MultiTeacherTrainer(DistillationTrainer):
+class MultiTeacherTrainer(Resumable, DistillationTrainer):
     """TRL's DistillationTrainer with a teacher for each domain, each loaded once, and our rollout with its tool turns."""
 
     generated_tokens = 0

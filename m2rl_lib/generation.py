@@ -176,6 +176,7 @@ def roll_out(trainer, prompts: list[str], rows: list[dict]) -> tuple[list[Comple
         policy = trainer.accelerator.unwrap_model(trainer.model)
         turn = transformers_turn(policy, tokenizer, trainer.temperature, trainer.max_completion_length)
     completions = rollout(turn, tokenizer, prompt_ids, rows, trainer.max_completion_length)
+    trainer.texts = [c.text for c in completions]  # kept for study, should the step go wrong
     trainer.generated_tokens += sum(sum(c.own) for c in completions)
     trainer.trained_tokens += sum(len(ids) + len(c.ids) for ids, c in zip(prompt_ids, completions))
     return completions, prompt_ids

@@ -25,7 +25,8 @@ from datasets import Dataset
 from transformers import AutoModelForCausalLM, AutoTokenizer, PrinterCallback, set_seed
 from trl import GRPOConfig, GRPOTrainer
 
-from m2rl_lib import artifacts, chat, datasets, domains, generation, sandbox, schedule, study
+from m2rl_lib import artifacts, chat, datasets, domains, generation, health, sandbox, schedule, study
+from m2rl_lib.resume import Resumable
 from m2rl_lib.training import Keeper, Progress, cost, write_costs
 
 
@@ -60,8 +61,12 @@ def _run(p, name: str, names: list[str], steps: int, checkpoints: list[int], rep
     folders = [schedule.checkpoint_folder(p, name, step, steps) for step in checkpoints]
     if artifacts.is_done(p, name, folders, [start]):
         print(f"{name}: this study has it already")
-        return folders
-    return train(p, name, names, steps, checkpoints, start, seed=1000 * p.seed + repeat, permute_rewards=permute_rewards)
+    else:
+        with artifacts.stage(p, name):
+            seed = 1000 * p.seed + repeat
+            folders = train(p, name, names, steps, checkpoints, start, seed=seed, permute_rewards=permute_rewards)
+    print(f"{name}: {health.verdict(artifacts.read_table(p, 'training', [name]).to_dict('records'))}")
+    return folders
 
 
 def train(
@@ -94,8 +99,9 @@ def train(
     rows = datasets.prompts(names, steps * p.rlvr_prompts_per_step, seed, p.data_shared_arithmetic)
     made_by = artifacts.record(p, [start]) | {"stage": {"name": name, "domains": names, "seed": seed}}
     rewards = [reward_function(domain) for domain in names]
+    shuffles = [random.Random(seed) for _ in names] if permute_rewards else []
     if permute_rewards:
-        rewards = [permuted(reward, p.rlvr_completions, random.Random(seed)) for reward in rewards]
+        rewards = [permuted(reward, p.rlvr_completions, rng) for reward, rng in zip(rewards, shuffles)]
     keeper = Keeper(p, name, steps, checkpoints, tokenizer, made_by, p.rlvr_prompts_per_step)
     trainer = DomainTrainer(
         model=model,
@@ -107,12 +113,11 @@ def train(
         callbacks=[keeper, Progress(name, "reward")],
     )
     trainer.remove_callback(PrinterCallback)  # prints every metric; Progress prints one line
-    trainer.train()
+    seconds = trainer.run(name, made_by, started, keeper, shuffles) - keeper.seconds
     log = pd.DataFrame([entry for entry in trainer.state.log_history if "reward" in entry])
     log = log.assign(seed=p.seed, model=name)
     artifacts.write_table(p, "training", name, log, made_by)
     artifacts.write_table(p, "curves", name, pd.concat([pd.DataFrame(keeper.curve), _train_curve(p, name, names, log)]), made_by)
-    seconds = time.monotonic() - started - keeper.seconds
     spent = cost(
         name,
         "rl",
@@ -151,7 +156,7 @@ def grpo_config(p: SimpleNamespace, name: str, steps: int, seed: int) -> GRPOCon
         bf16=False,
         gradient_checkpointing=False,
         seed=seed,
-        save_strategy="no",
+        save_strategy="no",  # `Resumable.run` saves
         logging_steps=max(1, steps // 25),
         logging_nan_inf_filter=False,
         report_to="none",
@@ -159,7 +164,7 @@ def grpo_config(p: SimpleNamespace, name: str, steps: int, seed: int) -> GRPOCon
     )
 
 
-class DomainTrainer(GRPOTrainer):
+class DomainTrainer(Resumable, GRPOTrainer):
     """GRPOTrainer that hands the rows of a batch to its rollout, counts tokens, and skips groups without variance."""
 
     generated_tokens = 0

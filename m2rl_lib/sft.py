@@ -16,6 +16,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, PrinterCallback, s
 from trl import SFTConfig, SFTTrainer
 
 from m2rl_lib import artifacts, datasets, domains, micro, sandbox, study
+from m2rl_lib.resume import Resumable
 from m2rl_lib.training import Progress, cost, write_costs
 
 MODEL = "sft"
@@ -27,9 +28,10 @@ def run(p: SimpleNamespace) -> list[Path]:
     if artifacts.is_done(p, MODEL, folders, []):
         print(f"{MODEL}: this study has it already")
         return folders
-    examples = corpus(p)
-    base = make_base(p, examples)
-    return [base, train(p, base, examples)]
+    with artifacts.stage(p, MODEL):
+        examples = corpus(p)
+        base = make_base(p, examples)
+        return [base, train(p, base, examples)]
 
 
 def corpus(p: SimpleNamespace) -> list[dict]:
@@ -68,6 +70,10 @@ def make_base(p: SimpleNamespace, examples: list[dict]) -> Path:
     return folder
 
 
+class DemonstrationTrainer(Resumable, SFTTrainer):
+    """TRL's SFTTrainer, able to go on after a kill."""
+
+
 def train(p: SimpleNamespace, base: Path, examples: list[dict]) -> Path:
     """Fine-tune `base` on the corpus and publish it as `sft`, with its loss curve and costs as tables."""
     torch.set_num_threads(p.sft_threads)
@@ -78,7 +84,7 @@ def train(p: SimpleNamespace, base: Path, examples: list[dict]) -> Path:
     tokenised = [datasets.tokenise(tokenizer, example) for example in examples]
     order = datasets.batch_order([len(e["input_ids"]) for e in tokenised], p.sft_batch, p.sft_steps, p.seed)
     tokenised = [tokenised[i] for i in order]
-    trainer = SFTTrainer(
+    trainer = DemonstrationTrainer(
         model=model,
         args=SFTConfig(
             output_dir=str(study.work_folder(p.study, p.seed, MODEL)),
@@ -96,7 +102,7 @@ def train(p: SimpleNamespace, base: Path, examples: list[dict]) -> Path:
             bf16=False,
             gradient_checkpointing=False,
             seed=p.seed,
-            save_strategy="no",
+            save_strategy="no",  # `Resumable.run` saves
             logging_steps=max(1, p.sft_steps // 20),
             logging_nan_inf_filter=False,
             report_to="none",
@@ -107,10 +113,9 @@ def train(p: SimpleNamespace, base: Path, examples: list[dict]) -> Path:
         callbacks=[Progress(MODEL, "loss")],
     )
     trainer.remove_callback(PrinterCallback)  # prints every metric; Progress prints one line
-    trainer.train()
-    seconds = time.monotonic() - started
-    folder = study.model_folder(p.study, p.seed, MODEL)
     made_by = artifacts.record(p, [base])
+    seconds = trainer.run(MODEL, made_by, started)
+    folder = study.model_folder(p.study, p.seed, MODEL)
     with artifacts.publish(folder, made_by) as fresh:
         trainer.model.save_pretrained(fresh)
         tokenizer.save_pretrained(fresh)

@@ -50,13 +50,18 @@ class Keeper(TrainerCallback):
             for domain in p.domains
         }
 
+    def folder(self, step: int) -> Path:
+        """Where the model of a named step is published."""
+        return schedule.checkpoint_folder(self.p, self.name, step, self.steps)
+
     def on_train_begin(self, args, state, control, model=None, **kwargs):
-        self.log_selection(model, 0)
+        if state.global_step == 0:  # a run that goes on has it already
+            self.log_selection(model, 0)
 
     def on_step_end(self, args, state, control, model=None, **kwargs):
         if state.global_step in self.checkpoints:
             self.log_selection(model, state.global_step)
-            folder = schedule.checkpoint_folder(self.p, self.name, state.global_step, self.steps)
+            folder = self.folder(state.global_step)
             with artifacts.publish(folder, self.made_by | {"step": state.global_step}) as fresh:
                 model.save_pretrained(fresh)
                 self.tokenizer.save_pretrained(fresh)

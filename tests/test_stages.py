@@ -2,6 +2,7 @@
 
 import json
 import random
+import shutil
 from types import SimpleNamespace
 
 import pytest
@@ -140,6 +141,7 @@ def trained(tmp_path_factory):
         folders = sft.run(p)
         first = rlvr.run_expert(p)
         digests = [artifacts.read_manifest(folder)["digest"] for folder in first]
+        shutil.rmtree(study.work_folder(p.study, p.seed, "rl-agent"))  # else the second run goes on from the first one's end
         again = [artifacts.read_manifest(folder)["digest"] for folder in rlvr.run_expert(p)]
         yield SimpleNamespace(p=p, sft=folders, folders=first, digests=digests, again=again)
 
