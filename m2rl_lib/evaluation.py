@@ -37,7 +37,13 @@ def run(p: SimpleNamespace) -> list[Path]:
         artifacts.read_manifest(folder)
     if artifacts.is_done(p, f"evaluate-{p.group}", [], folders):
         print(f"{p.group}: this study has these scores already")
-        return folders
+    else:
+        with artifacts.stage(p, f"evaluate-{p.group}"):
+            _make(p, folders)
+    return folders
+
+
+def _make(p: SimpleNamespace, folders: list[Path]) -> None:
     sandbox.configure(p.sandbox_kind)
     sandbox.check()
     torch.set_num_threads(p.evaluate_threads)
@@ -56,7 +62,6 @@ def run(p: SimpleNamespace) -> list[Path]:
     made_by = artifacts.record(p, folders)
     write_scores(p, p.group, frames, made_by)
     write_costs(p, f"evaluate-{p.group}", made_by, costs)
-    return folders
 
 
 def best_of_each_method(frames: list[pd.DataFrame]) -> list[str]:

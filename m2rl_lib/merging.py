@@ -49,12 +49,18 @@ class Recipe:
 
 def run(p: SimpleNamespace) -> list[Path]:
     """Make every merge of the schedule; their folders. Writes the tables `sce` and `costs`."""
-    base = study.model_folder(p.study, p.seed, "sft")
     names, read = schedule.merges(p), read_by(p)
     folders = [study.model_folder(p.study, p.seed, name) for name in names]
     if artifacts.is_done(p, "merges", folders, read):
         print(f"merges: this study has its {len(names)} already")
-        return folders
+    else:
+        with artifacts.stage(p, "merges"):
+            _make(p, names, read)
+    return folders
+
+
+def _make(p: SimpleNamespace, names: list[str], read: list[Path]) -> None:
+    base = study.model_folder(p.study, p.seed, "sft")
     started = time.monotonic()
     costs = []
     for name in names:
@@ -67,7 +73,6 @@ def run(p: SimpleNamespace) -> list[Path]:
     experts = [study.model_folder(p.study, p.seed, f"rl-{domain}") for domain in p.domains]
     artifacts.write_table(p, "sce", "merges", sce_branches(experts, base), made_by)
     write_costs(p, "merges", made_by, costs)
-    return folders
 
 
 def read_by(p: SimpleNamespace) -> list[Path]:
