@@ -14,10 +14,10 @@ export PATH := $(BIN):$(PATH)
 export HF_HUB_OFFLINE := 1
 export TOKENIZERS_PARALLELISM := false
 
-.PHONY: study test figures hostile bench lint publish site clean unlock help
+.PHONY: study test figures hostile faults bench lint publish site clean help
 
 study: $(VENV)/ready
-	@snakemake $(ONLY) --cores $(CORES) --config params=$(PARAMS) $(if $(SEEDS),seeds=$(SEEDS)) --rerun-triggers mtime params input --rerun-incomplete --quiet rules host progress
+	@snakemake $(ONLY) --cores $(CORES) --config params=$(PARAMS) $(if $(SEEDS),seeds=$(SEEDS)) --rerun-triggers mtime params input --rerun-incomplete --nolock --quiet rules host progress
 	@cat runs/$(STUDY)/headline.txt
 
 test: $(VENV)/ready
@@ -31,6 +31,9 @@ figures: $(VENV)/ready
 
 hostile: $(VENV)/ready
 	python benchmarks/hostile.py --out benchmarks/HOSTILE.md
+
+faults: $(VENV)/ready
+	OMP_NUM_THREADS=1 python benchmarks/faults.py --out benchmarks/FAULTS.md
 
 # every measurement beside what people would use instead, on an idle machine; the study whose times are read is PARAMS
 bench: $(VENV)/ready
@@ -50,9 +53,6 @@ publish: $(VENV)/ready
 # the executed notebooks as pages to be read, of the run or, without one, of what is committed
 site: $(VENV)/ready
 	@python -m m2rl_lib.pages $(PARAMS)
-
-unlock: $(VENV)/ready
-	snakemake --unlock --config params=$(PARAMS)
 
 clean:
 	rm -rf runs

@@ -8,6 +8,7 @@
 # for, and every other seed of which all that it reads is there already: seeds add up. `snakemake rq1 --config
 # seeds=3,4,5` makes of those seeds only what RQ1 reads.
 
+import atexit
 import hashlib
 import json
 import sys
@@ -16,7 +17,7 @@ from functools import lru_cache
 import nbformat
 from papermill.inspection import inspect_notebook
 
-from m2rl_lib import domains, sandbox, schedule, study
+from m2rl_lib import domains, durable, reruns, sandbox, schedule, study
 from m2rl_lib.study import ParameterError
 
 try:
@@ -28,6 +29,7 @@ except (ParameterError, ValueError) as error:
     sys.exit(f"{error}")
 
 EXPERTS = [f"rl-{domain}" for domain in P.domains]
+LOCK = durable.hold(study.study_folder(P.study) / ".lock")  # instead of Snakemake's, which a kill leaves behind
 FLOORS = schedule.floors(P)
 GROUPS = schedule.groups(P)
 APART = schedule.apart(P)  # the world of RQ2's manipulation check, or None
@@ -72,9 +74,8 @@ def parameters(notebook, world, seed, **run):
 # figures/<study> holds the figures of the study's own seed; those of other seeds' stages stay beside their notebooks.
 PAPERMILL = (
     "[[ {output[0]} == */seed-{P.seed}/* ]] || export M2RL_FIGURES=$(dirname {params.out})/figures; "
-    "export OMP_NUM_THREADS={threads} MKL_NUM_THREADS={threads} TQDM_DISABLE=1; mkdir -p $(dirname {params.out}) {params.log}; "
-    "papermill notebooks/{params.notebook}.ipynb {params.out} -y {params.values:q} -k python3 --no-progress-bar --log-output 2>&1 "
-    "| tee {params.log}/papermill.log | {{ grep --line-buffered -E '^[a-z0-9@=._-]+: |^[A-Za-z]*Error: ' || true; }}"
+    "export OMP_NUM_THREADS={threads} MKL_NUM_THREADS={threads} TQDM_DISABLE=1; "
+    f"{sys.executable} -m m2rl_lib.stage notebooks/{{params.notebook}}.ipynb {{params.out}} {{params.log}} {{params.values:q}}"
 )
 
 
@@ -95,15 +96,19 @@ def stage(name, notebook, world=P, **run):
     }
 
 
-onstart:  # before any work: a machine that cannot run generated programs is told so in one line
+onstart:  # before any work: another run of this study, or a machine that cannot run generated programs, is told in one line
     try:
+        LOCK.__enter__()  # released when Snakemake ends, however it ends
+        atexit.register(LOCK.__exit__, None, None, None)
         sandbox.configure(P.sandbox_kind)
         sandbox.check()
         sandbox.configure(P.sandbox_kind)  # ends the sandbox that was tried
-    except sandbox.SandboxError as error:
+    except (durable.LockedError, sandbox.SandboxError) as error:
         sys.exit(f"{error}")
     if sandbox.stamp(P.sandbox_kind):
         print(f"study: {sandbox.stamp(P.sandbox_kind)}")
+    for line in reruns.explain((job.rule.message or job.rule.name, workflow.dag.reason(job)) for job in workflow.dag.needrun_jobs()):
+        print(f"study: {line}", flush=True)
 
 
 def earlier(priority):

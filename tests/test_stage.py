@@ -1,0 +1,140 @@
+"""A stage's executed notebook is whole or not there; what ended it is told in one line that says what to do."""
+
+import json
+import subprocess
+import sys
+from types import SimpleNamespace
+
+import nbformat
+import pytest
+
+from m2rl_lib import durable, reruns, stage
+from m2rl_lib.study import ROOT, ParameterError
+
+
+def notebook(path, *cells):
+    """A source notebook whose parameters cell is followed by code cells of the given text."""
+    tagged = nbformat.v4.new_code_cell("seed = 0", metadata={"tags": ["parameters"]})
+    book = nbformat.v4.new_notebook(cells=[tagged, *map(nbformat.v4.new_code_cell, cells)])
+    book.metadata["kernelspec"] = {"name": "python3", "language": "python", "display_name": "Python 3"}
+    nbformat.write(book, path)
+    return path
+
+
+def execute(tmp_path, *cells, values=None):
+    out, log = tmp_path / "out" / "book.ipynb", tmp_path / "work" / "rl-math"
+    stage.run(notebook(tmp_path / "book.ipynb", *cells), out, log, {"seed": 3} if values is None else values)
+    return out, log
+
+
+def test_a_notebook_that_ran_is_published_sealed_with_what_made_it(tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv("SOME_TOKEN", "open-sesame-please")
+    lines = "print('rl-math: step', seed)\nprint('aside')\nimport os\nprint('aside ' + os.environ['SOME_TOKEN'], flush=True)"
+    with pytest.raises(stage.StageError, match="holds the value of SOME_TOKEN: it is not published"):
+        execute(tmp_path, lines)
+    log = (tmp_path / "work" / "rl-math" / "papermill.log").read_text()
+    assert "aside" in log and "open-sesame" not in log and "the value of SOME_TOKEN" in log
+    assert not (tmp_path / "out").exists()
+    shown = capsys.readouterr().out
+    assert "rl-math: step 3" in shown and "aside" not in shown
+    monkeypatch.delenv("SOME_TOKEN")
+    out, log = execute(tmp_path, "print('rl-math: step', seed)")
+    data = out.read_bytes()
+    assert durable.check_seal(data) and durable.check_seal(data.replace(b"step", b"stop")) is False
+    made_by = json.loads(data)["metadata"]["m2rl"]
+    assert made_by["parameters"] == {"seed": 3} and made_by["source"] == durable.sha256(tmp_path / "book.ipynb")
+    assert not (log / "unfinished.ipynb").exists()
+
+
+@pytest.mark.parametrize(
+    ("cell", "told"),
+    [
+        ("import os\nos.kill(os.getpid(), 9)", "kernel died"),
+        ("import sys\nsys.exit(0)", r"cell 4 of 4 did not run \('print\(1\)'\)"),
+        ("raise OSError(28, 'No space left on device')", "the disk is full .*GB free.*goes on from its last checkpoint"),
+    ],
+    ids=["killed kernel", "exit", "full disk"],
+)
+def test_a_notebook_that_did_not_leaves_the_last_good_copy(tmp_path, capsys, cell, told):
+    good = tmp_path / "out" / "book.ipynb"
+    durable.write(good, b"the last good one")
+    with pytest.raises(stage.StageError, match=told) as error:
+        execute(tmp_path, cell, "print(1)")
+    assert "\n" not in str(error.value)
+    assert good.read_bytes() == b"the last good one"
+
+
+@pytest.mark.parametrize("name", ["seed=1;import os", "rlvr_stepz", "__import__('os')"])
+def test_a_parameter_name_that_is_code_is_refused_before_work(tmp_path, name):
+    with pytest.raises(ParameterError) as error:
+        execute(tmp_path, values={name: 4})
+    assert name in str(error.value) and not (tmp_path / "work").exists()
+
+
+@pytest.mark.parametrize(
+    ("kind", "message", "told"),
+    [
+        ("SafetensorError", "I/O error: No space left on device (os error 28)", "the disk is full"),
+        (
+            "RuntimeError",
+            "[enforce fail at inline_container.cc] PytorchStreamWriter failed writing file data/0",
+            "the disk is full",
+        ),
+        ("RuntimeError", "DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes", "out of memory"),
+        ("OutOfMemoryError", "CUDA out of memory. Tried to allocate 2 GiB\nmore\nlines", "out of memory"),
+        ("MemoryError", "", "out of memory"),
+        (
+            "FloatingPointError",
+            "rl-math: loss is nan; stopped at step 3",
+            "FloatingPointError: rl-math: loss is nan; stopped at step 3",
+        ),
+    ],
+)
+def test_causes_are_told_in_one_line(kind, message, told):
+    line = stage.explain(kind, message)
+    assert line.startswith(told) and "\n" not in line
+
+
+def test_a_kernel_killed_for_memory_is_told_so():
+    assert stage.explain("DeadKernelError", "", killed_for_memory=True).startswith("out of memory")
+
+
+def test_the_command_fails_in_one_line(tmp_path):
+    book = notebook(tmp_path / "book.ipynb")
+    command = [
+        sys.executable,
+        "-m",
+        "m2rl_lib.stage",
+        str(book),
+        str(tmp_path / "out.ipynb"),
+        str(tmp_path / "sft"),
+        '{"seedz": 1}',
+    ]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 1 and done.stdout.count("\n") == 1 and not done.stderr
+    assert done.stdout.startswith("sft: FAILED: book.ipynb: 'seedz' is no parameter")
+
+
+def reason(**given):
+    names = ("missing_output", "incomplete_output", "updated_input", "updated_input_run", "params_changed")
+    return SimpleNamespace(**dict.fromkeys(names) | given)
+
+
+def test_what_runs_and_why_is_told():
+    old, new = [repr("ab12"), repr('{"seed": 0, "rlvr_steps": 4}')], [repr("ab12"), repr('{"seed": 0, "rlvr_steps": 8}')]
+    lines = reruns.explain(
+        [
+            ("03: rl-math", reason(params_changed=SimpleNamespace(only_old=old, only_new=new))),
+            ("05: merges", reason(updated_input_run={"x"})),
+            ("06: MT-OPD", reason(updated_input={"x"})),
+            ("01: data", reason(missing_output={"x"})),
+            ("02: SFT", reason(params_changed=SimpleNamespace(only_old=[repr("ab12")], only_new=[repr("cd34")]))),
+        ]
+    )
+    assert lines == [
+        "03: rl-math runs again: rlvr_steps was 4, is 8",
+        "02: SFT runs again: its notebook's code changed",
+        "1 not made yet, or broken off: 01: data",
+        "2 run again because what they read is made anew: 05: merges, 06: MT-OPD",
+    ]
+    assert reruns.explain([]) == ["nothing to run: everything is made, by these parameters and this code"]
