@@ -96,13 +96,13 @@ def stage(name, notebook, world=P, **run):
     }
 
 
-onstart:  # before any work: another run of this study, or a machine that cannot run generated programs, is told in one line
+onstart:  # before any work: a machine that cannot run generated programs, or another run of this study, is told in one line
     try:
-        LOCK.__enter__()  # released when Snakemake ends, however it ends
-        atexit.register(LOCK.__exit__, None, None, None)
         sandbox.configure(P.sandbox_kind)
         sandbox.check()
         sandbox.configure(P.sandbox_kind)  # ends the sandbox that was tried
+        LOCK.__enter__()  # released when Snakemake ends, however it ends
+        atexit.register(LOCK.__exit__, None, None, None)
     except (durable.LockedError, sandbox.SandboxError) as error:
         sys.exit(f"{error}")
     if sandbox.stamp(P.sandbox_kind):
