@@ -81,8 +81,8 @@ class Resumable:
             self.store_flos()
             self.state.save_to_json(str(fresh / "trainer_state.json"))
             (fresh / STATE).write_text(json.dumps(self._counters()))
-        for old in _checkpoints(self.work)[KEPT:]:
-            shutil.rmtree(old)
+        for old in [folder for folder in _checkpoints(self.work) if _step(folder) <= step][KEPT:]:
+            shutil.rmtree(old)  # later ones are another run's, of other parameters: they go when this one gets there
 
     def _counters(self) -> dict:
         keeper, named = self.keeper, {}
@@ -164,9 +164,13 @@ class _Guard(TrainerCallback):
             self.told.add(kind)
 
 
+def _step(checkpoint: Path) -> int:
+    return int(checkpoint.name.split("-")[1])
+
+
 def _checkpoints(work: Path) -> list[Path]:
     """A run's checkpoints, the last first."""
-    return sorted(work.glob("checkpoint-*"), key=lambda folder: int(folder.name.split("-")[1]), reverse=True)
+    return sorted(work.glob("checkpoint-*"), key=_step, reverse=True)
 
 
 def _last_good(trainer: Resumable) -> Path | None:

@@ -154,10 +154,11 @@ def test_damaged_half_written_and_foreign_checkpoints_are_passed_over(base, kill
     assert f"{name}: checkpoint-20 is half-written and passed over" in told
     assert f"{name}: goes on from step 16/50" in told
     with pytest.raises(Killed):
-        killed_at(2)
+        killed_at(4)
         rlvr.run_expert(SimpleNamespace(**vars(p) | {"rlvr_learning_rate": 2e-4}))
     told = capsys.readouterr().out
     assert "checkpoint-16 is passed over: other parameters" in told and "goes on" not in told
+    assert (folder / "checkpoint-2").exists()  # its own, though the others' have later steps
 
 
 def test_a_run_that_cannot_be_exact_says_why(base, killed_at, capsys, monkeypatch):
