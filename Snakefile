@@ -107,7 +107,7 @@ onstart:  # before any work: a machine that cannot run generated programs, or an
         sys.exit(f"{error}")
     if sandbox.stamp(P.sandbox_kind):
         print(f"study: {sandbox.stamp(P.sandbox_kind)}")
-    for line in reruns.explain((job.rule.message or job.rule.name, workflow.dag.reason(job)) for job in workflow.dag.needrun_jobs()):
+    for line in reruns.explain((job.message or job.rule.name, workflow.dag.reason(job)) for job in workflow.dag.needrun_jobs()):
         print(f"study: {line}", flush=True)
 
 
