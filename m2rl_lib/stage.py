@@ -40,15 +40,16 @@ class Tee:
     """What a notebook prints: all of it to a log, the stage's own lines to the screen too, secrets to neither."""
 
     def __init__(self, log):
-        self.log = log
+        self.log, self.rest = log, ""  # a line may come in pieces
 
     def write(self, text: str) -> None:
-        for line in text.splitlines(keepends=True):
+        *lines, self.rest = (self.rest + text).split("\n")
+        for line in lines:
             if found := safety.find_secrets(line):
-                line = f"(a line is left out: it held {', '.join(found)})\n"
-            self.log.write(line)
+                line = f"(a line is left out: it held {', '.join(found)})"
+            self.log.write(line + "\n")
             if SHOWN.match(line):
-                print(line.rstrip("\n"), flush=True)
+                print(line, flush=True)
 
     def flush(self) -> None:
         self.log.flush()
@@ -70,9 +71,12 @@ def run(notebook: Path, out: Path, log: Path, values: dict) -> None:
         (log / "papermill.log").write_text("")
         with (log / "papermill.log").open("a") as file, _kernel_errors_to(file):
             tee = Tee(file)
-            executed = papermill.execute_notebook(
-                notebook, running, values, kernel_name="python3", progress_bar=False, stdout_file=tee, stderr_file=tee
-            )
+            try:
+                executed = papermill.execute_notebook(
+                    notebook, running, values, kernel_name="python3", progress_bar=False, stdout_file=tee, stderr_file=tee
+                )
+            finally:
+                tee.write("\n" if tee.rest else "")
         refuse_unfinished(executed)
         publish(executed, notebook, out, values)
     except PapermillExecutionError as error:
@@ -81,7 +85,11 @@ def run(notebook: Path, out: Path, log: Path, values: dict) -> None:
         raise StageError(explain("DeadKernelError", "", _killed_for_memory() > killed)) from None
     except OSError as error:
         raise StageError(explain(type(error).__name__, str(error))) from None
-    running.unlink()
+    else:
+        running.unlink()
+    finally:
+        if running.is_file() and safety.find_secrets(running.read_text()):
+            running.unlink()  # kept for study otherwise
 
 
 @contextlib.contextmanager

@@ -1,5 +1,6 @@
 """A stage's executed notebook is whole or not there; what ended it is told in one line that says what to do."""
 
+import io
 import json
 import subprocess
 import sys
@@ -34,7 +35,7 @@ def test_a_notebook_that_ran_is_published_sealed_with_what_made_it(tmp_path, cap
         execute(tmp_path, lines)
     log = (tmp_path / "work" / "rl-math" / "papermill.log").read_text()
     assert "aside" in log and "open-sesame" not in log and "the value of SOME_TOKEN" in log
-    assert not (tmp_path / "out").exists()
+    assert not (tmp_path / "out").exists() and not (tmp_path / "work" / "rl-math" / "unfinished.ipynb").exists()
     shown = capsys.readouterr().out
     assert "rl-math: step 3" in shown and "aside" not in shown
     monkeypatch.delenv("SOME_TOKEN")
@@ -113,6 +114,16 @@ def test_the_command_fails_in_one_line(tmp_path):
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 1 and done.stdout.count("\n") == 1 and not done.stderr
     assert done.stdout.startswith("sft: FAILED: book.ipynb: 'seedz' is no parameter")
+
+
+def test_a_secret_that_comes_in_pieces_is_left_out(capsys, monkeypatch):
+    monkeypatch.setenv("SOME_TOKEN", "open-sesame-please")
+    log = io.StringIO()
+    tee = stage.Tee(log)
+    for piece in ("sft: open-ses", "ame-please\nsft: ", "step 1\nrest"):
+        tee.write(piece)
+    assert log.getvalue() == "(a line is left out: it held the value of SOME_TOKEN)\nsft: step 1\n"
+    assert capsys.readouterr().out == "sft: step 1\n"
 
 
 def reason(**given):
