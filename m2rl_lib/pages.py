@@ -188,7 +188,7 @@ def page_document(page: Page, before: Page | None, after: Page | None, there: di
 def index_document(p: study.Study, pages: list[Page], absent: list[str], place: str) -> str:
     """The way in: each question with its answer and page, how it was made, and what is missing."""
     there = {page.stem: page.address for page in pages}
-    body = f"<h1>Mix or merge? The study <code>{p.study}</code></h1>{facts_to_html(summary(pages, place), vars(p))}"
+    body = f"<h1>Mix or merge? The study <code>{p.study}</code></h1>"
     if absent:
         lines = "".join(f"<li>{html.escape(stem)}</li>" for stem in absent)
         body += (
@@ -200,6 +200,7 @@ def index_document(p: study.Study, pages: list[Page], absent: list[str], place: 
             continue
         body += f"<h2>{heading}</h2>"
         body += "".join(card(page, there) for page in part) if digit != "0" else stages(part)
+    body += f"<h2>What made these pages</h2>{facts_to_html(summary(pages, place), vars(p))}"
     return document(f"m2rl: {p.study}", body)
 
 
