@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 import torch
 
-from m2rl_lib import artifacts, distillation, domains, durable, resume, rlvr, sft, study
+from m2rl_lib import artifacts, distillation, domains, durable, resume, rlvr, schedule, sft, study
 
 TIMES = ("time", "runtime", "per_second")  # columns of TRL's log that no two runs share
 
@@ -182,7 +182,7 @@ def test_named_models_stay_and_checkpoints_go_when_the_stage_is_done(base, kille
     same(results(p, name, rlvr.run_expert(p), ["training", "curves"]), trained)  # killed after the last step: nothing is redone
     artifacts.finish(p, name, folders, [base.sft])
     assert not list(work(p, name).glob("checkpoint-*"))
-    assert len(folders) == 5 and all(artifacts.verify_model(folder) for folder in folders)
+    assert len(folders) == len(schedule.expert_checkpoints(p)) and all(artifacts.verify_model(folder) for folder in folders)
 
 
 @pytest.mark.parametrize("what", ["loss", "weight", "reward"])
