@@ -9,6 +9,7 @@ scale no model is ever right, every advantage would be 0 and the weights would n
 import argparse
 import contextlib
 import ctypes
+import math
 import multiprocessing
 import os
 import random
@@ -132,8 +133,10 @@ def rows(p: SimpleNamespace) -> dict[str, pd.DataFrame]:
     return tables
 
 
-def resumed_at(log: Path, name: str) -> int:
-    """The step from which the last run in a log went on; 0 for one that began anew."""
+def resumed_at(log: Path, name: str) -> float:
+    """The step from which the run in a log went on; 0 for one that began anew, no bound for one that found all done."""
+    if "has it already" in log.read_text():
+        return math.inf
     told = [line for line in log.read_text().splitlines() if f"{name}: goes on from step " in line]
     return int(told[-1].split("goes on from step ")[1].split("/")[0]) if told else 0
 
@@ -149,15 +152,18 @@ def kill_stages(kills: int, folder: Path, rng: random.Random) -> tuple[pd.DataFr
     told = []
     share = [kills // len(STAGES) + (i < kills % len(STAGES)) for i in range(len(STAGES))]
     for name, count in zip(STAGES, share):
-        for _ in range(count):
+        done = 0
+        while done < count:
             step_reached.value = 0
             log = folder / f"{name}.log"
             log.write_text("")
             after = rng.uniform(0.05, 0.95) * seconds[name]
             status, _ = in_child(lambda: run_stage(broken, name), log, after)  # noqa: B023
-            begun, reached = resumed_at(log, name), max(step_reached.value, resumed_at(log, name))
+            begun = resumed_at(log, name)
+            reached = max(step_reached.value, begun if begun < math.inf else 0)
             told.append({"stage": name, "after": after, "killed": status == -9, "from": begun, "reached": reached})
-            if status == 0:  # it was faster than the unbroken run: make it again, to be killed
+            done += status == -9
+            if status == 0:  # it had less left to do, and was done before its kill: make it again, to be killed
                 study.done_file(broken.study, broken.seed, name).unlink()
         log = folder / f"{name}.log"
         log.write_text("")
