@@ -2,13 +2,13 @@
 
 A completion is one text: the model's turns with the tools' answers between them, as decoded from its token
 ids. This module makes prompts from rows and takes completions apart; the chat template that the tokenizer
-carries (`micro.CHAT_TEMPLATE`, or Qwen's own) writes the same, which a test holds.
+carries (`micro.CHAT_TEMPLATE`, or a base model's own, see `base_models`) writes the same, which a test holds.
 """
 
 import re
 from collections.abc import Iterator
 
-END = "<|im_end|>"
+START, END = "<|im_start|>", "<|im_end|>"
 THINKING = re.compile(r"<think>.*?</think>", re.DOTALL)
 
 

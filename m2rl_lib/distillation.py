@@ -24,7 +24,7 @@ from trl import DistillationConfig, DistillationTrainer
 
 from m2rl_lib import artifacts, chat, datasets, domains, generation, sandbox, schedule, study
 from m2rl_lib.resume import Resumable
-from m2rl_lib.training import Keeper, Progress, cost, write_costs
+from m2rl_lib.training import Keeper, Progress, batch_parts, cost, write_costs
 
 MODEL = "mt-opd"
 
@@ -59,7 +59,9 @@ def train(p: SimpleNamespace, start: Path, teachers: dict[str, Path], checkpoint
     tokenizer = AutoTokenizer.from_pretrained(artifacts.verify_model(start))
     made_by = artifacts.record(p, [start, *teachers.values()]) | {"stage": {"name": MODEL, "seed": seed}}
     loaded = {domain: AutoModelForCausalLM.from_pretrained(artifacts.verify_model(folder)) for domain, folder in teachers.items()}
-    rows = datasets.prompts(list(teachers), p.distill_steps * p.distill_prompts_per_step, seed, p.data_shared_arithmetic)
+    rows = datasets.prompts(
+        list(teachers), p.distill_steps * p.distill_prompts_per_step, seed, p.data_shared_arithmetic, p.data_sources
+    )
     keeper = Keeper(p, MODEL, p.distill_steps, checkpoints, tokenizer, made_by, p.distill_prompts_per_step)
     trainer = MultiTeacherTrainer(
         loaded,
@@ -94,10 +96,12 @@ def train(p: SimpleNamespace, start: Path, teachers: dict[str, Path], checkpoint
 
 def configuration(p: SimpleNamespace, seed: int) -> DistillationConfig:
     """Reverse KL over the whole vocabulary, one update on each batch of prompts × completions."""
+    held, parts = batch_parts(p.distill_prompts_per_step * p.distill_completions, p.train_device_batch)
     return DistillationConfig(
         output_dir=str(study.work_folder(p.study, p.seed, MODEL)),
         max_steps=p.distill_steps,
-        per_device_train_batch_size=p.distill_prompts_per_step * p.distill_completions,
+        per_device_train_batch_size=held,
+        gradient_accumulation_steps=parts,
         shuffle_dataset=False,  # the rows are shuffled already, the completions of a prompt side by side
         beta=1.0,  # reverse
         temperature=1.0,

@@ -21,7 +21,7 @@ KEYS = ["seed", "model", "domain", "benchmark", "split", "problem_id", "sample"]
 
 def benchmarks(p: SimpleNamespace) -> list[str]:
     """The benchmarks of the study's domains and the general one."""
-    return [name for domain in [*p.domains, domains.general.NAME] for name in domains.ALL[domain].BENCHMARKS]
+    return [name for domain in [*p.domains, domains.general.NAME] for name in datasets.benchmarks(domain, p.data_sources)]
 
 
 def run(p: SimpleNamespace) -> list[Path]:
@@ -91,11 +91,12 @@ def problems(p: SimpleNamespace, split: str) -> tuple[list[dict], int]:
     if split == "selection":
         count, k = p.evaluate_selection_problems, p.evaluate_selection_samples
     elif p.purpose == "apart":
-        names = [name for domain in ("math", "coding") for name in domains.ALL[domain].BENCHMARKS]
+        names = [name for domain in ("math", "coding") for name in datasets.benchmarks(domain, p.data_sources)]
     elif p.purpose == "skills":
-        names = [next(iter(domains.ALL[domain].BENCHMARKS)) for domain in p.domains]
+        names = [datasets.benchmarks(domain, p.data_sources)[0] for domain in p.domains]
         count, k = p.analysis_skill_problems, p.analysis_skill_samples
-    return [row for name in names for row in datasets.benchmark_problems(name, split, count, p.data_shared_arithmetic)], k
+    world = (p.data_shared_arithmetic, p.data_sources)
+    return [row for name in names for row in datasets.benchmark_problems(name, split, count, *world)], k
 
 
 def evaluate(p: SimpleNamespace, folder: Path, name: str, split: str, *, temperature: float) -> pd.DataFrame:

@@ -20,7 +20,7 @@ from scipy import stats
 from transformers import AutoModelForCausalLM, AutoTokenizer
 from transformers.utils import logging
 
-from m2rl_lib import artifacts, chat, datasets, domains, generation, study
+from m2rl_lib import artifacts, chat, datasets, generation, study
 from m2rl_lib.statistics import require_columns
 
 logging.disable_progress_bar()
@@ -209,8 +209,9 @@ def _draw(p: SimpleNamespace, source: str) -> dict[str, list[Trajectory]]:
     model, drawn = _load(p, source), {}
     for domain in p.domains:
         count = p.analysis_kl_problems if source == f"rl-{domain}" else max(2, p.analysis_kl_problems // OTHERS)
-        benchmark = next(iter(domains.ALL[domain].BENCHMARKS))
-        rows = datasets.benchmark_problems(benchmark, "test", p.analysis_kl_problems, p.data_shared_arithmetic)[:count]
+        benchmark = datasets.benchmarks(domain, p.data_sources)[0]
+        world = (p.data_shared_arithmetic, p.data_sources)
+        rows = datasets.benchmark_problems(benchmark, "test", p.analysis_kl_problems, *world)[:count]
         how = {"max_tokens": p.evaluate_max_tokens, "batch": p.evaluate_batch}
         seed = zlib.crc32(f"{p.seed} kl {source} {domain}".encode()) % 2**31
         drawn[domain] = sample_trajectories(model, tokenizer, rows, p.analysis_kl_samples, **how, seed=seed)

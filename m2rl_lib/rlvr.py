@@ -27,7 +27,7 @@ from trl import GRPOConfig, GRPOTrainer
 
 from m2rl_lib import artifacts, chat, datasets, domains, generation, health, sandbox, schedule, study
 from m2rl_lib.resume import Resumable
-from m2rl_lib.training import Keeper, Progress, cost, write_costs
+from m2rl_lib.training import Keeper, Progress, batch_parts, cost, write_costs
 
 
 def expert_name(domain: str, repeat: int, permute_rewards: bool) -> str:
@@ -96,7 +96,7 @@ def train(
     started = time.monotonic()
     tokenizer = AutoTokenizer.from_pretrained(artifacts.verify_model(start))
     model = AutoModelForCausalLM.from_pretrained(start)
-    rows = datasets.prompts(names, steps * p.rlvr_prompts_per_step, seed, p.data_shared_arithmetic)
+    rows = datasets.prompts(names, steps * p.rlvr_prompts_per_step, seed, p.data_shared_arithmetic, p.data_sources)
     made_by = artifacts.record(p, [start]) | {"stage": {"name": name, "domains": names, "seed": seed}}
     rewards = [reward_function(domain) for domain in names]
     shuffles = [random.Random(seed) for _ in names] if permute_rewards else []
@@ -133,10 +133,12 @@ def train(
 
 def grpo_config(p: SimpleNamespace, name: str, steps: int, seed: int) -> GRPOConfig:
     """The paper's loss settings at the study's size: one update on each batch of prompts × completions."""
+    held, parts = batch_parts(p.rlvr_prompts_per_step * p.rlvr_completions, p.train_device_batch)
     return GRPOConfig(
         output_dir=str(study.work_folder(p.study, p.seed, name)),
         max_steps=steps,
-        per_device_train_batch_size=p.rlvr_prompts_per_step * p.rlvr_completions,
+        per_device_train_batch_size=held,
+        gradient_accumulation_steps=parts,
         num_generations=p.rlvr_completions,
         max_completion_length=p.rlvr_max_tokens,
         learning_rate=p.rlvr_learning_rate,

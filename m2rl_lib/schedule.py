@@ -175,9 +175,10 @@ def apart(p: SimpleNamespace) -> SimpleNamespace | None:
 
     Only coding's is taken away: with that of science and agent gone too, SFT has too little practice to learn to add, and an
     expert of math that learns nothing would make transfer vanish for no good reason. Tested on twice the problems with four times the samples: that a change is none takes more of them than that it is
-    large. None where the check is not asked for, math or coding is not a domain, or arithmetic is not shared by all.
+    large. None where the check is not asked for, math or coding is not a domain, or arithmetic is not shared by all (a blend).
     """
-    if not (p.analysis_manipulation_check and p.data_shared_arithmetic is True and {"math", "coding"} <= set(p.domains)):
+    micro = p.data_shared_arithmetic is True and p.data_sources == ["micro"]
+    if not (p.analysis_manipulation_check and micro and {"math", "coding"} <= set(p.domains)):
         return None
     others = [domain for domain in p.domains if domain not in ("math", "coding")]
     more = {"evaluate_problems": 2 * p.evaluate_problems, "evaluate_samples": 4 * p.evaluate_samples}

@@ -6,18 +6,20 @@ cosine to a tenth after 10% warm-up. The paper's batch is 512; ours is a paramet
 """
 
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from types import SimpleNamespace
 
 import pandas as pd
 import torch
-from datasets import Dataset
 from transformers import AutoModelForCausalLM, AutoTokenizer, PrinterCallback, set_seed
 from trl import SFTConfig, SFTTrainer
 
-from m2rl_lib import artifacts, datasets, domains, micro, sandbox, study
+from m2rl_lib import artifacts, base_models, datasets, domains, micro, sandbox, study
+from m2rl_lib.datasets import sft_blend
+from m2rl_lib.datasets.tokenised import write_tokens
 from m2rl_lib.resume import Resumable
-from m2rl_lib.training import Progress, cost, write_costs
+from m2rl_lib.training import Progress, batch_parts, cost, write_costs
 
 MODEL = "sft"
 
@@ -34,12 +36,14 @@ def run(p: SimpleNamespace) -> list[Path]:
         return [base, train(p, base, examples)]
 
 
-def corpus(p: SimpleNamespace) -> list[dict]:
-    """The SFT corpus of a study's seed."""
+def corpus(p: SimpleNamespace) -> Sequence[dict]:
+    """The SFT corpus of a study's seed: the micro world's, or what one pass of all steps reads of the published blend."""
     for name in p.domains:
         domains.check_domain(name)
     sandbox.configure(p.sandbox_kind)
     sandbox.check()
+    if not datasets.is_micro(p.data_sources):
+        return sft_blend.draw_corpus(p.data_sources, p.sft_steps * p.sft_batch, p.seed)
     return datasets.sft_corpus(
         p.domains,
         p.sft_demonstrations,
@@ -53,10 +57,13 @@ def corpus(p: SimpleNamespace) -> list[dict]:
     )
 
 
-def make_base(p: SimpleNamespace, examples: list[dict]) -> Path:
-    """Publish the untrained micro model with a tokenizer trained on the corpus."""
+def make_base(p: SimpleNamespace, examples: Sequence[dict]) -> Path:
+    """Publish what SFT starts from: the untrained micro model with a tokenizer trained on the corpus, or `sft_base_model`."""
     folder = study.model_folder(p.study, p.seed, "base")
     with artifacts.publish(folder, artifacts.record(p)) as fresh:
+        if p.sft_base_model != datasets.MICRO:
+            base_models.save_base(fresh, p.sft_base_model)
+            return folder
         micro.save_base(
             fresh,
             datasets.corpus_texts(examples),
@@ -74,29 +81,31 @@ class DemonstrationTrainer(Resumable, SFTTrainer):
     """TRL's SFTTrainer, able to go on after a kill."""
 
 
-def train(p: SimpleNamespace, base: Path, examples: list[dict]) -> Path:
+def train(p: SimpleNamespace, base: Path, examples: Sequence[dict]) -> Path:
     """Fine-tune `base` on the corpus and publish it as `sft`, with its loss curve and costs as tables."""
     torch.set_num_threads(p.sft_threads)
     set_seed(p.seed)
     started = time.monotonic()
     tokenizer = AutoTokenizer.from_pretrained(artifacts.verify_model(base))
     model = AutoModelForCausalLM.from_pretrained(base)
-    tokenised = [datasets.tokenise(tokenizer, example) for example in examples]
-    order = datasets.batch_order([len(e["input_ids"]) for e in tokenised], p.sft_batch, p.sft_steps, p.seed)
-    tokenised = [tokenised[i] for i in order]
+    tokens_file = study.work_folder(p.study, p.seed, MODEL) / "tokens.arrow"
+    tokenised, lengths = write_tokens(tokenizer, examples, tokens_file, p.micro_context)
+    order = datasets.batch_order(lengths, p.sft_batch, p.sft_steps, p.seed)
+    held, parts = batch_parts(p.sft_batch, p.train_device_batch)
     trainer = DemonstrationTrainer(
         model=model,
         args=SFTConfig(
             output_dir=str(study.work_folder(p.study, p.seed, MODEL)),
             max_steps=p.sft_steps,
-            per_device_train_batch_size=p.sft_batch,
+            per_device_train_batch_size=held,
+            gradient_accumulation_steps=parts,
             learning_rate=p.sft_learning_rate,
             lr_scheduler_type="cosine_with_min_lr",
             lr_scheduler_kwargs={"min_lr_rate": 0.1},
             warmup_steps=round(p.sft_warmup_share * p.sft_steps),
             adam_beta2=0.95,
             weight_decay=0.1,
-            max_length=p.micro_context,
+            dataset_kwargs={"skip_prepare_dataset": True},  # `write_tokens` has done it
             train_sampling_strategy="sequential",  # in the order of `datasets.batch_order`
             use_cpu=not torch.cuda.is_available(),
             bf16=False,
@@ -108,7 +117,7 @@ def train(p: SimpleNamespace, base: Path, examples: list[dict]) -> Path:
             report_to="none",
             disable_tqdm=True,
         ),
-        train_dataset=Dataset.from_list(tokenised),
+        train_dataset=tokenised.select(order),
         processing_class=tokenizer,
         callbacks=[Progress(MODEL, "loss")],
     )
@@ -122,7 +131,7 @@ def train(p: SimpleNamespace, base: Path, examples: list[dict]) -> Path:
     history = pd.DataFrame([entry for entry in trainer.state.log_history if "loss" in entry])
     curve = pd.DataFrame({"seed": p.seed, "model": MODEL, "step": history["step"], "loss": history["loss"]})
     artifacts.write_table(p, "sft_curve", MODEL, curve, made_by)
-    tokens = sum(len(e["input_ids"]) for e in tokenised)
-    spent = cost(MODEL, "sft", seconds=seconds, threads=p.sft_threads, prompts=len(tokenised), trained_tokens=tokens)
+    tokens = sum(lengths[i] for i in order)
+    spent = cost(MODEL, "sft", seconds=seconds, threads=p.sft_threads, prompts=len(order), trained_tokens=tokens)
     write_costs(p, MODEL, made_by, [spent])
     return folder

@@ -36,6 +36,19 @@ def _place(value: str) -> str:
     return value
 
 
+def _pinned(value: str) -> str:
+    """`micro`, a folder, or a Hub repository at a commit: what a branch or tag holds may change, so it is refused."""
+    if value == "micro" or value.startswith(("/", "./", "../")) or PINNED.fullmatch(value):
+        return value
+    if "/" in value:
+        raise ValueError(
+            "a repository needs its revision, owner/name@<the 40 hex digits of a commit>, and a folder a ./ or / at its start"
+        )
+    raise ValueError("allowed are micro, owner/name@<the 40 hex digits of a commit>, or a folder that starts with ./ or /")
+
+
+PINNED = re.compile(r"(?P<name>[\w.-]+/[\w.-]+)@(?P<revision>[0-9a-f]{40})(?::(?P<files>\S+))?")
+Source = Annotated[str, AfterValidator(_pinned)]
 Number = Annotated[float, BeforeValidator(_number)]
 Share = Annotated[Number, Field(ge=0, le=1)]
 Positive = Annotated[Number, Field(gt=0)]
@@ -58,10 +71,12 @@ class Study(BaseModel):
     micro_heads: Annotated[int, Field(ge=2, multiple_of=2)]
     micro_context: Annotated[int, Field(ge=256)]  # tokens
 
+    data_sources: Annotated[list[Source], Field(min_length=1)]  # [micro], or the data sets of the blends (`blend`, `sft_blend`)
     data_shared_arithmetic: bool | list[str]  # whether coding, science and agent problems need arithmetic, or which of them
     data_wrong_share: Share  # of the steps of the SFT demonstrations
     data_wrong_steps: Literal["random", "systematic"]
 
+    sft_base_model: Source  # what SFT starts from: micro, untrained, or a causal LM of the Hub or a folder
     sft_demonstrations: Count  # a domain
     sft_general: Count  # demonstrations of general facts
     sft_judge: Count  # conversations of verdicts, a domain and mode
@@ -71,6 +86,8 @@ class Study(BaseModel):
     sft_learning_rate: Positive
     sft_warmup_share: Share
     sft_threads: Count
+
+    train_device_batch: Count  # sequences that a device holds at once in training; a larger batch is cut into equal parts
 
     rlvr_steps: Annotated[int, Field(ge=4)]  # of an expert's run
     rlvr_mixed_steps: Annotated[int, Field(ge=4)]  # of the mixed run
@@ -119,6 +136,14 @@ class Study(BaseModel):
     judging_trajectories: Annotated[int, Field(ge=2)]  # a domain and balanced set, half of them right
     judging_problems: Count  # a domain, whose samples are chosen from and in which wrong steps are planted
     judging_temperature: Annotated[Number, Field(ge=0)]  # of the judge; 0 is greedy
+
+    released_models: list[Source]  # notebook 22: SFT, an expert of each domain, RL-Multi; [] takes this study's own
+
+    plan_device: Literal["cpu", "cuda"]  # what it is meant to run on
+    plan_completion_tokens: Positive  # mean number that the model writes
+    plan_example_tokens: Positive  # mean length of a training sequence: prompt, completion and tool results
+    plan_generated_tokens_per_second: Positive  # of one device, as stated; a finished study's costs have measured ones
+    plan_trained_tokens_per_second: Positive
 
     sandbox_kind: Annotated[str, AfterValidator(_place)]  # where generated programs run; none is unprotected
 
@@ -199,7 +224,8 @@ def _check(values: dict, source: str) -> dict:
             model.__pydantic_validator__.validate_assignment(checked[model], name, value)
         except ValidationError as error:
             detail = error.errors()[0]
-            raise ParameterError(f"{source}: {name} is {value!r}, but {detail['msg'][0].lower()}{detail['msg'][1:]}") from None
+            told = detail["msg"].removeprefix("Value error, ")
+            raise ParameterError(f"{source}: {name} is {value!r}, but {told[0].lower()}{told[1:]}") from None
     return {name: getattr(checked[FIELDS[name]], name) for name in values}
 
 

@@ -45,7 +45,11 @@ class Keeper(TrainerCallback):
         self.seconds = 0.0  # spent here; not charged to training
         self.rows = {
             domain: datasets.benchmark_problems(
-                next(iter(domains.ALL[domain].BENCHMARKS)), "selection", p.rlvr_selection_problems, p.data_shared_arithmetic
+                datasets.benchmarks(domain, p.data_sources)[0],
+                "selection",
+                p.rlvr_selection_problems,
+                p.data_shared_arithmetic,
+                p.data_sources,
             )
             for domain in p.domains
         }
@@ -93,6 +97,16 @@ class Keeper(TrainerCallback):
                 }
             )
         self.seconds += time.monotonic() - started
+
+
+def batch_parts(total: int, most: int) -> tuple[int, int]:
+    """(sequences held at once, parts) of a batch of `total`: the largest equal parts of at most `most` sequences.
+
+    >>> batch_parts(2048, 16), batch_parts(64, 100), batch_parts(30, 8)
+    ((16, 128), (64, 1), (6, 5))
+    """
+    held = max(size for size in range(1, min(total, most) + 1) if total % size == 0)
+    return held, total // held
 
 
 def write_costs(p: SimpleNamespace, writer: str, made_by: dict, costs: list[dict]) -> None:

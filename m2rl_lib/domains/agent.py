@@ -9,10 +9,11 @@ import json
 import random
 
 from m2rl_lib import chat
-from m2rl_lib.domains.problems import LARGEST, arithmetic_chain, step_names, work_out
+from m2rl_lib.domains.problems import LARGEST, Unusable, arithmetic_chain, step_names, work_out
 
 NAME = "agent"
 CHANCE = 0.0
+LABELS = ("workbench",)  # of the public blend
 MOST_TURNS = 6
 MOST_CALLS = 24  # in one completion; more is a wrong answer
 
@@ -191,3 +192,11 @@ def _verify(completion: str, row: dict) -> float | None:
         for call in turn:
             own.call(call)
     return float(own.tables == gold.tables)
+
+
+def read(raw: dict, messages: list[dict]) -> dict:
+    """Unusable, all of them: a row of the public blend has calls (`ground_truth`), but neither the five tables nor the tools.
+
+    They are program code of NeMo-Gym's `workplace_assistant`, for which this study has no pinned source.
+    """
+    raise Unusable("the workplace's tables and tools are not in the row (NeMo-Gym's workplace_assistant has them)")

@@ -8,18 +8,20 @@ are as published, 10 s and 4 GB, where a row does not set its own, as micro rows
 folded beforehand in the demonstrations, which is where this domain needs arithmetic.
 """
 
+import json
 import random
 import re
 
 from m2rl_lib import sandbox
 from m2rl_lib.chat import answer_part
-from m2rl_lib.domains.problems import arithmetic_chain, step_names, user_message, work_out
+from m2rl_lib.domains.problems import Unusable, arithmetic_chain, step_names, user_message, work_out
 
 NAME = "coding"
 BENCHMARKS = {"programs": 2, "programs_shifted": 3}  # benchmark: constants to fold into the first
 CHANCE = 0.0
 N_TESTS = 5
 MOST_TESTS = 50
+LABELS = ("comp_coding_50tests",)  # of the public blend
 
 LIMITS = {"timeout_seconds": 10.0, "memory_bytes": 4 << 30}  # for each test
 MICRO_LIMITS = {"timeout_seconds": 2.0, "memory_bytes": 256 << 20}
@@ -146,3 +148,20 @@ def _same(stdout: bytes, expected: str) -> bool:
     except UnicodeDecodeError:
         return False
     return [line.rstrip() for line in printed.rstrip().split("\n")] == [line.rstrip() for line in expected.rstrip().split("\n")]
+
+
+def read(raw: dict, messages: list[dict]) -> dict:
+    """The fields of a coding row of the public blend: programs that read standard input and print.
+
+    Unusable without unit tests, or with tests that are no texts or do not pair.
+    """
+    tests = (raw.get("verifier_metadata") or {}).get("unit_tests") or {}
+    tests = json.loads(tests) if isinstance(tests, str) else tests
+    inputs, outputs = tests.get("inputs") or [], tests.get("outputs") or []
+    if not inputs:
+        raise Unusable("no unit tests")
+    if len(inputs) != len(outputs):
+        raise Unusable("inputs and outputs of the unit tests differ in number")
+    if not all(isinstance(text, str) for text in (*inputs, *outputs)) or tests.get("fn_name"):
+        raise Unusable("unit tests that are not standard input and output")
+    return {"verifier_metadata": {"unit_tests": {"inputs": inputs[:MOST_TESTS], "outputs": outputs[:MOST_TESTS]}}}

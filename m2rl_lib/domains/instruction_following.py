@@ -10,10 +10,12 @@ import re
 
 from m2rl_lib.chat import answer_part
 from m2rl_lib.domains import instruction_checkers
+from m2rl_lib.domains.problems import Unusable
 
 NAME = "instruction_following"
 BENCHMARKS = {"instructions": 2, "instructions_shifted": 3}  # benchmark: instructions a problem
 CHANCE = 0.0
+LABELS = ("instruction_following",)  # of the public blend
 
 TOPICS = {
     "rivers": ("clear and cold", "they run to the sea", "full of fish", "old as the hills"),
@@ -173,3 +175,29 @@ def verify(completions: list[str], rows: list[dict]) -> list[float | None]:
         )
         for text, row in zip(completions, rows)
     ]
+
+
+def read(raw: dict, messages: list[dict]) -> dict:
+    """The fields of an instruction-following row of the public blend; arguments that are null are left out.
+
+    Unusable without instructions, with one that cannot be checked here, or with arguments that its checker does not take.
+    """
+    ids, kwargs = raw.get("instruction_id_list") or [], raw.get("kwargs") or []
+    if not ids:
+        raise Unusable("no instructions")
+    if len(ids) != len(kwargs):
+        raise Unusable("instructions and arguments differ in number")
+    from if_verifiable.ifeval.instructions_registry import INSTRUCTION_DICT  # for its names: the checkers run elsewhere
+
+    for name in ids:
+        if name not in INSTRUCTION_DICT:
+            raise Unusable(f"instruction {name} is not one of IFEval's")
+        if name in instruction_checkers.NEEDS_DOWNLOAD:
+            raise Unusable(f"instruction {name} cannot be checked offline")
+    kwargs = [{key: value for key, value in (given or {}).items() if value is not None} for given in kwargs]
+    row = {"prompt": raw.get("prompt") or messages[-1]["content"], "instruction_id_list": ids, "kwargs": kwargs}
+    if instruction_checkers.follows_all(ids, kwargs, row["prompt"], ".") is None:
+        if instruction_checkers.follows_all(["punctuation:no_comma"], [{}], "", ".") is None:
+            raise RuntimeError("the instruction checkers do not answer: no row can be checked; is the machine overloaded?")
+        raise Unusable("an instruction's arguments are missing or not what its checker takes")
+    return row

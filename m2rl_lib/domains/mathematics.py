@@ -5,15 +5,18 @@ hold a `\\boxed{}`. Ours takes the last `\\boxed{}` after `</think>`, so a plain
 boxed answer does no harm, and training and test prompts ask for the same form.
 """
 
+import json
 import random
 
 from m2rl_lib.chat import answer_part
 from m2rl_lib.domains import math_grader
-from m2rl_lib.domains.problems import arithmetic_chain, step_names, user_message, work_out, wrong_number
+from m2rl_lib.domains.problems import Unusable, arithmetic_chain, step_names, user_message, work_out, wrong_number
 
 NAME = "math"
 BENCHMARKS = {"chain": 3, "long_chain": 5}  # benchmark: number of operations
 CHANCE = 0.0
+LABELS = ("dapo17k", "skywork_no_omni")  # of the public blend
+BOX = "\n\nPut your final answer within \\boxed{}."
 
 VERBS = {"+": ("add", "plus"), "-": ("subtract", "minus")}
 
@@ -62,3 +65,44 @@ def verify(completions: list[str], rows: list[dict]) -> list[float | None]:
     [1.0]
     """
     return math_grader.grade([(row.get("expected_answer"), answer(text)) for text, row in zip(completions, rows)])
+
+
+def read(raw: dict, messages: list[dict]) -> dict:
+    """The fields of a math row of the public blend; `messages` is asked for a box where it does not speak of one.
+
+    Unusable without an answer, or with one that math-verify cannot read or does not find equal to itself.
+    """
+    answer = first_answer(raw.get("expected_answer"))
+    if not answer:
+        raise Unusable("empty answer")
+    if not _equals_itself(answer):
+        raise Unusable("math-verify cannot read the expected answer")
+    if not any("boxed" in message["content"] for message in messages):
+        messages[-1]["content"] += BOX
+    return {"expected_answer": answer}
+
+
+def _equals_itself(answer: str) -> bool:
+    """Whether a right answer can be rewarded at all. A busy machine can make the grader miss its deadline, so it is asked
+    again; a grader that does not work is an error, not a reason to drop a row."""
+    if any(math_grader.grade([(answer, answer)]) == [1.0] for _ in range(2)):
+        return True
+    if math_grader.grade([("1", "1")]) != [1.0]:
+        raise RuntimeError("the math grader does not answer: no row can be checked; is the machine overloaded?")
+    return False
+
+
+def first_answer(given: object) -> str:
+    """The answer of a row: a text, a number, or a list of them (also as JSON text), of which it is the first; '' for none.
+
+    >>> first_answer('["12", "twelve"]'), first_answer(" 1/2 "), first_answer("[]"), first_answer("[0, 1)")
+    ('12', '1/2', '', '[0, 1)')
+    """
+    if isinstance(given, str) and given.strip().startswith("["):
+        try:
+            given = json.loads(given)
+        except ValueError:
+            pass  # an interval, say
+    if isinstance(given, list):
+        given = given[0] if given else None
+    return "" if given is None else str(given).strip()

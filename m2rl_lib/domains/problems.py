@@ -150,3 +150,40 @@ def wrong_step_at(place: str, steps: list[str]) -> set[int]:
     if place not in PLACES:
         raise ValueError(f"place {place!r} is not one of {', '.join(PLACES)}")
     return {{"early": 0, "late": max(0, len(steps) - 2), "answer": len(steps) - 1}[place]}
+
+
+# --- rows of the public blend -------------------------------------------------------------------------
+
+
+class Unusable(ValueError):
+    """A row of the public blend that cannot be trained on; the message is the reason that the drop report counts."""
+
+
+def plain_text(text: str) -> str:
+    """`text` itself; Unusable where it holds a marker of turns, which would pass for the chat's own."""
+    if "<|im_start|>" in text or "<|im_end|>" in text:
+        raise Unusable("a text holds markers of turns")
+    return text
+
+
+def read_messages(parameters: dict | None) -> list[dict]:
+    """The prompt of a blend's row as messages of plain text; Unusable where it has none or holds more than text.
+
+    `input` is a text or a list; a message's `content` is a text or a list of {type: input_text, text}.
+
+    >>> read_messages({"input": "Hi"})
+    [{'role': 'user', 'content': 'Hi'}]
+    """
+    given = (parameters or {}).get("input")
+    messages = []
+    for message in [{"role": "user", "content": given}] if isinstance(given, str) else given or []:
+        content = message.get("content") if isinstance(message, dict) else None
+        if isinstance(content, list) and all(isinstance(part, dict) and isinstance(part.get("text"), str) for part in content):
+            content = "".join(part["text"] for part in content)
+        role = {"developer": "system"}.get(message.get("role"), message.get("role")) if isinstance(message, dict) else None
+        if not isinstance(content, str) or role not in ("system", "user", "assistant"):
+            raise Unusable("the prompt holds more than text")
+        messages.append({"role": role, "content": plain_text(content)})
+    if not any(message["role"] == "user" and message["content"].strip() for message in messages):
+        raise Unusable("no prompt")
+    return messages

@@ -12,11 +12,12 @@ import re
 import regex
 
 from m2rl_lib.chat import answer_part
-from m2rl_lib.domains.problems import LARGEST, arithmetic_chain, step_names, user_message, work_out
+from m2rl_lib.domains.problems import LARGEST, Unusable, arithmetic_chain, step_names, user_message, work_out
 
 NAME = "science"
 BENCHMARKS = {"quantities": 3, "quantities_shifted": 4}  # benchmark: number of changes
 CHANCE = 1 / 4
+LABELS = ("stem_mcqa",)  # of the public blend
 
 # Which verbs raise and which lower a quantity is the domain's own knowledge.
 QUANTITIES = {
@@ -112,3 +113,30 @@ def verify(completions: list[str], rows: list[dict]) -> list[float | None]:
             letters = set()  # such a row cannot be graded
         rewards.append(float(given == expected) if expected in letters else None)
     return rewards
+
+
+def read(raw: dict, messages: list[dict]) -> dict:
+    """The fields of a science row of the public blend; options without a text are left out.
+
+    Unusable with fewer than two options, with an answer that is none of them, or an `output_regex` that is no pattern.
+    """
+    options = [
+        {letter.strip().upper(): text}
+        for option in raw.get("options") or []
+        for letter, text in (option or {}).items()
+        if text is not None
+    ]
+    letters = [letter for option in options for letter in option]
+    expected = str(raw.get("expected_answer") or "").strip().upper()
+    if not expected:
+        raise Unusable("empty answer")
+    if len(letters) < 2:
+        raise Unusable("fewer than two options")
+    if expected not in letters:
+        raise Unusable("the expected answer is not among the options")
+    asked = (raw.get("template_metadata") or {}).get("output_regex")
+    try:
+        regex.compile(asked or "")
+    except (regex.error, TypeError):
+        raise Unusable("output_regex is no pattern") from None
+    return {"options": options, "expected_answer": expected, "template_metadata": {"output_regex": asked} if asked else {}}

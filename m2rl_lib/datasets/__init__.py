@@ -1,14 +1,17 @@
 """Rows at a scale: problems of a domain, the SFT corpus, the prompts of an RL run.
 
 Selection and test problems are the same for every seed, so that models are compared on equal problems;
-a seed redraws the training problems and the demonstrations.
+a seed redraws the training problems and the demonstrations. `sources` are the study's `data_sources`: the micro world's
+generators ([micro]), or the public data sets (`blend`, `sft_blend`), whose rows go through the same code.
 """
 
 import json
 import random
+from collections.abc import Sequence
 from itertools import zip_longest
 
 from m2rl_lib import chat, domains
+from m2rl_lib.datasets import blend, rows
 from m2rl_lib.domains import problems
 
 JUDGE_MODES = ("outcome", "process")
@@ -30,26 +33,74 @@ def needs_arithmetic(domain: str, shared_arithmetic: Shared) -> bool:
     return domain in shared_arithmetic if isinstance(shared_arithmetic, list) else shared_arithmetic
 
 
-def benchmark_problems(benchmark: str, split: str, count: int, shared_arithmetic: Shared) -> list[dict]:
+MICRO = "micro"
+
+
+def is_micro(sources: Sequence[str]) -> bool:
+    """Whether problems are drawn from the micro world. ValueError where it is asked for beside data sets."""
+    if MICRO in sources and len(sources) > 1:
+        raise ValueError(f"data_sources is {list(sources)}, allowed is [{MICRO}] alone or data sets without it")
+    return MICRO in sources
+
+
+def benchmarks(domain: str, sources: Sequence[str] = (MICRO,)) -> list[str]:
+    """The names of a domain's benchmarks: the micro world's, or the held-out part of the blend where it has the domain."""
+    if is_micro(sources):
+        return list(domains.ALL[domain].BENCHMARKS)
+    return [blend.benchmark_of(domain)] if hasattr(domains.ALL[domain], "LABELS") else []
+
+
+def benchmark_problems(
+    benchmark: str, split: str, count: int, shared_arithmetic: Shared, sources: Sequence[str] = (MICRO,)
+) -> list[dict]:
     """`count` selection or test problems of a benchmark, the same for every seed of the study."""
+    if not is_micro(sources):
+        return _held(next(name for name in domains.DOMAINS if blend.benchmark_of(name) == benchmark), split, count, 0, sources)
     module = domains.ALL[domains.DOMAIN_OF[benchmark]]
     return problems.draw(module.make, benchmark, split, count, 0, needs_arithmetic(module.NAME, shared_arithmetic))
 
 
-def train_problems(domain: str, count: int, seed: int, shared_arithmetic: Shared, shifted: bool = False) -> list[dict]:
-    """`count` training problems of a domain, like its first benchmark, or like its last, shifted one."""
+def train_problems(
+    domain: str, count: int, seed: int, shared_arithmetic: Shared, shifted: bool = False, sources: Sequence[str] = (MICRO,)
+) -> list[dict]:
+    """`count` training problems of a domain, like its first benchmark, or like its last, shifted one.
+
+    A blend has no shifted problems; its training problems come in random order, again from the start when all were used.
+    """
+    if not is_micro(sources):
+        return _held(domain, "train", count, seed, sources)
     module = domains.ALL[domain]
     benchmark = list(module.BENCHMARKS)[-1 if shifted else 0]
     return problems.draw(module.make, benchmark, "train", count, seed, needs_arithmetic(domain, shared_arithmetic))
 
 
-def prompts(names: list[str], count: int, seed: int, shared_arithmetic: Shared) -> list[dict]:
-    """The training rows of an RL run: `count` in all, in equal parts, concatenated and shuffled."""
-    shares = [count // len(names) + (i < count % len(names)) for i in range(len(names))]
-    # + 1: other problems than the SFT demonstrations of the same seed
-    rows = [row for name, share in zip(names, shares) for row in train_problems(name, share, 2 * seed + 1, shared_arithmetic)]
-    random.Random(f"mix {seed}").shuffle(rows)
-    return rows
+def _held(domain: str, split: str, count: int, seed: int, sources: Sequence[str]) -> list[dict]:
+    """`count` rows of a domain and split of the blend in an order drawn from `seed`; only training rows may come twice."""
+    held = rows.Rows(blend.prepare_rows(list(sources)), f"{domain}-{split}")
+    if not len(held) or (split != "train" and count > len(held)):
+        raise ValueError(f"the blend has {len(held)} usable {split} problems of {domain}, {count} asked for; drops.csv says why")
+    rng, order = random.Random(f"{domain} {split} {seed}"), []
+    while len(order) < count:
+        order += rng.sample(range(len(held)), len(held))
+    return [held[number] for number in order[:count]]
+
+
+def pool_sizes(names: list[str], sources: Sequence[str] = (MICRO,)) -> list[int]:
+    """The weights in which domains are mixed: equal in the micro world, the number of training rows in a blend (as published)."""
+    if is_micro(sources):
+        return [1] * len(names)
+    return [len(rows.Rows(blend.prepare_rows(list(sources)), f"{name}-train")) for name in names]
+
+
+def prompts(names: list[str], count: int, seed: int, shared_arithmetic: Shared, sources: Sequence[str] = (MICRO,)) -> list[dict]:
+    """The training rows of an RL run: `count` in all, in the proportions of `pool_sizes`, concatenated and shuffled."""
+    shares = rows.apportion(pool_sizes(names, sources), count)
+    drawn = []
+    for name, share in zip(names, shares):
+        # + 1: other problems than the SFT demonstrations of the same seed
+        drawn += train_problems(name, share, 2 * seed + 1, shared_arithmetic, sources=sources)
+    random.Random(f"mix {seed}").shuffle(drawn)
+    return drawn
 
 
 def sft_corpus(
@@ -76,21 +127,21 @@ def sft_corpus(
         module = domains.ALL[name]
         count = general if name == domains.general.NAME else per_domain
         shifted = round(shifted_share * count)
-        rows = train_problems(name, count - shifted, 2 * seed, shared_arithmetic)
-        rows += train_problems(name, shifted, 2 * seed, shared_arithmetic, shifted=True)
-        for row in rows:
+        drawn = train_problems(name, count - shifted, 2 * seed, shared_arithmetic)
+        drawn += train_problems(name, shifted, 2 * seed, shared_arithmetic, shifted=True)
+        for row in drawn:
             wrong = frozenset(problems.noisy_steps(rng, row["steps"], wrong_share, wrong_steps))
             corpus.append(
                 example_of("demonstration", row, row["responses_create_params"]["input"], module.demonstrate(row, rng, wrong))
             )
     for name in names:
-        rows = train_problems(name, len(JUDGE_MODES) * judge, 10**6 + seed, shared_arithmetic)
-        turns = judge_turns(domains.ALL[name].demonstrate(rows[0], rng))
+        drawn = train_problems(name, len(JUDGE_MODES) * judge, 10**6 + seed, shared_arithmetic)
+        turns = judge_turns(domains.ALL[name].demonstrate(drawn[0], rng))
         patterns = [rng.getrandbits(turns) for _ in range(judge)]
         bits = [bits for pattern in patterns for bits in (pattern, ~pattern)]  # a bit a turn, balanced in every two rows
         places = [rng.choice(problems.PLACES) if row >> turn & 1 else None for row in bits for turn in range(turns)]
-        trajectories, right = planted([row for row in rows for _ in range(turns)], places, rng)
-        for index, row in enumerate(rows):
+        trajectories, right = planted([row for row in drawn for _ in range(turns)], places, rng)
+        for index, row in enumerate(drawn):
             mine = slice(index * turns, (index + 1) * turns)
             prompt = judge_prompt(row, trajectories[mine][0], JUDGE_MODES[index // judge])
             corpus.append(example_of("judge", row, prompt, _judge(row, rng, trajectories[mine], right[mine])))
