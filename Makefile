@@ -2,6 +2,7 @@
 # make study SEEDS=0,1,2   on several seeds; what is there is not run again. ONLY=rq1: no more of them than RQ1 reads
 # make site [PARAMS=…]   the executed notebooks as pages, read from disk: runs/<study>/site/index.html
 # make figures   every figure again, from its csv
+# make plan|data|released PARAMS=params/<study>.yaml   what it takes; its data; released checkpoints
 SHELL := /bin/bash
 PARAMS ?= params/study.yaml
 STUDY = $(basename $(notdir $(PARAMS)))
@@ -11,14 +12,27 @@ VENV ?= .venv
 PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do $$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { echo $$p; break; }; done)
 BIN := $(CURDIR)/$(VENV)/bin
 export PATH := $(BIN):$(PATH)
-export HF_HUB_OFFLINE := 1
+export HF_HUB_OFFLINE ?= 1
 export TOKENIZERS_PARALLELISM := false
 
-.PHONY: study test figures hostile faults bench lint publish site clean help
+.PHONY: study plan data released test figures hostile faults bench lint publish site clean help
 
 study: $(VENV)/ready
+	@python -m m2rl_lib.plan --check $(PARAMS)
 	@snakemake $(ONLY) --cores $(CORES) --config params=$(PARAMS) $(if $(SEEDS),seeds=$(SEEDS)) --rerun-triggers mtime params input --rerun-incomplete --nolock --quiet rules host progress
 	@cat runs/$(STUDY)/headline.txt
+
+# what a study takes and what of it does not fit; ARGS="--pilot runs/study --effect 3" adds how large it must be
+plan: $(VENV)/ready
+	@python -m m2rl_lib.plan $(PARAMS) $(ARGS)
+
+# the data of the public blends, made ready, and what was dropped of them; with network: make data PARAMS=... HF_HUB_OFFLINE=0
+data: $(VENV)/ready
+	@python -m m2rl_lib.datasets.report $(PARAMS)
+
+# notebook 22 alone: released checkpoints, nothing trained
+released: $(VENV)/ready
+	@snakemake released --cores $(CORES) --config params=$(PARAMS) --rerun-triggers mtime params input --quiet rules host progress
 
 test: $(VENV)/ready
 	@$(MAKE) --no-print-directory study PARAMS=params/smoke.yaml
