@@ -119,7 +119,7 @@ def earlier(priority):
 
 rule all:
     input:
-        done("data", *SEEDS, "rq5", "paper", "claims", seed=P.seed),
+        done("data", *SEEDS, "rq5", "released", "paper", "claims", seed=P.seed),
         [evaluated(analysis) for analysis in SEEDS],  # so that a new seed is seen even where .snakemake is lost
 
 
@@ -267,6 +267,19 @@ rule rq3:
         **stage("rq3", "13_rq3_weights_and_policies"),
     message:
         "13: RQ3, weights and policies"
+    shell:
+        PAPERMILL
+
+
+rule released:
+    input:
+        [] if P.released_models else done("sft", *EXPERTS, "rl-multi", seed=P.seed),
+    output:
+        done("released", seed=P.seed),
+    params:
+        **stage("released", "22_released_checkpoints"),
+    message:
+        "22: released checkpoints"
     shell:
         PAPERMILL
 

@@ -1,0 +1,138 @@
+"""Released checkpoints, as six small folders of their shape: SFT, four experts, RL-Multi, in bfloat16."""
+
+import copy
+import json
+from types import SimpleNamespace
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from m2rl_lib import artifacts, hub, overlaps, plan, released, study, weights
+
+DOMAINS = ["math", "coding", "science", "instruction_following"]
+
+
+@pytest.fixture
+def p(smoke, tmp_path, model, tokenizer) -> SimpleNamespace:
+    """A study whose released checkpoints are plain folders, as `hf download` leaves them: no manifest, no link between them."""
+    generator = torch.Generator().manual_seed(0)
+    paths = []
+    for name in ("M2RL-SFT", "M2RL-RL_Math", "M2RL-RL_Coding", "M2RL-RL_Science", "M2RL-RL_IF", "M2RL-RL_Multi"):
+        moved = copy.deepcopy(model)
+        if name != "M2RL-SFT":
+            with torch.no_grad():
+                for tensor in moved.parameters():
+                    tensor += 0.05 * torch.randn(tensor.shape, generator=generator)
+        folder = tmp_path / "weights" / name
+        moved.to(torch.bfloat16).save_pretrained(folder)
+        tokenizer.save_pretrained(folder)
+        paths.append(str(folder))
+    given = {"domains": DOMAINS, "released_models": paths, "merge_methods": ["average", "ties"], "merge_dtype": "bfloat16"}
+    return SimpleNamespace(**vars(smoke) | given)
+
+
+def test_six_folders_are_merged_and_measured(p):
+    ahead = released.estimate(p)
+    assert not study.model_folder(f"{p.study}-released", p.seed, "sft").exists()  # an estimate makes nothing
+    folders = released.adopt(p)
+    assert list(folders) == ["sft", *(f"rl-{name}" for name in DOMAINS), "rl-multi"]
+    merges = released.merge_all(p)
+    assert list(merges) == ["merge-average", "merge-ties", "merge-ties@definition=paper"]
+    weights_of = {name: load_file(folder / "model.safetensors") for name, folder in (folders | merges).items()}
+    for name, tensor in weights_of["merge-average"].items():
+        mean = torch.stack([weights_of[f"rl-{domain}"][name].float() for domain in DOMAINS]).mean(0)
+        assert tensor.dtype == torch.bfloat16 and torch.allclose(tensor.float(), mean, rtol=2**-8)
+    found = weights.measure_footprints({n: f for n, f in (folders | merges).items() if n != "sft"}, folders["sft"])
+    experts = [f"rl-{domain}" for domain in DOMAINS]
+    norms = released.norm_table(overlaps.shift_table(found), overlaps.cosine_table(found), experts)
+    shift = {n: torch.cat([(w[k].float() - weights_of["sft"][k].float()).flatten() for k in w]) for n, w in weights_of.items()}
+    mean_norm = sum(shift[expert].norm() for expert in experts) / len(experts)
+    for name in ("rl-multi", "merge-average", "merge-ties"):
+        assert norms.loc[name, "norm"] == pytest.approx(float(shift[name].norm() / mean_norm), rel=1e-4)
+        cosine = torch.cosine_similarity(shift[name], shift["rl-math"], dim=0)
+        assert norms.loc[name, "cosine rl-math"] == pytest.approx(float(cosine), abs=1e-4)
+    assert norms.loc["merge-average", "norm"] == pytest.approx(0.5, abs=0.05)  # of four orthogonal shifts: 1 / √4
+    assert ahead.set_index("use").loc["merges", "disk_gb"] * 1e9 == 3 * 2 * plan.read_shape(model_config(p)).parameters
+
+
+def model_config(p) -> dict:
+    return json.loads((released.sources(p)["sft"].folder / "config.json").read_text())
+
+
+def test_taken_in_once_and_again_when_a_file_changes(p, model):
+    first = released.adopt(p)
+    merged = released.merge_all(p)
+    stamp = {name: (folder / artifacts.MANIFEST).stat().st_mtime_ns for name, folder in (first | merged).items()}
+    released.adopt(p)
+    released.merge_all(p)
+    assert stamp == {name: (folder / artifacts.MANIFEST).stat().st_mtime_ns for name, folder in (first | merged).items()}
+    source = released.sources(p)["rl-math"].folder
+    assert (source / "model.safetensors").samefile(first["rl-math"] / "model.safetensors")  # linked, not copied
+    (source / "model.safetensors").unlink()
+    model.to(torch.bfloat16).save_pretrained(source)
+    released.adopt(p)
+    released.merge_all(p)
+    again = {name: (folder / artifacts.MANIFEST).stat().st_mtime_ns for name, folder in (first | merged).items()}
+    assert {name for name in stamp if stamp[name] != again[name]} == {"rl-math", *merged}
+
+
+def test_the_experts_say_that_they_come_from_sft(p):
+    folders = released.adopt(p)
+    digest = artifacts.read_manifest(folders["sft"])["digest"]
+    for name, folder in folders.items():
+        manifest = artifacts.read_manifest(folder)
+        assert manifest["source"].startswith("folder ") and (name == "sft" or digest in manifest["inputs"].values())
+
+
+def test_kl_is_left_out_without_a_gpu_and_sampled_where_it_can_be(p, monkeypatch):
+    released.adopt(p)
+    released.merge_all(p)
+    monkeypatch.setattr(released, "SMALL", 10)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert released.kl_table(p).empty
+    assert "KL, left out: no GPU" in list(released.estimate(p)["use"])
+    monkeypatch.undo()
+
+
+def test_kl_of_small_models(p):
+    few = SimpleNamespace(**vars(p) | {"domains": ["math", "coding"], "merge_methods": ["average"], "analysis_kl_samples": 1})
+    few.released_models = [*p.released_models[:3], p.released_models[-1]]
+    released.adopt(few)
+    released.merge_all(few)
+    table = released.kl_table(few).set_index(["domain", "source", "target"])["kl"]
+    assert table["math", "rl-math", "rl-math"] == pytest.approx(0, abs=1e-9)
+    assert table["math", "rl-math", "merge-average"] > 0 and ("coding", "rl-math", "sft") in table.index
+
+
+@pytest.mark.parametrize("which", ["sft", "expert"])
+def test_another_architecture_stops_it_before_anything(p, which, monkeypatch):
+    monkeypatch.setattr(hub, "fetch_files", fetch_configs_only(hub.fetch_files))
+    folder = released.sources(p)["sft" if which == "sft" else "rl-science"].folder
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | {"num_hidden_layers": 3}))
+    with pytest.raises(hub.SourceError, match="of another architecture: num_hidden_layers") as error:
+        released.estimate(p)
+    assert "\n" not in str(error.value)
+
+
+def fetch_configs_only(fetch):
+    def checked(source, names):
+        assert names == ["config.json"], f"{names} fetched before all were checked"
+        return fetch(source, names)
+
+    return checked
+
+
+def test_a_wrong_number_of_checkpoints(p):
+    p.released_models = p.released_models[:-1]
+    with pytest.raises(
+        study.ParameterError, match="released_models has 5 checkpoints, 6 are needed, in this order: sft, rl-math"
+    ):
+        released.estimate(p)
+
+
+def test_too_little_disk(p, monkeypatch):
+    monkeypatch.setattr(hub.shutil, "disk_usage", lambda place: SimpleNamespace(free=hub.RESERVE))
+    with pytest.raises(hub.SourceError, match="6 checkpoints and 3 merges: "):
+        released.estimate(p)
