@@ -99,7 +99,7 @@ ANALYSES = {"11: RQ1, mix or merge?", "12: RQ2, interference and synergy", "13: 
 
 def test_seeds_add_up(begun):
     path, finish = begun
-    finish(0, [*STAGES, "data", *schedule.READS, "rq5", "paper", "claims"])
+    finish(0, [*STAGES, "data", *schedule.READS, "rq5", "released", "paper", "claims"])
     assert not jobs(plan(path, force=()))
     planned = jobs(plan(path, "seeds=0,1", force=()))
     assert {"02: supervised fine-tuning, seed 1", "07: evaluation of skills, seed 1"} | ANALYSES <= planned
@@ -115,6 +115,12 @@ def test_a_seed_that_only_rq1_asks_for_is_in_rq1_alone(begun):
     whole = jobs(plan(path))
     assert {"07: evaluation of matched, seed 3", "07: evaluation of sweeps, seed 0"} <= whole
     assert "07: evaluation of sweeps, seed 3" not in whole, "a seed is in the analyses that it has everything for"
+
+
+def test_released_checkpoints_need_no_training(tmp_path, smoke_values):
+    path = tmp_path / "released.yaml"
+    path.write_text(yaml.safe_dump(smoke_values | {"study": "released", "released_models": ["./weights"] * 7}))
+    assert jobs(plan(path, target=("released",))) == {"22: released checkpoints"}
 
 
 def test_seeds_are_numbers(tmp_path, smoke_values):
