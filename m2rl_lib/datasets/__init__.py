@@ -18,7 +18,7 @@ JUDGE_MODES = ("outcome", "process")
 VERDICTS = ("right", "wrong")
 MARKS = ("same", "other")  # of a piece of the shown result beside the judge's own
 QUESTION = "Right or wrong?"
-JUDGE_CHARACTERS = 350  # shown in one conversation, about
+JUDGE_CHARACTERS = 1000  # of one conversation after its first question, about
 
 
 Shared = bool | list[str]  # `data_shared_arithmetic`: whether the domains beside math need arithmetic, or which of them
@@ -136,7 +136,7 @@ def sft_corpus(
             )
     for name in names:
         drawn = train_problems(name, len(JUDGE_MODES) * judge, 10**6 + seed, shared_arithmetic)
-        turns = judge_turns(domains.ALL[name].demonstrate(drawn[0], rng))
+        turns = judge_turns(drawn[0], rng)
         patterns = [rng.getrandbits(turns) for _ in range(judge)]
         bits = [bits for pattern in patterns for bits in (pattern, ~pattern)]  # a bit a turn, balanced in every two rows
         places = [rng.choice(problems.PLACES) if row >> turn & 1 else None for row in bits for turn in range(turns)]
@@ -154,12 +154,16 @@ def example_of(kind: str, row: dict, prompt: list[dict], completion: str) -> dic
     return {"kind": kind, "row": row, "prompt": prompt, "completion": completion}
 
 
-def judge_turns(trajectory: str) -> int:
-    """How many trajectories of a problem are judged in one conversation: two to eight, more where they are short.
+def judge_turns(row: dict, rng: random.Random) -> int:
+    """How many trajectories of a problem like `row` are judged in one conversation: three to six, more where they are short.
 
-    A verdict is one token, and thousands of them are needed.
+    Thousands of pieces that differ must be read before a small model reads them at all, so none is wasted.
     """
-    return max(2, min(8, JUDGE_CHARACTERS // (40 + len(chat.plain(chat.without_thinking(trajectory))))))
+    module = domains.ALL[row["domain"]]
+    right = module.demonstrate(row, rng)
+    pieces = module.gist(right, row)
+    shown = len(chat.plain(chat.without_thinking(right))) + len("\n".join(comparison(pieces, pieces)))
+    return max(3, min(6, JUDGE_CHARACTERS // (40 + shown)))
 
 
 def planted(rows: list[dict], places: list[str | int | None], rng: random.Random) -> tuple[list[str], list[bool]]:
