@@ -15,7 +15,7 @@ from m2rl_lib.verdicts import display_domain, display_name
 
 MODES = {"outcome": ("o", "#D55E00", "white", "--"), "process": ("s", "#0072B2", "#0072B2", "-")}
 CHOOSERS = {  # marker, colour, filled
-    "single sample": ("o", GREY, False),
+    "single sample": ("v", GREY, True),
     "majority vote": ("D", BLACK, True),
     "own judgement, outcome": ("o", "#D55E00", False),
     "own judgement, process": ("s", "#0072B2", True),

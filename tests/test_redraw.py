@@ -88,7 +88,7 @@ def look(handle) -> tuple:
     if isinstance(handle, Line2D):
         hollow = to_rgb(handle.get_markerfacecolor()) == (1, 1, 1)
         return handle.get_marker(), hollow, str(handle.get_linestyle()), handle._dash_pattern, round(handle.get_linewidth(), 1)
-    return handle.get_hatch(), handle.get_fill(), handle.get_linestyle()
+    return handle.get_hatch(), handle.get_fill(), handle._dash_pattern
 
 
 def shade(handle) -> float:
@@ -146,7 +146,7 @@ def test_a_folder_of_csv_and_records_is_enough_and_torch_is_never_imported(tmp_p
         ({"plot": "m2rl_lib.figures.plot_poetry", "keywords": {}, "title": ""}, "this version has no such function"),
         (
             {"plot": "m2rl_lib.figures.plot_loss", "keywords": {}, "title": ""},
-            "loss.csv: training loss lacks loss: it has model, domain",
+            "loss.csv: training loss lacks step, loss: it has model, domain",
         ),
         (
             {"plot": "m2rl_lib.figures.plot_overall", "keywords": {}, "title": ""},
