@@ -404,7 +404,7 @@ def main() -> None:
         lambda: stage.run(Path("x.ipynb"), folder / "x.ipynb", folder / "x", {"seed=1;import os": 1}), ParameterError
     )
     lines += ["", f"## Other faults: {len(told)} injected, {len(told)} noticed", "", "| fault | what is said |", "|---|---|"]
-    hidden = {str(folder): "…", str(study.ROOT): "…"}
+    hidden = {f"{folder}/runs/broken/work": "…", str(folder): "…", str(study.ROOT): "…"}
     for fault, line in told.items():
         for path, shown in hidden.items():
             line = line.replace(path, shown)
