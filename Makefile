@@ -32,7 +32,7 @@ data: $(VENV)/ready
 
 # notebook 22 alone: released checkpoints, nothing trained
 released: $(VENV)/ready
-	@snakemake released --cores $(CORES) --config params=$(PARAMS) --rerun-triggers mtime params input --quiet rules host progress
+	@snakemake released --cores $(CORES) --config params=$(PARAMS) --rerun-triggers mtime params input --rerun-incomplete --nolock --quiet rules host progress
 
 test: $(VENV)/ready
 	@$(MAKE) --no-print-directory study PARAMS=params/smoke.yaml
