@@ -3,7 +3,7 @@
 import numpy as np
 import pandas as pd
 import pytest
-from test_figures import DOMAINS, _texts
+from test_figures import DOMAINS, check_readable
 
 from m2rl_lib import figures, figures_rq4, figures_sweeps, published, seesaw, style
 
@@ -101,14 +101,7 @@ def test_no_text_is_cut_off_and_none_overlaps(case):
     plot, frame = CASES[case]
     figure = plot(frame())
     assert figure.get_size_inches()[0] in (style.COLUMN, style.WIDE)
-    texts, (width, height) = _texts(figure), figure.get_size_inches() * figure.dpi
-    for words, box in texts:
-        assert box.x0 >= -1 and box.y0 >= -1 and box.x1 <= width + 1 and box.y1 <= height + 1, f"{words!r} is cut off"
-        assert box.height >= 0.06 * figure.dpi, f"{words!r} is too small to read"
-    for i, (words, box) in enumerate(texts):
-        for others, other in texts[i + 1 :]:
-            common = (min(box.x1, other.x1) - max(box.x0, other.x0), min(box.y1, other.y1) - max(box.y0, other.y0))
-            assert min(common) <= 1, f"{words!r} overlaps {others!r}"
+    check_readable(figure)
 
 
 @pytest.mark.parametrize("case", ["methods", "skills", "sets", "sweeps", "paths"])
