@@ -10,9 +10,6 @@ and a chat template that writes prompts and tool turns as `chat` reads them.
 import json
 from pathlib import Path
 
-from transformers import AutoModelForCausalLM, AutoTokenizer
-from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
-
 from m2rl_lib import chat, hub
 
 WEIGHTS = (".safetensors", ".safetensors.index.json")
@@ -56,6 +53,8 @@ TEMPLATE = """\
 
 def save_base(folder: Path, source: str) -> None:
     """Write the model and tokenizer of `source` (a parameter's value) into `folder`, as float32 and with our chat form."""
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
     where = hub.parse_source(source, "model")
     check_checkpoint(where)
     fetched = hub.fetch_files(where, wanted_files(where))
@@ -79,6 +78,8 @@ def check_checkpoint(source: hub.Source, like: dict | None = None) -> dict:
     SourceError in one line where it has no safetensors, brings code, is no causal LM the library knows, or differs in SHAPE
     from `like`, the configuration of the checkpoint it is to be compared with or merged into.
     """
+    from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
+
     names = list(hub.list_files(source))
     if not any(name.endswith(WEIGHTS[0]) for name in names):
         pickles = [name for name in names if name.endswith(PICKLES)]

@@ -2,15 +2,15 @@
 
 One loop serves training and evaluation at every scale: `rollout` alternates the model's turns with the
 answers of the row's environment. What differs is the `turn`: a transformers model decoded here, or vLLM through TRL.
+Transformers is imported where a model is loaded or read, not above: analyses that only read tables import this module too.
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 from torch.nn.functional import scaled_dot_product_attention
-from transformers import AttentionInterface, AttentionMaskInterface, DynamicCache
-from transformers.masking_utils import sdpa_mask
 
 from m2rl_lib import chat, domains
 from m2rl_lib.domains import agent
@@ -35,8 +35,25 @@ def grouped_attention(module, query, key, value, attention_mask, scaling=None, *
     return attended.transpose(1, 2).contiguous(), None
 
 
-AttentionInterface.register(GROUPED, grouped_attention)
-AttentionMaskInterface.register(GROUPED, sdpa_mask)
+def use_grouped_attention(model) -> None:
+    """Have `model` attend by `grouped_attention`."""
+    from transformers import AttentionInterface, AttentionMaskInterface
+    from transformers.masking_utils import sdpa_mask
+
+    AttentionInterface.register(GROUPED, grouped_attention)
+    AttentionMaskInterface.register(GROUPED, sdpa_mask)
+    model.set_attn_implementation(GROUPED)
+
+
+def load_model(folder: Path) -> tuple:
+    """The model of a folder, in evaluation mode, on the GPU where there is one, and its tokenizer."""
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()  # an executed notebook is read, not watched
+    model = AutoModelForCausalLM.from_pretrained(folder).eval()
+    return model.cuda() if torch.cuda.is_available() else model, AutoTokenizer.from_pretrained(folder)
+
 
 Turn = Callable[[list[list[int]]], list[list[int]]]  # prompts' token ids -> the ids written after each
 
@@ -95,7 +112,7 @@ def transformers_turn(model, tokenizer, temperature: float, max_tokens: int, gen
     if generator_seed is not None:
         torch.manual_seed(generator_seed)
     if model.device.type == "cpu":
-        model.set_attn_implementation(GROUPED)
+        use_grouped_attention(model)
     return lambda prompts: decode(model, prompts, temperature, max_tokens, tokenizer.eos_token_id)
 
 
@@ -106,6 +123,8 @@ def decode(model, prompts: list[list[int]], temperature: float, max_tokens: int,
     What `model.generate` does, cheaper in two ways: equal prompts are read once, and completions that have ended
     leave the batch, with their part of the cache.
     """
+    from transformers import DynamicCache
+
     ids, mask, place = _distinct(prompts, model.device)
     cache = DynamicCache(config=model.config)
     position = (mask.cumsum(1) - 1).clamp(min=0)

@@ -18,14 +18,10 @@ import numpy as np
 import pandas as pd
 import torch
 from scipy import stats
-from transformers import AutoModelForCausalLM, AutoTokenizer
-from transformers.utils import logging
 
 from m2rl_lib import artifacts, chat, datasets, domains, generation, sandbox, study
 from m2rl_lib.generation import Completion
 from m2rl_lib.verdicts import display_name
-
-logging.disable_progress_bar()  # an executed notebook would keep it
 
 LEAST = 0.3  # of a domain's cosine with itself, below which its cosines are refused
 FOLDS = 8  # of a domain's prompts
@@ -113,10 +109,7 @@ def look(p: SimpleNamespace, folder: Path, names: list[str]) -> Lens:
     """
     sandbox.configure(p.sandbox_kind)
     sandbox.check()
-    tokenizer = AutoTokenizer.from_pretrained(artifacts.verify_model(folder))
-    model = AutoModelForCausalLM.from_pretrained(folder).eval()
-    if torch.cuda.is_available():
-        model.cuda()
+    model, tokenizer = generation.load_model(artifacts.verify_model(folder))
     vectors, parts, k = [], [], p.rlvr_completions
     for name in names:
         rows = datasets.train_problems(

@@ -13,12 +13,9 @@ from types import SimpleNamespace
 
 import pandas as pd
 import torch
-from transformers import AutoModelForCausalLM, AutoTokenizer
-from transformers.utils import logging
 
 from m2rl_lib import artifacts, datasets, domains, study
 
-logging.disable_progress_bar()  # an executed notebook is read, not watched
 SHARES = (0.25, 0.5, 0.75)  # of the way, between the ends
 
 
@@ -30,11 +27,13 @@ def ends(names: list[str]) -> list[tuple[str, str]]:
 
 def run(p: SimpleNamespace) -> tuple[pd.DataFrame, pd.DataFrame]:
     """The loss along every path and the barriers, also written as the tables `paths` and `barriers`."""
+    from transformers import AutoTokenizer
+
     pairs = ends(p.domains)
     names = list(dict.fromkeys(name for pair in pairs for name in pair))
     folders = {name: study.model_folder(p.study, p.seed, name) for name in names}
     made_by = artifacts.record(p, [artifacts.verify_model(folder) for folder in folders.values()])
-    model = AutoModelForCausalLM.from_pretrained(folders["sft"]).eval()
+    model = _load(folders["sft"])
     weights = {name: _weights(folder) for name, folder in folders.items()}
     batches = solutions(AutoTokenizer.from_pretrained(folders["sft"]), p)
     at_end = {name: losses(model, weights[name], batches) for name in names}
@@ -106,5 +105,13 @@ def losses(model, weights: dict[str, torch.Tensor], batches: dict[str, dict[str,
     }
 
 
+def _load(folder: Path):
+    from transformers import AutoModelForCausalLM  # slow to import, and only needed where paths are measured
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()  # an executed notebook is read, not watched
+    return AutoModelForCausalLM.from_pretrained(folder).eval()
+
+
 def _weights(folder: Path) -> dict[str, torch.Tensor]:
-    return {name: tensor.clone() for name, tensor in AutoModelForCausalLM.from_pretrained(folder).state_dict().items()}
+    return {name: tensor.clone() for name, tensor in _load(folder).state_dict().items()}

@@ -18,14 +18,11 @@ from types import SimpleNamespace
 import numpy as np
 import pandas as pd
 import torch
-from transformers import AutoModelForCausalLM, AutoTokenizer
-from transformers.utils import logging
 
 from m2rl_lib import artifacts, chat, datasets, domains, generation, sandbox, study
 from m2rl_lib.domains import instruction_following
 from m2rl_lib.statistics import GENERAL, require_columns
 
-logging.disable_progress_bar()
 SHARED, OWN, CANDIDATES, PLANTED, SHIFTED = "shared", "own", "candidates", "planted", "shifted"  # the sets
 ITEM = ["set", "source", "domain", "benchmark", "problem_id", "sample", "place", "distance", "right", "answer", "text"]
 JUDGED = ["judge", *ITEM[:-1], "mode", "score", "verdict", "tokens"]
@@ -276,8 +273,6 @@ def run(p: SimpleNamespace, judges: dict[str, list[str]], samples: pd.DataFrame)
 
 def load_judge(p: SimpleNamespace, name: str) -> Judge:
     """A model of the study as a judge."""
-    folder = artifacts.verify_model(study.model_folder(p.study, p.seed, name))
-    model, tokenizer = AutoModelForCausalLM.from_pretrained(folder).eval(), AutoTokenizer.from_pretrained(folder)
-    model = model.cuda() if torch.cuda.is_available() else model
+    model, tokenizer = generation.load_model(artifacts.verify_model(study.model_folder(p.study, p.seed, name)))
     how = {"temperature": p.judging_temperature, "max_tokens": p.evaluate_max_tokens, "batch": p.evaluate_batch}
     return model_judge(model, tokenizer, **how, seed=zlib.crc32(f"{p.seed} judge {name}".encode()) % 2**31)

@@ -17,13 +17,10 @@ import numpy as np
 import pandas as pd
 import torch
 from scipy import stats
-from transformers import AutoModelForCausalLM, AutoTokenizer
-from transformers.utils import logging
 
 from m2rl_lib import artifacts, chat, datasets, generation, study
 from m2rl_lib.statistics import require_columns
 
-logging.disable_progress_bar()
 COLUMNS = ["domain", "source", "target", "problem_id", "sample", "kl", "tokens", "truncated"]
 TOKENS = 4096  # of one forward pass, padding counted: more were slower on a CPU
 RESIDENT = 32e9  # bytes of target models in memory at a time, beside one source
@@ -168,9 +165,9 @@ def kl_rows(p: SimpleNamespace, sources: list[str], targets: dict[str, list[str]
     drawn = {source: _draw(p, source) for source in sources}
     frames = []
     for group in _groups(p, list(targets)):
-        models = {name: _load(p, name) for name in group}
+        models = {name: _load(p, name)[0] for name in group}
         for source in sources:
-            model = models.get(source) or _load(p, source)
+            model = models.get(source) or _load(p, source)[0]
             for domain, trajectories in drawn[source].items():
                 some = {name: models[name] for name in group if domain in targets[name] and _wanted(p, source, domain, name)}
                 if some:
@@ -198,15 +195,14 @@ def _groups(p: SimpleNamespace, names: list[str]) -> list[list[str]]:
     return groups
 
 
-def _load(p: SimpleNamespace, name: str):
-    model = AutoModelForCausalLM.from_pretrained(artifacts.verify_model(study.model_folder(p.study, p.seed, name))).eval()
-    return model.cuda() if torch.cuda.is_available() else model
+def _load(p: SimpleNamespace, name: str) -> tuple:
+    """A published model and its tokenizer."""
+    return generation.load_model(artifacts.verify_model(study.model_folder(p.study, p.seed, name)))
 
 
 def _draw(p: SimpleNamespace, source: str) -> dict[str, list[Trajectory]]:
     """The source's trajectories on each domain."""
-    tokenizer = AutoTokenizer.from_pretrained(study.model_folder(p.study, p.seed, source))
-    model, drawn = _load(p, source), {}
+    (model, tokenizer), drawn = _load(p, source), {}
     for domain in p.domains:
         count = p.analysis_kl_problems if source == f"rl-{domain}" else max(2, p.analysis_kl_problems // OTHERS)
         benchmark = datasets.benchmarks(domain, p.data_sources)[0]

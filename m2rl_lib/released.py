@@ -12,9 +12,8 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pandas as pd
-import torch
 
-from m2rl_lib import artifacts, base_models, hub, merging, plan, policies, schedule, study
+from m2rl_lib import artifacts, base_models, hub, plan, policies, schedule, study
 from m2rl_lib.weights import PIECE
 
 DOWNLOAD_BYTES = 50e6  # a second: a stated, not a measured, rate
@@ -135,6 +134,8 @@ def _link(file: Path, place: Path) -> None:
 
 def merge_all(p: SimpleNamespace) -> dict[str, Path]:
     """The merges of the released experts at published settings, in both definitions where they differ; made where they are not yet."""
+    from m2rl_lib import merging  # brings mergekit, which the rest of the analysis does without
+
     apart = world(p)
     folders = {}
     for name in [*schedule.defaults(p), *schedule.definitions(p)]:
@@ -146,8 +147,8 @@ def merge_all(p: SimpleNamespace) -> dict[str, Path]:
     return folders
 
 
-def _stands(folder: Path, recipe: merging.Recipe, apart: SimpleNamespace) -> bool:
-    """Whether a merge was made of these very checkpoints with these parameters."""
+def _stands(folder: Path, recipe, apart: SimpleNamespace) -> bool:
+    """Whether a merge was made by this recipe: of these very checkpoints, with these parameters."""
     manifest = artifacts.read_manifest(folder)
     read = sorted(artifacts.read_manifest(expert)["digest"] for expert in (*recipe.experts, recipe.base))
     same = all(value == vars(apart).get(key, value) for key, value in manifest["parameters"].items())
@@ -156,7 +157,9 @@ def _stands(folder: Path, recipe: merging.Recipe, apart: SimpleNamespace) -> boo
 
 def can_sample(parameters: int) -> bool:
     """Whether completions are sampled here: on a GPU, or from a model as small as the micro one."""
-    return torch.cuda.is_available() or parameters < SMALL
+    import torch
+
+    return parameters < SMALL or torch.cuda.is_available()
 
 
 def kl_completions(p: SimpleNamespace) -> int:

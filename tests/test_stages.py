@@ -88,7 +88,7 @@ def test_decoding_greedily_is_what_transformers_generates(model, tokenizer):
     for eos in [tokenizer.eos_token_id, *ends]:
         expected = [ids[: ids.index(eos) + 1] if eos in ids else ids for ids in whole]
         assert generation.decode(model, prompts, 0, 24, eos) == expected
-    model.set_attn_implementation(generation.GROUPED)
+    generation.use_grouped_attention(model)
     assert generation.decode(model, prompts, 0, 24, eos) == expected
 
 
