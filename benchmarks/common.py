@@ -40,6 +40,24 @@ def stamp() -> dict:
     }
 
 
+def shown(value: object) -> str:
+    """A cell: numbers to three digits."""
+    return (
+        f"{value:.3g}"
+        if isinstance(value, float) and abs(value) < 1000
+        else f"{value:,.0f}"
+        if isinstance(value, float)
+        else str(value)
+    )
+
+
+def table(rows: list[dict]) -> list[str]:
+    """Rows of equal keys as a Markdown table."""
+    head = list(rows[0])
+    lines = [f"| {' | '.join(head)} |", "|" + "---|" * len(head)]
+    return [*lines, *(f"| {' | '.join(shown(row[key]) for key in head)} |" for row in rows), ""]
+
+
 def _processor() -> str:
     """The processor's name, where /proc says it."""
     info = Path("/proc/cpuinfo")

@@ -1,10 +1,12 @@
 """Merging five bfloat16 experts: our notebook's merges in one process, beside mergekit's command line.
 
-    python benchmarks/merging.py [--out benchmarks/MERGING.md] [--repeats 3] [--folder /tmp/merging]
+    python benchmarks/merging.py [--out benchmarks/MERGING.md] [--repeats 1] [--folder /tmp/merging]
+
+Prints JSON, which `benchmarks/run.py` collects; `--out` writes a page.
 
 Random weights in Qwen3's architecture, five experts whose every weight is moved a little. Ours includes the checks (SHA-256 of
 every file, NaN) and the publishing; mergekit's is `mergekit-yaml` with its own method of the same settings. Every run is a
-process of its own, ours and mergekit's in turn: wall and CPU seconds from start to end, imports included, and peak memory, of
+process of its own: wall and CPU seconds from start to end, imports included, and peak memory, of
 which what is not pages of mapped files (sampled every 20 ms) stands apart: those the kernel can drop.
 """
 
@@ -20,14 +22,18 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import torch
+from common import table
 
-from m2rl_lib import artifacts, merging, schedule, study
+from m2rl_lib import artifacts, merging, study
 
 DOMAINS = ["math", "coding", "science", "instruction_following", "agent"]
 METHODS = ["average", "task-arithmetic", "task-arithmetic-dare", "ties", "ties-dare", "sce"]
 WIDTH = 768
 BIG, SMALL = 151_936, 32_768  # words: Qwen3's, whose embedding is half of the model, and a vocabulary of common size
-MODELS = {"0.22 B, one tensor half of it": (BIG, 15), "0.22 B": (SMALL, 28), "0.10 B": (SMALL, 11), "0.05 B": (SMALL, 4)}
+MODELS = {"0.22 B, one tensor half of it": (BIG, 15), "0.10 B": (SMALL, 11), "0.05 B": (SMALL, 4)}
+GROWTH = ["ties", "average"]  # measured at every size: the dearest for mergekit, and the cheapest
+TINY = {"0.003 B": (2048, 1), "0.002 B": (1024, 1)}  # to see that all of it runs
+COLUMNS = {"wall": "s", "cpu": "CPU s", "gb": "GB", "anonymous": "anonymous GB"}
 LIBRARYS = {"task-arithmetic": "task_arithmetic", "task-arithmetic-dare": "dare_linear", "ties": "ties", "ties-dare": "dare_ties"}
 
 
@@ -110,7 +116,7 @@ def command_line(p: SimpleNamespace, folder: Path, name: str) -> dict:
     return watch([program, str(config), str(out), "--quiet", "--no-write-model-card", "--no-copy-tokenizer"])
 
 
-def in_turn(p: SimpleNamespace, folder: Path, name: str, repeats: int) -> dict:
+def pair(p: SimpleNamespace, folder: Path, name: str, repeats: int) -> dict:
     """One merge by both, in turn: medians."""
     runs = [(ours(folder, [name]), command_line(p, folder, name)) for _ in range(repeats)]
     keys = ("wall", "cpu", "gb", "anonymous")
@@ -118,42 +124,55 @@ def in_turn(p: SimpleNamespace, folder: Path, name: str, repeats: int) -> dict:
     return {"ours": made, "mergekit": theirs}
 
 
-def measure(p: SimpleNamespace, folder: Path, repeats: int) -> dict:
-    """All of it; the models of one size are on disk at a time."""
-    load, by_method, ties = os.getloadavg()[0], {}, {}
-    for place, (size, shape) in enumerate(MODELS.items()):
+def measure(p: SimpleNamespace, folder: Path, repeats: int, models: dict[str, tuple[int, int]]) -> dict:
+    """All of it; the models of one size are on disk at a time. All six methods at the first size, two of them at the others."""
+    load, methods, growth = os.getloadavg()[0], {}, {}
+    for place, (size, shape) in enumerate(models.items()):
         watch([sys.executable, __file__, "--folder", str(folder), "--make", *map(str, shape)])
         if place == 0:
             names = [f"merge-{method}" for method in METHODS]
-            by_method["command"] = {name: command_line(p, folder, name) for name in names}
-            by_method["together"] = ours(folder, names)
-            papers = [f"{name}@definition=paper" for name in names if name.removeprefix("merge-") in schedule.TWO_DEFINITIONS]
-            by_method["papers"] = ours(folder, papers)
-        ties[f"{size}, 5 experts"] = in_turn(p, folder, "merge-ties", repeats if place < 2 else 1)
-        if size == "0.22 B":
-            for count in (3, 2):
-                name = f"merge-ties@experts={'+'.join(DOMAINS[:count])}"
-                ties[f"{size}, {count} experts"] = in_turn(p, folder, name, 1)
+            methods = {"command": {name: command_line(p, folder, name) for name in names}, "together": ours(folder, names)}
+        for method in GROWTH:
+            name = f"merge-{method}"
+            if place == 0:  # mergekit's was measured just now
+                known = ours(folder, [name])
+                growth[f"{method}: {size}, 5 experts"] = {"ours": known, "mergekit": methods["command"][name]}
+                continue
+            growth[f"{method}: {size}, 5 experts"] = pair(p, folder, name, repeats)
+            if place == 1:
+                few = f"{name}@experts={'+'.join(DOMAINS[:2])}"
+                growth[f"{method}: {size}, 2 experts"] = pair(p, folder, few, repeats)
         shutil.rmtree(folder)
-    return {"by_method": by_method, "ties": ties, "load": [load, os.getloadavg()[0]], "repeats": repeats}
+    result = {"load": [load, os.getloadavg()[0]], "repeats": repeats, "methods": methods, "growth": growth}
+    return result | {"tables": tables(result)}
+
+
+def tables(result: dict) -> dict[str, list[dict]]:
+    """The tables of the page: both on the same merges, and all six methods."""
+    growth = [
+        {
+            "merge": label,
+            **{f"{side}, {told}": run[key] for side, run in both.items() for key, told in COLUMNS.items()},
+            "wall, mergekit over ours": both["mergekit"]["wall"] / both["ours"]["wall"],
+        }
+        for label, both in result["growth"].items()
+    ]
+    command, together = result["methods"]["command"], result["methods"]["together"]
+    methods = [
+        {"merge": name, "ours, s": together["each"][name], **{f"mergekit, {told}": run[key] for key, told in COLUMNS.items()}}
+        for name, run in command.items()
+    ]
+    six = {key: (sum if key in ("wall", "cpu") else max)(run[key] for run in command.values()) for key in COLUMNS}
+    whole = [
+        {"in all, start to end": label, **{told: run[key] for key, told in COLUMNS.items()}}
+        for label, run in (("ours, one process", together), ("mergekit, six processes", six))
+    ]
+    return {"growth": growth, "methods": methods, "whole": whole}
 
 
 def report(result: dict) -> str:
     """The result as a page."""
-    methods, papers = result["by_method"], result["by_method"]["papers"]
-    command, together = methods["command"], methods["together"]
     before, after = result["load"]
-
-    def row(label: str, one: dict, other: dict) -> str:
-        return " | ".join(
-            [
-                f"| {label}",
-                *(f"{run['wall']:.0f} | {run['cpu']:.0f} | {run['gb']:.1f} ({run['anonymous']:.1f})" for run in (one, other)),
-            ]
-        )
-
-    total = {key: sum(run[key] for run in command.values()) for key in ("wall", "cpu")}
-    peak = {key: max(run[key] for run in command.values()) for key in ("gb", "anonymous")}
     return "\n".join(
         [
             "# Merging",
@@ -161,39 +180,20 @@ def report(result: dict) -> str:
             f"Written by `python benchmarks/merging.py --repeats {result['repeats']}`. Random bfloat16 models on {artifacts.device()}, torch "
             f"threads {torch.get_num_threads()}, mergekit {artifacts.versions()['mergekit']}, commit {artifacts.commit()}; load average "
             f"{before:.1f} before and {after:.1f} after: where other work shares the cores, compare the CPU seconds.",
-            "Memory is the peak of the resident set, in brackets without the pages of mapped files. Imports and start are included.",
+            "Memory is the peak of the resident set; anonymous memory is that without the pages of mapped files. Imports and start",
+            "are included.",
             "",
-            "## TIES: ours beside mergekit's command line",
+            "## Two methods: ours beside mergekit's command line",
             "",
-            f"0.22 B with five experts: medians of {result['repeats']} runs in turn; the others one run each.",
+            f"One run at the first size, medians of {result['repeats']} in turn at the others.",
             "",
-            "| models | ours, s | CPU s | GB | mergekit, s | CPU s | GB |",
-            "|---|---|---|---|---|---|---|",
-            *(row(label, pair["ours"], pair["mergekit"]) + " |" for label, pair in result["ties"].items()),
+            *table(result["tables"]["growth"]),
+            "## Six methods",
             "",
-            f"## Six methods, five experts of {next(iter(MODELS))}",
+            "One process of ours (seconds of each merge within it) beside six command lines, at the first size; one run.",
             "",
-            "One process of ours (seconds of each merge within it) beside six command lines; one run.",
-            "",
-            "| merge | ours, s | mergekit, s | CPU s | GB |",
-            "|---|---|---|---|---|",
-            *(
-                f"| {name} | {together['each'][name]:.0f} | {run['wall']:.0f} | {run['cpu']:.0f} | {run['gb']:.1f} ({run['anonymous']:.1f}) |"
-                for name, run in command.items()
-            ),
-            *(f"| {name} | {seconds:.0f} | | | |" for name, seconds in papers["each"].items()),
-            "",
-            "| in all, start to end | wall s | CPU s | peak GB |",
-            "|---|---|---|---|",
-            *(
-                f"| {label} | {run['wall']:.0f} | {run['cpu']:.0f} | {run['gb']:.1f} ({run['anonymous']:.1f}) |"
-                for label, run in (
-                    ("ours, one process", together),
-                    ("mergekit, six processes", total | peak),
-                    ("the paper's definitions, ours, one process", papers),
-                )
-            ),
-            "",
+            *table(result["tables"]["methods"]),
+            *table(result["tables"]["whole"]),
         ]
     )
 
@@ -203,6 +203,7 @@ def main() -> None:
     arguments.add_argument("--out", type=Path)
     arguments.add_argument("--folder", type=Path, default=Path("/tmp/m2rl-merging"))
     arguments.add_argument("--repeats", type=int, default=1)
+    arguments.add_argument("--tiny", action="store_true", help="models too small to be timed, to see that all of it runs")
     arguments.add_argument("--merges", nargs="+", help=argparse.SUPPRESS)  # this file as its own child
     arguments.add_argument("--make", nargs=2, type=int, help=argparse.SUPPRESS)
     given = arguments.parse_args()
@@ -218,9 +219,8 @@ def main() -> None:
             seconds[name] = time.monotonic() - begun
         print(json.dumps(seconds))
     else:
-        result = measure(p, given.folder, given.repeats)
-        print(json.dumps(result))
-        print(report(result))
+        result = measure(p, given.folder, given.repeats, TINY if given.tiny else MODELS)
+        print(json.dumps(result, indent=1))
         if given.out:
             given.out.write_text(report(result))
 

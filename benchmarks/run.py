@@ -14,7 +14,7 @@ import sys
 import time
 from pathlib import Path
 
-from common import stamp
+from common import stamp, table
 
 HERE = Path(__file__).parent
 NOTES = HERE / "NOTES.md"  # what was tried and did not help: written by hand
@@ -29,24 +29,6 @@ def run(script: str, *arguments: str) -> object:
         sys.exit(f"{script} failed: {(done.stderr.strip() or 'no message').splitlines()[-1]}")
     print(f"{script}: {time.perf_counter() - started:.0f} s", flush=True)
     return json.loads(done.stdout[done.stdout.index("[\n" if done.stdout.lstrip().startswith("[") else "{") :])
-
-
-def shown(value: object) -> str:
-    """A cell: numbers to three digits."""
-    return (
-        f"{value:.3g}"
-        if isinstance(value, float) and abs(value) < 1000
-        else f"{value:,.0f}"
-        if isinstance(value, float)
-        else str(value)
-    )
-
-
-def table(rows: list[dict]) -> list[str]:
-    """Rows of equal keys as a Markdown table."""
-    head = list(rows[0])
-    lines = [f"| {' | '.join(head)} |", "|" + "---|" * len(head)]
-    return [*lines, *(f"| {' | '.join(shown(row[key]) for key in head)} |" for row in rows), ""]
 
 
 def page(results: dict) -> str:
@@ -79,9 +61,20 @@ def page(results: dict) -> str:
         "## Verdicts",
         "",
         *table(results["verifying"]),
-        "The sandbox's own scoreboard is [HOSTILE.md](HOSTILE.md); merging and weight analysis at 0.2 B parameters are",
-        "[MERGING.md](MERGING.md) and [WEIGHTS.md](WEIGHTS.md).",
+        "The sandbox's own scoreboard is [HOSTILE.md](HOSTILE.md).",
         "",
+        "## Merging beside mergekit's command line",
+        "",
+        "Random bfloat16 models; the page of its own is [MERGING.md](MERGING.md).",
+        "",
+        *table(results["merging"]["tables"]["growth"]),
+        *table(results["merging"]["tables"]["methods"]),
+        *table(results["merging"]["tables"]["whole"]),
+        "## Weight analysis beside a script that loads whole state dicts",
+        "",
+        "Six random bfloat16 checkpoints; the page of its own is [WEIGHTS.md](WEIGHTS.md).",
+        "",
+        *table(results["weights"]["table"]),
         "## The study",
         "",
         f"{times['minutes']:.1f} minutes in which at least one stage ran; {times['cores']} cores, busy {100 * times['cores kept busy']:.0f}% of them;",
@@ -105,17 +98,10 @@ def main() -> None:
     for name in ("rlvr_step", "generating", "verifying"):
         results[name] = run(f"{name}.py")
     for name in ("weights", "merging"):
-        run_page(name)
+        results[name] = run(f"{name}.py", "--out", str(HERE / f"{name.upper()}.md"))
     arguments.out.with_suffix(".json").write_text(json.dumps(results, indent=1) + "\n")
     arguments.out.write_text(page(results))
     print(f"written: {arguments.out} and {arguments.out.with_suffix('.json')}")
-
-
-def run_page(name: str) -> None:
-    """A benchmark that writes a page of its own."""
-    subprocess.run(
-        [sys.executable, HERE / f"{name}.py", "--out", HERE / f"{name.upper()}.md"], check=True, stdout=subprocess.DEVNULL
-    )
 
 
 if __name__ == "__main__":

@@ -1,10 +1,13 @@
-"""The weight analysis at scale: six bfloat16 checkpoints of 0.2 B parameters, all measures in one pass, beside a plain read.
+"""The weight analysis at three sizes up to six bfloat16 checkpoints of 0.2 B parameters, beside a plain read of the files and
+beside the script one would write first: every state dict loaded whole, every mask of all weights at once.
 
-    python benchmarks/weights.py --out benchmarks/WEIGHTS.md
+    python benchmarks/weights.py [--out benchmarks/WEIGHTS.md]
 
-Writes the checkpoints (2.5 GB) into a temporary folder and deletes them. Each repeat reads the files plainly from end to end
-and then measures masks, all pair overlaps, exact and projected cosines in a process of its own, whose peak resident memory is
-the kernel's (`ru_maxrss`; files are read, not mapped). Medians are over repeats, the machine's load stands beside them.
+Prints JSON, which `benchmarks/run.py` collects; `--out` writes a page. Writes the checkpoints (2.5 GB) into a temporary folder
+and deletes them. Each repeat reads the files plainly from end to end and then measures masks, all pair overlaps, exact and
+projected cosines in a process of its own, whose peak resident memory is the kernel's (`ru_maxrss`; files are read, not mapped).
+The script runs once a size, and answers less: the same masks, overlaps and cosines of whole models, without parts of them,
+null overlaps or projections. What both answer must agree. Medians are over repeats, the load stands beside them.
 """
 
 import argparse
@@ -17,17 +20,22 @@ import shutil
 import statistics
 import tempfile
 import time
+from itertools import combinations
 from pathlib import Path
 
-SIZE, LAYERS, VOCABULARY = 1024, 11, 65_536
+from common import table
+
+SIZE = 1024
+MODELS_OF = {"0.05 B": (26_624, 2), "0.10 B": (40_960, 5), "0.21 B": (65_536, 11)}  # vocabulary and layers
+TINY = {"0.015 B": (2048, 1)}  # to see that all of it runs
 MODELS = ["sft", "rl-math", "rl-coding", "rl-science", "rl-agent", "rl-multi"]
 SHARDS = 2
 
 
-def shapes() -> dict[str, tuple[int, ...]]:
+def shapes(vocabulary: int, layers: int) -> dict[str, tuple[int, ...]]:
     """The tensors of a Qwen3-like model with tied embeddings."""
-    found = {"model.embed_tokens.weight": (VOCABULARY, SIZE), "model.norm.weight": (SIZE,)}
-    for layer in range(LAYERS):
+    found = {"model.embed_tokens.weight": (vocabulary, SIZE), "model.norm.weight": (SIZE,)}
+    for layer in range(layers):
         attention, mlp = f"model.layers.{layer}.self_attn.", f"model.layers.{layer}.mlp."
         found |= {f"{attention}{name}_proj.weight": (SIZE, SIZE) for name in "qo"}
         found |= {f"{attention}{name}_proj.weight": (SIZE // 2, SIZE) for name in "kv"}
@@ -36,12 +44,12 @@ def shapes() -> dict[str, tuple[int, ...]]:
     return found
 
 
-def write_checkpoints(folder: Path) -> None:
+def write_checkpoints(folder: Path, shape: tuple[int, int]) -> None:
     """Random checkpoints, the five others being SFT with a random shift."""
     import torch
     from safetensors.torch import save_file
 
-    tensors = list(shapes().items())
+    tensors = list(shapes(*shape).items())
     for place, model in enumerate(MODELS):
         (folder / model).mkdir()
         placed = {}
@@ -79,8 +87,12 @@ def analyse(folder: Path, threads: int, results) -> None:
         f.__name__: f(found) for f in (overlaps.shift_table, overlaps.mask_table, overlaps.pair_table, overlaps.cosine_table)
     }
     ended = time.perf_counter()
-    masks = tables["mask_table"]
-    whole = masks[(masks["type"] == "all") & masks["layer"].isna() & (masks["kind"] == "density")]
+    masks, whole = tables["mask_table"], {}
+    for name, column in (("mask_table", "changed"), ("pair_table", "jaccard"), ("cosine_table", "cosine")):
+        rows = tables[name][(tables[name]["type"] == "all") & tables[name]["layer"].isna()]
+        keys = [key for key in ("model", "other", "kind", "level") if key in rows]
+        whole |= {" ".join(map(str, row[:-1])): row[-1] for row in rows[[*keys, column]].itertuples(index=False)}
+    dense = masks[(masks["type"] == "all") & masks["layer"].isna() & (masks["kind"] == "density")]
     results.put(
         {
             "seconds": ended - started,
@@ -88,36 +100,123 @@ def analyse(folder: Path, threads: int, results) -> None:
             "cpu_seconds": time.process_time() - spent,
             "peak_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
             "rows": {name: len(table) for name, table in tables.items()},
-            "density_error": float((whole["changed"] - whole["level"]).abs().max()),
+            "density_error": float((dense["changed"] - dense["level"]).abs().max()),
+            "whole": {key: float(value) for key, value in whole.items()},
         }
     )
 
 
-def run(arguments: argparse.Namespace) -> dict:
-    """All repeats; the checkpoints are deleted whatever happens."""
-    folder = Path(tempfile.mkdtemp(prefix="m2rl-weights-", dir=arguments.folder))
+def straightforward(folder: Path, threads: int, results) -> None:
+    """The script one would write first, in a fresh process: whole state dicts, whole shifts, a mask of all weights after the other."""
+    import torch
+    from safetensors.torch import load_file
+
+    from m2rl_lib.weights import DENSITIES, ETAS
+
+    def weights(model: str) -> torch.Tensor:
+        state: dict = {}
+        for file in sorted((folder / model).glob("*.safetensors")):
+            state |= load_file(file)
+        return torch.cat([state[name].float().flatten() for name in sorted(state)])
+
+    torch.set_num_threads(threads)
+    started, spent = time.perf_counter(), time.process_time()
+    sft, names, whole = weights("sft"), MODELS[1:], {}
+    models = {name: weights(name) for name in names}
+    shifts = {name: model - sft for name, model in models.items()}
+    for kind, levels in (("relative", ETAS), ("density", DENSITIES)):
+        for level in levels:
+            masks = {}
+            for name, shift in shifts.items():
+                if kind == "relative":
+                    masks[name] = shift.abs() > level * torch.maximum(sft.abs(), models[name].abs())
+                else:
+                    kept = round(level * len(shift))
+                    masks[name] = shift.abs() > shift.abs().kthvalue(len(shift) - kept).values
+                whole[f"{name} {kind} {level}"] = float(masks[name].sum() / len(shift))
+            for one, two in combinations(names, 2):
+                both, either = (masks[one] & masks[two]).sum(), (masks[one] | masks[two]).sum()
+                whole[f"{one} {two} {kind} {level}"] = float(both / either)
+    for one, two in combinations(names, 2):
+        whole[f"{one} {two}"] = float(torch.cosine_similarity(shifts[one], shifts[two], dim=0))
+    results.put(
+        {
+            "seconds": time.perf_counter() - started,
+            "cpu_seconds": time.process_time() - spent,
+            "peak_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
+            "whole": whole,
+        }
+    )
+
+
+def in_process(work, *arguments) -> dict | None:
+    """What `work` puts into the queue that it is given last, in a fresh process: its peak memory is its own."""
     process = multiprocessing.get_context("spawn")
+    results = process.Queue()
+    child = process.Process(target=work, args=(*arguments, results))
+    child.start()
+    found = results.get()
+    child.join()
+    return found
+
+
+def write(folder: Path, shape: tuple[int, int], results) -> None:
+    """The checkpoints, from a process of their own: a child begins with its parent's peak memory."""
+    results.put(write_checkpoints(folder, shape))
+
+
+def measure(shape: tuple[int, int], arguments: argparse.Namespace) -> dict:
+    """All repeats of one size; the checkpoints are deleted whatever happens."""
+    folder = Path(tempfile.mkdtemp(prefix="m2rl-weights-", dir=arguments.folder))
     try:
-        writer = process.Process(target=write_checkpoints, args=(folder,))  # a child begins with its parent's peak memory
-        writer.start()
-        writer.join()
+        in_process(write, folder, shape)
         repeats: list[dict] = []
         for _ in range(arguments.repeats):
-            results = process.Queue()
             read, load = read_plainly(folder), os.getloadavg()[0]
-            child = process.Process(target=analyse, args=(folder, arguments.threads, results))
-            child.start()
-            repeats.append({"load": load, "read": read, "analysis": results.get()})
-            child.join()
+            repeats.append({"load": load, "read": read, "analysis": in_process(analyse, folder, arguments.threads)})
+        script = in_process(straightforward, folder, arguments.threads)
     finally:
         shutil.rmtree(folder)
-    parameters = sum(math.prod(shape) for shape in shapes().values())
-    return {"parameters": parameters, "models": len(MODELS), "threads": arguments.threads, "repeats": repeats}
+    ours, theirs = repeats[0]["analysis"]["whole"], script["whole"]
+    script["largest difference"] = max(abs(ours[key] - value) for key, value in theirs.items())
+    for one in (script, *(repeat["analysis"] for repeat in repeats)):
+        del one["whole"]
+    parameters = sum(math.prod(shape) for shape in shapes(*shape).values())
+    return {"parameters": parameters, "repeats": repeats, "script": script}
+
+
+def run(arguments: argparse.Namespace) -> dict:
+    """Every size, smallest first, and the table of them."""
+    sizes = {size: measure(shape, arguments) for size, shape in (TINY if arguments.tiny else MODELS_OF).items()}
+    return {"models": len(MODELS), "threads": arguments.threads, "sizes": sizes, "table": [row(*item) for item in sizes.items()]}
+
+
+def row(size: str, measured: dict) -> dict:
+    """Medians of one size: a row of the table."""
+    repeats, script = measured["repeats"], measured["script"]
+    analysis = {key: statistics.median(r["analysis"][key] for r in repeats) for key in ("seconds", "cpu_seconds", "peak_bytes")}
+    read = statistics.median(r["read"]["seconds"] for r in repeats)
+    file_bytes = repeats[0]["read"]["bytes"]
+    return {
+        "checkpoints of": size,
+        "GB": file_bytes / 1e9,
+        "ours, s": analysis["seconds"],
+        "CPU s": analysis["cpu_seconds"],
+        "GB a second": file_bytes / analysis["seconds"] / 1e9,
+        "peak, GB": analysis["peak_bytes"] / 1e9,
+        "plain read, GB a second": file_bytes / read / 1e9,
+        "script, s": script["seconds"],
+        "script's CPU s": script["cpu_seconds"],
+        "script's peak, GB": script["peak_bytes"] / 1e9,
+        "script over ours": script["seconds"] / analysis["seconds"],
+        "largest difference": script["largest difference"],
+    }
 
 
 def report(result: dict) -> str:
-    """The result as a page: medians over repeats, with the least and the most."""
-    repeats = result["repeats"]
+    """The result as a page: medians over repeats at every size, and more of the largest, with the least and the most."""
+    largest = list(result["sizes"].values())[-1]
+    repeats = largest["repeats"]
     size = repeats[0]["read"]["bytes"]
     rows = {
         "analysis, seconds (target: 20)": [r["analysis"]["seconds"] for r in repeats],
@@ -138,10 +237,15 @@ def report(result: dict) -> str:
             "# The weight analysis at scale",
             "",
             "Written by `python benchmarks/weights.py --out benchmarks/WEIGHTS.md`.",
-            f"{result['models']} random bfloat16 checkpoints of {result['parameters'] / 1e9:.2f} B parameters, {size / 1e9:.2f} GB, files in",
+            f"{result['models']} random bfloat16 checkpoints, at most of {largest['parameters'] / 1e9:.2f} B parameters, {size / 1e9:.2f} GB, files in",
             "the page cache; masks at five η and three densities, all pair overlaps with their null, exact and projected cosines, by",
             f"tensor, in one pass with {result['threads']} threads on {os.cpu_count()} cores shared with other work; {len(repeats)} repeats.",
-            "Peak memory is the kernel's `ru_maxrss` of a fresh process, libraries included; files are read, not mapped.",
+            "Peak memory is the kernel's `ru_maxrss` of a fresh process, libraries included; files are read, not mapped. The script",
+            "loads whole state dicts and answers of whole models only; run once a size, with as many threads. Where its answers differ from",
+            "ours, the largest difference of a share, overlap or cosine stands in the last column.",
+            "",
+            *table(result["table"]),
+            f"The largest, {len(repeats)} repeats:",
             "",
             "| | median | least | most |",
             "|---|---|---|---|",
@@ -155,14 +259,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, help="write the page here")
     parser.add_argument("--folder", help="where the temporary checkpoints are written")
-    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--tiny", action="store_true", help="models too small to be timed, to see that all of it runs")
     parser.add_argument("--threads", type=int, default=2)
     arguments = parser.parse_args()
     for library in ("OMP", "OPENBLAS", "MKL"):  # the pass has its own threads
         os.environ[f"{library}_NUM_THREADS"] = "1"
     result = run(arguments)
-    print(json.dumps(result))
-    print(report(result))
+    print(json.dumps(result, indent=1))
     if arguments.out:
         arguments.out.write_text(report(result))
 
