@@ -26,7 +26,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from m2rl_lib import durable, safety, sandbox, study
+from m2rl_lib import durable, processes, safety, sandbox, study
 from m2rl_lib.study import ROOT
 
 STARTED = time.time()  # when this process first read the library: a notebook's first cell
@@ -112,22 +112,38 @@ def _relative(path: Path) -> str:
 
 @contextmanager
 def publish(folder: Path, made_by: dict) -> Iterator[Path]:
-    """A fresh folder to write into, which becomes `folder`, with its manifest, when the block ends well."""
+    """A fresh folder to write into, which becomes `folder`, with its manifest, when the block ends well.
+
+    Several processes get the same fresh folder, and the main one publishes it when all have written.
+    """
+    if not processes.is_main():
+        yield processes.from_main(Path)
+        processes.wait()  # all have written
+        processes.wait()  # it is published
+        return
     with durable.folder_in_place(folder) as fresh:
+        fresh = processes.from_main(lambda: fresh)
         yield fresh
+        processes.wait()
         files = {str(p.relative_to(fresh)): durable.sha256(p) for p in sorted(fresh.rglob("*")) if p.is_file()}
         digest = hashlib.sha256(json.dumps(files, sort_keys=True).encode()).hexdigest()
         manifest = {"name": folder.name, "digest": digest, "files": files, **made_by, "seal": durable.OPEN_SEAL.decode()}
         (fresh / MANIFEST).write_bytes(durable.seal(json.dumps(manifest, indent=1).encode()))
+    processes.wait()
 
 
 @contextmanager
 def stage(parameters: SimpleNamespace, name: str) -> Iterator[None]:
     """Own stage `name` of a study while the block runs: two runs of it would only do the same work twice.
 
-    Raises durable.LockedError, naming the other run, where there is one.
+    Raises durable.LockedError, naming the other run, where there is one. Of several processes the main one owns it.
     """
+    if not processes.is_main():
+        processes.wait()
+        yield
+        return
     with durable.hold(study.work_folder(parameters.study, parameters.seed, f"{name}.lock")):
+        processes.wait()
         yield
 
 
@@ -235,8 +251,10 @@ def table_file(parameters: SimpleNamespace, table: str, writer: str) -> Path:
 
 
 def write_table(parameters: SimpleNamespace, table: str, writer: str, frame: pd.DataFrame, made_by: dict) -> Path:
-    """Write one writer's part of a table, whole or not at all, with what made it in the file's metadata."""
+    """Write one writer's part of a table, whole or not at all, with what made it in the file's metadata; by the main process."""
     path = table_file(parameters, table, writer)
+    if not processes.is_main():
+        return path
     arrow = pa.Table.from_pandas(frame, preserve_index=False)
     added = {b"m2rl": json.dumps(made_by).encode(), b"seal": durable.OPEN_SEAL}
     arrow = arrow.replace_schema_metadata((arrow.schema.metadata or {}) | added)

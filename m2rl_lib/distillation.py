@@ -22,7 +22,7 @@ from datasets import Dataset
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PrinterCallback, set_seed
 from trl import DistillationConfig, DistillationTrainer
 
-from m2rl_lib import artifacts, chat, datasets, domains, generation, sandbox, schedule, study
+from m2rl_lib import artifacts, chat, datasets, domains, generation, launch, processes, sandbox, schedule, study
 from m2rl_lib.resume import Resumable
 from m2rl_lib.training import Keeper, Progress, batch_parts, cost, write_costs
 
@@ -38,6 +38,9 @@ def run(p: SimpleNamespace) -> list[Path]:
     if artifacts.is_done(p, MODEL, folders, [start, *teachers.values()]):
         print(f"{MODEL}: this study has it already")
         return folders
+    if launch.is_wanted(p):
+        launch.start(p, MODEL, "distillation")
+        return folders
     with artifacts.stage(p, MODEL):
         return train(p, start, teachers, checkpoints)
 
@@ -50,6 +53,7 @@ def train(p: SimpleNamespace, start: Path, teachers: dict[str, Path], checkpoint
     """
     for domain in teachers:
         domains.check_domain(domain)
+    launch.check(p, "distillation")
     sandbox.configure(p.sandbox_kind)
     sandbox.check()
     torch.set_num_threads(p.distill_threads)
@@ -59,9 +63,8 @@ def train(p: SimpleNamespace, start: Path, teachers: dict[str, Path], checkpoint
     tokenizer = AutoTokenizer.from_pretrained(artifacts.verify_model(start))
     made_by = artifacts.record(p, [start, *teachers.values()]) | {"stage": {"name": MODEL, "seed": seed}}
     loaded = {domain: AutoModelForCausalLM.from_pretrained(artifacts.verify_model(folder)) for domain, folder in teachers.items()}
-    rows = datasets.prompts(
-        list(teachers), p.distill_steps * p.distill_prompts_per_step, seed, p.data_shared_arithmetic, p.data_sources
-    )
+    wanted = p.distill_steps * p.distill_prompts_per_step
+    rows = processes.main_first(lambda: datasets.prompts(list(teachers), wanted, seed, p.data_shared_arithmetic, p.data_sources))
     keeper = Keeper(p, MODEL, p.distill_steps, checkpoints, tokenizer, made_by, p.distill_prompts_per_step)
     trainer = MultiTeacherTrainer(
         loaded,
@@ -121,6 +124,7 @@ def configuration(p: SimpleNamespace, seed: int) -> DistillationConfig:
         logging_nan_inf_filter=False,
         report_to="none",
         disable_tqdm=True,
+        **launch.sampler(p),
     )
 
 
@@ -157,24 +161,49 @@ class MultiTeacherTrainer(Resumable, DistillationTrainer):
     def _generate(self, prompts: list[str]):
         completions, prompt_ids = generation.roll_out(self, prompts, self.rows)
         own = [c.own for c in completions]
-        self._metrics["train"]["completions/mean_length"].append(sum(map(sum, own)) / len(own))
+        lengths = processes.gather(sum(map(sum, own)) / len(own))
+        self._metrics["train"]["completions/mean_length"].append(sum(lengths) / len(lengths))
         return prompt_ids, [c.ids for c in completions], own, None, []
 
     def _compute_loss(self, student, inputs, num_items_in_batch):
-        """The sum of each domain's part, by its own teacher; logs the KL of each in nats a token."""
-        parts = []
+        """The sum of each domain's part, by its own teacher; logs the KL of each in nats a token.
+
+        Of several processes each asks every teacher, with a masked row where it has none for it: sharded models must be read
+        by all at once.
+        """
+        parts, self.sums = [], []
         for index, (domain, teacher) in enumerate(self.teachers.items()):
             mine = inputs["teacher"] == index
-            if not mine.any():
+            empty = not mine.any()
+            if empty and processes.count() == 1:
                 continue
             self.teacher_model = teacher
+            mine[0] |= empty
             part = {name: value[mine] for name, value in inputs.items() if name not in ("teacher", "num_items_in_batch")}
+            if empty:
+                part["tool_mask"] = torch.zeros_like(part["tool_mask"])
             parts.append(super()._compute_loss(student, part, num_items_in_batch))
             loss, _, tokens = parts[-1]
-            self._metrics["train"][f"kl/{domain}"].append(float(loss.detach() * num_items_in_batch / tokens))
+            self.sums.append((domain, float(loss.detach() * num_items_in_batch), int(tokens)))
+            if not empty:
+                self._metrics["train"][f"kl/{domain}"].append(float(loss.detach() * num_items_in_batch / tokens))
         loss, entropy, tokens = (sum(values) for values in zip(*parts))
         self._metrics["train"]["kl"].append(float(loss.detach()))
         return loss, entropy, tokens
+
+    def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
+        """TRL's; then what `_compute_loss` logged of this process's rows becomes what all processes' rows say."""
+        loss = super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
+        if processes.count() > 1:
+            logged = self._metrics["train"]
+            kls = processes.gather(logged["kl"].pop())
+            logged["kl"].append(sum(kls) / len(kls))
+            for (domain, _, mine), others in zip(self.sums, zip(*processes.gather(self.sums))):
+                if mine:
+                    logged[f"kl/{domain}"].pop()
+                if tokens := sum(count for *_, count in others):
+                    logged[f"kl/{domain}"].append(sum(total for _, total, _ in others) / tokens)
+        return loss
 
 
 def _kl_curve(p: SimpleNamespace, history: list[dict], names: list[str]) -> pd.DataFrame:
@@ -192,3 +221,9 @@ def _kl_curve(p: SimpleNamespace, history: list[dict], names: list[str]) -> pd.D
         if f"kl/{domain}" in entry
     ]
     return pd.DataFrame(rows).assign(seed=p.seed, model=MODEL)
+
+
+if __name__ == "__main__":
+    from m2rl_lib import distillation  # as notebooks import it
+
+    launch.main(distillation.run)

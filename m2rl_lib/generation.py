@@ -12,7 +12,7 @@ from pathlib import Path
 import torch
 from torch.nn.functional import scaled_dot_product_attention
 
-from m2rl_lib import chat, domains
+from m2rl_lib import chat, domains, processes
 from m2rl_lib.domains import agent
 
 GROUPED = "grouped"  # our name for the attention below
@@ -68,8 +68,13 @@ class Completion:
     truncated: bool
 
 
-def rollout(turn: Turn, tokenizer, prompt_ids: list[list[int]], rows: list[dict], max_tokens: int) -> list[Completion]:
-    """One completion for each row; `max_tokens` counts the model's tokens and the tools' results."""
+def rollout(
+    turn: Turn, tokenizer, prompt_ids: list[list[int]], rows: list[dict], max_tokens: int, together: bool = False
+) -> list[Completion]:
+    """One completion for each row; `max_tokens` counts the model's tokens and the tools' results.
+
+    `together`: every process takes as many turns as the one that needs most, the last of them perhaps with no prompt.
+    """
     environments = [_environment(row) for row in rows]
     ids: list[list[int]] = [[] for _ in rows]
     own: list[list[int]] = [[] for _ in rows]
@@ -94,7 +99,7 @@ def rollout(turn: Turn, tokenizer, prompt_ids: list[list[int]], rows: list[dict]
             own[i] += [0] * len(reply)
             going_on.append(i)
         active = going_on
-        if not active:
+        if not any(processes.gather(len(active)) if together else active):
             break
     return [
         Completion(ids[i], own[i], tokenizer.decode(ids[i]), not ids[i] or ids[i][-1] != tokenizer.eos_token_id)
@@ -189,16 +194,36 @@ def roll_out(trainer, prompts: list[str], rows: list[dict]) -> tuple[list[Comple
     """
     tokenizer = trainer.processing_class
     prompt_ids = tokenizer(prompts)["input_ids"]
+    server = trainer.use_vllm and trainer.vllm_mode == "server"
     if trainer.use_vllm:
-        turn = trainer.vllm_turn
+        turn = in_step(trainer.vllm_turn) if server else trainer.vllm_turn
     else:
         policy = trainer.accelerator.unwrap_model(trainer.model)
         turn = transformers_turn(policy, tokenizer, trainer.temperature, trainer.max_completion_length)
-    completions = rollout(turn, tokenizer, prompt_ids, rows, trainer.max_completion_length)
+    completions = rollout(turn, tokenizer, prompt_ids, rows, trainer.max_completion_length, together=server)
     trainer.texts = [c.text for c in completions]  # kept for study, should the step go wrong
     trainer.generated_tokens += sum(sum(c.own) for c in completions)
     trainer.trained_tokens += sum(len(ids) + len(c.ids) for ids, c in zip(prompt_ids, completions))
     return completions, prompt_ids
+
+
+def in_step(turn: Turn) -> Turn:
+    """`turn`, asked by every process for equally many completions: TRL cuts a server's answer in equal shares."""
+
+    def padded(prompts: list[list[int]]) -> list[list[int]]:
+        filling = [(prompts or [[0]])[0]] * (max(processes.gather(len(prompts))) - len(prompts))
+        return turn(prompts + filling)[: len(prompts)]
+
+    return padded
+
+
+def ask_vllm(trainer, rows: list[dict]) -> list[str]:
+    """One completion's text for each row by the vLLM of a TRL trainer, on every process the main one's."""
+    prompts = [trainer.processing_class(chat.row_prompt(trainer.processing_class, row))["input_ids"] for row in rows]
+    server = trainer.vllm_mode == "server"
+    turn = in_step(trainer.vllm_turn) if server else trainer.vllm_turn
+    written = rollout(turn, trainer.processing_class, prompts, rows, trainer.max_completion_length, together=server)
+    return processes.from_main(lambda: [completion.text for completion in written])
 
 
 def sample(

@@ -5,7 +5,8 @@ weights, optimizer, schedule, the random states of Python, NumPy and PyTorch, th
 logs. Every optimizer step is a generation boundary here (one update a rollout), so no buffered completions are lost:
 TRL's own resume would lose its counters and metrics. On the CPU the goes-on run is bit-equal; where it may not be (a
 GPU, other versions, another commit), it says why. Only the last two checkpoints are kept; named models are published
-elsewhere and are never pruned.
+elsewhere and are never pruned. Of several processes each keeps its own counters and random states in the one checkpoint,
+which the main process publishes; which checkpoint all go on from is the main process's choice.
 """
 
 import hashlib
@@ -22,9 +23,10 @@ import torch
 from transformers import TrainerCallback
 from transformers.trainer_utils import SaveStrategy
 
-from m2rl_lib import artifacts, durable, health, safety
+from m2rl_lib import artifacts, durable, health, processes, safety
 
-STATE = "counters.json"
+STATE = "counters.json"  # of the main process; of another, with its number
+TOTALS = ("generated_tokens", "trained_tokens")  # of which each process counts its own
 KEPT = 2  # checkpoints: should the last be damaged, there is one before it
 COUNTED = ("generated_tokens", "trained_tokens", "_step", "_total_train_tokens", "_total_loss_scalar", "_globalstep_last_logged")
 SAME = ("parameters", "seed", "inputs", "stage")  # of the manifest: else it is another run's checkpoint
@@ -40,6 +42,7 @@ class Resumable:
     rngs: Sequence[random.Random]  # beside the global ones: those of permuted rewards
     spent: float  # seconds of the run up to where it was broken
     started: float
+    use_vllm = False  # TRL's trainers of policies say otherwise
 
     def run(self, name: str, made_by: dict, started: float, keeper=None, rngs: Sequence[random.Random] = ()) -> float:
         """Train, from the last good checkpoint of the same run if there is one; the seconds that the run took in all.
@@ -49,12 +52,17 @@ class Resumable:
         self.name, self.made_by, self.keeper, self.rngs = name, made_by, keeper, rngs
         self.work, self.spent, self.started = Path(self.args.output_dir), 0.0, started
         self.args.save_strategy, self.args.save_steps = SaveStrategy.STEPS, self.args.logging_steps
-        checkpoint = _last_good(self)
-        counters = json.loads((checkpoint / STATE).read_text()) if checkpoint else None
+        if keeper:
+            keeper.trainer = self
+        checkpoint = processes.from_main(lambda: _last_good(self))
+        counters = json.loads((checkpoint / _state_file()).read_text()) if checkpoint else None
         if counters:
             self._go_on(checkpoint, counters)
         self.add_callback(_Guard(self, counters))
         self.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+        for total in TOTALS:
+            if hasattr(self, total):
+                setattr(self, total, sum(processes.gather(getattr(self, total))))
         return self.spent + time.monotonic() - self.started
 
     def _go_on(self, checkpoint: Path, counters: dict) -> None:
@@ -74,15 +82,29 @@ class Resumable:
         """Instead of TRL's, which writes a model card, and of transformers', which writes in place."""
         step = self.state.global_step
         with artifacts.publish(self.work / f"checkpoint-{step}", self.made_by | {"step": step}) as fresh:
-            self.accelerator.unwrap_model(self.model).save_pretrained(fresh)
+            self.write_model(fresh)
             self._save_optimizer_and_scheduler(str(fresh))
             self._save_scaler(str(fresh))
             self._save_rng_state(str(fresh))
             self.store_flos()
-            self.state.save_to_json(str(fresh / "trainer_state.json"))
-            (fresh / STATE).write_text(json.dumps(self._counters()))
+            if processes.is_main():
+                self.state.save_to_json(str(fresh / "trainer_state.json"))
+            (fresh / _state_file()).write_text(json.dumps(self._counters()))
+        if not processes.is_main():
+            return
         for old in [folder for folder in _checkpoints(self.work) if _step(folder) <= step][KEPT:]:
             shutil.rmtree(old)  # later ones are another run's, of other parameters: they go when this one gets there
+
+    def write_model(self, folder: Path, tokenizer=None) -> None:
+        """Write the whole model into `folder`, and a tokenizer: every process gives its share, the main one writes."""
+        model = self.accelerator.unwrap_model(self.model)
+        whole = None
+        if self.is_fsdp_enabled or self.is_deepspeed_enabled:
+            whole = self.accelerator.get_state_dict(self.model_wrapped)
+        if processes.is_main():
+            model.save_pretrained(folder, state_dict=whole)
+            if tokenizer is not None:
+                tokenizer.save_pretrained(folder)
 
     def _counters(self) -> dict:
         keeper, named = self.keeper, {}
@@ -128,14 +150,15 @@ class Resumable:
         if not math.isfinite(float(loss)):
             raise self.stopped(f"loss is {float(loss)}")
         gradients = [parameter.grad for parameter in model.parameters() if parameter.grad is not None]
-        if not math.isfinite(float(torch.nn.utils.get_total_norm(gradients))):
+        if not math.isfinite(_norm(gradients)):
             raise self.stopped("the gradient is not finite")
         return loss
 
     def stopped(self, why: str) -> FloatingPointError:
         """The error that ends the run, once the batch that led to it is kept for study."""
         step = self.state.global_step + 1
-        path = self.work / f"stopped-at-step-{step}.pt"
+        of_process = f"-process-{processes.rank()}" if processes.rank() else ""
+        path = self.work / f"stopped-at-step-{step}{of_process}.pt"
         path.parent.mkdir(parents=True, exist_ok=True)
         kept = {"step": step, "why": why, "batch": self.batch, "completions": getattr(self, "texts", None)}
         torch.save(kept | {"prepared": getattr(self, "_buffered_inputs", None)}, path)
@@ -154,7 +177,7 @@ class _Guard(TrainerCallback):
             self.trainer._restore(self.counters)
 
     def on_optimizer_step(self, args, state, control, model=None, **kwargs):
-        if not math.isfinite(float(torch.nn.utils.get_total_norm([p.detach() for p in model.parameters()]))):
+        if not math.isfinite(_norm([p.detach() for p in model.parameters()])):
             raise self.trainer.stopped("a weight is not finite")
 
     def on_log(self, args, state, control, **kwargs):
@@ -162,6 +185,16 @@ class _Guard(TrainerCallback):
             if kind not in self.told:
                 print(f"{self.trainer.name}: COLLAPSE? {sign}", flush=True)
             self.told.add(kind)
+
+
+def _norm(tensors: list[torch.Tensor]) -> float:
+    """The norm of all tensors together, of sharded ones the whole's."""
+    norm = torch.nn.utils.get_total_norm(tensors)
+    return float(norm.full_tensor() if hasattr(norm, "full_tensor") else norm)
+
+
+def _state_file() -> str:
+    return f"{processes.rank()}-{STATE}" if processes.rank() else STATE
 
 
 def _step(checkpoint: Path) -> int:

@@ -3,7 +3,8 @@
 TRL's GRPOTrainer with the paper's loss: mean over each sequence, clip 0.2 / 0.28, no KL, no entropy bonus,
 one update a rollout, advantages (r − mean) / std within the group, temperature 1, top-p 1, Adam β
 0.9/0.98, weight decay 0.1, clip 1.0, constant learning rate. TRL adds 1e-4 to the group's standard
-deviation where the paper's code adds 1e-6; our learning rate warms up, the paper's does not say.
+deviation where the paper's code adds 1e-6; our learning rate warms up, the paper's does not say. Rollouts by vLLM are
+taken as the policy's own: the paper's truncated importance weights, which make up for vLLM's other arithmetic, are left out.
 Rollouts are `generation.rollout`, the loop that evaluation uses, so tools answer alike in both; rewards
 are the domains' `verify`, graded on text decoded from the completion's token ids.
 """
@@ -25,7 +26,7 @@ from datasets import Dataset
 from transformers import AutoModelForCausalLM, AutoTokenizer, PrinterCallback, set_seed
 from trl import GRPOConfig, GRPOTrainer
 
-from m2rl_lib import artifacts, chat, datasets, domains, generation, health, sandbox, schedule, study
+from m2rl_lib import artifacts, chat, datasets, domains, generation, health, launch, processes, sandbox, schedule, study
 from m2rl_lib.resume import Resumable
 from m2rl_lib.training import Keeper, Progress, batch_parts, cost, write_costs
 
@@ -61,10 +62,13 @@ def _run(p, name: str, names: list[str], steps: int, checkpoints: list[int], rep
     folders = [schedule.checkpoint_folder(p, name, step, steps) for step in checkpoints]
     if artifacts.is_done(p, name, folders, [start]):
         print(f"{name}: this study has it already")
+    elif launch.is_wanted(p):
+        launch.start(p, name, "rlvr")
     else:
         with artifacts.stage(p, name):
             seed = 1000 * p.seed + repeat
             folders = train(p, name, names, steps, checkpoints, start, seed=seed, permute_rewards=permute_rewards)
+    processes.wait()
     print(f"{name}: {health.verdict(artifacts.read_table(p, 'training', [name]).to_dict('records'))}")
     return folders
 
@@ -89,6 +93,7 @@ def train(
     """
     for domain in names:
         domains.check_domain(domain)
+    launch.check(p, "rlvr")
     sandbox.configure(p.sandbox_kind)
     sandbox.check()
     torch.set_num_threads(p.rlvr_threads)
@@ -96,10 +101,11 @@ def train(
     started = time.monotonic()
     tokenizer = AutoTokenizer.from_pretrained(artifacts.verify_model(start))
     model = AutoModelForCausalLM.from_pretrained(start)
-    rows = datasets.prompts(names, steps * p.rlvr_prompts_per_step, seed, p.data_shared_arithmetic, p.data_sources)
+    wanted = steps * p.rlvr_prompts_per_step
+    rows = processes.main_first(lambda: datasets.prompts(names, wanted, seed, p.data_shared_arithmetic, p.data_sources))
     made_by = artifacts.record(p, [start]) | {"stage": {"name": name, "domains": names, "seed": seed}}
     rewards = [reward_function(domain) for domain in names]
-    shuffles = [random.Random(seed) for _ in names] if permute_rewards else []
+    shuffles = [random.Random(seed + processes.rank() * 10**6) for _ in names] if permute_rewards else []
     if permute_rewards:
         rewards = [permuted(reward, p.rlvr_completions, rng) for reward, rng in zip(rewards, shuffles)]
     keeper = Keeper(p, name, steps, checkpoints, tokenizer, made_by, p.rlvr_prompts_per_step)
@@ -163,6 +169,8 @@ def grpo_config(p: SimpleNamespace, name: str, steps: int, seed: int) -> GRPOCon
         logging_nan_inf_filter=False,
         report_to="none",
         disable_tqdm=True,
+        **launch.sampler(p),
+        vllm_importance_sampling_correction=False,  # our rollouts keep no log-probabilities
     )
 
 
@@ -245,3 +253,9 @@ def _train_curve(p: SimpleNamespace, name: str, names: list[str], log: pd.DataFr
     return pd.concat(parts).assign(
         seed=p.seed, model=name, kind="train", prompts=lambda frame: frame["step"] * p.rlvr_prompts_per_step
     )
+
+
+if __name__ == "__main__":
+    from m2rl_lib import rlvr  # as notebooks import it
+
+    launch.main(lambda p: rlvr.run_expert(p) if hasattr(p, "domain") else rlvr.run_mixed(p))

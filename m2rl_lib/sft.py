@@ -15,7 +15,7 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer, PrinterCallback, set_seed
 from trl import SFTConfig, SFTTrainer
 
-from m2rl_lib import artifacts, base_models, datasets, domains, micro, sandbox, study
+from m2rl_lib import artifacts, base_models, datasets, domains, launch, micro, processes, sandbox, study
 from m2rl_lib.datasets import sft_blend
 from m2rl_lib.datasets.tokenised import write_tokens
 from m2rl_lib.resume import Resumable
@@ -30,8 +30,11 @@ def run(p: SimpleNamespace) -> list[Path]:
     if artifacts.is_done(p, MODEL, folders, []):
         print(f"{MODEL}: this study has it already")
         return folders
+    if launch.is_wanted(p):
+        launch.start(p, MODEL, "sft")
+        return folders
     with artifacts.stage(p, MODEL):
-        examples = corpus(p)
+        examples = processes.main_first(lambda: corpus(p))
         base = make_base(p, examples)
         return [base, train(p, base, examples)]
 
@@ -61,6 +64,8 @@ def make_base(p: SimpleNamespace, examples: Sequence[dict]) -> Path:
     """Publish what SFT starts from: the untrained micro model with a tokenizer trained on the corpus, or `sft_base_model`."""
     folder = study.model_folder(p.study, p.seed, "base")
     with artifacts.publish(folder, artifacts.record(p)) as fresh:
+        if not processes.is_main():
+            return folder
         if p.sft_base_model != datasets.MICRO:
             base_models.save_base(fresh, p.sft_base_model)
             return folder
@@ -88,7 +93,7 @@ def train(p: SimpleNamespace, base: Path, examples: Sequence[dict]) -> Path:
     started = time.monotonic()
     tokenizer = AutoTokenizer.from_pretrained(artifacts.verify_model(base))
     model = AutoModelForCausalLM.from_pretrained(base)
-    tokens_file = study.work_folder(p.study, p.seed, MODEL) / "tokens.arrow"
+    tokens_file = study.work_folder(p.study, p.seed, MODEL) / f"tokens{processes.rank() or ''}.arrow"
     tokenised, lengths = write_tokens(tokenizer, examples, tokens_file, p.micro_context)
     order = datasets.batch_order(lengths, p.sft_batch, p.sft_steps, p.seed)
     held, parts = batch_parts(p.sft_batch, p.train_device_batch)
@@ -126,8 +131,7 @@ def train(p: SimpleNamespace, base: Path, examples: Sequence[dict]) -> Path:
     seconds = trainer.run(MODEL, made_by, started)
     folder = study.model_folder(p.study, p.seed, MODEL)
     with artifacts.publish(folder, made_by) as fresh:
-        trainer.model.save_pretrained(fresh)
-        tokenizer.save_pretrained(fresh)
+        trainer.write_model(fresh, tokenizer)
     history = pd.DataFrame([entry for entry in trainer.state.log_history if "loss" in entry])
     curve = pd.DataFrame({"seed": p.seed, "model": MODEL, "step": history["step"], "loss": history["loss"]})
     artifacts.write_table(p, "sft_curve", MODEL, curve, made_by)
@@ -135,3 +139,9 @@ def train(p: SimpleNamespace, base: Path, examples: Sequence[dict]) -> Path:
     spent = cost(MODEL, "sft", seconds=seconds, threads=p.sft_threads, prompts=len(order), trained_tokens=tokens)
     write_costs(p, MODEL, made_by, [spent])
     return folder
+
+
+if __name__ == "__main__":
+    from m2rl_lib import sft  # as notebooks import it
+
+    launch.main(sft.run)

@@ -16,7 +16,8 @@ import yaml
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 ROOT = Path(__file__).resolve().parents[1]
-RUNS = ROOT / "runs"
+RUNS = Path(os.environ.get("M2RL_RUNS", ROOT / "runs"))  # set for the processes that a stage starts
+ACCELERATE = ROOT / "profiles" / "accelerate"
 
 
 class ParameterError(ValueError):
@@ -53,6 +54,22 @@ Number = Annotated[float, BeforeValidator(_number)]
 Share = Annotated[Number, Field(ge=0, le=1)]
 Positive = Annotated[Number, Field(gt=0)]
 Count = Annotated[int, Field(ge=1)]
+
+
+def _configuration(value: str) -> str:
+    """`none`, or the name of a configuration in profiles/accelerate."""
+    known = sorted(path.stem for path in ACCELERATE.glob("*.yaml"))
+    if value != "none" and value not in known:
+        raise ValueError(f"allowed are none and the files of profiles/accelerate: {', '.join(known)}")
+    return value
+
+
+def _sampler(value: str) -> str:
+    if value not in ("transformers", "vllm") and not re.match(r"https?://[^/\s]+", value):
+        raise ValueError("allowed are 'transformers', 'vllm' (in the training process) or the http address of a vLLM server")
+    return value
+
+
 Method = Literal["average", "task-arithmetic", "task-arithmetic-dare", "ties", "ties-dare", "sce"]
 
 
@@ -87,6 +104,9 @@ class Study(BaseModel):
     sft_warmup_share: Share
     sft_threads: Count
 
+    train_accelerate: Annotated[
+        str, AfterValidator(_configuration)
+    ]  # none: in the notebook; else profiles/accelerate/<name>.yaml
     train_device_batch: Count  # sequences that a device holds at once in training; a larger batch is cut into equal parts
 
     rlvr_steps: Annotated[int, Field(ge=4)]  # of an expert's run
@@ -96,6 +116,9 @@ class Study(BaseModel):
     rlvr_learning_rate: Positive
     rlvr_warmup_steps: Annotated[int, Field(ge=0)]
     rlvr_max_tokens: Annotated[int, Field(ge=8)]  # of a completion, tool results counted
+    rlvr_rollouts: Annotated[
+        str, AfterValidator(_sampler)
+    ]  # what samples in training: transformers, vllm, or a vLLM server's address
     rlvr_selection_problems: Count  # a domain, logged at each named checkpoint
     rlvr_threads: Count
 

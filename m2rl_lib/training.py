@@ -11,7 +11,7 @@ import torch
 from transformers import TrainerCallback
 from transformers.utils import logging
 
-from m2rl_lib import artifacts, datasets, domains, generation, schedule
+from m2rl_lib import artifacts, datasets, domains, generation, processes, schedule
 
 # an executed notebook would keep every bar of loading, saving and preparing
 hf_datasets.disable_progress_bars()
@@ -40,6 +40,7 @@ class Keeper(TrainerCallback):
         self.p, self.name, self.steps, self.checkpoints = p, name, steps, checkpoints
         self.prompts_per_step = prompts_per_step
         self.tokenizer, self.made_by = tokenizer, made_by
+        self.trainer = None  # `Resumable.run` says which
         self.folders: list[Path] = []
         self.curve: list[dict] = []
         self.seconds = 0.0  # spent here; not charged to training
@@ -67,8 +68,7 @@ class Keeper(TrainerCallback):
             self.log_selection(model, state.global_step)
             folder = self.folder(state.global_step)
             with artifacts.publish(folder, self.made_by | {"step": state.global_step}) as fresh:
-                model.save_pretrained(fresh)
-                self.tokenizer.save_pretrained(fresh)
+                self.trainer.write_model(fresh, self.tokenizer)
             self.folders.append(folder)
 
     def log_selection(self, model, step: int) -> None:
@@ -77,12 +77,17 @@ class Keeper(TrainerCallback):
         rows = [row for part in self.rows.values() for row in part]
         training = model.training
         model.eval()
+        limit = self.p.rlvr_max_tokens
         with torch.random.fork_rng():
-            sampled = generation.sample(
-                model, self.tokenizer, rows, 1, temperature=1.0, max_tokens=self.p.rlvr_max_tokens, batch=256, seed=self.p.seed
-            )
+            if self.trainer.use_vllm:
+                texts = generation.ask_vllm(self.trainer, rows)
+            else:
+                sampled = generation.sample(
+                    model, self.tokenizer, rows, 1, temperature=1.0, max_tokens=limit, batch=256, seed=self.p.seed
+                )
+                texts = [completions[0].text for completions in sampled]
         model.train(training)
-        rewards = domains.verify([completions[0].text for completions in sampled], rows)
+        rewards = domains.verify(texts, rows)
         for domain in self.rows:
             graded = [r for r, row in zip(rewards, rows) if row["domain"] == domain and r is not None]
             self.curve.append(
@@ -102,9 +107,12 @@ class Keeper(TrainerCallback):
 def batch_parts(total: int, most: int) -> tuple[int, int]:
     """(sequences held at once, parts) of a batch of `total`: the largest equal parts of at most `most` sequences.
 
+    Of several processes each has an equal share of the batch: 2048 on 32 GPUs are 64 on each, (16, 4) of them at a time.
+
     >>> batch_parts(2048, 16), batch_parts(64, 100), batch_parts(30, 8)
     ((16, 128), (64, 1), (6, 5))
     """
+    total //= processes.count()  # without rest: `launch.check`
     held = max(size for size in range(1, min(total, most) + 1) if total % size == 0)
     return held, total // held
 
@@ -117,12 +125,12 @@ def write_costs(p: SimpleNamespace, writer: str, made_by: dict, costs: list[dict
 def cost(
     model: str, stage: str, *, seconds: float, threads: int, prompts: int = 0, generated_tokens: int = 0, trained_tokens: int = 0
 ) -> dict:
-    """What a run spent; on the CPU device-seconds are wall seconds × threads granted."""
+    """What a run spent; on the CPU device-seconds are wall seconds × threads granted, of all processes."""
     return {
         "model": model,
         "stage": stage,
         "wall_seconds": seconds,
-        "device_seconds": seconds * (1 if torch.cuda.is_available() else threads),
+        "device_seconds": seconds * processes.count() * (1 if torch.cuda.is_available() else threads),
         "prompts": prompts,
         "generated_tokens": generated_tokens,
         "trained_tokens": trained_tokens,

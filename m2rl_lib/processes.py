@@ -1,0 +1,66 @@
+"""One process of several: which it is, and the few things that all of them must do together.
+
+Under `accelerate launch` every process runs the same code. What writes is the main process's alone (`artifacts`); where the
+others need its answer, or must wait for its file, they ask here. In one process each function is what it would be without it.
+"""
+
+import os
+from collections.abc import Callable
+from typing import TypeVar
+
+Told = TypeVar("Told")
+
+
+def count() -> int:
+    """How many processes train together: 1 unless a launcher started more."""
+    return int(os.environ.get("WORLD_SIZE", "1"))
+
+
+def rank() -> int:
+    """This process's number; the main one's is 0."""
+    return int(os.environ.get("RANK", "0")) if count() > 1 else 0
+
+
+def is_main() -> bool:
+    """Whether this process is the one that publishes."""
+    return rank() == 0
+
+
+def _state():
+    from accelerate import PartialState  # slow to import, and not needed by one process
+
+    return PartialState()
+
+
+def wait() -> None:
+    """Return when every process has come here."""
+    if count() > 1:
+        _state().wait_for_everyone()
+
+
+def from_main(make: Callable[[], Told]) -> Told:
+    """What the main process makes, given to all."""
+    if count() == 1:
+        return make()
+    from accelerate.utils import broadcast_object_list
+
+    _state()
+    return broadcast_object_list([make() if is_main() else None])[0]
+
+
+def main_first(make: Callable[[], Told]) -> Told:
+    """What each process makes for itself, the others when the main one is ready: it fills the caches that they read."""
+    if count() == 1:
+        return make()
+    with _state().main_process_first():
+        return make()
+
+
+def gather(value: Told) -> list[Told]:
+    """The values of all processes, in their order."""
+    if count() == 1:
+        return [value]
+    from accelerate.utils import gather_object
+
+    _state()
+    return gather_object([value])
