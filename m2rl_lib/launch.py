@@ -113,12 +113,14 @@ def start(p: SimpleNamespace, name: str, module: str) -> None:
     Raises ParameterError before anything starts, LaunchError with the last error of the log where the run fails.
     """
     check(p, module)
+    if os.environ.get("M2RL_LAUNCHED"):  # else it would go on starting itself
+        raise LaunchError(f"{name}: the launcher of {p.train_accelerate!r} started one process where several were asked for")
     work = study.work_folder(p.study, p.seed, name)
     artifacts.write_json(work / "parameters.json", vars(p))
     line = command(p, module, work / "parameters.json")
     print(f"{name}: {configuration(p)['num_processes']} processes: {' '.join(line)}", flush=True)
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, [str(study.ROOT), os.environ.get("PYTHONPATH")]))}
-    environment["M2RL_RUNS"] = str(study.RUNS)
+    environment |= {"M2RL_RUNS": str(study.RUNS), "M2RL_LAUNCHED": "1"}
     error = ""
     with (work / "launch.log").open("w") as log:
         started = subprocess.Popen(

@@ -88,6 +88,7 @@ class DemonstrationTrainer(Resumable, SFTTrainer):
 
 def train(p: SimpleNamespace, base: Path, examples: Sequence[dict]) -> Path:
     """Fine-tune `base` on the corpus and publish it as `sft`, with its loss curve and costs as tables."""
+    launch.check(p, "sft")
     torch.set_num_threads(p.sft_threads)
     set_seed(p.seed)
     started = time.monotonic()

@@ -1,0 +1,121 @@
+"""SFT, RLVR and distillation on tiny models, by one process or several: what tests/processes.py starts and compares.
+
+    python tests/recorded.py FOLDER none
+    accelerate launch --config_file profiles/accelerate/cpu_1x2.yaml tests/recorded.py FOLDER cpu_1x2
+
+One process samples for RLVR and distillation and writes its completions down; several take these. Each process writes
+which rows it was given at each step.
+"""
+
+import json
+import sys
+import zlib
+from pathlib import Path
+from types import SimpleNamespace
+
+from m2rl_lib import artifacts, distillation, generation, launch, micro, processes, rlvr, sft, study
+
+FOLDER, CONFIGURATION = Path(sys.argv[1]), sys.argv[2]
+RECORD = FOLDER / "completions.json"
+study.RUNS = FOLDER / "runs"
+
+
+def parameters() -> SimpleNamespace:
+    """The smoke study, a little larger; a batch is held by one process whole, by two in halves."""
+    p = study.load(study.ROOT / "params" / "smoke.yaml").model_dump()
+    p |= {"study": CONFIGURATION, "train_accelerate": CONFIGURATION, "domains": ["math", "agent"], "sft_steps": 6, "sft_batch": 8}
+    p |= {"rlvr_prompts_per_step": 4, "rlvr_mixed_steps": 4, "rlvr_max_tokens": 16, "rlvr_learning_rate": 1e-3}
+    return SimpleNamespace(**p)
+
+
+def watch(trainer, method: str, rows_of) -> list:
+    """Have `trainer`'s method write down what it is given: the list of it, a list for each call."""
+    seen: list = []
+    original = getattr(trainer, method)
+
+    def watched(self, *given):
+        seen.append(rows_of(given))
+        return original(self, *given)
+
+    setattr(trainer, method, watched)
+    return seen
+
+
+def keep_completions(recorded: dict):
+    """`generation.roll_out` that writes each step's completions into `recorded`, by prompt."""
+    original = generation.roll_out
+
+    def roll_out(trainer, prompts, rows):
+        completions, prompt_ids = original(trainer, prompts, rows)
+        step = recorded.setdefault(f"{trainer.name} {trainer.state.global_step}", {})
+        for prompt, completion in zip(prompts, completions):
+            step.setdefault(prompt, []).append(vars(completion))
+        assert len({len(group) for group in step.values()}) == 1, "a prompt twice in a step: no telling its groups apart"
+        return completions, prompt_ids
+
+    return roll_out
+
+
+def replay(recorded: dict):
+    """`generation.roll_out` that gives each prompt its completions of that step, one after the other."""
+
+    def roll_out(trainer, prompts, rows):
+        step = recorded[f"{trainer.name} {trainer.state.global_step}"]
+        given: dict = {}
+        completions = []
+        for prompt in prompts:
+            place = given[prompt] = given.get(prompt, -1) + 1
+            completions.append(generation.Completion(**step[prompt][place]))
+        trainer.generated_tokens += sum(sum(c.own) for c in completions)
+        return completions, trainer.processing_class(prompts)["input_ids"]
+
+    return roll_out
+
+
+def parity(domain: str):
+    """A reward that differs within a group, whatever an untrained model writes."""
+
+    def reward(*, row, text, **_):
+        mine = [json.loads(one)["domain"] == domain for one in row]
+        return [float(zlib.crc32(one.encode()) % 2) if own else None for own, one in zip(mine, text)]
+
+    reward.__name__ = domain
+    return reward
+
+
+def publish(p: SimpleNamespace, name: str, tokenizer, seed: int) -> Path:
+    """A random micro model under a name."""
+    folder = study.model_folder(p.study, p.seed, name)
+    with artifacts.publish(folder, artifacts.record(p)) as fresh:
+        if processes.is_main():
+            micro.build_model(tokenizer, 32, 2, 2, 512, seed).save_pretrained(fresh)
+            tokenizer.save_pretrained(fresh)
+    return folder
+
+
+def run(p: SimpleNamespace) -> None:
+    """All three stages, each from the same weights whatever the number of processes."""
+    orders = {
+        "sft": watch(sft.DemonstrationTrainer, "training_step", lambda given: given[1]["input_ids"].tolist()),
+        "rl-multi": watch(rlvr.DomainTrainer, "_generate_and_score_completions", lambda given: [e["row"] for e in given[0]]),
+        "mt-opd": watch(
+            distillation.MultiTeacherTrainer, "_generate_and_score_completions", lambda given: [e["row"] for e in given[0]]
+        ),
+    }
+    recorded = json.loads(RECORD.read_text()) if RECORD.is_file() else {}
+    generation.roll_out = replay(recorded) if RECORD.is_file() else keep_completions(recorded)
+    rlvr.reward_function = parity
+    base, _ = sft.run(p)
+    tokenizer = rlvr.AutoTokenizer.from_pretrained(base)
+    start = publish(p, "sft", tokenizer, 0)
+    teachers = {domain: publish(p, f"rl-{domain}", tokenizer, seed) for seed, domain in enumerate(p.domains, 1)}
+    rlvr.train(p, "rl-multi", p.domains, p.rlvr_mixed_steps, [p.rlvr_mixed_steps], start, seed=0)
+    distillation.train(p, start, teachers, [p.distill_steps])
+    (FOLDER / f"orders-{p.study}-{processes.rank()}.json").write_text(json.dumps(orders))
+    if not RECORD.is_file():
+        RECORD.write_text(json.dumps(recorded))
+
+
+if __name__ == "__main__":
+    launch.check(parameters(), "rlvr")
+    run(parameters())
