@@ -41,6 +41,11 @@ def watch(trainer, method: str, rows_of) -> list:
     return seen
 
 
+def unpadded(given) -> list[list[int]]:
+    """The token ids of a training step's rows."""
+    return [ids[mask.bool()].tolist() for ids, mask in zip(given[1]["input_ids"], given[1]["attention_mask"])]
+
+
 def keep_completions(recorded: dict):
     """`generation.roll_out` that writes each step's completions into `recorded`, by prompt."""
     original = generation.roll_out
@@ -96,7 +101,7 @@ def publish(p: SimpleNamespace, name: str, tokenizer, seed: int) -> Path:
 def run(p: SimpleNamespace) -> None:
     """All three stages, each from the same weights whatever the number of processes."""
     orders = {
-        "sft": watch(sft.DemonstrationTrainer, "training_step", lambda given: given[1]["input_ids"].tolist()),
+        "sft": watch(sft.DemonstrationTrainer, "training_step", unpadded),
         "rl-multi": watch(rlvr.DomainTrainer, "_generate_and_score_completions", lambda given: [e["row"] for e in given[0]]),
         "mt-opd": watch(
             distillation.MultiTeacherTrainer, "_generate_and_score_completions", lambda given: [e["row"] for e in given[0]]
@@ -107,10 +112,9 @@ def run(p: SimpleNamespace) -> None:
     rlvr.reward_function = parity
     base, _ = sft.run(p)
     tokenizer = rlvr.AutoTokenizer.from_pretrained(base)
-    start = publish(p, "sft", tokenizer, 0)
     teachers = {domain: publish(p, f"rl-{domain}", tokenizer, seed) for seed, domain in enumerate(p.domains, 1)}
-    rlvr.train(p, "rl-multi", p.domains, p.rlvr_mixed_steps, [p.rlvr_mixed_steps], start, seed=0)
-    distillation.train(p, start, teachers, [p.distill_steps])
+    rlvr.train(p, "rl-multi", p.domains, p.rlvr_mixed_steps, [p.rlvr_mixed_steps], base, seed=0)
+    distillation.train(p, base, teachers, [p.distill_steps])
     (FOLDER / f"orders-{p.study}-{processes.rank()}.json").write_text(json.dumps(orders))
     if not RECORD.is_file():
         RECORD.write_text(json.dumps(recorded))

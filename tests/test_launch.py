@@ -1,0 +1,123 @@
+"""Starting a stage on several processes: the configurations' arithmetic, the command, and what is refused before any work."""
+
+import sys
+from types import SimpleNamespace
+
+import pytest
+import yaml
+
+from m2rl_lib import generation, launch, processes, study
+from m2rl_lib.study import ParameterError
+from m2rl_lib.training import batch_parts
+
+TOPOLOGIES = sorted(path.stem for path in study.ACCELERATE.glob("*.yaml"))
+
+
+def with_(smoke, **changed) -> SimpleNamespace:
+    return SimpleNamespace(**vars(smoke) | changed)
+
+
+@pytest.mark.parametrize("name, machines, gpus", [("1x8", 1, 8), ("4x8", 4, 32)])
+@pytest.mark.parametrize("kind", ["fsdp2", "deepspeed"])
+def test_the_papers_batch_on_each_topology(kind, name, machines, gpus, monkeypatch):
+    config = yaml.safe_load((study.ACCELERATE / f"{kind}_{name}.yaml").read_text())
+    assert (config["num_machines"], config["num_processes"]) == (machines, gpus)
+    p = study.load(study.ROOT / "params" / "paper.yaml")
+    batch = p.rlvr_prompts_per_step * p.rlvr_completions
+    monkeypatch.setenv("WORLD_SIZE", str(gpus))
+    held, parts = batch_parts(batch, p.train_device_batch)
+    assert batch == 128 * 16 == 2048 == held * parts * gpus
+    text = (study.ACCELERATE / f"{kind}_{name}.yaml").read_text()
+    assert f"2048 sequences a step = {gpus} GPUs x {128 // gpus} prompts x 16 = {gpus} x {held * parts}" in text
+    assert f"SFT 512 = {gpus} x {512 // gpus}." in text and f"1024 = {gpus} x {1024 // gpus}." in text
+
+
+@pytest.mark.parametrize(
+    "changed, told",
+    [
+        ({"train_accelerate": "cpu_1x2", "rlvr_prompts_per_step": 3}, "2 processes cannot share rlvr_prompts_per_step: 3"),
+        ({"train_accelerate": "fsdp2_1x8", "rlvr_prompts_per_step": 8}, "weights are in pieces: rlvr_rollouts must be vllm"),
+        ({"rlvr_rollouts": "vllm"}, "vllm is not installed"),
+        ({"rlvr_rollouts": "http://localhost:8000"}, "vllm is not installed"),
+        ({"train_accelerate": "deepspeed_1x8", "rlvr_prompts_per_step": 8}, "deepspeed is not installed"),
+    ],
+)
+def test_what_cannot_be_had_is_refused_in_one_line(smoke, changed, told, monkeypatch):
+    monkeypatch.setattr(launch.importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(ParameterError, match=told) as error:
+        launch.check(with_(smoke, **changed), "rlvr")
+    assert "\n" not in str(error.value)
+
+
+def test_gpus_and_machines_that_are_not_there(smoke, monkeypatch):
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 4)
+    monkeypatch.delenv("SLURM_JOB_NUM_NODES", raising=False)
+    with pytest.raises(ParameterError, match="needs 8 GPUs a machine; this one has 4"):
+        launch.check(with_(smoke, train_accelerate="fsdp2_1x8"), "sft")
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 8)
+    launch.check(with_(smoke, train_accelerate="fsdp2_1x8"), "sft")
+    with pytest.raises(ParameterError, match="4 machines need a Slurm allocation"):
+        launch.check(with_(smoke, train_accelerate="fsdp2_4x8", sft_batch=32), "sft")
+
+
+@pytest.mark.parametrize("name, value", [("train_accelerate", "fsdp"), ("rlvr_rollouts", "vlm")])
+def test_unknown_names_are_refused(name, value):
+    with pytest.raises(ParameterError, match=f"{name} is '{value}', but allowed are"):
+        study.notebook_parameters({name: value})
+
+
+def test_the_settings_are_trls(smoke, monkeypatch):
+    assert launch.sampler(smoke) == {}
+    monkeypatch.setattr(launch.importlib.util, "find_spec", lambda name: name)
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    assert launch.sampler(with_(smoke, rlvr_rollouts="vllm")) == {"use_vllm": True, "vllm_mode": "colocate"}
+    served = launch.sampler(with_(smoke, rlvr_rollouts="http://n1:8000"))
+    assert served == {"use_vllm": True, "vllm_mode": "server", "vllm_server_base_url": "http://n1:8000"}
+
+
+def test_the_command(smoke, tmp_path):
+    line = launch.command(with_(smoke, train_accelerate="fsdp2_1x8"), "rlvr", tmp_path / "parameters.json")
+    assert line[:3] == [sys.executable, "-m", "accelerate.commands.launch"]
+    assert line[-4:] == ["-m", "m2rl_lib.rlvr", "--params", str(tmp_path / "parameters.json")]
+    line = launch.command(with_(smoke, train_accelerate="fsdp2_4x8"), "rlvr", tmp_path / "parameters.json")
+    assert line[:3] == ["srun", "--nodes=4", "--ntasks-per-node=1"] and "--machine_rank $SLURM_NODEID" in line[-1]
+
+
+@pytest.mark.parametrize(
+    "program, told", [("print('x: step 1/2')", None), ("raise ValueError('no such thing')", "no such thing")]
+)
+def test_a_started_run_is_shown_and_its_failure_told(smoke, monkeypatch, capsys, program, told):
+    p = with_(smoke, train_accelerate="cpu_1x2")
+    monkeypatch.setattr(launch, "command", lambda *_: [sys.executable, "-c", program])
+    if told:
+        with pytest.raises(launch.LaunchError, match=f"rl-math: ValueError: {told}; log: .*launch.log"):
+            launch.start(p, "rl-math", "rlvr")
+    else:
+        launch.start(p, "rl-math", "rlvr")
+        assert "x: step 1/2" in capsys.readouterr().out
+    work = study.work_folder(p.study, p.seed, "rl-math")
+    assert study.notebook_parameters(yaml.safe_load((work / "parameters.json").read_text())) == p
+
+
+def test_only_where_asked_and_not_twice(smoke, monkeypatch):
+    assert not launch.is_wanted(smoke)
+    assert launch.is_wanted(with_(smoke, train_accelerate="cpu_1x2"))
+    monkeypatch.setenv("M2RL_LAUNCHED", "1")
+    with pytest.raises(launch.LaunchError, match="started one process where several"):
+        launch.start(with_(smoke, train_accelerate="cpu_1x2"), "sft", "sft")
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    assert not launch.is_wanted(with_(smoke, train_accelerate="cpu_1x2"))
+
+
+def test_a_servers_shares_are_equal(monkeypatch):
+    """TRL gives process i the completions i·n to (i+1)·n of a server's answer, n its own number of prompts."""
+    asked = []
+
+    def turn(prompts):
+        asked.append(prompts)
+        return [[len(prompt)] for prompt in prompts]
+
+    monkeypatch.setattr(processes, "gather", lambda mine: [mine, 3])
+    assert generation.in_step(turn)([[7, 8]]) == [[2]]
+    assert generation.in_step(turn)([]) == []
+    assert asked == [[[7, 8]] * 3, [[0]] * 3]
