@@ -15,7 +15,7 @@ export PATH := $(BIN):$(PATH)
 export HF_HUB_OFFLINE ?= 1
 export TOKENIZERS_PARALLELISM := false
 
-.PHONY: study plan data released test figures hostile faults bench lint publish site clean help
+.PHONY: study plan data released test processes figures hostile faults bench lint publish site clean help
 
 study: $(VENV)/ready
 	@python -m m2rl_lib.plan --check $(PARAMS)
@@ -42,6 +42,10 @@ test: $(VENV)/ready
 # every figure again, from the csv files under figures/ alone
 figures: $(VENV)/ready
 	@python -m m2rl_lib.redraw
+
+# two processes over gloo against one (minutes; beside `make test`)
+processes: $(VENV)/ready
+	OMP_NUM_THREADS=1 pytest -q tests/processes.py
 
 hostile: $(VENV)/ready
 	python benchmarks/hostile.py --out benchmarks/HOSTILE.md

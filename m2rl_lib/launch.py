@@ -79,6 +79,17 @@ def check(p: SimpleNamespace, module: str) -> None:
         )
 
 
+def lacking(p: SimpleNamespace) -> list[str]:
+    """What no stage of a study could be trained without, a line each; [] where all can be started."""
+    told = []
+    for module in SHARES:
+        try:
+            check(p, module)
+        except ParameterError as error:
+            told.append(str(error))
+    return list(dict.fromkeys(told))
+
+
 def sampler(p: SimpleNamespace) -> dict:
     """TRL's settings for `rlvr_rollouts`; ParameterError where vLLM is asked for and cannot be had."""
     if p.rlvr_rollouts == "transformers":

@@ -19,7 +19,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from m2rl_lib import datasets, domains, hub, power, schedule, study
+from m2rl_lib import datasets, domains, hub, launch, power, schedule, study
 from m2rl_lib.study import ParameterError, Study
 
 MERGE_SECONDS = 81e-9  # a parameter and expert: TIES, the slowest, took 85 s for five of 0.21 B (benchmarks/MERGING.md)
@@ -199,7 +199,7 @@ def disk(p: Study) -> float:
 
 def refusals(p: Study) -> list[str]:
     """What this machine lacks for the plan, a line each; [] where it can be started."""
-    told, memory = [], device_memory(p)
+    told, memory = launch.lacking(p), device_memory(p)
     need, use = memory["gigabytes"].max(), memory.loc[memory["gigabytes"].idxmax(), "use"]
     have, where = _memory(p.plan_device)
     if have is None:
