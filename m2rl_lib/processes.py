@@ -27,9 +27,10 @@ def is_main() -> bool:
 
 
 def _state():
+    import torch
     from accelerate import PartialState  # slow to import, and not needed by one process
 
-    return PartialState()
+    return PartialState(cpu=not torch.cuda.is_available())  # unasked it would be alone where there is no GPU
 
 
 def wait() -> None:
