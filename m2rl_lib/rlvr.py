@@ -194,8 +194,9 @@ class DomainTrainer(Resumable, GRPOTrainer):
         TRL's logged entropy and clipping are then means over the rest.
         """
         telling = inputs["advantages"] != 0
-        if not telling.any():
-            telling[0] = True  # a gradient of zeros, so that every process takes its step
+        # as many rows on every process, for TRL gathers what each says; and one at least, so that all take their step
+        most = max(1, *processes.gather(int(telling.sum())))
+        telling[(~telling).nonzero()[: most - int(telling.sum()), 0]] = True
         count = len(telling)
         batched = {
             name: value[telling] if torch.is_tensor(value) and value.shape[:1] == (count,) else value
