@@ -1,5 +1,6 @@
 # make study [PARAMS=params/smoke.yaml]   the whole study; make test   the tests. Each builds .venv first.
 # make study SEEDS=0,1,2   on several seeds; what is there is not run again. ONLY=rq1: no more of them than RQ1 reads
+# make study PROFILE=profiles/slurm   the same study as jobs of a Slurm cluster; make slurm-test   its proof, on one node
 # make site [PARAMS=…]   the executed notebooks as pages, read from disk: runs/<study>/site/index.html
 # make figures   every figure again, from its csv
 # make plan|data|released PARAMS=params/<study>.yaml   what it takes; its data; released checkpoints
@@ -15,11 +16,11 @@ export PATH := $(BIN):$(PATH)
 export HF_HUB_OFFLINE ?= 1
 export TOKENIZERS_PARALLELISM := false
 
-.PHONY: study plan data released test processes figures hostile faults bench lint publish site clean help
+.PHONY: study plan data released test processes figures hostile faults slurm-test bench lint publish site clean help
 
-study: $(VENV)/ready
-	@python -m m2rl_lib.plan --check $(PARAMS)
-	@snakemake $(ONLY) --cores $(CORES) --config params=$(PARAMS) $(if $(SEEDS),seeds=$(SEEDS)) --rerun-triggers mtime params input --rerun-incomplete --nolock --quiet rules host progress
+study: $(VENV)/ready $(if $(PROFILE),$(VENV)/slurm)
+	@$(if $(PROFILE),:,python -m m2rl_lib.plan --check $(PARAMS))  # of this machine, which is not where a cluster's jobs run
+	@snakemake $(ONLY) $(if $(PROFILE),--profile $(PROFILE),--cores $(CORES)) --config params=$(PARAMS) $(if $(SEEDS),seeds=$(SEEDS)) --rerun-triggers mtime params input --rerun-incomplete --nolock --quiet rules host progress
 	@cat runs/$(STUDY)/headline.txt
 
 # what a study takes and what of it does not fit; ARGS="--pilot runs/study --effect 3" adds how large it must be
@@ -53,6 +54,10 @@ hostile: $(VENV)/ready
 faults: $(VENV)/ready
 	OMP_NUM_THREADS=1 python benchmarks/faults.py --out benchmarks/FAULTS.md
 
+# the smoke study here and as jobs of a one-node Slurm on loopback: the same scores; root, apt-get install slurm-wlm munge
+slurm-test: $(VENV)/ready $(VENV)/slurm
+	python tests/slurm/same_scores.py --out benchmarks/SLURM.md
+
 # every measurement beside what people would use instead, on an idle machine; the study whose times are read is PARAMS
 bench: $(VENV)/ready
 	python benchmarks/run.py --params $(PARAMS)
@@ -85,4 +90,9 @@ $(VENV)/ready: requirements.lock pyproject.toml
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install -q --disable-pip-version-check -r requirements.lock
 	$(BIN)/pip install -q --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@touch $@
+
+# Snakemake's executor for Slurm, apart: where Slurm is installed but does not answer, it holds up every start by 9 s
+$(VENV)/slurm: $(VENV)/ready
+	$(BIN)/pip install -q --disable-pip-version-check -c requirements.lock -e .[slurm] --no-build-isolation
 	@touch $@

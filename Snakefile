@@ -33,6 +33,8 @@ LOCK = durable.hold(study.study_folder(P.study) / ".lock")  # instead of Snakema
 FLOORS = schedule.floors(P)
 GROUPS = schedule.groups(P)
 APART = schedule.apart(P)  # the world of RQ2's manipulation check, or None
+# what a rule that runs the model asks of a cluster (profiles/slurm), where it runs on a GPU
+DEVICE = {"gpu": 1, "mem_mb": 96_000, "runtime": 48 * 60} if P.plan_device == "cuda" else {}
 
 
 SEEDS = {analysis: sorted({*ASKED, *schedule.seeds_there(P, analysis)}) for analysis in schedule.READS}
@@ -139,6 +141,8 @@ rule sft:
         done("sft"),
     params:
         **stage("sft", "02_sft"),
+    resources:
+        **DEVICE,
     threads: P.sft_threads
     priority: earlier(10)
     message:
@@ -165,6 +169,8 @@ for model in [*EXPERTS, *FLOORS]:
             done(model),
         params:
             **stage(model, "03_rlvr_single_domain", **expert_run(model)),
+        resources:
+            **DEVICE,
         threads: P.rlvr_threads
         priority: earlier(5)
         message:
@@ -180,6 +186,8 @@ rule mixed:
         done("rl-multi"),
     params:
         **stage("rl-multi", "04_rlvr_mixed"),
+    resources:
+        **DEVICE,
     threads: P.rlvr_threads
     priority: earlier(9)  # the longest run begins first
     message:
@@ -209,6 +217,8 @@ rule distillation:
         done("mt-opd"),
     params:
         **stage("mt-opd", "06_mt_opd"),
+    resources:
+        **DEVICE,
     threads: P.distill_threads
     priority: earlier(6)
     message:
@@ -237,6 +247,8 @@ for group, (purpose, models) in GROUPS.items():
             done(f"evaluate-{group}"),
         params:
             **stage(group, "07_evaluation", models=models, group=group, purpose=purpose),
+        resources:
+            **DEVICE,
         threads: P.evaluate_threads
         priority: earlier(0)
         message:
@@ -265,6 +277,8 @@ rule rq3:
         done("rq3", seed=P.seed),
     params:
         **stage("rq3", "13_rq3_weights_and_policies"),
+    resources:
+        **DEVICE,
     message:
         "13: RQ3, weights and policies"
     shell:
@@ -278,6 +292,8 @@ rule released:
         done("released", seed=P.seed),
     params:
         **stage("released", "22_released_checkpoints"),
+    resources:
+        **DEVICE,
     message:
         "22: released checkpoints"
     shell:
@@ -304,6 +320,8 @@ rule rq5:
         done("rq5", seed=P.seed),
     params:
         **stage("rq5", "15_rq5_verification"),
+    resources:
+        **DEVICE,
     threads: P.evaluate_threads
     message:
         "15: RQ5, models as judges"
@@ -332,6 +350,8 @@ if APART:  # SFT, math and coding once more where coding needs no arithmetic: a 
             done("sft", world=APART),
         params:
             **stage("apart-sft", "02_sft", world=APART),
+        resources:
+            **DEVICE,
         threads: P.sft_threads
         priority: earlier(8)
         message:
@@ -350,6 +370,8 @@ if APART:  # SFT, math and coding once more where coding needs no arithmetic: a 
                 done(model, world=APART),
             params:
                 **stage(f"apart-{model}", "03_rlvr_single_domain", world=APART, **expert_run(model)),
+            resources:
+                **DEVICE,
             threads: P.rlvr_threads
             priority: earlier(5)
             message:
@@ -364,6 +386,8 @@ if APART:  # SFT, math and coding once more where coding needs no arithmetic: a 
             done("evaluate-apart", world=APART),
         params:
             **stage("apart", "07_evaluation", world=APART, models=["sft", *PAIR], group="apart", purpose="apart"),
+        resources:
+            **DEVICE,
         threads: P.evaluate_threads
         priority: earlier(0)
         message:
@@ -381,6 +405,8 @@ rule rq2:
         done("rq2", seed=P.seed),
     params:
         **stage("rq2", "12_rq2_interference_and_synergy"),
+    resources:
+        **DEVICE,
     message:
         "12: RQ2, interference and synergy"
     shell:
