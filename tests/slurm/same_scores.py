@@ -20,8 +20,16 @@ from m2rl_lib import artifacts, durable, study
 from m2rl_lib.study import ROOT
 
 HERE = Path(__file__).parent
-QUIET = "--rerun-triggers mtime params input --rerun-incomplete --nolock --quiet rules host progress".split()
-CLUSTER = "--profile profiles/slurm --slurm-no-account --slurm-partition all --slurm-init-seconds-before-status-checks 2".split()
+QUIET = ["--rerun-triggers", "mtime", "params", "input", "--rerun-incomplete", "--nolock", "--quiet", "rules", "host", "progress"]
+CLUSTER = [
+    "--profile",
+    "profiles/slurm",
+    "--slurm-no-account",
+    "--slurm-partition",
+    "all",
+    "--slurm-init-seconds-before-status-checks",
+    "2",
+]
 TABLES = ("scores", "samples", "curves", "sft_curve", "rq1", "rq4")
 
 
@@ -43,7 +51,7 @@ def start(params: Path, only: str, *how: str) -> list[str]:
 def run_on_slurm(command: list[str], name: str) -> tuple[int, str]:
     """Run `command` beside a Slurm of its own; its exit status, and what a second start was told while it ran."""
     lock = study.study_folder(name) / ".lock"
-    told = ""
+    told = ""  # by a second start
     process = subprocess.Popen([HERE / "one_node.sh", *command], cwd=ROOT)
     while process.poll() is None and not told:
         if lock.exists() and any(study.study_folder(name).glob("work/*/*")):  # a job is at work
@@ -56,7 +64,9 @@ def run_on_slurm(command: list[str], name: str) -> tuple[int, str]:
 def compare(local: str, cluster: str) -> list[tuple[str, str]]:
     """(what, how many are the same of how many) of the models and of each table of two studies."""
     rows = []
-    models = sorted(path.relative_to(study.study_folder(cluster)) for path in study.study_folder(cluster).glob("models/**/*.safetensors"))
+    models = sorted(
+        path.relative_to(study.study_folder(cluster)) for path in study.study_folder(cluster).glob("models/**/*.safetensors")
+    )
     same = [
         (study.study_folder(local) / path).is_file()
         and durable.sha256(study.study_folder(local) / path) == durable.sha256(study.study_folder(cluster) / path)
@@ -65,7 +75,10 @@ def compare(local: str, cluster: str) -> list[tuple[str, str]]:
     rows.append(("models, byte for byte", f"{sum(same)} of {len(same)}"))
     for table in TABLES:
         paths = sorted(study.study_folder(cluster).glob(f"results/{table}/*.parquet"))
-        pairs = [(pd.read_parquet(path), pd.read_parquet(study.study_folder(local) / path.relative_to(study.study_folder(cluster)))) for path in paths]
+        pairs = [
+            (pd.read_parquet(path), pd.read_parquet(study.study_folder(local) / path.relative_to(study.study_folder(cluster))))
+            for path in paths
+        ]
         same = [one.equals(other) for one, other in pairs]
         cells = sum(one.size for one, _ in pairs)
         rows.append((f"`{table}`: files ({cells} values)", f"{sum(same)} of {len(same)}"))
