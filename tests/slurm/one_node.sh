@@ -1,13 +1,15 @@
 #!/bin/bash
 # A Slurm of one node on loopback, for a container where you are root: one_node.sh COMMAND runs COMMAND beside it and ends it after.
 #
-# From Debian's packages (apt-get install slurm-wlm munge), with keys, configuration and state of its own in a temporary folder:
-# nothing under /etc is read or written. Memory and cores are counted as on a cluster; without control groups they are not enforced.
+# From Debian's packages (apt-get install slurm-wlm munge), with keys, configuration and state of its own in a temporary folder; only
+# /etc/slurm/slurm.conf is a link to it for that time, since Snakemake takes SLURM_CONF from a job's steps. Memory and cores are
+# counted as on a cluster; without control groups they are not enforced.
 set -euo pipefail
 [ "$(id -u)" = 0 ] || { echo "one_node.sh: slurmd needs root; run it in a container"; exit 1; }
 for program in munged slurmctld slurmd sbatch; do
     command -v $program >/dev/null || { echo "one_node.sh: $program is missing: apt-get install slurm-wlm munge"; exit 1; }
 done
+[ ! -e /etc/slurm/slurm.conf ] || { echo "one_node.sh: there is a Slurm configuration here already: /etc/slurm/slurm.conf"; exit 1; }
 [ $# -gt 0 ] || { echo "usage: one_node.sh COMMAND [ARGUMENT ...]"; exit 1; }
 
 STATE=$(mktemp -d /tmp/slurm.XXXXXX)
@@ -18,6 +20,7 @@ end() {
     scancel --user root >/dev/null 2>&1 || true
     for ((i = ${#started[@]} - 1; i >= 0; i--)); do kill "${started[i]}" 2>/dev/null || true; done
     wait
+    rm -f /etc/slurm/slurm.conf
     [ "${KEEP:-}" ] && echo "one_node.sh: logs are in $STATE" || rm -rf "$STATE"
 }
 trap end EXIT
@@ -62,12 +65,13 @@ NodeName=$HOST NodeAddr=127.0.0.1 CPUs=$(nproc) RealMemory=$MEMORY State=UNKNOWN
 PartitionName=all Nodes=ALL Default=YES MaxTime=INFINITE State=UP
 CONF
 echo "CgroupPlugin=cgroup/v1" >"$STATE/cgroup.conf"
-export SLURM_CONF=$STATE/slurm.conf
+mkdir -p /etc/slurm
+ln -sfn "$STATE/slurm.conf" /etc/slurm/slurm.conf
 
 for ((i = 0; i < 50; i++)); do [ -S "$STATE/munge.socket" ] && break || sleep 0.1; done
-slurmctld -D -f "$SLURM_CONF" >"$STATE/ctld.out" 2>&1 &
+slurmctld -D >"$STATE/ctld.out" 2>&1 &
 started+=($!)
-slurmd -D -f "$SLURM_CONF" -N "$HOST" >"$STATE/d.out" 2>&1 &
+slurmd -D -N "$HOST" >"$STATE/d.out" 2>&1 &
 started+=($!)
 for ((i = 0; i < 100; i++)); do
     [ "$(sinfo -h -o %T 2>/dev/null)" = idle ] && break

@@ -21,15 +21,7 @@ from m2rl_lib.study import ROOT
 
 HERE = Path(__file__).parent
 QUIET = ["--rerun-triggers", "mtime", "params", "input", "--rerun-incomplete", "--nolock", "--quiet", "rules", "host", "progress"]
-CLUSTER = [
-    "--profile",
-    "profiles/slurm",
-    "--slurm-no-account",
-    "--slurm-partition",
-    "all",
-    "--slurm-init-seconds-before-status-checks",
-    "2",
-]
+CLUSTER = ["--profile", "profiles/slurm", "--slurm-init-seconds-before-status-checks", "2"]
 TABLES = ("scores", "samples", "curves", "sft_curve", "rq1", "rq4")
 
 
@@ -93,7 +85,7 @@ def main() -> int:
     parser.add_argument("--out", type=Path, help="where to write what was seen")
     given = parser.parse_args()
     changes = {name: yaml.safe_load(value) for name, value in (one.split("=", 1) for one in given.set)}
-    name = study.load(given.params).study + ("-changed" if changes or given.only else "")
+    name = study.load(given.params).study + ("-changed" if changes else "")
     local = parameter_file(given.params, name, changes)
     cluster = parameter_file(given.params, f"{name}-slurm", changes)
     os.environ["OMP_NUM_THREADS"] = "1"
