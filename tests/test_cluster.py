@@ -1,0 +1,36 @@
+"""What a rule asks of a cluster: its GPU, memory and time, from the parameter file and profiles/slurm. `make slurm-test` runs it."""
+
+import pytest
+import yaml
+from snakemake.api import SnakemakeApi
+from snakemake.settings.types import ConfigSettings, ResourceSettings
+
+from m2rl_lib.study import ROOT
+
+PROFILE = yaml.safe_load((ROOT / "profiles" / "slurm" / "config.yaml").read_text())
+
+
+@pytest.fixture(scope="module")
+def rules(tmp_path_factory):
+    """Of a study on GPUs: name of the rule -> what the Snakefile asks for it."""
+    values = yaml.safe_load((ROOT / "params" / "smoke.yaml").read_text())
+    path = tmp_path_factory.mktemp("cluster") / "cluster.yaml"
+    path.write_text(yaml.safe_dump(values | {"study": "cluster", "plan_device": "cuda"}))
+    with SnakemakeApi() as api:
+        config = ConfigSettings(config={"params": str(path)})
+        workflow = api.workflow(
+            ResourceSettings(cores=2), config_settings=config, snakefile=ROOT / "Snakefile", workdir=ROOT
+        )._workflow
+        return {rule.name: dict(rule.resources) for rule in workflow.rules}
+
+
+def test_rules_that_run_the_model_ask_for_a_gpu_and_no_other(rules):
+    without = {name for name, resources in rules.items() if "gpu" not in resources}
+    assert without == {"all", "data", "merges", "rq1", "rq4", "paper", "claims"}
+
+
+def test_the_profile_names_rules_and_says_memory_and_time_of_all(rules):
+    assert set(PROFILE["set-resources"]) <= set(rules)
+    for asked in [PROFILE["default-resources"], *PROFILE["set-resources"].values()]:
+        assert asked["mem_mb"] >= 4000 and 30 <= asked["runtime"] <= PROFILE["default-resources"]["runtime"]
+    assert not {name for name in PROFILE["set-resources"] if "gpu" in rules[name]}  # it would take a GPU's memory away
