@@ -61,7 +61,7 @@ SlurmctldPidFile=$STATE/ctld.pid
 SlurmdPidFile=$STATE/d.pid
 SlurmctldLogFile=$STATE/ctld.log
 SlurmdLogFile=$STATE/d.log
-NodeName=$HOST NodeAddr=127.0.0.1 CPUs=$(nproc) RealMemory=$MEMORY State=UNKNOWN
+NodeName=$HOST NodeAddr=127.0.0.1 CPUs=$(nproc --all) RealMemory=$MEMORY State=UNKNOWN
 PartitionName=all Nodes=ALL Default=YES MaxTime=INFINITE State=UP
 CONF
 echo "CgroupPlugin=cgroup/v1" >"$STATE/cgroup.conf"
