@@ -1,0 +1,101 @@
+"""LiveCodeBench's problems graded in our sandbox: what is run, and what its output is compared with.
+
+The rule is the benchmark's own (github.com/LiveCodeBench/LiveCodeBench, `testing_util.py`): a problem is either read from
+standard input or a method of `Solution` called on JSON values; every test must pass within 6 s. It differs in three ways. A
+program runs in the sandbox, with the standard library only, and the comparison is made outside. A method's result is compared
+as the JSON it makes. Private tests, which are published as a pickle, are read by a reader that knows texts alone.
+"""
+
+import base64
+import io
+import json
+import pickle
+import zlib
+from decimal import Decimal, InvalidOperation
+
+from m2rl_lib import sandbox
+
+LIMITS = {"timeout_seconds": 6.0, "memory_bytes": 4 << 30, "output_bytes": 8 << 20}  # for each test
+STARS = "string re datetime collections heapq bisect copy math random statistics itertools functools operator io sys json builtins typing"
+PREAMBLE = (  # the benchmark gives every program these names
+    "".join(f"from {name} import *\n" for name in STARS.split())
+    + "".join(f"import {name}\n" for name in STARS.split()[:-2])
+    + "sys.setrecursionlimit(50000)\n"
+)
+CALL = """import io, json, sys
+_arguments = [json.loads(line) for line in sys.stdin.read().strip().split("\\n")]
+_stdout, sys.stdout = sys.stdout, io.StringIO()
+_names = {{"__name__": "solution"}}
+exec({source!r}, _names)
+_method = getattr(_names["Solution"](), {name!r}) if "Solution" in _names else _names[{name!r}]
+_stdout.write(json.dumps(_method(*_arguments)))
+_stdout.flush()
+"""
+
+
+class _TextsOnly(pickle.Unpickler):
+    def find_class(self, module: str, name: str):
+        raise pickle.UnpicklingError(f"LiveCodeBench's private tests hold {module}.{name}, where a text is expected")
+
+
+def read_tests(row: dict) -> dict:
+    """A row's public and private tests as {"inputs": [...], "outputs": [...], "fn_name": name or None}.
+
+    >>> tests = '[{"input": "1", "output": "2", "testtype": "stdin"}]'
+    >>> read_tests({"public_test_cases": tests, "private_test_cases": "[]", "metadata": "{}"})
+    {'inputs': ['1'], 'outputs': ['2'], 'fn_name': None}
+    """
+    tests = json.loads(row["public_test_cases"]) + json.loads(unpack_private_tests(row["private_test_cases"]))
+    return {
+        "inputs": [test["input"] for test in tests],
+        "outputs": [test["output"] for test in tests],
+        "fn_name": json.loads(row["metadata"]).get("func_name"),
+    }
+
+
+def unpack_private_tests(text: str) -> str:
+    """The JSON of the private tests, from itself or from base64 of zlib of a pickled text.
+
+    Raises pickle.UnpicklingError for a pickle of anything but text: it is never run.
+    """
+    if text.lstrip().startswith("["):
+        return text
+    return _TextsOnly(io.BytesIO(zlib.decompress(base64.b64decode(text)))).load()
+
+
+def grade_program(program: str, tests: dict) -> float | None:
+    """1.0 where the program passes every test of `read_tests`, else 0.0; None where there are none or the sandbox failed."""
+    if not tests["inputs"]:
+        return None
+    if not program.strip():
+        return 0.0
+    called = tests["fn_name"]
+    source = CALL.format(source=PREAMBLE + program, name=called) if called else PREAMBLE + program
+    (runs,) = sandbox.run_programs([source], [tests["inputs"]], **LIMITS)
+    if runs is None:
+        return None
+    same = _same_value if called else _same_lines
+    return float(all(run.status == "ok" and same(run.stdout, out) for run, out in zip(runs, tests["outputs"], strict=True)))
+
+
+def _same_value(stdout: bytes, expected: str) -> bool:
+    try:
+        return json.loads(stdout) == json.loads(expected)
+    except (ValueError, RecursionError):
+        return False
+
+
+def _same_lines(stdout: bytes, expected: str) -> bool:
+    """Lines alike but for white space at their ends, or alike as decimal numbers."""
+    try:
+        lines = [[line.strip() for line in text.strip().split("\n")] for text in (stdout.decode(), expected)]
+    except UnicodeDecodeError:
+        return False
+    return len(lines[0]) == len(lines[1]) and all(one == other or _same_numbers(one, other) for one, other in zip(*lines))
+
+
+def _same_numbers(one: str, other: str) -> bool:
+    try:
+        return [Decimal(word) for word in one.split()] == [Decimal(word) for word in other.split()]
+    except InvalidOperation:
+        return False
