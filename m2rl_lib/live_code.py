@@ -35,7 +35,7 @@ _stdout.flush()
 
 class _TextsOnly(pickle.Unpickler):
     def find_class(self, module: str, name: str):
-        raise pickle.UnpicklingError(f"LiveCodeBench's private tests hold {module}.{name}, where a text is expected")
+        raise ValueError(f"LiveCodeBench's private tests hold {module}.{name}, where a text is expected")
 
 
 def read_tests(row: dict) -> dict:
@@ -56,7 +56,7 @@ def read_tests(row: dict) -> dict:
 def unpack_private_tests(text: str) -> str:
     """The JSON of the private tests, from itself or from base64 of zlib of a pickled text.
 
-    Raises pickle.UnpicklingError for a pickle of anything but text: it is never run.
+    Raises ValueError for a pickle of anything but text: it is never run.
     """
     if text.lstrip().startswith("["):
         return text
