@@ -5,13 +5,12 @@ In the one style of `figures`, whose rules hold here too: tidy frames in, a Figu
 
 import numpy as np
 import pandas as pd
-from matplotlib import colormaps
 from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from m2rl_lib.statistics import require_columns
-from m2rl_lib.style import FAMILIES, GREY, WIDE, count_words, ink_on, make_canvas
+from m2rl_lib.style import FAMILIES, GREY, WIDE, count_words, draw_cells, make_canvas, name_cells
 from m2rl_lib.verdicts import display_domain, display_name, model_family
 
 FLOOR = 1e-3  # nats: smaller values are drawn as this
@@ -29,36 +28,28 @@ def plot_kl_table(frame: pd.DataFrame) -> Figure:
     grid = figure.subplots(len(domains), 1, squeeze=False, sharex=True)[:, 0]
     positive = frame.loc[frame["kl"] > 0, "kl"]
     least = max(float(positive.min()), FLOOR) if len(positive) else FLOOR
-    norm, colours = LogNorm(least, max(float(frame["kl"].max()), 10 * least)), colormaps["Purples"]
+    norm = LogNorm(least, max(float(frame["kl"].max()), 10 * least))
     for axes, domain in zip(grid, domains, strict=True):
         rows = frame[frame["domain"] == domain]
+        told = rows.assign(words=[_cell_words(row) for row in rows.itertuples()])
         cells = rows.pivot(index="source", columns="target", values="kl").reindex(index=sources, columns=targets)
-        picture = axes.pcolormesh(cells.clip(lower=least), cmap=colours, norm=norm, edgecolors="white", linewidth=0.8)
-        for row in rows.itertuples():
-            axes.text(
-                targets.index(row.target) + 0.5,
-                sources.index(row.source) + 0.5,
-                "0" if row.source == row.target else f"{_short(row.kl)}\n±{_short(row.se)}",
-                ha="center",
-                va="center",
-                fontsize=4.6,
-                linespacing=0.9,
-                weight="bold" if row.source == f"rl-{domain}" else "normal",
-                color=ink_on(colours(norm(max(row.kl, least)))),
-            )
+        words = told.pivot(index="source", columns="target", values="words").reindex(index=sources, columns=targets).fillna("")
+        own = np.repeat(cells.index.to_numpy()[:, None] == f"rl-{domain}", len(targets), axis=1)
+        picture = draw_cells(axes, cells.clip(lower=least).to_numpy(), words.to_numpy(), "Purples", norm, 4.6, own)
         cut = rows.drop_duplicates("source")[["completions", "truncated"]].sum()
         sizes = sorted(set(rows["prompts"]), reverse=True)
         counted = f"n = {' or '.join(map(str, sizes))} prompts, {cut['truncated']} of {cut['completions']} completions cut off"
         axes.set_title(f"{display_domain(domain)} ({counted})", fontsize=6.5, pad=2)
-        axes.set_yticks(np.arange(len(sources)) + 0.5, [display_name(source) for source in sources], fontsize=6)
-        axes.invert_yaxis()
-        axes.grid(False)
-    names = [display_name(target) for target in targets]
-    grid[-1].set_xticks(np.arange(len(targets)) + 0.5, names, rotation=40, ha="right", fontsize=6)
+        names = [[display_name(model) for model in models] for models in (sources, targets)]
+        name_cells(axes, *names, rotation=40, ha="right", fontsize=6)
     figure.supylabel("completions sampled from", fontsize=7)
     figure.supxlabel("KL to, nats a sequence (± standard error, clustered by prompt)", fontsize=7)
     figure.colorbar(picture, ax=list(grid), fraction=0.02, pad=0.01)
     return figure
+
+
+def _cell_words(row) -> str:
+    return "0" if row.source == row.target else f"{_short(row.kl)}\n±{_short(row.se)}"
 
 
 def _short(value: float) -> str:

@@ -5,19 +5,42 @@ As in `figures`, a `plot_*` takes a tidy frame and knows no model; the look is `
 
 import numpy as np
 import pandas as pd
-from matplotlib import colormaps
 from matplotlib.colors import TwoSlopeNorm
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
 from m2rl_lib.statistics import require_columns
-from m2rl_lib.style import BLACK, BLUE, COLUMN, GREY, ORANGE, WIDE, count_words, ink_on, is_sampled, make_canvas, size_words
+from m2rl_lib.style import (
+    BLACK,
+    BLUE,
+    COLUMN,
+    GREY,
+    ORANGE,
+    WIDE,
+    count_words,
+    draw_cells,
+    is_sampled,
+    make_canvas,
+    name_cells,
+    size_words,
+)
 from m2rl_lib.verdicts import SHORT, display_domain, display_name
 
 
 def _short(domain: str) -> str:
     return SHORT.get(domain) or display_domain(domain)
+
+
+def _change_words(row, sampled: bool) -> str:
+    """A change, its interval where there was sampling and its verdict where there is one, a line each."""
+    if np.isnan(row.change):
+        return "refused"
+    lines = [f"{row.change:+.1f}"]
+    if sampled:
+        lines.append(f"[{row.low:z.1f}, {row.high:z.1f}]" if np.isfinite(row.low) else "[unknown]")
+    label = getattr(row, "label", "")
+    return "\n".join(lines).replace("-", "−") + (f"\n{label}" if isinstance(label, str) and label else "")
 
 
 def plot_transfer(frame: pd.DataFrame) -> Figure:
@@ -31,36 +54,16 @@ def plot_transfer(frame: pd.DataFrame) -> Figure:
     figure = make_canvas(WIDE, (0.48 if "label" in frame else 0.38) * len(models) + 1.0)
     axes = figure.subplots()
     size = max(float(frame["change"].abs().max()), 1e-9)
-    norm, colours = TwoSlopeNorm(0, -size, size), colormaps["PuOr_r"]
-    cells = frame.pivot(index="model", columns="domain", values="change").loc[models, domains].to_numpy(dtype=float)
-    picture = axes.pcolormesh(cells, cmap=colours, norm=norm, edgecolors="white", linewidth=1)
-    for row in frame.itertuples():
-        if np.isnan(row.change):
-            axes.text(
-                domains.index(row.domain) + 0.5, models.index(row.model) + 0.5, "refused", ha="center", va="center", fontsize=6.5
-            )
-            continue
-        text, sure = f"{row.change:+.1f}", False
-        if is_sampled(frame):
-            span = f"[{row.low:z.1f}, {row.high:z.1f}]" if np.isfinite(row.low) else "[unknown]"
-            text, sure = f"{text}\n{span}", row.low > 0 or row.high < 0
-        text = text.replace("-", "−") + (
-            f"\n{row.label}" if "label" in frame and isinstance(row.label, str) and row.label else ""
-        )
-        axes.text(
-            domains.index(row.domain) + 0.5,
-            models.index(row.model) + 0.5,
-            text,
-            ha="center",
-            va="center",
-            fontsize=6.5,
-            weight="bold" if sure else "normal",
-            color=ink_on(colours(norm(row.change))),
-        )
-    axes.set_xticks(np.arange(len(domains)) + 0.5, [display_domain(domain).replace(" ", "\n") for domain in domains])
-    axes.set_yticks(np.arange(len(models)) + 0.5, [display_name(model) for model in models])
-    axes.invert_yaxis()
-    axes.grid(False)
+    told = frame.assign(words=[_change_words(row, is_sampled(frame)) for row in frame.itertuples()], sure=False)
+    if is_sampled(frame):
+        told["sure"] = (frame["low"] > 0) | (frame["high"] < 0)
+    cells, words, sure = (
+        told.pivot(index="model", columns="domain", values=column).loc[models, domains].to_numpy()
+        for column in ("change", "words", "sure")
+    )
+    picture = draw_cells(axes, cells.astype(float), words, "PuOr_r", TwoSlopeNorm(0, -size, size), 6.5, sure)
+    tested = [display_domain(domain).replace(" ", "\n") for domain in domains]
+    name_cells(axes, [display_name(model) for model in models], tested)
     axes.set_xlabel("tested on" + (count_words(frame) + "; bold: interval excludes 0" if is_sampled(frame) else ""))
     axes.set_ylabel("trained as")
     figure.colorbar(picture, ax=axes, label="change against SFT, points", fraction=0.03, pad=0.01)

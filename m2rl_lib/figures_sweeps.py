@@ -5,7 +5,6 @@ Nothing is told by colour alone: heat maps print their numbers, the line that ma
 
 import numpy as np
 import pandas as pd
-from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.colors import Normalize, TwoSlopeNorm
 from matplotlib.figure import Figure
@@ -13,9 +12,10 @@ from matplotlib.patches import Rectangle
 from matplotlib.ticker import MaxNLocator
 
 from m2rl_lib.statistics import OVERALL, require_columns
-from m2rl_lib.style import BLACK, LIGHT, WIDE, count_words, ink_on, make_canvas, size_words
+from m2rl_lib.style import BLACK, LIGHT, WIDE, count_words, draw_cells, make_canvas, name_cells, size_words
 from m2rl_lib.verdicts import display_domain, display_name
 
+NO_DENSITY = 0.0  # of a method that has none
 KINDS = ["SFT to expert", "expert to expert", "expert to mixed"]
 
 
@@ -31,22 +31,18 @@ def plot_sweeps(frame: pd.DataFrame) -> Figure:
     rows = [heights[first : first + across] for first in range(0, len(heights), across)]
     figure = make_canvas(WIDE, sum(0.24 * max(row) + 0.62 for row in rows) + 0.35)
     grid = figure.subplots(len(rows), across, squeeze=False, height_ratios=[max(row) + 1.5 for row in rows])
-    shades, norm = colormaps["cividis"], Normalize(frame["score"].min(), frame["score"].max())
+    norm = Normalize(frame["score"].min(), frame["score"].max())
     for axes, method, part in zip(grid.flat, methods, parts, strict=False):
-        scales, densities = sorted(part["lambda"].unique()), sorted(part["density"].dropna().unique()) or [np.nan]
-        for cell in part.to_dict("records"):
-            x = scales.index(cell["lambda"])
-            y = 0 if np.isnan(cell["density"]) else densities.index(cell["density"])
-            colour = shades(norm(cell["score"]))
-            axes.add_patch(Rectangle((x, y), 1, 1, facecolor=colour, edgecolor="white"))
-            axes.text(x + 0.5, y + 0.5, f"{cell['score']:.0f}", ha="center", va="center", fontsize=6, color=ink_on(colour))
-            if cell["best"]:
-                axes.add_patch(Rectangle((x + 0.04, y + 0.06), 0.92, 0.88, fill=False, edgecolor=ink_on(colour), linewidth=1.3))
-        axes.set(xlim=(0, len(scales)), ylim=(0, len(densities)))
-        axes.set_xticks(np.arange(len(scales)) + 0.5, [f"{scale:g}" for scale in scales])
-        axes.set_yticks(np.arange(len(densities)) + 0.5, ["" if np.isnan(d) else f"{d:g}" for d in densities])
+        part = part.assign(density=part["density"].fillna(NO_DENSITY)).sort_values(["density", "lambda"])
+        cells = part.pivot(index="density", columns="lambda", values="score").sort_index(ascending=False)
+        best = part.pivot(index="density", columns="lambda", values="best").reindex_like(cells).eq(True).to_numpy()
+        words = cells.map("{:.0f}".format).to_numpy()
+        draw_cells(axes, cells.to_numpy(dtype=float), words, "cividis", norm, 6)
+        for y, x in np.argwhere(best):
+            ink = axes.texts[y * cells.shape[1] + x].get_color()
+            axes.add_patch(Rectangle((x + 0.04, y + 0.06), 0.92, 0.88, fill=False, edgecolor=ink, linewidth=1.3))
+        name_cells(axes, ["" if d == NO_DENSITY else f"{d:g}" for d in cells.index], [f"{scale:g}" for scale in cells.columns])
         axes.set_title(display_name(method).replace(" merge", ""))
-        axes.grid(False)
     for axes in grid.flat[len(methods) :]:
         axes.set_axis_off()
     figure.supxlabel(
@@ -59,21 +55,16 @@ def plot_sweeps(frame: pd.DataFrame) -> Figure:
 
 def _changes(axes: Axes, frame: pd.DataFrame, row: str, column: str, rows: list[str], columns: list[str], size: float) -> None:
     """A table of changes with their intervals as a heat map; bold where the interval excludes 0."""
-    shades, norm = colormaps["PuOr_r"], TwoSlopeNorm(0, -size, size)
-    for cell in frame.to_dict("records"):
-        if cell[row] not in rows or cell[column] not in columns:
-            continue
-        x, y, colour = columns.index(cell[column]), rows.index(cell[row]), shades(norm(cell["estimate"]))
-        sure = cell["low"] > 0 or cell["high"] < 0
-        words = f"{cell['estimate']:+.1f}\n[{cell['low']:z.1f}, {cell['high']:z.1f}]".replace("-", "−")
-        axes.add_patch(Rectangle((x, y), 1, 1, facecolor=colour, edgecolor="white"))
-        axes.text(x + 0.5, y + 0.5, words, ha="center", va="center", fontsize=6, color=ink_on(colour),
-                  weight="bold" if sure else "normal")  # fmt: skip
+    table = frame.pivot(index=row, columns=column).reindex(index=rows)
+    estimate, low, high = (table[part].reindex(columns=columns).to_numpy(dtype=float) for part in ("estimate", "low", "high"))
+    words = np.full(estimate.shape, "", dtype=object)
+    for at in np.argwhere(np.isfinite(estimate)):
+        x = tuple(at)
+        words[x] = f"{estimate[x]:+.1f}\n[{low[x]:z.1f}, {high[x]:z.1f}]".replace("-", "−")
+    draw_cells(axes, estimate, words, "PuOr_r", TwoSlopeNorm(0, -size, size), 6, (low > 0) | (high < 0))
     labels = {"sft": "SFT", "null": "RL-Null", OVERALL: "Mean"}
-    axes.set(xlim=(0, len(columns)), ylim=(len(rows), 0))
-    axes.set_xticks(np.arange(len(columns)) + 0.5, [(labels.get(c) or display_domain(c)).replace(" ", "\n") for c in columns])
-    axes.set_yticks(np.arange(len(rows)) + 0.5, [labels.get(r) or display_domain(r) for r in rows])
-    axes.grid(False)
+    told = [[labels.get(name) or display_domain(name) for name in names] for names in (rows, columns)]
+    name_cells(axes, told[0], [name.replace(" ", "\n") for name in told[1]])
 
 
 def plot_leave_one_out(frame: pd.DataFrame) -> Figure:

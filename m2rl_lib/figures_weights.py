@@ -6,13 +6,12 @@ MOST_NUMBERS columns), so greyscale loses nothing.
 
 import numpy as np
 import pandas as pd
-from matplotlib import colormaps
 from matplotlib.colors import Normalize, TwoSlopeNorm
 from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
 from m2rl_lib.statistics import require_columns
-from m2rl_lib.style import BLACK, BLUE, GREY, LINES, ORANGE, WIDE, ink_on, make_canvas
+from m2rl_lib.style import BLACK, BLUE, GREY, LINES, ORANGE, WIDE, draw_cells, make_canvas, name_cells
 from m2rl_lib.verdicts import display_name
 
 PANELS = {
@@ -71,9 +70,9 @@ def plot_pairs(frame: pd.DataFrame, label: str, below: str, above: str) -> Figur
     cells[np.minimum(rows, columns), np.maximum(rows, columns)] = frame[above]
     figure = make_canvas(WIDE, 0.235 * len(models) + 1.7)
     axes = figure.subplots()
-    picture = _heat_map(axes, cells, missing=~np.eye(len(models), dtype=bool))
-    axes.set_xticks(np.arange(len(models)) + 0.5, [display_name(model) for model in models], rotation=90)
-    axes.set_yticks(np.arange(len(models)) + 0.5, [display_name(model) for model in models])
+    picture = _heat_map(axes, cells, blank=np.eye(len(models), dtype=bool))
+    names = [display_name(model) for model in models]
+    name_cells(axes, names, names, rotation=90)
     axes.set_xlabel(f"below the diagonal: {WORDS[below]}; above it: {WORDS[above]}")
     figure.colorbar(picture, ax=axes, label=label, fraction=0.03, pad=0.01)
     return figure
@@ -96,10 +95,10 @@ def plot_parts(frame: pd.DataFrame, label: str) -> Figure:
     for axes, rows, part, told in zip(panels, (whole, deep), parts, ("type of tensor", "layer")):
         cells = rows.pivot(index="row", columns="part", values="value").reindex(index=names, columns=part)
         picture = _heat_map(axes, cells.to_numpy(dtype=float), largest, bool((frame["value"] < 0).any()), numbered=numbered)
-        shown = range(0, len(part), -(-len(part) // MOST_NUMBERS))
-        axes.set_xticks([i + 0.5 for i in shown], [part[i] for i in shown], rotation=90 if axes is panels[0] else 0)
+        every = -(-len(part) // MOST_NUMBERS)
+        shown = [name if i % every == 0 else "" for i, name in enumerate(part)]
+        name_cells(axes, names, shown, rotation=90 if axes is panels[0] else 0)
         axes.set_xlabel(told)
-    panels[0].set_yticks(np.arange(len(names)) + 0.5, names)
     figure.colorbar(picture, ax=panels, label=label, fraction=0.03, pad=0.01)
     return figure
 
@@ -109,21 +108,17 @@ def _heat_map(
     cells: np.ndarray,
     largest: float | None = None,
     signed: bool | None = None,
-    missing: np.ndarray | None = None,
+    blank: np.ndarray | None = None,
     numbered: bool = True,
 ):
     """Draw the cells, with numbers where they can be read; a scale around 0 where values are signed (by lightness alone where
-    some cells are not `numbered`, so that greyscale keeps the sign)."""
+    some cells are not `numbered`, so that greyscale keeps the sign). A missing one is a dash, but where `blank`."""
     largest = largest or max(float(np.nanmax(np.abs(cells), initial=0)), 1e-9)
     signed = bool(np.nanmin(cells, initial=0) < 0) if signed is None else signed
     norm = TwoSlopeNorm(0, -largest, largest) if signed else Normalize(0, largest)
     numbered = numbered and cells.shape[1] <= MOST_NUMBERS
-    colours = colormaps["Blues" if not signed else "PuOr_r" if numbered else "cividis"]
-    picture = axes.pcolormesh(cells, cmap=colours, norm=norm, edgecolors="white", linewidth=0.6)
-    for (row, column), value in np.ndenumerate(cells) if numbered else ():
-        told = f"{value:z.2f}".replace("-", "−") if np.isfinite(value) else "–" if missing is None or missing[row, column] else ""
-        colour = ink_on(colours(norm(value)) if np.isfinite(value) else (1, 1, 1, 1))
-        axes.text(column + 0.5, row + 0.5, told, ha="center", va="center", fontsize=6, color=colour)
-    axes.set_ylim(len(cells), 0)
-    axes.grid(False)
-    return picture
+    words = np.where(np.isnan(cells), "–", np.vectorize(lambda value: f"{value:z.2f}".replace("-", "−"), otypes=[object])(cells))
+    if blank is not None:
+        words[blank] = ""
+    colours = "Blues" if not signed else "PuOr_r" if numbered else "cividis"
+    return draw_cells(axes, cells, words if numbered else None, colours, norm, 6)

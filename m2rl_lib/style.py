@@ -1,8 +1,8 @@
 """How every figure looks: one style, and the parts that several `plot_*` share (points with intervals, names, counts, legends).
 
 Widths are a journal's: 3.4 inches for one column, 7 for grids that need two. Series are told apart by marker, line and
-lightness before colour (Okabe–Ito), so that greyscale and colour blindness lose nothing. Fonts are embedded as TrueType. The
-rules are those of seaborn's whitegrid (v0.13), written out here, so that drawing imports matplotlib alone.
+lightness before colour (Okabe–Ito), so that greyscale and colour blindness lose nothing. Fonts are embedded as TrueType.
+Grids and heat maps are seaborn's; points with intervals that were computed elsewhere are drawn with matplotlib.
 """
 
 import textwrap
@@ -10,14 +10,17 @@ import textwrap
 import matplotlib
 import numpy as np
 import pandas as pd
+import seaborn
 from matplotlib.axes import Axes
+from matplotlib.collections import QuadMesh
+from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from m2rl_lib.verdicts import display_name, model_family
 
 COLUMN, WIDE = 3.4, 7.0  # inches
-STYLE = {
+STYLE = seaborn.axes_style("whitegrid") | {
     "font.family": "DejaVu Sans",
     "font.size": 7,
     "axes.labelsize": 7,
@@ -27,19 +30,6 @@ STYLE = {
     "legend.fontsize": 6.5,
     "figure.titlesize": 7,
     "figure.titleweight": "bold",
-    "axes.grid": True,
-    "axes.axisbelow": True,
-    "axes.edgecolor": ".8",
-    "grid.color": ".8",
-    "text.color": ".15",
-    "axes.labelcolor": ".15",
-    "xtick.color": ".15",
-    "ytick.color": ".15",
-    "xtick.bottom": False,
-    "ytick.left": False,
-    "patch.edgecolor": "w",
-    "patch.force_edgecolor": True,
-    "lines.solid_capstyle": "round",
     "axes.linewidth": 0.6,
     "grid.linewidth": 0.4,
     "hatch.linewidth": 0.5,
@@ -108,10 +98,33 @@ def embolden(words: str) -> str:
     return "\n".join(" ".join(rf"$\bf{{{word}}}$" for word in line.split()) for line in words.splitlines())
 
 
-def ink_on(colour: tuple[float, float, float, float]) -> str:
-    """'white' or 'black', whichever can be read on the colour (red, green, blue, alpha; 0 to 1)."""
-    red, green, blue, _ = colour
-    return "white" if 0.3 * red + 0.59 * green + 0.11 * blue < 0.5 else "black"
+def draw_cells(
+    axes: Axes, cells: np.ndarray, words: np.ndarray | None, colours: str, norm: Normalize, size: float, bold=None
+) -> QuadMesh:
+    """A heat map of a table of numbers, first row on top; rows and columns are left for the caller to name.
+
+    `words`, an array of texts as large as the table, stand in the cells in `size` points, bold where `bold` is true. A cell
+    without a number is white.
+    """
+    seaborn.heatmap(
+        cells, ax=axes, cmap=colours, norm=norm, annot=words, fmt="", annot_kws={"fontsize": size},
+        linewidths=0.7, linecolor="white", cbar=False, xticklabels=False, yticklabels=False,
+    )  # fmt: skip
+    if words is not None and bold is not None:
+        for text, sure in zip(axes.texts, bold[np.isfinite(cells)], strict=True):
+            text.set_weight("bold" if sure else "normal")
+    for row, column in np.argwhere(np.isnan(cells)) if words is not None else ():
+        axes.text(column + 0.5, row + 0.5, words[row, column], ha="center", va="center", fontsize=size)
+    axes.set(xlabel="", ylabel="")
+    axes.grid(False)
+    return axes.collections[0]
+
+
+def name_cells(axes: Axes, rows: list[str], columns: list[str], **options) -> None:
+    """Names at the middle of a heat map's rows and columns; `options` are those of the columns' tick labels."""
+    axes.set_xticks(np.arange(len(columns)) + 0.5, columns, **options)
+    axes.set_yticks(np.arange(len(rows)) + 0.5, rows, rotation=0)
+    axes.tick_params(length=0)
 
 
 def draw_points(axes: Axes, rows: pd.DataFrame, heights: np.ndarray) -> None:

@@ -132,7 +132,7 @@ def test_sweep_prints_its_scores_and_frames_the_best():
     ties = figures_sweeps.plot_sweeps(frame).axes[METHODS.index("merge-ties")]
     assert ties.get_title() == "TIES" and len(ties.texts) == 24
     assert sum(not patch.get_fill() for patch in ties.patches) == 1
-    assert [label.get_text() for label in ties.get_yticklabels()] == ["0.1", "0.2", "0.5", "0.8"]
+    assert [label.get_text() for label in ties.get_yticklabels()] == ["0.8", "0.5", "0.2", "0.1"]  # from the top
 
 
 def test_undefined_skills_are_said_not_drawn():
