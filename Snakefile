@@ -49,9 +49,8 @@ def done(*names, world=P, seed="{seed}"):
 
 
 def evaluated(analysis):
-    """The evaluations that an analysis reads, of all its seeds."""
-    names = [f"evaluate-{group}" for group in schedule.READS[analysis]]
-    return [file for seed in SEEDS[analysis] for file in done(*names, seed=seed)]
+    """The evaluations, or judgings, that an analysis reads, of all its seeds."""
+    return [file for seed in SEEDS[analysis] for file in done(*schedule.stages_read(analysis), seed=seed)]
 
 
 @lru_cache
@@ -121,7 +120,7 @@ def earlier(priority):
 
 rule all:
     input:
-        done("data", *SEEDS, "rq5", "released", "paper", "claims", seed=P.seed),
+        done("data", *SEEDS, "released", "paper", "claims", seed=P.seed),
         [evaluated(analysis) for analysis in SEEDS],  # so that a new seed is seen even where .snakemake is lost
 
 
@@ -313,16 +312,30 @@ rule rq4:
         PAPERMILL
 
 
+rule judging:
+    input:
+        done(*(f"evaluate-{group}" for group in schedule.READS["rq5"])),
+    output:
+        done("judging"),
+    params:
+        **stage("judging", "08_judging"),
+    resources:
+        **DEVICE,
+    threads: P.evaluate_threads
+    priority: earlier(0)
+    message:
+        "08: models as judges, seed {wildcards.seed}"
+    shell:
+        PAPERMILL
+
+
 rule rq5:
     input:
-        done(*(f"evaluate-{group}" for group in ("sft", "experts", "mixed", "merges", "distilled")), seed=P.seed),
+        evaluated("rq5"),
     output:
         done("rq5", seed=P.seed),
     params:
         **stage("rq5", "15_rq5_verification"),
-    resources:
-        **DEVICE,
-    threads: P.evaluate_threads
     message:
         "15: RQ5, models as judges"
     shell:
@@ -415,7 +428,7 @@ rule rq2:
 
 rule claims:
     input:
-        done(*SEEDS, "rq5", seed=P.seed),
+        done(*SEEDS, seed=P.seed),
     output:
         done("claims", seed=P.seed),
     params:

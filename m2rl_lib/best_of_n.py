@@ -17,13 +17,14 @@ CHOOSERS = (SINGLE, MAJORITY, "own judgement, outcome", "own judgement, process"
 
 
 def choose(judged: pd.DataFrame) -> pd.DataFrame:
-    """The value of each way of choosing on each problem: judge, domain, benchmark, problem_id, chooser, value (0 to 1), n samples.
+    """The value of each way of choosing on each problem of each seed: seed, judge, domain, benchmark, problem_id, chooser, value
+    (0 to 1), samples.
 
     Samples right, wrong, wrong with scores 1, 1, 0 and answers a, b, b: single 1/3, majority 0, own judgement 1/2, oracle 1.
     """
     require_columns(judged, JUDGED, "verdicts")
     rows = []
-    keys = ["judge", "domain", "benchmark", "problem_id"]
+    keys = ["seed", "judge", "domain", "benchmark", "problem_id"]
     for key, cell in judged[judged["set"] == CANDIDATES].groupby(keys, sort=False):
         one = cell[cell["mode"] == cell["mode"].iloc[0]]
         values = {SINGLE: one["right"].mean(), MAJORITY: majority(one), ORACLE: float(one["right"].any())}
@@ -42,31 +43,35 @@ def majority(samples: pd.DataFrame) -> float:
 
 def best_of_n_table(judged: pd.DataFrame, margin: float = 3.0, draws: int = 10_000, seed: int = 0) -> pd.DataFrame:
     """Score of every way of choosing, a row a judge, domain and chooser: score, low, high (points), and against the majority
-    vote of the same samples gain, gain_low, gain_high and its verdict; n (problems), samples (N).
+    vote of the same samples gain, gain_low, gain_high and its verdict; n (distinct problems), samples (N), seeds.
 
-    Problems are redrawn within a benchmark, one redraw for all (`statistics.resample`); benchmarks count equally.
+    Problems are redrawn within a benchmark, one redraw for all choosers (`statistics.resample`); benchmarks count equally. Each
+    seed has problems of its own; of several, the mean, with the interval of `statistics.interval`.
     """
     values = choose(judged)
     if values.empty:
         return pd.DataFrame(columns=TABLE)
     rows = []
     for (judge, domain), part in values.groupby(["judge", "domain"], sort=False):
-        problems = part.rename(columns={"chooser": "model", "samples": "k"}).assign(seed=seed, graded=True)
-        sample = resample(problems, draws=draws, seed=seed)
-        weights, found = sample.weights(domain), {}
+        problems = part.rename(columns={"chooser": "model", "samples": "k"}).assign(graded=True)
+        redrawn = {number: resample(own, draws=draws, seed=seed) for number, own in problems.groupby("seed")}
+        found = {}
         for chooser in CHOOSERS:
-            found[chooser] = sample.values(chooser, [seed], weights)[:2]
+            values = [sample.values(chooser, [number], sample.weights(domain)) for number, sample in redrawn.items()]
+            found[chooser] = np.concatenate([one[0] for one in values]), np.hstack([one[1] for one in values])
         for chooser, (points, redraws) in found.items():
             score = interval(points, redraws, seed)
             gain = interval(points - found[MAJORITY][0], redraws - found[MAJORITY][1], seed)
             limits = [gain[name] for name in ("low", "high", "low90", "high90")]
             verdict = "" if chooser == MAJORITY else three_way(*limits, margin)
             told = [score["estimate"], score["low"], score["high"], gain["estimate"], gain["low"], gain["high"], verdict]
-            rows.append([judge, domain, chooser, *told, part["problem_id"].nunique(), int(part["samples"].max())])
+            counts = [part["problem_id"].nunique(), int(part["samples"].max()), len(redrawn)]
+            rows.append([judge, domain, chooser, *told, *counts])
     return pd.DataFrame(rows, columns=TABLE)
 
 
-TABLE = ["judge", "domain", "chooser", "score", "low", "high", "gain", "gain_low", "gain_high", "verdict", "n", "samples"]
+TABLE = ["judge", "domain", "chooser", "score", "low", "high", "gain", "gain_low", "gain_high", "verdict"]
+TABLE += ["n", "samples", "seeds"]
 
 
 def mean_table(table: pd.DataFrame) -> pd.DataFrame:

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from m2rl_lib.statistics import require_columns
-from m2rl_lib.style import BLACK, COLUMN, GREY, WIDE, make_canvas, name_rows
+from m2rl_lib.style import BLACK, COLUMN, GREY, WIDE, count_words, make_canvas, name_rows
 from m2rl_lib.verdicts import display_domain, display_name
 
 MODES = {"outcome": ("o", "#D55E00", "white", "--"), "process": ("s", "#0072B2", "#0072B2", "-")}
@@ -31,14 +31,21 @@ def _handles(extra: list[Line2D] = ()) -> list[Line2D]:
     return [*modes, *extra]
 
 
+def _seeds(frame: pd.DataFrame) -> str:
+    """', 3 seeds', where the frame's column seeds can say it."""
+    if "seeds" not in frame:
+        return ""
+    return count_words(frame.loc[frame["seeds"] > 0, ["seeds"]]).replace(" (", ", ").rstrip(")")
+
+
 CHANCE_LINE = Line2D([], [], color=GREY, linestyle=":", linewidth=0.8, label="chance")
 
 
 def plot_judges(frame: pd.DataFrame) -> Figure:
     """Accuracy of every judge in both modes with its interval; a row of panels a set, a column a domain; dotted: chance.
 
-    Columns: set, judge, domain, mode, estimate, low, high (points), trajectories. A judge that has no set in a domain has no
-    point there.
+    Columns: set, judge, domain, mode, estimate, low, high (points), trajectories, and seeds where it is told. A judge that has no
+    set in a domain has no point there.
     """
     require_columns(frame, ["set", "judge", "domain", "mode", "estimate", "low", "high", "trajectories"], "judges")
     judges, names, sets = (list(pd.unique(frame[column])) for column in ("judge", "domain", "set"))
@@ -69,7 +76,8 @@ def plot_judges(frame: pd.DataFrame) -> Figure:
             va="center",
             fontsize=6.5,
         )
-    figure.supxlabel("accuracy against the verifier, points (95% interval; n trajectories, half of them right)", fontsize=7)
+    told = f"accuracy against the verifier, points (95% interval; n trajectories, half of them right{_seeds(frame)})"
+    figure.supxlabel(told, fontsize=7)
     figure.legend(handles=_handles([CHANCE_LINE]), loc="outside upper center", ncols=3, frameon=False)
     return figure
 
@@ -110,7 +118,7 @@ def plot_horizon(frame: pd.DataFrame) -> Figure:
     figure.supxlabel("steps from the wrong one to the end", fontsize=7)
     sizes = sorted(set(frame["problems"]))
     told = f"{sizes[0]}" + (f"–{sizes[-1]}" if len(sizes) > 1 else "")
-    figure.supylabel(f"balanced accuracy, points (95% interval, n = {told} problems)", fontsize=7)
+    figure.supylabel(f"balanced accuracy, points (95% interval, n = {told} problems{_seeds(frame)})", fontsize=7)
     figure.legend(handles=_handles([CHANCE_LINE]), loc="outside upper center", ncols=3, frameon=False)
     return figure
 
@@ -167,7 +175,7 @@ def plot_best_of_n(frame: pd.DataFrame) -> Figure:
         axes.set_yticks(np.arange(len(judges))[::-1], labels)
         axes.set_ylim(-0.6, len(judges) - 0.4)
         axes.grid(axis="y", linewidth=0.25)
-    figure.supxlabel("score of the chosen sample, points (95% interval; n problems × N samples)", fontsize=7)
+    figure.supxlabel(f"score of the chosen sample, points (95% interval; n problems × N samples{_seeds(frame)})", fontsize=7)
     handles = [
         Line2D([], [], marker=marker, color=colour, markerfacecolor=colour if filled else "white", linestyle="", label=name)
         for name, (marker, colour, filled) in CHOOSERS.items()

@@ -25,7 +25,7 @@ from m2rl_lib.statistics import GENERAL, require_columns
 
 SHARED, OWN, CANDIDATES, PLANTED, SHIFTED = "shared", "own", "candidates", "planted", "shifted"  # the sets
 ITEM = ["set", "source", "domain", "benchmark", "problem_id", "sample", "place", "distance", "right", "answer", "text"]
-JUDGED = ["judge", *ITEM[:-1], "mode", "score", "verdict", "tokens"]
+JUDGED = ["seed", "judge", *ITEM[:-1], "mode", "score", "verdict", "tokens"]
 SAMPLES = ["model", "domain", "benchmark", "split", "problem_id", "sample", "correct", "parsed", "truncated", "text"]
 VERDICT = re.compile(rf"\b({'|'.join(datasets.VERDICTS)})\b")
 
@@ -260,7 +260,7 @@ def run(p: SimpleNamespace, judges: dict[str, list[str]], samples: pd.DataFrame)
         items = pd.concat([shared, own, candidate_set(drawn[name], p.judging_problems, p.seed), planted], ignore_index=True)
         items = items[items["domain"].isin(judged)]
         started = time.monotonic()
-        frame = judge_items(load_judge(p, name), items, rows).assign(judge=name)
+        frame = judge_items(load_judge(p, name), items, rows).assign(seed=p.seed, judge=name)
         spent = time.monotonic() - started
         print(
             f"{name}: {len(frame)} verdicts on {len(items)} trajectories in {spent:.0f} s, "

@@ -1,10 +1,11 @@
 """What judges' verdicts are worth: accuracy, AUROC and calibration, and where errors are seen (RQ5).
 
 Verdicts in (`judges.run`), tidy frames out. The unit is a problem with all its trajectories; problems are redrawn within
-each benchmark, and one redraw serves both modes and all judges of a set, so that their differences are paired. A measure
-is a vector of 1 + draws numbers: the estimate first, then its redraws; everything said is a linear combination of such
-vectors. Shares are in points, 0 to 100; AUROC, Brier score and calibration error in 0 to 1. A verdict by probability is
-'right' where the score is above 0; a written verdict that is unreadable counts as a wrong one.
+each benchmark, and one redraw serves both modes, all judges of a set and all seeds, so that their differences are paired. A
+measure of a seed is a vector of 1 + draws numbers: the estimate first, then its redraws; everything said is a linear
+combination of such vectors, seed by seed, then the mean over the seeds with the interval of `statistics.interval`. Shares are
+in points, 0 to 100; AUROC, Brier score and calibration error in 0 to 1. A verdict by probability is 'right' where the score
+is above 0; a written verdict that is unreadable counts as a wrong one.
 """
 
 import zlib
@@ -31,17 +32,18 @@ MEASURES = {  # measure: what it is
 }
 BINS = 10
 SIGNS = ((1.0, "process"), (-1.0, "outcome"))  # of their difference
-TOLD = ["estimate", "low", "high", "p", "seen", "problems", "reason"]  # of an interval
+TOLD = ["estimate", "low", "high", "p", "seen", "problems", "seeds", "seed_sd", "reason"]  # of an interval
 
 
 @dataclass(frozen=True)
 class Measured:
-    """Measures of cells: `values[(*key, measure)]` is (1 + draws,); `cells`, a row a key, has trajectories, right, problems."""
+    """Measures of cells: `values[(*key, measure)]` has for each seed of the cell a vector (1 + draws,), `problems[key]` the
+    names of those it was asked; `cells`, a row a key, has trajectories, right and problems of all its seeds."""
 
     by: list[str]
     cells: pd.DataFrame
-    problems: dict[tuple, int]
-    values: dict[tuple, np.ndarray]
+    problems: dict[tuple, dict[int, set[str]]]
+    values: dict[tuple, dict[int, np.ndarray]]
 
 
 def measure_cells(judged: pd.DataFrame, by: list[str], draws: int = 10_000, seed: int = 0) -> Measured:
@@ -52,11 +54,13 @@ def measure_cells(judged: pd.DataFrame, by: list[str], draws: int = 10_000, seed
     for _, part in judged.groupby(["set", "domain"], sort=False):
         weights, place = redraw_problems(part, draws, seed)
         for key, cell in part.groupby(by, sort=False):
-            found = measure(cell, weights[:, [place[name] for name in cell["problem_id"]]])
-            values |= {(*key, name): vector for name, vector in found.items()}
+            problems[key] = {}
+            for number, own in cell.groupby("seed"):
+                for name, vector in measure(own, weights[:, [place[name] for name in own["problem_id"]]]).items():
+                    values.setdefault((*key, name), {})[number] = vector
+                problems[key][number] = set(own["problem_id"])
             counts = {"trajectories": len(cell), "right": int(cell["right"].sum()), "problems": cell["problem_id"].nunique()}
             rows.append(dict(zip(by, key)) | counts)
-            problems[key] = counts["problems"]
     return Measured(by, pd.DataFrame(rows, columns=[*by, "trajectories", "right", "problems"]), problems, values)
 
 
@@ -98,27 +102,41 @@ def measure(cell: pd.DataFrame, weights: np.ndarray) -> dict[str, np.ndarray]:
         }
 
 
-def combine(measured: Measured, terms: list[tuple[float, tuple]], seed: int = 0) -> dict:
-    """Σ weight · measure over the terms, as `statistics.interval` tells it, with problems and `reason` ('' or why it is NaN).
+def add_up(measured: Measured, terms: list[tuple[float, tuple]]) -> dict[int, np.ndarray]:
+    """Σ weight · measure over the terms, by seed: (1 + draws,). A seed that lacks a term, or in which one is undefined, is left out.
 
     A term is (weight, (*key, measure)), as `Measured.values` has them.
     """
-    lacking = [key for _, key in terms if key not in measured.values]
-    asked = {(key[0], key[2]): measured.problems.get(key[:-1], 0) for _, key in terms}  # a set and domain, asked once or twice
-    found = {"problems": sum(asked.values())}
-    reason = f"nothing to judge: {', '.join(map(str, lacking[0][:4]))}" if lacking else ""
-    if not reason:
-        vector = sum(weight * measured.values[key] for weight, key in terms)
-        reason = "" if np.isfinite(vector).all() else "too few right or wrong trajectories"
-    if reason:
-        names = ("estimate", "low", "high", "low90", "high90", "p", "seen")
-        return dict.fromkeys(names, np.nan) | found | {"reason": reason}
-    return interval(vector[:1], vector[1:, None], seed) | found | {"reason": ""}
+    found = [measured.values.get(key, {}) for _, key in terms]
+    sums = {
+        seed: sum(weight * values[seed] for (weight, _), values in zip(terms, found))
+        for seed in sorted(set.intersection(*map(set, found)))
+    }
+    return {seed: vector for seed, vector in sums.items() if np.isfinite(vector).all()}
+
+
+def combine(measured: Measured, terms: list[tuple[float, tuple]], seed: int = 0) -> dict:
+    """Σ weight · measure over the terms, as `statistics.interval` tells it of the seeds that have all of them (`add_up`), with
+    problems (distinct ones) and `reason` ('' or why it is NaN)."""
+    by_seed = add_up(measured, terms)
+    asked = {(key[0], key[2]): measured.problems.get(key[:-1], {}) for _, key in terms}  # a set and domain, asked once or twice
+    used = [
+        set().union(*(names for number, names in some.items() if number in by_seed or not by_seed)) for some in asked.values()
+    ]
+    found = {"problems": sum(map(len, used))}
+    if not by_seed:
+        lacking = [key for _, key in terms if key not in measured.values]
+        reason = f"nothing to judge: {', '.join(map(str, lacking[0][:4]))}" if lacking else "too few right or wrong trajectories"
+        names = ("estimate", "low", "high", "low90", "high90", "p", "seen", "seed_sd")
+        return dict.fromkeys(names, np.nan) | found | {"seeds": 0, "reason": reason}
+    vectors = np.array(list(by_seed.values()))
+    return interval(vectors[:, 0], vectors[:, 1:].T, seed) | found | {"reason": ""}
 
 
 def measure_table(measured: Measured) -> pd.DataFrame:
-    """Every measure of every cell with its 95% interval: the columns of the key, counts, measure, estimate, low, high, reason."""
-    columns, rows = ["estimate", "low", "high", "reason"], []
+    """Every measure of every cell with its 95% interval: the columns of the key, counts, measure, estimate, low, high, seeds,
+    seed_sd, reason."""
+    columns, rows = ["estimate", "low", "high", "seeds", "seed_sd", "reason"], []
     for cell in measured.cells.to_dict("records"):
         key = tuple(cell[name] for name in measured.by)
         for name in MEASURES:
@@ -160,7 +178,7 @@ def against_right(judged: pd.DataFrame, column: str) -> pd.DataFrame:
     """Planted trajectories, those with a wrong step at each value of `column` (place or distance) beside all right ones."""
     planted = judged[judged["set"] == PLANTED]
     parts = []
-    for _, cell in planted.groupby("domain", sort=False):
+    for _, cell in planted.groupby(["seed", "domain"], sort=False):
         wrong = cell[~cell["right"]]
         parts += [
             pd.concat([wrong[wrong[column] == value], cell[cell["right"]].assign(**{column: value})])

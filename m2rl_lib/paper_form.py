@@ -1,7 +1,7 @@
 """Our results in the form of the paper's tables, and each table drawn twice, published and ours, by the same `plot_*`.
 
 `ours` of a table reads result tables of a study and returns a frame like the one that `published` gives, with intervals
-where problems were sampled. A result that is not there is a FileNotFoundError that names the stage that makes it;
+where problems were sampled, of all seeds that the analysis of the same question speaks of. A result that is not there is a FileNotFoundError that names the stage that makes it;
 `show_both` then leaves our figure out and says so. Scores are of the test split, choices are made on the selection split.
 """
 
@@ -23,7 +23,7 @@ class NothingToDrawError(ValueError):
 
 def scores(p: SimpleNamespace) -> pd.DataFrame:
     """SFT, the experts, the merge that is best on the selection split and RL-Multi on every benchmark, as `published.scores`."""
-    found = artifacts.read_table(p, "scores", ["sft", "experts", "merges", "mixed"])
+    found = artifacts.read_table(p, "scores", ["sft", "experts", "merges", "mixed"], schedule.seeds_there(p, "rq1"))
     best = statistics.choose_on_selection(found[found["split"] == "selection"], schedule.defaults(p))
     models = ["sft", *(f"rl-{domain}" for domain in p.domains), best, "rl-multi"]
     return _score_rows(p, found, models)
@@ -40,7 +40,7 @@ def _score_rows(p: SimpleNamespace, found: pd.DataFrame, models: list[str]) -> p
 
 def methods(p: SimpleNamespace) -> pd.DataFrame:
     """The merging methods and MT-OPD with their places on every benchmark, as `seesaw.table_of_methods(published.merging())`."""
-    found = artifacts.read_table(p, "scores", ["merges", "distilled"])
+    found = artifacts.read_table(p, "scores", ["merges", "distilled"], schedule.seeds_there(p, "rq4"))
     models = [*schedule.defaults(p), "mt-opd"]
     return seesaw.table_of_methods(_score_rows(p, found, models), models)
 
@@ -52,17 +52,19 @@ def published_methods() -> pd.DataFrame:
 
 
 def costs(p: SimpleNamespace) -> pd.DataFrame:
-    """Device-seconds of every run by paradigm, as `published_costs`; here making and choosing is paid for as well."""
+    """Device-seconds of every run by paradigm, as `published_costs`; here making and choosing is paid for as well. Of several
+    seeds, the mean; `seeds` is their number."""
     experts = [f"rl-{domain}" for domain in p.domains]
     writers = [*experts, "rl-multi", "mt-opd", "merges", "evaluate-mixed", "evaluate-merges"]
-    table = artifacts.read_table(p, "costs", writers)
+    there = schedule.seeds_there(p, "rq1")
+    table = budgets.mean_costs(artifacts.read_table(p, "costs", writers, there))
     spent = budgets.paradigm_costs(table, p).query("part != 'all' and part != 'experts'")
     runs = table[table["stage"] == "rl"].set_index("model")["device_seconds"]
     rows = [(paradigm, name, runs[name]) for paradigm in ("merged", "distilled") for name in experts]
     names = {"RL-Multi": "rl-multi", "distillation": "mt-opd"}
     rows += [(row.paradigm, names.get(row.part, row.part), row.device_seconds) for row in spent.itertuples()]
     rows.sort(key=lambda row: row[0] != "mixed")
-    return pd.DataFrame(rows, columns=["paradigm", "part", "spent"]).assign(unit="device-seconds")
+    return pd.DataFrame(rows, columns=["paradigm", "part", "spent"]).assign(unit="device-seconds", seeds=len(there))
 
 
 def published_costs() -> pd.DataFrame:
@@ -84,7 +86,7 @@ def pairs(p: SimpleNamespace) -> pd.DataFrame:
         raise NothingToDrawError(
             f"no pair of the paper among the domains {', '.join(p.domains)}: those are {', '.join(dict.fromkeys(told['merged_experts']))}"
         )
-    found = artifacts.read_table(p, "scores", ["experts", "pairs"])
+    found = artifacts.read_table(p, "scores", ["experts", "pairs"], schedule.seeds_there(p, "rq4"))
     test, rows = found[found["split"] == "test"], []
     for target, added in wanted:
         for other in (added, "sft"):
@@ -107,7 +109,8 @@ def published_pairs() -> pd.DataFrame:
 
 
 def overlaps(p: SimpleNamespace) -> pd.DataFrame:
-    """Overlap of each two experts' masks, at the paper's η and at equal density: pair, mask, jaccard, independent, note."""
+    """Overlap of each two experts' masks, of the study's own seed, at the paper's η and at equal density: pair, mask, jaccard,
+    independent, note."""
     table = artifacts.read_table(p, "weights_pairs", ["rq3"])
     experts = [f"rl-{domain}" for domain in p.domains]
     table = table[table["model"].isin(experts) & table["other"].isin(experts) & (table["type"] == "all") & table["layer"].isna()]
@@ -139,7 +142,7 @@ def judging(p: SimpleNamespace) -> pd.DataFrame:
     frame = table.rename(columns=names).dropna(subset="accuracy")
     if frame.empty:
         raise NothingToDrawError("no model has right and wrong trajectories of its own in any domain")
-    return frame[["model", "mode", "benchmark", "accuracy", "low", "high", "n"]].reset_index(drop=True)
+    return frame[["model", "mode", "benchmark", "accuracy", "low", "high", "n", "seeds"]].reset_index(drop=True)
 
 
 def blend(p: SimpleNamespace) -> pd.DataFrame:
@@ -148,6 +151,14 @@ def blend(p: SimpleNamespace) -> pd.DataFrame:
     judged = len(datasets.JUDGE_MODES) * p.sft_judge * len(p.domains)
     rows += [("General facts", p.sft_general), ("Judging", judged)]
     return pd.DataFrame(rows, columns=["part", "samples"])
+
+
+def seed_words(p: SimpleNamespace, frame: pd.DataFrame) -> str:
+    """'3 seeds', or 'seed 0' of a frame that is of the study's own seed alone; '2–3 seeds' where rows differ."""
+    seeds = sorted(set(frame["seeds"].dropna().astype(int))) if "seeds" in frame else [1]
+    if seeds == [1]:
+        return f"seed {p.seed}"
+    return f"{seeds[0]}" + (f"–{seeds[-1]}" if len(seeds) > 1 else "") + " seeds"
 
 
 def show_both(
@@ -168,7 +179,10 @@ def show_both(
     source = f"Published, {published.SOURCE}" + (" (in part)" if part else "")
     drawn = [figures.save(plot, paper, figures_folder("published"), name, source)[0]]
     try:
-        drawn.append(figures.save(plot, ours(p), figures_folder(p.study), f"paper_{name}", f"Ours, {p.study}, seed {p.seed}")[0])
+        frame = ours(p)
+        drawn.append(
+            figures.save(plot, frame, figures_folder(p.study), f"paper_{name}", f"Ours, {p.study}, {seed_words(p, frame)}")[0]
+        )
     except FileNotFoundError as error:
         display(Markdown(f"**Our figure is left out, for a stage has not run:** {error}."))
     except NothingToDrawError as error:

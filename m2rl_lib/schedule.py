@@ -20,6 +20,7 @@ READS = {  # the groups that each analysis reads: what a seed needs in order to 
     "rq2": ("sft", "experts", "floors", "mixed"),
     "rq3": (*HEADLINE, "definitions", "sweeps", "pairs", "left-out"),
     "rq4": (*HEADLINE, "definitions", "sweeps", "pairs", "left-out", "skills"),
+    "rq5": ("sft", "experts", "mixed", "merges", "distilled"),  # by way of the seed's judging, which reads them
 }
 LEFT_OUT = ("average", "ties")  # the methods of leave-one-expert-out
 
@@ -163,9 +164,14 @@ def groups(p: SimpleNamespace) -> dict[str, tuple[str, list[str]]]:
     }
 
 
+def stages_read(analysis: str) -> list[str]:
+    """The stages that must be done of a seed for it to be in an analysis: evaluations, or for RQ5 the judging of their samples."""
+    return ["judging"] if analysis == "rq5" else [f"evaluate-{group}" for group in READS[analysis]]
+
+
 def seeds_there(p: SimpleNamespace, analysis: str) -> list[int]:
     """The seeds that an analysis speaks of: the study's own, and those of which all that it reads is done."""
-    needed = [f"evaluate-{name}" for name in READS[analysis]]
+    needed = stages_read(analysis)
     found = [int(folder.name.removeprefix("seed-")) for folder in study.done_file(p.study, 0, "").parents[1].glob("seed-*")]
     return sorted({p.seed, *(n for n in found if all(study.done_file(p.study, n, name).is_file() for name in needed))})
 

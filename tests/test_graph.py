@@ -93,16 +93,18 @@ def begun(tmp_path, smoke_values):
 
 
 STAGES = ["sft", "rl-coding", "rl-agent", "rl-null", "rl-multi", "merges", "mt-opd"]
-STAGES += [f"evaluate-{group}" for group in schedule.READS["rq4"]]
+STAGES += [*(f"evaluate-{group}" for group in schedule.READS["rq4"]), "judging"]
 ANALYSES = {"11: RQ1, mix or merge?", "12: RQ2, interference and synergy", "13: RQ3, weights and policies"}
+ANALYSES |= {"15: RQ5, models as judges", "20: the paper's figures, and ours in the same form", "21: the paper's claims"}
 
 
 def test_seeds_add_up(begun):
     path, finish = begun
-    finish(0, [*STAGES, "data", *schedule.READS, "rq5", "released", "paper", "claims"])
+    finish(0, [*STAGES, "data", *schedule.READS, "released", "paper", "claims"])
     assert not jobs(plan(path, force=()))
     planned = jobs(plan(path, "seeds=0,1", force=()))
-    assert {"02: supervised fine-tuning, seed 1", "07: evaluation of skills, seed 1"} | ANALYSES <= planned
+    first = {"02: supervised fine-tuning, seed 1", "07: evaluation of skills, seed 1", "08: models as judges, seed 1"}
+    assert first | ANALYSES <= planned
     assert not [job for job in planned if "seed 0" in job], "what is there is not run again"
     assert len([job for job in planned if "seed 1" in job]) == len(STAGES)
 
@@ -114,7 +116,8 @@ def test_a_seed_that_only_rq1_asks_for_is_in_rq1_alone(begun):
     finish(3, [f"evaluate-{group}" for group in schedule.READS["rq1"]])
     whole = jobs(plan(path))
     assert {"07: evaluation of matched, seed 3", "07: evaluation of sweeps, seed 0"} <= whole
-    assert "07: evaluation of sweeps, seed 3" not in whole, "a seed is in the analyses that it has everything for"
+    for missing in ("07: evaluation of sweeps, seed 3", "08: models as judges, seed 3"):
+        assert missing not in whole, "a seed is in the analyses that it has everything for"
 
 
 def test_released_checkpoints_need_no_training(tmp_path, smoke_values):

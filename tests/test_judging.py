@@ -10,6 +10,7 @@ from scipy import stats
 from scipy.special import expit, logit
 
 from m2rl_lib import (
+    artifacts,
     best_of_n,
     chat,
     datasets,
@@ -20,6 +21,8 @@ from m2rl_lib import (
     judges,
     judging,
     micro,
+    schedule,
+    seeds,
     verification,
 )
 
@@ -32,7 +35,15 @@ def verdict_rows(right, scores, *, judge="sft", name="shared", domain="math", mo
     frame = pd.DataFrame({"right": np.asarray(right, bool), "score": np.asarray(scores, float)})
     frame["problem_id"] = [f"{domain}-{i}" for i in (range(count) if problems is None else problems)]
     frame["verdict"] = np.where(frame["score"] > 0, "right", "wrong")
-    fixed = {"judge": judge, "set": name, "source": "sft", "domain": domain, "benchmark": f"{domain} bench", "sample": 0}
+    fixed = {
+        "seed": 0,
+        "judge": judge,
+        "set": name,
+        "source": "sft",
+        "domain": domain,
+        "benchmark": f"{domain} bench",
+        "sample": 0,
+    }
     fixed |= {"place": None, "distance": np.nan, "answer": "x", "mode": mode, "tokens": 5}
     return frame.assign(**fixed | more)[judges.JUDGED]
 
@@ -248,7 +259,7 @@ def test_horizon_and_places_come_out_as_constructed():
         seen = generator.uniform() < (0.95 - 0.2 * item.distance if mode == "process" else 0.6)
         return -1.0 if seen else 1.0
 
-    judged = judges.judge_items(scripted(items, by_id, score), items, by_id).assign(judge="sft")[judges.JUDGED]
+    judged = judges.judge_items(scripted(items, by_id, score), items, by_id).assign(seed=0, judge="sft")[judges.JUDGED]
     far = judging.measure_cells(judging.against_right(judged, "distance"), [*judging.CELL, "distance"], 300)
     table = judging.measure_table(far)
     for distance in range(4):
@@ -482,6 +493,117 @@ def test_what_sft_cannot_judge_is_not_asked():
     row = table[(table["claim"] == "contrast")].iloc[0]
     assert row["reason"] == "no logic domain can be judged, no instruction following can be judged"
     assert "cannot be answered" in verification.claim_sentence(row, 3.0)
+
+
+# --- several seeds -------------------------------------------------------------------------------------------
+
+
+def judges_of_seeds(hits, *, n=200, domain="math"):
+    """SFT judging the same problems in each seed, by process right on the given share of them, by outcome always on half."""
+    generator, right = np.random.default_rng(0), np.arange(n) % 2 == 0
+    ok = {("process", seed): generator.permutation(n) < hit * n for seed, hit in enumerate(hits)}
+    ok |= {("outcome", seed): generator.permutation(n) < n / 2 for seed in range(len(hits))}
+    rows = [
+        verdict_rows(right, np.where(some == right, 2, -2), mode=mode, seed=seed, domain=domain)
+        for (mode, seed), some in ok.items()
+    ]
+    return pd.concat(rows, ignore_index=True)
+
+
+def test_the_interval_over_seeds_holds_their_spread():
+    """Accuracies 60, 70, 80: mean 70, sd 10, t interval 70 ± 4.303 × 10 / √3 = [45.2, 94.8]; of 69, 70, 71 a tenth of that."""
+    rows = {}
+    for name, hits in {"far": [0.6, 0.7, 0.8], "near": [0.69, 0.7, 0.71], "one": [0.7]}.items():
+        measured = judging.measure_cells(judges_of_seeds(hits), judging.CELL, 400)
+        rows[name] = value(judging.measure_table(measured), "accuracy", mode="process")
+        difference = judging.difference_table(measured).iloc[0]
+        assert difference["estimate"] == pytest.approx(20) and difference["seeds"] == len(hits) and difference["problems"] == 200
+    far, near, one = rows["far"], rows["near"], rows["one"]
+    assert [far["estimate"], far["low"], far["high"], far["seed_sd"]] == pytest.approx([70, 45.16, 94.84, 10], abs=0.01)
+    assert far["trajectories"] == 600 and far["problems"] == 200 and (far["seeds"], one["seeds"]) == (3, 1)
+    assert near["high"] - near["low"] < (far["high"] - far["low"]) / 3 and near["seed_sd"] == pytest.approx(1)
+    assert one["high"] - one["low"] < 15 and np.isnan(one["seed_sd"])
+
+
+def test_the_gate_and_the_claims_of_several_seeds_say_how_many():
+    pooled = judging.measure_cells(
+        pd.concat([judges_of_seeds([0.74, 0.76, 0.75]), judges_of_seeds([0.2, 0.75, 0.9], domain="science")]), judging.CELL, 400
+    )
+    gate = verification.gate(pooled, ["math", "science"]).set_index("domain")
+    assert gate.loc["math", ["answerable", "seeds", "problems"]].tolist() == [True, 3, 200]
+    assert not gate.loc["science", "answerable"], "seeds that disagree do not pass"
+    told = verification.gate_sentences(gate.reset_index())
+    assert all("n = 200 problems, 3 seeds" in line for line in told)
+    who = verification.paradigms(["math", "science"], "merge-ties")
+    row = verification.claim_table(pooled, who, ["math"], 3.0).query("claim == 'process on logic' and paradigm == 'SFT'").iloc[0]
+    assert row["estimate"] == pytest.approx(25) and row["seeds"] == 3 and row["seed_sd"] == pytest.approx(1)
+    assert "n = 200 problems, 3 seeds, margin" in verification.claim_sentence(row, 3.0)
+    spread = verification.spread_table(pooled, who, ["math"]).set_index("quantity")
+    by_seed = spread.loc["SFT's accuracy, math, process", ["seed 0", "seed 1", "seed 2", "mean", "seed_sd"]]
+    assert by_seed.tolist() == pytest.approx([74, 76, 75, 75, 1])
+    # 200 problems of accuracy 0.75: a redraw of them has sd √(0.75 × 0.25 / 200)
+    assert spread.loc["SFT's accuracy, math, process", "problem_sd"] == pytest.approx(100 * np.sqrt(0.75 * 0.25 / 200), rel=0.1)
+
+
+def test_a_seed_that_has_no_set_is_left_out_and_counted_out():
+    judged = judges_of_seeds([0.7, 0.8])
+    apart = judging.measure_cells(judged[(judged["seed"] == 0) | (judged["mode"] == "outcome")], judging.CELL, 100)
+    row = judging.difference_table(apart).iloc[0]
+    assert (row["seeds"], row["problems"]) == (1, 200) and row["estimate"] == pytest.approx(20)
+    nobody = judging.measure_cells(judged[(judged["seed"] == 0) == (judged["mode"] == "outcome")], judging.CELL, 100)
+    assert judging.difference_table(nobody).iloc[0]["verdict"] == "not answerable"
+
+
+def test_a_single_seeds_redraws_do_not_depend_on_its_number():
+    frames = [judges_of_seeds([0.7]), judges_of_seeds([0.7]).assign(seed=3)]
+    one, other = (judging.measure_table(judging.measure_cells(frame, judging.CELL, 100)) for frame in frames)
+    pd.testing.assert_frame_equal(one, other)
+
+
+def test_merges_of_seeds_that_chose_otherwise_are_the_best_merge():
+    same = [verdict_rows([1, 0], [1, -1], judge="merge-ties", seed=seed) for seed in (0, 1)]
+    judged, name = verification.name_merge(pd.concat(same))
+    assert name == "merge-ties" and set(judged["judge"]) == {"merge-ties"}
+    apart = pd.concat([same[0], same[1].assign(judge="merge-sce"), verdict_rows([1], [1], seed=1)])
+    judged, name = verification.name_merge(apart)
+    assert name == "merged-best" and set(judged["judge"]) == {"merged-best", "sft"}
+    told = verification.merge_sentence(verification.chosen_merges(apart))
+    assert told.endswith("TIES merge (seed 0), SCE merge (seed 1).")
+
+
+def test_best_of_n_over_seeds_by_hand():
+    """The judge finds the right one of two samples in seed 0, the wrong one in seed 1: 100 and 0, mean 50, t interval over 2."""
+    right, answers = [[1, 0]] * 6, [["a", "b"]] * 6
+    frames = [
+        candidate_rows(right, [[sign, -sign]] * 6, answers, mode=mode).assign(seed=seed)
+        for seed, sign in enumerate((1.0, -1.0))
+        for mode in ("process", "outcome")
+    ]
+    frames[2:] = [frame.assign(problem_id=frame["problem_id"] + "-other") for frame in frames[2:]]  # each seed has its own
+    table = best_of_n.best_of_n_table(pd.concat(frames), draws=200).set_index("chooser")
+    row = table.loc["own judgement, process"]
+    assert (row["score"], row["seeds"], row["n"], row["samples"]) == (50, 2, 12, 2)
+    assert row["high"] - row["low"] == pytest.approx(2 * 12.706 * 50, rel=1e-3)  # sd 70.7, over √2
+    assert table.loc["single sample", ["score", "low", "high"]].tolist() == [50, 50, 50]
+
+
+def test_a_seed_without_its_judging_is_named_by_its_stage(smoke):
+    for name in ("judging", "judging_sets"):
+        artifacts.write_table(smoke, name, "judging", judges_of_seeds([0.7]), artifacts.record(smoke))
+    assert len(artifacts.read_table(smoke, "judging", ["judging"], [0])) == 400
+    with pytest.raises(FileNotFoundError, match="judging/1-judging.parquet is missing"):
+        artifacts.read_table(smoke, "judging", ["judging"], [0, 1])
+    artifacts.finish(seeds.at_seed(smoke, 1), "evaluate-sft", [], [])
+    assert schedule.seeds_there(smoke, "rq5") == [0]
+    artifacts.finish(seeds.at_seed(smoke, 1), "judging", [], [])
+    assert schedule.seeds_there(smoke, "rq5") == [0, 1]
+
+
+def test_figures_say_how_many_seeds():
+    judged = judges_of_seeds([0.7, 0.8])
+    table = judging.measure_table(judging.measure_cells(judged, judging.CELL, 50)).query("measure == 'accuracy'")
+    assert figures_judging.plot_judges(table).get_supxlabel().endswith("half of them right, 2 seeds)")
+    assert "seed" not in figures_judging.plot_judges(table.drop(columns="seeds")).get_supxlabel()
 
 
 def test_figures_show_every_judge_and_its_intervals(tmp_path):

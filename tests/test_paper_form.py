@@ -1,10 +1,12 @@
 """Our results in the paper's form: by hand from small planted tables, and said where they are missing."""
 
+import json
+
 import pandas as pd
 import PIL.Image
 import pytest
 
-from m2rl_lib import artifacts, figures, figures_paper, paper_form, published
+from m2rl_lib import artifacts, figures, figures_paper, paper_form, published, schedule, seeds
 from m2rl_lib.domains import ALL
 
 
@@ -46,6 +48,25 @@ def test_scores_have_the_merge_that_selection_chose_and_the_papers_columns(p):
     assert frame.query("model == 'merge-sce'")["score"].tolist() == pytest.approx([40.0] * (len(frame) // 8))
 
 
+def test_all_seeds_that_are_there_are_in_ours_and_the_title_says_how_many(p, tmp_path, monkeypatch):
+    """RL-Multi solves 70% in seed 0 and 50% in seed 1: 60, once all stages of seed 1 are done."""
+    other = seeds.at_seed(p, 1)
+    write(other, "sft", {"sft": 0.2})
+    write(other, "experts", {f"rl-{domain}": 0.5 for domain in p.domains})
+    write(other, "mixed", {"rl-multi": 0.5})
+    write(other, "merges", {f"merge-{method}": 0.3 + 0.1 * (method == "sce") for method in p.merge_methods})
+    assert set(paper_form.scores(p)["seeds"]) == {1}, "its stages are not done"
+    for stage in schedule.stages_read("rq1"):
+        artifacts.finish(other, stage, [], [])
+    frame = paper_form.scores(p)
+    mixed = frame[frame["model"] == "rl-multi"]
+    assert set(frame["seeds"]) == {2} and mixed["score"].tolist() == pytest.approx([60.0] * len(mixed))
+    monkeypatch.setattr(paper_form, "figures_folder", lambda name: tmp_path / name)
+    paper_form.show_both(p, "scores", figures.plot_benchmark_scores, published.scores(), paper_form.scores)
+    assert json.loads((tmp_path / "smoke" / "paper_scores.json").read_text())["title"] == "Ours, smoke, 2 seeds"
+    assert paper_form.seed_words(p, frame.assign(seeds=1)) == paper_form.seed_words(p, frame[["model"]]) == "seed 0"
+
+
 def test_methods_compete_with_mt_opd_and_their_mean_comes_first(p):
     frame = paper_form.methods(p)
     first = frame.groupby("model", sort=False).first()
@@ -67,6 +88,19 @@ def test_costs_by_hand(p):
     sums = paper_form.costs(p).groupby("paradigm")["spent"].sum()
     assert sums.to_dict() == {"mixed": 254.0, "merged": 510.0, "distilled": 550.0}
     figures_paper.plot_costs(paper_form.costs(p))  # every part has a name
+    other = seeds.at_seed(p, 1)
+    for writer, some in rows.items():
+        frame = pd.DataFrame(some, columns=["model", "stage", "device_seconds"]).assign(**columns | {"seed": 1})
+        frame["device_seconds"] *= 3
+        artifacts.write_table(other, "costs", writer, frame, made_by)
+    for stage in schedule.stages_read("rq1"):
+        artifacts.finish(other, stage, [], [])
+    assert paper_form.costs(p).groupby("paradigm")["spent"].sum().to_dict() == {
+        "mixed": 508.0,
+        "merged": 1020.0,
+        "distilled": 1100.0,
+    }
+    assert "mean of 2 seeds" in figures_paper.plot_costs(paper_form.costs(p)).axes[0].get_xlabel()
 
 
 def test_pairs_are_set_against_the_expert_and_beside_averaging_with_sft(p):
@@ -104,7 +138,7 @@ def test_judging_is_of_trajectories_of_its_own_and_may_have_nothing_to_say(p):
     rows = [("own", "rl-math", "math", "process", 40, "accuracy", 80.0), ("shared", "rl-math", "math", "process", 40, "accuracy", 60.0),
             ("own", "rl-math", "math", "process", 40, "auroc", 0.9), ("own", "rl-agent", "agent", "outcome", 0, "accuracy", None)]  # fmt: skip
     columns = ["set", "judge", "domain", "mode", "trajectories", "measure", "estimate"]
-    table = pd.DataFrame(rows, columns=columns).assign(low=70.0, high=90.0)
+    table = pd.DataFrame(rows, columns=columns).assign(low=70.0, high=90.0, seeds=2)
     artifacts.write_table(p, "judging_measures", "rq5", table, artifacts.record(p))
     assert paper_form.judging(p)[["model", "benchmark", "accuracy", "n"]].to_numpy().tolist() == [["rl-math", "math", 80.0, 40]]
     artifacts.write_table(p, "judging_measures", "rq5", table.iloc[1:], artifacts.record(p))
