@@ -20,6 +20,7 @@ from m2rl_lib import (
     generation,
     judges,
     judging,
+    measures,
     micro,
     schedule,
     seeds,
@@ -538,6 +539,8 @@ def test_the_gate_and_the_claims_of_several_seeds_say_how_many():
     row = verification.claim_table(pooled, who, ["math"], 3.0).query("claim == 'process on logic' and paradigm == 'SFT'").iloc[0]
     assert row["estimate"] == pytest.approx(25) and row["seeds"] == 3 and row["seed_sd"] == pytest.approx(1)
     assert "n = 200 problems, 3 seeds, margin" in verification.claim_sentence(row, 3.0)
+    (found,) = measures.judging({"rq5": row.to_frame().T}, ["process on logic"], "SFT")  # what the ledger makes of it
+    assert (found.estimate, found.seeds, found.df) == (pytest.approx(25), 3, 2)
     spread = verification.spread_table(pooled, who, ["math"]).set_index("quantity")
     by_seed = spread.loc["SFT's accuracy, math, process", ["seed 0", "seed 1", "seed 2", "mean", "seed_sd"]]
     assert by_seed.tolist() == pytest.approx([74, 76, 75, 75, 1])
