@@ -14,7 +14,8 @@ from m2rl_lib.claims import POINTS, RATIO, Claim
 from m2rl_lib.prediction import NEGLIGIBLE
 
 SCORE_GROUPS = ("sft", "experts", "floors", "mixed", "merges", "distilled", "pairs")  # the groups whose scores are read
-TABLES = ("costs", "rank_correlations", "predictors", "neighbour_groups", "weights_pairs", "weights_cosines", "skills", "rq5")
+TABLES = ("costs", "rank_correlations", "predictors", "neighbour_groups", "weights_pairs", "weights_cosines", "skills", "rq5",
+          "rq3_seeds")  # fmt: skip  # the last: of every seed; without it two claims of RQ3 are of the first alone
 LUCK = 2.0  # points of excess that a model equal to the experts' union may show (`skills`)
 CORRELATION = "rank correlation"
 

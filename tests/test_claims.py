@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 from test_statistics import cell
 
-from m2rl_lib import claims, evidence, findings, published, score_tables
+from m2rl_lib import claims, evidence, findings, measures, published, score_tables
 from m2rl_lib.claims import CONTRADICTED, NOT_TESTABLE, SUPPORTED, UNDECIDED, Claim, Found, NotTestable
 from m2rl_lib.study import ROOT
 
@@ -191,6 +191,22 @@ def tables_of(estimate: float, half: float, rng) -> dict[str, pd.DataFrame]:
                              | {"low": shift + span["low"], "high": shift + span["high"]}
                              for who, name in judged for shift in [-MARGIN * (name in keeps)]]),
     }  # fmt: skip
+
+
+def test_rq3s_numbers_of_all_seeds_are_pooled():
+    """The wider counts: t over seeds (0, 0, 0.9: 0.3 ± 4.303 × 0.52 / √3) or the first seed's interval, here ±0.6."""
+    tables = tables_of(1, 5, np.random.default_rng(0))
+    alone = measures.kl_and_loss(tables)
+    assert (alone.seeds, alone.df, alone.estimate) == (1, None, 0) and alone.high == pytest.approx(0.6)
+    name = "rank correlation, kl and delta"
+    for values, mean, half in (([0.0, 0.2, 0.4], 0.2, 0.6), ([0.0, 0.0, 0.9], 0.3, 1.291), ([0.1, np.nan, np.nan], 0.0, 0.6)):
+        seeds = pd.DataFrame({"measure": name, "value": values, "seed": range(3)})
+        found = measures.kl_and_loss(tables | {"rq3_seeds": seeds})
+        assert [found.estimate, found.low, found.high] == pytest.approx([mean, mean - half, mean + half], abs=1e-3)
+        assert (found.seeds, found.df) == ((3, 2) if mean else (1, None))
+    pairs = pd.DataFrame({"measure": "pairs against merge(A, SFT), neighbour − not", "value": [1.0, 21.0], "seed": [0, 1]})
+    found = measures.merging_with_neighbours(tables | {"rq3_seeds": pairs})
+    assert (found.estimate, found.seeds, found.df) == (11, 2, 1) and found.high - 11 == pytest.approx(127.06, abs=0.01)
 
 
 @pytest.fixture(scope="module")
