@@ -35,7 +35,7 @@ class Found:
 
     `df`: degrees of freedom of the t law behind the interval (None: normal). `p` and `inside`: where the test is not the
     interval's, its two-sided p and on which side of the region's edge it speaks. `counted`: a range of counts, no sample; it
-    has no p.
+    has no p. `these_weights`: it speaks of these weights, however many seeds.
     """
 
     estimate: float
@@ -48,6 +48,7 @@ class Found:
     p: float | None = None
     inside: bool = True
     counted: bool = False
+    these_weights: bool = False
 
 
 @dataclass(frozen=True)
@@ -224,7 +225,7 @@ def _row(claim: Claim, tables: dict) -> dict:
         "seen": np.nan if found.counted else seen(found),
         "n": found.n,
         "seeds": found.seeds,
-        "scope": SCOPES[found.seeds == 1],
+        "scope": SCOPES[found.seeds == 1 or found.these_weights],
         "reason": found.note,
         **_positions(claim, found),
     }

@@ -14,8 +14,8 @@ from m2rl_lib.claims import POINTS, RATIO, Claim
 from m2rl_lib.prediction import NEGLIGIBLE
 
 SCORE_GROUPS = ("sft", "experts", "floors", "mixed", "merges", "distilled", "pairs")  # the groups whose scores are read
-TABLES = ("costs", "rank_correlations", "predictors", "neighbour_groups", "weights_pairs", "weights_cosines", "skills", "rq5",
-          "rq3_seeds")  # fmt: skip  # the last: of every seed; without it two claims of RQ3 are of the first alone
+TABLES = ("costs", "rank_correlations", "predictors", "neighbour_groups", "weights_pairs", "weights_cosines", "skills", "rq5")
+OF_SEEDS = "rq3_seeds"  # what RQ3 measured of every seed; without it two claims are of the first alone
 LUCK = 2.0  # points of excess that a model equal to the experts' union may show (`skills`)
 CORRELATION = "rank correlation"
 
@@ -33,13 +33,18 @@ def read_scores(p: SimpleNamespace) -> pd.DataFrame:
 
 
 def read_tables(p: SimpleNamespace) -> dict[str, pd.DataFrame | str]:
-    """The study's TABLES, or in a table's place the line that its stage is missing; costs are those of every seed."""
+    """The study's TABLES, or in a table's place the line that its stage is missing; costs are those of every seed.
+
+    OF_SEEDS is among them where it is there.
+    """
     found = {}
     for name in TABLES:
         try:
             found[name] = artifacts.read_table(p, name)
         except FileNotFoundError:
             found[name] = f"stage missing: the study has no result table {name}"
+    if artifacts.table_file(p, OF_SEEDS, "rq3").is_file():
+        found[OF_SEEDS] = artifacts.read_table(p, OF_SEEDS)
     if not isinstance(found["costs"], str):
         found["costs"] = pd.concat([artifacts.read_table(one, "costs") for one in _seeds(p, "costs")], ignore_index=True)
     return found

@@ -217,14 +217,15 @@ def seesaw_beyond_luck(tables: Tables, margin: float) -> Found:
     row = tested[tested["measure"] == GAIN].sort_values("p").iloc[-1]
     gain, n = row["observed"] - row["expected"], f"{row['n']} problems, {row['methods']} methods"
     found = {"estimate": gain, "low": row["observed"] - row["high"], "high": row["observed"] - row["low"], "n": n}
+    found |= {"seeds": int(row["seeds"]), "these_weights": True}  # the nulls redraw problems and methods, no seeds
     cells = _need(tables, "leader")
     sides = [2 * p_beyond(of_row(cell, n), -margin, upward=True) for _, cell in cells.iterrows() if cell["low"] < cell["high"]]
     p = max(sides) if len(sides) == len(cells) else 1.0  # a cell without spread shows nothing
     told = f"gain {row['observed']:.1f} of which luck {row['expected']:.1f}"
     if p < LEVEL:
         told += f"; {display_name(cells['model'].iloc[0])} is nowhere behind by more than {margin:g} points"
-        return Found(**found, seeds=int(row["seeds"]), note=told, p=p, inside=False)
-    return Found(**found, seeds=int(row["seeds"]), note=told, p=float(row["p"]))
+        return Found(**found, note=told, p=p, inside=False)
+    return Found(**found, note=told, p=float(row["p"]))
 
 
 def ties_against(tables: Tables, other: str | None = None) -> list[Found]:

@@ -1,5 +1,7 @@
 """The claim ledger: the rule by hand, and planted worlds in which every claim is true, false, or too small to tell."""
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -191,6 +193,16 @@ def tables_of(estimate: float, half: float, rng) -> dict[str, pd.DataFrame]:
                              | {"low": shift + span["low"], "high": shift + span["high"]}
                              for who, name in judged for shift in [-MARGIN * (name in keeps)]]),
     }  # fmt: skip
+
+
+def test_a_null_without_seeds_speaks_of_these_weights_whatever_the_seeds():
+    claim = findings.list_claims(MARGIN)[0]
+    for found, scope in (
+        (Found(1, 0, 2, "5 problems", 3), "this recipe"),
+        (Found(1, 0, 2, "5", 3, these_weights=True), "these weights"),
+    ):
+        row = claims.ledger([replace(claim, measure=lambda tables, found=found: found)], {}).iloc[0]
+        assert row["scope"] == scope and "3 seeds: speaks of " + scope in claims.claim_sentence(row)
 
 
 def test_rq3s_numbers_of_all_seeds_are_pooled():
