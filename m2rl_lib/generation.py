@@ -99,7 +99,7 @@ def rollout(
             own[i] += [0] * len(reply)
             going_on.append(i)
         active = going_on
-        if not any(processes.gather(len(active)) if together else active):
+        if not (any(processes.gather(len(active))) if together else active):
             break
     return [
         Completion(ids[i], own[i], tokenizer.decode(ids[i]), not ids[i] or ids[i][-1] != tokenizer.eos_token_id)
