@@ -155,8 +155,8 @@ class MultiTeacherTrainer(Resumable, DistillationTrainer):
             "teacher": torch.tensor([names.index(row["domain"]) for row in self.rows], device=batch["prompt_ids"].device)
         }
 
-    def vllm_turn(self, ids: list[list[int]]) -> list[list[int]]:
-        return self._generate_single_turn(ids, None, {})
+    def vllm_turn(self, ids: list[list[int]]) -> tuple[list[list[int]], None]:
+        return self._generate_single_turn(ids, None, {}), None
 
     def _generate(self, prompts: list[str]):
         completions, prompt_ids = generation.roll_out(self, prompts, self.rows)

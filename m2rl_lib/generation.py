@@ -6,7 +6,7 @@ Transformers is imported where a model is loaded or read, not above: analyses th
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
@@ -55,17 +55,22 @@ def load_model(folder: Path) -> tuple:
     return model.cuda() if torch.cuda.is_available() else model, AutoTokenizer.from_pretrained(folder)
 
 
-Turn = Callable[[list[list[int]]], list[list[int]]]  # prompts' token ids -> the ids written after each
+# prompts' token ids -> the ids written after each, and their log-probabilities where the sampler tells them
+Turn = Callable[[list[list[int]]], tuple[list[list[int]], list[list[float]] | None]]
 
 
 @dataclass
 class Completion:
-    """One sampled completion. `own` is 1 on the model's tokens and 0 on tool results."""
+    """One sampled completion. `own` is 1 on the model's tokens and 0 on tool results.
+
+    `logprobs` are those of the model's tokens under the sampler, where it tells them.
+    """
 
     ids: list[int]
     own: list[int]
     text: str
     truncated: bool
+    logprobs: list[float] = field(default_factory=list)
 
 
 def rollout(
@@ -78,12 +83,14 @@ def rollout(
     environments = [_environment(row) for row in rows]
     ids: list[list[int]] = [[] for _ in rows]
     own: list[list[int]] = [[] for _ in rows]
+    logprobs: list[list[float]] = [[] for _ in rows]
     active = list(range(len(rows)))
     for number in range(agent.MOST_TURNS + 1):
-        written = turn([prompt_ids[i] + ids[i] for i in active])
+        written, told = turn([prompt_ids[i] + ids[i] for i in active])
         going_on = []
-        for i, new in zip(active, written, strict=True):
+        for i, new, of_new in zip(active, written, told or [[]] * len(written), strict=True):
             new = new[: max_tokens - len(ids[i])]
+            logprobs[i] += of_new[: len(new)]
             ids[i] += new
             own[i] += [1] * len(new)
             if environments[i] is None or not new or new[-1] != tokenizer.eos_token_id or number == agent.MOST_TURNS:
@@ -102,7 +109,7 @@ def rollout(
         if not (any(processes.gather(len(active))) if together else active):
             break
     return [
-        Completion(ids[i], own[i], tokenizer.decode(ids[i]), not ids[i] or ids[i][-1] != tokenizer.eos_token_id)
+        Completion(ids[i], own[i], tokenizer.decode(ids[i]), not ids[i] or ids[i][-1] != tokenizer.eos_token_id, logprobs[i])
         for i in range(len(rows))
     ]
 
@@ -118,7 +125,7 @@ def transformers_turn(model, tokenizer, temperature: float, max_tokens: int, gen
         torch.manual_seed(generator_seed)
     if model.device.type == "cpu":
         use_grouped_attention(model)
-    return lambda prompts: decode(model, prompts, temperature, max_tokens, tokenizer.eos_token_id)
+    return lambda prompts: (decode(model, prompts, temperature, max_tokens, tokenizer.eos_token_id), None)
 
 
 @torch.no_grad()
@@ -210,9 +217,10 @@ def roll_out(trainer, prompts: list[str], rows: list[dict]) -> tuple[list[Comple
 def in_step(turn: Turn) -> Turn:
     """`turn`, asked by every process for equally many completions: TRL cuts a server's answer in equal shares."""
 
-    def padded(prompts: list[list[int]]) -> list[list[int]]:
+    def padded(prompts: list[list[int]]) -> tuple[list[list[int]], list[list[float]] | None]:
         filling = [(prompts or [[0]])[0]] * (max(processes.gather(len(prompts))) - len(prompts))
-        return turn(prompts + filling)[: len(prompts)]
+        written, told = turn(prompts + filling)
+        return written[: len(prompts)], told and told[: len(prompts)]
 
     return padded
 

@@ -65,7 +65,7 @@ def model_judge(model, tokenizer, *, temperature: float, max_tokens: int, batch:
         ids = [tokenizer(chat.prompt(tokenizer, messages, []))["input_ids"] for messages in prompts]
         order, judged = sorted(range(len(ids)), key=lambda i: len(ids[i])), {}
         for part in (order[start : start + batch] for start in range(0, len(order), batch)):
-            written = turn([ids[i] for i in part])
+            written, _ = turn([ids[i] for i in part])
             places = [ids[i] + _thinking(new, close, tokenizer.eos_token_id) for i, new in zip(part, written, strict=True)]
             logits = generation.next_logits(model, places).float()
             for i, new, score in zip(part, written, (logits[:, right] - logits[:, wrong]).tolist(), strict=True):

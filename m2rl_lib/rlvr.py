@@ -3,8 +3,8 @@
 TRL's GRPOTrainer with the paper's loss: mean over each sequence, clip 0.2 / 0.28, no KL, no entropy bonus,
 one update a rollout, advantages (r − mean) / std within the group, temperature 1, top-p 1, Adam β
 0.9/0.98, weight decay 0.1, clip 1.0, constant learning rate. TRL adds 1e-4 to the group's standard
-deviation where the paper's code adds 1e-6; our learning rate warms up, the paper's does not say. Rollouts by vLLM are
-taken as the policy's own: the paper's truncated importance weights, which make up for vLLM's other arithmetic, are left out.
+deviation where the paper's code adds 1e-6; our learning rate warms up, the paper's does not say. What vLLM samples, by
+other arithmetic than the trainer's, has the paper's truncated importance weights: a token's loss × min(π_trainer / π_vLLM, 2).
 Rollouts are `generation.rollout`, the loop that evaluation uses, so tools answer alike in both; rewards
 are the domains' `verify`, graded on text decoded from the completion's token ids.
 """
@@ -170,7 +170,8 @@ def grpo_config(p: SimpleNamespace, name: str, steps: int, seed: int) -> GRPOCon
         report_to="none",
         disable_tqdm=True,
         **launch.sampler(p),
-        vllm_importance_sampling_correction=False,  # our rollouts keep no log-probabilities
+        vllm_importance_sampling_mode="token_truncate",  # these two are of rollouts by vLLM only
+        vllm_importance_sampling_clip_max=2.0,
     )
 
 
@@ -185,8 +186,8 @@ class DomainTrainer(Resumable, GRPOTrainer):
         self.rows = [json.loads(example["row"]) for example in inputs]
         return super()._generate_and_score_completions(inputs)
 
-    def vllm_turn(self, ids: list[list[int]]) -> list[list[int]]:
-        return self._generate_single_turn(ids, None, {}, num_generations=1)[0]
+    def vllm_turn(self, ids: list[list[int]]) -> tuple[list[list[int]], list[list[float]]]:
+        return self._generate_single_turn(ids, None, {}, num_generations=1)
 
     def _compute_loss(self, model, inputs):
         """The same loss from fewer rows: those of advantage 0 add nothing to it, so they are not run through the model.
@@ -213,8 +214,14 @@ def roll_out(prompts: list[str], trainer: DomainTrainer) -> dict:
         "completion_ids": [c.ids for c in completions],
         "env_mask": [c.own for c in completions],
         "text": [c.text for c in completions],
-        "logprobs": None,
+        "logprobs": [logprobs_by_place(c) for c in completions] if trainer.use_vllm else None,
     }
+
+
+def logprobs_by_place(completion: generation.Completion) -> list[float]:
+    """A completion's log-probabilities, one for each of its ids; 0 on tool results, which TRL leaves out by `env_mask`."""
+    told = iter(completion.logprobs)
+    return [next(told) if own else 0.0 for own in completion.own]
 
 
 def reward_function(domain: str) -> Callable[..., list[float | None]]:

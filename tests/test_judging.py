@@ -316,7 +316,7 @@ def test_a_models_score_is_read_where_its_verdict_stands(tokenizer, monkeypatch)
     written = [tokenizer(text)["input_ids"] for text in thoughts]
     texts = [chat.prompt(tokenizer, messages, []) for messages in prompts]
     scripts = {tuple(tokenizer(text)["input_ids"]): new for text, new in zip(texts, written)}
-    monkeypatch.setattr(generation, "transformers_turn", lambda *_: lambda asked: [scripts[tuple(ids)] for ids in asked])
+    monkeypatch.setattr(generation, "transformers_turn", lambda *_: lambda asked: ([scripts[tuple(ids)] for ids in asked], None))
     judge = judges.model_judge(model, tokenizer, temperature=0, max_tokens=8, batch=4, seed=0)
     for thought, text, found in zip(thoughts, texts, judge(prompts), strict=True):
         before = thought.split("</think>")[0].split(END)[0]

@@ -115,9 +115,9 @@ def test_a_servers_shares_are_equal(monkeypatch):
 
     def turn(prompts):
         asked.append(prompts)
-        return [[len(prompt)] for prompt in prompts]
+        return [[len(prompt)] for prompt in prompts], [[-float(len(prompt))] for prompt in prompts]
 
     monkeypatch.setattr(processes, "gather", lambda mine: [mine, 3])
-    assert generation.in_step(turn)([[7, 8]]) == [[2]]
-    assert generation.in_step(turn)([]) == []
+    assert generation.in_step(turn)([[7, 8]]) == ([[2]], [[-2.0]])
+    assert generation.in_step(turn)([]) == ([], [])
     assert asked == [[[7, 8]] * 3, [[0]] * 3]

@@ -1,6 +1,8 @@
 """The stages on tiny real models: generation, merging, RL, evaluation."""
 
+import itertools
 import json
+import math
 import random
 import shutil
 from types import SimpleNamespace
@@ -30,7 +32,7 @@ from m2rl_lib.domains import agent
 def scripted(tokenizer, texts):
     """A turn that writes the given texts, one after the other, whatever the prompt."""
     script = iter(texts)
-    return lambda prompts: [tokenizer(next(script))["input_ids"] for _ in prompts]
+    return lambda prompts: ([tokenizer(next(script))["input_ids"] for _ in prompts], None)
 
 
 def test_rollout_plays_the_tools_and_masks_their_answers(tokenizer, rng):
@@ -204,6 +206,53 @@ def test_rows_without_advantage_are_skipped_and_the_gradient_is_the_same(smoke, 
     assert torch.allclose(*gradients, atol=1e-7)
     assert seen == [4, max(1, sum(a != 0 for a in advantages))]
     assert (gradients[0].norm() > 0) == any(advantages)
+
+
+def test_what_vllm_samples_has_truncated_importance_weights(smoke, model, tokenizer, rng):
+    """A sampler that tells log-probabilities off by known ratios, tool turns included: a token's loss is × min(ratio, 2)."""
+    from datasets import Dataset
+
+    row = datasets.train_problems("agent", 1, 0, True)[0]
+    right = [text for text, own in chat.turns(agent.demonstrate(row, rng)) if own]
+    wrong = "<think></think>\nno<|im_end|>"
+    script = iter([right[0], wrong, right[0], wrong, *[wrong] * 4, *[text for text in right[1:] for _ in range(2)]])
+    ratios = itertools.cycle([0.5, 1.5, 3.0, 1.0, 2.5])  # π_trainer / π_vLLM
+    drawn = []  # of each turn's tokens
+
+    def generate(prompts, **_):
+        ids, told = [tokenizer(next(script))["input_ids"] for _ in prompts], []
+        for prompt, new in zip(prompts, ids):
+            drawn.append([next(ratios) for _ in new])
+            with torch.no_grad():
+                logprobs = model(torch.tensor([prompt + new])).logits[0, len(prompt) - 1 : -1].log_softmax(-1)
+            told.append([[float(logprobs[t, token]) - math.log(drawn[-1][t])] for t, token in enumerate(new)])
+        return None, ids, told, None
+
+    trainer = rlvr.DomainTrainer(
+        model=model,
+        args=rlvr.grpo_config(SimpleNamespace(**vars(smoke) | {"rlvr_max_tokens": 500}), "rl-agent", 4, 0),
+        train_dataset=Dataset.from_list([{"prompt": "a"}] * 8),
+        reward_funcs=[rlvr.reward_function("agent")],
+        processing_class=tokenizer,
+        rollout_func=rlvr.roll_out,
+    )
+    trainer.current_gradient_accumulation_steps = 1
+    trainer.use_vllm, trainer.vllm_mode, trainer._last_loaded_step = True, "colocate", 0
+    trainer.vllm_generation = SimpleNamespace(generate=generate)
+    model.train()
+    asked = [{"prompt": chat.row_prompt(tokenizer, row), "row": json.dumps(row)} for _ in range(8)]
+    batch = trainer._generate_and_score_completions(asked)
+    assert next(script, None) is None and batch["advantages"].sign().tolist() == [1, -1, 1, -1, 0, 0, 0, 0]
+
+    own = (batch["completion_mask"] * batch["tool_mask"]).bool()
+    weights = [drawn[i] for i in range(8)]
+    for count, turn in enumerate(drawn[8:]):
+        weights[2 * (count % 2)] = weights[2 * (count % 2)] + turn
+    expected = [min(ratio, 2.0) for one in weights for ratio in one]
+    assert batch["importance_sampling_ratio"][own].tolist() == pytest.approx(expected, rel=1e-4)
+    means = torch.tensor([sum(min(ratio, 2.0) for ratio in one) / len(one) for one in weights])
+    loss = trainer._compute_loss(model, batch)
+    assert loss.item() == pytest.approx(-(batch["advantages"] * means).mean().item(), rel=1e-4)
 
 
 def test_unknown_domain_is_refused_before_work(trained):
