@@ -17,7 +17,7 @@ from functools import lru_cache
 import nbformat
 from papermill.inspection import inspect_notebook
 
-from m2rl_lib import domains, durable, reruns, sandbox, schedule, study
+from m2rl_lib import domains, durable, launch, reruns, sandbox, schedule, study
 from m2rl_lib.study import ParameterError
 
 try:
@@ -35,6 +35,9 @@ GROUPS = schedule.groups(P)
 APART = schedule.apart(P)  # the world of RQ2's manipulation check, or None
 # what a rule that runs the model asks of a cluster (profiles/slurm), where it runs on a GPU
 DEVICE = {"gpu": 1, "mem_mb": 96_000, "runtime": 48 * 60} if P.plan_device == "cuda" else {}
+# and one that trains: a GPU and as much memory for each process, on as many nodes as `train_accelerate` has machines
+GPUS, NODES = (launch.configuration(P)[name] for name in ("num_processes", "num_machines"))
+TRAINER = DEVICE and DEVICE | {"gpu": GPUS, "nodes": NODES, "mem_mb": DEVICE["mem_mb"] * GPUS // NODES}
 
 
 SEEDS = {analysis: sorted({*ASKED, *schedule.seeds_there(P, analysis)}) for analysis in schedule.READS}
@@ -141,7 +144,7 @@ rule sft:
     params:
         **stage("sft", "02_sft"),
     resources:
-        **DEVICE,
+        **TRAINER,
     threads: P.sft_threads
     priority: earlier(10)
     message:
@@ -169,7 +172,7 @@ for model in [*EXPERTS, *FLOORS]:
         params:
             **stage(model, "03_rlvr_single_domain", **expert_run(model)),
         resources:
-            **DEVICE,
+            **TRAINER,
         threads: P.rlvr_threads
         priority: earlier(5)
         message:
@@ -186,7 +189,7 @@ rule mixed:
     params:
         **stage("rl-multi", "04_rlvr_mixed"),
     resources:
-        **DEVICE,
+        **TRAINER,
     threads: P.rlvr_threads
     priority: earlier(9)  # the longest run begins first
     message:
@@ -217,7 +220,7 @@ rule distillation:
     params:
         **stage("mt-opd", "06_mt_opd"),
     resources:
-        **DEVICE,
+        **TRAINER,
     threads: P.distill_threads
     priority: earlier(6)
     message:
@@ -364,7 +367,7 @@ if APART:  # SFT, math and coding once more where coding needs no arithmetic: a 
         params:
             **stage("apart-sft", "02_sft", world=APART),
         resources:
-            **DEVICE,
+            **TRAINER,
         threads: P.sft_threads
         priority: earlier(8)
         message:
@@ -384,7 +387,7 @@ if APART:  # SFT, math and coding once more where coding needs no arithmetic: a 
             params:
                 **stage(f"apart-{model}", "03_rlvr_single_domain", world=APART, **expert_run(model)),
             resources:
-                **DEVICE,
+                **TRAINER,
             threads: P.rlvr_threads
             priority: earlier(5)
             message:
