@@ -46,7 +46,7 @@ figures: $(VENV)/ready
 
 # two processes over gloo against one (minutes; beside `make test`)
 processes: $(VENV)/ready
-	OMP_NUM_THREADS=1 pytest -q tests/processes.py
+	OMP_NUM_THREADS=1 pytest -q tests/processes.py tests/launched.py
 
 hostile: $(VENV)/ready
 	python benchmarks/hostile.py --out benchmarks/HOSTILE.md

@@ -12,6 +12,7 @@ import argparse
 import ctypes
 import importlib.util
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -29,6 +30,10 @@ SHARES = {  # what the processes divide among them; a group of completions stays
     "rlvr": ("rlvr_prompts_per_step",),
     "distillation": ("distill_prompts_per_step",),
 }
+
+
+ERROR = re.compile(r"[A-Za-z]+Error: \S.*")
+KILLED = re.compile(r"Signal (?!15\b)\d+ \(\w+\) received by PID \d+")  # torchrun's words; 15 is how it ends the others
 
 
 class LaunchError(RuntimeError):
@@ -115,7 +120,8 @@ def command(p: SimpleNamespace, module: str, parameters: Path) -> list[str]:
         return [*line, *stage]
     # each machine fills in its own number; the first node of the allocation is where all meet
     told = " ".join([*line, "--machine_rank", "$SLURM_NODEID", "--main_process_ip", "$SLURM_LAUNCH_NODE_IPADDR", *stage])
-    return ["srun", f"--nodes={machines}", "--ntasks-per-node=1", "bash", "-c", told]
+    # --overlap: the notebook is a step of the same job already, and holds its cores; srun would wait for them for ever
+    return ["srun", "--overlap", f"--nodes={machines}", "--ntasks-per-node=1", "bash", "-c", told]
 
 
 def start(p: SimpleNamespace, name: str, module: str) -> None:
@@ -141,8 +147,10 @@ def start(p: SimpleNamespace, name: str, module: str) -> None:
             for text in started.stdout:
                 log.write(text)
                 print(text, end="", flush=True)
-                if "Error: " in text and not error:
-                    error = " ".join(text.split())
+                if killed := KILLED.search(text):
+                    error = f"a process was killed ({killed[0]}); to go on from the last checkpoint, run the same command again"
+                elif not error and (told := ERROR.search(text)):
+                    error = " ".join(told[0].split())
         finally:
             if started.poll() is None:
                 started.terminate()
@@ -152,7 +160,9 @@ def start(p: SimpleNamespace, name: str, module: str) -> None:
 
 
 def _end_with_parent() -> None:
-    """The launcher is ended, and ends its processes, when the notebook's kernel ends, however that ends (Linux)."""
+    """This process is ended when its parent ends, however that ends (Linux): the launcher with the notebook's kernel, the
+    processes with the launcher. Left alone they would go on training, beside those that the next start makes.
+    """
     ctypes.CDLL(None).prctl(1, signal.SIGTERM)
 
 
@@ -161,6 +171,8 @@ def main(run: Callable[[SimpleNamespace], object]) -> None:
     parser = argparse.ArgumentParser(description="a stage of the study, by itself or under accelerate launch")
     parser.add_argument("--params", required=True, help="a stage's resolved parameters (JSON) or a parameter file (YAML)")
     path = Path(parser.parse_args().params)
+    if processes.count() > 1:
+        _end_with_parent()
     if not processes.is_main():
         sys.stdout = open(os.devnull, "w")
     try:

@@ -80,17 +80,25 @@ def test_the_command(smoke, tmp_path):
     assert line[:3] == [sys.executable, "-m", "accelerate.commands.launch"]
     assert line[-4:] == ["-m", "m2rl_lib.rlvr", "--params", str(tmp_path / "parameters.json")]
     line = launch.command(with_(smoke, train_accelerate="fsdp2_4x8"), "rlvr", tmp_path / "parameters.json")
-    assert line[:3] == ["srun", "--nodes=4", "--ntasks-per-node=1"] and "--machine_rank $SLURM_NODEID" in line[-1]
+    assert line[:4] == ["srun", "--overlap", "--nodes=4", "--ntasks-per-node=1"] and "--machine_rank $SLURM_NODEID" in line[-1]
 
 
 @pytest.mark.parametrize(
-    "program, told", [("print('x: step 1/2')", None), ("raise ValueError('no such thing')", "no such thing")]
+    "program, told",
+    [
+        ("print('x: step 1/2')", None),
+        ("raise ValueError('no such thing')", "ValueError: no such thing"),
+        (
+            "print('RuntimeError: closed by peer'); print('traceback : Signal 9 (SIGKILL) received by PID 7'); exit(1)",
+            r"a process was killed \(Signal 9 \(SIGKILL\) received by PID 7\)",
+        ),
+    ],
 )
 def test_a_started_run_is_shown_and_its_failure_told(smoke, monkeypatch, capsys, program, told):
     p = with_(smoke, train_accelerate="cpu_1x2")
     monkeypatch.setattr(launch, "command", lambda *_: [sys.executable, "-c", program])
     if told:
-        with pytest.raises(launch.LaunchError, match=f"rl-math: ValueError: {told}; log: .*launch.log"):
+        with pytest.raises(launch.LaunchError, match=f"rl-math: {told}.*; log: .*launch.log"):
             launch.start(p, "rl-math", "rlvr")
     else:
         launch.start(p, "rl-math", "rlvr")
