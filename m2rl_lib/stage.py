@@ -80,7 +80,8 @@ def run(notebook: Path, out: Path, log: Path, values: dict) -> None:
         refuse_unfinished(executed)
         publish(executed, notebook, out, values)
     except PapermillExecutionError as error:
-        raise StageError(explain(error.ename, error.evalue)) from None
+        launched = error.ename == "LaunchError"  # of processes that may have been killed as a kernel may
+        raise StageError(explain(error.ename, error.evalue, launched and _killed_for_memory() > killed)) from None
     except DeadKernelError:
         raise StageError(explain("DeadKernelError", "", _killed_for_memory() > killed)) from None
     except OSError as error:
