@@ -1,6 +1,11 @@
 """Starting a stage on several processes: the configurations' arithmetic, the command, and what is refused before any work."""
 
+import json
+import os
+import subprocess
 import sys
+import time
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -105,6 +110,30 @@ def test_a_started_run_is_shown_and_its_failure_told(smoke, monkeypatch, capsys,
         assert "x: step 1/2" in capsys.readouterr().out
     work = study.work_folder(p.study, p.seed, "rl-math")
     assert study.notebook_parameters(yaml.safe_load((work / "parameters.json").read_text())) == p
+
+
+def is_running(process: int) -> bool:
+    try:
+        return "\nState:\tZ" not in Path(f"/proc/{process}/status").read_text()
+    except OSError:
+        return False
+
+
+def test_a_process_ends_with_its_launcher(smoke, tmp_path):
+    """Killed as hard as can be, the launcher leaves no process that goes on training."""
+    params = tmp_path / "parameters.json"
+    params.write_text(json.dumps(vars(with_(smoke, train_accelerate="cpu_1x2"))))
+    work = "import os, time; from m2rl_lib import launch; launch.main(lambda p: (print(os.getpid(), flush=True), time.sleep(90)))"
+    launcher = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {work!r}, '--params', {str(params)!r}])"
+    environment = os.environ | {"WORLD_SIZE": "2", "RANK": "0", "PYTHONPATH": str(study.ROOT)}
+    started = subprocess.Popen([sys.executable, "-c", launcher], stdout=subprocess.PIPE, text=True, env=environment)
+    process = int(started.stdout.readline())
+    os.kill(process, 0)
+    started.kill()
+    until = time.monotonic() + 20
+    while is_running(process):
+        assert time.monotonic() < until, "it goes on"
+        time.sleep(0.05)
 
 
 def test_only_where_asked_and_not_twice(smoke, monkeypatch):
