@@ -44,7 +44,7 @@ test: $(VENV)/ready
 figures: $(VENV)/ready
 	@python -m m2rl_lib.redraw
 
-# two processes over gloo against one (minutes; beside `make test`)
+# two processes over gloo against one; notebooks on two processes, killed and gone on (minutes; beside `make test`)
 processes: $(VENV)/ready
 	OMP_NUM_THREADS=1 pytest -q tests/processes.py tests/launched.py
 
