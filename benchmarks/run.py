@@ -14,6 +14,7 @@ import sys
 import time
 from pathlib import Path
 
+import study_times
 from common import stamp, table
 
 HERE = Path(__file__).parent
@@ -34,15 +35,7 @@ def run(script: str, *arguments: str) -> object:
 def page(results: dict) -> str:
     """The page: a section a benchmark."""
     at, times = results["stamp"], results["study"]
-    stages = [
-        {
-            "stage": stage["stage"],
-            "wall, s": stage["wall_seconds"],
-            "CPU, s": stage["cpu_seconds"],
-            "peak, GB": stage["peak_memory_bytes"] / 1e9,
-        }
-        for stage in times["stages"]
-    ]
+    seeded = " (in brackets the seed)" if "[" in "".join(times["chain"]) else ""
     versions = ", ".join(f"{name} {version}" for name, version in at["versions"].items())
     lines = [
         "# Speed, measured",
@@ -77,12 +70,16 @@ def page(results: dict) -> str:
         *table(results["weights"]["table"]),
         "## The study",
         "",
-        f"{times['minutes']:.1f} minutes in which at least one stage ran; {times['cores']} cores, busy {100 * times['cores kept busy']:.0f}% of them;",
-        f"largest process {times['peak memory of a process, GB']:.2g} GB. `make study` where nothing changed:",
-        f"{times['nothing changed, seconds']:.1f} s. The chain that decided the end: {' → '.join(times['chain'])}.",
+        study_times.say(times),
         "",
-        *table(stages),
-        "Imports of each notebook, in a fresh interpreter:",
+        *table(times["parts"]),
+        f"The chain that decided the end{seeded}: {' → '.join(times['chain'])}.",
+        f"`make study` where nothing changed: {times['nothing changed, seconds']:.1f} s.",
+        "",
+        "Stages, medians over their seeds, the largest peak:",
+        "",
+        *table(times["stages"]),
+        "Imports of each notebook, in a fresh interpreter (the median of its runs):",
         "",
         *table(times["start-up"]),
     ]

@@ -1,9 +1,12 @@
 """The benchmarks' own arithmetic: what they say of recorded times must be true of the records."""
 
+import json
 import sys
+from datetime import UTC, datetime
 
 import pytest
 
+from m2rl_lib import study
 from m2rl_lib.study import ROOT
 
 sys.path.insert(0, str(ROOT / "benchmarks"))
@@ -11,8 +14,8 @@ import run as bench  # noqa: E402
 import study_times  # noqa: E402
 
 
-def stage(name, begun, ended):
-    return {"stage": name, "begun": begun, "ended": ended}
+def stage(name, begun, ended, seed=0):
+    return {"stage": name, "seed": seed, "begun": begun, "ended": ended}
 
 
 def test_the_chain_goes_back_through_what_ended_just_before():
@@ -26,6 +29,63 @@ def test_a_pause_between_two_sittings_ends_the_chain():
 
 def test_time_covered_counts_overlaps_once_and_pauses_never():
     assert study_times.covered([stage("a", 0, 10), stage("b", 5, 20), stage("c", 6, 8), stage("d", 100, 130)]) == 50
+
+
+MEGABYTE = 10**6
+
+
+@pytest.fixture
+def three_seeds(tmp_path, monkeypatch) -> list[dict]:
+    """Records of a study on three seeds: (seed, name, begun, ended, CPU seconds, peak in MB), in minutes; as read back."""
+    monkeypatch.setattr(study, "RUNS", tmp_path)
+    runs = [("tiny", seed, "sft", 10 * seed, 10 * seed + 4 + seed, 6 + seed, 500) for seed in (0, 1, 2)]
+    runs += [("tiny", seed, "rl-math", 10 * seed + 4 + seed, 10 * seed + 10, 5, 600 + seed) for seed in (0, 1, 2)]
+    runs += [("tiny-apart", 0, "sft", 4, 6, 2, 100), ("tiny", 0, "rq1", 30, 31, 1, 200)]
+    for world, seed, name, begun, ended, cpu, peak in runs:
+        file = study.done_file(world, seed, name)
+        file.parent.mkdir(parents=True, exist_ok=True)
+        spent = {"wall_seconds": 60.0 * (ended - begun), "cpu_seconds": 60.0 * cpu, "peak_memory_bytes": peak * MEGABYTE}
+        finished = datetime.fromtimestamp(1_700_000_000 + 60 * ended, UTC).isoformat(timespec="seconds")
+        file.write_text(json.dumps({"name": name, "seeds": [seed], "finished": finished, "spent": spent}))
+    study.done_file("tiny", 0, "old").write_text(json.dumps({"name": "old", "finished": finished}))  # of before times were kept
+    return study_times.stages("tiny")
+
+
+def test_stages_are_medians_over_seeds(three_seeds):
+    rows = {row.pop("stage"): row for row in study_times.stage_table(three_seeds)}
+    assert list(rows) == ["sft", "sft (apart)", "rl-math", "rq1"]
+    assert rows["sft"] == {"seeds": 3, "wall, s": 300, "CPU, s": 420, "peak, GB": 0.5}  # walls of 4, 5 and 6 minutes
+    assert rows["rl-math"] == {"seeds": 3, "wall, s": 300, "CPU, s": 300, "peak, GB": 0.602}  # 6, 5 and 4
+    assert rows["sft (apart)"]["seeds"] == rows["rq1"]["seeds"] == 1
+
+
+def test_cores_are_as_busy_as_the_records_say(three_seeds):
+    rows = {row.pop("part"): row for row in study_times.part_table(three_seeds, cores=2)}
+    assert list(rows) == ["seed 0", "seed 1", "seed 2", "once for all seeds", "in all"]
+    assert rows["seed 0"] == {"stages": 3, "minutes": 10, "CPU minutes": 13, "cores busy, %": 65}  # the second world is in it
+    assert rows["seed 2"] == {"stages": 2, "minutes": 10, "CPU minutes": 13, "cores busy, %": 65}
+    assert rows["once for all seeds"] == {"stages": 1, "minutes": 1, "CPU minutes": 1, "cores busy, %": 50}
+    assert rows["in all"]["minutes"] == 31 and rows["in all"]["CPU minutes"] == 39
+
+
+def test_the_chain_names_seeds_where_there_are_several(three_seeds):
+    last = ["sft [1]", "rl-math [1]", "sft [2]", "rl-math [2]", "rq1"]
+    assert study_times.chain(three_seeds) == ["sft [0]", "rl-math [0]", *last]
+    assert study_times.chain([one for one in three_seeds if one["seed"] == 1]) == ["sft", "rl-math"]
+
+
+def test_the_sentence_says_what_the_table_says(three_seeds):
+    times = {"parts": study_times.part_table(three_seeds, 2), "cores": 2, "peak memory of a process, GB": 0.602}
+    said = "seeds took 10 to 10 minutes each and all of it 31 minutes, the cores busy 63% of them"
+    assert study_times.say(times) == f"On 2 cores {said}, and no process had more than 0.6 GB."
+    one = {**times, "parts": study_times.part_table([stage for stage in three_seeds if stage["seed"] == 1], 2)}
+    assert study_times.say(one).startswith("On 2 cores the default study took 10 minutes, the cores busy 60% of them")
+
+
+@pytest.mark.skipif(not (ROOT / "benchmarks" / "RESULTS.json").is_file(), reason="make bench has not been run")
+def test_readme_says_how_long_the_study_takes_as_measured():
+    said = study_times.say(json.loads((ROOT / "benchmarks" / "RESULTS.json").read_text())["study"])
+    assert said in " ".join((ROOT / "README.md").read_text().split()), f"the README should say: {said}"
 
 
 def test_imports_are_all_those_of_the_notebook():
