@@ -58,9 +58,10 @@ faults: $(VENV)/ready
 slurm-test: $(VENV)/ready $(VENV)/slurm
 	python tests/slurm/same_scores.py --out benchmarks/SLURM.md
 
-# every measurement beside what people would use instead, on an idle machine; the study whose times are read is PARAMS
+# every measurement beside what people would use instead, on an idle machine; the study whose times are read is PARAMS;
+# ARGS="--peer mergelm=PATH": beside a checkout of MergeLM too
 bench: $(VENV)/ready
-	python benchmarks/run.py --params $(PARAMS)
+	python benchmarks/run.py --params $(PARAMS) $(ARGS)
 
 lint: $(VENV)/ready
 	ruff check .

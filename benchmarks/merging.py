@@ -1,6 +1,6 @@
 """Merging five bfloat16 experts: our notebook's merges in one process, beside mergekit's command line.
 
-    python benchmarks/merging.py [--out benchmarks/MERGING.md] [--repeats 1] [--folder /tmp/merging]
+    python benchmarks/merging.py [--out benchmarks/MERGING.md] [--peer mergelm=PATH] [--repeats 3] [--folder /tmp/merging]
 
 Prints JSON, which `benchmarks/run.py` collects; `--out` writes a page.
 
@@ -8,6 +8,7 @@ Random weights in Qwen3's architecture, five experts whose every weight is moved
 every file, NaN) and the publishing; mergekit's is `mergekit-yaml` with its own method of the same settings. Every run is a
 process of its own: wall and CPU seconds from start to end, imports included, and peak memory, of
 which what is not pages of mapped files (sampled every 20 ms) stands apart: those the kernel can drop.
+Only the smallest size is run several times, in turns, to keep all of it short; a peer (`peers.py`) is timed at that size.
 """
 
 import argparse
@@ -21,6 +22,7 @@ import time
 from pathlib import Path
 from types import SimpleNamespace
 
+import peers
 import torch
 from common import table
 
@@ -119,15 +121,27 @@ def command_line(p: SimpleNamespace, folder: Path, name: str) -> dict:
 def pair(p: SimpleNamespace, folder: Path, name: str, repeats: int) -> dict:
     """One merge by both, in turn: medians."""
     runs = [(ours(folder, [name]), command_line(p, folder, name)) for _ in range(repeats)]
-    keys = ("wall", "cpu", "gb", "anonymous")
-    made, theirs = ({k: statistics.median(run[side][k] for run in runs) for k in keys} for side in (0, 1))
-    return {"ours": made, "mergekit": theirs}
+    made, theirs = ({key: statistics.median(run[side][key] for run in runs) for key in COLUMNS} for side in (0, 1))
+    ratio = statistics.median(run[1]["wall"] / run[0]["wall"] for run in runs)
+    return {"runs": repeats, "ours": made, "mergekit": theirs, "ratio": ratio}
 
 
-def measure(p: SimpleNamespace, folder: Path, repeats: int, models: dict[str, tuple[int, int]]) -> dict:
+def beside_peer(p: SimpleNamespace, folder: Path, peer: Path) -> dict[str, dict]:
+    """Every merge that the peer has, by ours and by the peer, once each."""
+    found = {}
+    for name in peers.MERGES:
+        made = ours(folder, [name])
+        published = study.model_folder(p.study, p.seed, name)
+        theirs = watch(peers.command(peer, merging.recipe(p, name), name, published))
+        found[name] = {"ours": made, "peer": theirs | json.loads(theirs.pop("said"))}
+    return found
+
+
+def measure(p: SimpleNamespace, folder: Path, repeats: int, models: dict[str, tuple[int, int]], peer: Path | None) -> dict:
     """All of it; the models of one size are on disk at a time. All six methods at the first size, two of them at the others."""
-    load, methods, growth = os.getloadavg()[0], {}, {}
+    load, methods, growth, beside = os.getloadavg()[0], {}, {}, {}
     for place, (size, shape) in enumerate(models.items()):
+        last = place == len(models) - 1
         watch([sys.executable, __file__, "--folder", str(folder), "--make", *map(str, shape)])
         if place == 0:
             names = [f"merge-{method}" for method in METHODS]
@@ -135,15 +149,18 @@ def measure(p: SimpleNamespace, folder: Path, repeats: int, models: dict[str, tu
         for method in GROWTH:
             name = f"merge-{method}"
             if place == 0:  # mergekit's was measured just now
-                known = ours(folder, [name])
-                growth[f"{method}: {size}, 5 experts"] = {"ours": known, "mergekit": methods["command"][name]}
+                made, known = ours(folder, [name]), methods["command"][name]
+                told = {"runs": 1, "ours": made, "mergekit": known, "ratio": known["wall"] / made["wall"]}
+                growth[f"{method}: {size}, 5 experts"] = told
                 continue
-            growth[f"{method}: {size}, 5 experts"] = pair(p, folder, name, repeats)
+            growth[f"{method}: {size}, 5 experts"] = pair(p, folder, name, repeats if last else 1)
             if place == 1:
                 few = f"{name}@experts={'+'.join(DOMAINS[:2])}"
-                growth[f"{method}: {size}, 2 experts"] = pair(p, folder, few, repeats)
+                growth[f"{method}: {size}, 2 experts"] = pair(p, folder, few, repeats if last else 1)
+        if last and peer:
+            beside = beside_peer(p, folder, peer)
         shutil.rmtree(folder)
-    result = {"load": [load, os.getloadavg()[0]], "repeats": repeats, "methods": methods, "growth": growth}
+    result = {"load": [load, os.getloadavg()[0]], "methods": methods, "growth": growth, "size": size, "beside peer": beside}
     return result | {"tables": tables(result)}
 
 
@@ -152,8 +169,9 @@ def tables(result: dict) -> dict[str, list[dict]]:
     growth = [
         {
             "merge": label,
-            **{f"{side}, {told}": run[key] for side, run in both.items() for key, told in COLUMNS.items()},
-            "wall, mergekit over ours": both["mergekit"]["wall"] / both["ours"]["wall"],
+            "runs": both["runs"],
+            **{f"{side}, {told}": both[side][key] for side in ("ours", "mergekit") for key, told in COLUMNS.items()},
+            "wall, mergekit over ours": both["ratio"],
         }
         for label, both in result["growth"].items()
     ]
@@ -167,7 +185,7 @@ def tables(result: dict) -> dict[str, list[dict]]:
         {"in all, start to end": label, **{told: run[key] for key, told in COLUMNS.items()}}
         for label, run in (("ours, one process", together), ("mergekit, six processes", six))
     ]
-    return {"growth": growth, "methods": methods, "whole": whole}
+    return {"growth": growth, "methods": methods, "whole": whole, "peer": peers.rows(result["beside peer"], COLUMNS)}
 
 
 def report(result: dict) -> str:
@@ -177,7 +195,7 @@ def report(result: dict) -> str:
         [
             "# Merging",
             "",
-            f"Written by `python benchmarks/merging.py --repeats {result['repeats']}`. Random bfloat16 models on {artifacts.device()}, torch "
+            f"Written by `python benchmarks/merging.py`. Random bfloat16 models on {artifacts.device()}, torch "
             f"threads {torch.get_num_threads()}, mergekit {artifacts.versions()['mergekit']}, commit {artifacts.commit()}; load average "
             f"{before:.1f} before and {after:.1f} after: where other work shares the cores, compare the CPU seconds.",
             "Memory is the peak of the resident set; anonymous memory is that without the pages of mapped files. Imports and start",
@@ -185,7 +203,7 @@ def report(result: dict) -> str:
             "",
             "## Two methods: ours beside mergekit's command line",
             "",
-            f"One run at the first size, medians of {result['repeats']} in turn at the others.",
+            "Where there were several runs, in turns, medians.",
             "",
             *table(result["tables"]["growth"]),
             "## Six methods",
@@ -194,6 +212,7 @@ def report(result: dict) -> str:
             "",
             *table(result["tables"]["methods"]),
             *table(result["tables"]["whole"]),
+            *peers.page(result),
         ]
     )
 
@@ -202,7 +221,8 @@ def main() -> None:
     arguments = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     arguments.add_argument("--out", type=Path)
     arguments.add_argument("--folder", type=Path, default=Path("/tmp/m2rl-merging"))
-    arguments.add_argument("--repeats", type=int, default=1)
+    arguments.add_argument("--repeats", type=int, default=3, help="runs at the smallest size")
+    arguments.add_argument("--peer", help="a peer's checkout to be timed beside ours: mergelm=PATH")
     arguments.add_argument("--tiny", action="store_true", help="models too small to be timed, to see that all of it runs")
     arguments.add_argument("--merges", nargs="+", help=argparse.SUPPRESS)  # this file as its own child
     arguments.add_argument("--make", nargs=2, type=int, help=argparse.SUPPRESS)
@@ -219,7 +239,8 @@ def main() -> None:
             seconds[name] = time.monotonic() - begun
         print(json.dumps(seconds))
     else:
-        result = measure(p, given.folder, given.repeats, TINY if given.tiny else MODELS)
+        peer = peers.read_peer(given.peer) if given.peer else None
+        result = measure(p, given.folder, given.repeats, TINY if given.tiny else MODELS, peer)
         print(json.dumps(result, indent=1))
         if given.out:
             given.out.write_text(report(result))

@@ -1,6 +1,6 @@
 """All benchmarks, one after the other, and the page that holds their tables: `make bench`.
 
-    python benchmarks/run.py [--params params/study.yaml] [--out benchmarks/RESULTS.md]
+    python benchmarks/run.py [--params params/study.yaml] [--peer mergelm=PATH] [--out benchmarks/RESULTS.md]
 
 Each script also runs on its own. The JSON of all is written beside the page. Run it on an idle machine; the load before each is written down.
 """
@@ -14,6 +14,7 @@ import sys
 import time
 from pathlib import Path
 
+import peers
 import study_times
 from common import stamp, table
 
@@ -63,6 +64,7 @@ def page(results: dict) -> str:
         *table(results["merging"]["tables"]["growth"]),
         *table(results["merging"]["tables"]["methods"]),
         *table(results["merging"]["tables"]["whole"]),
+        *peers.page(results["merging"]),
         "## Weight analysis beside a script that loads whole state dicts",
         "",
         "Six random bfloat16 checkpoints; the page of its own is [WEIGHTS.md](WEIGHTS.md).",
@@ -89,13 +91,17 @@ def page(results: dict) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--params", default="params/study.yaml", help="the study whose times are read")
+    parser.add_argument("--peer", help="a peer's checkout, timed beside ours where it merges: mergelm=PATH")
     parser.add_argument("--out", type=Path, default=HERE / "RESULTS.md")
     arguments = parser.parse_args()
+    if arguments.peer:
+        peers.read_peer(arguments.peer)  # refused before any work
     results = {"stamp": stamp(), "study": run("study_times.py", arguments.params)}
     for name in ("rlvr_step", "generating", "verifying"):
         results[name] = run(f"{name}.py")
     for name in ("weights", "merging"):
-        results[name] = run(f"{name}.py", "--out", str(HERE / f"{name.upper()}.md"))
+        more = ["--peer", arguments.peer] if name == "merging" and arguments.peer else []
+        results[name] = run(f"{name}.py", "--out", str(HERE / f"{name.upper()}.md"), *more)
     arguments.out.with_suffix(".json").write_text(json.dumps(results, indent=1) + "\n")
     arguments.out.write_text(page(results))
     print(f"written: {arguments.out} and {arguments.out.with_suffix('.json')}")

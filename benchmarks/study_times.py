@@ -114,7 +114,7 @@ def say(times: dict) -> str:
     told = (
         f"seeds took {min(several):.0f} to {max(several):.0f} minutes each and all of it"
         if len(several) > 1
-        else "the default study took"
+        else "`make study` took"
     )
     return (
         f"On {times['cores']} cores {told} {whole['minutes']:.0f} minutes, the cores busy {whole['cores busy, %']:.0f}% of them, "
