@@ -35,10 +35,12 @@ data: $(VENV)/ready
 released: $(VENV)/ready
 	@snakemake released --cores $(CORES) --config params=$(PARAMS) --rerun-triggers mtime params input --rerun-incomplete --nolock --quiet rules host progress
 
+# two processes of one thread each, a file of tests in one of them
+TESTS = OMP_NUM_THREADS=1 pytest -q -n 2 --dist loadfile
 test: $(VENV)/ready
 	@$(MAKE) --no-print-directory study PARAMS=params/smoke.yaml
-	pytest -q tests m2rl_lib
-	pytest -q --nbval-lax --nbval-current-env --nbval-cell-timeout 600 notebooks/*.ipynb
+	$(TESTS) tests m2rl_lib
+	$(TESTS) --nbval-lax --nbval-current-env --nbval-cell-timeout 600 notebooks/*.ipynb
 
 # every figure again, from the csv files under figures/ alone
 figures: $(VENV)/ready

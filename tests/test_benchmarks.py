@@ -79,7 +79,7 @@ def test_the_sentence_says_what_the_table_says(three_seeds):
     said = "seeds took 10 to 10 minutes each and all of it 31 minutes, the cores busy 63% of them"
     assert study_times.say(times) == f"On 2 cores {said}, and no process had more than 0.6 GB."
     one = {**times, "parts": study_times.part_table([stage for stage in three_seeds if stage["seed"] == 1], 2)}
-    assert study_times.say(one).startswith("On 2 cores the default study took 10 minutes, the cores busy 60% of them")
+    assert study_times.say(one).startswith("On 2 cores `make study` took 10 minutes, the cores busy 60% of them")
 
 
 @pytest.mark.skipif(not (ROOT / "benchmarks" / "RESULTS.json").is_file(), reason="make bench has not been run")
