@@ -22,14 +22,15 @@ HERE = Path(__file__).parent
 NOTES = HERE / "NOTES.md"  # what was tried and did not help: written by hand
 
 
-def run(script: str, *arguments: str) -> object:
-    """The JSON that a benchmark prints. Exits with its last line where it fails."""
+def run(took: dict[str, float], script: str, *arguments: str) -> object:
+    """The JSON that a benchmark prints, its seconds put into `took`. Exits with its last line where it fails."""
     print(f"{script} …", flush=True)
     started = time.perf_counter()
     done = subprocess.run([sys.executable, HERE / script, *arguments], capture_output=True, text=True)
     if done.returncode:
         sys.exit(f"{script} failed: {(done.stderr.strip() or 'no message').splitlines()[-1]}")
-    print(f"{script}: {time.perf_counter() - started:.0f} s", flush=True)
+    took[script] = time.perf_counter() - started
+    print(f"{script}: {took[script]:.0f} s", flush=True)
     return json.loads(done.stdout[done.stdout.index("[\n" if done.stdout.lstrip().startswith("[") else "{") :])
 
 
@@ -42,7 +43,9 @@ def page(results: dict) -> str:
         "# Speed, measured",
         "",
         f"Written by `make bench` on {at['date'][:10]}: {at['machine']}; load average {at['load_average']} before it; commit {at['commit']};",
-        f"Python {at['python']}, {versions}.",
+        f"Python {at['python']}, {versions}. It took {sum(results['took'].values()) / 60:.0f} minutes: "
+        + ", ".join(f"{script.removesuffix('.py')} {seconds:.0f} s" for script, seconds in results["took"].items())
+        + ".",
         "",
         "## An RLVR step beside a bare TRL GRPOTrainer",
         "",
@@ -96,12 +99,13 @@ def main() -> None:
     arguments = parser.parse_args()
     if arguments.peer:
         peers.read_peer(arguments.peer)  # refused before any work
-    results = {"stamp": stamp(), "study": run("study_times.py", arguments.params)}
+    took: dict[str, float] = {}
+    results = {"stamp": stamp(), "took": took, "study": run(took, "study_times.py", arguments.params)}
     for name in ("rlvr_step", "generating", "verifying"):
-        results[name] = run(f"{name}.py")
+        results[name] = run(took, f"{name}.py")
     for name in ("weights", "merging"):
         more = ["--peer", arguments.peer] if name == "merging" and arguments.peer else []
-        results[name] = run(f"{name}.py", "--out", str(HERE / f"{name.upper()}.md"), *more)
+        results[name] = run(took, f"{name}.py", "--out", str(HERE / f"{name.upper()}.md"), *more)
     arguments.out.with_suffix(".json").write_text(json.dumps(results, indent=1) + "\n")
     arguments.out.write_text(page(results))
     print(f"written: {arguments.out} and {arguments.out.with_suffix('.json')}")

@@ -106,4 +106,4 @@ def test_a_failing_benchmark_is_named(tmp_path, monkeypatch):
     monkeypatch.setattr(bench, "HERE", tmp_path)
     (tmp_path / "broken.py").write_text("raise ValueError('no model')")
     with pytest.raises(SystemExit, match="broken.py failed: ValueError: no model"):
-        bench.run("broken.py")
+        bench.run({}, "broken.py")
