@@ -28,20 +28,26 @@ SLACK = 15.0  # seconds between two stages of a chain: a kernel's start
 ONCE = {*schedule.READS, "data", "rq5", "released", "paper", "claims"}  # run once for all seeds, in the folder of the study's own
 
 
+def done_files(name: str) -> list[Path]:
+    """The records of the finished stages of a study and of its second world."""
+    worlds = [study.study_folder(world) / "done" for world in (name, f"{name}-apart")]
+    return [file for folder in worlds for file in sorted(folder.glob("seed-*/*.json"))]
+
+
 def stages(name: str) -> list[dict]:
     """What each finished stage of a study, and of its second world, used, by the order of their ends.
 
     Keys: stage, seed (None for what runs once for all seeds), begun and ended in seconds since the first began, and the record's `spent`.
     """
     found = []
-    for world, told in ((name, ""), (f"{name}-apart", " (apart)")):
-        for file in (study.study_folder(world) / "done").glob("seed-*/*.json"):
-            record = json.loads(file.read_text())
-            if "spent" in record:
-                ended = datetime.fromisoformat(record["finished"]).timestamp()
-                seed = None if record["name"] in ONCE else int(file.parent.name.removeprefix("seed-"))
-                begun = ended - record["spent"]["wall_seconds"]
-                found.append({"stage": record["name"] + told, "seed": seed, "begun": begun, "ended": ended, **record["spent"]})
+    for file in done_files(name):
+        record = json.loads(file.read_text())
+        told = " (apart)" if file.parts[-4] == f"{name}-apart" else ""
+        if "spent" in record:
+            ended = datetime.fromisoformat(record["finished"]).timestamp()
+            seed = None if record["name"] in ONCE else int(file.parent.name.removeprefix("seed-"))
+            begun = ended - record["spent"]["wall_seconds"]
+            found.append({"stage": record["name"] + told, "seed": seed, "begun": begun, "ended": ended, **record["spent"]})
     first = min((stage["begun"] for stage in found), default=0)
     return sorted(
         ({**s, "begun": s["begun"] - first, "ended": s["ended"] - first} for s in found), key=lambda stage: stage["ended"]
@@ -123,14 +129,17 @@ def say(times: dict) -> str:
 
 
 def no_op(params: Path, repeats: int) -> float:
-    """Seconds of `make study` where all is done: the median. Exits where a stage would run."""
-    seconds = []
+    """Seconds of `make study` where all is done: the median. Exits where a stage ran."""
+    name, seconds = study.load(params).study, []
+    before = {file: file.stat().st_mtime_ns for file in done_files(name)}
     for _ in range(repeats):
         started = time.perf_counter()
         run = subprocess.run(["make", "study", f"PARAMS={params}"], cwd=study.ROOT, capture_output=True, text=True)
         seconds.append(time.perf_counter() - started)
-        if run.returncode or "papermill" in run.stdout + run.stderr:
-            sys.exit(f"make study PARAMS={params} is not a run in which nothing changes: {run.stderr[-300:]}")
+        if run.returncode:
+            sys.exit(f"make study PARAMS={params} failed: {(run.stderr.strip() or 'no message').splitlines()[-1]}")
+        if ran := [file.stem for file in done_files(name) if file.stat().st_mtime_ns != before.get(file)]:
+            sys.exit(f"make study PARAMS={params} was not done yet: it ran {', '.join(ran)}; start this again")
     return statistics.median(seconds)
 
 

@@ -82,6 +82,27 @@ def test_the_sentence_says_what_the_table_says(three_seeds):
     assert study_times.say(one).startswith("On 2 cores `make study` took 10 minutes, the cores busy 60% of them")
 
 
+def test_the_page_has_every_measurement_and_the_time_it_took(three_seeds):
+    parts, rows = study_times.part_table(three_seeds, 2), [{"what": "x", "s": 1.5}]
+    times = {"parts": parts, "stages": study_times.stage_table(three_seeds), "chain": study_times.chain(three_seeds), "cores": 2}
+    times |= {"peak memory of a process, GB": 0.6, "nothing changed, seconds": 2.25, "start-up": rows}
+    stamp = {
+        "date": "2026-11-23T10:00",
+        "machine": "m",
+        "load_average": 0.1,
+        "commit": "c",
+        "python": "3",
+        "versions": {"torch": "2"},
+    }
+    merging = {"size": "0.05 B", "tables": {name: rows for name in ("growth", "methods", "whole", "peer")}}
+    results = {"stamp": stamp, "took": {"study_times.py": 60.0, "merging.py": 180.0}, "study": times, "merging": merging}
+    page = bench.page(results | {name: rows for name in ("rlvr_step", "generating", "verifying")} | {"weights": {"table": rows}})
+    assert "It took 4 minutes: study_times 60 s, merging 180 s." in page and study_times.say(times) in page
+    assert page.count("| x | 1.5 |") == 9 and "Merging beside a peer" in page
+    assert "| rl-math | 3 | 300 | 300 | 0.602 |" in page and "| in all | 8 | 31 | 39 | 62.9 |" in page
+    assert "sft [0] → rl-math [0]" in page and "nothing changed: 2.2 s" in page
+
+
 @pytest.mark.skipif(not (ROOT / "benchmarks" / "RESULTS.json").is_file(), reason="make bench has not been run")
 def test_readme_says_how_long_the_study_takes_as_measured():
     said = study_times.say(json.loads((ROOT / "benchmarks" / "RESULTS.json").read_text())["study"])
