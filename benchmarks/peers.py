@@ -4,8 +4,8 @@
 
 mergelm is the MergeLM repository (yule-BUAA), whose merging the paper's code goes back to. It merges models in memory: all experts are
 loaded with transformers, in float32, and its `MergingMethod` is called with the settings of our recipe (weight 1, λ, densities). Each merge is
-a process of its own; the seconds of the call alone stand beside those of the whole process. Where nothing is drawn at random, the largest
-difference of a weight from ours, of the same definition, is told. It imports torch, transformers and tqdm, of any version that it gets along with.
+a process of its own; the seconds of the call alone stand beside those of the whole process. Where nothing is drawn at random, the share of
+weights that differ from ours, of the same definition, is told: in TIES those whose shifts cancel exactly, where no sign is the sum's. It imports torch, transformers and tqdm, of any version that it gets along with.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ def command(folder: Path, recipe, name: str, ours: Path) -> list[str]:
 
 
 def merge(peer, given: dict) -> dict:
-    """Seconds of the peer's merge of models in memory, and the largest difference from ours (None where weights are drawn)."""
+    """Seconds of the peer's merge of models in memory, and the share of weights that differ from ours (None where weights are drawn)."""
     import torch
     from transformers import AutoModelForCausalLM
 
@@ -82,16 +82,17 @@ def merge(peer, given: dict) -> dict:
 
 
 def difference(model, ours: Path) -> float:
-    """The largest difference of a weight, both rounded to the type in which ours is written."""
+    """The share of weights that differ by more than rounding to bfloat16 (8 bits) can explain."""
     from safetensors import safe_open
 
-    largest, weights = 0.0, dict(model.named_parameters())
+    differ, count, weights = 0, 0, dict(model.named_parameters())
     for file in sorted(ours.glob("*.safetensors")):
         with safe_open(file, "pt") as tensors:
             for name in tensors.keys():
-                mine = tensors.get_tensor(name)
-                largest = max(largest, float((weights[name].detach().to(mine.dtype).float() - mine.float()).abs().max()))
-    return largest
+                mine = tensors.get_tensor(name).float()
+                differ += int(((weights[name].detach() - mine).abs() > mine.abs() / 100).sum())
+                count += mine.numel()
+    return differ / count
 
 
 def rows(beside: dict[str, dict], columns: dict[str, str]) -> list[dict]:
@@ -102,7 +103,7 @@ def rows(beside: dict[str, dict], columns: dict[str, str]) -> list[dict]:
             **{f"ours, {told}": both["ours"][key] for key, told in columns.items()},
             "mergelm's call, s": both["peer"]["call"],
             **{f"mergelm, {told}": both["peer"][key] for key, told in columns.items()},
-            "largest difference": "drawn at random" if both["peer"]["difference"] is None else both["peer"]["difference"],
+            "weights that differ": "drawn at random" if both["peer"]["difference"] is None else both["peer"]["difference"],
         }
         for name, both in beside.items()
     ]

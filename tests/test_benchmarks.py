@@ -5,11 +5,14 @@ import sys
 from datetime import UTC, datetime
 
 import pytest
+import torch
+from safetensors.torch import save_file
 
 from m2rl_lib import study
 from m2rl_lib.study import ROOT
 
 sys.path.insert(0, str(ROOT / "benchmarks"))
+import peers  # noqa: E402
 import run as bench  # noqa: E402
 import study_times  # noqa: E402
 
@@ -128,3 +131,21 @@ def test_a_failing_benchmark_is_named(tmp_path, monkeypatch):
     (tmp_path / "broken.py").write_text("raise ValueError('no model')")
     with pytest.raises(SystemExit, match="broken.py failed: ValueError: no model"):
         bench.run({}, "broken.py")
+
+
+def test_a_peers_weights_differ_where_rounding_does_not_explain_it(tmp_path):
+    model = torch.nn.Linear(10, 10, bias=False)
+    rounded = model.weight.detach().bfloat16()
+    rounded[0, :3] += 1
+    save_file({"weight": rounded}, tmp_path / "model.safetensors")
+    assert peers.difference(model, tmp_path) == 0.03
+
+
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [("mergekit=.", "no such peer; allowed: mergelm=PATH"), ("mergelm=.", "it has no model_merging_methods/merging_methods.py")],
+)
+def test_what_is_no_peer_is_refused_in_one_line(given, told):
+    with pytest.raises(SystemExit, match=told) as error:
+        peers.read_peer(given)
+    assert "\n" not in str(error.value)
