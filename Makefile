@@ -16,7 +16,7 @@ export PATH := $(BIN):$(PATH)
 export HF_HUB_OFFLINE ?= 1
 export TOKENIZERS_PARALLELISM := false
 
-.PHONY: study plan data released test processes figures hostile faults slurm-test bench lint publish site clean help
+.PHONY: study plan data released test processes blend figures hostile faults slurm-test bench lint publish site clean help
 
 study: $(VENV)/ready $(if $(PROFILE),$(VENV)/slurm)
 	@$(if $(PROFILE),:,python -m m2rl_lib.plan --check $(PARAMS))  # of this machine, which is not where a cluster's jobs run
@@ -29,7 +29,7 @@ plan: $(VENV)/ready
 
 # the data of the public blends, made ready, and what was dropped of them; with network: make data PARAMS=... HF_HUB_OFFLINE=0
 data: $(VENV)/ready
-	@python -m m2rl_lib.datasets.report $(PARAMS)
+	@python -m m2rl_lib.data_report $(PARAMS)
 
 # notebook 22 alone: released checkpoints, nothing trained
 released: $(VENV)/ready
@@ -49,6 +49,10 @@ figures: $(VENV)/ready
 # two processes over gloo against one; notebooks on two processes, killed and gone on (minutes; beside `make test`)
 processes: $(VENV)/ready
 	OMP_NUM_THREADS=1 pytest -q tests/processes.py tests/launched.py
+
+# every notebook on the public blends: a whole small study on files of their form (minutes; beside `make test`)
+blend: $(VENV)/ready
+	OMP_NUM_THREADS=1 pytest -q tests/blend.py
 
 hostile: $(VENV)/ready
 	python benchmarks/hostile.py --out benchmarks/HOSTILE.md

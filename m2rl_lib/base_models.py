@@ -51,14 +51,23 @@ TEMPLATE = """\
 {%- if add_generation_prompt %}{{ '<|im_start|>assistant\\n' }}{%- endif %}"""
 
 
+def load_tokenizer(source: str):
+    """The tokenizer of `source` (a parameter's value) in our chat form, as `save_base` saves it; no weights are fetched."""
+    from transformers import AutoTokenizer
+
+    where = hub.parse_source(source, "model")
+    fetched = hub.fetch_files(where, [name for name in wanted_files(where) if not name.endswith(WEIGHTS)])
+    return prepare_tokenizer(AutoTokenizer.from_pretrained(fetched, trust_remote_code=False), str(where))
+
+
 def save_base(folder: Path, source: str) -> None:
     """Write the model and tokenizer of `source` (a parameter's value) into `folder`, as float32 and with our chat form."""
-    from transformers import AutoModelForCausalLM, AutoTokenizer
+    from transformers import AutoModelForCausalLM
 
     where = hub.parse_source(source, "model")
     check_checkpoint(where)
     fetched = hub.fetch_files(where, wanted_files(where))
-    tokenizer = prepare_tokenizer(AutoTokenizer.from_pretrained(fetched, trust_remote_code=False), str(where))
+    tokenizer = load_tokenizer(source)
     model = AutoModelForCausalLM.from_pretrained(fetched, dtype="float32", use_safetensors=True, trust_remote_code=False)
     for settings in (model.config, model.generation_config):
         settings.eos_token_id, settings.pad_token_id = tokenizer.eos_token_id, tokenizer.pad_token_id

@@ -64,7 +64,8 @@ def train(p: SimpleNamespace, start: Path, teachers: dict[str, Path], checkpoint
     made_by = artifacts.record(p, [start, *teachers.values()]) | {"stage": {"name": MODEL, "seed": seed}}
     loaded = {domain: AutoModelForCausalLM.from_pretrained(artifacts.verify_model(folder)) for domain, folder in teachers.items()}
     wanted = p.distill_steps * p.distill_prompts_per_step
-    rows = processes.main_first(lambda: datasets.prompts(list(teachers), wanted, seed, p.data_shared_arithmetic, p.data_sources))
+    world = (p.data_shared_arithmetic, p.data_sources, datasets.PromptLimit(tokenizer, p.rlvr_prompt_tokens))
+    rows = processes.main_first(lambda: datasets.prompts(list(teachers), wanted, seed, *world))
     keeper = Keeper(p, MODEL, p.distill_steps, checkpoints, tokenizer, made_by, p.distill_prompts_per_step)
     trainer = MultiTeacherTrainer(
         loaded,

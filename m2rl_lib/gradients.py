@@ -112,9 +112,9 @@ def look(p: SimpleNamespace, folder: Path, names: list[str]) -> Lens:
     model, tokenizer = generation.load_model(artifacts.verify_model(folder))
     vectors, parts, k = [], [], p.rlvr_completions
     for name in names:
-        rows = datasets.train_problems(
-            name, p.analysis_gradient_prompts, 2 * 10**6 + p.seed, p.data_shared_arithmetic, sources=p.data_sources
-        )
+        world = {"sources": p.data_sources, "limit": datasets.PromptLimit(tokenizer, p.rlvr_prompt_tokens)}
+        count, seed = p.analysis_gradient_prompts, 2 * 10**6 + p.seed
+        rows = datasets.train_problems(name, count, seed, p.data_shared_arithmetic, **world)
         how = {"temperature": 1.0, "max_tokens": p.rlvr_max_tokens, "batch": p.evaluate_batch, "seed": p.seed}
         groups = generation.sample(model, tokenizer, rows, k, **how)
         graded = domains.verify([c.text for group in groups for c in group], [row for row in rows for _ in range(k)])

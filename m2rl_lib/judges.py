@@ -11,7 +11,7 @@ import random
 import re
 import time
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from types import SimpleNamespace
 
@@ -20,6 +20,7 @@ import pandas as pd
 import torch
 
 from m2rl_lib import artifacts, chat, datasets, domains, generation, sandbox, study
+from m2rl_lib.datasets import judge_form
 from m2rl_lib.domains import instruction_following
 from m2rl_lib.statistics import GENERAL, require_columns
 
@@ -27,7 +28,7 @@ SHARED, OWN, CANDIDATES, PLANTED, SHIFTED = "shared", "own", "candidates", "plan
 ITEM = ["set", "source", "domain", "benchmark", "problem_id", "sample", "place", "distance", "right", "answer", "text"]
 JUDGED = ["seed", "judge", *ITEM[:-1], "mode", "score", "verdict", "tokens"]
 SAMPLES = ["model", "domain", "benchmark", "split", "problem_id", "sample", "correct", "parsed", "truncated", "text"]
-VERDICT = re.compile(rf"\b({'|'.join(datasets.VERDICTS)})\b")
+VERDICT = re.compile(rf"\b({'|'.join(judge_form.VERDICTS)})\b")
 
 
 @dataclass(frozen=True)
@@ -77,7 +78,7 @@ def model_judge(model, tokenizer, *, temperature: float, max_tokens: int, batch:
 
 def verdict_tokens(tokenizer) -> tuple[list[int], int, int]:
     """(ids up to the verdict, first id of 'right', of 'wrong'), from how the tokenizer cuts `</think>` and a verdict."""
-    right, wrong = (tokenizer(f"</think>\n{verdict}")["input_ids"] for verdict in datasets.VERDICTS)
+    right, wrong = (tokenizer(f"</think>\n{verdict}")["input_ids"] for verdict in judge_form.VERDICTS)
     place = next(i for i, (one, other) in enumerate(zip(right, wrong)) if one != other)
     return right[:place], right[place], wrong[place]
 
@@ -91,17 +92,17 @@ def _thinking(written: list[int], close: list[int], eos: int) -> list[int]:
 # --- the trajectories that are judged ---------------------------------------------------------------------
 
 
-def read_samples(p: SimpleNamespace, groups: list[str]) -> pd.DataFrame:
-    """The graded test completions of these groups of models with their texts: `SAMPLES` and the seed."""
+def read_samples(p: SimpleNamespace, groups: list[str], split: str = "test") -> pd.DataFrame:
+    """The graded completions of a split of these groups of models with their texts: `SAMPLES` and the seed."""
     scores, texts = (artifacts.read_table(p, table, groups) for table in ("scores", "samples"))
     keys = [column for column in texts.columns if column != "text"]
-    both = scores[scores["split"] == "test"].merge(texts, on=keys, validate="one_to_one")
+    both = scores[scores["split"] == split].merge(texts, on=keys, validate="one_to_one")
     return both[both["domain"] != GENERAL]
 
 
-def first_benchmarks(names: list[str]) -> list[str]:
-    """Each domain's first benchmark: the kind of problems that SFT taught to judge."""
-    return [next(iter(domains.ALL[name].BENCHMARKS)) for name in names]
+def first_benchmarks(names: list[str], sources: Sequence[str] = (datasets.MICRO,)) -> list[str]:
+    """Each domain's first benchmark: in the micro world the kind of problems that SFT taught to judge, of a blend the only one."""
+    return [datasets.benchmarks(name, sources)[0] for name in names]
 
 
 def count_samples(samples: pd.DataFrame) -> pd.DataFrame:
@@ -213,14 +214,15 @@ def place_of(row: dict, step: int) -> str:
 # --- judging --------------------------------------------------------------------------------------------
 
 
-def judge_items(judge: Judge, items: pd.DataFrame, rows: dict[str, dict]) -> pd.DataFrame:
+def judge_items(judge: Judge, items: pd.DataFrame, rows: dict[str, dict], taught: bool = True) -> pd.DataFrame:
     """Every item judged in both modes: the columns of `ITEM` but the text, and mode, score, verdict (None: unreadable), tokens.
 
-    `rows` are the problems by problem_id. A prompt that occurs more than once is judged once.
+    `rows` are the problems by problem_id; `taught` as in `datasets.judge_prompt`. A prompt that occurs more than once is
+    judged once.
     """
     frames = [items.assign(mode=mode) for mode in datasets.JUDGE_MODES]
     asked = pd.concat(frames, ignore_index=True)
-    prompts = [datasets.judge_prompt(rows[row.problem_id], row.text, row.mode) for row in asked.itertuples()]
+    prompts = [datasets.judge_prompt(rows[row.problem_id], row.text, row.mode, taught) for row in asked.itertuples()]
     keys = [messages[-1]["content"] for messages in prompts]
     distinct = dict(zip(keys, prompts))
     found = dict(zip(distinct, judge(list(distinct.values())), strict=True))
@@ -237,19 +239,21 @@ def run(p: SimpleNamespace, judges: dict[str, list[str]], samples: pd.DataFrame)
     `judges`: model -> the domains it judges; `samples` as `read_samples` gives them, SFT's among them. All sets are of each
     domain's first benchmark, whose kind of problems SFT taught to judge: SFT's balanced set, the same for all (`shared`), each
     other model's of its own samples (`own`), its `candidates`, and the `planted` trajectories. SFT alone also judges what it
-    wrote on the other benchmarks (`shifted`).
+    wrote on the other benchmarks (`shifted`). The problems of a blend have no demonstrations to plant a wrong step in and no
+    shifted benchmark, so there are no such sets; its SFT corpus has no verdicts, so the judge is told its task in words.
     """
     sandbox.configure(p.sandbox_kind)
     torch.set_num_threads(p.evaluate_threads)
-    count = max(p.evaluate_problems, p.judging_problems)
-    first = first_benchmarks(p.domains)
+    micro = datasets.is_micro(p.data_sources)
+    count = max(p.evaluate_problems, p.judging_problems) if micro else p.evaluate_problems
+    first = first_benchmarks(p.domains, p.data_sources)
     tested = {
-        benchmark: datasets.benchmark_problems(benchmark, "test", count, p.data_shared_arithmetic)
+        benchmark: datasets.benchmark_problems(benchmark, "test", count, p.data_shared_arithmetic, p.data_sources)
         for domain in p.domains
-        for benchmark in domains.ALL[domain].BENCHMARKS
+        for benchmark in datasets.benchmarks(domain, p.data_sources)
     }
     rows = {row["problem_id"]: row for part in tested.values() for row in part}
-    planted = planted_set([row for benchmark in first for row in tested[benchmark][: p.judging_problems]], p.seed)
+    planted = planted_set([row for name in first for row in tested[name][: p.judging_problems]] if micro else [], p.seed)
     usual = samples["benchmark"].isin(first)
     drawn = {name: samples[usual & (samples["model"] == name)] for name in judges}
     shifted = balanced_set(samples[~usual & (samples["model"] == "sft")], p.judging_trajectories, SHIFTED, p.seed)
@@ -257,10 +261,13 @@ def run(p: SimpleNamespace, judges: dict[str, list[str]], samples: pd.DataFrame)
     frames = []
     for name, judged in judges.items():
         own = shifted if name == "sft" else balanced_set(drawn[name], p.judging_trajectories, OWN, p.seed)
-        items = pd.concat([shared, own, candidate_set(drawn[name], p.judging_problems, p.seed), planted], ignore_index=True)
-        items = items[items["domain"].isin(judged)]
+        sets = [shared, own, candidate_set(drawn[name], p.judging_problems, p.seed), planted]
+        items = pd.concat([some for some in sets if len(some)], ignore_index=True)
+        items = items[items["domain"].isin(judged)].copy()
+        if not micro:  # a row of a blend may ask for an answer in a form of its own
+            items["answer"] = [domains.read_answer(t, rows[i]) for t, i in zip(items["text"], items["problem_id"])]
         started = time.monotonic()
-        frame = judge_items(load_judge(p, name), items, rows).assign(seed=p.seed, judge=name)
+        frame = judge_items(load_judge(p, name), items, rows, micro).assign(seed=p.seed, judge=name)
         spent = time.monotonic() - started
         print(
             f"{name}: {len(frame)} verdicts on {len(items)} trajectories in {spent:.0f} s, "

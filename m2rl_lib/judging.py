@@ -201,7 +201,7 @@ def horizon_table(measured: Measured, measure: str = "wrong seen", margin: float
         found = combine(measured, terms) if len(distance) > 1 else None
         told = judge_interval(found, margin) if found else {"verdict": "not answerable", "reason": "one distance"}
         rows.append({"judge": judge, "domain": domain, "mode": mode, "distances": len(distance), **told})
-    return pd.DataFrame(rows)
+    return pd.DataFrame(rows, columns=["judge", "domain", "mode", "distances", "verdict", *TOLD])
 
 
 def name_experts(table: pd.DataFrame) -> pd.DataFrame:

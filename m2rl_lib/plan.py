@@ -246,7 +246,7 @@ def describe(p: Study, rates: dict[str, float]) -> str:
             f"rates: {rates['tokens']:.0f} tokens a completion, {rates['example']:.0f} a training sequence, {rates['generated']:,.0f} generated and {rates['trained']:,.0f} trained a second",
             shown,
             f"memory, GB at once: {uses}",
-            f"disk, GB of models: {disk(p):.1f}, beside data (`python -m m2rl_lib.datasets.report`)",
+            f"disk, GB of models: {disk(p):.1f}, beside data (`python -m m2rl_lib.data_report`)",
         ]
     )
 

@@ -102,7 +102,8 @@ def train(
     tokenizer = AutoTokenizer.from_pretrained(artifacts.verify_model(start))
     model = AutoModelForCausalLM.from_pretrained(start)
     wanted = steps * p.rlvr_prompts_per_step
-    rows = processes.main_first(lambda: datasets.prompts(names, wanted, seed, p.data_shared_arithmetic, p.data_sources))
+    limit = datasets.PromptLimit(tokenizer, p.rlvr_prompt_tokens)
+    rows = processes.main_first(lambda: datasets.prompts(names, wanted, seed, p.data_shared_arithmetic, p.data_sources, limit))
     made_by = artifacts.record(p, [start]) | {"stage": {"name": name, "domains": names, "seed": seed}}
     rewards = [reward_function(domain) for domain in names]
     shuffles = [random.Random(seed + processes.rank() * 10**6) for _ in names] if permute_rewards else []

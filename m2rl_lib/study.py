@@ -115,6 +115,7 @@ class Study(BaseModel):
     rlvr_completions: Annotated[int, Field(ge=2)]  # a prompt
     rlvr_learning_rate: Positive
     rlvr_warmup_steps: Annotated[int, Field(ge=0)]
+    rlvr_prompt_tokens: Annotated[int, Field(ge=8)]  # of the longest prompt trained on; agent's may be longer
     rlvr_max_tokens: Annotated[int, Field(ge=8)]  # of a completion, tool results counted
     rlvr_rollouts: Annotated[
         str, AfterValidator(_sampler)

@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 import torch
 
-from m2rl_lib import artifacts, interpolation, micro
+from m2rl_lib import artifacts, datasets, interpolation, micro
 
 
 def path(losses, start="a", end="b", domain="math"):
@@ -45,12 +45,25 @@ def test_paths_run_between_the_published_models(smoke, publish_model, tokenizer)
     with torch.no_grad():
         for mine, one, other in zip(halfway.parameters(), built["rl-math"].parameters(), built["rl-agent"].parameters()):
             mine.copy_((one + other) / 2)
-        batch = interpolation.solutions(tokenizer, smoke)["agent"]
-        total, count = 0.0, 0
-        for ids, labels in zip(batch["input_ids"], batch["labels"]):
-            log = halfway(input_ids=ids[None]).logits[0].log_softmax(-1)
-            for place in range(1, len(ids)):
-                if labels[place] != -100:
-                    total, count = total - float(log[place - 1, labels[place]]), count + 1
+        solved, total, count = interpolation.solutions(smoke)["agent"], 0.0, 0
+        for one in (datasets.tokenise(tokenizer, example) for example in solved):
+            log = halfway(input_ids=torch.tensor([one["input_ids"]])).logits[0].log_softmax(-1)
+            for place, label in list(enumerate(one["labels"]))[1:]:
+                if label != -100:
+                    total, count = total - float(log[place - 1, label]), count + 1
     found = frame.query("start == 'rl-math' and end == 'rl-agent' and share == 0.5 and domain == 'agent'")["loss"].item()
     assert found == pytest.approx(total / count, rel=1e-4)
+
+
+def test_a_loss_does_not_depend_on_how_solutions_are_batched(smoke, tokenizer):
+    model = micro.build_model(tokenizer, 32, 2, 2, 512, 0)
+    smoke.rlvr_selection_problems = 7
+    solved = interpolation.solutions(smoke)["agent"] + interpolation.solutions(smoke)["math"]
+    found = []
+    for tokens in (1, 400, 10**6):
+        batches = interpolation.pad_batches(tokenizer, solved, tokens)
+        assert sum(len(batch["labels"]) for batch in batches) == 14
+        assert all(len(b["labels"]) == 1 or b["labels"].numel() <= tokens for b in batches)
+        found.append(interpolation.losses(model, model.state_dict(), {"all": batches})["all"])
+    assert len(interpolation.pad_batches(tokenizer, solved, 1)) == 14 and len(batches) == 1
+    assert found == pytest.approx([found[0]] * 3, rel=1e-5)

@@ -23,6 +23,7 @@ FLOORS = {
     "domains": 1,
     "safety": 1,
     "datasets": 2,
+    "data_report": 3,
     "micro": 2,
     "base_models": 2,
     "generation": 2,

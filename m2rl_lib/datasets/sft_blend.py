@@ -182,10 +182,8 @@ class Corpus(Sequence):
 
 def draw_corpus(sources: list[str], count: int, seed: int) -> Corpus:
     """`count` examples at the published shares of the parts there are, shuffled; the same for the same seed."""
-    folder = prepare_examples(sources)
-    names = list(parts()["part"])
-    kept = [rows.Rows(folder, name) for name in names]
-    shares = share_out({name: len(some) for name, some in zip(names, kept)}, count)
+    kept = _kept(sources)
+    names, kept, shares = list(kept), list(kept.values()), shares_of(sources, count)
     rng = np.random.default_rng([seed, len(names)])
     which, numbers = [], []
     for place, (name, some) in enumerate(zip(names, kept)):
@@ -195,6 +193,17 @@ def draw_corpus(sources: list[str], count: int, seed: int) -> Corpus:
         which.append(np.full(size, place, np.int8))
     order = rng.permutation(count)
     return Corpus(kept, np.concatenate(which)[order], np.concatenate(numbers).astype(np.int64)[order])
+
+
+def _kept(sources: list[str]) -> dict[str, rows.Rows]:
+    """The usable examples of each part."""
+    folder = prepare_examples(sources)
+    return {name: rows.Rows(folder, name) for name in parts()["part"]}
+
+
+def shares_of(sources: list[str], count: int) -> dict[str, int]:
+    """How many of `count` examples each part of the study's corpus gives."""
+    return share_out({name: len(some) for name, some in _kept(sources).items()}, count)
 
 
 def share_out(sizes: dict[str, int], count: int) -> dict[str, int]:
