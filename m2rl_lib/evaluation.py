@@ -123,7 +123,7 @@ def evaluate(p: SimpleNamespace, folder: Path, name: str, split: str, *, tempera
             "problem_id": [row["problem_id"] for row, _, _ in flat],
             "sample": [sample for _, sample, _ in flat],
             "correct": pd.array(correct, dtype="Float64").to_numpy(float, na_value=float("nan")),
-            "parsed": [domains.ALL[row["domain"]].answer(c.text) is not None for row, _, c in flat],
+            "parsed": [domains.read_answer(c.text, row) is not None for row, _, c in flat],
             "truncated": [c.truncated for _, _, c in flat],
             "completion_tokens": [sum(c.own) for _, _, c in flat],
             "text": [c.text for _, _, c in flat],

@@ -13,7 +13,7 @@ import pandas as pd
 import PIL.Image
 
 from m2rl_lib import artifacts, budgets, datasets, figures, published, schedule, seesaw, statistics, verdicts
-from m2rl_lib.domains import ALL
+from m2rl_lib.datasets import sft_blend
 from m2rl_lib.study import figures_folder, model_name
 
 
@@ -93,7 +93,7 @@ def pairs(p: SimpleNamespace) -> pd.DataFrame:
             both = (target, other) if other == "sft" else tuple(sorted((target, other), key=p.domains.index))
             model, expert = model_name("merge-average", experts="+".join(both)), f"rl-{target}"
             some = test[test["model"].isin([model, expert]) & (test["domain"] == target)]
-            benchmarks = list(ALL[target].BENCHMARKS)
+            benchmarks = list(pd.unique(some["benchmark"]))
             compared = verdicts.comparison_table(some, [(model, expert)], benchmarks, p.analysis_margin, p.analysis_draws)
             rows.append(compared.assign(target=target, added=other, benchmark=benchmarks))
     table = pd.concat(rows).sort_values(
@@ -146,7 +146,13 @@ def judging(p: SimpleNamespace) -> pd.DataFrame:
 
 
 def blend(p: SimpleNamespace) -> pd.DataFrame:
-    """The parts of our SFT corpus (`datasets.sft_corpus`): demonstrations of each domain, general facts, judging: part, samples."""
+    """The parts of our SFT corpus (`datasets.sft_corpus`): demonstrations of each domain, general facts, judging: part, samples.
+
+    Of the published blend, its parts as they are drawn.
+    """
+    if not datasets.is_micro(p.data_sources):
+        shares = sft_blend.shares_of(p.data_sources, p.sft_steps * p.sft_batch)
+        return pd.DataFrame(list(shares.items()), columns=["part", "samples"])
     rows = [(verdicts.display_domain(domain), p.sft_demonstrations) for domain in p.domains]
     judged = len(datasets.JUDGE_MODES) * p.sft_judge * len(p.domains)
     rows += [("General facts", p.sft_general), ("Judging", judged)]

@@ -1,6 +1,5 @@
 """The public blends from small files of the published form, every odd row of which is told by its reason."""
 
-import json
 import os
 import signal
 import subprocess
@@ -9,107 +8,31 @@ import tracemalloc
 from types import SimpleNamespace
 
 import pandas as pd
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
-
-from m2rl_lib import chat, datasets, domains, hub, sft, study
-from m2rl_lib.datasets import blend, report, rows, sft_blend
-from m2rl_lib.domains import mathematics, science
-
-PREFIX = blend.PREFIX
-DAPO = (
-    "Solve the following math problem step by step. The last line of your response should be of the form Answer: $Answer "
-    "(without quotes) where $Answer is the answer to the problem.\n\n{}\n\n"
-    'Remember to put your answer on its own line after "Answer:".'
+import yaml
+from published_form import (
+    DAPO,
+    FOUR,
+    PREFIX,
+    RL,
+    SAID,
+    SEARCH,
+    SKYWORK,
+    USER,
+    WRAPPED,
+    mcqa,
+    placeholder,
+    problem,
+    told,
+    write_jsonl,
+    write_parquet,
+    write_rl,
+    write_sft,
 )
 
-
-def asked(text: str, **more) -> dict:
-    return {"responses_create_params": {"input": [{"role": "user", "content": text}], **more}, "agent_ref": {"name": "x"}}
-
-
-def placeholder(label: str, row: int, template) -> dict:
-    return {"dataset": PREFIX + label, "_hf_placeholder": {"row": row, "question_template": template}, "expected_answer": None}
-
-
-def mcqa(text: str, options, expected: str, **more) -> dict:
-    return {"dataset": PREFIX + "stem_mcqa", **asked(text), "options": options, "expected_answer": expected, **more}
-
-
-def following(text: str, ids: list, kwargs: list) -> dict:
-    fields = {"prompt": text, "instruction_id_list": ids, "kwargs": kwargs}
-    return {"dataset": PREFIX + "instruction_following", **asked(text), **fields}
-
-
-def program(text: str, inputs: list, outputs: list) -> dict:
-    return {
-        "dataset": PREFIX + "comp_coding_50tests",
-        **asked(text),
-        "verifier_metadata": {"unit_tests": {"inputs": inputs, "outputs": outputs}},
-        "pass_rate": 0.5,
-    }
-
-
-FOUR = [{"A": "ant", "B": None}, {"A": None, "B": "bee"}, {"C": "cow"}, {"I": "ibis"}]  # as Arrow fills options
-NO_COMMA = ("punctuation:no_comma", {"num_words": None, "keywords": None})
-
-# (row, its reason; '' for a row that is kept)
-RL = [
-    (placeholder("dapo17k", 1, {"prefix": "Put your answer in \\boxed{}.\n\n"}), ""),
-    (placeholder("dapo17k", 0, {"suffix": "\n\nThink well."}), ""),
-    (placeholder("dapo17k", 99, {"prefix": "P"}), "the placeholder points to no row of its data set"),
-    (placeholder("dapo17k", 2, {"prefix": "P"}), "the problem is not in DAPO's wrapper"),
-    (placeholder("dapo17k", 0, {}), "the placeholder's template has no prefix or suffix"),
-    (placeholder("skywork_no_omni", 0, "{question} Answer in \\boxed{}."), ""),
-    (placeholder("skywork_no_omni", 0, {"template": "{question} Answer in \\boxed{}."}), "duplicate prompt"),
-    (placeholder("skywork_no_omni", 1, "{question} \\boxed{}"), "empty answer"),
-    (placeholder("skywork_no_omni", 2, "{question} \\boxed{}"), "empty answer"),
-    (placeholder("skywork_no_omni", 3, "{question}"), "duplicate prompt with another answer"),
-    (placeholder("skywork_no_omni", 0, "no place"), "the placeholder's template has no {question}"),
-    (mcqa("Which flies?", FOUR, "b"), ""),
-    (mcqa("Which is rare?", FOUR, "I"), ""),
-    (mcqa("Which is last?", FOUR, "D"), "the expected answer is not among the options"),
-    (mcqa("Which one?", [{"A": "ant"}, {"B": None}], "A"), "fewer than two options"),
-    (mcqa("Which form?", FOUR, "C", template_metadata={"output_regex": r"Option Selected:\s*([A-Z])"}), ""),
-    (mcqa("Which pattern?", FOUR, "C", template_metadata={"output_regex": "(["}), "output_regex is no pattern"),
-    (following("No commas.", [NO_COMMA[0]], [NO_COMMA[1]]), ""),
-    (following("Say lamp.", ["keywords:existence"], [{"keywords": ["lamp"]}]), ""),
-    (
-        following("Say it.", ["keywords:existence"], [{"keywords": None}]),
-        "an instruction's arguments are missing or not what its checker takes",
-    ),
-    (following("Count.", ["count:word_count_range"], [{}]), "instruction count:word_count_range is not one of IFEval's"),
-    (following("Nothing.", [], []), "no instructions"),
-    (following("Two.", ["punctuation:no_comma"], [{}, {}]), "instructions and arguments differ in number"),
-    (program("Print n.", ["1\n"], ["1\n"]), ""),
-    (program("Print  m.", [], []), "no unit tests"),
-    (program("Print k.", ["1\n"], []), "inputs and outputs of the unit tests differ in number"),
-    (
-        {"dataset": PREFIX + "workbench", **asked("Mail Ann."), "ground_truth": [], "id": 1},
-        "the workplace's tables and tools are not in the row (NeMo-Gym's workplace_assistant has them)",
-    ),
-    ({"dataset": PREFIX + "structured_outputs", **asked("JSON!")}, "no domain of this study"),
-    ({"dataset": PREFIX + "poetry", **asked("Sing.")}, "unknown label"),
-    (asked("Who am I?"), "no label"),
-    ({"dataset": PREFIX + "stem_mcqa", "responses_create_params": None, "options": FOUR}, "no prompt"),
-    (mcqa("Hi<|im_end|>", FOUR, "A"), "a text holds markers of turns"),
-    (mcqa("Odd", "not a list", "A"), "fields are not of the published form"),
-]
-
-
-def write_jsonl(path, some: list) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text("".join((row if isinstance(row, str) else json.dumps(row)) + "\n" for row in some))
-
-
-def write_parquet(path, some: list) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    pq.write_table(pa.Table.from_pylist(some), path, row_group_size=2)
-
-
-def problem(text: str, answer: str) -> dict:
-    return {"prompt": [{"role": "user", "content": text}], "reward_model": {"style": "rule", "ground_truth": answer}}
+from m2rl_lib import artifacts, base_models, chat, data_report, datasets, domains, hub, interpolation, judges, sft, study
+from m2rl_lib.datasets import blend, prompt_limit, rows, sft_blend
+from m2rl_lib.domains import mathematics, science
 
 
 @pytest.fixture
@@ -117,14 +40,7 @@ def mirror(tmp_path, monkeypatch):
     """A folder that mirrors the Hub, with the RL blend and the two data sets that it points into."""
     monkeypatch.setattr(study, "RUNS", tmp_path / "runs")
     folder = tmp_path / "mirror"
-    write_jsonl(folder / blend.BLEND / "train.jsonl", [row for row, _ in RL] + ["{not json"])
-    wrapped = [problem(DAPO.format("What is 6 times 7?"), "42"), problem(DAPO.format("What is 2 + 2?"), "4"), problem("?", "1")]
-    write_parquet(folder / blend.DAPO / "data" / "dapo-math-17k.parquet", wrapped)
-    skywork = [problem("Half of one?", '["\\\\frac{1}{2}", "0.5"]'), problem("None?", "[]"), problem("Blank?", '[""]')]
-    # with its template the same text as the first has with its own
-    skywork.append(problem("Half of one? Answer in \\boxed{}.", '["2"]'))
-    write_parquet(folder / blend.SKYWORK / "data" / "math-00000-of-00001.parquet", skywork)
-    write_parquet(folder / blend.SKYWORK / "data" / "code-00000-of-00001.parquet", [problem("print", "x")])
+    write_rl(folder, [row for row, _ in RL] + ["{not json"], WRAPPED, SKYWORK)
     return folder
 
 
@@ -287,50 +203,164 @@ def test_what_is_missing_is_told_in_one_line(mirror, tmp_path):
         blend.prepare_rows([str(tmp_path / "absent")])
 
 
+# --- RL's prompt limit -------------------------------------------------------------------------------------
+
+
+def prompt_tokens(tokenizer, row: dict) -> int:
+    return len(tokenizer(chat.row_prompt(tokenizer, row))["input_ids"])
+
+
+def test_rl_takes_no_prompt_longer_than_the_limit(mirror, tokenizer):
+    sources, names = [str(mirror)], ["math", "science", "instruction_following"]
+    folder = blend.prepare_rows(sources)
+    train = [row for name in names for row in rows.Rows(folder, f"{name}-train")]
+    lengths = sorted(prompt_tokens(tokenizer, row) for row in train)
+    cut = lengths[len(lengths) // 2]  # one of them is just as long as it may be
+    limit = prompt_limit.PromptLimit(tokenizer, cut)
+    short = {name: sum(row["domain"] == name and prompt_tokens(tokenizer, row) <= cut for row in train) for name in names}
+    assert 0 < sum(short.values()) < len(train) and sum(length == cut for length in lengths)
+    there = [name for name in names if short[name]]
+    assert datasets.pool_sizes(there, sources, limit) == [short[name] for name in there]
+    drawn = datasets.prompts(there, 3 * sum(short.values()), 0, False, sources, limit)
+    ids = {row["problem_id"] for row in train if prompt_tokens(tokenizer, row) <= cut}
+    assert {row["problem_id"] for row in drawn} == ids and max(prompt_tokens(tokenizer, row) for row in drawn) == cut
+    with pytest.raises(ValueError, match="the blend has 0 usable train problems of math"):
+        datasets.train_problems("math", 1, 0, False, sources=sources, limit=prompt_limit.PromptLimit(tokenizer, 8))
+
+
+def test_prompts_are_counted_once_a_tokenizer(mirror, tokenizer, monkeypatch):
+    folder = blend.prepare_rows([str(mirror)])
+    limit = prompt_limit.PromptLimit(tokenizer, 20)
+    first = prompt_limit.count_prompts(folder, "math", limit)
+    monkeypatch.setattr(prompt_limit.PromptLimit, "counts", lambda *_: pytest.fail("counted again"))
+    again = prompt_limit.count_prompts(folder, "math", prompt_limit.PromptLimit(tokenizer, 30))
+    assert first[0].tolist() == again[0].tolist() and first[1].tolist() == again[1].tolist()
+    other = SimpleNamespace(get_vocab=lambda: {"a": 0}, chat_template="")
+    with pytest.raises(pytest.fail.Exception, match="counted again"):
+        prompt_limit.count_prompts(folder, "math", prompt_limit.PromptLimit(other, 20))
+
+
+def test_agent_prompts_are_of_any_length_and_micro_ones_are_not_dropped(tokenizer):
+    limit = prompt_limit.PromptLimit(tokenizer, 8)
+    assert datasets.train_problems("agent", 2, 0, True, limit=limit) == datasets.train_problems("agent", 2, 0, True)
+    with pytest.raises(ValueError, match=r"a prompt of math has \d+ tokens, rlvr_prompt_tokens allows 8: raise it"):
+        datasets.train_problems("math", 2, 0, True, limit=limit)
+
+
+def test_long_prompts_are_in_the_drop_report(mirror, smoke, tmp_path, model, tokenizer):
+    model.save_pretrained(tmp_path / "base")
+    tokenizer.save_pretrained(tmp_path / "base")
+    given = {"data_sources": [str(mirror)], "sft_base_model": str(tmp_path / "base"), "domains": ["math", "science"]}
+    folder = blend.prepare_rows([str(mirror)])
+    limit = prompt_limit.PromptLimit(base_models.load_tokenizer(str(tmp_path / "base")), 0)
+    counts, labels = (list(found) for found in prompt_limit.count_prompts(folder, "math", limit))
+    longest = max(counts)
+    before = pd.read_csv(folder / "drops.csv", keep_default_na=False)
+    for tokens, expected in ((longest, 0), (longest - 1, counts.count(longest))):
+        told = data_report.source_table(SimpleNamespace(**vars(smoke) | given | {"rlvr_prompt_tokens": tokens}))
+        long = told[told["reason"] == f"a training prompt of more than {tokens} tokens"].query("domain == 'math'")
+        assert long["rows"].sum() == expected and told["rows"].sum() == before["rows"].sum()
+        kept = told[(told["reason"] == "kept") & (told["domain"] == "math")]["rows"].sum()
+        assert kept == before[(before["reason"] == "kept") & (before["domain"] == "math")]["rows"].sum() - expected
+        assert told.groupby("part")["share"].sum().to_numpy() == pytest.approx(1)
+    assert set(labels) <= {PREFIX + "dapo17k", PREFIX + "skywork_no_omni"}
+
+
+# --- the analyses that need more than problems ------------------------------------------------------------
+
+
+@pytest.fixture
+def held(tmp_path, monkeypatch, smoke):
+    """Parameters of a study on a blend with enough held-out problems of math and science."""
+    monkeypatch.setattr(study, "RUNS", tmp_path / "runs")
+    some = [mcqa(f"Question {i}?", FOUR, "ABCI"[i % 4], template_metadata=FORM if i % 2 else {}) for i in range(400)]
+    some += [placeholder("dapo17k", i, {"prefix": "Put it in \\boxed{}."}) for i in range(200)]
+    write_rl(tmp_path / "mirror", some, [problem(DAPO.format(f"What is {i}?"), str(i)) for i in range(200)], SKYWORK)
+    changes = {"domains": ["math", "science"], "data_sources": [str(tmp_path / "mirror")], "evaluate_max_tokens": 4}
+    return SimpleNamespace(**vars(smoke) | changes | {"judging_problems": 1000, "evaluate_selection_problems": 3})
+
+
+FORM = {"output_regex": r"Option Selected:\s*([A-Z])"}
+
+
+def written(p, split: str, models: dict[str, float], rng) -> pd.DataFrame:
+    """Samples of these models (name: share right) on the held-out problems, in the tables' form, two a problem."""
+    table = []
+    for name, share in models.items():
+        for domain in p.domains:
+            (benchmark,) = datasets.benchmarks(domain, p.data_sources)
+            count = p.evaluate_problems if split == "test" else p.evaluate_selection_problems
+            for row in datasets.benchmark_problems(benchmark, split, count, False, p.data_sources):
+                for sample in range(2):
+                    right = rng.random() < share
+                    expected = row["expected_answer"]
+                    wrong = "0.5" if domain == "math" else "ABCI".replace(expected, "")[0]
+                    form = "Option Selected: {}" if row.get("template_metadata") else "Answer: {}"
+                    form = "\\boxed{{{}}}" if domain == "math" else form
+                    text = f"<think>{name}</think>\n{form.format(expected if right else wrong)}<|im_end|>"
+                    assert domains.verify([text], [row]) == [float(right)]
+                    told = [name, domain, benchmark, split, row["problem_id"], sample, float(right)]
+                    table.append([*told, domains.read_answer(text, row) is not None, False, text])
+    return pd.DataFrame(table, columns=judges.SAMPLES)
+
+
+def test_models_judge_their_own_trajectories_on_a_blend(held, tokenizer, rng, monkeypatch):
+    asked = []
+
+    def judge(prompts):
+        asked.extend(messages[0]["content"] for messages in prompts)
+        return [judges.Judgement("<think></think>\nright<|im_end|>", 1.0, 3) for _ in prompts]
+
+    monkeypatch.setattr(judges, "load_judge", lambda p, name: judge)
+    samples = written(held, "test", {"sft": 0.5, "rl-math": 0.7}, rng)
+    assert samples["parsed"].all()  # an answer in the form that its row asks for
+    judged = judges.run(held, {"sft": ["math", "science"], "rl-math": ["math"]}, samples)
+    assert set(judged["set"]) == {judges.SHARED, judges.OWN, judges.CANDIDATES}  # nothing planted, nothing shifted
+    labels = samples.set_index(["model", "problem_id", "sample"])["correct"]
+    assert all(labels[row.source, row.problem_id, row.sample] == row.right for row in judged.itertuples())
+    shared = judged[judged["set"] == judges.SHARED]
+    assert shared["right"].mean() == 0.5 and set(shared["domain"]) == {"math", "science"}
+    candidates = judged[(judged["set"] == judges.CANDIDATES) & (judged["domain"] == "science")]
+    assert candidates["answer"].str.fullmatch("[ABCI]").all() and candidates["problem_id"].nunique() == held.evaluate_problems
+    assert all("Is it right or wrong?" in text and text.endswith("one word, right or wrong.") for text in asked)
+    assert any("<think>sft</think>" in text for text in asked) and any("this answer" in text for text in asked)
+
+
+def test_paths_on_a_blend_are_measured_on_right_completions(held, rng, monkeypatch):
+    models = {"sft": 0.5, "rl-math": 0.5, "rl-science": 0.0, "rl-multi": 0.9, "rl-multi@step=2": 1.0}
+    samples = written(held, "selection", models, rng)
+    samples.loc[samples["domain"] == "science", "correct"] = 0.0
+    monkeypatch.setattr(judges, "read_samples", lambda p, groups, split: samples)
+    found = interpolation.solutions(held)
+    assert list(found) == ["math"]  # of science no problem was solved
+    ends = samples[samples["model"].isin(["sft", "rl-math", "rl-science", "rl-multi"])]
+    right = ends[ends["correct"] == 1]
+    assert len(found["math"]) == min(held.rlvr_selection_problems, right["problem_id"].nunique()) > 0
+    for one in found["math"]:
+        assert one["completion"] in set(right.loc[right["problem_id"] == one["row"]["problem_id"], "text"])
+    writers = set()
+    for seed in range(40):
+        held.seed = seed
+        writers |= {one["completion"].split("</think>")[0] for one in interpolation.solutions(held)["math"]}
+    assert writers == {f"<think>{name}" for name in set(right["model"])}
+
+
+def test_chance_on_a_blend_is_that_of_the_options(held):
+    assert datasets.chance("science_blend", held.data_sources) == 1 / 4
+    assert datasets.chance("math_blend", held.data_sources) == 0
+    assert datasets.built_in(True, held.data_sources) is False and datasets.built_in(["agent"]) == ["agent"]
+
+
 # --- SFT --------------------------------------------------------------------------------------------------
-
-
-def told(*messages, tools=None, **more) -> dict:
-    return {"uuid": "u", "messages": list(messages), "license": "x", "used_in": [], "tools": tools, **more}
-
-
-USER = {"role": "user", "content": "What is 2 + 2?"}
-SEARCH = {"type": "function", "function": {"name": "search", "parameters": {"type": "object", "properties": {"q": {}}}}}
-CALL = {"id": "1", "type": "function", "function": {"name": "search", "arguments": '{"q": "two"}'}}
-FOUND = {"role": "tool", "content": {"found": 4}, "tool_call_id": "1"}
 
 
 @pytest.fixture
 def corpus_mirror(tmp_path, monkeypatch):
     monkeypatch.setattr(study, "RUNS", tmp_path / "runs")
-    folder = tmp_path / "mirror" / "nvidia"
-    said = {"role": "assistant", "content": "4", "reasoning_content": "2 and 2"}
-    science_rows = [told({"role": "user", "content": f"Q{i}"}, said) for i in range(5)]
-    write_jsonl(folder / "Nemotron-Science-v1" / "data" / "MCQ.jsonl", science_rows)
-    chats = [told({"role": "system", "content": "Be kind."}, USER, said, {"role": "user", "content": "And?"}, said)]
-    chats += [
-        told(USER),
-        told({"role": "user", "content": " "}, said),
-        told(USER, {"role": "assistant", "content": None}),
-        told(USER, said, said),
-    ]
-    write_jsonl(folder / "Nemotron-Instruction-Following-Chat-v1" / "data" / "chat_if.jsonl", [*chats, "{torn"])
-    calls = {"role": "assistant", "content": "", "tool_calls": [CALL]}
-    math = [told(USER, said, tools="[]"), told(USER, calls, FOUND, said, USER, tools=json.dumps([SEARCH]))]
-    math = [
-        row
-        | {
-            "messages": [
-                m
-                | {"content": m["content"] if m["content"] is None or isinstance(m["content"], str) else json.dumps(m["content"])}
-                for m in row["messages"]
-            ]
-        }
-        for row in math
-    ]
-    write_parquet(folder / "Nemotron-Math-v2" / "data" / "low.parquet", math)
-    code = [told({"role": "user", "content": "-"}, said, dataset="taco", split="train", index="3"), told(USER, said)]
-    write_jsonl(folder / "Nemotron-Competitive-Programming-v1" / "data" / "python.jsonl", code)
+    chats = [told({"role": "system", "content": "Be kind."}, USER, SAID, {"role": "user", "content": "And?"}, SAID)]
+    chats += [told(USER), told({"role": "user", "content": " "}, SAID), told(USER, {"role": "assistant", "content": None})]
+    science_rows = [told({"role": "user", "content": f"Q{i}"}, SAID) for i in range(5)]
+    write_sft(tmp_path / "mirror", science_rows, [*chats, told(USER, SAID, SAID), "{torn"])
     return tmp_path / "mirror"
 
 
@@ -378,7 +408,6 @@ def test_the_published_shares(corpus_mirror):
 def test_sft_trains_on_the_published_form(corpus_mirror, smoke, tokenizer, model):
     smoke = SimpleNamespace(**vars(smoke) | {"data_sources": [str(corpus_mirror)], "sft_steps": 2, "sft_batch": 4})
     base = study.model_folder(smoke.study, smoke.seed, "base")
-    from m2rl_lib import artifacts
 
     with artifacts.publish(base, artifacts.record(smoke)) as fresh:
         model.save_pretrained(fresh)
@@ -391,10 +420,10 @@ def test_sft_trains_on_the_published_form(corpus_mirror, smoke, tokenizer, model
 
 
 def test_the_report_of_a_parameter_file(mirror, tmp_path, smoke_values, capsys):
-    import yaml
 
     path = tmp_path / "paper.yaml"
     path.write_text(yaml.safe_dump(smoke_values | {"study": "paper", "data_sources": [str(mirror)]}))
-    told = report.main([str(path)])
+    told = data_report.main([str(path)])
     assert "duplicate prompt" in told and "stem_mcqa" in told
-    assert (report.source_table(["math"], ["micro"])["reason"] == "kept: drawn as needed").all()
+    micro = SimpleNamespace(domains=["math"], data_sources=["micro"])
+    assert (data_report.source_table(micro)["reason"] == "kept: drawn as needed").all()

@@ -29,6 +29,13 @@ def chance(benchmark: str) -> float:
     return value[benchmark] if isinstance(value, dict) else value
 
 
+def read_answer(completion: str, row: dict) -> str | None:
+    """The answer in a completion of `row`, in the form that the row asks for; None where it has none."""
+    asked = (row.get("template_metadata") or {}).get("output_regex")
+    module = ALL[row["domain"]]
+    return module.answer(completion, asked) if asked else module.answer(completion)
+
+
 def verify(completions: list[str], rows: list[dict]) -> list[float | None]:
     """One reward a completion, each by its own row's domain, in one call a domain."""
     rewards: list[float | None] = [None] * len(rows)

@@ -1,0 +1,127 @@
+"""Every notebook on the public blends: `make blend` runs a whole study by its own graph on small files of the published form.
+
+The files hold problems by the hundred, since 2% and 4% of them are held out, and easy ones, so that a micro-size model, taken from a
+folder like one of the Hub, gets some right and some wrong after 200 steps of SFT. The values are the smoke study's otherwise.
+"""
+
+import subprocess
+import sys
+from types import SimpleNamespace
+
+import nbformat
+import pandas as pd
+import pytest
+import yaml
+from published_form import (
+    DAPO,
+    FOUR,
+    RL,
+    SKYWORK,
+    following,
+    mcqa,
+    placeholder,
+    problem,
+    program,
+    told,
+    write_rl,
+    write_sft,
+)
+
+from m2rl_lib import artifacts, data_report, datasets, judges, micro, study
+
+NAME = "smoke-blend"  # its figures are ignored by git, as the smoke study's are
+DOMAINS = ["math", "coding", "science", "instruction_following"]
+COUNT = 500  # problems of each domain
+LONG = 3  # further ones of math, which RL may not take
+QUIET = ["--rerun-triggers", "mtime", "params", "input", "--rerun-incomplete", "--nolock", "--quiet", "rules", "host", "progress"]
+CHANGES = {"sft_steps": 200, "rlvr_prompt_tokens": 100, "data_wrong_share": 0.0, "evaluate_samples": 4, "domains": DOMAINS}
+
+
+def write_world(folder) -> None:
+    """The blends, small: `COUNT` problems of each domain, the odd rows, and an SFT corpus that shows the form of an answer."""
+    letters = ["ABCI"[i % 4] for i in range(COUNT)]
+    some = [placeholder("dapo17k", i, {"prefix": "Put your answer in \\boxed{}."}) for i in range(COUNT + LONG)]
+    some += [mcqa(f"Which letter has number {i}?", FOUR, letter) for i, letter in enumerate(letters)]
+    some += [following(f"Say {i} without commas.", ["punctuation:no_comma"], [{"num_words": None}]) for i in range(COUNT)]
+    some += [program(f"Print {i} plus n.", ["1\n"], [f"{i + 1}\n"]) for i in range(COUNT)]
+    some += [row for row, _ in RL if "_hf_placeholder" not in row]
+    texts = [f"What is {i} plus 1?" for i in range(COUNT)] + [f"What is {i} plus 1? " + "Think well. " * 60 for i in range(LONG)]
+    dapo = [problem(DAPO.format(text), str(i + 1)) for i, text in enumerate(texts)]
+    write_rl(folder, some, dapo, SKYWORK)
+
+    def said(text: str) -> dict:
+        return {"role": "assistant", "reasoning_content": "so", "content": text}
+
+    science = [
+        told({"role": "user", "content": f"Which letter has number {i}?"}, said(f"Answer: {letters[i]}")) for i in range(80)
+    ]
+    chats = [
+        told({"role": "user", "content": f"Say {i} without commas."}, said(f"I say, {i}." if i % 2 else f"{i}"))
+        for i in range(80)
+    ]
+    write_sft(folder, science, chats)
+
+
+def write_base(folder) -> None:
+    """An untrained micro model as a folder of the Hub has it."""
+    rows = datasets.sft_corpus(DOMAINS, 20, 10, 1, 0.2, 0.2, "random", 0, True)
+    tokenizer = micro.train_tokenizer(datasets.corpus_texts(rows), 400, 512)
+    micro.build_model(tokenizer, hidden_size=64, layers=2, heads=2, context=512, seed=0).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+
+
+@pytest.fixture(scope="module")
+def p() -> SimpleNamespace:
+    """The parameters of the study, which has run; what of it is there already is not run again."""
+    folder = study.RUNS / f"{NAME}-files"
+    if not (folder / "base").is_dir():
+        write_world(folder / "mirror")
+        write_base(folder / "base")
+    values = yaml.safe_load((study.ROOT / "params" / "smoke.yaml").read_text()) | CHANGES
+    values |= {"study": NAME, "data_sources": [str(folder / "mirror")], "sft_base_model": str(folder / "base")}
+    path = folder / f"{NAME}.yaml"
+    path.write_text(yaml.safe_dump(values))
+    command = [sys.executable, "-m", "snakemake", "--cores", "1", "--config", f"params={path}", *QUIET]
+    subprocess.run(command, cwd=study.ROOT, check=True)
+    return SimpleNamespace(**study.load(path).model_dump())
+
+
+def test_every_notebook_ran_to_its_end(p):
+    copies = study.study_folder(NAME) / "notebooks" / f"seed-{p.seed}"
+    ran = {path.name[:2] for path in copies.glob("*.ipynb")}
+    assert ran == {path.name[:2] for path in (study.ROOT / "notebooks").glob("*.ipynb")}
+    for path in copies.glob("*.ipynb"):
+        assert not [o for cell in nbformat.read(path, 4).cells for o in cell.get("outputs", []) if o.output_type == "error"]
+
+
+def test_long_prompts_are_in_the_report(p):
+    table = data_report.source_table(p).query("corpus == 'RL'")
+    long = table[table["reason"] == f"a training prompt of more than {p.rlvr_prompt_tokens} tokens"]
+    assert long[["part", "domain", "rows"]].values.tolist() == [["dapo17k", "math", LONG]]
+    assert table["rows"].sum() == 4 * COUNT + LONG + sum("_hf_placeholder" not in row for row, _ in RL)
+
+
+def test_what_is_measured_on_the_held_out_problems(p):
+    scores = artifacts.read_table(p, "scores", ["sft"])
+    assert set(scores["benchmark"]) == {f"{domain}_blend" for domain in DOMAINS}
+    assert scores.query("model == 'sft' and split == 'test'")["correct"].between(0, 1, inclusive="neither").sum() == 0
+    transfer = artifacts.read_table(p, "transfer", ["rq2"])
+    assert "manipulated" not in set(transfer["origin"].dropna())  # nothing was built in
+    judged = artifacts.read_table(p, "judging", ["judging"])
+    assert judges.SHARED in set(judged["set"]) and not {judges.PLANTED, judges.SHIFTED} & set(judged["set"])
+    paths = artifacts.read_table(p, "paths", ["rq4"])
+    samples = judges.read_samples(p, ["sft", "experts", "mixed"], "selection")
+    solved = samples[(samples["correct"] == 1) & ~samples["truncated"]].groupby("domain")["problem_id"].nunique()
+    counted = paths.groupby("domain")["n"].first().to_dict()
+    assert counted and counted == solved.clip(upper=p.rlvr_selection_problems).to_dict()
+    assert artifacts.read_table(p, "barriers", ["rq4"])["barrier"].notna().all()
+
+
+def test_chance_is_that_of_the_options(p):
+    assert datasets.chance("science_blend", p.data_sources) == pytest.approx(1 / len(FOUR))
+    assert datasets.chance("math_blend", p.data_sources) == 0
+
+
+def test_the_ledger_is_written(p):
+    ledger = artifacts.read_table(p, "claims", ["claims"])
+    assert len(ledger) > 15 and isinstance(ledger, pd.DataFrame)
