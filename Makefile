@@ -2,7 +2,7 @@
 # make study SEEDS=0,1,2   on several seeds; what is there is not run again. ONLY=rq1: no more of them than RQ1 reads
 # make study PROFILE=profiles/slurm   the same study as jobs of a Slurm cluster; make slurm-test   its proof, on one node
 # make site [PARAMS=…]   the executed notebooks as pages, read from disk: runs/<study>/site/index.html
-# make figures   every figure again, from its csv
+# make figures   every figure again, from its csv; make blend   every notebook on small files of the public blends' form
 # make plan|data|released PARAMS=params/<study>.yaml   what it takes; its data; released checkpoints
 SHELL := /bin/bash
 PARAMS ?= params/study.yaml

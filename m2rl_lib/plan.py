@@ -170,10 +170,11 @@ def device_memory(p: Study) -> pd.DataFrame:
     shape = shape_of(p)
     fixed, cache = TRAINED_BYTES * shape.parameters, 8 * shape.layers * shape.kv_heads * shape.head_dim
     token = 4 * (shape.layers * shape.activations + 3 * shape.vocabulary)
+    longest = p.rlvr_prompt_tokens + p.rlvr_max_tokens
     held = {
         "SFT": (p.sft_batch, p.micro_context),
-        "RLVR": (p.rlvr_prompts_per_step * p.rlvr_completions, p.rlvr_max_tokens),
-        "MT-OPD": (p.distill_prompts_per_step * p.distill_completions, p.rlvr_max_tokens),
+        "RLVR": (p.rlvr_prompts_per_step * p.rlvr_completions, longest),
+        "MT-OPD": (p.distill_prompts_per_step * p.distill_completions, longest),
     }
     rows = []
     for use, (sequences, length) in held.items():

@@ -98,6 +98,9 @@ def test_memory_by_hand(default):
     one, four = (plan.device_memory(p).set_index("use")["gigabytes"] for p in (changed(default, train_device_batch=1), small))
     fixed = 16 * plan.shape_of(default).parameters / 1e9
     assert four["RLVR"] - fixed == pytest.approx(4 * (one["RLVR"] - fixed))
+    longer = plan.device_memory(changed(default, train_device_batch=1, rlvr_prompt_tokens=default.rlvr_prompt_tokens + 128))
+    grown = longer.set_index("use")["gigabytes"]["RLVR"] - one["RLVR"]
+    assert grown == pytest.approx((one["RLVR"] - fixed) * 128 / (default.rlvr_prompt_tokens + default.rlvr_max_tokens))
     assert four["MT-OPD"] - four["RLVR"] == pytest.approx(5 * 4 * plan.shape_of(default).parameters / 1e9)
 
 
