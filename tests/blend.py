@@ -28,6 +28,7 @@ from published_form import (
 )
 
 from m2rl_lib import artifacts, data_report, datasets, judges, micro, study
+from m2rl_lib.datasets import blend
 
 NAME = "smoke-blend"  # its figures are ignored by git, as the smoke study's are
 DOMAINS = ["math", "coding", "science", "instruction_following"]
@@ -98,13 +99,16 @@ def test_long_prompts_are_in_the_report(p):
     table = data_report.source_table(p).query("corpus == 'RL'")
     long = table[table["reason"] == f"a training prompt of more than {p.rlvr_prompt_tokens} tokens"]
     assert long[["part", "domain", "rows"]].values.tolist() == [["dapo17k", "math", LONG]]
+    counted = list(blend.prepare_rows(p.data_sources).glob("math-train.*.npz"))
+    assert len(counted) == 1  # the report and RL count by the same tokenizer
     assert table["rows"].sum() == 4 * COUNT + LONG + sum("_hf_placeholder" not in row for row, _ in RL)
 
 
 def test_what_is_measured_on_the_held_out_problems(p):
     scores = artifacts.read_table(p, "scores", ["sft"])
     assert set(scores["benchmark"]) == {f"{domain}_blend" for domain in DOMAINS}
-    assert scores.query("model == 'sft' and split == 'test'")["correct"].between(0, 1, inclusive="neither").sum() == 0
+    means = scores[scores["model"] == "sft"].groupby("domain")["correct"].mean()
+    assert means.between(0, 1, inclusive="neither").any()  # something to judge, and to measure a path on
     transfer = artifacts.read_table(p, "transfer", ["rq2"])
     assert "manipulated" not in set(transfer["origin"].dropna())  # nothing was built in
     judged = artifacts.read_table(p, "judging", ["judging"])

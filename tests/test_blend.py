@@ -29,6 +29,7 @@ from published_form import (
     write_rl,
     write_sft,
 )
+from transformers import AutoTokenizer
 
 from m2rl_lib import artifacts, base_models, chat, data_report, datasets, domains, hub, interpolation, judges, sft, study
 from m2rl_lib.datasets import blend, prompt_limit, rows, sft_blend
@@ -253,6 +254,9 @@ def test_long_prompts_are_in_the_drop_report(mirror, smoke, tmp_path, model, tok
     given = {"data_sources": [str(mirror)], "sft_base_model": str(tmp_path / "base"), "domains": ["math", "science"]}
     folder = blend.prepare_rows([str(mirror)])
     limit = prompt_limit.PromptLimit(base_models.load_tokenizer(str(tmp_path / "base")), 0)
+    base_models.save_base(tmp_path / "saved", str(tmp_path / "base"))
+    saved = AutoTokenizer.from_pretrained(tmp_path / "saved")
+    assert prompt_limit.PromptLimit(saved, 0).digest == limit.digest  # what RL counts by is what the report has counted by
     counts, labels = (list(found) for found in prompt_limit.count_prompts(folder, "math", limit))
     longest = max(counts)
     before = pd.read_csv(folder / "drops.csv", keep_default_na=False)
