@@ -36,7 +36,7 @@ class PromptLimit:
     def counts(self, some: list[dict]) -> list[int]:
         """Tokens of each row's prompt."""
         texts = [chat.row_prompt(self.tokenizer, row) for row in some]
-        return [len(ids) for ids in self.tokenizer(texts)["input_ids"]] if texts else []
+        return [len(ids) for ids in self.tokenizer(texts, verbose=False)["input_ids"]] if texts else []
 
     def is_free(self, domain: str) -> bool:
         """Whether prompts of a domain may have any length."""
