@@ -2,9 +2,10 @@
 
 TRL's GRPOTrainer with the paper's loss: mean over each sequence, clip 0.2 / 0.28, no KL, no entropy bonus,
 one update a rollout, advantages (r − mean) / std within the group, temperature 1, top-p 1, Adam β
-0.9/0.98, weight decay 0.1, clip 1.0, constant learning rate, no prompt longer than a limit (agent apart). TRL adds 1e-4 to
-the group's standard deviation where the paper's code adds 1e-6; our learning rate warms up, the paper's does not say. What vLLM samples, by
-other arithmetic than the trainer's, has the paper's truncated importance weights: a token's loss × min(π_trainer / π_vLLM, 2).
+0.9/0.98, weight decay 0.1, clip 1.0, constant learning rate, no prompt longer than a limit (agent apart). TRL adds
+1e-4 to the group's standard deviation where the paper's code adds 1e-6; our learning rate warms up, the paper's does
+not say. What vLLM samples, by other arithmetic than the trainer's, has the paper's truncated importance weights: a
+token's loss × min(π_trainer / π_vLLM, 2).
 Rollouts are `generation.rollout`, the loop that evaluation uses, so tools answer alike in both; rewards
 are the domains' `verify`, graded on text decoded from the completion's token ids.
 """
