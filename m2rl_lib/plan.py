@@ -22,7 +22,7 @@ import pandas as pd
 from m2rl_lib import datasets, domains, hub, launch, power, schedule, study
 from m2rl_lib.study import ParameterError, Study
 
-MERGE_SECONDS = 81e-9  # a parameter and expert: TIES, the slowest, took 85 s for five of 0.21 B (benchmarks/MERGING.md)
+MERGE_SECONDS = 17e-9  # a parameter and expert: TIES, the slowest, took 18 s for five of 0.22 B (benchmarks/MERGING.md)
 TRAINED_BYTES = 16  # a parameter in training: float32 weight, gradient and two moments
 TEACHER_PASS = 1 / 3  # of a training pass: a teacher only reads
 

@@ -70,6 +70,8 @@ def _sampler(value: str) -> str:
     return value
 
 
+Configuration = Annotated[str, AfterValidator(_configuration)]
+Sampler = Annotated[str, AfterValidator(_sampler)]
 Method = Literal["average", "task-arithmetic", "task-arithmetic-dare", "ties", "ties-dare", "sce"]
 
 
@@ -104,9 +106,7 @@ class Study(BaseModel):
     sft_warmup_share: Share
     sft_threads: Count
 
-    train_accelerate: Annotated[
-        str, AfterValidator(_configuration)
-    ]  # none: in the notebook; else profiles/accelerate/<name>.yaml
+    train_accelerate: Configuration  # none: in the notebook; else profiles/accelerate/<name>.yaml
     train_device_batch: Count  # sequences that a device holds at once in training; a larger batch is cut into equal parts
 
     rlvr_steps: Annotated[int, Field(ge=4)]  # of an expert's run
@@ -117,9 +117,7 @@ class Study(BaseModel):
     rlvr_warmup_steps: Annotated[int, Field(ge=0)]
     rlvr_prompt_tokens: Annotated[int, Field(ge=8)]  # of the longest prompt trained on; agent's may be longer
     rlvr_max_tokens: Annotated[int, Field(ge=8)]  # of a completion, tool results counted
-    rlvr_rollouts: Annotated[
-        str, AfterValidator(_sampler)
-    ]  # what samples in training: transformers, vllm, or a vLLM server's address
+    rlvr_rollouts: Sampler  # what samples in training: transformers, vllm, or a vLLM server's address
     rlvr_selection_problems: Count  # a domain, logged at each named checkpoint
     rlvr_threads: Count
 
