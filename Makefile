@@ -8,6 +8,8 @@ SHELL := /bin/bash
 PARAMS ?= params/study.yaml
 STUDY = $(basename $(notdir $(PARAMS)))
 CORES ?= all
+# on this machine one stage at a time has the GPU: each takes the first it sees, or all of them where train_accelerate says so
+HERE = --cores $(CORES) --resources gpu=1
 VENV ?= .venv
 # the first Python that is new enough and really starts
 PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do $$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { echo $$p; break; }; done)
@@ -20,7 +22,7 @@ export TOKENIZERS_PARALLELISM := false
 
 study: $(VENV)/ready $(if $(PROFILE),$(VENV)/slurm)
 	@$(if $(PROFILE),:,python -m m2rl_lib.plan --check $(PARAMS))  # of this machine, which is not where a cluster's jobs run
-	@snakemake $(ONLY) $(if $(PROFILE),--profile $(PROFILE),--cores $(CORES)) --config params=$(PARAMS) $(if $(SEEDS),seeds=$(SEEDS)) --rerun-triggers mtime params input --rerun-incomplete --nolock --quiet rules host progress
+	@snakemake $(ONLY) $(if $(PROFILE),--profile $(PROFILE),$(HERE)) --config params=$(PARAMS) $(if $(SEEDS),seeds=$(SEEDS)) --rerun-triggers mtime params input --rerun-incomplete --nolock --quiet rules host progress
 	@cat runs/$(STUDY)/headline.txt
 
 # what a study takes and what of it does not fit; ARGS="--pilot runs/study --effect 3" adds how large it must be
@@ -33,7 +35,7 @@ data: $(VENV)/ready
 
 # notebook 22 alone: released checkpoints, nothing trained
 released: $(VENV)/ready
-	@snakemake released --cores $(CORES) --config params=$(PARAMS) --rerun-triggers mtime params input --rerun-incomplete --nolock --quiet rules host progress
+	@snakemake released $(HERE) --config params=$(PARAMS) --rerun-triggers mtime params input --rerun-incomplete --nolock --quiet rules host progress
 
 # two processes of one thread each, a file of tests in one of them
 TESTS = OMP_NUM_THREADS=1 pytest -q -n 2 --dist loadfile

@@ -25,7 +25,7 @@ import nbformat
 from m2rl_lib import schedule, study
 
 SLACK = 15.0  # seconds between two stages of a chain: a kernel's start
-ONCE = {*schedule.READS, "data", "rq5", "released", "paper", "claims"}  # run once for all seeds, in the folder of the study's own
+ONCE = {*schedule.READS, "data", "released", "paper", "claims"}  # run once for all seeds, in the folder of the study's own
 
 
 def done_files(name: str) -> list[Path]:
