@@ -76,7 +76,10 @@ def parameters(notebook, world, seed, **run):
 
 # Everything a notebook prints goes to the log; the stages' own lines ("rl-math: step 20/400, …") also to the screen.
 # figures/<study> holds the figures of the study's own seed; those of other seeds' stages stay beside their notebooks.
-PAPERMILL = (
+# A stage of one process takes the first GPU that it is shown: transformers would split each batch among all of them.
+SHOWN = "export CUDA_VISIBLE_DEVICES=${{CUDA_VISIBLE_DEVICES-0}}; CUDA_VISIBLE_DEVICES=${{CUDA_VISIBLE_DEVICES%%,*}}; "
+ONE_GPU = "" if GPUS > 1 else SHOWN
+PAPERMILL = ONE_GPU + (
     "[[ {output[0]} == */seed-{P.seed}/* ]] || export M2RL_FIGURES=$(dirname {params.out})/figures; "
     "export OMP_NUM_THREADS={threads} MKL_NUM_THREADS={threads} TQDM_DISABLE=1; "
     f"{sys.executable} -m m2rl_lib.stage notebooks/{{params.notebook}}.ipynb {{params.out}} {{params.log}} {{params.values:q}}"

@@ -126,6 +126,15 @@ def test_released_checkpoints_need_no_training(tmp_path, smoke_values):
     assert jobs(plan(path, target=("released",))) == {"22: released checkpoints"}
 
 
+def test_a_stage_of_one_process_is_shown_one_gpu():
+    done = plan("params/smoke.yaml", target=("data", "-p"))
+    shown = re.search(r"export CUDA_VISIBLE_DEVICES=\S+; CUDA_VISIBLE_DEVICES=\S+;", done.stdout)[0]
+    for given, taken in (({}, "0\n"), ({"CUDA_VISIBLE_DEVICES": "2,3"}, "2\n"), ({"CUDA_VISIBLE_DEVICES": ""}, "\n")):
+        line = ["bash", "-c", f"{shown} printenv CUDA_VISIBLE_DEVICES"]
+        environment = {name: value for name, value in os.environ.items() if name != "CUDA_VISIBLE_DEVICES"} | given
+        assert subprocess.run(line, capture_output=True, text=True, env=environment).stdout == taken
+
+
 def test_seeds_are_numbers(tmp_path, smoke_values):
     done = plan("params/smoke.yaml", "seeds=0,x")
     assert done.returncode != 0 and "seeds '0,x': whole numbers with commas between are allowed" in done.stdout + done.stderr
