@@ -65,6 +65,12 @@ def check(p: SimpleNamespace, module: str) -> None:
             raise ParameterError(
                 f"{told}: {count} processes cannot share {name}: {getattr(p, name)} equally; allowed are multiples"
             )
+    torch = sys.modules.get("torch")  # where it is not loaded, nothing is about to be trained
+    if count == 1 and torch and torch.cuda.device_count() > 1:
+        raise ParameterError(
+            f"{told} and there are {torch.cuda.device_count()} GPUs, among which transformers would split every batch: set "
+            "CUDA_VISIBLE_DEVICES=0, or name a configuration"
+        )
     sharded = "fsdp_config" in config
     if module != "sft":
         sampler(p)
@@ -121,7 +127,8 @@ def command(p: SimpleNamespace, module: str, parameters: Path) -> list[str]:
     # each machine fills in its own number; the first node of the allocation is where all meet
     told = " ".join([*line, "--machine_rank", "$SLURM_NODEID", "--main_process_ip", "$SLURM_LAUNCH_NODE_IPADDR", *stage])
     # --overlap: the notebook is a step of the same job already, and holds its cores; srun would wait for them for ever
-    return ["srun", "--overlap", f"--nodes={machines}", "--ntasks-per-node=1", "bash", "-c", told]
+    # --cpu-bind: else the task would have the cores of the notebook's step, which that step's environment names
+    return ["srun", "--overlap", "--cpu-bind=none", f"--nodes={machines}", "--ntasks-per-node=1", "bash", "-c", told]
 
 
 def start(p: SimpleNamespace, name: str, module: str) -> None:

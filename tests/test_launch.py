@@ -65,6 +65,13 @@ def test_gpus_and_machines_that_are_not_there(smoke, monkeypatch):
         launch.check(with_(smoke, train_accelerate="fsdp2_4x8", sft_batch=32), "sft")
 
 
+def test_one_process_takes_one_gpu(smoke, monkeypatch):
+    launch.check(smoke, "sft")
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 2)
+    with pytest.raises(ParameterError, match="'none' and there are 2 GPUs, among which .* set CUDA_VISIBLE_DEVICES=0"):
+        launch.check(smoke, "sft")
+
+
 @pytest.mark.parametrize("name, value", [("train_accelerate", "fsdp"), ("rlvr_rollouts", "vlm")])
 def test_unknown_names_are_refused(name, value):
     with pytest.raises(ParameterError, match=f"{name} is '{value}', but allowed are"):
@@ -85,7 +92,8 @@ def test_the_command(smoke, tmp_path):
     assert line[:3] == [sys.executable, "-m", "accelerate.commands.launch"]
     assert line[-4:] == ["-m", "m2rl_lib.rlvr", "--params", str(tmp_path / "parameters.json")]
     line = launch.command(with_(smoke, train_accelerate="fsdp2_4x8"), "rlvr", tmp_path / "parameters.json")
-    assert line[:4] == ["srun", "--overlap", "--nodes=4", "--ntasks-per-node=1"] and "--machine_rank $SLURM_NODEID" in line[-1]
+    assert line[:5] == ["srun", "--overlap", "--cpu-bind=none", "--nodes=4", "--ntasks-per-node=1"]
+    assert "--machine_rank $SLURM_NODEID" in line[-1]
 
 
 @pytest.mark.parametrize(
