@@ -6,9 +6,11 @@ others need its answer, or must wait for its file, they ask here. In one process
 
 import os
 from collections.abc import Callable
+from datetime import timedelta
 from typing import TypeVar
 
 Told = TypeVar("Told")
+PATIENCE = timedelta(hours=2)  # making data ready and hashing checkpoints may take longer than NCCL's 10 minutes
 
 
 def count() -> int:
@@ -30,7 +32,8 @@ def _state():
     import torch
     from accelerate import PartialState  # slow to import, and not needed by one process
 
-    return PartialState(cpu=not torch.cuda.is_available())  # unasked it would be alone where there is no GPU
+    # unasked it would be alone where there is no GPU
+    return PartialState(cpu=not torch.cuda.is_available(), timeout=PATIENCE)
 
 
 def wait() -> None:
