@@ -21,6 +21,7 @@ import torch
 from datasets import Dataset
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PrinterCallback, set_seed
 from trl import DistillationConfig, DistillationTrainer
+from trl.models import prepare_fsdp
 
 from m2rl_lib import artifacts, chat, datasets, domains, generation, launch, processes, sandbox, schedule, study
 from m2rl_lib.resume import Resumable
@@ -144,9 +145,13 @@ class MultiTeacherTrainer(Resumable, DistillationTrainer):
                     f"the teacher of {domain} has {teacher.config.vocab_size} tokens, the student {self.model.config.vocab_size}: "
                     "their vocabularies must be one"
                 )
-        self.teachers = {
-            domain: self.accelerator.prepare_model(model, evaluation_mode=True) for domain, model in teachers.items()
-        }
+        self.teachers = {domain: self.place(model) for domain, model in teachers.items()}
+
+    def place(self, teacher: PreTrainedModel) -> torch.nn.Module:
+        """A teacher on this process's device: in pieces under FSDP, where Accelerate would leave it on the CPU, else whole."""
+        if self.is_fsdp_enabled:
+            return prepare_fsdp(teacher, self.accelerator)
+        return self.accelerator.prepare_model(teacher, evaluation_mode=True)
 
     def _generate_and_score_completions(self, inputs):
         self.rows = [json.loads(example["row"]) for example in inputs]
