@@ -11,7 +11,6 @@ from types import SimpleNamespace
 
 import pandas as pd
 import torch
-from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from m2rl_lib import artifacts, datasets, domains, generation, sandbox, study
 from m2rl_lib.training import cost, write_costs
@@ -102,10 +101,7 @@ def problems(p: SimpleNamespace, split: str) -> tuple[list[dict], int]:
 def evaluate(p: SimpleNamespace, folder: Path, name: str, split: str, *, temperature: float) -> pd.DataFrame:
     """Scores and texts of one model on the problems of one split, as one frame with the columns of both tables."""
     started = time.monotonic()
-    tokenizer = AutoTokenizer.from_pretrained(artifacts.verify_model(folder))
-    model = AutoModelForCausalLM.from_pretrained(folder).eval()
-    if torch.cuda.is_available():
-        model.cuda()
+    model, tokenizer = generation.load_model(artifacts.verify_model(folder))
     rows, k = problems(p, split)
     seed = zlib.crc32(f"{p.seed} {split}".encode()) % 2**31
     sampled = generation.sample(
