@@ -13,9 +13,8 @@ import pandas as pd
 from m2rl_lib import seesaw, transfer
 from m2rl_lib.statistics import GENERAL, OVERALL, average_table, choose_on_selection
 from m2rl_lib.study import parse_model_name
-from m2rl_lib.verdicts import comparison_table, display_name
+from m2rl_lib.verdicts import BEST_MERGE, comparison_table, display_name
 
-BEST = "merged-best"  # the composite of choosing by halves
 NULL_DRAWS = 2_000  # redraws of the seesaw's null at most
 Tables = dict[str, pd.DataFrame | str]
 
@@ -27,7 +26,7 @@ def plain_merges(scores: pd.DataFrame) -> list[str]:
 
 
 def choose_by_halves(scores: pd.DataFrame, candidates: list[str], seed: int = 0) -> tuple[pd.DataFrame, list[str]]:
-    """The rows of the best of `candidates` as model BEST, and which it is on each half.
+    """The rows of the best of `candidates` as model BEST_MERGE, and which it is on each half.
 
     Problems of each benchmark are halved at random; on each half stands the candidate with the best mean on the other half.
     Of equal candidates the chosen one is therefore no better than another on the problems it is tested on.
@@ -40,7 +39,7 @@ def choose_by_halves(scores: pd.DataFrame, candidates: list[str], seed: int = 0)
     for half in (0, 1):
         others, here = some[some["half"] != half], some[some["half"] == half]
         chosen.append(choose_on_selection(others.assign(split="selection"), candidates) if len(others) else candidates[0])
-        parts.append(here[here["model"] == chosen[-1]].assign(model=BEST))
+        parts.append(here[here["model"] == chosen[-1]].assign(model=BEST_MERGE))
     return pd.concat(parts, ignore_index=True).drop(columns="half"), chosen
 
 
@@ -98,7 +97,7 @@ def make_contest(test: pd.DataFrame, selection: pd.DataFrame | None, merges: lis
     if selection is None or not set(merges) <= set(selection["model"]):
         rows, halves = choose_by_halves(some, merges)
         names = " and ".join(display_name(name).replace(" merge", "") for name in dict.fromkeys(halves))
-        some, best, words = pd.concat([some, rows], ignore_index=True), BEST, f"{names}, chosen by halves of the problems"
+        some, best, words = pd.concat([some, rows], ignore_index=True), BEST_MERGE, f"{names}, chosen by halves of the problems"
     else:
         best = choose_on_selection(selection[selection["model"].isin(merges)], merges)
         words = f"{display_name(best).replace(' merge', '')}, chosen on selection data"

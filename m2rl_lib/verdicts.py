@@ -13,6 +13,7 @@ from scipy import stats
 
 from m2rl_lib.statistics import OVERALL, TABLE, describe, interval, measured, problem_means, require_columns, resample
 
+BEST_MERGE = "merged-best"  # what stands for merging where it is not one merge: halves, or seeds, that chose different ones
 NAMES = {
     "base": "Base",
     "sft": "SFT",
@@ -20,7 +21,7 @@ NAMES = {
     "rl-null": "RL-Null",
     "rl-multi": "RL-Multi",
     "mt-opd": "MT-OPD",
-    "merged-best": "Best merge",
+    BEST_MERGE: "Best merge",
     "routed": "Routed experts",
     "qwen3-4b-thinking": "Qwen3-4B-Thinking",
 }
@@ -70,7 +71,7 @@ def display_domain(domain: str) -> str:
 def model_family(model: str) -> str:
     """'reference', 'expert', 'mixed', 'merged' or 'distilled': what a figure's colours and markers stand for."""
     stem, _ = _parts(model)
-    named = {"rl-multi": "mixed", "mt-opd": "distilled", "merged-best": "merged", "routed": "expert"}
+    named = {"rl-multi": "mixed", "mt-opd": "distilled", BEST_MERGE: "merged", "routed": "expert"}
     return named.get(stem) or ("merged" if stem.startswith("merge-") else "reference" if stem in NAMES else "expert")
 
 

@@ -11,13 +11,12 @@ import pandas as pd
 
 from m2rl_lib.judges import OWN, SHARED
 from m2rl_lib.judging import SIGNS, TOLD, Measured, add_up, combine, judge_interval
-from m2rl_lib.verdicts import benjamini_hochberg, display_domain, display_name
+from m2rl_lib.verdicts import BEST_MERGE, benjamini_hochberg, display_domain, display_name
 
 CHANCE = 50.0  # points, on a balanced set
 LOGIC = ("math", "coding", "science")
 FORM = "instruction_following"
 PRIMARY = "contrast"
-BEST_MERGE = "merged-best"  # the judge's name where the seeds chose different merges
 
 
 def gate(measured: Measured, names: list[str], name: str = SHARED) -> pd.DataFrame:
