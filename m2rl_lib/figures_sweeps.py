@@ -36,10 +36,13 @@ def plot_sweeps(frame: pd.DataFrame) -> Figure:
         part = part.assign(density=part["density"].fillna(NO_DENSITY)).sort_values(["density", "lambda"])
         cells = part.pivot(index="density", columns="lambda", values="score").sort_index(ascending=False)
         best = part.pivot(index="density", columns="lambda", values="best").reindex_like(cells).eq(True).to_numpy()
-        words = cells.map("{:.0f}".format).to_numpy()
+        words = cells.map(
+            lambda score: f"{score:.0f}" if np.isfinite(score) else ""
+        ).to_numpy()  # not every setting need be there
         draw_cells(axes, cells.to_numpy(dtype=float), words, "cividis", norm, 6)
+        inks = {text.get_position(): text.get_color() for text in axes.texts}
         for y, x in np.argwhere(best):
-            ink = axes.texts[y * cells.shape[1] + x].get_color()
+            ink = inks[x + 0.5, y + 0.5]
             axes.add_patch(Rectangle((x + 0.04, y + 0.06), 0.92, 0.88, fill=False, edgecolor=ink, linewidth=1.3))
         name_cells(axes, ["" if d == NO_DENSITY else f"{d:g}" for d in cells.index], [f"{scale:g}" for scale in cells.columns])
         axes.set_title(display_name(method).replace(" merge", ""))

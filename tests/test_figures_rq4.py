@@ -3,6 +3,7 @@
 import numpy as np
 import pandas as pd
 import pytest
+from matplotlib.colors import to_rgba
 from test_figures import DOMAINS, check_readable
 
 from m2rl_lib import figures, figures_rq4, figures_sweeps, published, seesaw, style
@@ -133,6 +134,15 @@ def test_sweep_prints_its_scores_and_frames_the_best():
     assert ties.get_title() == "TIES" and len(ties.texts) == 24
     assert sum(not patch.get_fill() for patch in ties.patches) == 1
     assert [label.get_text() for label in ties.get_yticklabels()] == ["0.8", "0.5", "0.2", "0.1"]  # from the top
+
+
+def test_a_setting_that_was_not_swept_is_blank():
+    frame = sweep().query("density != 0.8 or `lambda` > 1")
+    ties = figures_sweeps.plot_sweeps(frame).axes[METHODS.index("merge-ties")]
+    assert sorted(text.get_text() for text in ties.texts).count("") == 5 and "nan" not in {t.get_text() for t in ties.texts}
+    (frame_of_best,) = [patch for patch in ties.patches if not patch.get_fill()]
+    number = next(text for text in ties.texts if text.get_position() == (5.5, 3.5))  # λ 1.3, the lowest density
+    assert frame_of_best.get_edgecolor() == to_rgba(number.get_color())
 
 
 def test_undefined_skills_are_said_not_drawn():
