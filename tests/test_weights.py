@@ -534,10 +534,15 @@ def test_parts_of_tensors():
     assert list(found.values()) == [("q", 0), ("head", None), ("norm", 12), ("other", None)]
 
 
+def read_cells(axes):
+    """What stands in a heat map's cells, row by row."""
+    return [text.get_text() for text in sorted(axes.texts, key=lambda text: text.get_position()[::-1])]
+
+
 def test_figures_draw_the_numbers_of_their_frames(world):
     pairs, angles, masks = pair_table(world), cosine_table(world), mask_table(world)
     figure = figures_weights.plot_pairs(whole(angles), "cosine", "cosine", "projected")
-    told = [text.get_text() for text in figure.axes[0].texts]
+    told = read_cells(figure.axes[0])
     size = len(world.models)
     row = whole(angles).query("model == 'rl-math' and other == 'rl-coding'").iloc[0]
     assert told[size] == f"{row['cosine']:z.2f}".replace("-", "−") and told[1] == f"{row['projected']:z.2f}".replace("-", "−")
@@ -560,5 +565,4 @@ def test_figures_draw_the_numbers_of_their_frames(world):
 
 def test_a_pair_without_a_number_is_drawn_as_a_dash():
     frame = pd.DataFrame({"model": ["rl-a"], "other": ["rl-b"], "cosine": [np.nan], "projected": [0.5]})
-    texts = [text.get_text() for text in figures_weights.plot_pairs(frame, "cosine", "cosine", "projected").axes[0].texts]
-    assert texts == ["", "0.50", "–", ""]
+    assert read_cells(figures_weights.plot_pairs(frame, "cosine", "cosine", "projected").axes[0]) == ["", "0.50", "–", ""]
