@@ -185,7 +185,7 @@ def main(run: Callable[[SimpleNamespace], object]) -> None:
     try:
         if not path.is_file():
             raise ParameterError(
-                f"parameter file {path} does not exist; a notebook writes runs/<study>/work/<seed>/<name>/parameters.json"
+                f"parameter file {path} does not exist; a notebook writes it among its stage's logs as parameters.json"
             )
         p = study.notebook_parameters(yaml.safe_load(path.read_text()))
         asked = configuration(p)["num_processes"]
