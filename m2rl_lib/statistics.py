@@ -281,12 +281,15 @@ def describe(sample: Resample, model: str, domain: str, benchmark: str, weights:
 
 
 def measured(points: np.ndarray, draws: np.ndarray, reason: str, seed: int) -> dict:
-    """The columns score, low, high, seeds, seed_sd, scope and reason of one quantity; NaN where there is a reason."""
+    """The columns score, low, high, seeds, seed_sd, scope and reason of one share, in points; NaN where there is a reason.
+
+    A share lies between 0 and 100, so its interval ends there: t over two or three seeds reaches further.
+    """
     found = {"estimate": np.nan, "low": np.nan, "high": np.nan, "seed_sd": np.nan} if reason else interval(points, draws, seed)
     return {
         "score": found["estimate"],
-        "low": found["low"],
-        "high": found["high"],
+        "low": max(found["low"], 0.0),
+        "high": min(found["high"], 100.0),
         "seed_sd": found["seed_sd"],
         "seeds": len(points),
         "scope": SCOPES[len(points) == 1],

@@ -138,6 +138,13 @@ def test_interval_over_seeds_by_hand():
     assert found["p"] == pytest.approx(0.0742, abs=1e-3)  # t = 2 √3 on two degrees of freedom
 
 
+def test_interval_of_a_share_ends_where_shares_end():
+    """90 and 98 right of 100: t on one degree of freedom would reach from 43 to 145."""
+    right = np.arange(100)[:, None]
+    table = st.score_table(pd.concat([cell(right < 90, seed=0), cell(right < 98, seed=1)]))
+    assert table[["score", "high"]].values.tolist() == [[94, 100]] and table["low"].item() == pytest.approx(94 - 12.7062 * 4)
+
+
 def test_wider_interval_is_used_when_seeds_agree_by_luck():
     noise = np.random.default_rng(0).normal(2, 1, 4000)
     found = st.interval(np.array([2.0, 2.0, 2.0]), np.column_stack([noise] * 3))
