@@ -95,6 +95,12 @@ class Resumable:
         for old in [folder for folder in _checkpoints(self.work) if _step(folder) <= step][KEPT:]:
             shutil.rmtree(old)  # later ones are another run's, of other parameters: they go when this one gets there
 
+    def _load_optimizer_and_scheduler(self, checkpoint) -> None:
+        """The trainer's own, which of several processes on a CPU would ask for 'cpu:0', a place that PyTorch cannot load to."""
+        if self.args.device.type == "cpu":
+            self.args._setup_devices = torch.device("cpu")
+        super()._load_optimizer_and_scheduler(checkpoint)
+
     def write_model(self, folder: Path, tokenizer=None) -> None:
         """Write the whole model into `folder`, and a tokenizer: every process gives its share, the main one writes."""
         model = self.accelerator.unwrap_model(self.model)

@@ -1,6 +1,6 @@
 """The notebooks that train, started by the Snakefile on two processes, unbroken and killed: `make processes` (minutes).
 
-`runs/smoke-two` is the smoke study on one domain with `train_accelerate: cpu_1x2`, run by nobody broken. In
+`runs/smoke-two` is the smoke study on two domains with `train_accelerate: cpu_1x2`, run by nobody broken. In
 `runs/smoke-two-killed` each stage is killed once at its first checkpoint, one of its processes, its launcher or its notebook's
 kernel, and the same command is given again: it must go on, in both processes, to the same weights and the same tables.
 """
@@ -25,7 +25,7 @@ from m2rl_lib import artifacts, durable, study
 WHOLE, KILLED = "smoke-two", "smoke-two-killed"
 CHANGED = {
     "train_accelerate": "cpu_1x2",
-    "domains": ["math"],
+    "domains": ["math", "science"],
     "sft_steps": 40,
     "rlvr_steps": 12,
     "rlvr_mixed_steps": 4,
