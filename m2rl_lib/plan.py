@@ -23,6 +23,7 @@ from m2rl_lib import datasets, domains, hub, launch, power, schedule, study
 from m2rl_lib.study import ParameterError, Study
 
 MERGE_SECONDS = 17e-9  # a parameter and expert: TIES, the slowest, took 18 s for five of 0.22 B (benchmarks/MERGING.md)
+WEIGHT_BYTES = 4
 TRAINED_BYTES = 16  # a parameter in training: float32 weight, gradient and two moments
 TEACHER_PASS = 1 / 3  # of a training pass: a teacher only reads
 
@@ -165,10 +166,17 @@ def device_memory(p: Study) -> pd.DataFrame:
 
     Training: 16 bytes a parameter; for each token held at once, 4 bytes for every activation of every layer, and for every
     number of the vocabulary three times (logits, their log-softmax, its gradient). Sampling: 4 bytes a parameter, and keys and
-    values of `evaluate_batch` sequences. Distillation: the teachers too.
+    values of `evaluate_batch` sequences. Distillation: the teachers too. Of several processes (`train_accelerate`) each has its
+    share of a batch and, by FSDP, its piece of all 16 bytes and of the teachers, by ZeRO-2 of all but the weights' 4; on a CPU
+    they share one memory. Without vLLM's part, which is a setting of its own.
     """
-    shape = shape_of(p)
-    fixed, cache = TRAINED_BYTES * shape.parameters, 8 * shape.layers * shape.kv_heads * shape.head_dim
+    shape, config = shape_of(p), launch.configuration(p)
+    count = config["num_processes"]
+    sharded = count if "fsdp_config" in config else 1  # pieces of the weights
+    moments = count if sharded > 1 or config.get("deepspeed_config") else 1  # pieces of gradients and Adam's moments
+    fixed = shape.parameters * (WEIGHT_BYTES / sharded + (TRAINED_BYTES - WEIGHT_BYTES) / moments)
+    together = count if config.get("use_cpu") else 1
+    cache = 8 * shape.layers * shape.kv_heads * shape.head_dim
     token = 4 * (shape.layers * shape.activations + 3 * shape.vocabulary)
     longest = p.rlvr_prompt_tokens + p.rlvr_max_tokens
     held = {
@@ -178,9 +186,9 @@ def device_memory(p: Study) -> pd.DataFrame:
     }
     rows = []
     for use, (sequences, length) in held.items():
-        teachers = 4 * shape.parameters * len(p.domains) if use == "MT-OPD" else 0
-        rows.append((use, fixed + teachers + token * min(sequences, p.train_device_batch) * length))
-    rows.append(("evaluation", 4 * shape.parameters + cache * p.evaluate_batch * p.evaluate_max_tokens))
+        teachers = WEIGHT_BYTES * shape.parameters * len(p.domains) / sharded if use == "MT-OPD" else 0
+        rows.append((use, together * (fixed + teachers + token * min(sequences // count, p.train_device_batch) * length)))
+    rows.append(("evaluation", WEIGHT_BYTES * shape.parameters + cache * p.evaluate_batch * p.evaluate_max_tokens))
     return pd.DataFrame([(use, size / 1e9) for use, size in rows], columns=["use", "gigabytes"])
 
 

@@ -104,6 +104,31 @@ def test_memory_by_hand(default):
     assert four["MT-OPD"] - four["RLVR"] == pytest.approx(5 * 4 * plan.shape_of(default).parameters / 1e9)
 
 
+def test_memory_of_several_processes(default):
+    """A token's bytes are the same everywhere, so what does not grow with the batch is weights, gradients, moments, teachers."""
+
+    def states(name: str) -> dict[str, float]:
+        one, two = (
+            plan.device_memory(changed(default, train_accelerate=name, train_device_batch=n)).set_index("use")["gigabytes"]
+            for n in (1, 2)
+        )
+        return (1e9 * (2 * one - two) / plan.shape_of(default).parameters).to_dict()
+
+    for name, trained, teachers in [
+        ("none", 16, 20),
+        ("cpu_1x2", 2 * 16, 2 * 20),  # both in one memory
+        ("fsdp2_1x8", 16 / 8, 20 / 8),
+        ("deepspeed_1x8", 4 + 12 / 8, 20),
+    ]:
+        found = states(name)
+        assert found["SFT"] == pytest.approx(trained) and found["MT-OPD"] == pytest.approx(trained + teachers), name
+    whole = changed(default, train_device_batch=64)  # 8 prompts of 8: with 8 processes 8 sequences on each
+    assert (
+        plan.device_memory(changed(whole, train_accelerate="fsdp2_1x8"))["gigabytes"][1]
+        < plan.device_memory(whole)["gigabytes"][1] / 7
+    )
+
+
 def test_disk_by_hand(default):
     made = plan.models_kept(default)
     # base, SFT; 7 runs with 4 kept steps (the matched one, 64, is none of the quarters: 5); mixed 6; 4 of MT-OPD; the merges
