@@ -177,7 +177,10 @@ def device_memory(p: Study) -> pd.DataFrame:
     fixed = shape.parameters * (WEIGHT_BYTES / sharded + (TRAINED_BYTES - WEIGHT_BYTES) / moments)
     together = count if config.get("use_cpu") else 1
     cache = 8 * shape.layers * shape.kv_heads * shape.head_dim
-    token = 4 * (shape.layers * shape.activations + 3 * shape.vocabulary)
+    kept = shape.layers * shape.activations
+    if config.get("fsdp_config", {}).get("fsdp_activation_checkpointing"):  # between layers; within one at a time
+        kept = shape.layers * shape.hidden + shape.activations
+    token = 4 * (kept + 3 * shape.vocabulary)
     longest = p.rlvr_prompt_tokens + p.rlvr_max_tokens
     held = {
         "SFT": (p.sft_batch, p.micro_context),

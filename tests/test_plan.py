@@ -105,14 +105,15 @@ def test_memory_by_hand(default):
 
 
 def test_memory_of_several_processes(default):
-    """A token's bytes are the same everywhere, so what does not grow with the batch is weights, gradients, moments, teachers."""
+    """What does not grow with the sequences held is weights, gradients, moments, teachers; what grows, a sequence's numbers."""
+    shape = plan.shape_of(default)
 
-    def states(name: str) -> dict[str, float]:
+    def parts(name: str) -> tuple[dict[str, float], float]:
         one, two = (
             plan.device_memory(changed(default, train_accelerate=name, train_device_batch=n)).set_index("use")["gigabytes"]
             for n in (1, 2)
         )
-        return (1e9 * (2 * one - two) / plan.shape_of(default).parameters).to_dict()
+        return (1e9 * (2 * one - two) / shape.parameters).to_dict(), 1e9 * (two - one)["SFT"] / default.micro_context
 
     for name, trained, teachers in [
         ("none", 16, 20),
@@ -120,8 +121,12 @@ def test_memory_of_several_processes(default):
         ("fsdp2_1x8", 16 / 8, 20 / 8),
         ("deepspeed_1x8", 4 + 12 / 8, 20),
     ]:
-        found = states(name)
+        found, token = parts(name)
         assert found["SFT"] == pytest.approx(trained) and found["MT-OPD"] == pytest.approx(trained + teachers), name
+    assert parts("none")[1] == pytest.approx(4 * (shape.layers * shape.activations + 3 * shape.vocabulary))
+    assert token == pytest.approx(parts("none")[1])
+    checkpointed = shape.layers * shape.hidden + shape.activations  # a layer's numbers are made again for the backward pass
+    assert parts("fsdp2_1x8")[1] == pytest.approx(4 * (checkpointed + 3 * shape.vocabulary))
     whole = changed(default, train_device_batch=64)  # 8 prompts of 8: with 8 processes 8 sequences on each
     assert (
         plan.device_memory(changed(whole, train_accelerate="fsdp2_1x8"))["gigabytes"][1]
