@@ -53,7 +53,7 @@ def done(*names, world=P, seed="{seed}"):
 
 def evaluated(analysis):
     """The evaluations, or judgings, that an analysis reads, of all its seeds."""
-    return [file for seed in SEEDS[analysis] for file in done(*schedule.stages_read(analysis), seed=seed)]
+    return [file for seed in SEEDS[analysis] for file in done(*schedule.stages_read(P, analysis), seed=seed)]
 
 
 @lru_cache
@@ -320,7 +320,7 @@ rule rq4:
 
 rule judging:
     input:
-        done(*(f"evaluate-{group}" for group in schedule.READS["rq5"])),
+        done(*(f"evaluate-{group}" for group in schedule.groups_read(P, "rq5"))),
     output:
         done("judging"),
     params:

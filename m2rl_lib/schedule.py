@@ -146,9 +146,10 @@ def kept_mixed(p: SimpleNamespace) -> list[str]:
 
 
 def groups(p: SimpleNamespace) -> dict[str, tuple[str, list[str]]]:
-    """What is evaluated, a run of notebook 07 each: name -> (purpose, models)."""
+    """What is evaluated, a run of notebook 07 each: name -> (purpose, models). No group without models: of two domains at the
+    paper's ratio the matched step is the experts' last, and the matched merges are the merges."""
     experts = [f"rl-{domain}" for domain in p.domains]
-    return {
+    every = {
         "sft": ("scores", ["sft"]),
         "experts": ("scores", experts),
         "floors": ("scores", floors(p)),
@@ -162,16 +163,22 @@ def groups(p: SimpleNamespace) -> dict[str, tuple[str, list[str]]]:
         "left-out": ("test", left_out(p)),
         "skills": ("skills", ["sft", *last_models(p)]),
     }
+    return {name: (purpose, models) for name, (purpose, models) in every.items() if models}
 
 
-def stages_read(analysis: str) -> list[str]:
+def groups_read(p: SimpleNamespace, analysis: str) -> list[str]:
+    """The groups that an analysis reads, of those that the study has."""
+    return [name for name in READS[analysis] if name in groups(p)]
+
+
+def stages_read(p: SimpleNamespace, analysis: str) -> list[str]:
     """The stages that must be done of a seed for it to be in an analysis: evaluations, or for RQ5 the judging of their samples."""
-    return ["judging"] if analysis == "rq5" else [f"evaluate-{group}" for group in READS[analysis]]
+    return ["judging"] if analysis == "rq5" else [f"evaluate-{group}" for group in groups_read(p, analysis)]
 
 
 def seeds_there(p: SimpleNamespace, analysis: str) -> list[int]:
     """The seeds that an analysis speaks of: the study's own, and those of which all that it reads is done."""
-    needed = stages_read(analysis)
+    needed = stages_read(p, analysis)
     found = [int(folder.name.removeprefix("seed-")) for folder in study.done_file(p.study, 0, "").parents[1].glob("seed-*")]
     return sorted({p.seed, *(n for n in found if all(study.done_file(p.study, n, name).is_file() for name in needed))})
 

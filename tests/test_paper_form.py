@@ -56,7 +56,7 @@ def test_all_seeds_that_are_there_are_in_ours_and_the_title_says_how_many(p, tmp
     write(other, "mixed", {"rl-multi": 0.5})
     write(other, "merges", {f"merge-{method}": 0.3 + 0.1 * (method == "sce") for method in p.merge_methods})
     assert set(paper_form.scores(p)["seeds"]) == {1}, "its stages are not done"
-    for stage in schedule.stages_read("rq1"):
+    for stage in schedule.stages_read(p, "rq1"):
         artifacts.finish(other, stage, [], [])
     frame = paper_form.scores(p)
     mixed = frame[frame["model"] == "rl-multi"]
@@ -93,7 +93,7 @@ def test_costs_by_hand(p):
         frame = pd.DataFrame(some, columns=["model", "stage", "device_seconds"]).assign(**columns | {"seed": 1})
         frame["device_seconds"] *= 3
         artifacts.write_table(other, "costs", writer, frame, made_by)
-    for stage in schedule.stages_read("rq1"):
+    for stage in schedule.stages_read(p, "rq1"):
         artifacts.finish(other, stage, [], [])
     assert paper_form.costs(p).groupby("paradigm")["spent"].sum().to_dict() == {
         "mixed": 508.0,

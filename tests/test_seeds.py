@@ -69,6 +69,9 @@ def test_a_seed_is_there_once_all_that_an_analysis_reads_is_done(smoke, capsys):
             artifacts.finish(SimpleNamespace(study="smoke", seed=seed), f"evaluate-{group}", [], [])
 
     assert set(schedule.READS["rq4"]) == set(schedule.groups(smoke)), "RQ4 reads every group"
+    two = SimpleNamespace(**vars(smoke) | {"domains": ["math", "science"], "rlvr_mixed_steps": 2 * smoke.rlvr_steps})
+    assert schedule.matched(two) == schedule.defaults(two) and not set(schedule.groups(two)) & {"matched"}
+    assert "evaluate-matched" not in schedule.stages_read(two, "rq1")
     assert schedule.seeds_there(smoke, "rq1") == [0], "the study's own seed belongs to it, done or not"
     finish(2, schedule.READS["rq1"])
     finish(7, schedule.READS["rq1"][1:])
