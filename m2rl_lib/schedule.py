@@ -167,8 +167,8 @@ def groups(p: SimpleNamespace) -> dict[str, tuple[str, list[str]]]:
 
 
 def groups_read(p: SimpleNamespace, analysis: str) -> list[str]:
-    """The groups that an analysis reads, of those that the study has."""
-    return [name for name in READS[analysis] if name in groups(p)]
+    """The groups that an analysis reads: `matched` not where the matched step is the experts' last."""
+    return [name for name in READS[analysis] if not (name == "matched" and matched_step(p) == p.rlvr_steps)]
 
 
 def stages_read(p: SimpleNamespace, analysis: str) -> list[str]:

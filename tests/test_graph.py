@@ -60,8 +60,9 @@ def test_a_study_of_two_domains_is_planned_from_its_parameters(tmp_path, smoke_v
     path.write_text(yaml.safe_dump(smoke_values | {"study": "pair", "domains": ["coding", "agent"], "merge_methods": ["ties"]}))
     done = plan(path)
     assert done.returncode == 0, done.stderr
-    for stage in ("03: rl-coding", "03: rl-agent", "03: rl-null", "04: RL-Multi", "05: merges", "07: evaluation of matched"):
+    for stage in ("03: rl-coding", "03: rl-agent", "03: rl-null", "04: RL-Multi", "05: merges", "07: evaluation of merges"):
         assert stage in done.stdout
+    assert "07: evaluation of matched" not in done.stdout  # of two domains at the paper's ratio these are the merges
     assert "03: rl-math" not in done.stdout
     assert "where coding needs no arithmetic" not in done.stdout  # math is not there, so nothing to check
 
@@ -93,7 +94,7 @@ def begun(tmp_path, smoke_values):
 
 
 STAGES = ["sft", "rl-coding", "rl-agent", "rl-null", "rl-multi", "merges", "mt-opd"]
-STAGES += [*(f"evaluate-{group}" for group in schedule.READS["rq4"]), "judging"]
+STAGES += [*(f"evaluate-{group}" for group in schedule.READS["rq4"] if group != "matched"), "judging"]
 ANALYSES = {"11: RQ1, mix or merge?", "12: RQ2, interference and synergy", "13: RQ3, weights and policies"}
 ANALYSES |= {"15: RQ5, models as judges", "20: the paper's figures, and ours in the same form", "21: the paper's claims"}
 
@@ -112,10 +113,10 @@ def test_seeds_add_up(begun):
 def test_a_seed_that_only_rq1_asks_for_is_in_rq1_alone(begun):
     path, finish = begun
     short = jobs(plan(path, "seeds=3", target=("rq1",)))
-    assert "07: evaluation of matched, seed 3" in short and not [job for job in short if "sweeps" in job or "12:" in job]
+    assert "07: evaluation of merges, seed 3" in short and not [job for job in short if "sweeps" in job or "12:" in job]
     finish(3, [f"evaluate-{group}" for group in schedule.READS["rq1"]])
     whole = jobs(plan(path))
-    assert {"07: evaluation of matched, seed 3", "07: evaluation of sweeps, seed 0"} <= whole
+    assert {"07: evaluation of merges, seed 3", "07: evaluation of sweeps, seed 0"} <= whole
     for missing in ("07: evaluation of sweeps, seed 3", "08: models as judges, seed 3"):
         assert missing not in whole, "a seed is in the analyses that it has everything for"
 
