@@ -6,7 +6,7 @@ from collections import Counter
 
 import pytest
 
-from m2rl_lib import chat, datasets, domains, micro
+from m2rl_lib import chat, datasets, domains, micro, sandbox
 from m2rl_lib.domains import problems
 
 
@@ -127,6 +127,22 @@ def test_batches_go_through_all_examples_and_pad_little():
     padding = sum(10 * max(part) - sum(part) for part in batches) / sum(map(sum, batches))
     assert padding < 0.15
     assert sum(max(a) < min(b) for a, b in zip(batches, batches[1:])) < 45  # not sorted from short to long
+
+
+def test_a_trajectory_that_could_not_be_graded_is_made_anew_and_never_called_wrong(monkeypatch):
+    rows = datasets.train_problems("math", 6, 0, True)
+    verify, asked = domains.ALL["math"].verify, []
+
+    def failing(texts, of):
+        asked.append(len(texts))
+        return [None if len(asked) < 3 else reward for reward in verify(texts, of)]
+
+    monkeypatch.setattr(domains.ALL["math"], "verify", failing)
+    _, right = datasets.planted(rows, [None, "answer"] * 3, random.Random(0))
+    assert asked[:3] == [6, 6, 6] and right == [True, False] * 3
+    monkeypatch.setattr(domains.ALL["math"], "verify", lambda texts, of: [None] * len(texts))
+    with pytest.raises(sandbox.SandboxError, match="6 trajectories of math could not be graded in a hundred tries"):
+        datasets.planted(rows, [None] * 6, random.Random(0))
 
 
 def test_unknown_judge_mode():

@@ -7,7 +7,7 @@ works the problem out, puts its own result beside the shown one piece by piece, 
 import random
 from itertools import zip_longest
 
-from m2rl_lib import chat, domains
+from m2rl_lib import chat, domains, sandbox
 from m2rl_lib.domains import problems
 
 JUDGE_MODES = ("outcome", "process")
@@ -37,7 +37,8 @@ def planted(rows: list[dict], places: list[str | int | None], rng: random.Random
     """A trajectory of each row, all of one domain, with one wrong step at its place (`problems.PLACES`, or the step's
     index) or none, and whether it is right.
 
-    A wrong step may still end right; it is then got wrong anew, a hundred times at most.
+    A wrong step may still end right; it is then got wrong anew, a hundred times at most. A grader that fails says neither
+    right nor wrong; what it could not grade is made anew too, and a failure to the end is a SandboxError.
     """
     module = domains.ALL[rows[0]["domain"]]
     steps = [_wrong_steps(place, row["steps"]) for row, place in zip(rows, places, strict=True)]
@@ -49,9 +50,11 @@ def planted(rows: list[dict], places: list[str | int | None], rng: random.Random
         rewards = module.verify([trajectories[i] for i in again], [rows[i] for i in again])
         for i, reward in zip(again, rewards, strict=True):
             right[i] = reward == 1.0
-        again = [i for i in again if right[i] and steps[i]]
+        again = [i for i, reward in zip(again, rewards) if reward is None or (right[i] and steps[i])]
         if not again:
             break
+    if ungraded := sum(reward is None for reward in rewards):
+        raise sandbox.SandboxError(f"{ungraded} trajectories of {module.NAME} could not be graded in a hundred tries")
     return trajectories, right
 
 
