@@ -53,7 +53,7 @@ def test_completions_are_those_of_the_finished_study(default):
 
 
 def test_training_counts_are_those_of_the_finished_study(default):
-    costs = pd.concat([pd.read_parquet(file) for file in sorted((TABLES / "costs").glob("*.parquet"))])
+    costs = pd.concat([pd.read_parquet(file) for file in sorted((TABLES / "costs").glob("0-*.parquet"))])
     table = plan.stages(default, plan.stated_rates(default)).set_index("stage")
     rl = costs[costs["stage"] == "rl"].set_index("model")["prompts"]
     batch = default.rlvr_completions
@@ -75,7 +75,7 @@ def test_hours_and_tokens_by_hand(default):
 
 
 def test_hours_of_rl_at_stated_rates_are_near_those_measured(default):
-    costs = pd.concat([pd.read_parquet(file) for file in sorted((TABLES / "costs").glob("*.parquet"))])
+    costs = pd.concat([pd.read_parquet(file) for file in sorted((TABLES / "costs").glob("0-*.parquet"))])
     table = plan.stages(default, plan.stated_rates(default)).set_index("stage")["hours"]
     planned = table["RLVR: experts, null, repeat"] + table["RLVR: mixed"]
     assert planned == pytest.approx(costs[costs["stage"] == "rl"]["device_seconds"].sum() / 3600, rel=0.1)
