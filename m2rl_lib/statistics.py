@@ -288,8 +288,8 @@ def measured(points: np.ndarray, draws: np.ndarray, reason: str, seed: int) -> d
     found = {"estimate": np.nan, "low": np.nan, "high": np.nan, "seed_sd": np.nan} if reason else interval(points, draws, seed)
     return {
         "score": found["estimate"],
-        "low": max(found["low"], 0.0),
-        "high": min(found["high"], 100.0),
+        "low": float(np.clip(found["low"], 0, 100)),
+        "high": float(np.clip(found["high"], 0, 100)),
         "seed_sd": found["seed_sd"],
         "seeds": len(points),
         "scope": SCOPES[len(points) == 1],
