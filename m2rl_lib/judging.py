@@ -30,6 +30,7 @@ MEASURES = {  # measure: what it is
     "brier": "mean squared difference of P(right) from the truth",
     "ece": "calibration error: mean difference of P(right) from the share right, over ten bins of P(right)",
 }
+BETWEEN_0_AND_1 = ("auroc", "brier", "ece")  # the others are between 0 and 100
 BINS = 10
 SIGNS = ((1.0, "process"), (-1.0, "outcome"))  # of their difference
 TOLD = ["estimate", "low", "high", "p", "seen", "problems", "seeds", "seed_sd", "reason"]  # of an interval
@@ -117,7 +118,7 @@ def add_up(measured: Measured, terms: list[tuple[float, tuple]]) -> dict[int, np
 
 def combine(measured: Measured, terms: list[tuple[float, tuple]], seed: int = 0) -> dict:
     """Σ weight · measure over the terms, as `statistics.interval` tells it of the seeds that have all of them (`add_up`), with
-    problems (distinct ones) and `reason` ('' or why it is NaN)."""
+    problems (distinct ones) and `reason` ('' or why it is NaN). The interval of a measure alone ends where the measure can."""
     by_seed = add_up(measured, terms)
     asked = {(key[0], key[2]): measured.problems.get(key[:-1], {}) for _, key in terms}  # a set and domain, asked once or twice
     used = [
@@ -130,7 +131,11 @@ def combine(measured: Measured, terms: list[tuple[float, tuple]], seed: int = 0)
         names = ("estimate", "low", "high", "low90", "high90", "p", "seen", "seed_sd")
         return dict.fromkeys(names, np.nan) | found | {"seeds": 0, "reason": reason}
     vectors = np.array(list(by_seed.values()))
-    return interval(vectors[:, 0], vectors[:, 1:].T, seed) | found | {"reason": ""}
+    found |= interval(vectors[:, 0], vectors[:, 1:].T, seed) | {"reason": ""}
+    if [weight for weight, _ in terms] == [1.0]:
+        most = 1.0 if terms[0][1][-1] in BETWEEN_0_AND_1 else 100.0
+        found |= {end: float(np.clip(found[end], 0, most)) for end in ("low", "high", "low90", "high90")}
+    return found
 
 
 def measure_table(measured: Measured) -> pd.DataFrame:

@@ -514,16 +514,18 @@ def judges_of_seeds(hits, *, n=200, domain="math"):
 def test_the_interval_over_seeds_holds_their_spread():
     """Accuracies 60, 70, 80: mean 70, sd 10, t interval 70 ± 4.303 × 10 / √3 = [45.2, 94.8]; of 69, 70, 71 a tenth of that."""
     rows = {}
-    for name, hits in {"far": [0.6, 0.7, 0.8], "near": [0.69, 0.7, 0.71], "one": [0.7]}.items():
+    for name, hits in {"far": [0.6, 0.7, 0.8], "near": [0.69, 0.7, 0.71], "one": [0.7], "end": [0.6, 0.8, 0.98]}.items():
         measured = judging.measure_cells(judges_of_seeds(hits), judging.CELL, 400)
         rows[name] = value(judging.measure_table(measured), "accuracy", mode="process")
         difference = judging.difference_table(measured).iloc[0]
-        assert difference["estimate"] == pytest.approx(20) and difference["seeds"] == len(hits) and difference["problems"] == 200
+        assert difference["estimate"] == pytest.approx(rows[name]["estimate"] - 50) and difference["seeds"] == len(hits) and difference["problems"] == 200
     far, near, one = rows["far"], rows["near"], rows["one"]
     assert [far["estimate"], far["low"], far["high"], far["seed_sd"]] == pytest.approx([70, 45.16, 94.84, 10], abs=0.01)
     assert far["trajectories"] == 600 and far["problems"] == 200 and (far["seeds"], one["seeds"]) == (3, 1)
     assert near["high"] - near["low"] < (far["high"] - far["low"]) / 3 and near["seed_sd"] == pytest.approx(1)
     assert one["high"] - one["low"] < 15 and np.isnan(one["seed_sd"])
+    end = rows["end"]
+    assert end["high"] == 100 and end["low"] == pytest.approx(79.33 - 47.2, abs=0.1), "no accuracy is above 100"
 
 
 def test_the_gate_and_the_claims_of_several_seeds_say_how_many():
