@@ -88,7 +88,7 @@ def page(results: dict) -> str:
         "",
         *table(times["start-up"]),
     ]
-    return "\n".join(lines) + (NOTES.read_text() if NOTES.is_file() else "")
+    return "\n".join(lines) + (f"\n{NOTES.read_text()}" if NOTES.is_file() else "")
 
 
 def main() -> None:

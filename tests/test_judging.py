@@ -518,7 +518,11 @@ def test_the_interval_over_seeds_holds_their_spread():
         measured = judging.measure_cells(judges_of_seeds(hits), judging.CELL, 400)
         rows[name] = value(judging.measure_table(measured), "accuracy", mode="process")
         difference = judging.difference_table(measured).iloc[0]
-        assert difference["estimate"] == pytest.approx(rows[name]["estimate"] - 50) and difference["seeds"] == len(hits) and difference["problems"] == 200
+        assert (
+            difference["estimate"] == pytest.approx(rows[name]["estimate"] - 50)
+            and difference["seeds"] == len(hits)
+            and difference["problems"] == 200
+        )
     far, near, one = rows["far"], rows["near"], rows["one"]
     assert [far["estimate"], far["low"], far["high"], far["seed_sd"]] == pytest.approx([70, 45.16, 94.84, 10], abs=0.01)
     assert far["trajectories"] == 600 and far["problems"] == 200 and (far["seeds"], one["seeds"]) == (3, 1)
