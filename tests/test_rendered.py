@@ -40,3 +40,20 @@ def test_the_default_study_is_rendered_with_its_table():
     assert {"model", "domain", "benchmark", "score", "low", "high", "n"} <= set(table.columns)
     assert table["score"].between(0, 100).all() and (table["low"] <= table["high"]).all()
     assert {"sft", "sft-sharpened", "rl-null", "rl-multi", "merge-ties"} <= set(table["model"])
+
+
+DRAWN = {  # figure: the table that it draws, in part
+    "transfer": "transfer/0-rq2",
+    "sft_loss": "sft_curve/0-sft",
+    "kl_table": "kl/0-rq3",
+    **{f"curves_{run}": f"curves/0-{run}" for run in ("rl-math", "rl-null", "rl-multi", "mt-opd")},
+}
+
+
+@pytest.mark.parametrize(("figure", "table"), DRAWN.items(), ids=DRAWN)
+def test_figures_are_of_the_run_that_the_tables_are_of(figure, table):
+    drawn = pd.read_csv(ROOT / "figures" / "study" / f"{figure}.csv")
+    made = pd.read_parquet(ROOT / "figures" / "study" / "tables" / f"{table}.parquet")
+    names = [name for name in made.select_dtypes("number").columns if name in drawn]
+    rows, there = (set(map(tuple, frame[names].astype(float).round(6).fillna(-1e9).to_numpy())) for frame in (drawn, made))
+    assert rows and rows <= there
