@@ -25,6 +25,7 @@ from trl.models import prepare_fsdp
 
 from m2rl_lib import artifacts, chat, datasets, domains, generation, launch, processes, sandbox, schedule, study
 from m2rl_lib.resume import Resumable
+from m2rl_lib.shared_prompts import WholeGroups, hidden_states
 from m2rl_lib.training import Keeper, Progress, batch_parts, cost, write_costs
 
 MODEL = "mt-opd"
@@ -130,8 +131,8 @@ def configuration(p: SimpleNamespace, seed: int) -> DistillationConfig:
     )
 
 
-class MultiTeacherTrainer(Resumable, DistillationTrainer):
-    """TRL's DistillationTrainer with a teacher for each domain, each loaded once, and our rollout with its tool turns."""
+class MultiTeacherTrainer(Resumable, WholeGroups, DistillationTrainer):
+    """TRL's DistillationTrainer with a teacher for each domain, each loaded once, our rollout with its tool turns, and shared prompts."""
 
     generated_tokens = 0
     trained_tokens = 0
@@ -170,6 +171,11 @@ class MultiTeacherTrainer(Resumable, DistillationTrainer):
         lengths = processes.gather(sum(map(sum, own)) / len(own))
         self._metrics["train"]["completions/mean_length"].append(sum(lengths) / len(lengths))
         return prompt_ids, [c.ids for c in completions], own, None, []
+
+    def _get_last_hidden_state(self, model, input_ids, attention_mask, logits_to_keep, **others):
+        if not self.shares_prompts:
+            return super()._get_last_hidden_state(model, input_ids, attention_mask, logits_to_keep, **others)
+        return hidden_states(model.base_model, input_ids, attention_mask, logits_to_keep)
 
     def _compute_loss(self, student, inputs, num_items_in_batch):
         """The sum of each domain's part, by its own teacher; logs the KL of each in nats a token.

@@ -137,7 +137,7 @@ def decode(model, prompts: list[list[int]], temperature: float, max_tokens: int,
     """
     from transformers import DynamicCache
 
-    ids, mask, place = _distinct(prompts, model.device)
+    ids, mask, place = distinct(prompts, model.device)
     cache = DynamicCache(config=model.config)
     position = (mask.cumsum(1) - 1).clamp(min=0)
     output = model(input_ids=ids, attention_mask=mask, position_ids=position, past_key_values=cache, logits_to_keep=1)
@@ -170,12 +170,12 @@ def decode(model, prompts: list[list[int]], temperature: float, max_tokens: int,
 @torch.no_grad()
 def next_logits(model, prompts: list[list[int]]) -> torch.Tensor:
     """The logits (B, V) of the token after each prompt."""
-    ids, mask, place = _distinct(prompts, model.device)
+    ids, mask, place = distinct(prompts, model.device)
     position = (mask.cumsum(1) - 1).clamp(min=0)
     return model(input_ids=ids, attention_mask=mask, position_ids=position, logits_to_keep=1).logits[place, -1]
 
 
-def _distinct(prompts: list[list[int]], device) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+def distinct(prompts: list[list[int]], device) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """Each different prompt once, padded on the left: ids (U, L), mask (U, L), and each prompt's row among them (B,)."""
     rows: dict[tuple, int] = {}
     place = [rows.setdefault(tuple(prompt), len(rows)) for prompt in prompts]

@@ -29,6 +29,7 @@ from trl import GRPOConfig, GRPOTrainer
 
 from m2rl_lib import artifacts, chat, datasets, domains, generation, health, launch, processes, sandbox, schedule, study
 from m2rl_lib.resume import Resumable
+from m2rl_lib.shared_prompts import WholeGroups, hidden_states
 from m2rl_lib.training import Keeper, Progress, batch_parts, cost, write_costs
 
 
@@ -177,8 +178,8 @@ def grpo_config(p: SimpleNamespace, name: str, steps: int, seed: int) -> GRPOCon
     )
 
 
-class DomainTrainer(Resumable, GRPOTrainer):
-    """GRPOTrainer that hands the rows of a batch to its rollout, counts tokens, and skips groups without variance."""
+class DomainTrainer(Resumable, WholeGroups, GRPOTrainer):
+    """GRPOTrainer that hands the rows of a batch to its rollout, counts tokens, skips groups without variance and shares prompts."""
 
     generated_tokens = 0
     trained_tokens = 0
@@ -206,6 +207,18 @@ class DomainTrainer(Resumable, GRPOTrainer):
             for name, value in inputs.items()
         }
         return super()._compute_loss(model, batched) * (len(batched["advantages"]) / count)
+
+    def _get_per_token_logps_and_entropies(self, model, input_ids, attention_mask, logits_to_keep, *given, **options):
+        """TRL's log-probabilities and entropies (N, logits_to_keep), 0 where the mask is; on a CPU with shared prompts."""
+        if not self.shares_prompts:
+            return super()._get_per_token_logps_and_entropies(model, input_ids, attention_mask, logits_to_keep, *given, **options)
+        hidden = hidden_states(model.base_model, input_ids, attention_mask, logits_to_keep)
+        told = attention_mask[:, -logits_to_keep:].bool()
+        tokens = input_ids[:, -logits_to_keep:][told]
+        logps = (model.get_output_embeddings()(hidden[told]) / self.temperature).log_softmax(dim=-1)
+        entropies = -(logps.detach().exp() * logps.detach()).sum(dim=-1)  # only logged
+        values = (logps.gather(-1, tokens[:, None])[:, 0], entropies)
+        return *(value.new_zeros(told.shape).masked_scatter(told, value) for value in values), None
 
 
 def roll_out(prompts: list[str], trainer: DomainTrainer) -> dict:

@@ -36,6 +36,7 @@ FLOORS = {
     "training": 3,
     "health": 2,
     "resume": 3,
+    "shared_prompts": 3,
     "stage": 3,
     "launch": 3,
     "reruns": 0,

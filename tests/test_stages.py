@@ -172,7 +172,7 @@ def test_run_writes_curves_of_every_domain_and_costs(trained):
 
 
 @pytest.mark.parametrize("advantages", [[1.5, 0.0, -0.5, 0.0], [0.0] * 4])
-def test_rows_without_advantage_are_skipped_and_the_gradient_is_the_same(smoke, model, tokenizer, advantages):
+def test_rows_without_advantage_are_skipped_and_the_gradient_is_the_same(smoke, model, tokenizer, advantages, monkeypatch):
     from datasets import Dataset
 
     trainer = rlvr.DomainTrainer(
@@ -195,9 +195,10 @@ def test_rows_without_advantage_are_skipped_and_the_gradient_is_the_same(smoke, 
         "num_items_in_batch": torch.tensor(28),
     }
     gradients, seen = [], []
-    hook = model.register_forward_hook(
+    hook = model.model.register_forward_hook(
         lambda module, given, kwargs, output: seen.append(len(kwargs["input_ids"])), with_kwargs=True
     )
+    monkeypatch.setattr(rlvr.DomainTrainer, "shares_prompts", False)
     for loss_of in (rlvr.GRPOTrainer._compute_loss, rlvr.DomainTrainer._compute_loss):
         model.zero_grad()
         loss_of(trainer, model, dict(batch)).backward()

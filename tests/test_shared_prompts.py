@@ -1,0 +1,129 @@
+"""Prompts read once, and no padding of other parts: the same gradients and weights as by TRL's own ways."""
+
+import json
+
+import pytest
+import torch
+from datasets import Dataset
+
+from m2rl_lib import chat, datasets, distillation, micro, rlvr, sft, shared_prompts
+
+PROMPTS = [[7, 8, 9, 10, 11], [20, 21, 22], [7, 8, 9, 10, 11], [7, 8, 9], [20, 21, 22]]
+COMPLETIONS = [[30, 31, 32, 33], [40], [50, 51], [60, 61, 62], []]
+
+
+def batch() -> tuple[torch.Tensor, torch.Tensor, int]:
+    """Ids and mask of `PROMPTS`, padded on the left to 6, and `COMPLETIONS`, padded on the right to 7."""
+    ids = [[0] * (6 - len(p)) + p + c + [0] * (7 - len(c)) for p, c in zip(PROMPTS, COMPLETIONS)]
+    mask = [[0] * (6 - len(p)) + [1] * len(p + c) + [0] * (7 - len(c)) for p, c in zip(PROMPTS, COMPLETIONS)]
+    return torch.tensor(ids), torch.tensor(mask), 7
+
+
+def gradient(model, loss: torch.Tensor) -> torch.Tensor:
+    model.zero_grad()
+    loss.backward()
+    return torch.cat([parameter.grad.flatten() for parameter in model.parameters()])
+
+
+def test_hidden_states_and_their_gradient_are_those_of_whole_sequences(model):
+    ids, mask, keep = batch()
+    told = mask[:, -keep:].bool()
+    read = []
+    hook = model.model.register_forward_hook(
+        lambda module, given, kwargs, out: read.append(kwargs["input_ids"].shape), with_kwargs=True
+    )
+    ours = shared_prompts.hidden_states(model.model, ids, mask, keep)
+    whole = model.model(input_ids=ids, attention_mask=mask).last_hidden_state[:, -keep - 1 : -1]
+    hook.remove()
+    assert read == [(3, 4), (5, 4), (5, 13)]  # three prompts but for their last tokens; no more than the longest completion
+    assert ours.shape == whole.shape and torch.allclose(ours[told], whole[told], atol=1e-5)
+    weight = torch.randn(whole.shape, generator=torch.Generator().manual_seed(0))
+    gradients = [gradient(model, (states * weight)[told].sum()) for states in (ours, whole)]
+    assert torch.allclose(*gradients, atol=1e-5 * float(gradients[1].norm()))
+
+
+def test_parts_are_put_in_order_of_place():
+    parts = [
+        {"place": torch.tensor([2, 0]), "ids": torch.tensor([[2, 2], [0, 0]]), "count": torch.tensor(9), "none": None},
+        {"place": torch.tensor([3, 1]), "ids": torch.tensor([[3, 3], [1, 1]]), "count": torch.tensor(9), "none": None},
+    ]
+    first, second = shared_prompts.in_order(parts)
+    assert first["ids"].tolist() == [[0, 0], [1, 1]] and second["ids"].tolist() == [[2, 2], [3, 3]]
+    assert first["place"].tolist() == [0, 1] and second["count"] == 9 and second["none"] is None
+
+
+def prompts_of(tokenizer, count: int) -> list[dict]:
+    rows = [datasets.train_problems(name, count, 0, True)[i] for i in range(count) for name in ("math", "agent")]
+    return [{"prompt": chat.row_prompt(tokenizer, row), "row": json.dumps(row)} for row in rows]
+
+
+def grpo(p, model, tokenizer):
+    rewards = [lambda text, **_: [float(len(one) % 3) for one in text]]  # differs within groups
+    data = Dataset.from_list(prompts_of(tokenizer, 8))
+    return rlvr.DomainTrainer(
+        model=model, args=rlvr.grpo_config(p, "rl-math", 3, 0), train_dataset=data, reward_funcs=rewards,
+        processing_class=tokenizer, rollout_func=rlvr.roll_out,
+    )  # fmt: skip
+
+
+def mt_opd(p, model, tokenizer):
+    data = Dataset.from_list([row for row in prompts_of(tokenizer, 8) for _ in range(p.distill_completions)])
+    return distillation.MultiTeacherTrainer(
+        {name: micro.build_model(tokenizer, 32, 2, 2, 512, seed) for name, seed in (("math", 1), ("agent", 2))},
+        model=model, args=distillation.configuration(p, 0), train_dataset=data, processing_class=tokenizer,
+    )  # fmt: skip
+
+
+def trained_tokens(model) -> list[int]:
+    """The tokens of each forward pass from now on that a gradient goes back through."""
+    count = []
+
+    def tell(module, given, named, output):
+        count.append(output.last_hidden_state.shape[:2].numel() * torch.is_grad_enabled())
+
+    model.model.register_forward_hook(tell, with_kwargs=True)
+    return count
+
+
+@pytest.mark.parametrize("make", [grpo, mt_opd])
+def test_training_ends_at_the_weights_of_trls_own_way(smoke, tokenizer, make, monkeypatch):
+    """Three steps, each in four parts: fewer tokens run through the model, and the same weights but for rounding."""
+    smoke.rlvr_prompts_per_step, smoke.rlvr_completions, smoke.train_device_batch = 4, 4, 4
+    smoke.distill_steps, smoke.distill_prompts_per_step, smoke.distill_completions = 3, 4, 4
+    smoke.rlvr_learning_rate = smoke.distill_learning_rate = 1e-3
+    weights, tokens, texts = [], [], []
+    start = torch.cat([w.flatten() for w in micro.build_model(tokenizer, 32, 2, 2, 512, 0).parameters()])
+    for shares in (True, False):
+        with monkeypatch.context() as patched:
+            if not shares:
+                patched.setattr(shared_prompts.WholeGroups, "shares_prompts", False)
+            torch.manual_seed(0)
+            model = micro.build_model(tokenizer, 32, 2, 2, 512, 0)
+            trainer = make(smoke, model, tokenizer)
+            count = trained_tokens(model)
+            trainer.train()
+        weights.append(torch.cat([parameter.detach().flatten() for parameter in model.parameters()]))
+        tokens.append(sum(count))
+        texts.append(trainer.texts)
+    assert texts[0] == texts[1]
+    moved = (weights[1] - start).norm()
+    assert moved > 0.01 and (weights[0] - weights[1]).norm() < 1e-3 * moved
+    assert 0 < tokens[0] < 0.7 * tokens[1]
+
+
+def test_sft_has_trls_loss_and_gradient(model, tokenizer, tmp_path):
+    data = Dataset.from_list([{"input_ids": [1, 2], "labels": [-100, 2]}])
+    args = sft.SFTConfig(use_cpu=True, report_to="none", dataset_kwargs={"skip_prepare_dataset": True}, output_dir=str(tmp_path))
+    trainer = sft.DemonstrationTrainer(model=model, args=args, train_dataset=data, processing_class=tokenizer)
+    ids, mask, _ = batch()
+    labels = ids.masked_fill(mask == 0, -100)
+    labels[:, :7] = -100
+    inputs = {"input_ids": ids, "attention_mask": mask, "labels": labels}
+    model.train()
+    gradients, losses = [], []
+    for loss_of in (sft.DemonstrationTrainer.compute_loss, sft.SFTTrainer.compute_loss):
+        loss = loss_of(trainer, model, dict(inputs), num_items_in_batch=20)
+        losses.append(loss.item())
+        gradients.append(gradient(model, loss))
+    assert losses[0] == pytest.approx(losses[1], rel=1e-5) and gradients[0].norm() > 0.01
+    assert torch.allclose(*gradients, atol=1e-6)
