@@ -5,7 +5,7 @@ answers of the row's environment. What differs is the `turn`: a transformers mod
 Transformers is imported where a model is loaded or read, not above: analyses that only read tables import this module too.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -13,6 +13,7 @@ import torch
 from torch.nn.functional import scaled_dot_product_attention
 
 from m2rl_lib import chat, domains, processes
+from m2rl_lib.contexts import Contexts
 from m2rl_lib.domains import agent
 
 GROUPED = "grouped"  # our name for the attention below
@@ -114,38 +115,74 @@ def rollout(
     ]
 
 
+def has_tools(rows: list[dict]) -> bool:
+    """Whether a row's completion may take more than one turn."""
+    return any(hasattr(domains.ALL[row["domain"]], "environment") for row in rows)
+
+
 def _environment(row: dict):
-    module = domains.ALL[row["domain"]]
-    return module.environment(row) if hasattr(module, "environment") else None
+    return domains.ALL[row["domain"]].environment(row) if has_tools([row]) else None
 
 
-def transformers_turn(model, tokenizer, temperature: float, max_tokens: int, generator_seed: int | None = None) -> Turn:
-    """A turn by a transformers model; temperature 0 is greedy. Sampling is seeded once, here, where a seed is given."""
+def transformers_turn(
+    model, tokenizer, temperature: float, max_tokens: int, generator_seed: int | None = None, again: bool = False
+) -> Turn:
+    """A turn by a transformers model; temperature 0 is greedy. Sampling is seeded once, here, where a seed is given.
+
+    `again`: turns may follow on this one's completions; on a CPU what was read is kept for them.
+    """
     if generator_seed is not None:
         torch.manual_seed(generator_seed)
-    if model.device.type == "cpu":
+    on_cpu = model.device.type == "cpu"
+    if on_cpu:
         use_grouped_attention(model)
-    return lambda prompts: (decode(model, prompts, temperature, max_tokens, tokenizer.eos_token_id), None)
+    last = Contexts()
+
+    def turn(prompts: list[list[int]]) -> tuple[list[list[int]], None]:
+        nonlocal last
+        before, last = last, Contexts()
+        keep = last if again and on_cpu else None
+        return decode(model, prompts, temperature, max_tokens, tokenizer.eos_token_id, before, keep), None
+
+    return turn
 
 
 @torch.no_grad()
-def decode(model, prompts: list[list[int]], temperature: float, max_tokens: int, eos: int) -> list[list[int]]:
+def decode(
+    model,
+    prompts: list[list[int]],
+    temperature: float,
+    max_tokens: int,
+    eos: int,
+    before: Contexts | None = None,
+    keep: Contexts | None = None,
+) -> list[list[int]]:
     """The token ids that `model` writes after each prompt: up to `max_tokens`, or up to and with `eos`.
 
-    What `model.generate` does, cheaper in two ways: equal prompts are read once, and completions that have ended
-    leave the batch, with their part of the cache.
+    What `model.generate` does, cheaper in three ways: equal prompts are read once, completions that have ended leave
+    the batch, with their part of the cache, and prompts that all begin with a context of `before` are read from there on.
+    Where the completions' own contexts are to be kept, they are, in `keep`.
     """
     from transformers import DynamicCache
 
-    ids, mask, place = distinct(prompts, model.device)
     cache = DynamicCache(config=model.config)
-    position = (mask.cumsum(1) - 1).clamp(min=0)
+    different, place = distinct(prompts, model.device)
+    read, lengths = before and before.take(different, cache) or (None, [0] * len(different))
+    ids, mask = padded([prompt[length:] for prompt, length in zip(different, lengths)], model.device)
+    if read is not None:
+        mask = torch.cat([read, mask], dim=1)
+    position = (mask.cumsum(1) - 1).clamp(min=0)[:, -ids.shape[1] :]
     output = model(input_ids=ids, attention_mask=mask, position_ids=position, past_key_values=cache, logits_to_keep=1)
     cache.batch_select_indices(place)
     logits, mask, position = output.logits[place, -1], mask[place], position[place, -1:]
     written: list[list[int]] = [[] for _ in prompts]
     who = torch.arange(len(prompts))  # whose completion each row of the batch is
     ended = torch.zeros(len(prompts), dtype=torch.bool)
+
+    def leave(rows: torch.Tensor) -> None:
+        if keep is not None and len(rows):  # the last token of each was drawn and not read
+            keep.keep([prompts[i] + written[i][:-1] for i in who[rows].tolist()], cache, mask, rows.to(mask.device))
+
     for count in range(1, max_tokens + 1):
         tokens = _draw(logits, temperature)
         for i, token, over in zip(who.tolist(), tokens.tolist(), ended.tolist()):
@@ -153,8 +190,10 @@ def decode(model, prompts: list[list[int]], temperature: float, max_tokens: int,
                 written[i].append(token)
         ended |= tokens.cpu() == eos
         if ended.all() or count == max_tokens:
+            leave(torch.arange(len(who)))
             break
         if ended.float().mean() > 0.1:
+            leave(ended.nonzero()[:, 0])
             rest = (~ended).nonzero()[:, 0]
             who, ended = who[rest], ended[rest]
             rest = rest.to(mask.device)
@@ -170,19 +209,25 @@ def decode(model, prompts: list[list[int]], temperature: float, max_tokens: int,
 @torch.no_grad()
 def next_logits(model, prompts: list[list[int]]) -> torch.Tensor:
     """The logits (B, V) of the token after each prompt."""
-    ids, mask, place = distinct(prompts, model.device)
+    different, place = distinct(prompts, model.device)
+    ids, mask = padded(different, model.device)
     position = (mask.cumsum(1) - 1).clamp(min=0)
     return model(input_ids=ids, attention_mask=mask, position_ids=position, logits_to_keep=1).logits[place, -1]
 
 
-def distinct(prompts: list[list[int]], device) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Each different prompt once, padded on the left: ids (U, L), mask (U, L), and each prompt's row among them (B,)."""
+def distinct(prompts: list[list[int]], device) -> tuple[list[tuple[int, ...]], torch.Tensor]:
+    """Each different prompt once, and each prompt's place (B,) among them."""
     rows: dict[tuple, int] = {}
     place = [rows.setdefault(tuple(prompt), len(rows)) for prompt in prompts]
+    return list(rows), torch.tensor(place, device=device)
+
+
+def padded(rows: Sequence[Sequence[int]], device) -> tuple[torch.Tensor, torch.Tensor]:
+    """Rows of ids padded on the left: ids (B, L) and mask (B, L)."""
     longest = max(map(len, rows))
     ids = torch.tensor([[0] * (longest - len(row)) + list(row) for row in rows], device=device)
     mask = torch.tensor([[0] * (longest - len(row)) + [1] * len(row) for row in rows], device=device)
-    return ids, mask, torch.tensor(place, device=device)
+    return ids, mask
 
 
 def _draw(logits: torch.Tensor, temperature: float) -> torch.Tensor:
@@ -206,7 +251,7 @@ def roll_out(trainer, prompts: list[str], rows: list[dict]) -> tuple[list[Comple
         turn = in_step(trainer.vllm_turn) if server else trainer.vllm_turn
     else:
         policy = trainer.accelerator.unwrap_model(trainer.model)
-        turn = transformers_turn(policy, tokenizer, trainer.temperature, trainer.max_completion_length)
+        turn = transformers_turn(policy, tokenizer, trainer.temperature, trainer.max_completion_length, again=has_tools(rows))
     completions = rollout(turn, tokenizer, prompt_ids, rows, trainer.max_completion_length, together=server)
     trainer.texts = [c.text for c in completions]  # kept for study, should the step go wrong
     trainer.generated_tokens += sum(sum(c.own) for c in completions)
@@ -238,7 +283,7 @@ def sample(
     model, tokenizer, rows: list[dict], k: int, *, temperature: float, max_tokens: int, batch: int, seed: int
 ) -> list[list[Completion]]:
     """`k` completions for each row, at `temperature` with top-p 1, in batches of `batch` sequences."""
-    turn = transformers_turn(model, tokenizer, temperature, max_tokens, seed)
+    turn = transformers_turn(model, tokenizer, temperature, max_tokens, seed, again=has_tools(rows))
     prompts = [tokenizer(chat.row_prompt(tokenizer, row))["input_ids"] for row in rows]
     order = sorted((i for i in range(len(rows)) for _ in range(k)), key=lambda i: len(prompts[i]))
     completions: list[list[Completion]] = [[] for _ in rows]

@@ -60,7 +60,8 @@ def hidden_states(backbone, ids: torch.Tensor, mask: torch.Tensor, keep: int) ->
     is the model without its head. Each different prompt is read once, but for its last token: every row starts with that.
     """
     prompts = [row[there].tolist() for row, there in zip(ids[:, :-keep], mask[:, :-keep].bool())]
-    first, told, place = generation.distinct([prompt[:-1] for prompt in prompts], ids.device)
+    different, place = generation.distinct([prompt[:-1] for prompt in prompts], ids.device)
+    first, told = generation.padded(different, ids.device)
     cache = DynamicCache(config=backbone.config)
     backbone(input_ids=first, attention_mask=told, past_key_values=cache)
     cache.batch_select_indices(place)

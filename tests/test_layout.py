@@ -18,6 +18,7 @@ FLOORS = {
     "bounded": 0,
     "durable": 0,
     "chat": 0,
+    "contexts": 0,
     "processes": 0,
     "hub": 1,
     "domains": 1,

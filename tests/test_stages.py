@@ -24,6 +24,7 @@ from m2rl_lib import (
     sft,
     study,
 )
+from m2rl_lib.contexts import Contexts
 from m2rl_lib.domains import agent
 
 # --- generation ---------------------------------------------------------------------------------------
@@ -92,6 +93,30 @@ def test_decoding_greedily_is_what_transformers_generates(model, tokenizer):
         assert generation.decode(model, prompts, 0, 24, eos) == expected
     generation.use_grouped_attention(model)
     assert generation.decode(model, prompts, 0, 24, eos) == expected
+
+
+def test_a_second_turn_is_read_from_where_the_first_ended(model, tokenizer):
+    """Completions that end apart, answers of different lengths, some completions not asked again: as if all were read anew."""
+    rows = [*datasets.benchmark_problems("workplace", "test", 6, True), *datasets.benchmark_problems("chain", "test", 4, True)]
+    prompts = [tokenizer(chat.row_prompt(tokenizer, row))["input_ids"] for row in rows for _ in range(2)]
+
+    def decode(asked, limit, eos, **contexts):
+        torch.manual_seed(0)
+        return generation.decode(model, asked, 1.0, limit, eos, **contexts)
+
+    drawn = [token for ids in decode(prompts, 24, tokenizer.eos_token_id) for token in ids]
+    eos = max(set(drawn), key=drawn.count)  # so that completions end apart
+    kept, read = Contexts(), []
+    written = decode(prompts, 24, eos, keep=kept)
+    assert len({len(ids) for ids in written}) > 2 and len(kept.parts) > 1
+    again = [i for i in range(len(prompts)) if i % 3]
+    answered = [prompts[i] + written[i] + [40 + i] * (1 + i % 4) for i in again]
+    expected = decode(answered, 12, eos)
+    hook = model.register_forward_hook(lambda module, given, named, out: read.append(named["input_ids"].shape), with_kwargs=True)
+    assert decode(answered, 12, eos, before=kept) == expected
+    hook.remove()
+    assert read[0] == (len(again), 5)  # the last token written and the longest answer
+    assert kept.take([[1, 2, 3]], None) is None
 
 
 def test_draws_follow_the_softmax():
