@@ -29,7 +29,7 @@ from trl import GRPOConfig, GRPOTrainer
 
 from m2rl_lib import artifacts, chat, datasets, domains, generation, health, launch, processes, sandbox, schedule, study
 from m2rl_lib.resume import Resumable
-from m2rl_lib.shared_prompts import WholeGroups, hidden_states
+from m2rl_lib.shared_prompts import WholeGroups, has_plain_head, hidden_states
 from m2rl_lib.training import Keeper, Progress, batch_parts, cost, write_costs
 
 
@@ -210,7 +210,7 @@ class DomainTrainer(Resumable, WholeGroups, GRPOTrainer):
 
     def _get_per_token_logps_and_entropies(self, model, input_ids, attention_mask, logits_to_keep, *given, **options):
         """TRL's log-probabilities and entropies (N, logits_to_keep), 0 where the mask is; on a CPU with shared prompts."""
-        if not self.shares_prompts:
+        if not self.shares_prompts or not has_plain_head(model):
             return super()._get_per_token_logps_and_entropies(model, input_ids, attention_mask, logits_to_keep, *given, **options)
         hidden = hidden_states(model.base_model, input_ids, attention_mask, logits_to_keep)
         told = attention_mask[:, -logits_to_keep:].bool()

@@ -20,6 +20,7 @@ from m2rl_lib import artifacts, base_models, datasets, domains, launch, micro, p
 from m2rl_lib.datasets import sft_blend
 from m2rl_lib.datasets.tokenised import write_tokens
 from m2rl_lib.resume import Resumable
+from m2rl_lib.shared_prompts import has_plain_head
 from m2rl_lib.training import Progress, batch_parts, cost, write_costs
 
 MODEL = "sft"
@@ -91,7 +92,7 @@ class DemonstrationTrainer(Resumable, SFTTrainer):
 
         On a CPU TRL's fused head works out the logits of every token, four times; here of those learned, once.
         """
-        if not self.args.use_cpu or processes.count() > 1:
+        if not self.args.use_cpu or processes.count() > 1 or not has_plain_head(model):
             return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
         states = model.base_model(inputs["input_ids"], inputs["attention_mask"], use_cache=False).last_hidden_state[:, :-1]
         labels = inputs["labels"][:, 1:]

@@ -13,6 +13,21 @@ from transformers import DynamicCache
 
 from m2rl_lib import generation, processes
 
+# settings of models whose logits are more than their head's output, or whose loss has a part beside them: TRL knows them
+UNUSUAL = (
+    "final_logit_softcapping",
+    "logit_scale",
+    "output_multiplier",
+    "lm_head_multiplier",
+    "logits_scaling",
+    "output_router_logits",
+)
+
+
+def has_plain_head(model) -> bool:
+    """Whether a model's logits are its head's output as it is, and all that its loss is made of."""
+    return not any(getattr(model.config.get_text_config(), name, None) for name in UNUSUAL)
+
 
 class WholeGroups:
     """Mixed into a TRL trainer of policies whose rollout is one update: its parts hold a prompt's completions together."""

@@ -111,7 +111,24 @@ def test_training_ends_at_the_weights_of_trls_own_way(smoke, tokenizer, make, mo
     assert 0 < tokens[0] < 0.7 * tokens[1]
 
 
-def test_sft_has_trls_loss_and_gradient(model, tokenizer, tmp_path):
+@pytest.mark.parametrize("settings", [{}, {"final_logit_softcapping": 0.5}])
+def test_log_probabilities_are_trls_of_other_heads_too(smoke, model, tokenizer, settings):
+    model.config.update(settings)
+    trainer = grpo(smoke, model, tokenizer)
+    ids, mask, keep = batch()
+    told = mask[:, -keep:].bool()
+    with torch.no_grad():
+        both = [
+            cls._get_per_token_logps_and_entropies(trainer, model, ids, mask, keep, compute_entropy=True)
+            for cls in (rlvr.DomainTrainer, rlvr.GRPOTrainer)
+        ]
+    for ours, theirs in zip(both[0][:2], both[1][:2]):
+        assert torch.allclose(ours[told], theirs[told], atol=1e-5)
+
+
+@pytest.mark.parametrize("settings", [{}, {"final_logit_softcapping": 0.5}])
+def test_sft_has_trls_loss_and_gradient(model, tokenizer, tmp_path, settings):
+    model.config.update(settings)
     data = Dataset.from_list([{"input_ids": [1, 2], "labels": [-100, 2]}])
     args = sft.SFTConfig(use_cpu=True, report_to="none", dataset_kwargs={"skip_prepare_dataset": True}, output_dir=str(tmp_path))
     trainer = sft.DemonstrationTrainer(model=model, args=args, train_dataset=data, processing_class=tokenizer)
