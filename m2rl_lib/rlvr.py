@@ -7,7 +7,8 @@ one update a rollout, advantages (r − mean) / std within the group, temperatur
 not say. What vLLM samples, by other arithmetic than the trainer's, has the paper's truncated importance weights: a
 token's loss × min(π_trainer / π_vLLM, 2).
 Rollouts are `generation.rollout`, the loop that evaluation uses, so tools answer alike in both; rewards
-are the domains' `verify`, graded on text decoded from the completion's token ids.
+are the domains' `verify`, graded on text decoded from the completion's token ids. On a CPU a prompt is read once for all its
+completions (`shared_prompts`): the same loss, from about half the tokens.
 """
 
 import json
