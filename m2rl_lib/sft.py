@@ -90,7 +90,7 @@ class DemonstrationTrainer(Resumable, SFTTrainer):
     def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
         """TRL's loss: of `num_items_in_batch` tokens that are learned in all parts of a batch, the share of this part's.
 
-        On a CPU TRL's fused head works out the logits of every token, four times; here of those learned, once.
+        On a CPU TRL's fused head works out the logits of every token, and again on the way back; here of those learned, once.
         """
         if not self.args.use_cpu or processes.count() > 1 or not has_plain_head(model):
             return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
