@@ -6,6 +6,13 @@ import torch
 from torch.nn.functional import pad
 
 
+def remembers_all(model) -> bool:
+    """Whether a model's cache holds the keys and values of every token: it has no sliding window and no recurrent state."""
+    from transformers.cache_utils import DynamicCache, DynamicLayer
+
+    return all(type(layer) is DynamicLayer for layer in DynamicCache(config=model.config).layers)
+
+
 class Contexts:
     """The contexts of one turn's completions: their token ids, and where their keys and values are.
 

@@ -13,7 +13,7 @@ import torch
 from torch.nn.functional import scaled_dot_product_attention
 
 from m2rl_lib import chat, domains, processes
-from m2rl_lib.contexts import Contexts
+from m2rl_lib.contexts import Contexts, remembers_all
 from m2rl_lib.domains import agent
 
 GROUPED = "grouped"  # our name for the attention below
@@ -136,12 +136,13 @@ def transformers_turn(
     on_cpu = model.device.type == "cpu"
     if on_cpu:
         use_grouped_attention(model)
+    keeps = again and on_cpu and remembers_all(model)
     last = Contexts()
 
     def turn(prompts: list[list[int]]) -> tuple[list[list[int]], None]:
         nonlocal last
         before, last = last, Contexts()
-        keep = last if again and on_cpu else None
+        keep = last if keeps else None
         return decode(model, prompts, temperature, max_tokens, tokenizer.eos_token_id, before, keep), None
 
     return turn

@@ -11,7 +11,7 @@ import torch
 from torch.nn.functional import pad
 from transformers import DynamicCache
 
-from m2rl_lib import generation, processes
+from m2rl_lib import contexts, generation, processes
 
 # settings of models whose logits are more than their head's output, or whose loss has a part beside them: TRL knows them
 UNUSUAL = (
@@ -34,8 +34,8 @@ class WholeGroups:
 
     @property
     def shares_prompts(self) -> bool:
-        """Whether prompts are read once: on a CPU, by one process."""
-        return self.args.use_cpu and processes.count() == 1
+        """Whether prompts are read once: on a CPU, by one process, where the model keeps every token's keys and values."""
+        return self.args.use_cpu and processes.count() == 1 and contexts.remembers_all(self.model)
 
     def _generate_and_score_completions(self, inputs):
         batch = super()._generate_and_score_completions(inputs)

@@ -6,7 +6,7 @@ import pytest
 import torch
 from datasets import Dataset
 
-from m2rl_lib import chat, datasets, distillation, micro, rlvr, sft, shared_prompts
+from m2rl_lib import chat, contexts, datasets, distillation, micro, rlvr, sft, shared_prompts
 
 PROMPTS = [[7, 8, 9, 10, 11], [20, 21, 22], [7, 8, 9, 10, 11], [7, 8, 9], [20, 21, 22]]
 COMPLETIONS = [[30, 31, 32, 33], [40], [50, 51], [60, 61, 62], []]
@@ -109,6 +109,13 @@ def test_training_ends_at_the_weights_of_trls_own_way(smoke, tokenizer, make, mo
     moved = (weights[1] - start).norm()
     assert moved > 0.01 and (weights[0] - weights[1]).norm() < 1e-3 * moved
     assert 0 < tokens[0] < 0.7 * tokens[1]
+
+
+def test_prompts_are_not_shared_where_the_cache_forgets(smoke, model, tokenizer):
+    trainer = grpo(smoke, model, tokenizer)
+    assert trainer.shares_prompts and contexts.remembers_all(model)
+    model.config.layer_types, model.config.sliding_window = ["full_attention", "sliding_attention"], 8
+    assert not trainer.shares_prompts and not contexts.remembers_all(model)
 
 
 @pytest.mark.parametrize("settings", [{}, {"final_logit_softcapping": 0.5}])
