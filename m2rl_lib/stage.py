@@ -31,6 +31,8 @@ MEMORY = re.compile(
 )
 AGAIN = "then run the same command again: what is published stays, and training goes on from its last checkpoint"
 
+STARTS = 3  # of a kernel
+
 
 class StageError(RuntimeError):
     """A stage that failed; the message is one line that says what happened and what to do."""
@@ -72,9 +74,7 @@ def run(notebook: Path, out: Path, log: Path, values: dict) -> None:
         with (log / "papermill.log").open("a") as file, _kernel_errors_to(file):
             tee = Tee(file)
             try:
-                executed = papermill.execute_notebook(
-                    notebook, running, values, kernel_name="python3", progress_bar=False, stdout_file=tee, stderr_file=tee
-                )
+                executed = _execute(notebook, running, values, tee)
             finally:
                 tee.write("\n" if tee.rest else "")
         refuse_unfinished(executed)
@@ -91,6 +91,24 @@ def run(notebook: Path, out: Path, log: Path, values: dict) -> None:
     finally:
         if running.is_file() and safety.find_secrets(running.read_text()):
             running.unlink()  # kept for study otherwise
+
+
+def _execute(notebook: Path, running: Path, values: dict, tee: Tee) -> nbformat.NotebookNode:
+    """papermill's executed copy. A kernel that dies before it answers has run nothing, and is started again.
+
+    Jupyter picks free ports and lets go of them until the kernel takes them, so that of two that start at once one may die.
+    """
+    for _ in range(STARTS):
+        try:
+            return papermill.execute_notebook(
+                notebook, running, values, kernel_name="python3", progress_bar=False, stdout_file=tee, stderr_file=tee
+            )
+        except RuntimeError as error:
+            if "died before replying" not in str(error):
+                raise
+    raise StageError(
+        f"the notebook's kernel died {STARTS} times before it answered; what it said is in {running.parent}/papermill.log"
+    )
 
 
 @contextlib.contextmanager

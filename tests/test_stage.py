@@ -2,12 +2,14 @@
 
 import io
 import json
+import socket
 import subprocess
 import sys
 from types import SimpleNamespace
 
 import nbformat
 import pytest
+from jupyter_client.provisioning import LocalProvisioner
 
 from m2rl_lib import durable, reruns, stage
 from m2rl_lib.study import ROOT, ParameterError
@@ -63,6 +65,33 @@ def test_a_notebook_that_did_not_leaves_the_last_good_copy(tmp_path, capsys, cel
         execute(tmp_path, cell, "print(1)")
     assert "\n" not in str(error.value)
     assert good.read_bytes() == b"the last good one"
+
+
+@pytest.mark.parametrize(("clashes", "starts"), [(1, 2), (9, 3)])
+def test_a_kernel_whose_port_another_took_is_started_again(tmp_path, monkeypatch, clashes, starts):
+    """Real kernels, told a port that is taken: as when two start at once."""
+    taken = socket.create_server(("127.0.0.1", 0))
+    launch, started = LocalProvisioner.pre_launch, []
+
+    async def clash(self, **given):
+        started.append(self)
+        self.ports_cached = len(started) <= clashes  # ports are not looked for
+        if self.ports_cached:
+            self.parent.shell_port = taken.getsockname()[1]
+        return await launch(self, **given)
+
+    monkeypatch.setattr(LocalProvisioner, "pre_launch", clash)
+    if clashes < starts:
+        out, _ = execute(tmp_path, "print('rl-math: step', seed)")
+        assert out.is_file()
+    else:
+        with pytest.raises(
+            stage.StageError, match=r"kernel died 3 times before it answered; what it said is in .*papermill\.log"
+        ):
+            execute(tmp_path, "print(1)")
+        assert "Address already in use" in (tmp_path / "work" / "rl-math" / "papermill.log").read_text()
+    assert len(started) == starts
+    taken.close()
 
 
 @pytest.mark.parametrize("name", ["seed=1;import os", "rlvr_stepz", "__import__('os')"])
