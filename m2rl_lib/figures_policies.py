@@ -33,7 +33,7 @@ def plot_kl_table(frame: pd.DataFrame) -> Figure:
         rows = frame[frame["domain"] == domain]
         told = rows.assign(words=[_cell_words(row) for row in rows.itertuples()])
         cells = rows.pivot(index="source", columns="target", values="kl").reindex(index=sources, columns=targets)
-        words = told.pivot(index="source", columns="target", values="words").reindex(index=sources, columns=targets).fillna("")
+        words = told.pivot(index="source", columns="target", values="words").reindex_like(cells).astype(object).fillna("")
         own = np.repeat(cells.index.to_numpy()[:, None] == f"rl-{domain}", len(targets), axis=1)
         picture = draw_cells(axes, cells.clip(lower=least).to_numpy(), words.to_numpy(), "Purples", norm, 4.6, own)
         cut = rows.drop_duplicates("source")[["completions", "truncated"]].sum()
