@@ -6,14 +6,16 @@ made it. After a failure the copy stays in the work folder for study, and the la
 """
 
 import contextlib
+import functools
 import json
 import os
 import re
 import resource
 import shutil
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TypeVar
 
 import nbformat
 import papermill
@@ -32,6 +34,8 @@ MEMORY = re.compile(
 AGAIN = "then run the same command again: what is published stays, and training goes on from its last checkpoint"
 
 STARTS = 3  # of a kernel
+
+T = TypeVar("T")
 
 
 class StageError(RuntimeError):
@@ -93,21 +97,30 @@ def run(notebook: Path, out: Path, log: Path, values: dict) -> None:
             running.unlink()  # kept for study otherwise
 
 
-def _execute(notebook: Path, running: Path, values: dict, tee: Tee) -> nbformat.NotebookNode:
-    """papermill's executed copy. A kernel that dies before it answers has run nothing, and is started again.
+def answered(start: Callable[..., T]) -> Callable[..., T]:
+    """`start`, which starts a kernel, tried up to STARTS times where the kernel dies before it answers: it has run nothing.
 
     Jupyter picks free ports and lets go of them until the kernel takes them, so that of two that start at once one may die.
+    Used by stages here and by nbval's kernels in notebooks/conftest.py. Raises StageError when no kernel answered.
     """
-    for _ in range(STARTS):
-        try:
-            return papermill.execute_notebook(
-                notebook, running, values, kernel_name="python3", progress_bar=False, stdout_file=tee, stderr_file=tee
-            )
-        except RuntimeError as error:
-            if "died before replying" not in str(error):
-                raise
-    raise StageError(
-        f"the notebook's kernel died {STARTS} times before it answered; what it said is in {running.parent}/papermill.log"
+
+    @functools.wraps(start)
+    def started(*given, **named) -> T:
+        for _ in range(STARTS):
+            try:
+                return start(*given, **named)
+            except RuntimeError as error:
+                if "died before replying" not in str(error):
+                    raise
+        raise StageError(f"the notebook's kernel died {STARTS} times before it answered")
+
+    return started
+
+
+@answered
+def _execute(notebook: Path, running: Path, values: dict, tee: Tee) -> nbformat.NotebookNode:
+    return papermill.execute_notebook(
+        notebook, running, values, kernel_name="python3", progress_bar=False, stdout_file=tee, stderr_file=tee
     )
 
 
