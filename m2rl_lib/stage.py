@@ -15,7 +15,6 @@ import shutil
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TypeVar
 
 import nbformat
 import papermill
@@ -34,8 +33,6 @@ MEMORY = re.compile(
 AGAIN = "then run the same command again: what is published stays, and training goes on from its last checkpoint"
 
 STARTS = 3  # of a kernel
-
-T = TypeVar("T")
 
 
 class StageError(RuntimeError):
@@ -97,7 +94,7 @@ def run(notebook: Path, out: Path, log: Path, values: dict) -> None:
             running.unlink()  # kept for study otherwise
 
 
-def answered(start: Callable[..., T]) -> Callable[..., T]:
+def answered(start: Callable) -> Callable:
     """`start`, which starts a kernel, tried up to STARTS times where the kernel dies before it answers: it has run nothing.
 
     Jupyter picks free ports and lets go of them until the kernel takes them, so that of two that start at once one may die.
@@ -105,7 +102,7 @@ def answered(start: Callable[..., T]) -> Callable[..., T]:
     """
 
     @functools.wraps(start)
-    def started(*given, **named) -> T:
+    def started(*given, **named):
         for _ in range(STARTS):
             try:
                 return start(*given, **named)
