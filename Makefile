@@ -21,17 +21,17 @@ export TOKENIZERS_PARALLELISM := false
 .PHONY: study plan data released test processes blend figures hostile faults slurm-test bench lint publish site clean help
 
 study: $(VENV)/ready $(if $(PROFILE),$(VENV)/slurm)
-	@$(if $(PROFILE),:,python -m m2rl_lib.plan --check $(PARAMS))  # of this machine, which is not where a cluster's jobs run
+	@$(if $(PROFILE),:,python -m m2rl_lib.cli.plan --check $(PARAMS))  # of this machine, which is not where a cluster's jobs run
 	@snakemake $(ONLY) $(if $(PROFILE),--profile $(PROFILE),$(HERE)) --config params=$(PARAMS) $(if $(SEEDS),seeds=$(SEEDS)) --rerun-triggers mtime params input --rerun-incomplete --nolock --quiet rules host progress
 	@cat runs/$(STUDY)/headline.txt
 
 # what a study takes and what of it does not fit; ARGS="--pilot runs/study --effect 3" adds how large it must be
 plan: $(VENV)/ready
-	@python -m m2rl_lib.plan $(PARAMS) $(ARGS)
+	@python -m m2rl_lib.cli.plan $(PARAMS) $(ARGS)
 
 # the data of the public blends, made ready, and what was dropped of them; with network: make data PARAMS=... HF_HUB_OFFLINE=0
 data: $(VENV)/ready
-	@python -m m2rl_lib.data_report $(PARAMS)
+	@python -m m2rl_lib.cli.data_report $(PARAMS)
 
 # notebook 22 alone: released checkpoints, nothing trained
 released: $(VENV)/ready
@@ -46,7 +46,7 @@ test: $(VENV)/ready
 
 # every figure again, from the csv files under figures/ alone
 figures: $(VENV)/ready
-	@python -m m2rl_lib.redraw
+	@python -m m2rl_lib.figures.redraw
 
 # two processes over gloo against one; notebooks on two processes, killed and gone on (minutes; beside `make test`)
 processes: $(VENV)/ready
@@ -84,7 +84,7 @@ publish: $(VENV)/ready
 
 # the executed notebooks as pages to be read, of the run or, without one, of what is committed
 site: $(VENV)/ready
-	@python -m m2rl_lib.pages $(PARAMS)
+	@python -m m2rl_lib.cli.build_site $(PARAMS)
 
 clean:
 	rm -rf runs

@@ -17,8 +17,12 @@ from functools import lru_cache
 import nbformat
 from papermill.inspection import inspect_notebook
 
-from m2rl_lib import domains, durable, launch, reruns, sandbox, schedule, study
-from m2rl_lib.study import ParameterError
+from m2rl_lib import domains, sandbox
+from m2rl_lib.cli import reruns
+from m2rl_lib.config import locations, model_names, schedule, study
+from m2rl_lib.config.study import ParameterError
+from m2rl_lib.storage import durable
+from m2rl_lib.training import launch
 
 try:
     P = study.load(config.get("params", "params/study.yaml"))
@@ -29,7 +33,7 @@ except (ParameterError, ValueError) as error:
     sys.exit(f"{error}")
 
 EXPERTS = [f"rl-{domain}" for domain in P.domains]
-LOCK = durable.hold(study.study_folder(P.study) / ".lock")  # instead of Snakemake's, which a kill leaves behind
+LOCK = durable.hold(locations.study_folder(P.study) / ".lock")  # instead of Snakemake's, which a kill leaves behind
 FLOORS = schedule.floors(P)
 GROUPS = schedule.groups(P)
 APART = schedule.apart(P)  # the world of RQ2's manipulation check, or None
@@ -48,7 +52,7 @@ wildcard_constraints:
 
 
 def done(*names, world=P, seed="{seed}"):
-    return [str(study.done_file(world.study, seed, name).relative_to(study.ROOT)) for name in names]
+    return [str(locations.done_file(world.study, seed, name).relative_to(locations.ROOT)) for name in names]
 
 
 def evaluated(analysis):
@@ -84,7 +88,7 @@ PAPERMILL = ONE_GPU + (
     "export OMP_NUM_THREADS={threads} MKL_NUM_THREADS={threads} TQDM_DISABLE=1; "
     # glibc gives freed tensors back to the kernel and asks for them again at every token: sampling took a quarter longer
     "export MALLOC_MMAP_THRESHOLD_=33554432 MALLOC_TRIM_THRESHOLD_=500000000; "
-    f"{sys.executable} -m m2rl_lib.stage notebooks/{{params.notebook}}.ipynb {{params.out}} {{params.log}} {{params.values:q}}"
+    f"{sys.executable} -m m2rl_lib.cli.run_notebook notebooks/{{params.notebook}}.ipynb {{params.out}} {{params.log}} {{params.values:q}}"
 )
 
 
@@ -101,7 +105,7 @@ def stage(name, notebook, world=P, **run):
         "values": of_seed(lambda seed: parameters(notebook, world, seed, **run)),
         "code": code_of(notebook),
         "out": of_seed(lambda seed: f"runs/{P.study}/notebooks/seed-{seed}/{copy}"),
-        "log": of_seed(lambda seed: str(study.work_folder(P.study, seed, name).relative_to(study.ROOT))),
+        "log": of_seed(lambda seed: str(locations.work_folder(P.study, seed, name).relative_to(locations.ROOT))),
     }
 
 
@@ -160,7 +164,7 @@ rule sft:
 
 def expert_run(name):
     """The run parameters of notebook 03 that make the model `name`."""
-    base, variant = study.parse_model_name(name)
+    base, variant = model_names.parse_model_name(name)
     null = name == "rl-null"
     return {"domain": P.domains[0] if null else base[3:], "repeat": int(variant.get("repeat", 0)), "permute_rewards": null}
 

@@ -11,27 +11,28 @@ from types import SimpleNamespace
 
 import pandas as pd
 
-from m2rl_lib import artifacts, study
+from m2rl_lib.config import locations, study
+from m2rl_lib.storage import artifacts
 
 PROBLEMS = 100  # selection problems a domain
 
 
 def gain(path: str, domain: str, rate: float) -> dict:
     """One expert at one rate: selection reward on its own domain before and after, one completion a problem."""
-    from m2rl_lib import rlvr
+    from m2rl_lib.training import grpo
 
     p = SimpleNamespace(**study.load(path).model_dump())
-    source = study.model_folder(p.study, p.seed, "sft")
+    source = locations.model_folder(p.study, p.seed, "sft")
     p.study = f"{p.study}-choice-{domain.replace('_', '-')}-{rate:g}"
     p.rlvr_learning_rate, p.rlvr_steps, p.rlvr_selection_problems = rate, p.rlvr_steps // 2, PROBLEMS
-    start = study.model_folder(p.study, p.seed, "sft")
+    start = locations.model_folder(p.study, p.seed, "sft")
     start.parent.mkdir(parents=True, exist_ok=True)
     shutil.copytree(source, start, dirs_exist_ok=True)
     made = p.rlvr_steps
-    rlvr.train(p, f"rl-{domain}", [domain], made, [made], start, seed=p.seed)
+    grpo.train(p, f"rl-{domain}", [domain], made, [made], start, seed=p.seed)
     curve = artifacts.read_table(p, "curves", [f"rl-{domain}"]).query("kind == 'selection' and domain == @domain")
     before, after = curve.sort_values("step")["reward"].iloc[[0, -1]] * 100
-    shutil.rmtree(study.study_folder(p.study))
+    shutil.rmtree(locations.study_folder(p.study))
     return {"domain": domain, "rate": rate, "before": before, "after": after, "gain": after - before}
 
 

@@ -9,12 +9,13 @@ from datetime import UTC, datetime
 from pathlib import Path
 from types import SimpleNamespace
 
-from m2rl_lib import artifacts, study
+from m2rl_lib.config import locations, study
+from m2rl_lib.storage import artifacts
 
 
 def model_folder(given: Path | None) -> Path:
     """The SFT model given, or that of the default study, or that of the smoke study."""
-    folders = [given] if given else [study.model_folder(name, 0, "sft") for name in ("study", "smoke")]
+    folders = [given] if given else [locations.model_folder(name, 0, "sft") for name in ("study", "smoke")]
     for folder in folders:
         if (folder / "config.json").is_file():
             return folder
@@ -25,7 +26,7 @@ def model_folder(given: Path | None) -> Path:
 
 def parameters() -> SimpleNamespace:
     """The parameters of the default study."""
-    return SimpleNamespace(**study.load(study.ROOT / "params" / "study.yaml").model_dump())
+    return SimpleNamespace(**study.load(locations.ROOT / "params" / "study.yaml").model_dump())
 
 
 def stamp() -> dict:

@@ -29,9 +29,15 @@ import numpy as np
 import pandas as pd
 import torch
 
-from m2rl_lib import artifacts, distillation, domains, durable, evaluation, merging, rlvr, safety, sft, stage, study
-from m2rl_lib import resume as resuming
-from m2rl_lib.study import ParameterError
+from m2rl_lib import domains
+from m2rl_lib.cli import run_notebook
+from m2rl_lib.config import locations, study
+from m2rl_lib.config.study import ParameterError
+from m2rl_lib.evaluation import avg_at_k
+from m2rl_lib.merging import merge
+from m2rl_lib.storage import artifacts, durable, safety
+from m2rl_lib.training import grpo, mt_opd, sft
+from m2rl_lib.training import resume as resuming
 
 SMALL = {
     "domains": ["math", "agent"],
@@ -51,27 +57,27 @@ step_reached = multiprocessing.Value("i", 0)
 
 def parameters(name: str) -> SimpleNamespace:
     """The smoke study, smaller, as study `name`."""
-    values = study.load(study.ROOT / "params" / "smoke.yaml").model_dump() | SMALL
+    values = study.load(locations.ROOT / "params" / "smoke.yaml").model_dump() | SMALL
     return SimpleNamespace(**values | {"study": name, "repeat": 0, "permute_rewards": False})
 
 
 def run_stage(p: SimpleNamespace, name: str) -> None:
     """One stage and the record that it is done, as its notebook would."""
-    start = study.model_folder(p.study, p.seed, "sft")
+    start = locations.model_folder(p.study, p.seed, "sft")
     if name == "sft":
         made, read = sft.run(p), []
     elif name == "merges":
-        made, read = merging.run(p), merging.read_by(p)
+        made, read = merge.run(p), merge.read_by(p)
     elif name == "mt-opd":
-        made, read = distillation.run(p), [start, *(study.model_folder(p.study, p.seed, f"rl-{d}") for d in p.domains)]
+        made, read = mt_opd.run(p), [start, *(locations.model_folder(p.study, p.seed, f"rl-{d}") for d in p.domains)]
     elif name == "evaluate-all":
         p.models, p.group, p.purpose = ["sft", "rl-math", "rl-multi", "merge-ties", "mt-opd"], "all", "scores"
-        made, read = [], evaluation.run(p)
+        made, read = [], avg_at_k.run(p)
     elif name == "rl-multi":
-        made, read = rlvr.run_mixed(p), [start]
+        made, read = grpo.run_mixed(p), [start]
     else:
         p.domain, p.permute_rewards = ("math", True) if name == "rl-null" else (name[3:], False)
-        made, read = rlvr.run_expert(p), [start]
+        made, read = grpo.run_expert(p), [start]
     artifacts.finish(p, name, made, read)
 
 
@@ -119,7 +125,7 @@ def prepare() -> None:
 
 def digests(p: SimpleNamespace) -> dict[str, str]:
     """Every published model of a study, by name."""
-    folder = study.model_folder(p.study, p.seed, "sft").parent
+    folder = locations.model_folder(p.study, p.seed, "sft").parent
     return {path.name: artifacts.read_manifest(path)["digest"] for path in sorted(folder.iterdir()) if path.name[0] != "."}
 
 
@@ -164,7 +170,7 @@ def kill_stages(kills: int, folder: Path, rng: random.Random) -> tuple[pd.DataFr
             told.append({"stage": name, "after": after, "killed": status == -9, "from": begun, "reached": reached})
             done += status == -9
             if status == 0:  # it had less left to do, and was done before its kill: make it again, to be killed
-                study.done_file(broken.study, broken.seed, name).unlink()
+                locations.done_file(broken.study, broken.seed, name).unlink()
         log = folder / f"{name}.log"
         log.write_text("")
         status, _ = in_child(lambda: run_stage(broken, name), log)  # noqa: B023
@@ -215,7 +221,7 @@ def kept(path: Path):
 
 def corrupt(p: SimpleNamespace) -> dict[str, str]:
     """Damaged shards, manifests and tables, and models that would run code: what is said of each."""
-    folder = study.model_folder(p.study, p.seed, "rl-math")
+    folder = locations.model_folder(p.study, p.seed, "rl-math")
     told = {}
     for kind in ("bit flipped", "tail zeroed", "end cut"):
         with kept(folder / "model.safetensors") as path:
@@ -243,8 +249,8 @@ def full_disk(p: SimpleNamespace, folder: Path) -> str:
         small = folder / "small"
         small.mkdir(exist_ok=True)
         assert libc.mount(b"tmpfs", str(small).encode(), b"tmpfs", 0, b"size=2m") == 0
-        study.RUNS = small
-        model = study.model_folder(p.study, p.seed, "sft")
+        locations.RUNS = small
+        model = locations.model_folder(p.study, p.seed, "sft")
         made_by = artifacts.record(SimpleNamespace(study=p.study, seed=p.seed))
         with artifacts.publish(model, made_by) as fresh:
             (fresh / "model.safetensors").write_bytes(bytes(1_200_000))
@@ -254,7 +260,7 @@ def full_disk(p: SimpleNamespace, folder: Path) -> str:
         except OSError as error:
             artifacts.verify_model(model)
             assert [path.name for path in model.parent.iterdir()] == ["sft"]
-            print(stage.explain(type(error).__name__, str(error)))
+            print(run_notebook.explain(type(error).__name__, str(error)))
             return
         raise AssertionError("not noticed")
 
@@ -270,7 +276,7 @@ def no_memory(p: SimpleNamespace, folder: Path) -> str:
         try:
             torch.zeros(1 << 30)
         except (MemoryError, RuntimeError) as error:
-            print(stage.explain(type(error).__name__, str(error)))
+            print(run_notebook.explain(type(error).__name__, str(error)))
             return
         raise AssertionError("not noticed")
 
@@ -290,7 +296,8 @@ def ended_early(folder: Path) -> dict[str, str]:
         book.metadata["kernelspec"] = {"name": "python3", "language": "python", "display_name": "Python 3"}
         nbformat.write(book, folder / "book.ipynb")
         told[fault] = raised(
-            lambda: stage.run(folder / "book.ipynb", folder / "executed.ipynb", folder / "book", {}), stage.StageError
+            lambda: run_notebook.run(folder / "book.ipynb", folder / "executed.ipynb", folder / "book", {}),
+            run_notebook.StageError,
         )
         assert not (folder / "executed.ipynb").exists()
     return told
@@ -335,15 +342,15 @@ def wrong_numbers(p: SimpleNamespace, folder: Path) -> dict[str, str]:
     for index, kind in enumerate(("reward", "loss", "weight"), 1):
 
         def work():
-            compute = rlvr.DomainTrainer._compute_loss
+            compute = grpo.DomainTrainer._compute_loss
             if kind == "reward":  # noqa: B023
                 domains.ALL["math"].verify = lambda texts, rows: [float("nan")] * len(texts)
             elif kind == "loss":  # noqa: B023
-                rlvr.DomainTrainer._compute_loss = lambda *given: compute(*given) * np.inf
+                grpo.DomainTrainer._compute_loss = lambda *given: compute(*given) * np.inf
             else:
                 torch.optim.AdamW.step = lambda self, *_, **__: self.param_groups[0]["params"][0].data.fill_(float("nan"))
             run = SimpleNamespace(**vars(p) | {"domain": "math", "repeat": index})  # noqa: B023
-            print(raised(lambda: rlvr.run_expert(run), FloatingPointError))
+            print(raised(lambda: grpo.run_expert(run), FloatingPointError))
 
         told[f"{kind} not finite"] = child_told(work, folder / f"{kind}.log")
     return told
@@ -352,9 +359,9 @@ def wrong_numbers(p: SimpleNamespace, folder: Path) -> dict[str, str]:
 def damaged_checkpoint(p: SimpleNamespace, folder: Path) -> str:
     """Kill a run, damage its last checkpoint, leave a half-written one, go on: what is told, and whether weights are equal."""
     name, log = "rl-math", folder / "checkpoint.log"
-    study.done_file(p.study, p.seed, name).unlink()
+    locations.done_file(p.study, p.seed, name).unlink()
     expected = digests(p)[name]
-    work = study.work_folder(p.study, p.seed, name)
+    work = locations.work_folder(p.study, p.seed, name)
 
     def killed():
         original = resuming._Guard.on_optimizer_step
@@ -390,7 +397,7 @@ def main() -> None:
     torch.set_num_threads(1)
     prepare()
     folder = Path(tempfile.mkdtemp(prefix="m2rl-faults-"))
-    study.RUNS = folder / "runs"
+    locations.RUNS = folder / "runs"
     started = time.monotonic()
     kills, whole, broken = kill_stages(given.kills, folder, random.Random(given.seed))
     lines = report(kills, whole, broken)
@@ -401,10 +408,10 @@ def main() -> None:
         told["full disk"] = full_disk(broken, folder)
     told["no memory"] = no_memory(broken, folder)
     told["parameter name that is code"] = raised(
-        lambda: stage.run(Path("x.ipynb"), folder / "x.ipynb", folder / "x", {"seed=1;import os": 1}), ParameterError
+        lambda: run_notebook.run(Path("x.ipynb"), folder / "x.ipynb", folder / "x", {"seed=1;import os": 1}), ParameterError
     )
     lines += ["", f"## Other faults: {len(told)} injected, {len(told)} noticed", "", "| fault | what is said |", "|---|---|"]
-    hidden = {f"{folder}/runs/broken/work": "…", str(folder): "…", str(study.ROOT): "…"}
+    hidden = {f"{folder}/runs/broken/work": "…", str(folder): "…", str(locations.ROOT): "…"}
     for fault, line in told.items():
         for path, shown in hidden.items():
             line = line.replace(path, shown)

@@ -17,7 +17,10 @@ import torch
 from common import model_folder, parameters
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from m2rl_lib import chat, datasets, domains, generation
+from m2rl_lib import domains
+from m2rl_lib.data import problem_sets
+from m2rl_lib.domains import chat
+from m2rl_lib.rollout import decoding
 
 
 def plainly(model, tokenizer, rows: list[dict], k: int, max_tokens: int, batch: int) -> int:
@@ -35,7 +38,7 @@ def plainly(model, tokenizer, rows: list[dict], k: int, max_tokens: int, batch: 
 
 def ours(model, tokenizer, rows: list[dict], k: int, max_tokens: int, batch: int) -> int:
     """The same by the study's own sampling."""
-    found = generation.sample(model, tokenizer, rows, k, temperature=1.0, max_tokens=max_tokens, batch=batch, seed=0)
+    found = decoding.sample(model, tokenizer, rows, k, temperature=1.0, max_tokens=max_tokens, batch=batch, seed=0)
     return sum(sum(completion.own) for completions in found for completion in completions)
 
 
@@ -48,7 +51,7 @@ def measure(folder: Path, names: list[str], repeats: int) -> list[dict]:
     found = []
     for domain in names:
         benchmark = next(iter(domains.ALL[domain].BENCHMARKS))
-        rows = datasets.benchmark_problems(benchmark, "test", p.evaluate_problems, p.data_shared_arithmetic)
+        rows = problem_sets.benchmark_problems(benchmark, "test", p.evaluate_problems, p.data_shared_arithmetic)
         rates: dict[str, list[float]] = {"ours": [], "plain": []}
         for _ in range(repeats):
             for name, write in (("ours", ours), ("plain", plainly)):

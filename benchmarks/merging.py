@@ -26,7 +26,9 @@ import peers
 import torch
 from common import table
 
-from m2rl_lib import artifacts, merging, study
+from m2rl_lib.config import locations, study
+from m2rl_lib.merging import merge
+from m2rl_lib.storage import artifacts
 
 DOMAINS = ["math", "coding", "science", "instruction_following", "agent"]
 METHODS = ["average", "task-arithmetic", "task-arithmetic-dare", "ties", "ties-dare", "sce"]
@@ -57,19 +59,19 @@ def make_models(p: SimpleNamespace, vocabulary: int, layers: int) -> None:
     generator = torch.Generator().manual_seed(0)
     start = {name: torch.randn(shape, generator=generator).mul_(0.02).bfloat16() for name, shape in shapes.items()}
     noise = torch.randn(max(weight.numel() for weight in start.values()), generator=generator).mul_(0.01)
-    sft = study.model_folder(p.study, p.seed, "sft")
+    sft = locations.model_folder(p.study, p.seed, "sft")
     for expert, name in enumerate(["sft", *(f"rl-{domain}" for domain in DOMAINS)]):
         weights = start
         if expert:  # each expert reads the noise from another place
             moved = noise.roll(expert * 1_000_003)
             weights = {key: (moved[: w.numel()].view_as(w) + w).bfloat16() for key, w in start.items()}
         made_by = artifacts.record(SimpleNamespace(study=p.study, seed=p.seed), [sft] if expert else [])
-        with artifacts.publish(study.model_folder(p.study, p.seed, name), made_by) as fresh:
+        with artifacts.publish(locations.model_folder(p.study, p.seed, name), made_by) as fresh:
             save_file(weights, fresh / "model.safetensors", {"format": "pt"})
             config.save_pretrained(fresh)
 
 
-def mergekits(recipe: merging.Recipe) -> dict:
+def mergekits(recipe: merge.Recipe) -> dict:
     """The configuration of mergekit's own method with a recipe's settings."""
     given: dict = {"weight": 1.0}
     shared: dict = {"lambda": recipe.scale, "normalize": recipe.method.startswith("ties")}
@@ -112,7 +114,7 @@ def ours(folder: Path, names: list[str]) -> dict:
 def command_line(p: SimpleNamespace, folder: Path, name: str) -> dict:
     """`mergekit-yaml` on the same, watched."""
     config, out = folder / "config.yaml", folder / "out"
-    config.write_text(json.dumps(mergekits(merging.recipe(p, name))))
+    config.write_text(json.dumps(mergekits(merge.recipe(p, name))))
     shutil.rmtree(out, ignore_errors=True)
     program = str(Path(sys.executable).parent / "mergekit-yaml")
     return watch([program, str(config), str(out), "--quiet", "--no-write-model-card", "--no-copy-tokenizer"])
@@ -131,8 +133,8 @@ def beside_peer(p: SimpleNamespace, folder: Path, peer: Path) -> dict[str, dict]
     found = {}
     for name in peers.MERGES:
         made = ours(folder, [name])
-        published = study.model_folder(p.study, p.seed, name)
-        theirs = watch(peers.command(peer, merging.recipe(p, name), name, published))
+        published = locations.model_folder(p.study, p.seed, name)
+        theirs = watch(peers.command(peer, merge.recipe(p, name), name, published))
         found[name] = {"ours": made, "peer": theirs | json.loads(theirs.pop("said"))}
     return found
 
@@ -227,15 +229,15 @@ def main() -> None:
     arguments.add_argument("--merges", nargs="+", help=argparse.SUPPRESS)  # this file as its own child
     arguments.add_argument("--make", nargs=2, type=int, help=argparse.SUPPRESS)
     given = arguments.parse_args()
-    study.RUNS = given.folder
-    p = SimpleNamespace(**study.load(study.ROOT / "params" / "study.yaml").model_dump() | {"merge_dtype": "bfloat16"})
+    locations.RUNS = given.folder
+    p = SimpleNamespace(**study.load(locations.ROOT / "params" / "study.yaml").model_dump() | {"merge_dtype": "bfloat16"})
     if given.make:
         make_models(p, *given.make)
     elif given.merges:
         seconds = {}
         for name in given.merges:
             begun = time.monotonic()
-            merging.merge(p, merging.recipe(p, name), name)
+            merge.merge(p, merge.recipe(p, name), name)
             seconds[name] = time.monotonic() - begun
         print(json.dumps(seconds))
     else:

@@ -23,7 +23,10 @@ from datasets import Dataset
 from transformers import AutoModelForCausalLM, AutoTokenizer, PrinterCallback, TrainerCallback, set_seed
 from trl import GRPOTrainer
 
-from m2rl_lib import chat, datasets, domains, rlvr, sandbox
+from m2rl_lib import domains, sandbox
+from m2rl_lib.data import problem_sets
+from m2rl_lib.domains import chat
+from m2rl_lib.training import grpo
 
 WARM_UP = 2  # steps that are not timed
 
@@ -76,20 +79,20 @@ def train(kind: str, p: SimpleNamespace, folder: Path, domain: str, steps: int) 
     set_seed(0)
     tokenizer = AutoTokenizer.from_pretrained(folder)
     model = AutoModelForCausalLM.from_pretrained(folder)
-    rows = datasets.prompts([domain], (steps + WARM_UP) * p.rlvr_prompts_per_step, 0, p.data_shared_arithmetic)
+    rows = problem_sets.prompts([domain], (steps + WARM_UP) * p.rlvr_prompts_per_step, 0, p.data_shared_arithmetic)
     data = Dataset.from_list([{"prompt": chat.row_prompt(tokenizer, row), "row": json.dumps(row)} for row in rows])
     clock, counted = Clock(), []
     with tempfile.TemporaryDirectory() as scratch:
-        args = rlvr.grpo_config(p, "benchmark", steps + WARM_UP, 0)
+        args = grpo.grpo_config(p, "benchmark", steps + WARM_UP, 0)
         args.output_dir = scratch
         if kind == "ours":
-            trainer = rlvr.DomainTrainer(
+            trainer = grpo.DomainTrainer(
                 model=model,
                 args=args,
                 train_dataset=data,
-                reward_funcs=[rlvr.reward_function(domain)],
+                reward_funcs=[grpo.reward_function(domain)],
                 processing_class=tokenizer,
-                rollout_func=rlvr.roll_out,
+                rollout_func=grpo.roll_out,
                 callbacks=[clock],
             )
         else:

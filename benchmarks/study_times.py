@@ -22,7 +22,7 @@ from pathlib import Path
 
 import nbformat
 
-from m2rl_lib import schedule, study
+from m2rl_lib.config import locations, schedule, study
 
 SLACK = 15.0  # seconds between two stages of a chain: a kernel's start
 ONCE = {*schedule.READS, "data", "released", "paper", "claims"}  # run once for all seeds, in the folder of the study's own
@@ -30,7 +30,7 @@ ONCE = {*schedule.READS, "data", "released", "paper", "claims"}  # run once for 
 
 def done_files(name: str) -> list[Path]:
     """The records of the finished stages of a study and of its second world."""
-    worlds = [study.study_folder(world) / "done" for world in (name, f"{name}-apart")]
+    worlds = [locations.study_folder(world) / "done" for world in (name, f"{name}-apart")]
     return [file for folder in worlds for file in sorted(folder.glob("seed-*/*.json"))]
 
 
@@ -134,7 +134,7 @@ def no_op(params: Path, repeats: int) -> float:
     before = {file: file.stat().st_mtime_ns for file in done_files(name)}
     for _ in range(repeats):
         started = time.perf_counter()
-        run = subprocess.run(["make", "study", f"PARAMS={params}"], cwd=study.ROOT, capture_output=True, text=True)
+        run = subprocess.run(["make", "study", f"PARAMS={params}"], cwd=locations.ROOT, capture_output=True, text=True)
         seconds.append(time.perf_counter() - started)
         if run.returncode:
             sys.exit(f"make study PARAMS={params} failed: {(run.stderr.strip() or 'no message').splitlines()[-1]}")
@@ -158,12 +158,12 @@ def start_up(repeats: int) -> list[dict]:
     The median of `repeats` runs; of one run where a trainer came along, which takes long and is no analysis.
     """
     found = []
-    for notebook in sorted((study.ROOT / "notebooks").glob("*.ipynb")):
+    for notebook in sorted((locations.ROOT / "notebooks").glob("*.ipynb")):
         code = imports(notebook) + "\nimport sys; print(int('trl' in sys.modules))"
         seconds, trainer = [], False
         while len(seconds) < (1 if trainer else repeats):
             started = time.perf_counter()
-            ran = subprocess.run([sys.executable, "-c", code], cwd=study.ROOT, capture_output=True, text=True, check=True)
+            ran = subprocess.run([sys.executable, "-c", code], cwd=locations.ROOT, capture_output=True, text=True, check=True)
             seconds.append(time.perf_counter() - started)
             trainer = ran.stdout.strip() == "1"
         told = {"runs": len(seconds), "imports a trainer": trainer}

@@ -79,12 +79,13 @@ def read_plainly(folder: Path) -> dict:
 def analyse(folder: Path, threads: int, results) -> None:
     """The whole analysis, in a fresh process: seconds (with and without imports), CPU seconds, peak memory."""
     begun = time.perf_counter()
-    from m2rl_lib import overlaps, weights
+    from m2rl_lib.analysis.rq3_weights import footprints, mask_overlap
 
     started, spent = time.perf_counter(), time.process_time()
-    found = weights.measure_footprints({name: folder / name for name in MODELS[1:]}, folder / "sft", threads=threads)
+    found = footprints.measure_footprints({name: folder / name for name in MODELS[1:]}, folder / "sft", threads=threads)
     tables = {
-        f.__name__: f(found) for f in (overlaps.shift_table, overlaps.mask_table, overlaps.pair_table, overlaps.cosine_table)
+        f.__name__: f(found)
+        for f in (mask_overlap.shift_table, mask_overlap.mask_table, mask_overlap.pair_table, mask_overlap.cosine_table)
     }
     ended = time.perf_counter()
     masks, whole = tables["mask_table"], {}
@@ -111,7 +112,7 @@ def straightforward(folder: Path, threads: int, results) -> None:
     import torch
     from safetensors.torch import load_file
 
-    from m2rl_lib.weights import DENSITIES, ETAS
+    from m2rl_lib.analysis.rq3_weights.footprints import DENSITIES, ETAS
 
     def weights(model: str) -> torch.Tensor:
         state: dict = {}

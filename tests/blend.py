@@ -27,8 +27,12 @@ from published_form import (
     write_sft,
 )
 
-from m2rl_lib import artifacts, data_report, datasets, judges, micro, study
-from m2rl_lib.datasets import blend
+from m2rl_lib.cli import data_report
+from m2rl_lib.config import locations, study
+from m2rl_lib.data import problem_sets, rl_blend, sft_corpus
+from m2rl_lib.evaluation import judging
+from m2rl_lib.storage import artifacts
+from m2rl_lib.training import micro_model
 
 NAME = "smoke-blend"  # its figures are ignored by git, as the smoke study's are
 DOMAINS = ["math", "coding", "science", "instruction_following"]
@@ -65,32 +69,32 @@ def write_world(folder) -> None:
 
 def write_base(folder) -> None:
     """An untrained micro model as a folder of the Hub has it."""
-    rows = datasets.sft_corpus(DOMAINS, 20, 10, 1, 0.2, 0.2, "random", 0, True)
-    tokenizer = micro.train_tokenizer(datasets.corpus_texts(rows), 400, 512)
-    micro.build_model(tokenizer, hidden_size=64, layers=2, heads=2, context=512, seed=0).save_pretrained(folder)
+    rows = sft_corpus.sft_corpus(DOMAINS, 20, 10, 1, 0.2, 0.2, "random", 0, True)
+    tokenizer = micro_model.train_tokenizer(sft_corpus.corpus_texts(rows), 400, 512)
+    micro_model.build_model(tokenizer, hidden_size=64, layers=2, heads=2, context=512, seed=0).save_pretrained(folder)
     tokenizer.save_pretrained(folder)
 
 
 @pytest.fixture(scope="module")
 def p() -> SimpleNamespace:
     """The parameters of the study, which has run; what of it is there already is not run again."""
-    folder = study.RUNS / f"{NAME}-files"
+    folder = locations.RUNS / f"{NAME}-files"
     if not (folder / "base").is_dir():
         write_world(folder / "mirror")
         write_base(folder / "base")
-    values = yaml.safe_load((study.ROOT / "params" / "smoke.yaml").read_text()) | CHANGES
+    values = yaml.safe_load((locations.ROOT / "params" / "smoke.yaml").read_text()) | CHANGES
     values |= {"study": NAME, "data_sources": [str(folder / "mirror")], "sft_base_model": str(folder / "base")}
     path = folder / f"{NAME}.yaml"
     path.write_text(yaml.safe_dump(values))
     command = [sys.executable, "-m", "snakemake", "--cores", "1", "--config", f"params={path}", *QUIET]
-    subprocess.run(command, cwd=study.ROOT, check=True)
+    subprocess.run(command, cwd=locations.ROOT, check=True)
     return SimpleNamespace(**study.load(path).model_dump())
 
 
 def test_every_notebook_ran_to_its_end(p):
-    copies = study.study_folder(NAME) / "notebooks" / f"seed-{p.seed}"
+    copies = locations.study_folder(NAME) / "notebooks" / f"seed-{p.seed}"
     ran = {path.name[:2] for path in copies.glob("*.ipynb")}
-    assert ran == {path.name[:2] for path in (study.ROOT / "notebooks").glob("*.ipynb")}
+    assert ran == {path.name[:2] for path in (locations.ROOT / "notebooks").glob("*.ipynb")}
     for path in copies.glob("*.ipynb"):
         assert not [o for cell in nbformat.read(path, 4).cells for o in cell.get("outputs", []) if o.output_type == "error"]
 
@@ -99,7 +103,7 @@ def test_long_prompts_are_in_the_report(p):
     table = data_report.source_table(p).query("corpus == 'RL'")
     long = table[table["reason"] == f"a training prompt of more than {p.rlvr_prompt_tokens} tokens"]
     assert long[["part", "domain", "rows"]].values.tolist() == [["dapo17k", "math", LONG]]
-    counted = list(blend.prepare_rows(p.data_sources).glob("math-train.*.npz"))
+    counted = list(rl_blend.prepare_rows(p.data_sources).glob("math-train.*.npz"))
     assert len(counted) == 1  # the report and RL count by the same tokenizer
     assert table["rows"].sum() == 4 * COUNT + LONG + sum("_hf_placeholder" not in row for row, _ in RL)
 
@@ -112,9 +116,9 @@ def test_what_is_measured_on_the_held_out_problems(p):
     transfer = artifacts.read_table(p, "transfer", ["rq2"])
     assert "manipulated" not in set(transfer["origin"].dropna())  # nothing was built in
     judged = artifacts.read_table(p, "judging", ["judging"])
-    assert judges.SHARED in set(judged["set"]) and not {judges.PLANTED, judges.SHIFTED} & set(judged["set"])
+    assert judging.SHARED in set(judged["set"]) and not {judging.PLANTED, judging.SHIFTED} & set(judged["set"])
     paths = artifacts.read_table(p, "paths", ["rq4"])
-    samples = judges.read_samples(p, ["sft", "experts", "mixed"], "selection")
+    samples = judging.read_samples(p, ["sft", "experts", "mixed"], "selection")
     solved = samples[(samples["correct"] == 1) & ~samples["truncated"]].groupby("domain")["problem_id"].nunique()
     counted = paths.groupby("domain")["n"].first().to_dict()
     assert counted and counted == solved.clip(upper=p.rlvr_selection_problems).to_dict()
@@ -122,8 +126,8 @@ def test_what_is_measured_on_the_held_out_problems(p):
 
 
 def test_chance_is_that_of_the_options(p):
-    assert datasets.chance("science_blend", p.data_sources) == pytest.approx(1 / len(FOUR))
-    assert datasets.chance("math_blend", p.data_sources) == 0
+    assert problem_sets.chance("science_blend", p.data_sources) == pytest.approx(1 / len(FOUR))
+    assert problem_sets.chance("math_blend", p.data_sources) == 0
 
 
 def test_the_ledger_is_written(p):

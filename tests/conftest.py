@@ -6,35 +6,39 @@ from types import SimpleNamespace
 import pytest
 import yaml
 
-from m2rl_lib import artifacts, datasets, domains, micro, study
+from m2rl_lib import domains
+from m2rl_lib.config import locations, study
+from m2rl_lib.data import sft_corpus
+from m2rl_lib.storage import artifacts
+from m2rl_lib.training import micro_model
 
 
 @pytest.fixture
 def smoke(tmp_path, monkeypatch) -> SimpleNamespace:
     """The smoke study's parameters, its runs in a temporary folder."""
-    monkeypatch.setattr(study, "RUNS", tmp_path / "runs")
-    return SimpleNamespace(**study.load(study.ROOT / "params" / "smoke.yaml").model_dump())
+    monkeypatch.setattr(locations, "RUNS", tmp_path / "runs")
+    return SimpleNamespace(**study.load(locations.ROOT / "params" / "smoke.yaml").model_dump())
 
 
 @pytest.fixture(scope="session")
 def smoke_values() -> dict:
-    return yaml.safe_load((study.ROOT / "params" / "smoke.yaml").read_text())
+    return yaml.safe_load((locations.ROOT / "params" / "smoke.yaml").read_text())
 
 
 @pytest.fixture(scope="session")
 def corpus() -> list[dict]:
     """A small SFT corpus of all domains."""
-    return datasets.sft_corpus(list(domains.DOMAINS), 20, 10, 8, 0.2, 0.2, "random", 0, True)
+    return sft_corpus.sft_corpus(list(domains.DOMAINS), 20, 10, 8, 0.2, 0.2, "random", 0, True)
 
 
 @pytest.fixture(scope="session")
 def tokenizer(corpus):
-    return micro.train_tokenizer(datasets.corpus_texts(corpus), 400, 512)
+    return micro_model.train_tokenizer(sft_corpus.corpus_texts(corpus), 400, 512)
 
 
 @pytest.fixture
 def model(tokenizer):
-    return micro.build_model(tokenizer, hidden_size=32, layers=2, heads=2, context=512, seed=0)
+    return micro_model.build_model(tokenizer, hidden_size=32, layers=2, heads=2, context=512, seed=0)
 
 
 @pytest.fixture
@@ -47,7 +51,7 @@ def publish_model(smoke, tokenizer):
     """Publish a tiny model under a name, as a stage would; returns its folder."""
 
     def publish(name: str, model, inputs=(), parameters: SimpleNamespace | None = None):
-        folder = study.model_folder(smoke.study, smoke.seed, name)
+        folder = locations.model_folder(smoke.study, smoke.seed, name)
         made_by = artifacts.record(parameters or SimpleNamespace(study=smoke.study, seed=smoke.seed), list(inputs))
         with artifacts.publish(folder, made_by) as fresh:
             model.save_pretrained(fresh)

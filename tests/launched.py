@@ -20,7 +20,8 @@ import pandas as pd
 import pytest
 import yaml
 
-from m2rl_lib import artifacts, durable, study
+from m2rl_lib.config import locations, study
+from m2rl_lib.storage import artifacts, durable
 
 WHOLE, KILLED = "smoke-two", "smoke-two-killed"
 CHANGED = {
@@ -42,8 +43,8 @@ UNTIMED = ("time", "runtime", "per_second", "seconds", "memory")  # what no two 
 
 def command(name: str, stage: str) -> list[str]:
     """What makes one stage of a study, as `make study` calls it."""
-    params = study.RUNS / f"{name}.yaml"
-    done = study.done_file(name, 0, stage).relative_to(study.ROOT)
+    params = locations.RUNS / f"{name}.yaml"
+    done = locations.done_file(name, 0, stage).relative_to(locations.ROOT)
     line = [sys.executable, "-m", "snakemake", str(done), "--cores", "1", "--config", f"params={params}"]
     return [*line, "--rerun-triggers", "mtime", "params", "input", "--rerun-incomplete", "--nolock", "--quiet", "rules", "host"]
 
@@ -51,10 +52,10 @@ def command(name: str, stage: str) -> list[str]:
 def begin(name: str) -> None:
     """Write a study's parameter file; what an earlier test run left of it goes, unless PROCESSES says that it is good."""
     if not os.environ.get("PROCESSES"):
-        shutil.rmtree(study.study_folder(name), ignore_errors=True)
-    study.RUNS.mkdir(exist_ok=True)
-    values = yaml.safe_load((study.ROOT / "params" / "smoke.yaml").read_text())
-    (study.RUNS / f"{name}.yaml").write_text(yaml.safe_dump(values | CHANGED | {"study": name}))
+        shutil.rmtree(locations.study_folder(name), ignore_errors=True)
+    locations.RUNS.mkdir(exist_ok=True)
+    values = yaml.safe_load((locations.ROOT / "params" / "smoke.yaml").read_text())
+    (locations.RUNS / f"{name}.yaml").write_text(yaml.safe_dump(values | CHANGED | {"study": name}))
 
 
 def family(root: int) -> dict[int, str]:
@@ -88,10 +89,10 @@ def living(pids) -> set[int]:
 
 def kill_at_first_checkpoint(name: str, stage: str, pattern: str) -> str:
     """Run a stage, `kill -9` the last of its processes whose command line is like `pattern`; what it printed, once all are gone."""
-    work = study.work_folder(name, 0, stage)
-    log = study.RUNS / f"{name}-{stage}.log"
+    work = locations.work_folder(name, 0, stage)
+    log = locations.RUNS / f"{name}-{stage}.log"
     with log.open("w") as file:
-        started = subprocess.Popen(command(name, stage), cwd=study.ROOT, stdout=file, stderr=subprocess.STDOUT)
+        started = subprocess.Popen(command(name, stage), cwd=locations.ROOT, stdout=file, stderr=subprocess.STDOUT)
     while not list(work.glob("checkpoint-*")):
         assert started.poll() is None, log.read_text()
         time.sleep(0.01)
@@ -110,7 +111,7 @@ def kill_at_first_checkpoint(name: str, stage: str, pattern: str) -> str:
 def whole() -> str:
     begin(WHOLE)
     for stage in STAGES:
-        subprocess.run(command(WHOLE, stage), cwd=study.ROOT, check=True)
+        subprocess.run(command(WHOLE, stage), cwd=locations.ROOT, check=True)
     return WHOLE
 
 
@@ -127,18 +128,18 @@ def tables(name: str, stage: str) -> dict[str, pd.DataFrame]:
 
 @pytest.mark.parametrize("stage", STAGES)
 def test_a_notebook_trains_on_two_processes(whole, stage):
-    copy = study.study_folder(whole) / "notebooks" / "seed-0" / f"{STAGES[stage]}.ipynb"
+    copy = locations.study_folder(whole) / "notebooks" / "seed-0" / f"{STAGES[stage]}.ipynb"
     cells = nbformat.read(copy, 4).cells
     shown = "".join(out.get("text", "") for cell in cells for out in cell.get("outputs", []) if out.output_type == "stream")
-    p = study.load(study.RUNS / f"{whole}.yaml")
+    p = study.load(locations.RUNS / f"{whole}.yaml")
     steps = {"sft": p.sft_steps, "rl-math": p.rlvr_steps, "rl-multi": p.rlvr_mixed_steps, "mt-opd": p.distill_steps}[stage]
     assert f"{stage}: 2 processes: " in shown
     assert shown.count(f"{stage}: step {steps}/{steps}, ") == 1  # of the main process alone
-    done = json.loads(study.done_file(whole, 0, stage).read_text())
+    done = json.loads(locations.done_file(whole, 0, stage).read_text())
     assert done["parameters"]["train_accelerate"] == "cpu_1x2" and done["made"]
     for folder, digest in done["made"].items():
-        artifacts.verify_model(study.ROOT / folder)
-        assert artifacts.read_manifest(study.ROOT / folder)["digest"] == digest
+        artifacts.verify_model(locations.ROOT / folder)
+        assert artifacts.read_manifest(locations.ROOT / folder)["digest"] == digest
     written = tables(whole, stage)
     assert len(written["costs"]) == 1
     for frame in written.values():
@@ -147,7 +148,7 @@ def test_a_notebook_trains_on_two_processes(whole, stage):
 
 
 def test_nothing_half_made_is_left(whole):
-    models = study.model_folder(whole, 0, "sft").parent
+    models = locations.model_folder(whole, 0, "sft").parent
     assert not [path for path in models.iterdir() if path.name.startswith(".")]
 
 
@@ -162,10 +163,10 @@ def test_a_killed_run_leaves_no_process_and_goes_on_to_the_same_weights(whole, k
     what, pattern = VICTIMS[stage]
     told = kill_at_first_checkpoint(killed, stage, pattern)
     assert "FAILED: " in told and (what != "a process" or "a process was killed (Signal 9" in told), told
-    assert not study.model_folder(killed, 0, stage).exists() and not study.done_file(killed, 0, stage).exists()
-    again = subprocess.run(command(killed, stage), cwd=study.ROOT, check=True, capture_output=True, text=True)
+    assert not locations.model_folder(killed, 0, stage).exists() and not locations.done_file(killed, 0, stage).exists()
+    again = subprocess.run(command(killed, stage), cwd=locations.ROOT, check=True, capture_output=True, text=True)
     assert f"{stage}: goes on from step " in again.stdout + again.stderr
-    for one, other in zip(*(sorted(study.model_folder(name, 0, stage).glob("*.safetensors")) for name in (whole, killed))):
+    for one, other in zip(*(sorted(locations.model_folder(name, 0, stage).glob("*.safetensors")) for name in (whole, killed))):
         assert durable.sha256(one) == durable.sha256(other)
     one, other = tables(whole, stage), tables(killed, stage)
     assert one.keys() == other.keys() and "costs" in one

@@ -15,10 +15,11 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from m2rl_lib import artifacts, study
+from m2rl_lib.config import locations
+from m2rl_lib.storage import artifacts
 
-PROGRAM = study.ROOT / "tests" / "recorded.py"
-CONFIGURATION = study.ACCELERATE / "cpu_1x2.yaml"
+PROGRAM = locations.ROOT / "tests" / "recorded.py"
+CONFIGURATION = locations.ACCELERATE / "cpu_1x2.yaml"
 TOLERANCE = 1e-5  # of the shift from the start, in float32; measured 2e-7 (SFT), 9e-7 (RLVR), 2e-6 (MT-OPD); one process shares prompts, two do not
 
 
@@ -28,7 +29,7 @@ def folder(tmp_path_factory):
     if os.environ.get("PROCESSES"):
         return Path(os.environ["PROCESSES"])
     folder = tmp_path_factory.mktemp("processes")
-    environment = os.environ | {"PYTHONPATH": str(study.ROOT), "OMP_NUM_THREADS": "1"}
+    environment = os.environ | {"PYTHONPATH": str(locations.ROOT), "OMP_NUM_THREADS": "1"}
     launched = ["-m", "accelerate.commands.launch", "--config_file", str(CONFIGURATION)]
     for line in ([PROGRAM, folder, "none"], [*launched, PROGRAM, folder, "cpu_1x2"]):
         subprocess.run([sys.executable, *map(str, line)], check=True, env=environment, timeout=1200)
@@ -69,7 +70,7 @@ def test_same_weights(folder, model):
 
 
 def test_counts_are_those_of_all_processes(folder, monkeypatch):
-    monkeypatch.setattr(study, "RUNS", folder / "runs")
+    monkeypatch.setattr(locations, "RUNS", folder / "runs")
     for model in ("rl-multi", "mt-opd"):
         one, two = (
             artifacts.read_table(SimpleNamespace(study=name, seed=0), "costs", [model]).iloc[0] for name in ("none", "cpu_1x2")

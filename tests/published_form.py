@@ -6,9 +6,9 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from m2rl_lib.datasets import blend
+from m2rl_lib.data import rl_blend
 
-PREFIX = blend.PREFIX
+PREFIX = rl_blend.PREFIX
 DAPO = (
     "Solve the following math problem step by step. The last line of your response should be of the form Answer: $Answer "
     "(without quotes) where $Answer is the answer to the problem.\n\n{}\n\n"
@@ -105,10 +105,10 @@ def problem(text: str, answer: str) -> dict:
 
 def write_rl(folder: Path, some: list, dapo: list[dict], skywork: list[dict]) -> None:
     """A mirror of the RL blend and of the two data sets that it points into."""
-    write_jsonl(folder / blend.BLEND / "train.jsonl", some)
-    write_parquet(folder / blend.DAPO / "data" / "dapo-math-17k.parquet", dapo)
-    write_parquet(folder / blend.SKYWORK / "data" / "math-00000-of-00001.parquet", skywork)
-    write_parquet(folder / blend.SKYWORK / "data" / "code-00000-of-00001.parquet", [problem("print", "x")])
+    write_jsonl(folder / rl_blend.BLEND / "train.jsonl", some)
+    write_parquet(folder / rl_blend.DAPO / "data" / "dapo-math-17k.parquet", dapo)
+    write_parquet(folder / rl_blend.SKYWORK / "data" / "math-00000-of-00001.parquet", skywork)
+    write_parquet(folder / rl_blend.SKYWORK / "data" / "code-00000-of-00001.parquet", [problem("print", "x")])
 
 
 WRAPPED = [problem(DAPO.format("What is 6 times 7?"), "42"), problem(DAPO.format("What is 2 + 2?"), "4"), problem("?", "1")]

@@ -13,16 +13,19 @@ import zlib
 from pathlib import Path
 from types import SimpleNamespace
 
-from m2rl_lib import artifacts, distillation, generation, launch, micro, processes, rlvr, sft, study
+from m2rl_lib.config import locations, study
+from m2rl_lib.rollout import decoding
+from m2rl_lib.storage import artifacts, processes
+from m2rl_lib.training import grpo, launch, micro_model, mt_opd, sft
 
 FOLDER, CONFIGURATION = Path(sys.argv[1]), sys.argv[2]
 RECORD = FOLDER / "completions.json"
-study.RUNS = FOLDER / "runs"
+locations.RUNS = FOLDER / "runs"
 
 
 def parameters() -> SimpleNamespace:
     """The smoke study, a little larger; a batch is held by one process whole, by two in halves."""
-    p = study.load(study.ROOT / "params" / "smoke.yaml").model_dump()
+    p = study.load(locations.ROOT / "params" / "smoke.yaml").model_dump()
     p |= {"study": CONFIGURATION, "train_accelerate": CONFIGURATION, "domains": ["math", "agent"], "sft_steps": 6, "sft_batch": 8}
     p |= {"rlvr_prompts_per_step": 4, "rlvr_mixed_steps": 4, "rlvr_max_tokens": 16, "rlvr_learning_rate": 1e-3}
     return SimpleNamespace(**p)
@@ -48,7 +51,7 @@ def unpadded(given) -> list[list[int]]:
 
 def keep_completions(recorded: dict):
     """`generation.roll_out` that writes each step's completions into `recorded`, by prompt."""
-    original = generation.roll_out
+    original = decoding.roll_out
 
     def roll_out(trainer, prompts, rows):
         completions, prompt_ids = original(trainer, prompts, rows)
@@ -70,7 +73,7 @@ def replay(recorded: dict):
         completions = []
         for prompt in prompts:
             place = given[prompt] = given.get(prompt, -1) + 1
-            completions.append(generation.Completion(**step[prompt][place]))
+            completions.append(decoding.Completion(**step[prompt][place]))
         trainer.generated_tokens += sum(sum(c.own) for c in completions)
         return completions, trainer.processing_class(prompts)["input_ids"]
 
@@ -90,10 +93,10 @@ def parity(domain: str):
 
 def publish(p: SimpleNamespace, name: str, tokenizer, seed: int) -> Path:
     """A random micro model under a name."""
-    folder = study.model_folder(p.study, p.seed, name)
+    folder = locations.model_folder(p.study, p.seed, name)
     with artifacts.publish(folder, artifacts.record(p)) as fresh:
         if processes.is_main():
-            micro.build_model(tokenizer, 32, 2, 2, 512, seed).save_pretrained(fresh)
+            micro_model.build_model(tokenizer, 32, 2, 2, 512, seed).save_pretrained(fresh)
             tokenizer.save_pretrained(fresh)
     return folder
 
@@ -102,24 +105,24 @@ def run(p: SimpleNamespace) -> None:
     """All three stages, each from the same weights whatever the number of processes."""
     orders = {
         "sft": watch(sft.DemonstrationTrainer, "training_step", unpadded),
-        "rl-multi": watch(rlvr.DomainTrainer, "_generate_and_score_completions", lambda given: [e["row"] for e in given[0]]),
+        "rl-multi": watch(grpo.DomainTrainer, "_generate_and_score_completions", lambda given: [e["row"] for e in given[0]]),
         "mt-opd": watch(
-            distillation.MultiTeacherTrainer, "_generate_and_score_completions", lambda given: [e["row"] for e in given[0]]
+            mt_opd.MultiTeacherTrainer, "_generate_and_score_completions", lambda given: [e["row"] for e in given[0]]
         ),
     }
     recorded = json.loads(RECORD.read_text()) if RECORD.is_file() else {}
-    generation.roll_out = replay(recorded) if RECORD.is_file() else keep_completions(recorded)
-    rlvr.reward_function = parity
+    decoding.roll_out = replay(recorded) if RECORD.is_file() else keep_completions(recorded)
+    grpo.reward_function = parity
     base, _ = sft.run(p)
-    tokenizer = rlvr.AutoTokenizer.from_pretrained(base)
+    tokenizer = grpo.AutoTokenizer.from_pretrained(base)
     teachers = {domain: publish(p, f"rl-{domain}", tokenizer, seed) for seed, domain in enumerate(p.domains, 1)}
-    rlvr.train(p, "rl-multi", p.domains, p.rlvr_mixed_steps, [p.rlvr_mixed_steps], base, seed=0)
-    distillation.train(p, base, teachers, [p.distill_steps])
+    grpo.train(p, "rl-multi", p.domains, p.rlvr_mixed_steps, [p.rlvr_mixed_steps], base, seed=0)
+    mt_opd.train(p, base, teachers, [p.distill_steps])
     (FOLDER / f"orders-{p.study}-{processes.rank()}.json").write_text(json.dumps(orders))
     if not RECORD.is_file():
         RECORD.write_text(json.dumps(recorded))
 
 
 if __name__ == "__main__":
-    launch.check(parameters(), "rlvr")
+    launch.check(parameters(), "grpo")
     run(parameters())

@@ -6,7 +6,8 @@ from types import SimpleNamespace
 import pandas as pd
 import pytest
 
-from m2rl_lib import artifacts, study
+from m2rl_lib.config import locations
+from m2rl_lib.storage import artifacts
 
 
 def parameters(**values):
@@ -54,7 +55,7 @@ def test_damage_is_named_before_use(folder, damage):
 
 def test_missing_and_foreign_folders(smoke, tmp_path):
     with pytest.raises(FileNotFoundError, match="rl-math is missing"):
-        artifacts.read_manifest(study.model_folder("smoke", 0, "rl-math"))
+        artifacts.read_manifest(locations.model_folder("smoke", 0, "rl-math"))
     (tmp_path / "other").mkdir()
     with pytest.raises(FileNotFoundError, match="not a published model"):
         artifacts.read_manifest(tmp_path / "other")
@@ -76,7 +77,7 @@ def test_done_stands_until_something_differs(folder):
     assert not artifacts.is_done(p, "sft", [folder], [])
     artifacts.finish(p, "sft", [folder], [])
     assert artifacts.is_done(p, "sft", [folder], [])
-    stamp = study.done_file("smoke", 0, "sft")
+    stamp = locations.done_file("smoke", 0, "sft")
     before = stamp.stat().st_mtime_ns
     used = json.loads(stamp.read_text())["spent"]
     assert used["wall_seconds"] > 0 and used["cpu_seconds"] > 0 and used["peak_memory_bytes"] > 5e7
@@ -112,7 +113,7 @@ def test_results_say_where_their_programs_ran(smoke, capsys, kind, told):
     artifacts.write_table(p, "scores", "sft", pd.DataFrame({"x": [1]}), artifacts.record(p))
     artifacts.finish(p, "evaluate-sft", [], [])
     artifacts.write_headline(parameters(), ["the table"])
-    headline = (study.study_folder("smoke") / "headline.txt").read_text()
+    headline = (locations.study_folder("smoke") / "headline.txt").read_text()
     for text in (capsys.readouterr().out, headline):
         assert ("generated programs" in text) == bool(told) and (told or "") in text
     with pytest.raises(artifacts.MixedResultsError, match="sandbox_kind"):

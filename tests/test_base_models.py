@@ -9,8 +9,12 @@ from safetensors.torch import load_file
 from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 from transformers import AutoModelForCausalLM, AutoTokenizer, BertConfig, BertForMaskedLM, PreTrainedTokenizerFast
 
-from m2rl_lib import artifacts, base_models, chat, datasets, hub, sft, study
-from m2rl_lib.study import ParameterError
+from m2rl_lib.config import study
+from m2rl_lib.config.study import ParameterError
+from m2rl_lib.data import problem_sets
+from m2rl_lib.domains import chat
+from m2rl_lib.storage import artifacts, hub
+from m2rl_lib.training import base_models, sft
 
 COMMIT = "a" * 40
 QWEN_LIKE = (  # ChatML as a base model brings it: tools as JSON, thinking dropped from earlier turns
@@ -79,7 +83,7 @@ def test_a_saved_folder_becomes_a_base(saved, tmp_path, model):
 
 
 def test_a_template_that_does_not_fit_is_replaced(saved):
-    row = datasets.train_problems("agent", 1, 0, True)[0]
+    row = problem_sets.train_problems("agent", 1, 0, True)[0]
     plain = [{"role": "system", "content": "Be kind."}, {"role": "user", "content": "Hi"}]
     unfit = (
         None,

@@ -8,8 +8,8 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from m2rl_lib import study
-from m2rl_lib.study import ROOT
+from m2rl_lib.config import locations
+from m2rl_lib.config.locations import ROOT
 
 sys.path.insert(0, str(ROOT / "benchmarks"))
 import peers  # noqa: E402
@@ -40,17 +40,19 @@ MEGABYTE = 10**6
 @pytest.fixture
 def three_seeds(tmp_path, monkeypatch) -> list[dict]:
     """Records of a study on three seeds: (seed, name, begun, ended, CPU seconds, peak in MB), in minutes; as read back."""
-    monkeypatch.setattr(study, "RUNS", tmp_path)
+    monkeypatch.setattr(locations, "RUNS", tmp_path)
     runs = [("tiny", seed, "sft", 10 * seed, 10 * seed + 4 + seed, 6 + seed, 500) for seed in (0, 1, 2)]
     runs += [("tiny", seed, "rl-math", 10 * seed + 4 + seed, 10 * seed + 10, 5, 600 + seed) for seed in (0, 1, 2)]
     runs += [("tiny-apart", 0, "sft", 4, 6, 2, 100), ("tiny", 0, "rq1", 30, 31, 1, 200)]
     for world, seed, name, begun, ended, cpu, peak in runs:
-        file = study.done_file(world, seed, name)
+        file = locations.done_file(world, seed, name)
         file.parent.mkdir(parents=True, exist_ok=True)
         spent = {"wall_seconds": 60.0 * (ended - begun), "cpu_seconds": 60.0 * cpu, "peak_memory_bytes": peak * MEGABYTE}
         finished = datetime.fromtimestamp(1_700_000_000 + 60 * ended, UTC).isoformat(timespec="seconds")
         file.write_text(json.dumps({"name": name, "seeds": [seed], "finished": finished, "spent": spent}))
-    study.done_file("tiny", 0, "old").write_text(json.dumps({"name": "old", "finished": finished}))  # of before times were kept
+    locations.done_file("tiny", 0, "old").write_text(
+        json.dumps({"name": "old", "finished": finished})
+    )  # of before times were kept
     return study_times.stages("tiny")
 
 
@@ -114,7 +116,7 @@ def test_readme_says_how_long_the_study_takes_as_measured():
 
 def test_imports_are_all_those_of_the_notebook():
     code = study_times.imports(ROOT / "notebooks" / "11_rq1_mix_or_merge.ipynb")
-    assert "from m2rl_lib.study import" in code and "artifacts" in code and "=" not in code
+    assert "from m2rl_lib.config.study import" in code and "artifacts" in code and "=" not in code
 
 
 def test_tables_have_a_column_a_key():

@@ -31,15 +31,21 @@ from published_form import (
 )
 from transformers import AutoTokenizer
 
-from m2rl_lib import artifacts, base_models, chat, data_report, datasets, domains, hub, interpolation, judges, sft, study
-from m2rl_lib.datasets import blend, prompt_limit, rows, sft_blend
-from m2rl_lib.domains import mathematics, science
+from m2rl_lib import domains
+from m2rl_lib.analysis.rq4_methods import straight_paths
+from m2rl_lib.cli import data_report
+from m2rl_lib.config import locations
+from m2rl_lib.data import problem_sets, prompt_limit, rl_blend, row_files, sft_blend
+from m2rl_lib.domains import chat, mathematics, science
+from m2rl_lib.evaluation import judging
+from m2rl_lib.storage import artifacts, hub
+from m2rl_lib.training import base_models, sft
 
 
 @pytest.fixture
 def mirror(tmp_path, monkeypatch):
     """A folder that mirrors the Hub, with the RL blend and the two data sets that it points into."""
-    monkeypatch.setattr(study, "RUNS", tmp_path / "runs")
+    monkeypatch.setattr(locations, "RUNS", tmp_path / "runs")
     folder = tmp_path / "mirror"
     write_rl(folder, [row for row, _ in RL] + ["{not json"], WRAPPED, SKYWORK)
     return folder
@@ -50,13 +56,13 @@ def kept(folder) -> list[dict]:
         row
         for name in domains.DOMAINS
         for split in ("train", "selection", "test")
-        for row in rows.Rows(folder, f"{name}-{split}")
+        for row in row_files.Rows(folder, f"{name}-{split}")
     ]
 
 
 def test_every_row_is_kept_or_dropped_for_its_reason(mirror):
     expected = [reason for _, reason in RL] + ["not a JSON object"]
-    folder = blend.prepare_rows([str(mirror)])
+    folder = rl_blend.prepare_rows([str(mirror)])
     table = pd.read_csv(folder / "drops.csv", keep_default_na=False)
     counted = {reason: int(n) for reason, n in table.groupby("reason")["rows"].sum().items()}
     assert counted == {reason or "kept": expected.count(reason) for reason in expected}
@@ -69,7 +75,7 @@ def by_prompt(some: list[dict], text: str) -> dict:
 
 
 def test_rows_are_in_our_form_and_graded_by_our_verifiers(mirror):
-    some = kept(blend.prepare_rows([str(mirror)]))
+    some = kept(rl_blend.prepare_rows([str(mirror)]))
     four, answer = by_prompt(some, "2 + 2"), by_prompt(some, "6 times 7")
     assert four["responses_create_params"] == {
         "input": [{"role": "user", "content": four["responses_create_params"]["input"][0]["content"]}],
@@ -105,33 +111,33 @@ def test_an_output_regex_is_searched_at_the_end_only():
 def test_the_same_keys_choose_micro_or_paper_data(mirror):
     sources = [str(mirror)]
     world = (True, sources)
-    train = [row for row in kept(blend.prepare_rows(sources)) if row["split"] == "train"]
-    sizes = datasets.pool_sizes(["math", "science"], sources)
+    train = [row for row in kept(rl_blend.prepare_rows(sources)) if row["split"] == "train"]
+    sizes = problem_sets.pool_sizes(["math", "science"], sources)
     assert sizes == [sum(row["domain"] == name for row in train) for name in ("math", "science")]
-    drawn = datasets.prompts(["math", "science"], 7 * sum(sizes), 0, *world)  # seven times through all of them
+    drawn = problem_sets.prompts(["math", "science"], 7 * sum(sizes), 0, *world)  # seven times through all of them
     assert sorted(row["problem_id"] for row in drawn) == sorted(
         7 * [row["problem_id"] for row in train if row["domain"] in ("math", "science")]
     )
-    assert drawn == datasets.prompts(["math", "science"], 7 * sum(sizes), 0, *world)
-    assert drawn != datasets.prompts(["math", "science"], 7 * sum(sizes), 1, *world)
-    assert datasets.benchmarks("math", sources) == ["math_blend"] and datasets.benchmarks("general", sources) == []
+    assert drawn == problem_sets.prompts(["math", "science"], 7 * sum(sizes), 0, *world)
+    assert drawn != problem_sets.prompts(["math", "science"], 7 * sum(sizes), 1, *world)
+    assert problem_sets.benchmarks("math", sources) == ["math_blend"] and problem_sets.benchmarks("general", sources) == []
     with pytest.raises(ValueError, match="0 usable train problems of agent"):
-        datasets.train_problems("agent", 1, 0, *world[:1], sources=sources)
+        problem_sets.train_problems("agent", 1, 0, *world[:1], sources=sources)
     with pytest.raises(ValueError, match=r"allowed is \[micro\] alone"):
-        datasets.prompts(["math"], 1, 0, True, ["micro", str(mirror)])
+        problem_sets.prompts(["math"], 1, 0, True, ["micro", str(mirror)])
 
 
 def test_held_out_shares(monkeypatch):
     def split(number):
-        return blend.make_row(mcqa(f"Question {number}?", FOUR, "A"), {})["split"]
+        return rl_blend.make_row(mcqa(f"Question {number}?", FOUR, "A"), {})["split"]
 
     splits = pd.Series([split(number) for number in range(4000)]).value_counts(normalize=True)
     assert abs(splits["selection"] - 0.02) < 0.007 and abs(splits["test"] - 0.04) < 0.01  # three standard errors
 
 
 def big_mirror(folder, count: int) -> None:
-    write_jsonl(folder / blend.BLEND / "train.jsonl", [mcqa(f"Question {i % (count - 50)}?", FOUR, "A") for i in range(count)])
-    for name, file in ((blend.DAPO, "a.parquet"), (blend.SKYWORK, "math-0.parquet")):
+    write_jsonl(folder / rl_blend.BLEND / "train.jsonl", [mcqa(f"Question {i % (count - 50)}?", FOUR, "A") for i in range(count)])
+    for name, file in ((rl_blend.DAPO, "a.parquet"), (rl_blend.SKYWORK, "math-0.parquet")):
         write_parquet(folder / name / "data" / file, [problem("?", "1")])
 
 
@@ -139,7 +145,7 @@ KILLED = """
 import os, signal, sys
 from pathlib import Path
 from m2rl_lib import study
-from m2rl_lib.datasets import blend, rows
+from m2rl_lib.data.problem_sets import blend, rows
 study.RUNS = Path(sys.argv[2])
 blend.STRIDE = 100
 commit = rows.Store.commit
@@ -159,35 +165,35 @@ def test_a_killed_preparation_goes_on_where_it_was(tmp_path, monkeypatch):
     mirror = tmp_path / "mirror"
     big_mirror(mirror, 500)
     whole, torn = tmp_path / "whole", tmp_path / "torn"
-    monkeypatch.setattr(study, "RUNS", whole)
-    expected = blend.prepare_rows([str(mirror)])
-    done = subprocess.run([sys.executable, "-c", KILLED, str(mirror), str(torn)], cwd=study.ROOT, env=os.environ)
+    monkeypatch.setattr(locations, "RUNS", whole)
+    expected = rl_blend.prepare_rows([str(mirror)])
+    done = subprocess.run([sys.executable, "-c", KILLED, str(mirror), str(torn)], cwd=locations.ROOT, env=os.environ)
     assert done.returncode == -signal.SIGKILL
-    monkeypatch.setattr(study, "RUNS", torn)
+    monkeypatch.setattr(locations, "RUNS", torn)
     read = []
     monkeypatch.setattr(
-        blend, "_take", lambda store, seen, raw, q, take=blend._take: (read.append(raw), take(store, seen, raw, q))
+        rl_blend, "_take", lambda store, seen, raw, q, take=rl_blend._take: (read.append(raw), take(store, seen, raw, q))
     )
-    found = blend.prepare_rows([str(mirror)])
+    found = rl_blend.prepare_rows([str(mirror)])
     assert len(read) == 200  # of 500: the first 300 were not read again
     for file in sorted(expected.glob("*.jsonl")) + [expected / "drops.csv"]:
         assert (found / file.name).read_bytes() == file.read_bytes(), file.name
     drops = pd.read_csv(found / "drops.csv").set_index("reason")["rows"]
     assert drops.to_dict() == {"kept": 450, "duplicate prompt": 50}  # duplicates of rows from before the kill are found
     read.clear()
-    assert blend.prepare_rows([str(mirror)]) == found and not read  # nor is anything done twice
+    assert rl_blend.prepare_rows([str(mirror)]) == found and not read  # nor is anything done twice
 
 
 def test_memory_does_not_grow_with_the_file(tmp_path, monkeypatch):
-    monkeypatch.setattr(study, "RUNS", tmp_path / "runs")
+    monkeypatch.setattr(locations, "RUNS", tmp_path / "runs")
     peaks = []
     for count in (400, 1600):
         mirror = tmp_path / str(count)
         big_mirror(mirror, count)
         long = [mcqa(f"{i} " + "x" * 20_000, FOUR, "A") for i in range(count)]
-        write_jsonl(mirror / blend.BLEND / "train.jsonl", long)
+        write_jsonl(mirror / rl_blend.BLEND / "train.jsonl", long)
         tracemalloc.start()
-        blend.prepare_rows([str(mirror)])
+        rl_blend.prepare_rows([str(mirror)])
         peaks.append(tracemalloc.get_traced_memory()[1])
         tracemalloc.stop()
     assert peaks[1] < peaks[0] + 2e6 < 20e6  # the larger file alone is 32 MB
@@ -195,13 +201,13 @@ def test_memory_does_not_grow_with_the_file(tmp_path, monkeypatch):
 
 def test_what_is_missing_is_told_in_one_line(mirror, tmp_path):
     with pytest.raises(hub.SourceError, match="no nvidia/Nemotron-3-Nano-RL-Training-Blend") as error:
-        blend.prepare_rows([f"{blend.DAPO}@{'a' * 40}"])
+        rl_blend.prepare_rows([f"{rl_blend.DAPO}@{'a' * 40}"])
     assert "\n" not in str(error.value)
-    (mirror / blend.BLEND / "train.jsonl").unlink()
+    (mirror / rl_blend.BLEND / "train.jsonl").unlink()
     with pytest.raises(hub.SourceError, match="no file that matches"):
-        blend.prepare_rows([str(mirror)])
+        rl_blend.prepare_rows([str(mirror)])
     with pytest.raises(hub.SourceError, match="does not exist"):
-        blend.prepare_rows([str(tmp_path / "absent")])
+        rl_blend.prepare_rows([str(tmp_path / "absent")])
 
 
 # --- RL's prompt limit -------------------------------------------------------------------------------------
@@ -213,24 +219,24 @@ def prompt_tokens(tokenizer, row: dict) -> int:
 
 def test_rl_takes_no_prompt_longer_than_the_limit(mirror, tokenizer):
     sources, names = [str(mirror)], ["math", "science", "instruction_following"]
-    folder = blend.prepare_rows(sources)
-    train = [row for name in names for row in rows.Rows(folder, f"{name}-train")]
+    folder = rl_blend.prepare_rows(sources)
+    train = [row for name in names for row in row_files.Rows(folder, f"{name}-train")]
     lengths = sorted(prompt_tokens(tokenizer, row) for row in train)
     cut = lengths[len(lengths) // 2]  # one of them is just as long as it may be
     limit = prompt_limit.PromptLimit(tokenizer, cut)
     short = {name: sum(row["domain"] == name and prompt_tokens(tokenizer, row) <= cut for row in train) for name in names}
     assert 0 < sum(short.values()) < len(train) and sum(length == cut for length in lengths)
     there = [name for name in names if short[name]]
-    assert datasets.pool_sizes(there, sources, limit) == [short[name] for name in there]
-    drawn = datasets.prompts(there, 3 * sum(short.values()), 0, False, sources, limit)
+    assert problem_sets.pool_sizes(there, sources, limit) == [short[name] for name in there]
+    drawn = problem_sets.prompts(there, 3 * sum(short.values()), 0, False, sources, limit)
     ids = {row["problem_id"] for row in train if prompt_tokens(tokenizer, row) <= cut}
     assert {row["problem_id"] for row in drawn} == ids and max(prompt_tokens(tokenizer, row) for row in drawn) == cut
     with pytest.raises(ValueError, match="the blend has 0 usable train problems of math"):
-        datasets.train_problems("math", 1, 0, False, sources=sources, limit=prompt_limit.PromptLimit(tokenizer, 8))
+        problem_sets.train_problems("math", 1, 0, False, sources=sources, limit=prompt_limit.PromptLimit(tokenizer, 8))
 
 
 def test_prompts_are_counted_once_a_tokenizer(mirror, tokenizer, monkeypatch):
-    folder = blend.prepare_rows([str(mirror)])
+    folder = rl_blend.prepare_rows([str(mirror)])
     limit = prompt_limit.PromptLimit(tokenizer, 20)
     first = prompt_limit.count_prompts(folder, "math", limit)
     monkeypatch.setattr(prompt_limit.PromptLimit, "counts", lambda *_: pytest.fail("counted again"))
@@ -243,16 +249,16 @@ def test_prompts_are_counted_once_a_tokenizer(mirror, tokenizer, monkeypatch):
 
 def test_agent_prompts_are_of_any_length_and_micro_ones_are_not_dropped(tokenizer):
     limit = prompt_limit.PromptLimit(tokenizer, 8)
-    assert datasets.train_problems("agent", 2, 0, True, limit=limit) == datasets.train_problems("agent", 2, 0, True)
+    assert problem_sets.train_problems("agent", 2, 0, True, limit=limit) == problem_sets.train_problems("agent", 2, 0, True)
     with pytest.raises(ValueError, match=r"a prompt of math has \d+ tokens, rlvr_prompt_tokens allows 8: raise it"):
-        datasets.train_problems("math", 2, 0, True, limit=limit)
+        problem_sets.train_problems("math", 2, 0, True, limit=limit)
 
 
 def test_long_prompts_are_in_the_drop_report(mirror, smoke, tmp_path, model, tokenizer):
     model.save_pretrained(tmp_path / "base")
     tokenizer.save_pretrained(tmp_path / "base")
     given = {"data_sources": [str(mirror)], "sft_base_model": str(tmp_path / "base"), "domains": ["math", "science"]}
-    folder = blend.prepare_rows([str(mirror)])
+    folder = rl_blend.prepare_rows([str(mirror)])
     limit = prompt_limit.PromptLimit(base_models.load_tokenizer(str(tmp_path / "base")), 0)
     base_models.save_base(tmp_path / "saved", str(tmp_path / "base"))
     saved = AutoTokenizer.from_pretrained(tmp_path / "saved")
@@ -276,7 +282,7 @@ def test_long_prompts_are_in_the_drop_report(mirror, smoke, tmp_path, model, tok
 @pytest.fixture
 def held(tmp_path, monkeypatch, smoke):
     """Parameters of a study on a blend with enough held-out problems of math and science."""
-    monkeypatch.setattr(study, "RUNS", tmp_path / "runs")
+    monkeypatch.setattr(locations, "RUNS", tmp_path / "runs")
     some = [mcqa(f"Question {i}?", FOUR, "ABCI"[i % 4], template_metadata=FORM if i % 2 else {}) for i in range(400)]
     some += [placeholder("dapo17k", i, {"prefix": "Put it in \\boxed{}."}) for i in range(200)]
     write_rl(tmp_path / "mirror", some, [problem(DAPO.format(f"What is {i}?"), str(i)) for i in range(200)], SKYWORK)
@@ -292,9 +298,9 @@ def written(p, split: str, models: dict[str, float], rng) -> pd.DataFrame:
     table = []
     for name, share in models.items():
         for domain in p.domains:
-            (benchmark,) = datasets.benchmarks(domain, p.data_sources)
+            (benchmark,) = problem_sets.benchmarks(domain, p.data_sources)
             count = p.evaluate_problems if split == "test" else p.evaluate_selection_problems
-            for row in datasets.benchmark_problems(benchmark, split, count, False, p.data_sources):
+            for row in problem_sets.benchmark_problems(benchmark, split, count, False, p.data_sources):
                 for sample in range(2):
                     right = rng.random() < share
                     expected = row["expected_answer"]
@@ -305,7 +311,7 @@ def written(p, split: str, models: dict[str, float], rng) -> pd.DataFrame:
                     assert domains.verify([text], [row]) == [float(right)]
                     told = [name, domain, benchmark, split, row["problem_id"], sample, float(right)]
                     table.append([*told, domains.read_answer(text, row) is not None, False, text])
-    return pd.DataFrame(table, columns=judges.SAMPLES)
+    return pd.DataFrame(table, columns=judging.SAMPLES)
 
 
 def test_models_judge_their_own_trajectories_on_a_blend(held, tokenizer, rng, monkeypatch):
@@ -313,18 +319,18 @@ def test_models_judge_their_own_trajectories_on_a_blend(held, tokenizer, rng, mo
 
     def judge(prompts):
         asked.extend(messages[0]["content"] for messages in prompts)
-        return [judges.Judgement("<think></think>\nright<|im_end|>", 1.0, 3) for _ in prompts]
+        return [judging.Judgement("<think></think>\nright<|im_end|>", 1.0, 3) for _ in prompts]
 
-    monkeypatch.setattr(judges, "load_judge", lambda p, name: judge)
+    monkeypatch.setattr(judging, "load_judge", lambda p, name: judge)
     samples = written(held, "test", {"sft": 0.5, "rl-math": 0.7}, rng)
     assert samples["parsed"].all()  # an answer in the form that its row asks for
-    judged = judges.run(held, {"sft": ["math", "science"], "rl-math": ["math"]}, samples)
-    assert set(judged["set"]) == {judges.SHARED, judges.OWN, judges.CANDIDATES}  # nothing planted, nothing shifted
+    judged = judging.run(held, {"sft": ["math", "science"], "rl-math": ["math"]}, samples)
+    assert set(judged["set"]) == {judging.SHARED, judging.OWN, judging.CANDIDATES}  # nothing planted, nothing shifted
     labels = samples.set_index(["model", "problem_id", "sample"])["correct"]
     assert all(labels[row.source, row.problem_id, row.sample] == row.right for row in judged.itertuples())
-    shared = judged[judged["set"] == judges.SHARED]
+    shared = judged[judged["set"] == judging.SHARED]
     assert shared["right"].mean() == 0.5 and set(shared["domain"]) == {"math", "science"}
-    candidates = judged[(judged["set"] == judges.CANDIDATES) & (judged["domain"] == "science")]
+    candidates = judged[(judged["set"] == judging.CANDIDATES) & (judged["domain"] == "science")]
     assert candidates["answer"].str.fullmatch("[ABCI]").all() and candidates["problem_id"].nunique() == held.evaluate_problems
     assert all("Is it right or wrong?" in text and text.endswith("one word, right or wrong.") for text in asked)
     assert any("<think>sft</think>" in text for text in asked) and any("this answer" in text for text in asked)
@@ -334,8 +340,8 @@ def test_paths_on_a_blend_are_measured_on_right_completions(held, rng, monkeypat
     models = {"sft": 0.5, "rl-math": 0.5, "rl-science": 0.0, "rl-multi": 0.9, "rl-multi@step=2": 1.0}
     samples = written(held, "selection", models, rng)
     samples.loc[samples["domain"] == "science", "correct"] = 0.0
-    monkeypatch.setattr(judges, "read_samples", lambda p, groups, split: samples)
-    found = interpolation.solutions(held)
+    monkeypatch.setattr(judging, "read_samples", lambda p, groups, split: samples)
+    found = straight_paths.solutions(held)
     assert list(found) == ["math"]  # of science no problem was solved
     ends = samples[samples["model"].isin(["sft", "rl-math", "rl-science", "rl-multi"])]
     right = ends[ends["correct"] == 1]
@@ -345,14 +351,14 @@ def test_paths_on_a_blend_are_measured_on_right_completions(held, rng, monkeypat
     writers = set()
     for seed in range(40):
         held.seed = seed
-        writers |= {one["completion"].split("</think>")[0] for one in interpolation.solutions(held)["math"]}
+        writers |= {one["completion"].split("</think>")[0] for one in straight_paths.solutions(held)["math"]}
     assert writers == {f"<think>{name}" for name in set(right["model"])}
 
 
 def test_chance_on_a_blend_is_that_of_the_options(held):
-    assert datasets.chance("science_blend", held.data_sources) == 1 / 4
-    assert datasets.chance("math_blend", held.data_sources) == 0
-    assert datasets.built_in(True, held.data_sources) is False and datasets.built_in(["agent"]) == ["agent"]
+    assert problem_sets.chance("science_blend", held.data_sources) == 1 / 4
+    assert problem_sets.chance("math_blend", held.data_sources) == 0
+    assert problem_sets.built_in(True, held.data_sources) is False and problem_sets.built_in(["agent"]) == ["agent"]
 
 
 # --- SFT --------------------------------------------------------------------------------------------------
@@ -360,7 +366,7 @@ def test_chance_on_a_blend_is_that_of_the_options(held):
 
 @pytest.fixture
 def corpus_mirror(tmp_path, monkeypatch):
-    monkeypatch.setattr(study, "RUNS", tmp_path / "runs")
+    monkeypatch.setattr(locations, "RUNS", tmp_path / "runs")
     chats = [told({"role": "system", "content": "Be kind."}, USER, SAID, {"role": "user", "content": "And?"}, SAID)]
     chats += [told(USER), told({"role": "user", "content": " "}, SAID), told(USER, {"role": "assistant", "content": None})]
     science_rows = [told({"role": "user", "content": f"Q{i}"}, SAID) for i in range(5)]
@@ -384,12 +390,12 @@ def test_sft_rows_become_prompts_and_completions(corpus_mirror):
         ("Math with Tools", "kept"): 1,
         ("Science", "kept"): 5,
     }
-    chatted = rows.Rows(folder, "Chat")[0]
+    chatted = row_files.Rows(folder, "Chat")[0]
     assert [message["role"] for message in chatted["prompt"]] == ["system", "user"]
     turn = "<think>2 and 2</think>\n4<|im_end|>"
     assert chatted["completion"] == turn + "\n<|im_start|>user\nAnd?<|im_end|>\n<|im_start|>assistant\n" + turn
     assert [own for _, own in chat.turns(chatted["completion"])] == [True, False, True]
-    tooled = rows.Rows(folder, "Math with Tools")[0]
+    tooled = row_files.Rows(folder, "Math with Tools")[0]
     call = '<tool_call>\n{"name": "search", "arguments": {"q": "two"}}\n</tool_call><|im_end|>'
     assert tooled["completion"] == call + chat.tool_turn(['{"found": 4}']) + turn  # the user's last turn teaches nothing
     assert tooled["row"]["responses_create_params"]["tools"] == [SEARCH]
@@ -411,7 +417,7 @@ def test_the_published_shares(corpus_mirror):
 
 def test_sft_trains_on_the_published_form(corpus_mirror, smoke, tokenizer, model):
     smoke = SimpleNamespace(**vars(smoke) | {"data_sources": [str(corpus_mirror)], "sft_steps": 2, "sft_batch": 4})
-    base = study.model_folder(smoke.study, smoke.seed, "base")
+    base = locations.model_folder(smoke.study, smoke.seed, "base")
 
     with artifacts.publish(base, artifacts.record(smoke)) as fresh:
         model.save_pretrained(fresh)

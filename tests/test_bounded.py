@@ -6,11 +6,11 @@ import time
 
 import pytest
 
-from m2rl_lib.bounded import Bounded, Failed, Overrun
+from m2rl_lib.sandbox.bounded import Bounded, Failed, Overrun
 
 SCRIPT = """
 import ctypes, json, os, signal, sys, time
-from m2rl_lib.bounded import serve
+from m2rl_lib.sandbox.bounded import serve
 def answer(question):
     kind, value = question
     if kind == "loop":

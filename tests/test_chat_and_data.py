@@ -6,12 +6,14 @@ from collections import Counter
 
 import pytest
 
-from m2rl_lib import chat, datasets, domains, micro, sandbox
-from m2rl_lib.domains import problems
+from m2rl_lib import domains, sandbox
+from m2rl_lib.data import problem_sets, sft_corpus
+from m2rl_lib.domains import chat, problems
+from m2rl_lib.training import micro_model
 
 
 def test_template_writes_tool_turns_as_chat_does(tokenizer):
-    row = datasets.train_problems("agent", 1, 0, True)[0]
+    row = problem_sets.train_problems("agent", 1, 0, True)[0]
     completion = domains.DOMAINS["agent"].demonstrate(row, random.Random(0))
     messages = list(row["responses_create_params"]["input"])
     for text, own in chat.turns(completion):
@@ -28,7 +30,7 @@ def test_template_writes_tool_turns_as_chat_does(tokenizer):
 
 
 def test_template_lists_tools_and_marks_generation(tokenizer):
-    row = datasets.train_problems("agent", 1, 0, True)[0]
+    row = problem_sets.train_problems("agent", 1, 0, True)[0]
     names = [tool["name"] for tool in row["responses_create_params"]["tools"]]
     prompt = chat.row_prompt(tokenizer, row)
     assert all(f"{name}(" in prompt for name in names)
@@ -52,12 +54,12 @@ def test_tokenizer_survives_saving(tmp_path, tokenizer, corpus):
     text = corpus[0]["completion"]
     assert again(text)["input_ids"] == tokenizer(text)["input_ids"]
     assert again.decode(again(text)["input_ids"]) == text
-    assert again.chat_template == micro.CHAT_TEMPLATE
+    assert again.chat_template == micro_model.CHAT_TEMPLATE
 
 
 def test_loss_is_on_the_models_own_tokens(corpus, tokenizer):
     for example in corpus:
-        tokens = datasets.tokenise(tokenizer, example)
+        tokens = sft_corpus.tokenise(tokenizer, example)
         own = tokenizer.decode([label for label in tokens["labels"] if label != -100])
         assert own == "".join(text for text, own in chat.turns(example["completion"]) if own)
         assert "<tool_response>" not in own
@@ -76,16 +78,18 @@ def test_corpus_is_as_asked(corpus):
 
 def test_corpus_is_drawn_from_the_seed():
     def texts(seed):
-        return [e["completion"] for e in datasets.sft_corpus(["math", "agent"], 10, 5, 2, 0.2, 0.2, "random", seed, True)]
+        return [e["completion"] for e in sft_corpus.sft_corpus(["math", "agent"], 10, 5, 2, 0.2, 0.2, "random", seed, True)]
 
     assert texts(0) == texts(0)
     assert texts(0) != texts(1)
 
 
 def test_judge_rows_are_balanced_and_outcome_hides_the_reasoning():
-    corpus = [e for e in datasets.sft_corpus(list(domains.DOMAINS), 1, 1, 40, 0, 0.2, "random", 0, True) if e["kind"] == "judge"]
+    corpus = [
+        e for e in sft_corpus.sft_corpus(list(domains.DOMAINS), 1, 1, 40, 0, 0.2, "random", 0, True) if e["kind"] == "judge"
+    ]
     for name in domains.DOMAINS:
-        for mode in datasets.JUDGE_MODES:
+        for mode in problem_sets.JUDGE_MODES:
             mine = [e for e in corpus if e["row"]["domain"] == name and f"\n{mode}:\n" in e["prompt"][0]["content"]]
             assert len(mine) == 40
             for turn in range(len(judge_turns(mine[0]))):  # every turn is balanced, whatever the turns before it said
@@ -108,7 +112,7 @@ def judge_turns(example):
 
 @pytest.mark.parametrize("name", domains.DOMAINS)
 def test_a_judge_says_right_where_all_pieces_of_the_results_it_compares_agree(name):
-    corpus = [e for e in datasets.sft_corpus([name], 1, 1, 16, 0, 0.2, "random", 0, True) if e["kind"] == "judge"]
+    corpus = [e for e in sft_corpus.sft_corpus([name], 1, 1, 16, 0, 0.2, "random", 0, True) if e["kind"] == "judge"]
     for example in corpus:
         for number, (thought, verdict) in enumerate(judge_turns(example)):
             lines = [line for line in thought.split("\n") if line.startswith(" ")]
@@ -120,8 +124,8 @@ def test_a_judge_says_right_where_all_pieces_of_the_results_it_compares_agree(na
 
 def test_batches_go_through_all_examples_and_pad_little():
     lengths = [random.Random(0).randrange(20, 150) for _ in range(300)]
-    order = datasets.batch_order(lengths, 10, 60, 0)
-    assert order == datasets.batch_order(lengths, 10, 60, 0)
+    order = sft_corpus.batch_order(lengths, 10, 60, 0)
+    assert order == sft_corpus.batch_order(lengths, 10, 60, 0)
     assert Counter(order) == dict.fromkeys(range(300), 2)  # two epochs
     batches = [[lengths[i] for i in order[start : start + 10]] for start in range(0, 600, 10)]
     padding = sum(10 * max(part) - sum(part) for part in batches) / sum(map(sum, batches))
@@ -130,7 +134,7 @@ def test_batches_go_through_all_examples_and_pad_little():
 
 
 def test_a_trajectory_that_could_not_be_graded_is_made_anew_and_never_called_wrong(monkeypatch):
-    rows = datasets.train_problems("math", 6, 0, True)
+    rows = problem_sets.train_problems("math", 6, 0, True)
     verify, asked = domains.ALL["math"].verify, []
 
     def failing(texts, of):
@@ -138,31 +142,31 @@ def test_a_trajectory_that_could_not_be_graded_is_made_anew_and_never_called_wro
         return [None if len(asked) < 3 else reward for reward in verify(texts, of)]
 
     monkeypatch.setattr(domains.ALL["math"], "verify", failing)
-    _, right = datasets.planted(rows, [None, "answer"] * 3, random.Random(0))
+    _, right = problem_sets.planted(rows, [None, "answer"] * 3, random.Random(0))
     assert asked[:3] == [6, 6, 6] and right == [True, False] * 3
     monkeypatch.setattr(domains.ALL["math"], "verify", lambda texts, of: [None] * len(texts))
     with pytest.raises(sandbox.SandboxError, match="6 trajectories of math could not be graded in a hundred tries"):
-        datasets.planted(rows, [None] * 6, random.Random(0))
+        problem_sets.planted(rows, [None] * 6, random.Random(0))
 
 
 def test_unknown_judge_mode():
     with pytest.raises(ValueError, match="outcome, process"):
-        datasets.judge_prompt({}, "", "vibes")
+        problem_sets.judge_prompt({}, "", "vibes")
 
 
 def test_rl_prompts_are_in_equal_parts_and_not_the_demonstrations():
-    rows = datasets.prompts(["math", "coding", "agent"], 100, 0, True)
+    rows = problem_sets.prompts(["math", "coding", "agent"], 100, 0, True)
     assert sorted(Counter(row["domain"] for row in rows).values()) == [33, 33, 34]
-    assert rows == datasets.prompts(["math", "coding", "agent"], 100, 0, True)
+    assert rows == problem_sets.prompts(["math", "coding", "agent"], 100, 0, True)
     assert [r["domain"] for r in rows] != sorted(r["domain"] for r in rows)
-    taught = {problems.prompt_of(row) for row in datasets.train_problems("math", 100, 0, True)}
+    taught = {problems.prompt_of(row) for row in problem_sets.train_problems("math", 100, 0, True)}
     asked = {problems.prompt_of(row) for row in rows if row["domain"] == "math"}
     assert len(asked & taught) < 5
 
 
 def test_without_shared_arithmetic_only_math_adds():
     for name in ("coding", "science", "agent"):
-        for row in datasets.train_problems(name, 20, 0, False):
+        for row in problem_sets.train_problems(name, 20, 0, False):
             shown = domains.DOMAINS[name].demonstrate(row, random.Random(0))
             assert " + " not in shown.split("</think>")[0] and " - " not in shown.split("</think>")[0]
-    assert "+" in "".join(row["steps"][0] for row in datasets.train_problems("math", 20, 0, False))
+    assert "+" in "".join(row["steps"][0] for row in problem_sets.train_problems("math", 20, 0, False))

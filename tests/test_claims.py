@@ -7,9 +7,9 @@ import pandas as pd
 import pytest
 from test_statistics import cell
 
-from m2rl_lib import claims, evidence, findings, measures, published, score_tables
-from m2rl_lib.claims import CONTRADICTED, NOT_TESTABLE, SUPPORTED, UNDECIDED, Claim, Found, NotTestable
-from m2rl_lib.study import ROOT
+from m2rl_lib.config.locations import ROOT
+from m2rl_lib.paper import claim_ledger, claims, estimates, published_evidence, published_tables, score_tables
+from m2rl_lib.paper.claim_ledger import CONTRADICTED, NOT_TESTABLE, SUPPORTED, UNDECIDED, Claim, Found, NotTestable
 
 MARGIN = 3.0
 DOMAINS = ["math", "coding", "science", "instruction_following"]
@@ -23,7 +23,7 @@ def claim(found, **changes) -> Claim:
 
 
 def verdict(found, **changes) -> str:
-    return claims.ledger([claim(found, **changes)], {}).iloc[0]["verdict"]
+    return claim_ledger.ledger([claim(found, **changes)], {}).iloc[0]["verdict"]
 
 
 # --- the rule -------------------------------------------------------------------------------------------------
@@ -31,14 +31,14 @@ def verdict(found, **changes) -> str:
 
 def test_p_is_what_the_interval_says():
     found = Found(4.0, 1.0, 7.0, "9 problems")
-    assert claims.p_beyond(found, 1.0, upward=True) == pytest.approx(0.025)
-    assert claims.p_beyond(found, 4.0, upward=True) == pytest.approx(0.5)
-    assert claims.p_inside(claim(found, above=1.0), found) == pytest.approx(0.05)
-    assert claims.p_outside(claim(found, above=7.0), found) == pytest.approx(0.05)
+    assert claim_ledger.p_beyond(found, 1.0, upward=True) == pytest.approx(0.025)
+    assert claim_ledger.p_beyond(found, 4.0, upward=True) == pytest.approx(0.5)
+    assert claim_ledger.p_inside(claim(found, above=1.0), found) == pytest.approx(0.05)
+    assert claim_ledger.p_outside(claim(found, above=7.0), found) == pytest.approx(0.05)
     few = Found(4.0, 1.0, 7.0, "9 problems", seeds=3, df=2)
-    assert claims.p_inside(claim(few, above=1.0), few) == pytest.approx(0.05)  # the same edge,
-    assert claims.p_inside(claim(few), few) > claims.p_inside(claim(found), found)  # but a longer tail
-    assert claims.seen(found) == pytest.approx(3 * (1.96 + 0.8416) / 1.96, abs=0.01)
+    assert claim_ledger.p_inside(claim(few, above=1.0), few) == pytest.approx(0.05)  # the same edge,
+    assert claim_ledger.p_inside(claim(few), few) > claim_ledger.p_inside(claim(found), found)  # but a longer tail
+    assert claim_ledger.seen(found) == pytest.approx(3 * (1.96 + 0.8416) / 1.96, abs=0.01)
 
 
 @pytest.mark.parametrize(
@@ -73,17 +73,17 @@ def test_holm_over_all_primary_claims_even_those_not_testable():
         raise NotTestable("stage missing")
 
     close = claim(Found(2.1, 0.1, 4.1, "9 problems"), primary=True)  # p 0.04
-    absent = Claim("RQ2", "c", "q", "points", evidence.UNREAD, missing, above=0.0, primary=True)
-    alone, both = (claims.ledger(some, {}).iloc[0] for some in ([close], [close, absent]))
+    absent = Claim("RQ2", "c", "q", "points", published_evidence.UNREAD, missing, above=0.0, primary=True)
+    alone, both = (claim_ledger.ledger(some, {}).iloc[0] for some in ([close], [close, absent]))
     assert alone["verdict"] == SUPPORTED and both["verdict"] == UNDECIDED
     assert both["p_adjusted"] == pytest.approx(2 * both["p"])
 
 
 def test_benjamini_hochberg_within_a_question():
     sure, close = Found(9, 8, 10, "1"), Found(2.1, 0.1, 4.1, "1")
-    both = claims.ledger([claim(close), claim(sure)], {})
+    both = claim_ledger.ledger([claim(close), claim(sure)], {})
     assert both["p_adjusted"].iloc[0] == pytest.approx(both["p"].iloc[0])
-    apart = claims.ledger([claim(close), claim(Found(0.1, -5, 5, "1")), claim(sure, question="RQ2")], {})
+    apart = claim_ledger.ledger([claim(close), claim(Found(0.1, -5, 5, "1")), claim(sure, question="RQ2")], {})
     assert apart["p_adjusted"].iloc[0] == pytest.approx(2 * apart["p"].iloc[0])
 
 
@@ -91,25 +91,27 @@ def test_counts_have_no_p_and_need_their_whole_range():
     ratio = {"above": -np.inf, "below": 1.0, "unit": "ratio"}
     assert verdict(Found(0.6, 0.4, 0.9, "5 experts", counted=True), **ratio) == SUPPORTED
     assert verdict(Found(0.6, 0.4, 1.1, "5 experts", counted=True), **ratio) == UNDECIDED
-    row = claims.ledger([claim(Found(1.5, 1.5, 1.5, "5 experts", counted=True), **ratio)], {}).iloc[0]
-    assert row["verdict"] == CONTRADICTED and np.isnan(row["p"]) and "a count, not a sample" in claims.claim_sentence(row)
+    row = claim_ledger.ledger([claim(Found(1.5, 1.5, 1.5, "5 experts", counted=True), **ratio)], {}).iloc[0]
+    assert row["verdict"] == CONTRADICTED and np.isnan(row["p"]) and "a count, not a sample" in claim_ledger.claim_sentence(row)
 
 
 def test_no_spread_is_no_certainty():
-    row = claims.ledger([claim(Found(5.0, 5.0, 5.0, "4 problems"))], {}).iloc[0]
+    row = claim_ledger.ledger([claim(Found(5.0, 5.0, 5.0, "4 problems"))], {}).iloc[0]
     assert row["verdict"] == NOT_TESTABLE and "came out alike" in row["reason"]
 
 
 def test_places_are_in_half_widths_from_the_edge():
-    row = claims.ledger([claim(Found(4.0, 1.0, 7.0, "9 problems"), above=1.0)], {}).iloc[0]
+    row = claim_ledger.ledger([claim(Found(4.0, 1.0, 7.0, "9 problems"), above=1.0)], {}).iloc[0]
     assert row[["position", "position_low", "position_high", "published_position"]].tolist() == pytest.approx([1, 0, 2, 0])
-    two = claims.ledger([claim(Found(1.0, -1.0, 3.0, "9 problems"), above=-4.0, below=4.0)], {}).iloc[0]
+    two = claim_ledger.ledger([claim(Found(1.0, -1.0, 3.0, "9 problems"), above=-4.0, below=4.0)], {}).iloc[0]
     assert two[["position", "position_low", "position_high"]].tolist() == pytest.approx([1.5, 0.5, 2.0])  # deepest at 0
 
 
 def test_sentences_of_every_verdict_are_one_line():
-    rows = claims.ledger([claim(Found(*limits, "9 problems")) for limits in ((4, 1, 7), (-4, -7, -1), (1, -2, 4), (0, 0, 0))], {})
-    told = [claims.claim_sentence(row) for _, row in rows.iterrows()]
+    rows = claim_ledger.ledger(
+        [claim(Found(*limits, "9 problems")) for limits in ((4, 1, 7), (-4, -7, -1), (1, -2, 4), (0, 0, 0))], {}
+    )
+    told = [claim_ledger.claim_sentence(row) for _, row in rows.iterrows()]
     assert "supported. Q: +4.0 points [1.0, 7.0], claimed above 0 points" in told[0] and "contradicted" in told[1]
     assert "4.3 points beyond the edge could have been seen" in told[2] and "not testable" in told[3]
     assert not any("\n" in line or "nan" in line for line in told)
@@ -196,28 +198,28 @@ def tables_of(estimate: float, half: float, rng) -> dict[str, pd.DataFrame]:
 
 
 def test_a_null_without_seeds_speaks_of_these_weights_whatever_the_seeds():
-    claim = findings.list_claims(MARGIN)[0]
+    claim = claims.list_claims(MARGIN)[0]
     for found, scope in (
         (Found(1, 0, 2, "5 problems", 3), "this recipe"),
         (Found(1, 0, 2, "5", 3, these_weights=True), "these weights"),
     ):
-        row = claims.ledger([replace(claim, measure=lambda tables, found=found: found)], {}).iloc[0]
-        assert row["scope"] == scope and "3 seeds: speaks of " + scope in claims.claim_sentence(row)
+        row = claim_ledger.ledger([replace(claim, measure=lambda tables, found=found: found)], {}).iloc[0]
+        assert row["scope"] == scope and "3 seeds: speaks of " + scope in claim_ledger.claim_sentence(row)
 
 
 def test_rq3s_numbers_of_all_seeds_are_pooled():
     """The wider counts: t over seeds (0, 0, 0.9: 0.3 ± 4.303 × 0.52 / √3) or the first seed's interval, here ±0.6."""
     tables = tables_of(1, 5, np.random.default_rng(0))
-    alone = measures.kl_and_loss(tables)
+    alone = estimates.kl_and_loss(tables)
     assert (alone.seeds, alone.df, alone.estimate) == (1, None, 0) and alone.high == pytest.approx(0.6)
     name = "rank correlation, kl and delta"
     for values, mean, half in (([0.0, 0.2, 0.4], 0.2, 0.6), ([0.0, 0.0, 0.9], 0.3, 1.291), ([0.1, np.nan, np.nan], 0.0, 0.6)):
         seeds = pd.DataFrame({"measure": name, "value": values, "seed": range(3)})
-        found = measures.kl_and_loss(tables | {"rq3_seeds": seeds})
+        found = estimates.kl_and_loss(tables | {"rq3_seeds": seeds})
         assert [found.estimate, found.low, found.high] == pytest.approx([mean, mean - half, mean + half], abs=1e-3)
         assert (found.seeds, found.df) == ((3, 2) if mean else (1, None))
     pairs = pd.DataFrame({"measure": "pairs against merge(A, SFT), neighbour − not", "value": [1.0, 21.0], "seed": [0, 1]})
-    found = measures.merging_with_neighbours(tables | {"rq3_seeds": pairs})
+    found = estimates.merging_with_neighbours(tables | {"rq3_seeds": pairs})
     assert (found.estimate, found.seeds, found.df) == (11, 2, 1) and found.high - 11 == pytest.approx(127.06, abs=0.01)
 
 
@@ -235,7 +237,7 @@ def worlds() -> dict[str, pd.DataFrame]:
         merges = selection[selection["model"].isin(["merge-ties", "merge-average", "merge-sce"])]
         scores = score_tables.make_score_tables(scores_of(told, n, own=own), merges, MARGIN, draws=300)
         tables = scores | tables_of(estimate, half, np.random.default_rng(0))
-        made[name] = claims.ledger(findings.list_claims(MARGIN), tables).set_index("id")
+        made[name] = claim_ledger.ledger(claims.list_claims(MARGIN), tables).set_index("id")
     return made
 
 
@@ -247,7 +249,7 @@ IDS = [
 
 
 def test_every_claim_is_in_the_ledger_once():
-    ledger = claims.ledger(findings.list_claims(MARGIN), {})
+    ledger = claim_ledger.ledger(claims.list_claims(MARGIN), {})
     assert list(ledger["id"]) == IDS and (ledger["verdict"] == NOT_TESTABLE).all() and ledger["reason"].ne("").all()
     assert ledger.groupby("question")["role"].agg(lambda roles: (roles == "primary").sum()).eq(1).all()
     assert (
@@ -260,8 +262,8 @@ def test_every_claim_is_in_the_ledger_once():
 @pytest.mark.parametrize("name", IDS)
 def test_a_true_finding_is_supported_and_a_false_one_contradicted(worlds, name):
     right, wrong = (worlds[world].loc[name] for world in ("right", "wrong"))
-    assert right["verdict"] == SUPPORTED, claims.claim_sentence(right.rename(name).to_frame().T.assign(id=name).iloc[0])
-    assert wrong["verdict"] == CONTRADICTED, claims.claim_sentence(wrong.to_frame().T.assign(id=name).iloc[0])
+    assert right["verdict"] == SUPPORTED, claim_ledger.claim_sentence(right.rename(name).to_frame().T.assign(id=name).iloc[0])
+    assert wrong["verdict"] == CONTRADICTED, claim_ledger.claim_sentence(wrong.to_frame().T.assign(id=name).iloc[0])
 
 
 @pytest.mark.parametrize("name", IDS)
@@ -289,7 +291,7 @@ def test_several_seeds_speak_of_the_recipe():
     tables["weights_pairs"] = pd.concat(
         [weights_of(0.1, 0.01, "jaccard", np.random.default_rng(s)).assign(seed=s) for s in range(3)]
     )
-    ledger = claims.ledger(findings.list_claims(MARGIN), tables).set_index("id")
+    ledger = claim_ledger.ledger(claims.list_claims(MARGIN), tables).set_index("id")
     for name in ("RQ1.1", "RQ2.3", "RQ3.5", "RQ4.2"):
         assert ledger.loc[name, "seeds"] == 3 and ledger.loc[name, "scope"] == "this recipe"
 
@@ -311,19 +313,19 @@ def test_equal_merges_chosen_by_halves_are_not_ahead():
 
 
 def test_published_evidence_is_computed_from_the_tables():
-    wide = published.scores().pivot(index="benchmark", columns="model", values="score")
+    wide = published_tables.scores().pivot(index="benchmark", columns="model", values="score")
     part = lambda names, model: wide.loc[names, model].mean()  # noqa: E731
     math, coding = ["AIME'24", "AIME'25"], ["LiveCodeBench v5", "LiveCodeBench v6"]
     homes = [math, coding, ["HLE", "GPQA-Diamond"], ["IFEval", "IFBench"]]
     by_hand = np.mean([part(names, "rl-multi") - part(names, "merged-best") for names in homes])
-    assert evidence.mixing_against_merging()[0] == pytest.approx(by_hand)
-    assert evidence.cost_of_mixing()[0] == pytest.approx(0.332, abs=5e-4)
-    helps = evidence.rq2_parts()
+    assert published_evidence.mixing_against_merging()[0] == pytest.approx(by_hand)
+    assert published_evidence.cost_of_mixing()[0] == pytest.approx(0.332, abs=5e-4)
+    helps = published_evidence.rq2_parts()
     assert len(helps) == 4 and "6 cells" in helps["Reasoning domains help each other"][1]
     forms = np.mean([part(names, "rl-instruction_following") - part(names, "sft") for names in homes[:3]])
     assert helps["Instruction following helps reasoning"][0] == pytest.approx(forms)
-    assert evidence.overlap_above_chance()[0] == pytest.approx(0.465 - 0.18)
-    assert evidence.pair_asymmetry()[0] == pytest.approx((0.63 + 2.66) / 2 - (-1.43 - 3.43) / 2)
+    assert published_evidence.overlap_above_chance()[0] == pytest.approx(0.465 - 0.18)
+    assert published_evidence.pair_asymmetry()[0] == pytest.approx((0.63 + 2.66) / 2 - (-1.43 - 3.43) / 2)
 
 
 def test_the_ledger_says_of_the_committed_study_what_notebook_11_says():

@@ -6,8 +6,9 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from m2rl_lib import artifacts, distillation, rlvr, sft
-from m2rl_lib.training import batch_parts
+from m2rl_lib.storage import artifacts
+from m2rl_lib.training import grpo, mt_opd, sft
+from m2rl_lib.training.common import batch_parts
 
 
 def moved(start, end) -> torch.Tensor:
@@ -50,12 +51,12 @@ def test_sft(smoke, model, publish_model):
 
 
 def test_rlvr(smoke, model, publish_model, monkeypatch):
-    monkeypatch.setattr(rlvr, "reward_function", lengths_reward)
+    monkeypatch.setattr(grpo, "reward_function", lengths_reward)
     start = publish_model("sft", model)
     ends = []
     for held in (8, 4):
         p = SimpleNamespace(**vars(smoke) | {"train_device_batch": held})
-        (folder,) = rlvr.train(p, "rl-math", ["math"], 4, [4], start, seed=0)
+        (folder,) = grpo.train(p, "rl-math", ["math"], 4, [4], start, seed=0)
         ends.append((moved(start, folder), artifacts.read_table(p, "training", ["rl-math"])["reward"].tolist()))
     assert ends[0][1] == ends[1][1]  # the same completions at every step
     assert apart(ends[0][0], ends[1][0]) < 0.05
@@ -70,13 +71,13 @@ def test_distillation(smoke, model, publish_model):
     ends = []
     for held in (8, 4):
         p = SimpleNamespace(**vars(smoke) | {"train_device_batch": held, "domains": ["math", "agent"]})
-        (folder,) = distillation.train(p, start, {"math": teacher}, [p.distill_steps])
+        (folder,) = mt_opd.train(p, start, {"math": teacher}, [p.distill_steps])
         ends.append(moved(start, folder))
     assert apart(*ends) < 0.1
 
 
 @pytest.mark.parametrize("held", [1, 64])
 def test_the_configuration(smoke, held):
-    config = rlvr.grpo_config(SimpleNamespace(**vars(smoke) | {"train_device_batch": held}), "rl-math", 4, 0)
+    config = grpo.grpo_config(SimpleNamespace(**vars(smoke) | {"train_device_batch": held}), "rl-math", 4, 0)
     assert config.per_device_train_batch_size * config.gradient_accumulation_steps == 8
     assert config.generation_batch_size == 8  # all completions of a step are sampled together

@@ -6,14 +6,16 @@ import pytest
 import torch
 from datasets import Dataset
 
-from m2rl_lib import chat, datasets, distillation, micro
+from m2rl_lib.data import problem_sets, sft_corpus
+from m2rl_lib.domains import chat
+from m2rl_lib.training import micro_model, mt_opd
 
 MATH, AGENT = 0, 1  # the teachers' places
 
 
 def sharpened(tokenizer, seed: int):
     """A random model that is sure of its tokens, so that two of them differ much."""
-    model = micro.build_model(tokenizer, 32, 2, 2, 512, seed)
+    model = micro_model.build_model(tokenizer, 32, 2, 2, 512, seed)
     with torch.no_grad():
         model.model.norm.weight.mul_(3)
     return model
@@ -23,11 +25,11 @@ def sharpened(tokenizer, seed: int):
 def trainer(smoke, tokenizer):
     smoke.distill_steps, smoke.distill_prompts_per_step, smoke.distill_completions = 40, 4, 4
     smoke.distill_learning_rate, smoke.rlvr_max_tokens = 1e-2, 6
-    rows = [datasets.train_problems(name, 80, 0, True)[i] for i in range(80) for name in ("math", "agent")]
-    return distillation.MultiTeacherTrainer(
+    rows = [problem_sets.train_problems(name, 80, 0, True)[i] for i in range(80) for name in ("math", "agent")]
+    return mt_opd.MultiTeacherTrainer(
         {"math": sharpened(tokenizer, 1), "agent": sharpened(tokenizer, 2)},
-        model=micro.build_model(tokenizer, 32, 2, 2, 512, 0),
-        args=distillation.configuration(smoke, 0),
+        model=micro_model.build_model(tokenizer, 32, 2, 2, 512, 0),
+        args=mt_opd.configuration(smoke, 0),
         train_dataset=Dataset.from_list(
             [{"prompt": chat.row_prompt(tokenizer, row), "row": json.dumps(row)} for row in rows for _ in range(4)]
         ),
@@ -106,7 +108,7 @@ def test_student_goes_to_the_teacher_of_each_domain(trainer, tokenizer):
     def distances() -> dict:
         out = {}
         for name in ("math", "agent"):
-            rows = datasets.train_problems(name, 100, 0, True)[80:]
+            rows = problem_sets.train_problems(name, 100, 0, True)[80:]
             ids = [tokenizer(chat.row_prompt(tokenizer, row))["input_ids"] for row in rows]
             with torch.no_grad():
                 log_s = [trainer.model(input_ids=torch.tensor([i])).logits[0, -1].log_softmax(-1) for i in ids]
@@ -124,12 +126,12 @@ def test_student_goes_to_the_teacher_of_each_domain(trainer, tokenizer):
 
 
 def test_teacher_of_another_vocabulary_is_refused(smoke, tokenizer, corpus):
-    other = micro.train_tokenizer(datasets.corpus_texts(corpus), 420, 512)
+    other = micro_model.train_tokenizer(sft_corpus.corpus_texts(corpus), 420, 512)
     with pytest.raises(ValueError, match="the teacher of math has 420 tokens, the student 400"):
-        distillation.MultiTeacherTrainer(
-            {"math": micro.build_model(other, 32, 2, 2, 512, 1)},
-            model=micro.build_model(tokenizer, 32, 2, 2, 512, 0),
-            args=distillation.configuration(smoke, 0),
+        mt_opd.MultiTeacherTrainer(
+            {"math": micro_model.build_model(other, 32, 2, 2, 512, 1)},
+            model=micro_model.build_model(tokenizer, 32, 2, 2, 512, 0),
+            args=mt_opd.configuration(smoke, 0),
             train_dataset=Dataset.from_list([{"prompt": "a"}] * 8),
             processing_class=tokenizer,
         )

@@ -5,8 +5,9 @@ import json
 import pytest
 from if_verifiable.ifeval.instructions_registry import INSTRUCTION_DICT
 
-from m2rl_lib import chat, datasets, domains
-from m2rl_lib.domains import agent, coding, instruction_following, mathematics, problems, science
+from m2rl_lib import domains
+from m2rl_lib.data import problem_sets
+from m2rl_lib.domains import agent, chat, coding, instruction_following, mathematics, problems, science
 
 BENCHMARKS = list(domains.DOMAIN_OF)
 NAMES = list(domains.ALL)
@@ -57,7 +58,7 @@ def test_right_demonstrations_are_rewarded_and_wrong_steps_are_not(benchmark, sh
 
 @pytest.mark.parametrize("name", NAMES)
 def test_garbage_gets_zero_not_an_error(name):
-    row = datasets.train_problems(name, 1, 0, True)[0]
+    row = problem_sets.train_problems(name, 1, 0, True)[0]
     garbage = [
         "",
         "<|im_end|>",
@@ -91,7 +92,7 @@ def test_wrong_steps_random_and_systematic(rng):
 
 
 def test_verify_dispatches_by_row(rng):
-    rows = [datasets.train_problems(name, 1, 0, True)[0] for name in NAMES]
+    rows = [problem_sets.train_problems(name, 1, 0, True)[0] for name in NAMES]
     shown = [domains.ALL[row["domain"]].demonstrate(row, rng) for row in rows]
     assert domains.verify(shown, rows) == [1.0] * len(rows)
     assert domains.verify(shown[::-1], rows)[0] == 0.0

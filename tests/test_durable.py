@@ -12,8 +12,9 @@ from types import SimpleNamespace
 import pandas as pd
 import pytest
 
-from m2rl_lib import artifacts, durable, study
-from m2rl_lib.study import ROOT
+from m2rl_lib.config import locations
+from m2rl_lib.config.locations import ROOT
+from m2rl_lib.storage import artifacts, durable
 
 
 def parameters(**values):
@@ -173,4 +174,4 @@ def test_a_stage_is_locked_by_its_name(smoke, monkeypatch):
     p = parameters()
     with artifacts.stage(p, "rl-math@repeat=1"), artifacts.stage(p, "rl-math"), pytest.raises(durable.LockedError):
         artifacts.stage(p, "rl-math").__enter__()
-    assert not list(study.work_folder("smoke", 0, "x").parent.glob("*.lock"))
+    assert not list(locations.work_folder("smoke", 0, "x").parent.glob("*.lock"))

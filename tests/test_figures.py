@@ -9,9 +9,10 @@ import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.text import Text
 
-from m2rl_lib import figures, figures_rq2, published, style
-from m2rl_lib.statistics import averages
-from m2rl_lib.verdicts import display_name
+from m2rl_lib.figures import drawing, rq1_mix_or_merge, rq2_transfer, style, training_curves
+from m2rl_lib.paper import published_tables
+from m2rl_lib.stats.bootstrap import averages
+from m2rl_lib.stats.comparisons import display_name
 
 DOMAINS = {
     "math": ("arithmetic", "arithmetic_long"),
@@ -76,13 +77,13 @@ def transfer() -> pd.DataFrame:
 
 
 CASES = {
-    "benchmarks": (figures.plot_benchmark_scores, study_scores),
-    "overall": (figures.plot_overall, overall_scores),
-    "budget": (figures.plot_budget, budgets),
-    "curves": (figures.plot_learning_curves, curves),
-    "transfer": (figures_rq2.plot_transfer, transfer),
-    "published": (figures.plot_benchmark_scores, published.scores),
-    "merging": (figures.plot_benchmark_scores, published.merging),
+    "benchmarks": (rq1_mix_or_merge.plot_benchmark_scores, study_scores),
+    "overall": (rq1_mix_or_merge.plot_overall, overall_scores),
+    "budget": (rq1_mix_or_merge.plot_budget, budgets),
+    "curves": (training_curves.plot_learning_curves, curves),
+    "transfer": (rq2_transfer.plot_transfer, transfer),
+    "published": (rq1_mix_or_merge.plot_benchmark_scores, published_tables.scores),
+    "merging": (rq1_mix_or_merge.plot_benchmark_scores, published_tables.merging),
 }
 
 
@@ -127,21 +128,21 @@ def test_no_text_is_cut_off_and_none_overlaps(case):
 def test_drawing_again_from_the_saved_csv_gives_the_same_picture(case, tmp_path):
     plot, make = CASES[case]
     frame = make()
-    png, pdf, csv, record = paths = figures.save(plot, frame, tmp_path / "first", "scores")
-    again = figures.save(plot, figures.read_drawn(csv), tmp_path / "again", "scores")
+    png, pdf, csv, record = paths = drawing.save(plot, frame, tmp_path / "first", "scores")
+    again = drawing.save(plot, drawing.read_drawn(csv), tmp_path / "again", "scores")
     assert [path.name for path in paths] == ["scores.png", "scores.pdf", "scores.csv", "scores.json"]
     assert [path.read_bytes() for path in again] == [path.read_bytes() for path in paths]
     assert sorted(path.name for path in png.parent.iterdir()) == ["scores.csv", "scores.json", "scores.pdf", "scores.png"]
 
 
 def test_fonts_are_embedded_as_truetype(tmp_path):
-    pdf = figures.save(figures.plot_overall, overall_scores(), tmp_path, "overall")[1].read_bytes()
+    pdf = drawing.save(rq1_mix_or_merge.plot_overall, overall_scores(), tmp_path, "overall")[1].read_bytes()
     assert b"/FontFile2" in pdf and b"/Type3" not in pdf
 
 
 def test_benchmark_panels_hold_the_scores_and_intervals_of_the_frame():
     frame = study_scores()
-    panel = next(axes for axes in figures.plot_benchmark_scores(frame).axes if "programs long" in axes.get_title())
+    panel = next(axes for axes in rq1_mix_or_merge.plot_benchmark_scores(frame).axes if "programs long" in axes.get_title())
     rows = frame[frame["benchmark"] == "programs_long"]
     markers = [line.get_xdata()[0] for line in panel.lines if line.get_marker() not in ("None", "", None)]
     bars = [tuple(line.get_xdata()) for line in panel.lines if line.get_linestyle() == "-" and len(line.get_xdata()) == 2]
@@ -151,23 +152,23 @@ def test_benchmark_panels_hold_the_scores_and_intervals_of_the_frame():
 
 
 def test_published_scores_have_no_error_bars_and_claim_no_interval():
-    figure = figures.plot_benchmark_scores(published.scores())
+    figure = rq1_mix_or_merge.plot_benchmark_scores(published_tables.scores())
     lines = [line for axes in figure.axes for line in axes.lines if line.get_linestyle() == "-" and len(line.get_xdata()) == 2]
     assert not lines and "interval" not in figure.get_supxlabel()
-    ours = figures.plot_benchmark_scores(study_scores())
+    ours = rq1_mix_or_merge.plot_benchmark_scores(study_scores())
     assert ours.get_supxlabel() == "score, points (95% interval, 1 seed)"
 
 
 def test_a_refused_score_is_said_not_drawn():
     frame = study_scores()
     frame.loc[frame["model"] == "mt-opd", ["score", "low", "high"]] = np.nan
-    panel = figures.plot_benchmark_scores(frame).axes[0]
+    panel = rq1_mix_or_merge.plot_benchmark_scores(frame).axes[0]
     assert [text.get_text() for text in panel.texts] == ["refused"]
 
 
 def test_overall_is_sorted_and_has_the_line_of_sft():
     frame = overall_scores()
-    axes = figures.plot_overall(frame).axes[0]
+    axes = rq1_mix_or_merge.plot_overall(frame).axes[0]
     rows = frame[frame["domain"] == "overall"].sort_values("score")
     names = [label.get_text().replace("\n", " ") for label in axes.get_yticklabels()]
     assert names == [display_name(model) for model in rows["model"]]
@@ -185,7 +186,7 @@ def test_transfer_prints_the_number_and_makes_sure_cells_bold():
             "high": [12.0, 2.96],
         }
     )
-    texts = {text.get_text(): text.get_weight() for text in figures_rq2.plot_transfer(frame).axes[0].texts}
+    texts = {text.get_text(): text.get_weight() for text in rq2_transfer.plot_transfer(frame).axes[0].texts}
     assert texts == {"+8.0\n[4.0, 12.0]": "bold", "−1.0\n[−5.0, 3.0]": "normal"}
 
 
@@ -195,41 +196,45 @@ def test_families_differ_without_colour():
 
 def test_saving_writes_no_partial_set_and_keeps_the_old_one(tmp_path):
     frame = overall_scores()
-    old = [path.read_bytes() for path in figures.save(figures.plot_overall, frame, tmp_path, "overall")]
+    old = [path.read_bytes() for path in drawing.save(rq1_mix_or_merge.plot_overall, frame, tmp_path, "overall")]
 
     class NoCsv(pd.DataFrame):
         def to_csv(self, *args, **kwargs):
             raise OSError("disk full")
 
     with pytest.raises(OSError, match="disk full"):
-        figures.save(figures.plot_overall, NoCsv(frame), tmp_path, "overall")
+        drawing.save(rq1_mix_or_merge.plot_overall, NoCsv(frame), tmp_path, "overall")
     assert [(tmp_path / f"overall{ending}").read_bytes() for ending in (".png", ".pdf", ".csv", ".json")] == old
     assert len(list(tmp_path.iterdir())) == 4
     with pytest.raises(ValueError, match="figure name '../overall'"):
-        figures.save(figures.plot_overall, frame, tmp_path, "../overall")
+        drawing.save(rq1_mix_or_merge.plot_overall, frame, tmp_path, "../overall")
     with pytest.raises(ValueError, match="drawn by a Figure: give the plot_"):
-        figures.save(figures.plot_overall(frame), frame, tmp_path, "overall")
+        drawing.save(rq1_mix_or_merge.plot_overall(frame), frame, tmp_path, "overall")
     with pytest.raises(ValueError, match="is empty"):
-        figures.save(figures.plot_overall, frame.iloc[:0], tmp_path, "overall")
+        drawing.save(rq1_mix_or_merge.plot_overall, frame.iloc[:0], tmp_path, "overall")
 
 
 @pytest.mark.parametrize(
     ("plot", "frame", "message"),
     [
         (
-            figures.plot_benchmark_scores,
+            rq1_mix_or_merge.plot_benchmark_scores,
             study_scores().replace("mt-opd", "mtopd"),
             "unknown model 'mtopd': allowed are base, sft",
         ),
-        (figures.plot_benchmark_scores, study_scores().drop(columns="score"), "benchmark scores lacks score: it has model"),
-        (figures.plot_overall, study_scores(), "no row of domain overall: there are agent, coding"),
-        (figures.plot_budget, budgets().replace("prompts", "hours"), "unknown unit 'hours': allowed are prompts"),
         (
-            figures.plot_budget,
+            rq1_mix_or_merge.plot_benchmark_scores,
+            study_scores().drop(columns="score"),
+            "benchmark scores lacks score: it has model",
+        ),
+        (rq1_mix_or_merge.plot_overall, study_scores(), "no row of domain overall: there are agent, coding"),
+        (rq1_mix_or_merge.plot_budget, budgets().replace("prompts", "hours"), "unknown unit 'hours': allowed are prompts"),
+        (
+            rq1_mix_or_merge.plot_budget,
             pd.concat([budgets().assign(model=f"rl-x@step={i}") for i in range(7)]),
             "7 models in one budget figure: at most 6",
         ),
-        (figures_rq2.plot_transfer, transfer().iloc[:0], "changes by domain is empty"),
+        (rq2_transfer.plot_transfer, transfer().iloc[:0], "changes by domain is empty"),
     ],
 )
 def test_frames_that_cannot_be_drawn_are_refused(plot, frame, message):
@@ -238,12 +243,12 @@ def test_frames_that_cannot_be_drawn_are_refused(plot, frame, message):
 
 
 def test_figures_do_not_import_torch():
-    check = "import sys, m2rl_lib.figures, m2rl_lib.published; sys.exit('torch' in sys.modules)"
+    check = "import sys, m2rl_lib.figures, m2rl_lib.paper.published_tables; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", check]).returncode == 0
 
 
 def test_a_notebook_shows_the_png_that_was_saved(tmp_path):
     frame = overall_scores()
-    shown = figures.show(figures.plot_overall, frame, tmp_path, "overall")
+    shown = drawing.show(rq1_mix_or_merge.plot_overall, frame, tmp_path, "overall")
     assert shown.data == (tmp_path / "overall.png").read_bytes()
     assert {path.suffix for path in tmp_path.iterdir()} == {".png", ".pdf", ".csv", ".json"}

@@ -5,7 +5,8 @@ import pandas as pd
 import pytest
 from test_figures import check_readable
 
-from m2rl_lib import figures_paper, paper_form, published, style
+from m2rl_lib.figures import our_tables, paper_tables, style
+from m2rl_lib.paper import published_tables
 
 DOMAINS = ["math", "coding", "science", "instruction_following", "agent"]
 
@@ -40,16 +41,16 @@ def our_blend() -> pd.DataFrame:
 
 
 CASES = {
-    "costs": (figures_paper.plot_costs, paper_form.published_costs),
-    "costs, ours": (figures_paper.plot_costs, our_costs),
-    "pairs": (figures_paper.plot_pair_changes, paper_form.published_pairs),
-    "pairs, ours": (figures_paper.plot_pair_changes, our_pairs),
-    "overlap": (figures_paper.plot_overlap, paper_form.published_overlaps),
-    "overlap, ours": (figures_paper.plot_overlap, our_overlaps),
-    "judging": (figures_paper.plot_judging, published.judging),
-    "judging, ours": (figures_paper.plot_judging, our_judging),
-    "blend": (figures_paper.plot_blend, published.sft_blend),
-    "blend, ours": (figures_paper.plot_blend, our_blend),
+    "costs": (paper_tables.plot_costs, our_tables.published_costs),
+    "costs, ours": (paper_tables.plot_costs, our_costs),
+    "pairs": (paper_tables.plot_pair_changes, our_tables.published_pairs),
+    "pairs, ours": (paper_tables.plot_pair_changes, our_pairs),
+    "overlap": (paper_tables.plot_overlap, our_tables.published_overlaps),
+    "overlap, ours": (paper_tables.plot_overlap, our_overlaps),
+    "judging": (paper_tables.plot_judging, published_tables.judging),
+    "judging, ours": (paper_tables.plot_judging, our_judging),
+    "blend": (paper_tables.plot_blend, published_tables.sft_blend),
+    "blend, ours": (paper_tables.plot_blend, our_blend),
 }
 
 
@@ -62,17 +63,17 @@ def test_one_column_with_no_text_cut_off_and_none_overlapping(case):
 
 
 def test_the_ratio_of_gpu_hours_stands_beside_the_bar_of_mixing():
-    axes = figures_paper.plot_costs(paper_form.published_costs()).axes[0]
+    axes = paper_tables.plot_costs(our_tables.published_costs()).axes[0]
     assert [text.get_text() for text in axes.texts] == ["2,166 (33.2%)", "6,525", "7,341 (112.5%)"]
     widths = [bar.get_width() for bar in axes.patches]
     assert sum(widths) == pytest.approx(2166.4 + 2 * 6524.8 + 816.0)
 
 
 def test_our_shares_count_making_and_choosing():
-    axes = figures_paper.plot_costs(our_costs()).axes[0]
+    axes = paper_tables.plot_costs(our_costs()).axes[0]
     assert [text.get_text() for text in axes.texts] == [f"250 ({250 / 525:.1%})", "525", f"630 ({630 / 525:.1%})"]
     fills = [
-        (patch.get_facecolor(), patch.get_hatch()) for patch in figures_paper.plot_costs(our_costs()).legends[0].get_patches()
+        (patch.get_facecolor(), patch.get_hatch()) for patch in paper_tables.plot_costs(our_costs()).legends[0].get_patches()
     ]
     assert len(fills) == len(set(fills)) == 10
 
@@ -88,15 +89,15 @@ def test_published_pairs_have_no_error_bars_and_ours_have():
 
 
 def test_overlap_draws_measured_and_independent():
-    axes = figures_paper.plot_overlap(paper_form.published_overlaps()).axes[0]
+    axes = paper_tables.plot_overlap(our_tables.published_overlaps()).axes[0]
     drawn = {line.get_marker(): list(line.get_xdata()) for line in axes.lines}
     assert drawn["D"] == [0.45, 0.48] and drawn["o"] == [0.18, 0.18]
     assert [text.get_text() for text in axes.texts] == ["about", "about"]
 
 
 def test_shares_of_the_blend_are_the_papers_percentages():
-    axes = figures_paper.plot_blend(published.sft_blend()).axes[0]
-    told = sorted(published.sft_blend()["percent"])
+    axes = paper_tables.plot_blend(published_tables.sft_blend()).axes[0]
+    told = sorted(published_tables.sft_blend()["percent"])
     assert [bar.get_width() for bar in axes.patches] == pytest.approx(
         told, abs=0.05
     )  # it prints 16.04 for 2,263,340 of its 14,121,873
@@ -105,16 +106,16 @@ def test_shares_of_the_blend_are_the_papers_percentages():
 @pytest.mark.parametrize(
     ("plot", "frame", "message"),
     [
-        (figures_paper.plot_costs, our_costs().replace("rl-math", "mathrl"), "unknown model 'mathrl': allowed are base, sft"),
+        (paper_tables.plot_costs, our_costs().replace("rl-math", "mathrl"), "unknown model 'mathrl': allowed are base, sft"),
         (
-            figures_paper.plot_costs,
+            paper_tables.plot_costs,
             our_costs().replace("mixed", "blended"),
             r"costs of paradigm \['blended'\]: allowed are mixed",
         ),
-        (figures_paper.plot_judging, our_judging().replace("rl-multi", "gpt"), "unknown model 'gpt': allowed are base, sft"),
-        (figures_paper.plot_judging, our_judging().replace("process", "vibes"), "judging in mode 'vibes': allowed are outcome"),
-        (figures_paper.plot_overlap, our_overlaps().drop(columns="independent"), "overlap of masks lacks independent"),
-        (figures_paper.plot_blend, our_blend().iloc[:0], "SFT corpus is empty"),
+        (paper_tables.plot_judging, our_judging().replace("rl-multi", "gpt"), "unknown model 'gpt': allowed are base, sft"),
+        (paper_tables.plot_judging, our_judging().replace("process", "vibes"), "judging in mode 'vibes': allowed are outcome"),
+        (paper_tables.plot_overlap, our_overlaps().drop(columns="independent"), "overlap of masks lacks independent"),
+        (paper_tables.plot_blend, our_blend().iloc[:0], "SFT corpus is empty"),
     ],
 )
 def test_frames_that_cannot_be_drawn_are_refused(plot, frame, message):
@@ -126,5 +127,5 @@ def test_frames_that_cannot_be_drawn_are_refused(plot, frame, message):
 def test_an_undefined_overlap_leaves_its_row_without_a_point():
     frame = our_overlaps()
     frame.loc[0, ["jaccard", "independent"]] = np.nan
-    drawn = next(line for line in figures_paper.plot_overlap(frame).axes[0].lines if line.get_marker() == "D")
+    drawn = next(line for line in paper_tables.plot_overlap(frame).axes[0].lines if line.get_marker() == "D")
     assert np.isnan(drawn.get_xdata()).sum() == 1

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 from test_figures import _texts, transfer
 
-from m2rl_lib import figures, figures_rq2
+from m2rl_lib.figures import drawing, rq2_transfer
 
 DOMAINS = ["math", "coding", "science", "instruction_following", "agent"]
 
@@ -46,10 +46,10 @@ def manipulation() -> pd.DataFrame:
 
 
 CASES = {
-    "transfer": (figures_rq2.plot_transfer, labelled),
-    "gradients": (figures_rq2.plot_gradient_cosines, gradients),
-    "curves": (figures_rq2.plot_every_curve, curves),
-    "manipulation": (figures_rq2.plot_manipulation, manipulation),
+    "transfer": (rq2_transfer.plot_transfer, labelled),
+    "gradients": (rq2_transfer.plot_gradient_cosines, gradients),
+    "curves": (rq2_transfer.plot_every_curve, curves),
+    "manipulation": (rq2_transfer.plot_manipulation, manipulation),
 }
 
 
@@ -68,21 +68,21 @@ def test_no_text_is_cut_off_and_none_overlaps(case):
 @pytest.mark.parametrize("case", CASES)
 def test_drawing_again_from_the_saved_csv_gives_the_same_picture(case, tmp_path):
     plot, make = CASES[case]
-    first = figures.save(plot, make(), tmp_path / "first", case)
-    again = figures.save(plot, figures.read_drawn(first[2]), tmp_path / "again", case)
+    first = drawing.save(plot, make(), tmp_path / "first", case)
+    again = drawing.save(plot, drawing.read_drawn(first[2]), tmp_path / "again", case)
     assert first[0].read_bytes() == again[0].read_bytes()
 
 
 def test_labels_stand_in_the_cells_and_an_unknown_interval_is_said():
     frame = pd.DataFrame({"model": ["rl-math"] * 3, "domain": ["math", "coding", "agent"], "change": [8.0, 5.0, 0.0]})
     frame = frame.assign(low=[4.0, 3.5, np.nan], high=[12.0, 6.5, np.nan], label=["", "synergy", "undecided"])
-    texts = [text.get_text() for text in figures_rq2.plot_transfer(frame).axes[0].texts]
+    texts = [text.get_text() for text in rq2_transfer.plot_transfer(frame).axes[0].texts]
     assert texts == ["+8.0\n[4.0, 12.0]", "+5.0\n[3.5, 6.5]\nsynergy", "+0.0\n[unknown]\nundecided"]
 
 
 def test_a_refused_cosine_is_a_cross_and_no_point():
     frame = gradients()
-    figure = figures_rq2.plot_gradient_cosines(frame)
+    figure = rq2_transfer.plot_gradient_cosines(frame)
     panels = {axes.get_title(): axes for axes in figure.axes if axes.get_title()}
     assert len(panels) == 10
     for title, refused in (("Math, Coding", 0), ("IF, Agent", 3)):
@@ -91,13 +91,13 @@ def test_a_refused_cosine_is_a_cross_and_no_point():
 
 
 def test_a_thick_frame_is_a_trained_domain():
-    figure = figures_rq2.plot_every_curve(curves())
+    figure = rq2_transfer.plot_every_curve(curves())
     thick = [axes for axes in figure.axes if axes.spines["top"].get_linewidth() > 1]
     assert len(figure.axes) == 5 * 9 and len(thick) == 5
 
 
 def test_bars_of_both_worlds_and_what_was_predicted():
-    points, cosines = figures_rq2.plot_manipulation(manipulation()).axes
+    points, cosines = rq2_transfer.plot_manipulation(manipulation()).axes
     assert [bar.get_height() for bar in points.patches] == [20, 2] * 4
     assert [bar.get_height() for bar in cosines.patches] == [0.5, 0.05, 0.5]
     assert [text.get_text() for text in cosines.texts] == ["refused"]

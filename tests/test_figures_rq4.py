@@ -6,7 +6,9 @@ import pytest
 from matplotlib.colors import to_rgba
 from test_figures import DOMAINS, check_readable
 
-from m2rl_lib import figures, figures_rq4, figures_sweeps, published, seesaw, style
+from m2rl_lib.analysis.rq4_methods import seesaw
+from m2rl_lib.figures import drawing, rq4_methods, rq4_sweeps, style
+from m2rl_lib.paper import published_tables
 
 METHODS = [f"merge-{name}" for name in ("average", "task-arithmetic", "task-arithmetic-dare", "ties", "ties-dare", "sce")]
 RL = [name for name in DOMAINS if name != "general"]
@@ -21,7 +23,7 @@ def methods() -> pd.DataFrame:
 
 
 def paper() -> pd.DataFrame:
-    return seesaw.table_of_methods(published.merging(), list(published.merging()["model"].unique()))
+    return seesaw.table_of_methods(published_tables.merging(), list(published_tables.merging()["model"].unique()))
 
 
 def recovery() -> pd.DataFrame:
@@ -85,15 +87,15 @@ def paths() -> pd.DataFrame:
 
 
 CASES = {
-    "methods": (figures_rq4.plot_methods, methods),
-    "published": (figures_rq4.plot_methods, paper),
-    "recovery": (figures_rq4.plot_recovery, recovery),
-    "skills": (figures_rq4.plot_skills, gains),
-    "sets": (figures_rq4.plot_upset, sets),
-    "sweeps": (figures_sweeps.plot_sweeps, sweep),
-    "leave one out": (figures_sweeps.plot_leave_one_out, without),
-    "pairs": (figures_sweeps.plot_pairs, pairs),
-    "paths": (figures_sweeps.plot_paths, paths),
+    "methods": (rq4_methods.plot_methods, methods),
+    "published": (rq4_methods.plot_methods, paper),
+    "recovery": (rq4_methods.plot_recovery, recovery),
+    "skills": (rq4_methods.plot_skills, gains),
+    "sets": (rq4_methods.plot_upset, sets),
+    "sweeps": (rq4_sweeps.plot_sweeps, sweep),
+    "leave one out": (rq4_sweeps.plot_leave_one_out, without),
+    "pairs": (rq4_sweeps.plot_pairs, pairs),
+    "paths": (rq4_sweeps.plot_paths, paths),
 }
 
 
@@ -108,14 +110,14 @@ def test_no_text_is_cut_off_and_none_overlaps(case):
 @pytest.mark.parametrize("case", ["methods", "skills", "sets", "sweeps", "paths"])
 def test_drawing_again_from_the_saved_csv_gives_the_same_picture(case, tmp_path):
     plot, make = CASES[case]
-    png, _, csv, _ = figures.save(plot, make(), tmp_path / "first", "drawn")
-    again = figures.save(plot, figures.read_drawn(csv), tmp_path / "again", "drawn")
+    png, _, csv, _ = drawing.save(plot, make(), tmp_path / "first", "drawn")
+    again = drawing.save(plot, drawing.read_drawn(csv), tmp_path / "again", "drawn")
     assert again[0].read_bytes() == png.read_bytes()
 
 
 def test_best_and_second_best_have_frames_and_reference_models_have_none():
     frame = methods()
-    axes = figures_rq4.plot_methods(frame).axes[0]
+    axes = rq4_methods.plot_methods(frame).axes[0]
     framed = {"-": set(), ":": set()}
     for patch in axes.patches:
         if not patch.get_fill():
@@ -130,7 +132,7 @@ def test_best_and_second_best_have_frames_and_reference_models_have_none():
 
 def test_sweep_prints_its_scores_and_frames_the_best():
     frame = sweep()
-    ties = figures_sweeps.plot_sweeps(frame).axes[METHODS.index("merge-ties")]
+    ties = rq4_sweeps.plot_sweeps(frame).axes[METHODS.index("merge-ties")]
     assert ties.get_title() == "TIES" and len(ties.texts) == 24
     assert sum(not patch.get_fill() for patch in ties.patches) == 1
     assert [label.get_text() for label in ties.get_yticklabels()] == ["0.8", "0.5", "0.2", "0.1"]  # from the top
@@ -138,7 +140,7 @@ def test_sweep_prints_its_scores_and_frames_the_best():
 
 def test_a_setting_that_was_not_swept_is_blank():
     frame = sweep().query("density != 0.8 or `lambda` > 1")
-    ties = figures_sweeps.plot_sweeps(frame).axes[METHODS.index("merge-ties")]
+    ties = rq4_sweeps.plot_sweeps(frame).axes[METHODS.index("merge-ties")]
     assert sorted(text.get_text() for text in ties.texts).count("") == 5 and "nan" not in {t.get_text() for t in ties.texts}
     (frame_of_best,) = [patch for patch in ties.patches if not patch.get_fill()]
     number = next(text for text in ties.texts if text.get_position() == (5.5, 3.5))  # λ 1.3, the lowest density
@@ -146,7 +148,7 @@ def test_a_setting_that_was_not_swept_is_blank():
 
 
 def test_undefined_skills_are_said_not_drawn():
-    axes = figures_rq4.plot_skills(gains()).axes
+    axes = rq4_methods.plot_skills(gains()).axes
     assert [text.get_text() for text in axes[0].texts] == ["undefined"] * 2
     assert [text.get_text() for text in axes[1].texts] == ["undefined"]
     drawn = [line.get_xdata()[0] for line in axes[1].lines if line.get_marker() == "D"]
@@ -155,7 +157,7 @@ def test_undefined_skills_are_said_not_drawn():
 
 def test_sets_of_problems_have_their_bars_and_dots():
     frame = sets()
-    bars, dots = figures_rq4.plot_upset(frame).axes
+    bars, dots = rq4_methods.plot_upset(frame).axes
     assert [bar.get_height() for bar in bars.patches] == list(range(58, 18, -2))
     filled = next(line for line in dots.lines if line.get_color() == "#000000")
     assert len(filled.get_xdata()) == frame["solves"].sum()
@@ -164,12 +166,12 @@ def test_sets_of_problems_have_their_bars_and_dots():
 
 def test_changes_are_bold_where_their_interval_excludes_0():
     frame = pairs()
-    texts = figures_sweeps.plot_pairs(frame).axes[0].texts
+    texts = rq4_sweeps.plot_pairs(frame).axes[0].texts
     assert sum(text.get_weight() == "bold" for text in texts) == ((frame["low"] > 0) | (frame["high"] < 0)).sum()
 
 
 def test_paths_name_the_highest_barrier_of_each_kind():
-    axes = figures_sweeps.plot_paths(paths()).axes
+    axes = rq4_sweeps.plot_paths(paths()).axes
     titles = [one.get_title() for one in axes]
     assert "no barrier" in titles[0] and "highest barrier 0.500\nRL-Math → RL-Coding" in titles[1]
     assert sum(line.get_linestyle() == "--" for line in axes[1].lines) == 1

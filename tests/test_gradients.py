@@ -8,8 +8,10 @@ import pytest
 import torch
 from scipy import stats
 
-from m2rl_lib import artifacts, gradients, micro
-from m2rl_lib.generation import Completion
+from m2rl_lib.analysis.rq2_transfer import gradient_cosines
+from m2rl_lib.rollout.decoding import Completion
+from m2rl_lib.storage import artifacts
+from m2rl_lib.training import micro_model
 
 ANGLE = np.pi / 3
 LETTERS = 6  # completions of one token, of which the first is right
@@ -27,7 +29,7 @@ class LinearSoftmax(torch.nn.Module):
         return SimpleNamespace(logits=self.features[input_ids] @ self.weight.T)
 
 
-def bandits(angle: float, prompts: int, seed: int, k: int = 8) -> gradients.Lens:
+def bandits(angle: float, prompts: int, seed: int, k: int = 8) -> gradient_cosines.Lens:
     """Two domains of one prompt each, whose features meet at `angle`: so do their policy gradients."""
     features = torch.tensor([[1.0, 0.0], [np.cos(angle), np.sin(angle)]] + [[0.0, 0.0]] * LETTERS, dtype=torch.float32)
     model, rng = LinearSoftmax(features), np.random.default_rng(seed)
@@ -35,14 +37,14 @@ def bandits(angle: float, prompts: int, seed: int, k: int = 8) -> gradients.Lens
     for domain, token in (("first", 0), ("second", 1)):
         letters = rng.integers(0, LETTERS, (prompts, k))  # weight 0: the uniform policy
         groups = [[Completion([int(letter)], [1], "", False) for letter in group] for group in letters]
-        found, part = gradients.fold_gradients(model, [[token]] * prompts, groups, (letters == 0).astype(float))
+        found, part = gradient_cosines.fold_gradients(model, [[token]] * prompts, groups, (letters == 0).astype(float))
         vectors += found
         parts.append(part.assign(domain=domain))
-    return gradients.lens_of(vectors, parts)
+    return gradient_cosines.lens_of(vectors, parts)
 
 
 def test_advantages_by_hand():
-    found = gradients.advantages(np.array([[1.0, 0, 0, 1], [1, 1, 1, 1], [1, 0, np.nan, 0]]))
+    found = gradient_cosines.advantages(np.array([[1.0, 0, 0, 1], [1, 1, 1, 1], [1, 0, np.nan, 0]]))
     assert found[0] == pytest.approx(np.array([0.5, -0.5, -0.5, 0.5]) / (np.sqrt(1 / 3) + 1e-4))
     assert (found[1] == 0).all()
     assert found[2] == pytest.approx(np.array([2 / 3, -1 / 3, 0, -1 / 3]) / (np.sqrt(1 / 3) + 1e-4))
@@ -61,34 +63,34 @@ def test_policy_gradient_is_that_of_the_loss_one_completion_at_a_time(model):
         own = [told[len(prompt) + t - 1, token] for t, token in enumerate(completion.ids) if completion.own[t]]
         loss = loss - a * torch.stack(own).mean()
     expected = torch.cat([one.flatten() for one in torch.autograd.grad(loss, list(model.parameters()))])
-    found = gradients.policy_gradient(model, prompts, completions, advantage)
+    found = gradient_cosines.policy_gradient(model, prompts, completions, advantage)
     assert torch.allclose(found, -expected, atol=1e-5)
     assert found.norm() > 0.1
 
 
 @pytest.mark.parametrize("angle", [0.0, ANGLE, np.pi / 2, np.pi])
 def test_a_known_angle_comes_back(angle):
-    row = gradients.cosine_table(bandits(angle, prompts=800, seed=0)).iloc[0]
+    row = gradient_cosines.cosine_table(bandits(angle, prompts=800, seed=0)).iloc[0]
     assert row["cosine"] == pytest.approx(np.cos(angle), abs=0.03)
     assert row["low"] - 0.02 <= np.cos(angle) <= row["high"] + 0.02
 
 
-def planted(rng, gram: np.ndarray, noise: list[float], width: int = 200) -> gradients.Lens:
+def planted(rng, gram: np.ndarray, noise: list[float], width: int = 200) -> gradient_cosines.Lens:
     """Domains whose gradients have the given inner products, each fold with noise of the given squared norm."""
     directions = np.linalg.cholesky(gram) @ np.eye(len(gram), width)
-    folds = [(d, f) for d in range(len(gram)) for f in range(gradients.FOLDS)]
+    folds = [(d, f) for d in range(len(gram)) for f in range(gradient_cosines.FOLDS)]
     vectors = [torch.tensor(directions[d] + rng.normal(0, np.sqrt(noise[d] / width), width)) for d, _ in folds]
     parts = [
         pd.DataFrame({"fold": [f], "prompts": 1, "completions": 8, "reward": 0.5, "informative": 1.0, "domain": f"d{d}"})
         for d, f in folds
     ]
-    return gradients.lens_of(vectors, parts)
+    return gradient_cosines.lens_of(vectors, parts)
 
 
 def test_noise_is_divided_out_and_the_interval_covers():
     gram = np.array([[1.0, 0.5], [0.5, 1.0]])
     lenses = [planted(np.random.default_rng(seed), gram, [4.0, 4.0]) for seed in range(150)]
-    found = pd.concat([gradients.cosine_table(lens) for lens in lenses]).dropna(subset="cosine")
+    found = pd.concat([gradient_cosines.cosine_table(lens) for lens in lenses]).dropna(subset="cosine")
     assert len(found) > 140
     assert found["plain"].mean() == pytest.approx(0.25, abs=0.02)  # what noise leaves: r = 1 / (1 + 4 / 4)
     assert found["cosine"].mean() == pytest.approx(0.5, abs=0.02)
@@ -99,7 +101,7 @@ def test_noise_is_divided_out_and_the_interval_covers():
 def test_itself_is_the_cosine_of_halves():
     # signal 1, noise of a fold 6, of a half of four folds 1.5: r = 1 / 2.5
     lenses = [planted(np.random.default_rng(seed), np.array([[1.0]]), [6.0]) for seed in range(40)]
-    table = pd.concat([gradients.domain_table(lens) for lens in lenses])
+    table = pd.concat([gradient_cosines.domain_table(lens) for lens in lenses])
     assert table["itself"].mean() == pytest.approx(0.4, abs=0.02)
     assert table["norm"].mean() == pytest.approx(np.sqrt(1 + 6 / 8), abs=0.02)
     halves = [lens.products[:4, 4:].sum() / np.sqrt(lens.products[:4, :4].sum() * lens.products[4:, 4:].sum()) for lens in lenses]
@@ -108,7 +110,7 @@ def test_itself_is_the_cosine_of_halves():
 
 def test_too_noisy_a_domain_is_refused_with_its_reason():
     lens = planted(np.random.default_rng(0), np.array([[1.0, 0.5, 0.0], [0.5, 1.0, 0.0], [0.0, 0.0, 1.0]]), [1.0, 1.0, 80.0])
-    table = gradients.cosine_table(lens).set_index(["domain", "other"])
+    table = gradient_cosines.cosine_table(lens).set_index(["domain", "other"])
     assert table.loc[("d0", "d1"), "cosine"] == pytest.approx(0.5, abs=0.1)
     assert np.isnan(table.loc[("d0", "d2"), "cosine"])
     assert table.loc[("d0", "d2"), "reason"].startswith("cosine with itself under 0.3: d2 ")
@@ -116,18 +118,18 @@ def test_too_noisy_a_domain_is_refused_with_its_reason():
 
 def test_without_any_reward_nothing_is_told(model):
     groups = [[Completion([7, 8], [1, 1], "", False)] * 2] * 4
-    parts = [gradients.fold_gradients(model, [[5, 6]] * 4, groups, np.zeros((4, 2))) for _ in range(2)]
-    lens = gradients.lens_of(parts[0][0] + parts[1][0], [parts[0][1].assign(domain="a"), parts[1][1].assign(domain="b")])
-    row = gradients.cosine_table(lens).iloc[0]
+    parts = [gradient_cosines.fold_gradients(model, [[5, 6]] * 4, groups, np.zeros((4, 2))) for _ in range(2)]
+    lens = gradient_cosines.lens_of(parts[0][0] + parts[1][0], [parts[0][1].assign(domain="a"), parts[1][1].assign(domain="b")])
+    row = gradient_cosines.cosine_table(lens).iloc[0]
     assert np.isnan(row["cosine"]) and "undefined" in row["reason"]
-    assert gradients.domain_table(lens)["informative"].eq(0).all()
+    assert gradient_cosines.domain_table(lens)["informative"].eq(0).all()
 
 
 def test_along_the_run_every_domain_and_pair_is_there(smoke, publish_model, tokenizer):
-    built = micro.build_model(tokenizer, 32, 2, 2, 512, 0)
+    built = micro_model.build_model(tokenizer, 32, 2, 2, 512, 0)
     publish_model("sft", built)
     smoke.domains = ["math", "agent"]
-    pairs, singles = gradients.along_run(smoke, ["sft"])
+    pairs, singles = gradient_cosines.along_run(smoke, ["sft"])
     assert pairs[["domain", "other", "model"]].values.tolist() == [["math", "agent", "sft"]]
     assert singles["completions"].tolist() == [smoke.analysis_gradient_prompts * smoke.rlvr_completions] * 2
 
@@ -136,5 +138,5 @@ def test_a_damaged_model_is_refused(smoke, publish_model, model):
     folder = publish_model("sft", model)
     (folder / "model.safetensors").write_bytes(b"")
     with pytest.raises(ValueError, match="damaged"):
-        gradients.look(smoke, folder, ["math"])
+        gradient_cosines.look(smoke, folder, ["math"])
     assert artifacts.read_manifest(folder)

@@ -9,8 +9,8 @@ import sys
 import pytest
 import yaml
 
-from m2rl_lib import schedule, study
-from m2rl_lib.study import ROOT
+from m2rl_lib.config import locations, schedule
+from m2rl_lib.config.locations import ROOT
 
 
 def plan(params, *more, target=(), force=("--forceall",)) -> subprocess.CompletedProcess:
@@ -84,13 +84,13 @@ def begun(tmp_path, smoke_values):
 
     def finish(seed, names):
         for stage in names:
-            file = study.done_file(name, seed, stage)
+            file = locations.done_file(name, seed, stage)
             file.parent.mkdir(parents=True, exist_ok=True)
             file.touch()
             os.utime(file, (1e9, 1e9))  # one time for all: nothing is newer than what was made of it
 
     yield path, finish
-    shutil.rmtree(study.study_folder(name), ignore_errors=True)
+    shutil.rmtree(locations.study_folder(name), ignore_errors=True)
 
 
 STAGES = ["sft", "rl-coding", "rl-agent", "rl-null", "rl-multi", "merges", "mt-opd"]

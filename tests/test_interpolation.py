@@ -5,7 +5,10 @@ import pandas as pd
 import pytest
 import torch
 
-from m2rl_lib import artifacts, datasets, interpolation, micro
+from m2rl_lib.analysis.rq4_methods import straight_paths
+from m2rl_lib.data import sft_corpus
+from m2rl_lib.storage import artifacts
+from m2rl_lib.training import micro_model
 
 
 def path(losses, start="a", end="b", domain="math"):
@@ -17,36 +20,39 @@ def test_barriers_are_those_that_were_planted():
     """A double well (x² − 1)² from well to well has the barrier 1; a slope and a bowl have none."""
     x = np.linspace(-1, 1, 9)
     frame = pd.concat([path((x**2 - 1) ** 2, end="well"), path(3 - x, end="slope"), path(x**2, end="bowl")])
-    found = interpolation.barriers(frame).query("domain == 'math'").set_index("end")["barrier"]
+    found = straight_paths.barriers(frame).query("domain == 'math'").set_index("end")["barrier"]
     assert found.to_dict() == pytest.approx({"well": 1.0, "slope": 0.0, "bowl": 0.0})
 
 
 def test_the_overall_barrier_is_of_the_mean_loss():
     """Domains that rise and fall against each other have barriers each, and none together."""
-    found = interpolation.barriers(pd.concat([path([0, 1, 0]), path([0, -1, 0], domain="coding")])).set_index("domain")["barrier"]
+    found = straight_paths.barriers(pd.concat([path([0, 1, 0]), path([0, -1, 0], domain="coding")])).set_index("domain")[
+        "barrier"
+    ]
     assert found.to_dict() == {"math": 1.0, "coding": 0.0, "overall": 0.0}
 
 
 def test_paths_run_between_the_published_models(smoke, publish_model, tokenizer):
     smoke.domains = ["math", "agent"]
     built = {
-        name: micro.build_model(tokenizer, 32, 2, 2, 512, seed) for seed, name in enumerate(["rl-math", "rl-agent", "rl-multi"])
+        name: micro_model.build_model(tokenizer, 32, 2, 2, 512, seed)
+        for seed, name in enumerate(["rl-math", "rl-agent", "rl-multi"])
     }
-    base = publish_model("sft", micro.build_model(tokenizer, 32, 2, 2, 512, 9))
+    base = publish_model("sft", micro_model.build_model(tokenizer, 32, 2, 2, 512, 9))
     for name, model in built.items():
         publish_model(name, model, [base])
-    frame, barriers = interpolation.run(smoke)
-    assert set(zip(frame["start"], frame["end"])) == set(interpolation.ends(smoke.domains)) and len(barriers) == 5 * 3
+    frame, barriers = straight_paths.run(smoke)
+    assert set(zip(frame["start"], frame["end"])) == set(straight_paths.ends(smoke.domains)) and len(barriers) == 5 * 3
     assert artifacts.read_table(smoke, "paths", ["rq4"])["loss"].tolist() == frame["loss"].tolist()
     for (_, _, _), part in frame.groupby(["start", "end", "domain"]):
         assert part["share"].tolist() == [0, 0.25, 0.5, 0.75, 1]
 
-    halfway = micro.build_model(tokenizer, 32, 2, 2, 512, 9)
+    halfway = micro_model.build_model(tokenizer, 32, 2, 2, 512, 9)
     with torch.no_grad():
         for mine, one, other in zip(halfway.parameters(), built["rl-math"].parameters(), built["rl-agent"].parameters()):
             mine.copy_((one + other) / 2)
-        solved, total, count = interpolation.solutions(smoke)["agent"], 0.0, 0
-        for one in (datasets.tokenise(tokenizer, example) for example in solved):
+        solved, total, count = straight_paths.solutions(smoke)["agent"], 0.0, 0
+        for one in (sft_corpus.tokenise(tokenizer, example) for example in solved):
             log = halfway(input_ids=torch.tensor([one["input_ids"]])).logits[0].log_softmax(-1)
             for place, label in list(enumerate(one["labels"]))[1:]:
                 if label != -100:
@@ -56,14 +62,14 @@ def test_paths_run_between_the_published_models(smoke, publish_model, tokenizer)
 
 
 def test_a_loss_does_not_depend_on_how_solutions_are_batched(smoke, tokenizer):
-    model = micro.build_model(tokenizer, 32, 2, 2, 512, 0)
+    model = micro_model.build_model(tokenizer, 32, 2, 2, 512, 0)
     smoke.rlvr_selection_problems = 7
-    solved = interpolation.solutions(smoke)["agent"] + interpolation.solutions(smoke)["math"]
+    solved = straight_paths.solutions(smoke)["agent"] + straight_paths.solutions(smoke)["math"]
     found = []
     for tokens in (1, 400, 10**6):
-        batches = interpolation.pad_batches(tokenizer, solved, tokens)
+        batches = straight_paths.pad_batches(tokenizer, solved, tokens)
         assert sum(len(batch["labels"]) for batch in batches) == 14
         assert all(len(b["labels"]) == 1 or b["labels"].numel() <= tokens for b in batches)
-        found.append(interpolation.losses(model, model.state_dict(), {"all": batches})["all"])
-    assert len(interpolation.pad_batches(tokenizer, solved, 1)) == 14 and len(batches) == 1
+        found.append(straight_paths.losses(model, model.state_dict(), {"all": batches})["all"])
+    assert len(straight_paths.pad_batches(tokenizer, solved, 1)) == 14 and len(batches) == 1
     assert found == pytest.approx([found[0]] * 3, rel=1e-5)

@@ -9,23 +9,18 @@ import torch
 from scipy import stats
 from scipy.special import expit, logit
 
-from m2rl_lib import (
-    artifacts,
-    best_of_n,
-    chat,
-    datasets,
-    domains,
-    figures,
-    figures_judging,
-    generation,
-    judges,
-    judging,
-    measures,
-    micro,
-    schedule,
-    seeds,
-    verification,
-)
+from m2rl_lib import domains
+from m2rl_lib.analysis.rq5_judging import best_of_n, judge_accuracy, outcome_or_process
+from m2rl_lib.config import schedule
+from m2rl_lib.data import problem_sets
+from m2rl_lib.domains import chat
+from m2rl_lib.evaluation import judging
+from m2rl_lib.figures import drawing, rq5_judging
+from m2rl_lib.paper import estimates
+from m2rl_lib.rollout import decoding
+from m2rl_lib.stats import over_seeds
+from m2rl_lib.storage import artifacts
+from m2rl_lib.training import micro_model
 
 END = "<|im_end|>"
 
@@ -46,7 +41,7 @@ def verdict_rows(right, scores, *, judge="sft", name="shared", domain="math", mo
         "sample": 0,
     }
     fixed |= {"place": None, "distance": np.nan, "answer": "x", "mode": mode, "tokens": 5}
-    return frame.assign(**fixed | more)[judges.JUDGED]
+    return frame.assign(**fixed | more)[judging.JUDGED]
 
 
 def value(table, measure, **where):
@@ -65,7 +60,7 @@ def test_gaussian_judge_has_the_auroc_and_accuracy_of_its_skill(skill):
     generator, n = np.random.default_rng(0), 500
     right = np.arange(2 * n) % 2 == 0
     scores = generator.normal(size=2 * n) + np.where(right, skill / 2, -skill / 2)
-    table = judging.measure_table(judging.measure_cells(verdict_rows(right, scores), judging.CELL, 150))
+    table = judge_accuracy.measure_table(judge_accuracy.measure_cells(verdict_rows(right, scores), judge_accuracy.CELL, 150))
     for measure, truth in (("auroc", stats.norm.cdf(skill / np.sqrt(2))), ("accuracy", 100 * stats.norm.cdf(skill / 2))):
         found = value(table, measure)
         assert found["low"] < truth < found["high"]
@@ -76,14 +71,14 @@ def test_gaussian_judge_has_the_auroc_and_accuracy_of_its_skill(skill):
 def test_measures_by_hand():
     rows = verdict_rows([True, True, False, False], [2, -1, -3, 1])
     rows["verdict"] = ["right", None, "wrong", "wrong"]
-    found = {name: v[0] for name, v in judging.measure(rows, np.ones((1, 4))).items()}
+    found = {name: v[0] for name, v in judge_accuracy.measure(rows, np.ones((1, 4))).items()}
     p = expit([2, -1, -3, 1])
     assert found["accuracy"] == 50 and found["balanced"] == 50 and found["wrong seen"] == 50
     assert found["auroc"] == 0.75 and found["written"] == 75 and found["unreadable"] == 25
     assert found["brier"] == pytest.approx(np.mean((p - [1, 1, 0, 0]) ** 2))
     assert found["ece"] == pytest.approx((abs(p[0] - 1) + abs(p[1] - 1) + p[2] + p[3]) / 4)  # four bins, one each
-    weighted = {name: v[0] for name, v in judging.measure(rows, np.array([[3.0, 1, 2, 2]])).items()}
-    again = {name: v[0] for name, v in judging.measure(rows.iloc[[0, 0, 0, 1, 2, 2, 3, 3]], np.ones((1, 8))).items()}
+    weighted = {name: v[0] for name, v in judge_accuracy.measure(rows, np.array([[3.0, 1, 2, 2]])).items()}
+    again = {name: v[0] for name, v in judge_accuracy.measure(rows.iloc[[0, 0, 0, 1, 2, 2, 3, 3]], np.ones((1, 8))).items()}
     assert weighted == pytest.approx(again)  # a weight is a repetition
 
 
@@ -91,7 +86,7 @@ def test_calibration_tells_a_calibrated_judge_from_an_overconfident_one():
     generator = np.random.default_rng(0)
     p = generator.uniform(0.02, 0.98, 3000)
     right = generator.uniform(size=3000) < p
-    honest, boastful = (judging.measure(verdict_rows(right, k * logit(p)), np.ones((1, 3000)))["ece"][0] for k in (1, 4))
+    honest, boastful = (judge_accuracy.measure(verdict_rows(right, k * logit(p)), np.ones((1, 3000)))["ece"][0] for k in (1, 4))
     assert honest < 0.045 and boastful > 0.12
 
 
@@ -103,7 +98,9 @@ def test_intervals_cover_with_the_problem_as_unit():
         chance = generator.beta(2, 1, 40).repeat(2)  # how likely the judge is right on a problem: 2/3 on average
         scores = np.where((generator.uniform(size=80) < chance) == right, 1.0, -1.0)
         rows = verdict_rows(right, scores, problems=np.arange(80) // 2)
-        found = judging.combine(judging.measure_cells(rows, judging.CELL, 300, draw), [(1.0, (*KEY, "accuracy"))])
+        found = judge_accuracy.combine(
+            judge_accuracy.measure_cells(rows, judge_accuracy.CELL, 300, draw), [(1.0, (*KEY, "accuracy"))]
+        )
         covered += found["low"] <= 100 * 2 / 3 <= found["high"]
         assert found["problems"] == 40
     assert 0.88 <= covered / 60 <= 0.99
@@ -117,7 +114,7 @@ def test_modes_are_compared_on_the_same_redraws():
     right = np.arange(100) % 2 == 0
     scores = generator.normal(size=100)
     both = pd.concat([verdict_rows(right, scores), verdict_rows(right, scores, mode="outcome")])
-    row = judging.difference_table(judging.measure_cells(both, judging.CELL, 300)).iloc[0]
+    row = judge_accuracy.difference_table(judge_accuracy.measure_cells(both, judge_accuracy.CELL, 300)).iloc[0]
     assert (row["estimate"], row["low"], row["high"], row["verdict"]) == (0, 0, 0, "equivalent")
 
 
@@ -147,14 +144,14 @@ def test_a_set_is_balanced_and_takes_problems_with_both_first():
     samples = sample_rows(generator.uniform(size=400) < np.repeat(generator.beta(0.5, 0.5, 100), 4), k=4)
     both = samples.groupby("problem_id")["correct"].nunique() == 2
     for size in (20, 61, 10_000):
-        chosen = judges.balanced_set(samples, size, "shared", 0)
+        chosen = judging.balanced_set(samples, size, "shared", 0)
         right, wrong = (chosen[chosen["right"] == kind]["problem_id"] for kind in (True, False))
         assert len(right) == len(wrong) <= size // 2 and right.is_unique and wrong.is_unique
         if len(right) <= both.sum():
             assert set(right) == set(wrong) <= set(both.index[both])
     there = samples.groupby("problem_id")["correct"].agg(["max", "min"])  # the largest set: a problem for each label
     assert len(right) == min((there["max"] == 1).sum(), (there["min"] == 0).sum())
-    assert judges.balanced_set(samples, 20, "shared", 0).equals(judges.balanced_set(samples, 20, "shared", 0))
+    assert judging.balanced_set(samples, 20, "shared", 0).equals(judging.balanced_set(samples, 20, "shared", 0))
     labels = samples.set_index(["problem_id", "sample"])["correct"]
     assert all(labels[row.problem_id, row.sample] == row.right for row in chosen.itertuples())
 
@@ -163,16 +160,18 @@ def test_a_set_is_balanced_and_takes_problems_with_both_first():
 def test_a_domain_all_right_or_all_wrong_has_no_set_and_says_so(kind):
     mixed = sample_rows([0, 1] * 10, domain="coding")
     samples = pd.concat([sample_rows([kind] * 20), mixed])
-    chosen = judges.balanced_set(samples, 10, "shared", 0)
+    chosen = judging.balanced_set(samples, 10, "shared", 0)
     assert set(chosen["domain"]) == {"coding"} and len(chosen) == 10
-    told = judges.count_samples(samples).set_index("domain")["reason"]
+    told = judging.count_samples(samples).set_index("domain")["reason"]
     assert told["math"] == f"all 20 whole trajectories are {['wrong', 'right'][kind]}" and told["coding"] == ""
     judged = verdict_rows(chosen["right"], np.where(chosen["right"], 1, -1), domain="coding", problems=range(10))
     judged = pd.concat([judged, judged.assign(mode="outcome")])
-    table = verification.gate(judging.measure_cells(judged, judging.CELL, 200), ["math", "coding"]).set_index("domain")
+    table = outcome_or_process.gate(judge_accuracy.measure_cells(judged, judge_accuracy.CELL, 200), ["math", "coding"]).set_index(
+        "domain"
+    )
     assert table["answerable"].to_dict() == {"math": False, "coding": True}
     assert "nothing to judge" in table.loc["math", "reason"]
-    assert "cannot be answered at this scale" in verification.gate_sentences(table.reset_index())[0]
+    assert "cannot be answered at this scale" in outcome_or_process.gate_sentences(table.reset_index())[0]
 
 
 def test_empty_truncated_and_ungraded_samples_are_counted_and_left_out():
@@ -182,33 +181,33 @@ def test_empty_truncated_and_ungraded_samples_are_counted_and_left_out():
     form = sample_rows([0], texts=[f"<think>1</think>\nfour{END}"], problems=[7], parsed=False)
     lost = sample_rows([np.nan], problems=[8])
     samples = pd.concat([good, empty, cut, form, lost])
-    counts = judges.count_samples(samples).iloc[0]
+    counts = judging.count_samples(samples).iloc[0]
     wanted = {"samples": 9, "not graded": 1, "empty": 2, "truncated": 1, "no answer": 1, "right": 2, "wrong": 2, "reason": ""}
     assert counts[list(wanted)].to_dict() == wanted
-    assert set(judges.balanced_set(samples, 10, "own", 0)["problem_id"]) == {f"chain-{i}" for i in range(4)}
-    candidates = judges.candidate_set(samples, 100, 0)  # best-of-N meets them all, but for what nobody could grade
+    assert set(judging.balanced_set(samples, 10, "own", 0)["problem_id"]) == {f"chain-{i}" for i in range(4)}
+    candidates = judging.candidate_set(samples, 100, 0)  # best-of-N meets them all, but for what nobody could grade
     assert set(candidates["problem_id"]) == {f"chain-{i}" for i in range(8)}
     assert candidates.set_index("problem_id")["answer"].isna().sum() == 4
-    nothing = judges.count_samples(samples[~samples["parsed"]]).iloc[0]
+    nothing = judging.count_samples(samples[~samples["parsed"]]).iloc[0]
     assert nothing["reason"] == "no whole trajectory"
-    assert judges.balanced_set(samples[~samples["parsed"]], 10, "own", 0).empty
+    assert judging.balanced_set(samples[~samples["parsed"]], 10, "own", 0).empty
 
 
 def test_an_outcome_judge_does_not_see_thinking_that_never_ended():
-    row = datasets.benchmark_problems("chain", "test", 1, True)[0]
+    row = problem_sets.benchmark_problems("chain", "test", 1, True)[0]
     for text in ("<think>2 + 2 = 4\n4 + ", "", END, f"<think>2 + 2 = 4</think>\n\\boxed{{4}}{END}"):
-        shown = datasets.judge_prompt(row, text, "outcome")[0]["content"]
+        shown = problem_sets.judge_prompt(row, text, "outcome")[0]["content"]
         assert "2 + 2" not in shown and ("boxed" in shown) == ("boxed" in text)
 
 
 @pytest.fixture(scope="module")
 def planted():
     rows = [row for name in domains.DOMAINS for row in first_problems(name, 3)]
-    return rows, judges.planted_set(rows, 0)
+    return rows, judging.planted_set(rows, 0)
 
 
 def first_problems(name, count):
-    return datasets.benchmark_problems(next(iter(domains.ALL[name].BENCHMARKS)), "test", count, True)
+    return problem_sets.benchmark_problems(next(iter(domains.ALL[name].BENCHMARKS)), "test", count, True)
 
 
 def test_planted_errors_are_where_they_are_said_to_be(planted):
@@ -235,14 +234,14 @@ def test_planted_errors_are_where_they_are_said_to_be(planted):
 def scripted(items, rows, score):
     """A judge that knows the items: the prompts' texts lead back to them, `score(item, mode)` is its log-odds."""
     known = {
-        datasets.judge_prompt(rows[item.problem_id], item.text, mode)[0]["content"]: score(item, mode)
-        for mode in datasets.JUDGE_MODES
+        problem_sets.judge_prompt(rows[item.problem_id], item.text, mode)[0]["content"]: score(item, mode)
+        for mode in problem_sets.JUDGE_MODES
         for item in items.itertuples()
     }
 
     def judge(prompts):
         said = [known[messages[0]["content"]] for messages in prompts]
-        return [judges.Judgement(f"<think></think>\n{'right' if s > 0 else 'wrong'}{END}", s, 4) for s in said]
+        return [judging.Judgement(f"<think></think>\n{'right' if s > 0 else 'wrong'}{END}", s, 4) for s in said]
 
     return judge
 
@@ -250,7 +249,7 @@ def scripted(items, rows, score):
 def test_horizon_and_places_come_out_as_constructed():
     """Errors at distance d are seen with probability 0.95 − 0.2 d in process mode, always with 0.6 in outcome mode."""
     rows = first_problems("math", 120)
-    items = judges.planted_set(rows, 0)
+    items = judging.planted_set(rows, 0)
     by_id = {row["problem_id"]: row for row in rows}
     generator = np.random.default_rng(0)
 
@@ -260,9 +259,9 @@ def test_horizon_and_places_come_out_as_constructed():
         seen = generator.uniform() < (0.95 - 0.2 * item.distance if mode == "process" else 0.6)
         return -1.0 if seen else 1.0
 
-    judged = judges.judge_items(scripted(items, by_id, score), items, by_id).assign(seed=0, judge="sft")[judges.JUDGED]
-    far = judging.measure_cells(judging.against_right(judged, "distance"), [*judging.CELL, "distance"], 300)
-    table = judging.measure_table(far)
+    judged = judging.judge_items(scripted(items, by_id, score), items, by_id).assign(seed=0, judge="sft")[judging.JUDGED]
+    far = judge_accuracy.measure_cells(judge_accuracy.against_right(judged, "distance"), [*judge_accuracy.CELL, "distance"], 300)
+    table = judge_accuracy.measure_table(far)
     for distance in range(4):
         found = value(table, "wrong seen", mode="process", distance=distance)
         assert found["estimate"] == pytest.approx(100 * (0.95 - 0.2 * distance), abs=10) and found["problems"] == 120
@@ -270,13 +269,15 @@ def test_horizon_and_places_come_out_as_constructed():
         assert value(table, "balanced", mode="process", distance=distance)["estimate"] == pytest.approx(
             50 + found["estimate"] / 2
         )
-    slopes = judging.horizon_table(far).set_index("mode")
+    slopes = judge_accuracy.horizon_table(far).set_index("mode")
     assert slopes.loc["process", "low"] <= -20 <= slopes.loc["process", "high"] < 0
     assert slopes.loc["process", "verdict"] == "worse" and slopes.loc["outcome", "verdict"] != "worse"
-    places = judging.measure_table(judging.measure_cells(judging.against_right(judged, "place"), [*judging.CELL, "place"], 300))
+    places = judge_accuracy.measure_table(
+        judge_accuracy.measure_cells(judge_accuracy.against_right(judged, "place"), [*judge_accuracy.CELL, "place"], 300)
+    )
     assert value(places, "wrong seen", mode="process", place="answer")["estimate"] > 85
     assert value(places, "wrong seen", mode="process", place="early")["estimate"] < 50
-    figure = figures_judging.plot_horizon(table[table["measure"] == "balanced"])
+    figure = rq5_judging.plot_horizon(table[table["measure"] == "balanced"])
     assert len(figure.axes) == 1 and len(figure.axes[0].lines) == 3
 
 
@@ -293,18 +294,18 @@ def test_written_verdicts():
         ("</think>\nright or wrong", None),
         ("</think>\nupright", None),
     ):
-        assert judges.read_verdict(text) == verdict
+        assert judging.read_verdict(text) == verdict
 
 
 def test_a_models_score_is_read_where_its_verdict_stands(tokenizer, monkeypatch):
-    model = micro.build_model(tokenizer, hidden_size=32, layers=2, heads=2, context=512, seed=0)
+    model = micro_model.build_model(tokenizer, hidden_size=32, layers=2, heads=2, context=512, seed=0)
     with torch.no_grad():
         for parameter in model.parameters():
             parameter *= 3
-    close, right, wrong = judges.verdict_tokens(tokenizer)
+    close, right, wrong = judging.verdict_tokens(tokenizer)
     assert tokenizer.decode(close).startswith("</think>") and right != wrong
     rows = [row for name in ("math", "agent", "science") for row in first_problems(name, 2)]
-    prompts = [datasets.judge_prompt(row, f"<think>1</think>\n{i}{END}", "process") for i, row in enumerate(rows)]
+    prompts = [problem_sets.judge_prompt(row, f"<think>1</think>\n{i}{END}", "process") for i, row in enumerate(rows)]
     thoughts = [
         "<think>1</think>\nright<|im_end|>",
         "<think>1 + 1",
@@ -316,8 +317,8 @@ def test_a_models_score_is_read_where_its_verdict_stands(tokenizer, monkeypatch)
     written = [tokenizer(text)["input_ids"] for text in thoughts]
     texts = [chat.prompt(tokenizer, messages, []) for messages in prompts]
     scripts = {tuple(tokenizer(text)["input_ids"]): new for text, new in zip(texts, written)}
-    monkeypatch.setattr(generation, "transformers_turn", lambda *_: lambda asked: ([scripts[tuple(ids)] for ids in asked], None))
-    judge = judges.model_judge(model, tokenizer, temperature=0, max_tokens=8, batch=4, seed=0)
+    monkeypatch.setattr(decoding, "transformers_turn", lambda *_: lambda asked: ([scripts[tuple(ids)] for ids in asked], None))
+    judge = judging.model_judge(model, tokenizer, temperature=0, max_tokens=8, batch=4, seed=0)
     for thought, text, found in zip(thoughts, texts, judge(prompts), strict=True):
         before = thought.split("</think>")[0].split(END)[0]
         ids = tokenizer(text)["input_ids"] + tokenizer(before)["input_ids"] + close
@@ -334,9 +335,9 @@ def test_a_model_judges_whatever_it_is_shown(tokenizer, model):
         ]
     )
     samples["problem_id"] = list(rows)
-    items = judges.candidate_set(samples, 3, 0)
-    judge = judges.model_judge(model, tokenizer, temperature=0, max_tokens=6, batch=2, seed=0)
-    judged = judges.judge_items(judge, items, rows)
+    items = judging.candidate_set(samples, 3, 0)
+    judge = judging.model_judge(model, tokenizer, temperature=0, max_tokens=6, batch=2, seed=0)
+    judged = judging.judge_items(judge, items, rows)
     assert len(judged) == 6 and np.isfinite(judged["score"]).all() and judged["verdict"].isna().all()
     empty = judged[judged["problem_id"] == list(rows)[0]].set_index("mode")["score"]
     assert empty["outcome"] != empty["process"]
@@ -345,22 +346,22 @@ def test_a_model_judges_whatever_it_is_shown(tokenizer, model):
 def test_all_judges_of_a_study_see_the_same_trajectories(smoke, tokenizer, publish_model):
     smoke.domains, smoke.evaluate_max_tokens, smoke.judging_problems = ["math", "science"], 4, 2
     for seed, name in enumerate(["sft", "rl-math"]):
-        publish_model(name, micro.build_model(tokenizer, hidden_size=32, layers=1, heads=2, context=512, seed=seed))
+        publish_model(name, micro_model.build_model(tokenizer, hidden_size=32, layers=1, heads=2, context=512, seed=seed))
     generator, frames = random.Random(0), []
     for domain in smoke.domains:
         for benchmark in domains.ALL[domain].BENCHMARKS:
-            rows = datasets.benchmark_problems(benchmark, "test", smoke.evaluate_problems, True)
+            rows = problem_sets.benchmark_problems(benchmark, "test", smoke.evaluate_problems, True)
             for kind, place in ((1, None), (0, "answer")):
-                texts, _ = datasets.planted(rows, [place] * len(rows), generator)
+                texts, _ = problem_sets.planted(rows, [place] * len(rows), generator)
                 frame = sample_rows([kind] * len(rows), domain=domain, texts=texts).assign(benchmark=benchmark, sample=kind)
                 frames.append(frame.assign(problem_id=[row["problem_id"] for row in rows]))
     samples = pd.concat(frames, ignore_index=True)
     samples = pd.concat([samples, samples.assign(model="rl-math")], ignore_index=True)
-    judged = judges.run(smoke, {"sft": ["math", "science"], "rl-math": ["math"]}, samples)
+    judged = judging.run(smoke, {"sft": ["math", "science"], "rl-math": ["math"]}, samples)
     assert set(judged[judged["judge"] == "rl-math"]["domain"]) == {"math"}
     assert set(judged[judged["judge"] == "sft"]["set"]) == {"shared", "shifted", "candidates", "planted"}
     assert set(judged[judged["judge"] == "rl-math"]["set"]) == {"shared", "own", "candidates", "planted"}
-    first = judged["benchmark"].isin(judges.first_benchmarks(smoke.domains))
+    first = judged["benchmark"].isin(judging.first_benchmarks(smoke.domains))
     assert (first == (judged["set"] != "shifted")).all()
     for name in ("shared", "planted"):
         cells = judged[(judged["set"] == name) & (judged["domain"] == "math")].groupby(["judge", "mode"])
@@ -430,7 +431,7 @@ def test_an_oracle_judge_is_the_oracle_and_a_deaf_one_a_single_sample():
     share = best_of_n.kept_share(table.reset_index()).iloc[0]
     assert share["own judgement, process"] == 1 and share["own judgement, outcome"] == pytest.approx(0)
     assert 0 < share["majority vote"] < 1 and (table["n"] == 25).all() and (table["samples"] == 4).all()
-    figure = figures_judging.plot_best_of_n(table.reset_index())
+    figure = rq5_judging.plot_best_of_n(table.reset_index())
     assert len(figure.axes) == 1
 
 
@@ -452,12 +453,12 @@ def world(gains, *, n=120, hit=0.7, merge="merge-ties", worse=()):
                     frames.append(
                         verdict_rows(right, np.where(ok == right, 2, -2), judge=judge, name=kind, domain=name, mode=mode)
                     )
-    return judging.measure_cells(pd.concat(frames), judging.CELL, 200)
+    return judge_accuracy.measure_cells(pd.concat(frames), judge_accuracy.CELL, 200)
 
 
 def claims(measured, margin=3.0):
-    answerable = verification.gate(measured, NAMES).query("answerable")["domain"].tolist()
-    return verification.claim_table(measured, verification.paradigms(NAMES, "merge-ties"), answerable, margin)
+    answerable = outcome_or_process.gate(measured, NAMES).query("answerable")["domain"].tolist()
+    return outcome_or_process.claim_table(measured, outcome_or_process.paradigms(NAMES, "merge-ties"), answerable, margin)
 
 
 def test_the_papers_answer_is_found_where_it_is_true():
@@ -475,7 +476,7 @@ def test_the_papers_answer_is_found_where_it_is_true():
     )
     assert kept.loc[("RL-Multi", "shared"), "verdict"] != "worse"
     assert (table.loc["contrast", "problems"] == 480).all()
-    told = [verification.claim_sentence(row, 3.0) for _, row in table.reset_index().iterrows()]
+    told = [outcome_or_process.claim_sentence(row, 3.0) for _, row in table.reset_index().iterrows()]
     assert any("**positive**, +50.0 points" in line for line in told) and len(told) == len(table)
 
 
@@ -488,12 +489,12 @@ def test_the_opposite_and_nothing_are_found_as_well():
 
 def test_what_sft_cannot_judge_is_not_asked():
     measured = world(dict.fromkeys(NAMES, 0.0), hit=0.5)
-    assert not verification.gate(measured, NAMES)["answerable"].any()
+    assert not outcome_or_process.gate(measured, NAMES)["answerable"].any()
     table = claims(measured)
     assert (table["verdict"] == "not answerable").all() and table["p_adjusted"].isna().all()
     row = table[(table["claim"] == "contrast")].iloc[0]
     assert row["reason"] == "no logic domain can be judged, no instruction following can be judged"
-    assert "cannot be answered" in verification.claim_sentence(row, 3.0)
+    assert "cannot be answered" in outcome_or_process.claim_sentence(row, 3.0)
 
 
 # --- several seeds -------------------------------------------------------------------------------------------
@@ -515,9 +516,9 @@ def test_the_interval_over_seeds_holds_their_spread():
     """Accuracies 60, 70, 80: mean 70, sd 10, t interval 70 ± 4.303 × 10 / √3 = [45.2, 94.8]; of 69, 70, 71 a tenth of that."""
     rows = {}
     for name, hits in {"far": [0.6, 0.7, 0.8], "near": [0.69, 0.7, 0.71], "one": [0.7], "end": [0.6, 0.8, 0.98]}.items():
-        measured = judging.measure_cells(judges_of_seeds(hits), judging.CELL, 400)
-        rows[name] = value(judging.measure_table(measured), "accuracy", mode="process")
-        difference = judging.difference_table(measured).iloc[0]
+        measured = judge_accuracy.measure_cells(judges_of_seeds(hits), judge_accuracy.CELL, 400)
+        rows[name] = value(judge_accuracy.measure_table(measured), "accuracy", mode="process")
+        difference = judge_accuracy.difference_table(measured).iloc[0]
         assert (
             difference["estimate"] == pytest.approx(rows[name]["estimate"] - 50)
             and difference["seeds"] == len(hits)
@@ -533,21 +534,27 @@ def test_the_interval_over_seeds_holds_their_spread():
 
 
 def test_the_gate_and_the_claims_of_several_seeds_say_how_many():
-    pooled = judging.measure_cells(
-        pd.concat([judges_of_seeds([0.74, 0.76, 0.75]), judges_of_seeds([0.2, 0.75, 0.9], domain="science")]), judging.CELL, 400
+    pooled = judge_accuracy.measure_cells(
+        pd.concat([judges_of_seeds([0.74, 0.76, 0.75]), judges_of_seeds([0.2, 0.75, 0.9], domain="science")]),
+        judge_accuracy.CELL,
+        400,
     )
-    gate = verification.gate(pooled, ["math", "science"]).set_index("domain")
+    gate = outcome_or_process.gate(pooled, ["math", "science"]).set_index("domain")
     assert gate.loc["math", ["answerable", "seeds", "problems"]].tolist() == [True, 3, 200]
     assert not gate.loc["science", "answerable"], "seeds that disagree do not pass"
-    told = verification.gate_sentences(gate.reset_index())
+    told = outcome_or_process.gate_sentences(gate.reset_index())
     assert all("n = 200 problems, 3 seeds" in line for line in told)
-    who = verification.paradigms(["math", "science"], "merge-ties")
-    row = verification.claim_table(pooled, who, ["math"], 3.0).query("claim == 'process on logic' and paradigm == 'SFT'").iloc[0]
+    who = outcome_or_process.paradigms(["math", "science"], "merge-ties")
+    row = (
+        outcome_or_process.claim_table(pooled, who, ["math"], 3.0)
+        .query("claim == 'process on logic' and paradigm == 'SFT'")
+        .iloc[0]
+    )
     assert row["estimate"] == pytest.approx(25) and row["seeds"] == 3 and row["seed_sd"] == pytest.approx(1)
-    assert "n = 200 problems, 3 seeds, margin" in verification.claim_sentence(row, 3.0)
-    (found,) = measures.judging({"rq5": row.to_frame().T}, ["process on logic"], "SFT")  # what the ledger makes of it
+    assert "n = 200 problems, 3 seeds, margin" in outcome_or_process.claim_sentence(row, 3.0)
+    (found,) = estimates.judging({"rq5": row.to_frame().T}, ["process on logic"], "SFT")  # what the ledger makes of it
     assert (found.estimate, found.seeds, found.df) == (pytest.approx(25), 3, 2)
-    spread = verification.spread_table(pooled, who, ["math"]).set_index("quantity")
+    spread = outcome_or_process.spread_table(pooled, who, ["math"]).set_index("quantity")
     by_seed = spread.loc["SFT's accuracy, math, process", ["seed 0", "seed 1", "seed 2", "mean", "seed_sd"]]
     assert by_seed.tolist() == pytest.approx([74, 76, 75, 75, 1])
     # 200 problems of accuracy 0.75: a redraw of them has sd √(0.75 × 0.25 / 200)
@@ -556,27 +563,29 @@ def test_the_gate_and_the_claims_of_several_seeds_say_how_many():
 
 def test_a_seed_that_has_no_set_is_left_out_and_counted_out():
     judged = judges_of_seeds([0.7, 0.8])
-    apart = judging.measure_cells(judged[(judged["seed"] == 0) | (judged["mode"] == "outcome")], judging.CELL, 100)
-    row = judging.difference_table(apart).iloc[0]
+    apart = judge_accuracy.measure_cells(judged[(judged["seed"] == 0) | (judged["mode"] == "outcome")], judge_accuracy.CELL, 100)
+    row = judge_accuracy.difference_table(apart).iloc[0]
     assert (row["seeds"], row["problems"]) == (1, 200) and row["estimate"] == pytest.approx(20)
-    nobody = judging.measure_cells(judged[(judged["seed"] == 0) == (judged["mode"] == "outcome")], judging.CELL, 100)
-    assert judging.difference_table(nobody).iloc[0]["verdict"] == "not answerable"
+    nobody = judge_accuracy.measure_cells(
+        judged[(judged["seed"] == 0) == (judged["mode"] == "outcome")], judge_accuracy.CELL, 100
+    )
+    assert judge_accuracy.difference_table(nobody).iloc[0]["verdict"] == "not answerable"
 
 
 def test_a_single_seeds_redraws_do_not_depend_on_its_number():
     frames = [judges_of_seeds([0.7]), judges_of_seeds([0.7]).assign(seed=3)]
-    one, other = (judging.measure_table(judging.measure_cells(frame, judging.CELL, 100)) for frame in frames)
+    one, other = (judge_accuracy.measure_table(judge_accuracy.measure_cells(frame, judge_accuracy.CELL, 100)) for frame in frames)
     pd.testing.assert_frame_equal(one, other)
 
 
 def test_merges_of_seeds_that_chose_otherwise_are_the_best_merge():
     same = [verdict_rows([1, 0], [1, -1], judge="merge-ties", seed=seed) for seed in (0, 1)]
-    judged, name = verification.name_merge(pd.concat(same))
+    judged, name = outcome_or_process.name_merge(pd.concat(same))
     assert name == "merge-ties" and set(judged["judge"]) == {"merge-ties"}
     apart = pd.concat([same[0], same[1].assign(judge="merge-sce"), verdict_rows([1], [1], seed=1)])
-    judged, name = verification.name_merge(apart)
+    judged, name = outcome_or_process.name_merge(apart)
     assert name == "merged-best" and set(judged["judge"]) == {"merged-best", "sft"}
-    told = verification.merge_sentence(verification.chosen_merges(apart))
+    told = outcome_or_process.merge_sentence(outcome_or_process.chosen_merges(apart))
     assert told.endswith("TIES merge (seed 0), SCE merge (seed 1).")
 
 
@@ -602,27 +611,29 @@ def test_a_seed_without_its_judging_is_named_by_its_stage(smoke):
     assert len(artifacts.read_table(smoke, "judging", ["judging"], [0])) == 400
     with pytest.raises(FileNotFoundError, match="judging/1-judging.parquet is missing"):
         artifacts.read_table(smoke, "judging", ["judging"], [0, 1])
-    artifacts.finish(seeds.at_seed(smoke, 1), "evaluate-sft", [], [])
+    artifacts.finish(over_seeds.at_seed(smoke, 1), "evaluate-sft", [], [])
     assert schedule.seeds_there(smoke, "rq5") == [0]
-    artifacts.finish(seeds.at_seed(smoke, 1), "judging", [], [])
+    artifacts.finish(over_seeds.at_seed(smoke, 1), "judging", [], [])
     assert schedule.seeds_there(smoke, "rq5") == [0, 1]
 
 
 def test_figures_say_how_many_seeds():
     judged = judges_of_seeds([0.7, 0.8])
-    table = judging.measure_table(judging.measure_cells(judged, judging.CELL, 50)).query("measure == 'accuracy'")
-    assert figures_judging.plot_judges(table).get_supxlabel().endswith("half of them right, 2 seeds)")
-    assert "seed" not in figures_judging.plot_judges(table.drop(columns="seeds")).get_supxlabel()
+    table = judge_accuracy.measure_table(judge_accuracy.measure_cells(judged, judge_accuracy.CELL, 50)).query(
+        "measure == 'accuracy'"
+    )
+    assert rq5_judging.plot_judges(table).get_supxlabel().endswith("half of them right, 2 seeds)")
+    assert "seed" not in rq5_judging.plot_judges(table.drop(columns="seeds")).get_supxlabel()
 
 
 def test_figures_show_every_judge_and_its_intervals(tmp_path):
-    table = judging.measure_table(world(dict.fromkeys(NAMES, 0.2)))
+    table = judge_accuracy.measure_table(world(dict.fromkeys(NAMES, 0.2)))
     table = table[table["measure"] == "accuracy"]
-    figure = figures_judging.plot_judges(table)
+    figure = rq5_judging.plot_judges(table)
     assert len(figure.axes) == 10
     assert len(figure.axes[0].lines) == 1 + 2 * 2 * 5  # chance; five judges, two modes, an interval and a point each
-    assert all(path.is_file() for path in figures.save(figures_judging.plot_judges, table, tmp_path, "judges"))
-    bins = judging.reliability_table(verdict_rows([1, 0, 1, 1], [2, 2, -3, 2.1]))
+    assert all(path.is_file() for path in drawing.save(rq5_judging.plot_judges, table, tmp_path, "judges"))
+    bins = judge_accuracy.reliability_table(verdict_rows([1, 0, 1, 1], [2, 2, -3, 2.1]))
     assert bins["share"].tolist() == [1, pytest.approx(2 / 3)] and bins["n"].tolist() == [1, 3]
     assert bins["probability"].tolist() == pytest.approx([expit(-3), expit([2, 2, 2.1]).mean()])
-    assert len(figures_judging.plot_reliability(bins).axes) == 1
+    assert len(rq5_judging.plot_reliability(bins).axes) == 1

@@ -11,11 +11,14 @@ from types import SimpleNamespace
 import pytest
 import yaml
 
-from m2rl_lib import generation, launch, processes, study
-from m2rl_lib.study import ParameterError
-from m2rl_lib.training import batch_parts
+from m2rl_lib.config import locations, study
+from m2rl_lib.config.study import ParameterError
+from m2rl_lib.rollout import decoding
+from m2rl_lib.storage import processes
+from m2rl_lib.training import launch
+from m2rl_lib.training.common import batch_parts
 
-TOPOLOGIES = sorted(path.stem for path in study.ACCELERATE.glob("*.yaml"))
+TOPOLOGIES = sorted(path.stem for path in locations.ACCELERATE.glob("*.yaml"))
 
 
 def with_(smoke, **changed) -> SimpleNamespace:
@@ -25,14 +28,14 @@ def with_(smoke, **changed) -> SimpleNamespace:
 @pytest.mark.parametrize("name, machines, gpus", [("1x8", 1, 8), ("4x8", 4, 32)])
 @pytest.mark.parametrize("kind", ["fsdp2", "deepspeed"])
 def test_the_papers_batch_on_each_topology(kind, name, machines, gpus, monkeypatch):
-    config = yaml.safe_load((study.ACCELERATE / f"{kind}_{name}.yaml").read_text())
+    config = yaml.safe_load((locations.ACCELERATE / f"{kind}_{name}.yaml").read_text())
     assert (config["num_machines"], config["num_processes"]) == (machines, gpus)
-    p = study.load(study.ROOT / "params" / "paper.yaml")
+    p = study.load(locations.ROOT / "params" / "paper.yaml")
     batch = p.rlvr_prompts_per_step * p.rlvr_completions
     monkeypatch.setenv("WORLD_SIZE", str(gpus))
     held, parts = batch_parts(batch, p.train_device_batch)
     assert batch == 128 * 16 == 2048 == held * parts * gpus
-    text = (study.ACCELERATE / f"{kind}_{name}.yaml").read_text()
+    text = (locations.ACCELERATE / f"{kind}_{name}.yaml").read_text()
     assert f"2048 sequences a step = {gpus} GPUs x {128 // gpus} prompts x 16 = {gpus} x {held * parts}" in text
     assert f"SFT 512 = {gpus} x {512 // gpus}." in text and f"1024 = {gpus} x {1024 // gpus}." in text
 
@@ -50,7 +53,7 @@ def test_the_papers_batch_on_each_topology(kind, name, machines, gpus, monkeypat
 def test_what_cannot_be_had_is_refused_in_one_line(smoke, changed, told, monkeypatch):
     monkeypatch.setattr(launch.importlib.util, "find_spec", lambda name: None)
     with pytest.raises(ParameterError, match=told) as error:
-        launch.check(with_(smoke, **changed), "rlvr")
+        launch.check(with_(smoke, **changed), "grpo")
     assert "\n" not in str(error.value)
 
 
@@ -88,10 +91,10 @@ def test_the_settings_are_trls(smoke, monkeypatch):
 
 
 def test_the_command(smoke, tmp_path):
-    line = launch.command(with_(smoke, train_accelerate="fsdp2_1x8"), "rlvr", tmp_path / "parameters.json")
+    line = launch.command(with_(smoke, train_accelerate="fsdp2_1x8"), "grpo", tmp_path / "parameters.json")
     assert line[:3] == [sys.executable, "-m", "accelerate.commands.launch"]
-    assert line[-4:] == ["-m", "m2rl_lib.rlvr", "--params", str(tmp_path / "parameters.json")]
-    line = launch.command(with_(smoke, train_accelerate="fsdp2_4x8"), "rlvr", tmp_path / "parameters.json")
+    assert line[-4:] == ["-m", "m2rl_lib.training.grpo", "--params", str(tmp_path / "parameters.json")]
+    line = launch.command(with_(smoke, train_accelerate="fsdp2_4x8"), "grpo", tmp_path / "parameters.json")
     assert line[:5] == ["srun", "--overlap", "--cpu-bind=none", "--nodes=4", "--ntasks-per-node=1"]
     assert "--machine_rank $SLURM_NODEID" in line[-1]
 
@@ -112,11 +115,11 @@ def test_a_started_run_is_shown_and_its_failure_told(smoke, monkeypatch, capsys,
     monkeypatch.setattr(launch, "command", lambda *_: [sys.executable, "-c", program])
     if told:
         with pytest.raises(launch.LaunchError, match=f"rl-math: {told}.*; log: .*launch.log"):
-            launch.start(p, "rl-math", "rlvr")
+            launch.start(p, "rl-math", "grpo")
     else:
-        launch.start(p, "rl-math", "rlvr")
+        launch.start(p, "rl-math", "grpo")
         assert "x: step 1/2" in capsys.readouterr().out
-    work = study.work_folder(p.study, p.seed, "rl-math")
+    work = locations.work_folder(p.study, p.seed, "rl-math")
     assert study.notebook_parameters(yaml.safe_load((work / "parameters.json").read_text())) == p
 
 
@@ -133,7 +136,7 @@ def test_a_process_ends_with_its_launcher(smoke, tmp_path):
     params.write_text(json.dumps(vars(with_(smoke, train_accelerate="cpu_1x2"))))
     work = "import os, time; from m2rl_lib import launch; launch.main(lambda p: (print(os.getpid(), flush=True), time.sleep(90)))"
     launcher = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {work!r}, '--params', {str(params)!r}])"
-    environment = os.environ | {"WORLD_SIZE": "2", "RANK": "0", "PYTHONPATH": str(study.ROOT)}
+    environment = os.environ | {"WORLD_SIZE": "2", "RANK": "0", "PYTHONPATH": str(locations.ROOT)}
     started = subprocess.Popen([sys.executable, "-c", launcher], stdout=subprocess.PIPE, text=True, env=environment)
     process = int(started.stdout.readline())
     os.kill(process, 0)
@@ -163,6 +166,6 @@ def test_a_servers_shares_are_equal(monkeypatch):
         return [[len(prompt)] for prompt in prompts], [[-float(len(prompt))] for prompt in prompts]
 
     monkeypatch.setattr(processes, "gather", lambda mine: [mine, 3])
-    assert generation.in_step(turn)([[7, 8]]) == ([[2]], [[-2.0]])
-    assert generation.in_step(turn)([]) == ([], [])
+    assert decoding.in_step(turn)([[7, 8]]) == ([[2]], [[-2.0]])
+    assert decoding.in_step(turn)([]) == ([], [])
     assert asked == [[[7, 8]] * 3, [[0]] * 3]

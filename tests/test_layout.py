@@ -8,8 +8,8 @@ import nbformat
 import pytest
 import yaml
 
-from m2rl_lib import study
-from m2rl_lib.study import ROOT
+from m2rl_lib.config import study
+from m2rl_lib.config.locations import ROOT
 
 # module: floor; a module imports only from floors below its own (parts of one package may import each other)
 FLOORS = {

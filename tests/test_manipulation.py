@@ -5,7 +5,10 @@ import pandas as pd
 import pytest
 import torch
 
-from m2rl_lib import datasets, manipulation, micro, schedule, study
+from m2rl_lib.analysis.rq2_transfer import manipulation_check
+from m2rl_lib.config import locations, schedule, study
+from m2rl_lib.data import problem_sets
+from m2rl_lib.training import micro_model
 
 
 def world(gains: dict[tuple[str, str], float], n: int = 400, seed: int = 0) -> pd.DataFrame:
@@ -26,14 +29,14 @@ SHARED = OWN | {("math", "coding"): 15, ("coding", "math"): 15}
 
 
 def outcomes(apart: pd.DataFrame, cosine=(0.0, -0.05, 0.05)) -> dict[str, str]:
-    cosines = {world: {"weight shifts": (0.02,) * 3, "gradients at SFT": cosine} for world in manipulation.WORLDS}
-    table = manipulation.check_table({"shared": world(SHARED), "apart": apart}, cosines, draws=500)
+    cosines = {world: {"weight shifts": (0.02,) * 3, "gradients at SFT": cosine} for world in manipulation_check.WORLDS}
+    table = manipulation_check.check_table({"shared": world(SHARED), "apart": apart}, cosines, draws=500)
     return table[table["world"] == "apart"].set_index("quantity")["outcome"].to_dict()
 
 
 def test_predictions_that_come_true():
     found = outcomes(world(OWN, n=1500))
-    assert list(found) == manipulation.predictions()["quantity"].tolist()
+    assert list(found) == manipulation_check.predictions()["quantity"].tolist()
     assert set(found.values()) == {"as predicted"}
 
 
@@ -58,9 +61,11 @@ def test_where_all_problems_are_alike_nothing_came_true():
 
 
 def test_the_sentence_gives_both_worlds():
-    cosines = {world: {"weight shifts": (0.5, 0.5, 0.5), "gradients at SFT": (np.nan,) * 3} for world in manipulation.WORLDS}
-    table = manipulation.check_table({"shared": world(SHARED), "apart": world(OWN)}, cosines, draws=200)
-    told = manipulation.sentence(table)
+    cosines = {
+        world: {"weight shifts": (0.5, 0.5, 0.5), "gradients at SFT": (np.nan,) * 3} for world in manipulation_check.WORLDS
+    }
+    table = manipulation_check.check_table({"shared": world(SHARED), "apart": world(OWN)}, cosines, draws=200)
+    told = manipulation_check.sentence(table)
     assert told.startswith("Manipulation check, 6 predictions: ")
     assert "weight shifts +0.50 shared, +0.50 apart (not as predicted)" in told
     assert "gradients at SFT refused shared, refused apart (undecided)" in told
@@ -73,21 +78,21 @@ def test_the_sentence_gives_both_worlds():
 )
 def test_cosine_of_known_shifts(publish_model, tokenizer, shift, expected):
     def make(moved):
-        built = micro.build_model(tokenizer, 32, 2, 2, 512, 0)
+        built = micro_model.build_model(tokenizer, 32, 2, 2, 512, 0)
         with torch.no_grad():
             built.model.norm.weight[:2] += torch.tensor(moved, dtype=torch.float32)
         return built
 
     base, one = publish_model("sft", make([0, 0])), publish_model("rl-math", make([1.0, 2.0]))
-    found = manipulation.shift_cosine(base, one, publish_model("rl-coding", make(shift)))
+    found = manipulation_check.shift_cosine(base, one, publish_model("rl-coding", make(shift)))
     assert np.isnan(found) if expected is None else found == pytest.approx(expected, abs=1e-5)
 
 
 def test_models_of_other_tensors_are_refused(publish_model, tokenizer):
-    base = publish_model("sft", micro.build_model(tokenizer, 32, 2, 2, 512, 0))
-    deeper = publish_model("rl-math", micro.build_model(tokenizer, 32, 3, 2, 512, 0))
+    base = publish_model("sft", micro_model.build_model(tokenizer, 32, 2, 2, 512, 0))
+    deeper = publish_model("rl-math", micro_model.build_model(tokenizer, 32, 3, 2, 512, 0))
     with pytest.raises(ValueError, match="sft, rl-math and sft do not have the same tensors"):
-        manipulation.shift_cosine(base, deeper, base)
+        manipulation_check.shift_cosine(base, deeper, base)
 
 
 def test_in_the_other_world_coding_alone_needs_no_arithmetic(smoke):
@@ -95,11 +100,11 @@ def test_in_the_other_world_coding_alone_needs_no_arithmetic(smoke):
     differing = {key for key, value in vars(other).items() if getattr(smoke, key) != value}
     assert differing == {"study", "data_shared_arithmetic", "evaluate_problems", "evaluate_samples"}
     assert other.study == "smoke-apart"
-    problems = {domain: datasets.train_problems(domain, 1, 0, other.data_shared_arithmetic)[0] for domain in smoke.domains}
+    problems = {domain: problem_sets.train_problems(domain, 1, 0, other.data_shared_arithmetic)[0] for domain in smoke.domains}
     needed = {domain: row["shared_arithmetic"] for domain, row in problems.items() if "shared_arithmetic" in row}
     assert needed == {"coding": False, "science": True, "agent": True}
-    test = datasets.benchmark_problems("workplace", "test", 1, other.data_shared_arithmetic)
-    assert test[0]["shared_arithmetic"] and test == datasets.benchmark_problems("workplace", "test", 1, True)
+    test = problem_sets.benchmark_problems("workplace", "test", 1, other.data_shared_arithmetic)
+    assert test[0]["shared_arithmetic"] and test == problem_sets.benchmark_problems("workplace", "test", 1, True)
     for change in ({"analysis_manipulation_check": False}, {"data_shared_arithmetic": False}, {"domains": ["math", "agent"]}):
         assert schedule.apart(type(smoke)(**vars(smoke) | change)) is None
 
@@ -109,24 +114,26 @@ def test_the_fall_between_two_worlds_by_hand():
         "shared": {"weight shifts": (20.0, 14.0, 26.0), "gradients at SFT": (0.0,) * 3},
         "apart": {"weight shifts": (2.0, -6.0, 10.0), "gradients at SFT": (0.0,) * 3},
     }
-    table = manipulation.check_table({name: world(OWN, n=50) for name in cosines}, cosines, draws=100)
+    table = manipulation_check.check_table({name: world(OWN, n=50) for name in cosines}, cosines, draws=100)
     row = table[(table["quantity"] == "weight shifts") & (table["world"] == "apart")].iloc[0]
     assert row[["fall", "fall_low", "fall_high"]].tolist() == pytest.approx([18, 8, 28])
 
 
 def test_the_other_world_is_asked_math_and_coding_alone(smoke):
-    from m2rl_lib import evaluation
+    from m2rl_lib.evaluation import avg_at_k
 
     other = schedule.apart(smoke)
     other.purpose = "apart"
-    rows, k = evaluation.problems(other, "test")
+    rows, k = avg_at_k.problems(other, "test")
     assert {row["domain"] for row in rows} == {"math", "coding"}
     assert len(rows) == 4 * 2 * smoke.evaluate_problems and k == 4 * smoke.evaluate_samples
     assert not any(row["shared_arithmetic"] for row in rows if row["domain"] == "coding")
 
 
 def test_the_default_study_has_enough_problems_of_the_other_world():
-    p = study.load(study.ROOT / "params" / "study.yaml")
+    p = study.load(locations.ROOT / "params" / "study.yaml")
     for benchmark in ("chain", "long_chain", "programs", "programs_shifted"):
         other = schedule.apart(p)
-        assert len(datasets.benchmark_problems(benchmark, "test", other.evaluate_problems, other.data_shared_arithmetic)) == 100
+        assert (
+            len(problem_sets.benchmark_problems(benchmark, "test", other.evaluate_problems, other.data_shared_arithmetic)) == 100
+        )

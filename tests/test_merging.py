@@ -9,8 +9,13 @@ from mergekit import merge_methods
 from mergekit.merge_methods.base import TensorGroup
 from safetensors.torch import load_file, save_file
 
-from m2rl_lib import artifacts, block_merges, datasets, generation, merging, micro, schedule, study
-from m2rl_lib.merging import Recipe
+from m2rl_lib.config import locations, schedule
+from m2rl_lib.data import problem_sets
+from m2rl_lib.merging import block_merges, merge
+from m2rl_lib.merging.merge import Recipe
+from m2rl_lib.rollout import decoding
+from m2rl_lib.storage import artifacts
+from m2rl_lib.training import micro_model
 
 A, B = [4.0, -2.0, 0.0, 1.0], [-1.0, -4.0, 3.0, 0.5]  # two task vectors
 KEY = "model.norm.weight"
@@ -19,7 +24,7 @@ METHODS = ["average", "task-arithmetic", "task-arithmetic-dare", "ties", "ties-d
 
 def moved(tokenizer, shift):
     """The tiny model, its final norm moved at the first places; all else equal."""
-    model = micro.build_model(tokenizer, 32, 2, 2, 512, 0)
+    model = micro_model.build_model(tokenizer, 32, 2, 2, 512, 0)
     with torch.no_grad():
         model.model.norm.weight[: len(shift)] += torch.tensor(shift)
     return model
@@ -38,7 +43,7 @@ def of(method: str, experts, *, scale=1.0, density=1.0, paper=False, trim=1.0) -
 
 
 def shift_of(p, recipe: Recipe, places: int = 4) -> torch.Tensor:
-    folder = merging.merge(p, recipe, f"merge-{recipe.method}")
+    folder = merge.merge(p, recipe, f"merge-{recipe.method}")
     return (load_file(folder / "model.safetensors")[KEY] - load_file(recipe.base / "model.safetensors")[KEY])[:places]
 
 
@@ -154,7 +159,7 @@ def test_the_papers_ties_dare_trims_what_dare_left(smoke, experts):
 def test_sce_branch_is_told_and_the_papers_definition_has_no_floor(smoke, publish_model, tokenizer):
     base = publish_model("sft", moved(tokenizer, [0.0, 0.0]))
     small = [publish_model(f"rl-{n}", moved(tokenizer, s), [base]) for n, s in (("math", [3e-4, 0.0]), ("coding", [1e-4, 0.0]))]
-    branches = merging.sce_branches(small, base).set_index("tensor")
+    branches = merge.sce_branches(small, base).set_index("tensor")
     assert branches.loc[KEY, "uniform"] and branches.loc[KEY, "mean_squares"] == pytest.approx(1e-7 / 32, rel=1e-3)
     assert shift_of(smoke, of("sce", (base, small)), 1).item() == pytest.approx(2e-4, abs=1e-6)  # uniform: the mean
     assert shift_of(smoke, of("sce", (base, small), paper=True), 1).item() == pytest.approx(2.8e-4, abs=1e-6)  # 9 : 1
@@ -198,7 +203,7 @@ def test_the_best_lambda_is_the_known_one(smoke, publish_model, tokenizer):
 
 def test_output_is_written_as_asked_from_float32_arithmetic(smoke, experts):
     smoke.merge_dtype = "bfloat16"
-    folder = merging.merge(smoke, of("average", experts), "merge-average")
+    folder = merge.merge(smoke, of("average", experts), "merge-average")
     made = load_file(folder / "model.safetensors")
     assert {tensor.dtype for tensor in made.values()} == {torch.bfloat16}
     assert torch.equal(made[KEY][:4], torch.tensor([2.5, -2.0, 2.5, 1.75]).bfloat16())
@@ -209,16 +214,16 @@ def test_output_is_written_as_asked_from_float32_arithmetic(smoke, experts):
 
 def test_names_tell_the_recipe(smoke):
     def folder(name):
-        return study.model_folder(smoke.study, smoke.seed, name)
+        return locations.model_folder(smoke.study, smoke.seed, name)
 
-    made = merging.recipe(smoke, "merge-ties@density=0.5,lambda=0.7")
+    made = merge.recipe(smoke, "merge-ties@density=0.5,lambda=0.7")
     assert (made.method, made.scale, made.density, made.paper) == ("ties", 0.7, 0.5, False)
     assert made.experts == tuple(folder(f"rl-{domain}") for domain in smoke.domains)
-    assert merging.recipe(smoke, "merge-sce@definition=paper").paper
-    assert merging.recipe(smoke, "merge-average@experts=math+null").experts == (folder("rl-math"), folder("rl-null"))
-    assert merging.recipe(smoke, "merge-average@experts=agent+sft").experts == (folder("rl-agent"), folder("sft"))
-    assert merging.recipe(smoke, "merge-ties@step=1").experts[0] == folder("rl-math@step=1")
-    assert merging.recipe(smoke, "merge-ties-dare").density == smoke.merge_dare_density
+    assert merge.recipe(smoke, "merge-sce@definition=paper").paper
+    assert merge.recipe(smoke, "merge-average@experts=math+null").experts == (folder("rl-math"), folder("rl-null"))
+    assert merge.recipe(smoke, "merge-average@experts=agent+sft").experts == (folder("rl-agent"), folder("sft"))
+    assert merge.recipe(smoke, "merge-ties@step=1").experts[0] == folder("rl-math@step=1")
+    assert merge.recipe(smoke, "merge-ties-dare").density == smoke.merge_dare_density
 
 
 @pytest.mark.parametrize(
@@ -233,7 +238,7 @@ def test_names_tell_the_recipe(smoke):
 )
 def test_settings_out_of_range_are_refused(smoke, name, told):
     with pytest.raises(ValueError, match=told):
-        merging.recipe(smoke, name)
+        merge.recipe(smoke, name)
 
 
 def test_every_scheduled_merge_has_a_recipe(smoke):
@@ -241,7 +246,7 @@ def test_every_scheduled_merge_has_a_recipe(smoke):
     assert len(names) == len(set(names))
     for name in names:
         if "norm=" not in name:
-            merging.recipe(smoke, name)
+            merge.recipe(smoke, name)
     pairs = schedule.pairs(smoke)
     assert len(pairs) == 10 + 5 + 5 and "merge-average@experts=math+coding" in pairs
 
@@ -251,10 +256,10 @@ def test_equal_norms_are_equal(smoke, experts):
     base, folders = experts
     for method in ("average", "task-arithmetic"):
         name = f"merge-{method}"
-        merging.merge(smoke, merging.recipe(smoke, name), name)
-        merging.merge(smoke, merging.recipe(smoke, f"{name}@norm=equal"), f"{name}@norm=equal")
+        merge.merge(smoke, merge.recipe(smoke, name), name)
+        merge.merge(smoke, merge.recipe(smoke, f"{name}@norm=equal"), f"{name}@norm=equal")
     names = ["rl-math", "rl-coding", "merge-average@norm=equal", "merge-task-arithmetic@norm=equal"]
-    frame = merging.shifts({name: study.model_folder("smoke", 0, name) for name in names}, base).set_index("model")
+    frame = merge.shifts({name: locations.model_folder("smoke", 0, name) for name in names}, base).set_index("model")
     assert frame.loc["merge-average@norm=equal", "norm"] == pytest.approx(1, rel=1e-4)
     assert frame.loc["merge-task-arithmetic@norm=equal", "norm"] == pytest.approx(1, rel=1e-4)
 
@@ -263,7 +268,7 @@ def test_every_merge_of_a_study_is_made_and_its_cost_charged_once(smoke, experts
     smoke.domains, smoke.rlvr_mixed_steps = ["math", "coding"], 8
     base, _ = experts
     publish_model("rl-null", moved(tokenizer, [0.1] * 4), [base])
-    folders = merging.run(smoke)
+    folders = merge.run(smoke)
     assert [folder.name for folder in folders] == schedule.merges(smoke)
     assert all(artifacts.verify_model(folder) for folder in folders)
     costs = artifacts.read_table(smoke, "costs", ["merges"])
@@ -287,10 +292,10 @@ def test_strangers_nan_missing_tensors_and_other_shapes_are_refused(smoke, exper
     def refused(model, told, inputs=(base,)):
         stranger = publish_model("rl-science", model, list(inputs))
         with pytest.raises(ValueError, match=told):
-            merging.merge(smoke, replace(recipe, experts=(*both, stranger)), "merge-ties")
+            merge.merge(smoke, replace(recipe, experts=(*both, stranger)), "merge-ties")
 
-    refused(micro.build_model(tokenizer, 32, 2, 2, 512, 1), "rl-science was not trained from sft", inputs=())
-    refused(micro.build_model(tokenizer, 64, 2, 2, 512, 1), "rl-science: tensor .* in sft")
+    refused(micro_model.build_model(tokenizer, 32, 2, 2, 512, 1), "rl-science was not trained from sft", inputs=())
+    refused(micro_model.build_model(tokenizer, 64, 2, 2, 512, 1), "rl-science: tensor .* in sft")
     refused(moved(tokenizer, [math.nan]), "model.norm.weight has NaN")
     lacking = publish_model("rl-agent", moved(tokenizer, A), [base])
     tensors = load_file(lacking / "model.safetensors")
@@ -303,19 +308,19 @@ def test_strangers_nan_missing_tensors_and_other_shapes_are_refused(smoke, exper
             if file.name != artifacts.MANIFEST:
                 (fresh / file.name).write_bytes(file.read_bytes())
     with pytest.raises(ValueError, match="rl-agent has no tensor model.norm.weight, which sft has"):
-        merging.merge(smoke, replace(recipe, experts=(*both, lacking)), "merge-ties")
+        merge.merge(smoke, replace(recipe, experts=(*both, lacking)), "merge-ties")
     with pytest.raises(ValueError, match="no experts to merge"):
-        merging.merge(smoke, replace(recipe, experts=()), "merge-ties")
-    assert not study.model_folder("smoke", 0, "merge-ties").exists()
+        merge.merge(smoke, replace(recipe, experts=()), "merge-ties")
+    assert not locations.model_folder("smoke", 0, "merge-ties").exists()
 
 
 def test_merged_folder_generates(smoke, experts):
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    folder = merging.merge(smoke, of("ties-dare", experts, density=0.8), "merge-ties-dare")
+    folder = merge.merge(smoke, of("ties-dare", experts, density=0.8), "merge-ties-dare")
     merged = AutoModelForCausalLM.from_pretrained(artifacts.verify_model(folder)).eval()
-    rows = datasets.benchmark_problems("chain", "test", 2, True)
-    sampled = generation.sample(
+    rows = problem_sets.benchmark_problems("chain", "test", 2, True)
+    sampled = decoding.sample(
         merged, AutoTokenizer.from_pretrained(folder), rows, 1, temperature=1.0, max_tokens=8, batch=4, seed=0
     )
     assert all(len(c.ids) <= 8 for completions in sampled for c in completions)
@@ -323,7 +328,7 @@ def test_merged_folder_generates(smoke, experts):
 
 def test_shifts_measure_norm_and_cosine(experts):
     base, both = experts
-    frame = merging.shifts({folder.name: folder for folder in both}, base).set_index("model")
+    frame = merge.shifts({folder.name: folder for folder in both}, base).set_index("model")
     norms = torch.tensor([A, B]).norm(dim=1)
     assert frame.loc["rl-math", "norm"] == pytest.approx(float(norms[0] / norms.mean()), rel=1e-5)
     assert frame.loc["rl-math", "cosine rl-math"] == pytest.approx(1)
@@ -337,4 +342,4 @@ def test_damaged_expert_is_refused(smoke, experts):
     tensors = load_file(shard)
     save_file({name: tensor + 1 for name, tensor in tensors.items()}, shard)
     with pytest.raises(ValueError, match="damaged"):
-        merging.merge(smoke, of("average", (base, both)), "merge-average")
+        merge.merge(smoke, of("average", (base, both)), "merge-average")

@@ -19,8 +19,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from m2rl_lib import artifacts, benchmark_sets, benchmarks, hub, live_code, published, study
-from m2rl_lib.benchmark_sets import BenchmarkError
+from m2rl_lib.config import locations
+from m2rl_lib.evaluation import live_code_bench, nine_benchmarks, served_model
+from m2rl_lib.evaluation.nine_benchmarks import BenchmarkError
+from m2rl_lib.paper import published_tables
+from m2rl_lib.storage import artifacts, hub
 
 TWICE = "n = int(input())\nprint(2 * n)"
 FENCED = "<think>```python\nprint(0)\n```</think>\n```python\n{}\n```"
@@ -108,12 +111,12 @@ def mirror(tmp_path_factory):
 
 
 def test_the_nine_are_the_papers():
-    names = [benchmark.name for benchmark in benchmark_sets.BENCHMARKS.values()]
-    assert sorted(names) == sorted(published.scores()["benchmark"].unique())
+    names = [benchmark.name for benchmark in nine_benchmarks.BENCHMARKS.values()]
+    assert sorted(names) == sorted(published_tables.scores()["benchmark"].unique())
 
 
 def test_rows_are_read_in_every_published_form(mirror):
-    counts = {name: len(benchmark_sets.read_rows(name, [mirror])[0]) for name in benchmark_sets.BENCHMARKS if name != "ifbench"}
+    counts = {name: len(nine_benchmarks.read_rows(name, [mirror])[0]) for name in nine_benchmarks.BENCHMARKS if name != "ifbench"}
     one = dict.fromkeys(("livecodebench_v5", "livecodebench_v6", "hle", "gpqa_diamond"), 1)  # of HLE the one without an image
     assert counts == {"aime24": 3, "aime25": 2, "ifeval": 2, "mmlu_redux": 2, **one}
 
@@ -127,42 +130,42 @@ def test_rows_are_read_in_every_published_form(mirror):
 )
 def test_other_benchmarks_are_refused(name, told):
     with pytest.raises(BenchmarkError, match=told):
-        benchmark_sets.choose([name])
+        nine_benchmarks.choose([name])
 
 
 def test_gate_commit_and_network_are_told_in_one_line(tmp_path):
     with pytest.raises(
         BenchmarkError, match=r"commit of Idavidrein/gpqa \(gated: accept its terms.*--data Idavidrein/gpqa@<commit>"
     ):
-        benchmark_sets.read_rows("gpqa_diamond", [])
+        nine_benchmarks.read_rows("gpqa_diamond", [])
     with pytest.raises(hub.SourceError, match="math-ai/aime24@83a7f387.* is not on this machine"):
-        benchmark_sets.read_rows("aime24", [])
+        nine_benchmarks.read_rows("aime24", [])
     (tmp_path / "math-ai/aime24").mkdir(parents=True)
     with pytest.raises(BenchmarkError, match="aime24: folder .* has no"):
-        benchmark_sets.read_rows("aime24", [str(tmp_path)])
+        nine_benchmarks.read_rows("aime24", [str(tmp_path)])
 
 
 def test_hle_without_a_judge_and_ifbench_without_word_lists_are_refused(monkeypatch):
-    monkeypatch.setattr(benchmarks.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(served_model.util, "find_spec", lambda name: None)
     with pytest.raises(BenchmarkError, match="evalscope 1.14.1 is not installed"):
-        benchmarks.check(["aime24"], None)
-    monkeypatch.setattr(benchmarks.util, "find_spec", lambda name: name)
-    monkeypatch.setattr(benchmarks.metadata, "version", lambda name: benchmarks.EVALSCOPE)
+        served_model.check(["aime24"], None)
+    monkeypatch.setattr(served_model.util, "find_spec", lambda name: name)
+    monkeypatch.setattr(served_model.metadata, "version", lambda name: served_model.EVALSCOPE)
     with pytest.raises(BenchmarkError, match="hle is graded by a model: give --judge"):
-        benchmarks.check(["hle"], None)
+        served_model.check(["hle"], None)
     monkeypatch.setattr("nltk.data.find", lambda path: (_ for _ in ()).throw(LookupError(path)))
     with pytest.raises(BenchmarkError, match="ifbench needs NLTK's punkt_tab"):
-        benchmarks.check(["ifbench"], None)
+        served_model.check(["ifbench"], None)
 
 
 def test_a_server_that_is_none_is_refused():
     with pytest.raises(BenchmarkError, match="server http://127.0.0.1:9/v1: ConnectError"):
-        benchmarks.served_name("http://127.0.0.1:9/v1")
+        served_model.served_name("http://127.0.0.1:9/v1")
 
 
 def test_command_line_refuses_in_one_line():
     with pytest.raises(SystemExit, match="benchmark 'aime23' is not one of"):
-        benchmarks.main(["params/smoke.yaml", "sft", "--server", "http://127.0.0.1:9/v1", "--benchmarks", "aime23"])
+        served_model.main(["params/smoke.yaml", "sft", "--server", "http://127.0.0.1:9/v1", "--benchmarks", "aime23"])
 
 
 # --- programs -----------------------------------------------------------------------------------------------
@@ -173,9 +176,9 @@ def test_command_line_refuses_in_one_line():
     [(TWICE, 1.0), (TWICE.replace("2 *", "3 *"), 0.0), ("print(6)", 0.0), ("1 / 0", 0.0), ("", 0.0)],
 )
 def test_programs_read_standard_input(program, passes):
-    tests = live_code.read_tests(problem(packed(json.dumps([case("5\n", "10\n")]))))
+    tests = live_code_bench.read_tests(problem(packed(json.dumps([case("5\n", "10\n")]))))
     assert tests == {"inputs": ["3\n", "5\n"], "outputs": ["6\n", "10\n"], "fn_name": None}
-    assert live_code.grade_program(program, tests) == passes
+    assert live_code_bench.grade_program(program, tests) == passes
 
 
 @pytest.mark.parametrize(
@@ -185,13 +188,13 @@ def test_programs_read_standard_input(program, passes):
 def test_methods_are_called_on_json(body, passes):
     program = f"class Solution:\n    def join(self, a: List[int], b: List[int]) -> List[int]:\n        {body}\n"
     tests = {"inputs": ["[1, 2]\n[3]", "[]\n[4]"], "outputs": ["[1, 2, 3]", "[4]"], "fn_name": "join"}
-    assert live_code.grade_program(program, tests) == passes
+    assert live_code_bench.grade_program(program, tests) == passes
 
 
 def test_numbers_are_compared_as_numbers_and_no_tests_give_no_grade():
-    assert live_code.grade_program("print('1.50 2')", {"inputs": [""], "outputs": ["1.5 2.0\n"], "fn_name": None}) == 1.0
-    assert live_code.grade_program("print('1.51 2')", {"inputs": [""], "outputs": ["1.5 2.0\n"], "fn_name": None}) == 0.0
-    assert live_code.grade_program("print(1)", {"inputs": [], "outputs": [], "fn_name": None}) is None
+    assert live_code_bench.grade_program("print('1.50 2')", {"inputs": [""], "outputs": ["1.5 2.0\n"], "fn_name": None}) == 1.0
+    assert live_code_bench.grade_program("print('1.51 2')", {"inputs": [""], "outputs": ["1.5 2.0\n"], "fn_name": None}) == 0.0
+    assert live_code_bench.grade_program("print(1)", {"inputs": [], "outputs": [], "fn_name": None}) is None
 
 
 def test_a_pickle_of_more_than_text_is_never_run(tmp_path):
@@ -200,7 +203,7 @@ def test_a_pickle_of_more_than_text_is_never_run(tmp_path):
             return (open, (str(tmp_path / "trap"), "w"))
 
     with pytest.raises(ValueError, match="where a text is expected"):
-        live_code.unpack_private_tests(packed(Trap()))
+        live_code_bench.unpack_private_tests(packed(Trap()))
     assert not (tmp_path / "trap").exists()
 
 
@@ -268,7 +271,7 @@ def server():
 
 @pytest.fixture
 def p(tmp_path, monkeypatch):
-    monkeypatch.setattr(study, "RUNS", tmp_path / "runs")
+    monkeypatch.setattr(locations, "RUNS", tmp_path / "runs")
     values = {"evaluate_samples": 2, "evaluate_temperature": 1.0, "evaluate_max_tokens": 32, "evaluate_batch": 2}
     return SimpleNamespace(study="nine", seed=0, sandbox_kind="bubblewrap", **values)
 
@@ -279,7 +282,7 @@ def test_every_sample_of_a_served_model_is_in_both_tables(p, server, mirror, mon
 
     monkeypatch.setattr(theirs, "codegen_metrics", lambda *_, **__: pytest.fail("evalscope ran a program"))
     names = ["aime24", "aime25", "livecodebench_v5", "livecodebench_v6", "hle", "ifeval", "mmlu_redux", "gpqa_diamond"]
-    benchmarks.score(p, "rl-math", names, server.address, judge=server.address, data=[mirror])
+    served_model.score(p, "rl-math", names, server.address, judge=server.address, data=[mirror])
     scores = artifacts.read_table(p, "scores")
     means = (100 * scores.groupby("benchmark", sort=False)["correct"].mean()).to_dict()
     assert means == {
@@ -294,10 +297,10 @@ def test_every_sample_of_a_served_model_is_in_both_tables(p, server, mirror, mon
     }
     assert set(scores["model"]) == {"rl-math"} and set(scores["split"]) == {"test"}
     assert scores.groupby("problem_id")["sample"].agg(list).map(sorted).eq([[0, 1]] * scores["problem_id"].nunique()).all()
-    homes = published.scores().drop_duplicates("benchmark").set_index("benchmark")["domain"]
+    homes = published_tables.scores().drop_duplicates("benchmark").set_index("benchmark")["domain"]
     assert (scores["domain"] == scores["benchmark"].map(homes)).all()
     samples = artifacts.read_table(p, "samples")
-    both = samples.merge(scores, on=benchmarks.KEYS, validate="one_to_one")
+    both = samples.merge(scores, on=served_model.KEYS, validate="one_to_one")
     assert len(both) == len(scores) == len(samples) == 2 * 13
     assert (both["truncated"] == (both["text"] == "I do not")).all() and both["truncated"].any()
     assert (both["completion_tokens"] == both["text"].str.split().str.len()).all()
@@ -313,8 +316,8 @@ def test_what_could_not_be_graded_is_null(tmp_path):
         output = {"model_output": {"choices": [choice], "usage": {"output_tokens": 4}}}
         score = {"sample_score": {"score": {"value": {"acc": 1.0}, "extracted_prediction": "7"}}}
         file.write_text("".join(json.dumps({"index": i} | output | score) + "\n" for i in items))
-    frame = benchmarks.read_samples(tmp_path, "aime24", 2, 1)
+    frame = served_model.read_samples(tmp_path, "aime24", 2, 1)
     assert frame["correct"].tolist()[0] == 1.0 and pd.isna(frame["correct"][1])
     assert frame["text"].tolist() == ["<think>so</think>\n7"] * 2 and frame["parsed"].tolist() == [True, False]
     with pytest.raises(BenchmarkError, match="aime24: 2 of 4 completions came"):
-        benchmarks.read_samples(tmp_path, "aime24", 2, 2)
+        served_model.read_samples(tmp_path, "aime24", 2, 2)

@@ -7,7 +7,7 @@ import shutil
 import subprocess
 import sys
 
-from m2rl_lib.study import ROOT
+from m2rl_lib.config.locations import ROOT
 
 
 def test_readmes_sixth_domain_becomes_an_expert(tmp_path):

@@ -11,8 +11,9 @@ from urllib.parse import unquote
 import nbformat
 import pytest
 
-from m2rl_lib import pages, study
-from m2rl_lib.study import ROOT
+from m2rl_lib.cli import build_site
+from m2rl_lib.config import locations, study
+from m2rl_lib.config.locations import ROOT
 
 RENDERED = ROOT / "notebooks" / "rendered" / "study"
 PHONE = 390  # pixels
@@ -23,8 +24,8 @@ CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", 
 def site(tmp_path_factory):
     """The site of the committed notebooks, as a fresh clone without any run makes it."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(study, "RUNS", tmp_path_factory.mktemp("clone") / "runs")
-        return pages.write_site(study.load(ROOT / "params" / "study.yaml")).parent
+        patch.setattr(locations, "RUNS", tmp_path_factory.mktemp("clone") / "runs")
+        return build_site.write_site(study.load(ROOT / "params" / "study.yaml")).parent
 
 
 def addresses(text: str) -> list[str]:
@@ -55,12 +56,12 @@ def test_every_page_says_what_made_it(site):
 def test_the_index_leads_from_question_to_answer(site):
     index = (site / "index.html").read_text()
     for path in sorted(RENDERED.glob("1[1-9]_*.ipynb")):
-        page = pages.read_page(path)
+        page = build_site.read_page(path)
         assert page.answers, f"{path.name} has no output of a cell tagged headline"
         card = index[index.index(f'<h3><a href="{page.address}">') :].split("</section>")[0]
-        assert pages.to_html(page.question, {}) in card
+        assert build_site.to_html(page.question, {}) in card
         for answer in page.answers:
-            assert pages.to_html(answer, {}) in card
+            assert build_site.to_html(answer, {}) in card
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "notebooks").glob("1[1-9]_*.ipynb")), ids=lambda path: path.stem)
@@ -69,7 +70,7 @@ def test_every_analysis_has_a_headline(path):
 
 
 def test_a_stage_that_is_missing_or_unfinished_is_named(tmp_path, monkeypatch):
-    monkeypatch.setattr(study, "RUNS", tmp_path)
+    monkeypatch.setattr(locations, "RUNS", tmp_path)
     folder = tmp_path / "study" / "notebooks" / "seed-0"
     folder.mkdir(parents=True)
     for name in ("02_sft", "11_rq1_mix_or_merge", "03_rlvr_single_domain-rl-math"):
@@ -77,7 +78,7 @@ def test_a_stage_that_is_missing_or_unfinished_is_named(tmp_path, monkeypatch):
     killed = nbformat.read(folder / "02_sft.ipynb", 4)
     killed.cells[-1].outputs = []
     nbformat.write(killed, folder / "02_sft.ipynb")
-    index = pages.write_site(study.load(ROOT / "params" / "study.yaml")).read_text()
+    index = build_site.write_site(study.load(ROOT / "params" / "study.yaml")).read_text()
     missing = re.findall(r"<li>([^<]*)</li>", index[index.index(">Missing<") :].split("</ul>")[0])
     assert "02_sft, which did not reach its end" in missing and "03_rlvr_single_domain-rl-coding" in missing
     assert {"04_rlvr_mixed", "07_evaluation-sweeps", "14_rq4_merging_methods"} < set(missing)
@@ -86,21 +87,21 @@ def test_a_stage_that_is_missing_or_unfinished_is_named(tmp_path, monkeypatch):
 
 
 def test_a_study_without_notebooks_is_told_what_makes_them(tmp_path, monkeypatch):
-    monkeypatch.setattr(study, "RUNS", tmp_path)
+    monkeypatch.setattr(locations, "RUNS", tmp_path)
     with pytest.raises(FileNotFoundError, match="make study PARAMS=params/smoke.yaml"):
-        pages.write_site(study.load(ROOT / "params" / "smoke.yaml"))
+        build_site.write_site(study.load(ROOT / "params" / "smoke.yaml"))
 
 
 def test_links_lead_to_pages_or_nowhere():
     there = {"12_rq2": "12_rq2.html"}
-    assert 'href="12_rq2.html"' in pages.to_html("see [RQ2](12_rq2.ipynb)", there)
-    outside = pages.to_html("see [the paper](https://arxiv.org/abs/2602.12566) <b>x</b>", there)
+    assert 'href="12_rq2.html"' in build_site.to_html("see [RQ2](12_rq2.ipynb)", there)
+    outside = build_site.to_html("see [the paper](https://arxiv.org/abs/2602.12566) <b>x</b>", there)
     assert "href" not in outside and "the paper" in outside and "<b>" not in outside
 
 
 def test_what_may_run_or_fetch_is_taken_out_of_an_output():
     output = nbformat.v4.new_output("display_data", {"text/html": "<script src='x'></script><style>y</style><table></table>"})
-    assert pages.output_to_html(output, "t") == '<div class="wide"><table></table></div>'
+    assert build_site.output_to_html(output, "t") == '<div class="wide"><table></table></div>'
 
 
 # --- in a browser -----------------------------------------------------------------------------------------

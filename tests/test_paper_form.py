@@ -6,8 +6,12 @@ import pandas as pd
 import PIL.Image
 import pytest
 
-from m2rl_lib import artifacts, figures, figures_paper, paper_form, published, schedule, seeds
+from m2rl_lib.config import schedule
 from m2rl_lib.domains import ALL
+from m2rl_lib.figures import drawing, our_tables, paper_tables, rq1_mix_or_merge
+from m2rl_lib.paper import published_tables
+from m2rl_lib.stats import over_seeds
+from m2rl_lib.storage import artifacts
 
 
 def graded(p, rates: dict[str, float], domains: list[str], split: str, problems: int = 10) -> pd.DataFrame:
@@ -41,34 +45,34 @@ def p(smoke):
 
 
 def test_scores_have_the_merge_that_selection_chose_and_the_papers_columns(p):
-    frame = paper_form.scores(p)
+    frame = our_tables.scores(p)
     assert list(pd.unique(frame["model"])) == ["sft", *(f"rl-{domain}" for domain in p.domains), "merge-sce", "rl-multi"]
     assert list(pd.unique(frame["domain"])) == [*p.domains, "general"] or set(frame["domain"]) == {*p.domains, "general"}
-    assert set(published.scores().columns) <= set(frame.columns) and {"low", "high", "n"} <= set(frame.columns)
+    assert set(published_tables.scores().columns) <= set(frame.columns) and {"low", "high", "n"} <= set(frame.columns)
     assert frame.query("model == 'merge-sce'")["score"].tolist() == pytest.approx([40.0] * (len(frame) // 8))
 
 
 def test_all_seeds_that_are_there_are_in_ours_and_the_title_says_how_many(p, tmp_path, monkeypatch):
     """RL-Multi solves 70% in seed 0 and 50% in seed 1: 60, once all stages of seed 1 are done."""
-    other = seeds.at_seed(p, 1)
+    other = over_seeds.at_seed(p, 1)
     write(other, "sft", {"sft": 0.2})
     write(other, "experts", {f"rl-{domain}": 0.5 for domain in p.domains})
     write(other, "mixed", {"rl-multi": 0.5})
     write(other, "merges", {f"merge-{method}": 0.3 + 0.1 * (method == "sce") for method in p.merge_methods})
-    assert set(paper_form.scores(p)["seeds"]) == {1}, "its stages are not done"
+    assert set(our_tables.scores(p)["seeds"]) == {1}, "its stages are not done"
     for stage in schedule.stages_read(p, "rq1"):
         artifacts.finish(other, stage, [], [])
-    frame = paper_form.scores(p)
+    frame = our_tables.scores(p)
     mixed = frame[frame["model"] == "rl-multi"]
     assert set(frame["seeds"]) == {2} and mixed["score"].tolist() == pytest.approx([60.0] * len(mixed))
-    monkeypatch.setattr(paper_form, "figures_folder", lambda name: tmp_path / name)
-    paper_form.show_both(p, "scores", figures.plot_benchmark_scores, published.scores(), paper_form.scores)
+    monkeypatch.setattr(our_tables, "figures_folder", lambda name: tmp_path / name)
+    our_tables.show_both(p, "scores", rq1_mix_or_merge.plot_benchmark_scores, published_tables.scores(), our_tables.scores)
     assert json.loads((tmp_path / "smoke" / "paper_scores.json").read_text())["title"] == "Ours, smoke, 2 seeds"
-    assert paper_form.seed_words(p, frame.assign(seeds=1)) == paper_form.seed_words(p, frame[["model"]]) == "seed 0"
+    assert our_tables.seed_words(p, frame.assign(seeds=1)) == our_tables.seed_words(p, frame[["model"]]) == "seed 0"
 
 
 def test_methods_compete_with_mt_opd_and_their_mean_comes_first(p):
-    frame = paper_form.methods(p)
+    frame = our_tables.methods(p)
     first = frame.groupby("model", sort=False).first()
     assert set(first["benchmark"]) == {"mean"} and first.loc["mt-opd", "place"] == 1
     assert first.loc["merge-sce", "place"] == 2 and first.loc["merge-sce", "score"] == pytest.approx(40)
@@ -85,26 +89,26 @@ def test_costs_by_hand(p):
     for writer, some in rows.items():
         frame = pd.DataFrame(some, columns=["model", "stage", "device_seconds"]).assign(**columns)
         artifacts.write_table(p, "costs", writer, frame, made_by)
-    sums = paper_form.costs(p).groupby("paradigm")["spent"].sum()
+    sums = our_tables.costs(p).groupby("paradigm")["spent"].sum()
     assert sums.to_dict() == {"mixed": 254.0, "merged": 510.0, "distilled": 550.0}
-    figures_paper.plot_costs(paper_form.costs(p))  # every part has a name
-    other = seeds.at_seed(p, 1)
+    paper_tables.plot_costs(our_tables.costs(p))  # every part has a name
+    other = over_seeds.at_seed(p, 1)
     for writer, some in rows.items():
         frame = pd.DataFrame(some, columns=["model", "stage", "device_seconds"]).assign(**columns | {"seed": 1})
         frame["device_seconds"] *= 3
         artifacts.write_table(other, "costs", writer, frame, made_by)
     for stage in schedule.stages_read(p, "rq1"):
         artifacts.finish(other, stage, [], [])
-    assert paper_form.costs(p).groupby("paradigm")["spent"].sum().to_dict() == {
+    assert our_tables.costs(p).groupby("paradigm")["spent"].sum().to_dict() == {
         "mixed": 508.0,
         "merged": 1020.0,
         "distilled": 1100.0,
     }
-    assert "mean of 2 seeds" in figures_paper.plot_costs(paper_form.costs(p)).axes[0].get_xlabel()
+    assert "mean of 2 seeds" in paper_tables.plot_costs(our_tables.costs(p)).axes[0].get_xlabel()
 
 
 def test_pairs_are_set_against_the_expert_and_beside_averaging_with_sft(p):
-    frame = paper_form.pairs(p).set_index(["target", "added", "benchmark"])
+    frame = our_tables.pairs(p).set_index(["target", "added", "benchmark"])
     for benchmark in ALL["math"].BENCHMARKS:
         assert frame.loc[("math", "coding", benchmark), "estimate"] == pytest.approx(10)
         assert frame.loc[("math", "sft", benchmark), "estimate"] == pytest.approx(-20)
@@ -114,8 +118,8 @@ def test_pairs_are_set_against_the_expert_and_beside_averaging_with_sft(p):
 
 def test_a_study_without_the_papers_pairs_says_so(p):
     p.domains = ["science", "agent"]
-    with pytest.raises(paper_form.NothingToDrawError, match="no pair of the paper among the domains science, agent"):
-        paper_form.pairs(p)
+    with pytest.raises(our_tables.NothingToDrawError, match="no pair of the paper among the domains science, agent"):
+        our_tables.pairs(p)
 
 
 def test_overlaps_are_those_of_the_experts_at_both_masks(p):
@@ -129,9 +133,9 @@ def test_overlaps_are_those_of_the_experts_at_both_masks(p):
     ]  # fmt: skip
     columns = ["model", "other", "type", "layer", "kind", "level", "precision", "jaccard", "chance"]
     artifacts.write_table(p, "weights_pairs", "rq3", pd.DataFrame(rows, columns=columns), artifacts.record(p))
-    frame = paper_form.overlaps(p)
+    frame = our_tables.overlaps(p)
     assert list(frame["pair"]) == ["math-coding"] * 2 and frame["mask"].nunique() == 2
-    assert list(frame.columns) == list(paper_form.published_overlaps().columns)
+    assert list(frame.columns) == list(our_tables.published_overlaps().columns)
 
 
 def test_judging_is_of_trajectories_of_its_own_and_may_have_nothing_to_say(p):
@@ -140,15 +144,15 @@ def test_judging_is_of_trajectories_of_its_own_and_may_have_nothing_to_say(p):
     columns = ["set", "judge", "domain", "mode", "trajectories", "measure", "estimate"]
     table = pd.DataFrame(rows, columns=columns).assign(low=70.0, high=90.0, seeds=2)
     artifacts.write_table(p, "judging_measures", "rq5", table, artifacts.record(p))
-    assert paper_form.judging(p)[["model", "benchmark", "accuracy", "n"]].to_numpy().tolist() == [["rl-math", "math", 80.0, 40]]
+    assert our_tables.judging(p)[["model", "benchmark", "accuracy", "n"]].to_numpy().tolist() == [["rl-math", "math", 80.0, 40]]
     artifacts.write_table(p, "judging_measures", "rq5", table.iloc[1:], artifacts.record(p))
-    with pytest.raises(paper_form.NothingToDrawError, match="no model has right and wrong trajectories of its own"):
-        paper_form.judging(p)
+    with pytest.raises(our_tables.NothingToDrawError, match="no model has right and wrong trajectories of its own"):
+        our_tables.judging(p)
 
 
 def test_the_blend_counts_what_the_corpus_holds(smoke, corpus):
     smoke.sft_demonstrations, smoke.sft_general, smoke.sft_judge = 20, 10, 8  # as the fixture `corpus`
-    frame = paper_form.blend(smoke).set_index("part")["samples"]
+    frame = our_tables.blend(smoke).set_index("part")["samples"]
     kinds = pd.Series([example["kind"] for example in corpus]).value_counts()
     domains = pd.Series([e["row"]["domain"] for e in corpus if e["kind"] == "demonstration"]).value_counts()
     assert frame["Judging"] == kinds["judge"] and frame.sum() == len(corpus)
@@ -156,11 +160,11 @@ def test_the_blend_counts_what_the_corpus_holds(smoke, corpus):
 
 
 def test_both_stand_side_by_side_and_what_is_missing_is_named(p, tmp_path, monkeypatch):
-    monkeypatch.setattr(paper_form, "figures_folder", lambda name: tmp_path / name)
+    monkeypatch.setattr(our_tables, "figures_folder", lambda name: tmp_path / name)
     told = []
     monkeypatch.setattr("IPython.display.display", lambda words: told.append(words.data))
-    shown = paper_form.show_both(
-        p, "pairs", figures_paper.plot_pair_changes, paper_form.published_pairs(), paper_form.pairs, part=True
+    shown = our_tables.show_both(
+        p, "pairs", paper_tables.plot_pair_changes, our_tables.published_pairs(), our_tables.pairs, part=True
     )
     assert not told and sorted(path.name for path in tmp_path.glob("*/*.png")) == ["pairs.png", "paper_pairs.png"]
     with (
@@ -170,13 +174,13 @@ def test_both_stand_side_by_side_and_what_is_missing_is_named(p, tmp_path, monke
         assert shown.width == round(110 * (one.width + other.width) / 300)
     artifacts.table_file(p, "scores", "pairs").unlink()
     (tmp_path / "smoke" / "paper_pairs.png").unlink()
-    paper_form.show_both(p, "pairs", figures_paper.plot_pair_changes, paper_form.published_pairs(), paper_form.pairs, part=True)
+    our_tables.show_both(p, "pairs", paper_tables.plot_pair_changes, our_tables.published_pairs(), our_tables.pairs, part=True)
     assert len(told) == 1 and "left out" in told[0] and "scores/0-pairs.parquet is missing" in told[0]
     assert not (tmp_path / "smoke" / "paper_pairs.png").exists()
 
 
 def test_a_table_with_an_unknown_model_is_refused_in_one_line(tmp_path):
-    table = published.merging().replace("merge-ties", "merge-tiez")
+    table = published_tables.merging().replace("merge-ties", "merge-tiez")
     with pytest.raises(ValueError, match="unknown model 'merge-tiez': allowed are base, sft") as refused:
-        figures.save(figures.plot_benchmark_scores, table, tmp_path, "merging")
+        drawing.save(rq1_mix_or_merge.plot_benchmark_scores, table, tmp_path, "merging")
     assert "\n" not in str(refused.value) and not list(tmp_path.glob("merging*"))

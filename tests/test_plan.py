@@ -6,9 +6,12 @@ import pandas as pd
 import pytest
 import yaml
 
-from m2rl_lib import plan, schedule, study
-from m2rl_lib.plan import KNOWN, Shape
-from m2rl_lib.study import ROOT
+from m2rl_lib.cli import plan
+from m2rl_lib.cli.plan import KNOWN
+from m2rl_lib.config import schedule, study
+from m2rl_lib.config.locations import ROOT
+from m2rl_lib.training import model_shape
+from m2rl_lib.training.model_shape import Shape
 
 TABLES = ROOT / "figures" / "study" / "tables"
 
@@ -37,11 +40,11 @@ def test_parameters_of_published_models():
 
 def test_parameters_of_the_micro_model(model, tmp_path, default):
     model.save_pretrained(tmp_path)
-    shape = plan.read_shape(json.loads((tmp_path / "config.json").read_text()))
+    shape = model_shape.read_shape(json.loads((tmp_path / "config.json").read_text()))
     assert shape.parameters == sum(p.numel() for p in model.parameters())
     # 768 · 128 + 4 · (3 · 128 · 384 + 128 · 32 · (2 · 4 + 2 · 2) + 2 · 32 + 2 · 128) + 128
-    assert plan.shape_of(default).parameters == 886_144
-    folder = plan.shape_of(changed(default, sft_base_model=str(tmp_path)))
+    assert model_shape.shape_of(default).parameters == 886_144
+    folder = model_shape.shape_of(changed(default, sft_base_model=str(tmp_path)))
     assert folder == shape
 
 
@@ -96,17 +99,17 @@ def test_memory_by_hand(default):
     assert shape.activations == 4 * 8 + 2 * 3 * 4 + 4 * 16
     small = changed(default, train_device_batch=4)
     one, four = (plan.device_memory(p).set_index("use")["gigabytes"] for p in (changed(default, train_device_batch=1), small))
-    fixed = 16 * plan.shape_of(default).parameters / 1e9
+    fixed = 16 * model_shape.shape_of(default).parameters / 1e9
     assert four["RLVR"] - fixed == pytest.approx(4 * (one["RLVR"] - fixed))
     longer = plan.device_memory(changed(default, train_device_batch=1, rlvr_prompt_tokens=default.rlvr_prompt_tokens + 128))
     grown = longer.set_index("use")["gigabytes"]["RLVR"] - one["RLVR"]
     assert grown == pytest.approx((one["RLVR"] - fixed) * 128 / (default.rlvr_prompt_tokens + default.rlvr_max_tokens))
-    assert four["MT-OPD"] - four["RLVR"] == pytest.approx(5 * 4 * plan.shape_of(default).parameters / 1e9)
+    assert four["MT-OPD"] - four["RLVR"] == pytest.approx(5 * 4 * model_shape.shape_of(default).parameters / 1e9)
 
 
 def test_memory_of_several_processes(default):
     """What does not grow with the sequences held is weights, gradients, moments, teachers; what grows, a sequence's numbers."""
-    shape = plan.shape_of(default)
+    shape = model_shape.shape_of(default)
 
     def parts(name: str) -> tuple[dict[str, float], float]:
         one, two = (
@@ -139,7 +142,7 @@ def test_disk_by_hand(default):
     # base, SFT; 7 runs with 4 kept steps (the matched one, 64, is none of the quarters: 5); mixed 6; 4 of MT-OPD; the merges
     assert made == 2 + 7 * 5 + 6 + 4 + len(schedule.merges(default))
     half = changed(default, merge_dtype="bfloat16")
-    size = plan.shape_of(default).parameters
+    size = model_shape.shape_of(default).parameters
     assert plan.disk(default) == pytest.approx(4 * size * made / 1e9)
     assert plan.disk(default) - plan.disk(half) == pytest.approx(2 * size * len(schedule.merges(default)) / 1e9)
 

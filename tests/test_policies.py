@@ -8,8 +8,13 @@ import pytest
 import torch
 from scipy import stats
 
-from m2rl_lib import datasets, domains, figures, figures_policies, micro, neighbours, policies, schedule
-from m2rl_lib.policies import Trajectory
+from m2rl_lib import domains
+from m2rl_lib.analysis.rq3_policies import policy_kl, policy_neighbours
+from m2rl_lib.analysis.rq3_policies.policy_kl import Trajectory
+from m2rl_lib.config import schedule
+from m2rl_lib.data import problem_sets
+from m2rl_lib.figures import drawing, rq3_policies
+from m2rl_lib.training import micro_model
 
 BENCHMARKS = [next(iter(module.BENCHMARKS)) for module in domains.DOMAINS.values()]
 
@@ -47,7 +52,7 @@ def test_kl_of_markov_policies_is_the_analytic_value():
     p_logits, q_logits = generator.normal(size=(2, 5, 5))
     p, q = softmax(p_logits), softmax(q_logits)
     walks = [walk(p, 1, generator, str(problem), sample) for problem in range(400) for sample in range(5)]
-    rows = policies.sequence_kl(Table(p_logits), {"q": Table(q_logits)}, walks, tokens=500).sort_values(["problem_id", "sample"])
+    rows = policy_kl.sequence_kl(Table(p_logits), {"q": Table(q_logits)}, walks, tokens=500).sort_values(["problem_id", "sample"])
     along = [
         sum(token_kl(p, q)[state] for state in one.ids[:-1]) for one in sorted(walks, key=lambda w: (w.problem_id, w.sample))
     ]
@@ -55,7 +60,7 @@ def test_kl_of_markov_policies_is_the_analytic_value():
 
     visits = np.linalg.inv(np.eye(4) - p[1:, 1:])[0]  # expected visits of tokens 1..4 from token 1, before the end
     truth, per_token = visits @ token_kl(p, q)[1:], visits @ token_kl(p, q)[1:] / visits.sum()
-    cell = policies.kl_table(rows.assign(domain="math", source="p")).iloc[0]
+    cell = policy_kl.kl_table(rows.assign(domain="math", source="p")).iloc[0]
     assert abs(cell["kl"] - truth) < 3 * cell["se"] and cell["se"] < 0.06 * truth
     assert abs(cell["kl_token"] - per_token) < 3 * cell["se_token"] and cell["se_token"] < 0.03 * per_token
     assert (cell["prompts"], cell["completions"], cell["tokens"]) == (400, 2000, sum(len(one.ids) - 1 for one in walks))
@@ -63,12 +68,12 @@ def test_kl_of_markov_policies_is_the_analytic_value():
 
 def test_docstrings_example():
     half, quarter = Table(np.zeros((2, 2))), Table(np.log([[0.25, 0.75]] * 2))
-    row = policies.sequence_kl(half, {"q": quarter}, [Trajectory("a", 0, [0, 1, 0, 1], [0, 1, 1, 1], False)]).iloc[0]
+    row = policy_kl.sequence_kl(half, {"q": quarter}, [Trajectory("a", 0, [0, 1, 0, 1], [0, 1, 1, 1], False)]).iloc[0]
     assert row["kl"] == pytest.approx(3 * (0.5 * np.log(2) + 0.5 * np.log(2 / 3)), rel=1e-6) and row["tokens"] == 3
 
 
 def build(tokenizer, seed):
-    model = micro.build_model(tokenizer, hidden_size=32, layers=2, heads=2, context=512, seed=seed).eval()
+    model = micro_model.build_model(tokenizer, hidden_size=32, layers=2, heads=2, context=512, seed=seed).eval()
     for parameter in model.parameters():
         parameter.data *= 3  # far from uniform, so that a wrong position shows
     return model
@@ -76,10 +81,10 @@ def build(tokenizer, seed):
 
 def test_kl_agrees_with_a_naive_loop(tokenizer):
     p_model, q_model = build(tokenizer, 1), build(tokenizer, 2)
-    rows = [row for benchmark in BENCHMARKS for row in datasets.benchmark_problems(benchmark, "test", 2, True)]
-    sampled = policies.sample_trajectories(p_model, tokenizer, rows, 2, max_tokens=12, batch=8, seed=0)
+    rows = [row for benchmark in BENCHMARKS for row in problem_sets.benchmark_problems(benchmark, "test", 2, True)]
+    sampled = policy_kl.sample_trajectories(p_model, tokenizer, rows, 2, max_tokens=12, batch=8, seed=0)
     sampled[3].own[-4:-2] = [0, 0]  # as if a tool had written these
-    frame = policies.sequence_kl(p_model, {"p": p_model, "q": q_model}, sampled, tokens=300)
+    frame = policy_kl.sequence_kl(p_model, {"p": p_model, "q": q_model}, sampled, tokens=300)
     own = frame[frame["target"] == "p"]
     assert (own["kl"] == 0).all() and (frame.loc[frame["target"] == "q", "kl"] > 0).all()
     for one in sampled:
@@ -95,8 +100,8 @@ def test_kl_agrees_with_a_naive_loop(tokenizer):
 
 
 def test_trajectories_are_prompts_and_completions(tokenizer):
-    rows = datasets.benchmark_problems(BENCHMARKS[0], "test", 3, True)
-    sampled = policies.sample_trajectories(build(tokenizer, 1), tokenizer, rows, 2, max_tokens=5, batch=8, seed=0)
+    rows = problem_sets.benchmark_problems(BENCHMARKS[0], "test", 3, True)
+    sampled = policy_kl.sample_trajectories(build(tokenizer, 1), tokenizer, rows, 2, max_tokens=5, batch=8, seed=0)
     assert [(one.problem_id, one.sample) for one in sampled] == [(row["problem_id"], k) for row in rows for k in (0, 1)]
     for one in sampled:
         text = tokenizer.decode(one.ids[: one.own.index(1)])
@@ -107,21 +112,21 @@ def test_trajectories_are_prompts_and_completions(tokenizer):
 def test_what_kl_refuses(tokenizer):
     good, walks = Table(np.zeros((3, 3))), [Trajectory("a", 0, [0, 1], [0, 1], False)]
     with pytest.raises(ValueError, match="rl-x has a vocabulary of 4, the source 3"):
-        policies.sequence_kl(good, {"rl-x": Table(np.zeros((4, 4)))}, walks)
+        policy_kl.sequence_kl(good, {"rl-x": Table(np.zeros((4, 4)))}, walks)
     with pytest.raises(ValueError, match="rl-x gives logits that are NaN"):
-        policies.sequence_kl(good, {"rl-x": Table(np.full((3, 3), np.nan))}, walks)
+        policy_kl.sequence_kl(good, {"rl-x": Table(np.full((3, 3), np.nan))}, walks)
     with pytest.raises(ValueError, match="0 trajectories"):
-        policies.sequence_kl(good, {"rl-x": good}, [])
+        policy_kl.sequence_kl(good, {"rl-x": good}, [])
     with pytest.raises(ValueError, match="prompt of at least one token"):
-        policies.sequence_kl(good, {"rl-x": good}, [Trajectory("a", 0, [1], [1], False)])
+        policy_kl.sequence_kl(good, {"rl-x": good}, [Trajectory("a", 0, [1], [1], False)])
 
 
 def test_errors_are_clustered_by_prompt():
-    assert policies.ratio_by_cluster(np.array([1, 1, 3, 3.0]), np.ones(4), list("aabb")) == (2.0, 1.0, 2)
+    assert policy_kl.ratio_by_cluster(np.array([1, 1, 3, 3.0]), np.ones(4), list("aabb")) == (2.0, 1.0, 2)
     generator, covered, naive = np.random.default_rng(0), 0, 0
     for _ in range(400):  # 12 prompts × 4 completions, most of the spread between prompts; the true mean is 5
         values = 5 + np.repeat(generator.normal(size=12), 4) + 0.5 * generator.normal(size=48)
-        mean, se, prompts = policies.ratio_by_cluster(values, np.ones(48), np.repeat(np.arange(12), 4))
+        mean, se, prompts = policy_kl.ratio_by_cluster(values, np.ones(48), np.repeat(np.arange(12), 4))
         covered += abs(mean - 5) < se * stats.t.ppf(0.975, prompts - 1)
         naive += abs(mean - 5) < 1.96 * values.std(ddof=1) / np.sqrt(48)
     assert 0.92 < covered / 400 < 0.98 and naive / 400 < 0.8
@@ -132,7 +137,7 @@ def test_which_models_are_compared_where():
     models = ["rl-math", "rl-null", "rl-multi", "rl-multi@step=80", "merge-ties", "merge-ties@step=64", "rl-math@repeat=1"]
     models += ["merge-average@experts=math+coding", "merge-average@experts=math+null", "merge-ties@density=0.5"]
     models += ["rl-math@repeat=1,step=40", "sft-sharpened", "base", "sft"]
-    plan = policies.kl_targets(models, names)
+    plan = policy_kl.kl_targets(models, names)
     assert plan == {
         **dict.fromkeys(["sft", "rl-math", "rl-null", "rl-multi", "merge-ties", "merge-ties@density=0.5"], names),
         "rl-math@repeat=1": ["math"],
@@ -148,14 +153,14 @@ def little_study(smoke, tokenizer, publish_model):
     names = ["sft", "rl-math", "rl-agent", "rl-null", "merge-average@experts=math+agent", "merge-ties@density=0.5"]
     for seed, name in enumerate(names):
         publish_model(name, build(tokenizer, seed))
-    rows = policies.kl_rows(smoke, ["rl-math", "rl-agent", "rl-null"], policies.kl_targets(names, smoke.domains))
+    rows = policy_kl.kl_rows(smoke, ["rl-math", "rl-agent", "rl-null"], policy_kl.kl_targets(names, smoke.domains))
     return smoke, names, rows
 
 
 def test_kl_of_a_study(little_study, monkeypatch):
     p, names, rows = little_study
-    assert list(rows.columns) == policies.COLUMNS and (rows.loc[rows["source"] == rows["target"], "kl"] == 0).all()
-    table = policies.kl_table(rows)
+    assert list(rows.columns) == policy_kl.COLUMNS and (rows.loc[rows["source"] == rows["target"], "kl"] == 0).all()
+    table = policy_kl.kl_table(rows)
     own = table["source"] == "rl-" + table["domain"]
     assert (table.loc[own, "prompts"] == 7).all() and (table.loc[~own, "prompts"] == 2).all()
     assert (table["completions"] == 2 * table["prompts"]).all()
@@ -168,16 +173,18 @@ def test_kl_of_a_study(little_study, monkeypatch):
     prompts = rows[(rows["domain"] == "math") & (rows["target"] == "sft")].groupby("source")["problem_id"].agg(set)
     assert prompts["rl-agent"] < prompts["rl-math"]
 
-    monkeypatch.setattr(policies, "RESIDENT", 1)  # how many models are in memory changes nothing
-    again = policies.kl_rows(p, ["rl-math", "rl-agent", "rl-null"], policies.kl_targets(names, p.domains))
-    one, two = (frame.sort_values(policies.COLUMNS[:5], ignore_index=True) for frame in (rows, again))
+    monkeypatch.setattr(policy_kl, "RESIDENT", 1)  # how many models are in memory changes nothing
+    again = policy_kl.kl_rows(p, ["rl-math", "rl-agent", "rl-null"], policy_kl.kl_targets(names, p.domains))
+    one, two = (frame.sort_values(policy_kl.COLUMNS[:5], ignore_index=True) for frame in (rows, again))
     pd.testing.assert_frame_equal(one, two)
 
 
 def test_rules_use_the_prompts_that_both_policies_have(little_study):
     p, _, rows = little_study
-    assert set(neighbours.neighbour_table(rows, p.domains)["prompts"]) == {7}
-    table = neighbours.neighbour_table(rows, p.domains, target="merge-average@experts=math+agent").set_index(["domain", "expert"])
+    assert set(policy_neighbours.neighbour_table(rows, p.domains)["prompts"]) == {7}
+    table = policy_neighbours.neighbour_table(rows, p.domains, target="merge-average@experts=math+agent").set_index(
+        ["domain", "expert"]
+    )
     assert list(table.index) == [("math", "agent"), ("agent", "math")] and set(table["prompts"]) == {2}
     math = rows[(rows["domain"] == "math") & (rows["target"] == "merge-average@experts=math+agent")]
     means = math.groupby(["source", "problem_id"])["kl"].mean().unstack("source").dropna()
@@ -220,7 +227,7 @@ def bandits():
         logits[:prompts, prompts:] = start + move
         tables[name] = Table(logits)
     walks = [Trajectory(str(i), k, [i, prompts + k], [0, 1], False) for i in range(prompts) for k in (0, 1)]
-    frames = [policies.sequence_kl(tables[name], tables, walks).assign(source=name, domain="math") for name in tables]
+    frames = [policy_kl.sequence_kl(tables[name], tables, walks).assign(source=name, domain="math") for name in tables]
     return pd.concat(frames)
 
 
@@ -232,7 +239,7 @@ def of_math(table):
 
 
 def test_neighbours_of_bandits(bandits):
-    table = of_math(neighbours.neighbour_table(bandits, ALL))
+    table = of_math(policy_neighbours.neighbour_table(bandits, ALL))
     assert table["ratio"].to_dict() == pytest.approx({"aligned": 0.25, "orthogonal": 2, "opposed": 4, "null": 1}, rel=0.1)
     labels = {"aligned": "neighbour", "orthogonal": "not a neighbour", "opposed": "not a neighbour", "null": "undecided"}
     assert table["label"].to_dict() == labels  # the null did not move: exactly as far as SFT is
@@ -240,17 +247,17 @@ def test_neighbours_of_bandits(bandits):
 
 
 def test_epsilon_is_swept(bandits):
-    near = {f: of_math(neighbours.neighbour_table(bandits, ALL, f))["label"] == "neighbour" for f in (0.2, 0.5, 3, 5)}
+    near = {f: of_math(policy_neighbours.neighbour_table(bandits, ALL, f))["label"] == "neighbour" for f in (0.2, 0.5, 3, 5)}
     counts = {factor: set(labels.index[labels]) for factor, labels in near.items()}
     assert counts == {0.2: set(), 0.5: {"aligned"}, 3: {"aligned", "orthogonal", "null"}, 5: {*ALL[1:], "null"}}
 
 
 def test_neighbours_by_the_papers_rule(bandits):
-    with_b = of_math(neighbours.neighbour_table(bandits, ALL, target="rl-aligned"))["label"]
+    with_b = of_math(policy_neighbours.neighbour_table(bandits, ALL, target="rl-aligned"))["label"]
     assert with_b.to_dict() == {"aligned": "neighbour", "orthogonal": "not a neighbour", "opposed": "not a neighbour"} | {
         "null": "undecided"  # half of the tilt away on one side, math on the other
     }
-    with_a = of_math(neighbours.neighbour_table(bandits, ALL, target="rl-math"))["label"]
+    with_a = of_math(policy_neighbours.neighbour_table(bandits, ALL, target="rl-math"))["label"]
     assert (with_a == "not a neighbour").all()  # nobody is nearer to A than A itself
 
 
@@ -264,16 +271,16 @@ def test_expert_as_far_as_sft_is_rarely_called_a_neighbour():
         frame.loc[frame["target"] == "sft", "kl"] = 1 + 0.3 * generator.normal(size=12)
         some = frame[frame["target"].isin(["sft", f"rl-{name}"])].assign(domain="0", source="rl-0")
         rows = pd.concat([some, some.assign(source=f"rl-{name}", domain="1")])
-        labels.append(neighbours.neighbour_table(rows, ["0", name])["label"].item())
+        labels.append(policy_neighbours.neighbour_table(rows, ["0", name])["label"].item())
     counts = pd.Series(labels).value_counts()
     assert counts["undecided"] > 0.92 * 300 and 0 < counts["neighbour"] < 0.05 * 300
 
 
 def test_one_prompt_leaves_neighbours_undecided(bandits):
-    alone = neighbours.neighbour_table(bandits[bandits["problem_id"] == "0"], ALL)
+    alone = policy_neighbours.neighbour_table(bandits[bandits["problem_id"] == "0"], ALL)
     assert (alone["label"] == "undecided").all() and alone["low"].isna().all()
     with pytest.raises(ValueError, match="factor = 0"):
-        neighbours.neighbour_table(bandits, ALL, 0)
+        policy_neighbours.neighbour_table(bandits, ALL, 0)
 
 
 def test_neighbours_are_paired_by_prompt():
@@ -285,7 +292,7 @@ def test_neighbours_are_paired_by_prompt():
         for name, kl in cells.items()
     ]
     rows = pd.concat([*frames, frames[0].assign(source="rl-b")])
-    row = neighbours.neighbour_table(rows, ["a", "b"]).iloc[0]
+    row = policy_neighbours.neighbour_table(rows, ["a", "b"]).iloc[0]
     half = 0.1 * 0.5 * np.sqrt(20 / 19) / np.sqrt(20) * stats.t.ppf(0.975, 19)
     assert (row["label"], row["difference"]) == ("neighbour", pytest.approx(-0.15))
     assert (row["low"], row["high"]) == (pytest.approx(-0.15 - half), pytest.approx(-0.15 + half))
@@ -297,7 +304,7 @@ def test_asymmetry():
     labels |= {(x, y): "not a neighbour" for x, y in [("b", "d"), ("d", "b"), ("c", "d"), ("d", "c")]}
     order = sorted(labels)
     table = pd.DataFrame([{"domain": a, "expert": b, "label": labels[a, b], "ratio": i} for i, (a, b) in enumerate(order)])
-    found = neighbours.asymmetry(table).set_index(["one", "other"])
+    found = policy_neighbours.asymmetry(table).set_index(["one", "other"])
     assert found["kind"].to_dict() == {
         ("a", "b"): "one way",
         ("a", "c"): "mutual",
@@ -315,19 +322,21 @@ def test_asymmetry():
 
 def test_kl_figure_shows_values_errors_and_counts(bandits, tmp_path):
     rows = bandits[~bandits["source"].isin(["rl-orthogonal", "rl-opposed"])]
-    table = policies.kl_table(rows)
-    figure = figures_policies.plot_kl_table(table)
+    table = policy_kl.kl_table(rows)
+    figure = rq3_policies.plot_kl_table(table)
     cell = table[(table["source"] == "rl-math") & (table["target"] == "sft")].iloc[0]
     texts = [text.get_text() for axes in figure.axes for text in axes.texts]
     assert f"{cell['kl']:.1g}\n±{cell['se']:.1g}" in texts and texts.count("0") == 4
     assert "n = 40 prompts, 0 of 320 completions cut off" in figure.axes[0].get_title()
-    assert all(path.is_file() for path in figures.save(figures_policies.plot_kl_table, table, tmp_path, "kl_table"))
+    assert all(path.is_file() for path in drawing.save(rq3_policies.plot_kl_table, table, tmp_path, "kl_table"))
 
 
 def test_pair_names(smoke):
     others = [(a, b) for a in smoke.domains for b in [*smoke.domains, "sft", "null"] if a != b]
-    assert {neighbours.pair_model(smoke.domains, a, b) for a, b in others} == set(schedule.pairs(smoke))  # those that are made
-    assert neighbours.pair_model(["math", "agent"], "null", "agent") == "merge-average@experts=agent+null"
-    assert neighbours.pair_model(["math", "agent"], "agent", "math") == "merge-average@experts=math+agent"
+    assert {policy_neighbours.pair_model(smoke.domains, a, b) for a, b in others} == set(
+        schedule.pairs(smoke)
+    )  # those that are made
+    assert policy_neighbours.pair_model(["math", "agent"], "null", "agent") == "merge-average@experts=agent+null"
+    assert policy_neighbours.pair_model(["math", "agent"], "agent", "math") == "merge-average@experts=math+agent"
     with pytest.raises(ValueError, match="pair with 'law': allowed are math, agent, sft, null"):
-        neighbours.pair_model(["math", "agent"], "law", "math")
+        policy_neighbours.pair_model(["math", "agent"], "law", "math")

@@ -4,8 +4,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from m2rl_lib import power
-from m2rl_lib.power import Components
+from m2rl_lib.stats import power
+from m2rl_lib.stats.power import Components
 
 
 def study(rng, effect: float, problems: int, samples: int, seeds: int, spread: float, seed_sd: float) -> pd.DataFrame:

@@ -4,7 +4,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from m2rl_lib import figures, figures_policies, neighbours, prediction
+from m2rl_lib.analysis.rq3_policies import policy_neighbours, prediction
+from m2rl_lib.figures import drawing, rq3_policies
 
 NAMES = ["math", "coding", "science"]
 NEAR = {("math", "coding"), ("coding", "math")}  # planted: these two neighbour each other, science nobody
@@ -37,19 +38,19 @@ def world(gain: float, problems: int) -> pd.DataFrame:
         rate[f"rl-{domain}", domain] = 0.5
         for other in [*NAMES, "sft", "null"]:
             if other != domain:
-                rate[neighbours.pair_model(NAMES, domain, other), domain] = 0.5 + gain * ((domain, other) in NEAR)
+                rate[policy_neighbours.pair_model(NAMES, domain, other), domain] = 0.5 + gain * ((domain, other) in NEAR)
     return graded(rate, problems)
 
 
 def test_planted_gain_of_neighbours_is_found():
     scores = world(0.15, 400)
-    tests = neighbours.pair_tests(scores, labels(), margin=3.0, draws=1000)
+    tests = policy_neighbours.pair_tests(scores, labels(), margin=3.0, draws=1000)
     assert len(tests) == 6 * 3 and set(tests["against"]) == {"merge(A, SFT)", "merge(A, RL-Null)", "expert A"}
     found = tests.set_index(["domain", "expert", "against"])
     assert (found.loc[[("math", "coding", a) for a in set(tests["against"])], "verdict"] == "better").all()
     assert (tests["p_adjusted"] >= tests["p"]).all()
 
-    groups = neighbours.pair_groups(scores, tests, 3.0, draws=1000).set_index(["against", "group"])
+    groups = policy_neighbours.pair_groups(scores, tests, 3.0, draws=1000).set_index(["against", "group"])
     row = groups.loc["merge(A, SFT)", "neighbour"]
     near = tests[(tests["label"] == "neighbour") & (tests["against"] == "merge(A, SFT)")]
     assert row["estimate"] == pytest.approx(near["estimate"].mean()) and row["low"] < 15 < row["high"]
@@ -57,7 +58,7 @@ def test_planted_gain_of_neighbours_is_found():
     rest = groups.loc["merge(A, SFT)", "not a neighbour"]
     assert (rest["pairs"], rest["n"]) == (4, 1200) and abs(rest["estimate"]) < 3
     assert groups.loc["merge(A, SFT)", "neighbour − not"]["verdict"] == "better"
-    told = neighbours.group_sentence(
+    told = policy_neighbours.group_sentence(
         row.rename(None).to_frame().T.assign(against="merge(A, SFT)", group="neighbour").iloc[0], 3.0
     )
     assert told.startswith("Merges with neighbours against merge(A, SFT): better, +") and "2 ordered pairs, n = 800" in told
@@ -66,18 +67,18 @@ def test_planted_gain_of_neighbours_is_found():
 def test_interval_of_a_group_is_as_wide_as_it_should_be():
     """Chance 0.5 everywhere: a difference has variance 2 · 0.25 / (100 · 4), the mean of two domains' half of it."""
     scores = world(0.0, 100)
-    tests = neighbours.pair_tests(scores, labels(), 3.0, draws=2000)
-    groups = neighbours.pair_groups(scores, tests, 3.0, draws=2000).set_index(["against", "group"])
+    tests = policy_neighbours.pair_tests(scores, labels(), 3.0, draws=2000)
+    groups = policy_neighbours.pair_groups(scores, tests, 3.0, draws=2000).set_index(["against", "group"])
     row, error = groups.loc["merge(A, SFT)", "neighbour"], 100 * np.sqrt(2 * 0.25 / 400 / 2)
     assert row["high"] - row["low"] == pytest.approx(2 * 1.96 * error, rel=0.12) and abs(row["estimate"]) < 3.5 * error
     empty = groups.reset_index().query("group == 'undecided'").iloc[0]
-    assert empty["pairs"] == 0 and "no verdict, there are none" in neighbours.group_sentence(empty, 3.0)
+    assert empty["pairs"] == 0 and "no verdict, there are none" in policy_neighbours.group_sentence(empty, 3.0)
 
 
 def test_missing_pair_is_named():
     scores = world(0.0, 10)
     with pytest.raises(ValueError, match=r"unknown model 'merge-average@experts=math\+null'"):
-        neighbours.pair_tests(scores[scores["model"] != "merge-average@experts=math+null"], labels(), 3.0, draws=100)
+        policy_neighbours.pair_tests(scores[scores["model"] != "merge-average@experts=math+null"], labels(), 3.0, draws=100)
 
 
 def test_performance_change_is_target_minus_expert():
@@ -221,9 +222,9 @@ def test_errors_are_of_the_domain_that_was_left_out():
 def test_figure_marks_neighbours(tmp_path):
     points = planted(-10, 20).assign(target="merge-ties", kl=1.0, se=0.1, delta_low=0.0, delta_high=1.0)
     points["neighbours"] = np.where(points.index % 2, 0.5, 0.0)
-    figure = figures_policies.plot_change_against_kl(points)
+    figure = rq3_policies.plot_change_against_kl(points)
     faces = [line.get_markerfacecolor() for line in figure.axes[0].lines if line.get_marker() == "^"]
     assert len(faces) == 12 and faces.count("white") == 6
     assert all(
-        path.is_file() for path in figures.save(figures_policies.plot_change_against_kl, points, tmp_path, "change_against_kl")
+        path.is_file() for path in drawing.save(rq3_policies.plot_change_against_kl, points, tmp_path, "change_against_kl")
     )

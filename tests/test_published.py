@@ -3,18 +3,19 @@
 import numpy as np
 import pytest
 
-from m2rl_lib import published
-from m2rl_lib.statistics import averages
-from m2rl_lib.verdicts import display_name
+from m2rl_lib.paper import published_tables
+from m2rl_lib.stats.bootstrap import averages
+from m2rl_lib.stats.comparisons import display_name
 
 
 def test_ratio_of_gpu_hours_is_the_papers():
-    assert published.gpu_hour_ratio() == pytest.approx(2166.4 / (2172.8 + 3187.2 + 787.2 + 377.6))
-    assert f"{published.gpu_hour_ratio():.1%}" == "33.2%"
+    assert published_tables.gpu_hour_ratio() == pytest.approx(2166.4 / (2172.8 + 3187.2 + 787.2 + 377.6))
+    assert f"{published_tables.gpu_hour_ratio():.1%}" == "33.2%"
 
 
 @pytest.mark.parametrize(
-    ("load", "models", "benchmarks"), [(published.scores, 8, 9), (published.merging, 7, 9), (published.qwen3_4b, 2, 5)]
+    ("load", "models", "benchmarks"),
+    [(published_tables.scores, 8, 9), (published_tables.merging, 7, 9), (published_tables.qwen3_4b, 2, 5)],
 )
 def test_score_tables_are_complete_rectangles_of_known_models(load, models, benchmarks):
     frame = load()
@@ -26,14 +27,14 @@ def test_score_tables_are_complete_rectangles_of_known_models(load, models, benc
 
 
 def test_the_two_tables_still_disagree_on_hle_and_nowhere_else():
-    best = published.scores().query("model == 'merged-best'").set_index("benchmark")["score"]
-    ties = published.merging().query("model == 'merge-ties'").set_index("benchmark")["score"]
+    best = published_tables.scores().query("model == 'merged-best'").set_index("benchmark")["score"]
+    ties = published_tables.merging().query("model == 'merge-ties'").set_index("benchmark")["score"]
     different = best.index[~np.isclose(best, ties[best.index])]
     assert list(different) == ["HLE"] and best["HLE"] == 6.02 and ties["HLE"] == 5.70
 
 
 def test_averages_of_published_scores_by_hand():
-    table = averages(published.scores()).set_index(["model", "domain"])["score"]
+    table = averages(published_tables.scores()).set_index(["model", "domain"])["score"]
     assert table["rl-multi", "math"] == pytest.approx((73.85 + 64.11) / 2)
     by_hand = np.mean([(73.85 + 64.11) / 2, (59.77 + 56.57) / 2, (5.84 + 53.66) / 2, (90.34 + 55.78) / 2])
     assert table["rl-multi", "overall"] == pytest.approx(by_hand)  # general (MMLU-Redux) is in no average
@@ -41,24 +42,30 @@ def test_averages_of_published_scores_by_hand():
 
 def test_ties_leads_the_papers_average_and_mt_opd_ours():
     """The paper's mean over nine benchmarks puts TIES first; without the general one MT-OPD is 0.05 points ahead."""
-    assert published.merging().groupby("model")["score"].mean().idxmax() == "merge-ties"
-    overall = averages(published.merging()).query("domain == 'overall'").set_index("model")["score"]
+    assert published_tables.merging().groupby("model")["score"].mean().idxmax() == "merge-ties"
+    overall = averages(published_tables.merging()).query("domain == 'overall'").set_index("model")["score"]
     assert overall.idxmax() == "mt-opd" and overall["mt-opd"] - overall["merge-ties"] == pytest.approx(0.045)
 
 
 def test_partial_tables_say_so_and_all_name_their_source():
-    for load in (published.scores, published.merging, published.costs):
+    for load in (published_tables.scores, published_tables.merging, published_tables.costs):
         assert load().attrs == {"source": "arXiv 2602.12566", "partial": False}
-    for load in (published.pairs, published.mask_overlap, published.judging, published.qwen3_4b, published.sft_blend):
+    for load in (
+        published_tables.pairs,
+        published_tables.mask_overlap,
+        published_tables.judging,
+        published_tables.qwen3_4b,
+        published_tables.sft_blend,
+    ):
         assert load().attrs == {"source": "arXiv 2602.12566", "partial": True}
 
 
 def test_pair_changes_by_hand():
-    changes = published.pairs().set_index("benchmark")["change"]
+    changes = published_tables.pairs().set_index("benchmark")["change"]
     assert changes["AIME'25"] == pytest.approx(2.66) and changes["LiveCodeBench v6"] == pytest.approx(-3.43)
 
 
 def test_blend_percentages_add_to_one():
-    blend = published.sft_blend()
+    blend = published_tables.sft_blend()
     assert blend["percent"].sum() == pytest.approx(100, abs=0.05)
     assert np.allclose(100 * blend["samples"] / blend["samples"].sum(), blend["percent"], atol=0.05)

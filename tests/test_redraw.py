@@ -18,8 +18,8 @@ from matplotlib.colors import to_rgb
 from matplotlib.legend import Legend
 from matplotlib.lines import Line2D
 
-from m2rl_lib import figures, redraw, style
-from m2rl_lib.study import ROOT
+from m2rl_lib.config.locations import ROOT
+from m2rl_lib.figures import drawing, redraw, style, training_curves
 
 FOLDERS = [ROOT / "figures" / "published", ROOT / "figures" / "study"]
 TABLES = [csv for folder in FOLDERS for csv in sorted(folder.glob("*.csv"))]
@@ -29,7 +29,7 @@ LIGHTER = 15  # of 100: how far apart the lightness (L* of CIELAB) of two series
 
 def figure_of(csv):
     record = json.loads(csv.with_suffix(".json").read_text())
-    return redraw.find_plot(record["plot"], csv)(figures.read_drawn(csv), **record["keywords"])
+    return redraw.find_plot(record["plot"], csv)(drawing.read_drawn(csv), **record["keywords"])
 
 
 def lightness(colour) -> float:
@@ -66,7 +66,7 @@ def test_the_pixel_test_sees_one_marker_moved():
     frame = pd.DataFrame({"step": [0, 1, 2], "loss": [3.0, 2.0, 1.0]})
     pixels = []
     for loss in (2.0, 2.1):
-        figure = figures.plot_loss(frame.assign(loss=[3.0, loss, 1.0]))
+        figure = training_curves.plot_loss(frame.assign(loss=[3.0, loss, 1.0]))
         canvas = FigureCanvasAgg(figure)
         canvas.draw()
         pixels.append(np.asarray(canvas.buffer_rgba())[..., :3].mean(axis=2))
@@ -128,7 +128,7 @@ def test_a_folder_of_csv_and_records_is_enough_and_torch_is_never_imported(tmp_p
             (folder / path.name).write_bytes(path.read_bytes())
     where = os.pathsep.join([str(broken), str(ROOT)])
     done = subprocess.run(
-        [sys.executable, "-m", "m2rl_lib.redraw", str(folder)],
+        [sys.executable, "-m", "m2rl_lib.figures.redraw", str(folder)],
         env=os.environ | {"PYTHONPATH": where},
         capture_output=True,
         text=True,
@@ -167,5 +167,5 @@ def test_what_cannot_be_redrawn_is_refused_in_one_line(tmp_path, record, message
 def test_a_model_called_null_is_read_again(tmp_path):
     frame = pd.DataFrame({"step": [1, 2], "loss": [0.1 + 0.2, 1 / 3], "added": ["null", None]})
     frame.to_csv(tmp_path / "loss.csv", index=False)
-    again = figures.read_drawn(tmp_path / "loss.csv")
+    again = drawing.read_drawn(tmp_path / "loss.csv")
     assert list(again["added"].fillna("missing")) == ["null", "missing"] and (again["loss"] == frame["loss"]).all()

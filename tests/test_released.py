@@ -8,7 +8,11 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from m2rl_lib import artifacts, hub, overlaps, plan, released, study, weights
+from m2rl_lib.analysis.rq3_weights import footprints, mask_overlap
+from m2rl_lib.config import locations, study
+from m2rl_lib.paper import released_checkpoints
+from m2rl_lib.storage import artifacts, hub
+from m2rl_lib.training import model_shape
 
 DOMAINS = ["math", "coding", "science", "instruction_following"]
 
@@ -33,19 +37,19 @@ def p(smoke, tmp_path, model, tokenizer) -> SimpleNamespace:
 
 
 def test_six_folders_are_merged_and_measured(p):
-    ahead = released.estimate(p)
-    assert not study.model_folder(f"{p.study}-released", p.seed, "sft").exists()  # an estimate makes nothing
-    folders = released.adopt(p)
+    ahead = released_checkpoints.estimate(p)
+    assert not locations.model_folder(f"{p.study}-released", p.seed, "sft").exists()  # an estimate makes nothing
+    folders = released_checkpoints.adopt(p)
     assert list(folders) == ["sft", *(f"rl-{name}" for name in DOMAINS), "rl-multi"]
-    merges = released.merge_all(p)
+    merges = released_checkpoints.merge_all(p)
     assert list(merges) == ["merge-average", "merge-ties", "merge-ties@definition=paper"]
     weights_of = {name: load_file(folder / "model.safetensors") for name, folder in (folders | merges).items()}
     for name, tensor in weights_of["merge-average"].items():
         mean = torch.stack([weights_of[f"rl-{domain}"][name].float() for domain in DOMAINS]).mean(0)
         assert tensor.dtype == torch.bfloat16 and torch.allclose(tensor.float(), mean, rtol=2**-8)
-    found = weights.measure_footprints({n: f for n, f in (folders | merges).items() if n != "sft"}, folders["sft"])
+    found = footprints.measure_footprints({n: f for n, f in (folders | merges).items() if n != "sft"}, folders["sft"])
     experts = [f"rl-{domain}" for domain in DOMAINS]
-    norms = released.norm_table(overlaps.shift_table(found), overlaps.cosine_table(found), experts)
+    norms = released_checkpoints.norm_table(mask_overlap.shift_table(found), mask_overlap.cosine_table(found), experts)
     shift = {n: torch.cat([(w[k].float() - weights_of["sft"][k].float()).flatten() for k in w]) for n, w in weights_of.items()}
     mean_norm = sum(shift[expert].norm() for expert in experts) / len(experts)
     for name in ("rl-multi", "merge-average", "merge-ties"):
@@ -53,32 +57,32 @@ def test_six_folders_are_merged_and_measured(p):
         cosine = torch.cosine_similarity(shift[name], shift["rl-math"], dim=0)
         assert norms.loc[name, "cosine rl-math"] == pytest.approx(float(cosine), abs=1e-4)
     assert norms.loc["merge-average", "norm"] == pytest.approx(0.5, abs=0.05)  # of four orthogonal shifts: 1 / √4
-    assert ahead.set_index("use").loc["merges", "disk_gb"] * 1e9 == 3 * 2 * plan.read_shape(model_config(p)).parameters
+    assert ahead.set_index("use").loc["merges", "disk_gb"] * 1e9 == 3 * 2 * model_shape.read_shape(model_config(p)).parameters
 
 
 def model_config(p) -> dict:
-    return json.loads((released.sources(p)["sft"].folder / "config.json").read_text())
+    return json.loads((released_checkpoints.sources(p)["sft"].folder / "config.json").read_text())
 
 
 def test_taken_in_once_and_again_when_a_file_changes(p, model):
-    first = released.adopt(p)
-    merged = released.merge_all(p)
+    first = released_checkpoints.adopt(p)
+    merged = released_checkpoints.merge_all(p)
     stamp = {name: (folder / artifacts.MANIFEST).stat().st_mtime_ns for name, folder in (first | merged).items()}
-    released.adopt(p)
-    released.merge_all(p)
+    released_checkpoints.adopt(p)
+    released_checkpoints.merge_all(p)
     assert stamp == {name: (folder / artifacts.MANIFEST).stat().st_mtime_ns for name, folder in (first | merged).items()}
-    source = released.sources(p)["rl-math"].folder
+    source = released_checkpoints.sources(p)["rl-math"].folder
     assert (source / "model.safetensors").samefile(first["rl-math"] / "model.safetensors")  # linked, not copied
     (source / "model.safetensors").unlink()
     model.to(torch.bfloat16).save_pretrained(source)
-    released.adopt(p)
-    released.merge_all(p)
+    released_checkpoints.adopt(p)
+    released_checkpoints.merge_all(p)
     again = {name: (folder / artifacts.MANIFEST).stat().st_mtime_ns for name, folder in (first | merged).items()}
     assert {name for name in stamp if stamp[name] != again[name]} == {"rl-math", *merged}
 
 
 def test_the_experts_say_that_they_come_from_sft(p):
-    folders = released.adopt(p)
+    folders = released_checkpoints.adopt(p)
     digest = artifacts.read_manifest(folders["sft"])["digest"]
     for name, folder in folders.items():
         manifest = artifacts.read_manifest(folder)
@@ -86,21 +90,21 @@ def test_the_experts_say_that_they_come_from_sft(p):
 
 
 def test_kl_is_left_out_without_a_gpu_and_sampled_where_it_can_be(p, monkeypatch):
-    released.adopt(p)
-    released.merge_all(p)
-    monkeypatch.setattr(released, "SMALL", 10)
+    released_checkpoints.adopt(p)
+    released_checkpoints.merge_all(p)
+    monkeypatch.setattr(released_checkpoints, "SMALL", 10)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    assert released.kl_table(p).empty
-    assert "KL, left out: no GPU" in list(released.estimate(p)["use"])
+    assert released_checkpoints.kl_table(p).empty
+    assert "KL, left out: no GPU" in list(released_checkpoints.estimate(p)["use"])
     monkeypatch.undo()
 
 
 def test_kl_of_small_models(p):
     few = SimpleNamespace(**vars(p) | {"domains": ["math", "coding"], "merge_methods": ["average"], "analysis_kl_samples": 1})
     few.released_models = [*p.released_models[:3], p.released_models[-1]]
-    released.adopt(few)
-    released.merge_all(few)
-    table = released.kl_table(few).set_index(["domain", "source", "target"])["kl"]
+    released_checkpoints.adopt(few)
+    released_checkpoints.merge_all(few)
+    table = released_checkpoints.kl_table(few).set_index(["domain", "source", "target"])["kl"]
     assert table["math", "rl-math", "rl-math"] == pytest.approx(0, abs=1e-9)
     assert table["math", "rl-math", "merge-average"] > 0 and ("coding", "rl-math", "sft") in table.index
 
@@ -108,11 +112,11 @@ def test_kl_of_small_models(p):
 @pytest.mark.parametrize("which", ["sft", "expert"])
 def test_another_architecture_stops_it_before_anything(p, which, monkeypatch):
     monkeypatch.setattr(hub, "fetch_files", fetch_configs_only(hub.fetch_files))
-    folder = released.sources(p)["sft" if which == "sft" else "rl-science"].folder
+    folder = released_checkpoints.sources(p)["sft" if which == "sft" else "rl-science"].folder
     config = json.loads((folder / "config.json").read_text())
     (folder / "config.json").write_text(json.dumps(config | {"num_hidden_layers": 3}))
     with pytest.raises(hub.SourceError, match="of another architecture: num_hidden_layers") as error:
-        released.estimate(p)
+        released_checkpoints.estimate(p)
     assert "\n" not in str(error.value)
 
 
@@ -129,10 +133,10 @@ def test_a_wrong_number_of_checkpoints(p):
     with pytest.raises(
         study.ParameterError, match="released_models has 5 checkpoints, 6 are needed, in this order: sft, rl-math"
     ):
-        released.estimate(p)
+        released_checkpoints.estimate(p)
 
 
 def test_too_little_disk(p, monkeypatch):
     monkeypatch.setattr(hub.shutil, "disk_usage", lambda place: SimpleNamespace(free=hub.RESERVE))
     with pytest.raises(hub.SourceError, match="6 checkpoints and 3 merges: "):
-        released.estimate(p)
+        released_checkpoints.estimate(p)

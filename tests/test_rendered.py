@@ -6,8 +6,8 @@ import nbformat
 import pandas as pd
 import pytest
 
-from m2rl_lib import durable
-from m2rl_lib.study import ROOT
+from m2rl_lib.config.locations import ROOT
+from m2rl_lib.storage import durable
 
 RENDERED = sorted((ROOT / "notebooks" / "rendered").glob("*/*.ipynb"))
 PRIVATE = re.compile(r"(/root/|/home/|/Users/|\bhf_[A-Za-z0-9]{20,}|\bsk-[A-Za-z0-9]{20,}|\bghp_[A-Za-z0-9]{20,})")

@@ -11,7 +11,10 @@ import pandas as pd
 import pytest
 import torch
 
-from m2rl_lib import artifacts, distillation, domains, durable, resume, rlvr, schedule, sft, study
+from m2rl_lib import domains
+from m2rl_lib.config import locations, schedule, study
+from m2rl_lib.storage import artifacts, durable
+from m2rl_lib.training import grpo, mt_opd, resume, sft
 
 TIMES = ("time", "runtime", "per_second")  # columns of TRL's log that no two runs share
 
@@ -24,10 +27,10 @@ class Killed(BaseException):
 def base(tmp_path_factory):
     """The parameters of a tiny study, its SFT model, and rewards that differ, so that weights depend on every draw."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(study, "RUNS", tmp_path_factory.mktemp("resumed"))
+        patch.setattr(locations, "RUNS", tmp_path_factory.mktemp("resumed"))
         for name in ("math", "agent"):
             patch.setattr(domains.DOMAINS[name], "verify", lambda texts, rows: [float(zlib.crc32(t.encode()) % 2) for t in texts])
-        p = study.load(study.ROOT / "params" / "smoke.yaml").model_dump()
+        p = study.load(locations.ROOT / "params" / "smoke.yaml").model_dump()
         p |= {"domains": ["math", "agent"], "sft_steps": 8, "rlvr_steps": 50, "distill_steps": 50, "rlvr_prompts_per_step": 1}
         p = SimpleNamespace(**p | {"domain": "math", "repeat": 0, "permute_rewards": False, "rlvr_max_tokens": 8})
         own = {key: value for key, value in vars(p).items() if key.split("_")[0] not in ("rlvr", "distill")}
@@ -54,7 +57,7 @@ def killed_at(monkeypatch):
 
 
 def work(p, name):
-    return study.work_folder(p.study, p.seed, name)
+    return locations.work_folder(p.study, p.seed, name)
 
 
 def results(p, name: str, folders, tables) -> tuple:
@@ -95,10 +98,10 @@ def test_a_run_killed_twice_is_the_unbroken_one(base, killed_at, capsys):
     p = SimpleNamespace(**vars(base.p) | {"permute_rewards": True})  # the null run has random states of its own
     name = "rl-null"
     tables = ("curves", "training")
-    unbroken = results(p, name, run_again(lambda: rlvr.run_expert(p), p, name), tables)
+    unbroken = results(p, name, run_again(lambda: grpo.run_expert(p), p, name), tables)
     shutil.rmtree(work(p, name))
     killed_at(20, 47)
-    folders, kills = until_done(lambda: rlvr.run_expert(p))
+    folders, kills = until_done(lambda: grpo.run_expert(p))
     assert kills == 2
     same(results(p, name, folders, tables), unbroken)
     told = capsys.readouterr().out
@@ -123,7 +126,7 @@ def test_distillation_killed_is_the_unbroken_one(base, killed_at):
     teachers = {name: base.sft for name in p.domains}
 
     def make():
-        return distillation.train(p, base.sft, teachers, [25, 50])
+        return mt_opd.train(p, base.sft, teachers, [25, 50])
 
     unbroken = results(p, "mt-opd", run_again(make, p, "mt-opd"), ["curves", "distillation"])
     shutil.rmtree(work(p, "mt-opd"))
@@ -138,7 +141,7 @@ def test_damaged_half_written_and_foreign_checkpoints_are_passed_over(base, kill
     name = "rl-math@repeat=1"
     killed_at(20)
     with pytest.raises(Killed):
-        rlvr.run_expert(p)
+        grpo.run_expert(p)
     folder = work(p, name)
     assert sorted(path.name for path in folder.iterdir()) == ["checkpoint-16", "checkpoint-18"]  # older ones are pruned
     optimizer = folder / "checkpoint-18" / "optimizer.pt"
@@ -148,14 +151,14 @@ def test_damaged_half_written_and_foreign_checkpoints_are_passed_over(base, kill
     (folder / ".checkpoint-20.fresh.99").mkdir()
     with pytest.raises(Killed):
         killed_at(17)
-        rlvr.run_expert(p)
+        grpo.run_expert(p)
     told = capsys.readouterr().out
     assert f"{name}: checkpoint-18 is passed over: {optimizer} is damaged" in told
     assert f"{name}: checkpoint-20 is half-written and passed over" in told
     assert f"{name}: goes on from step 16/50" in told
     with pytest.raises(Killed):
         killed_at(4)
-        rlvr.run_expert(SimpleNamespace(**vars(p) | {"rlvr_learning_rate": 2e-4}))
+        grpo.run_expert(SimpleNamespace(**vars(p) | {"rlvr_learning_rate": 2e-4}))
     told = capsys.readouterr().out
     assert "checkpoint-16 is passed over: other parameters" in told and "goes on" not in told
     assert (folder / "checkpoint-2").exists()  # its own, though the others' have later steps
@@ -165,9 +168,9 @@ def test_a_run_that_cannot_be_exact_says_why(base, killed_at, capsys, monkeypatc
     p = SimpleNamespace(**vars(base.p) | {"repeat": 2, "rlvr_steps": 4})
     killed_at(3)
     with pytest.raises(Killed):
-        rlvr.run_expert(p)
+        grpo.run_expert(p)
     monkeypatch.setattr(artifacts, "versions", lambda: {"torch": "9.9"})
-    folders = rlvr.run_expert(p)
+    folders = grpo.run_expert(p)
     assert "NOT EXACT: torch was" in capsys.readouterr().out
     assert artifacts.read_manifest(folders[-1])["resumed"][0]["exact"] is False
 
@@ -176,10 +179,10 @@ def test_named_models_stay_and_checkpoints_go_when_the_stage_is_done(base, kille
     p = SimpleNamespace(**vars(base.p) | {"repeat": 3, "rlvr_steps": 8})
     name = "rl-math@repeat=3"
     killed_at(7)
-    folders, _ = until_done(lambda: rlvr.run_expert(p))
+    folders, _ = until_done(lambda: grpo.run_expert(p))
     assert list(work(p, name).glob("checkpoint-*"))
     trained = results(p, name, folders, ["training", "curves"])
-    same(results(p, name, rlvr.run_expert(p), ["training", "curves"]), trained)  # killed after the last step: nothing is redone
+    same(results(p, name, grpo.run_expert(p), ["training", "curves"]), trained)  # killed after the last step: nothing is redone
     artifacts.finish(p, name, folders, [base.sft])
     assert not list(work(p, name).glob("checkpoint-*"))
     assert len(folders) == len(schedule.expert_checkpoints(p)) and all(artifacts.verify_model(folder) for folder in folders)
@@ -196,9 +199,9 @@ def test_what_is_not_finite_stops_the_run_with_its_step_and_batch(base, monkeypa
             domains.DOMAINS["math"], "verify", lambda texts, rows: [float("nan") if next(calls) > 20 else 0.5 for _ in texts]
         )
     elif what == "loss":
-        compute = rlvr.DomainTrainer._compute_loss
+        compute = grpo.DomainTrainer._compute_loss
         monkeypatch.setattr(
-            rlvr.DomainTrainer, "_compute_loss", lambda *args: compute(*args) * (float("inf") if next(calls) == 3 else 1)
+            grpo.DomainTrainer, "_compute_loss", lambda *args: compute(*args) * (float("inf") if next(calls) == 3 else 1)
         )
     else:
 
@@ -209,7 +212,7 @@ def test_what_is_not_finite_stops_the_run_with_its_step_and_batch(base, monkeypa
 
         monkeypatch.setattr(torch.optim.AdamW, "step", step)
     with pytest.raises(FloatingPointError, match=f"{what}.*stopped at step .*its batch is kept in") as error:
-        rlvr.run_expert(p)
+        grpo.run_expert(p)
     (kept,) = folder.glob("stopped-at-step-*.pt")
     assert str(kept) in str(error.value) and "\n" not in str(error.value)
     batch = torch.load(kept, weights_only=True)
@@ -221,4 +224,4 @@ def test_two_runs_of_one_stage_do_not_trample_each_other(base, monkeypatch):
     monkeypatch.setattr(durable, "PATIENCE", 0.1)
     p = SimpleNamespace(**vars(base.p) | {"repeat": 5})
     with artifacts.stage(p, "rl-math@repeat=5"), pytest.raises(durable.LockedError, match="is held by pid"):
-        rlvr.run_expert(p)
+        grpo.run_expert(p)

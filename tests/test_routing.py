@@ -5,7 +5,8 @@ import pandas as pd
 import pytest
 from test_statistics import cell
 
-from m2rl_lib import routing, verdicts
+from m2rl_lib.analysis.rq4_methods import routing
+from m2rl_lib.stats import comparisons
 
 
 def recovery_world(model_gain: int, expert_gain: int, seeds: int = 1) -> pd.DataFrame:
@@ -57,7 +58,7 @@ def test_route_takes_each_benchmark_from_its_model_and_leaves_general_out():
     assert means.to_dict() == pytest.approx({"math-1": 56, "coding-1": 56}) and set(routed["model"]) == {"routed"}
     crossed = routing.route(scores, {"math-1": "rl-coding"}, "wrong-way")
     assert 100 * crossed["correct"].mean() == pytest.approx(40)
-    assert verdicts.compare(pd.concat([scores.query("domain != 'general'"), routed]), "routed", "sft")[
+    assert comparisons.compare(pd.concat([scores.query("domain != 'general'"), routed]), "routed", "sft")[
         "estimate"
     ] == pytest.approx(16)
 

@@ -6,8 +6,8 @@ import re
 
 import pytest
 
-from m2rl_lib import artifacts, safety
-from m2rl_lib.study import ROOT
+from m2rl_lib.config.locations import ROOT
+from m2rl_lib.storage import artifacts, safety
 
 SOURCES = [*sorted((ROOT / "m2rl_lib").rglob("*.py")), *sorted((ROOT / "benchmarks").glob("*.py"))]
 REMOTE = ("from_pretrained", "load_dataset", "snapshot_download", "hf_hub_download")
@@ -29,10 +29,10 @@ def test_a_model_with_code_of_its_own_is_refused(smoke):
 def smoke_model(name: str, data: bytes):
     from types import SimpleNamespace
 
-    from m2rl_lib import study
+    from m2rl_lib.config import locations
 
     p = SimpleNamespace(study="smoke", seed=0)
-    folder = study.model_folder("smoke", 0, "sft")
+    folder = locations.model_folder("smoke", 0, "sft")
     with artifacts.publish(folder, artifacts.record(p)) as fresh:
         (fresh / name).write_bytes(data)
     return folder

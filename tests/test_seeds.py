@@ -7,8 +7,13 @@ import pandas as pd
 import pytest
 from test_statistics import cell
 
-from m2rl_lib import artifacts, budgets, replication, schedule, seeds, study, sweeps
-from m2rl_lib.verdicts import compare
+from m2rl_lib.analysis.rq1_mix_or_merge import budgets
+from m2rl_lib.analysis.rq3_policies import replication
+from m2rl_lib.analysis.rq4_methods import sweeps
+from m2rl_lib.config import locations, schedule
+from m2rl_lib.stats import over_seeds
+from m2rl_lib.stats.comparisons import compare
+from m2rl_lib.storage import artifacts
 
 P = SimpleNamespace(domains=["math"], merge_lambda=1.0, merge_ties_density=0.2, merge_dare_density=0.8, merge_sce_topk=1.0)
 
@@ -23,9 +28,9 @@ def planted(differences: list[float], problems: int = 200) -> pd.DataFrame:
 def test_spread_of_three_seeds_by_hand():
     """Differences 1, 2, 3: mean 2, sd 1, t interval 2 ± 4.303 / √3 = [−0.48, 4.48]; the wider interval is the verdict's."""
     scores = planted([1, 2, 3])
-    table = seeds.spread_table(scores, [("rl-multi", "merge-ties")], draws=2000).set_index("what")
+    table = over_seeds.spread_table(scores, [("rl-multi", "merge-ties")], draws=2000).set_index("what")
     assert table.loc[["seed 0", "seed 1", "seed 2"], "estimate"].tolist() == pytest.approx([1, 2, 3])
-    t, boot = table.loc[seeds.T], table.loc[seeds.HIERARCHICAL]
+    t, boot = table.loc[over_seeds.T], table.loc[over_seeds.HIERARCHICAL]
     assert [t["estimate"], t["low"], t["high"], t["sd"]] == pytest.approx([2, -0.484, 4.484, 1], abs=1e-3)
     # d of 200 problems differ: a redraw of them has sd √(p(1 − p) / 200), p = 0.01, 0.02, 0.03
     expected = [100 * np.sqrt(p * (1 - p) / 200) for p in (0.01, 0.02, 0.03)]
@@ -33,20 +38,20 @@ def test_spread_of_three_seeds_by_hand():
     assert t["used"] and not boot["used"] and not table["used"].iloc[:3].any() and set(table["n"]) == {200}
     verdict = compare(scores, "rl-multi", "merge-ties", draws=2000)
     assert [verdict["low"], verdict["high"], verdict["seed_sd"]] == pytest.approx([t["low"], t["high"], 1])
-    told = seeds.sentence(table.reset_index(), "mix")
+    told = over_seeds.sentence(table.reset_index(), "mix")
     assert "+1.0, +2.0, +3.0 points by seed (0, 1, 2)" in told and "standard deviation is 1.0 points" in told
 
 
 def test_one_seed_has_no_spread():
-    table = seeds.spread_table(planted([4]), [("rl-multi", "merge-ties")], draws=500)
+    table = over_seeds.spread_table(planted([4]), [("rl-multi", "merge-ties")], draws=500)
     assert table["what"].tolist() == ["seed 0"] and table["used"].all()
-    assert "one seed (seed 0)" in seeds.sentence(table, "mix")
-    assert np.isnan(seeds.t_interval([4.0])[1:]).all()
+    assert "one seed (seed 0)" in over_seeds.sentence(table, "mix")
+    assert np.isnan(over_seeds.t_interval([4.0])[1:]).all()
 
 
 def test_a_measure_over_seeds_leaves_out_what_a_seed_lacks():
     frame = pd.DataFrame({"measure": ["a"] * 3 + ["b"] * 3, "value": [1, 2, 3, 5, np.nan, 5]})
-    table = seeds.over_seeds(frame, "measure", "value").set_index("measure")
+    table = over_seeds.over_seeds(frame, "measure", "value").set_index("measure")
     assert table.loc["a"].tolist() == pytest.approx([2, -0.484, 4.484, 1, 1, 3, 3], abs=1e-3)
     assert table.loc["b", ["mean", "low", "high", "seeds"]].tolist() == [5, 5, 5, 2]
 
@@ -54,7 +59,7 @@ def test_a_measure_over_seeds_leaves_out_what_a_seed_lacks():
 def test_tables_of_seeds_add_up_and_a_missing_one_is_named(smoke):
     p = SimpleNamespace(study="smoke", seed=0, evaluate_samples=2)
     for seed in (0, 1):
-        own = seeds.at_seed(p, seed)
+        own = over_seeds.at_seed(p, seed)
         artifacts.write_table(own, "scores", "sft", pd.DataFrame({"seed": [seed]}), artifacts.record(own))
     assert artifacts.read_table(p, "scores", ["sft"], [0, 1])["seed"].tolist() == [0, 1]
     assert artifacts.read_table(p, "scores", seeds=[1, 0])["seed"].tolist() == [1, 0]
@@ -127,6 +132,6 @@ def test_rq3_measures_are_taken_from_their_tables():
 
 
 def test_figures_of_a_further_seed_stay_beside_its_notebooks(monkeypatch):
-    assert study.figures_folder("smoke") == study.ROOT / "figures" / "smoke"
+    assert locations.figures_folder("smoke") == locations.ROOT / "figures" / "smoke"
     monkeypatch.setenv("M2RL_FIGURES", "runs/smoke/notebooks/seed-1/figures")
-    assert study.figures_folder("smoke") == study.ROOT / "runs" / "smoke" / "notebooks" / "seed-1" / "figures"
+    assert locations.figures_folder("smoke") == locations.ROOT / "runs" / "smoke" / "notebooks" / "seed-1" / "figures"

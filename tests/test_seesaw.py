@@ -5,8 +5,10 @@ import pandas as pd
 import pytest
 from test_statistics import cell
 
-from m2rl_lib import published, ranks, seesaw
-from m2rl_lib.seesaw import GAIN, WINNERS
+from m2rl_lib.analysis.rq4_methods import seesaw
+from m2rl_lib.analysis.rq4_methods.seesaw import GAIN, WINNERS
+from m2rl_lib.paper import published_tables
+from m2rl_lib.stats import rank_correlation
 
 METHODS = ["merge-average", "merge-task-arithmetic", "merge-ties", "merge-sce", "mt-opd"]
 
@@ -138,7 +140,7 @@ def test_places_by_hand_and_ties_share_the_better_one():
 
 
 def test_published_table_has_places_and_no_null():
-    paper = published.merging()
+    paper = published_tables.merging()
     methods = list(pd.unique(paper["model"]))
     placed = seesaw.place_methods(paper)
     assert placed.query("benchmark == 'IFEval' and place == 1")["model"].tolist() == ["mt-opd"]
@@ -224,16 +226,16 @@ def _orders(y) -> pd.DataFrame:
 
 def test_rank_correlation_of_the_same_and_the_opposite_order():
     frame = _orders(np.tile(np.arange(5.0), 4) ** 3)
-    row = ranks.rank_correlation(frame, "x", "y", "by", 500)
+    row = rank_correlation.rank_correlation(frame, "x", "y", "by", 500)
     assert row["correlation"] == pytest.approx(1) and row["verdict"] == "predicts" and row["n"] == 20 and row["p"] < 0.01
-    assert ranks.rank_correlation(frame.assign(y=-frame["y"]), "x", "y", "by", 500)["verdict"] == "reversed"
+    assert rank_correlation.rank_correlation(frame.assign(y=-frame["y"]), "x", "y", "by", 500)["verdict"] == "reversed"
 
 
 def test_rank_correlation_ignores_levels_of_groups():
     """Between groups x and y rise together, within them y is balanced: no agreement."""
     frame = _orders(np.tile([2.0, 1, 0, 1, 2], 4) + np.repeat([0, 10, 20, 30], 5))
     frame["x"] += np.repeat([0, 10, 20, 30], 5)
-    row = ranks.rank_correlation(frame, "x", "y", "by", 500)
+    row = rank_correlation.rank_correlation(frame, "x", "y", "by", 500)
     assert row["correlation"] == pytest.approx(0) and row["p"] > 0.5 and row["verdict"] == "undecided"
 
 
@@ -241,23 +243,23 @@ def test_rank_correlation_takes_ranks_within_groups_by_hand():
     """One group in the same order, one reversed: +10 and −10 of 20, whatever the sizes of the numbers in them."""
     y = [1.0, 2, 3, 4, 5, 5, 4, 3, 2, 1]
     frame = pd.DataFrame({"by": np.repeat(["a", "b"], 5), "x": [1, 2, 3, 4, 5, 0, 0.1, 0.2, 0.3, 100], "y": y})
-    assert ranks.rank_correlation(frame, "x", "y", "by", 200)["correlation"] == pytest.approx(0)
+    assert rank_correlation.rank_correlation(frame, "x", "y", "by", 200)["correlation"] == pytest.approx(0)
 
 
 def test_rank_correlation_needs_ten_points_and_a_narrow_interval_to_say_no():
     few = _orders(np.tile(np.arange(5.0), 4))[:9]
-    assert ranks.rank_correlation(few, "x", "y", "by", 200)["verdict"] == "too few points"
+    assert rank_correlation.rank_correlation(few, "x", "y", "by", 200)["verdict"] == "too few points"
     generator = np.random.default_rng(0)
     many = pd.DataFrame({"by": "a", "x": generator.random(400), "y": generator.random(400)})
-    assert ranks.rank_correlation(many, "x", "y", "by", 500)["verdict"] == "does not predict"
-    assert ranks.rank_correlation(many[:12], "x", "y", "by", 500)["verdict"] == "undecided"
-    tied = ranks.rank_correlation(many.assign(y=1.0), "x", "y", "by", 100)
+    assert rank_correlation.rank_correlation(many, "x", "y", "by", 500)["verdict"] == "does not predict"
+    assert rank_correlation.rank_correlation(many[:12], "x", "y", "by", 500)["verdict"] == "undecided"
+    tied = rank_correlation.rank_correlation(many.assign(y=1.0), "x", "y", "by", 100)
     assert np.isnan(tied["correlation"]) and tied["verdict"] == "no spread: everything ties"
 
 
 def test_p_and_interval_are_level_in_the_null():
     generator = np.random.default_rng(1)
-    rows = [ranks.rank_correlation(_orders(generator.random(20)), "x", "y", "by", 100) for _ in range(150)]
+    rows = [rank_correlation.rank_correlation(_orders(generator.random(20)), "x", "y", "by", 100) for _ in range(150)]
     assert 1 <= sum(row["p"] < 0.05 for row in rows) <= 15
     assert sum(not row["low"] <= 0 <= row["high"] for row in rows) <= 15
 
@@ -266,5 +268,7 @@ def test_rank_stability_by_hand():
     def split(name, right):
         return pd.concat([cell(np.arange(10)[:, None] < r, m, "math", split=name) for m, r in zip(METHODS[:3], right)])
 
-    table = ranks.rank_stability(split("selection", (5, 6, 7)), split("test", (6, 5, 8)), METHODS[:3]).query("domain == 'math'")
+    table = rank_correlation.rank_stability(split("selection", (5, 6, 7)), split("test", (6, 5, 8)), METHODS[:3]).query(
+        "domain == 'math'"
+    )
     assert table.set_index("model")[["selection_place", "test_place"]].to_numpy().tolist() == [[3, 2], [2, 3], [1, 1]]

@@ -6,7 +6,10 @@ import pytest
 import torch
 from datasets import Dataset
 
-from m2rl_lib import chat, contexts, datasets, distillation, micro, rlvr, sft, shared_prompts
+from m2rl_lib.data import problem_sets
+from m2rl_lib.domains import chat
+from m2rl_lib.rollout import kept_contexts
+from m2rl_lib.training import grpo, micro_model, mt_opd, sft, shared_prompts
 
 PROMPTS = [[7, 8, 9, 10, 11], [20, 21, 22], [7, 8, 9, 10, 11], [7, 8, 9], [20, 21, 22]]
 COMPLETIONS = [[30, 31, 32, 33], [40], [50, 51], [60, 61, 62], []]
@@ -53,24 +56,24 @@ def test_parts_are_put_in_order_of_place():
 
 
 def prompts_of(tokenizer, count: int) -> list[dict]:
-    rows = [datasets.train_problems(name, count, 0, True)[i] for i in range(count) for name in ("math", "agent")]
+    rows = [problem_sets.train_problems(name, count, 0, True)[i] for i in range(count) for name in ("math", "agent")]
     return [{"prompt": chat.row_prompt(tokenizer, row), "row": json.dumps(row)} for row in rows]
 
 
-def grpo(p, model, tokenizer):
+def grpo_trainer(p, model, tokenizer):
     rewards = [lambda text, **_: [float(len(one) % 3) for one in text]]  # differs within groups
     data = Dataset.from_list(prompts_of(tokenizer, 8))
-    return rlvr.DomainTrainer(
-        model=model, args=rlvr.grpo_config(p, "rl-math", 3, 0), train_dataset=data, reward_funcs=rewards,
-        processing_class=tokenizer, rollout_func=rlvr.roll_out,
+    return grpo.DomainTrainer(
+        model=model, args=grpo.grpo_config(p, "rl-math", 3, 0), train_dataset=data, reward_funcs=rewards,
+        processing_class=tokenizer, rollout_func=grpo.roll_out,
     )  # fmt: skip
 
 
-def mt_opd(p, model, tokenizer):
+def mt_opd_trainer(p, model, tokenizer):
     data = Dataset.from_list([row for row in prompts_of(tokenizer, 8) for _ in range(p.distill_completions)])
-    return distillation.MultiTeacherTrainer(
-        {name: micro.build_model(tokenizer, 32, 2, 2, 512, seed) for name, seed in (("math", 1), ("agent", 2))},
-        model=model, args=distillation.configuration(p, 0), train_dataset=data, processing_class=tokenizer,
+    return mt_opd.MultiTeacherTrainer(
+        {name: micro_model.build_model(tokenizer, 32, 2, 2, 512, seed) for name, seed in (("math", 1), ("agent", 2))},
+        model=model, args=mt_opd.configuration(p, 0), train_dataset=data, processing_class=tokenizer,
     )  # fmt: skip
 
 
@@ -85,20 +88,20 @@ def trained_tokens(model) -> list[int]:
     return count
 
 
-@pytest.mark.parametrize("make", [grpo, mt_opd])
+@pytest.mark.parametrize("make", [grpo_trainer, mt_opd_trainer])
 def test_training_ends_at_the_weights_of_trls_own_way(smoke, tokenizer, make, monkeypatch):
     """Three steps, each in four parts: fewer tokens run through the model, and the same weights but for rounding."""
     smoke.rlvr_prompts_per_step, smoke.rlvr_completions, smoke.train_device_batch = 4, 4, 4
     smoke.distill_steps, smoke.distill_prompts_per_step, smoke.distill_completions = 3, 4, 4
     smoke.rlvr_learning_rate = smoke.distill_learning_rate = 1e-3
     weights, tokens, texts = [], [], []
-    start = torch.cat([w.flatten() for w in micro.build_model(tokenizer, 32, 2, 2, 512, 0).parameters()])
+    start = torch.cat([w.flatten() for w in micro_model.build_model(tokenizer, 32, 2, 2, 512, 0).parameters()])
     for shares in (True, False):
         with monkeypatch.context() as patched:
             if not shares:
                 patched.setattr(shared_prompts.WholeGroups, "shares_prompts", False)
             torch.manual_seed(0)
-            model = micro.build_model(tokenizer, 32, 2, 2, 512, 0)
+            model = micro_model.build_model(tokenizer, 32, 2, 2, 512, 0)
             trainer = make(smoke, model, tokenizer)
             count = trained_tokens(model)
             trainer.train()
@@ -112,22 +115,22 @@ def test_training_ends_at_the_weights_of_trls_own_way(smoke, tokenizer, make, mo
 
 
 def test_prompts_are_not_shared_where_the_cache_forgets(smoke, model, tokenizer):
-    trainer = grpo(smoke, model, tokenizer)
-    assert trainer.shares_prompts and contexts.remembers_all(model)
+    trainer = grpo_trainer(smoke, model, tokenizer)
+    assert trainer.shares_prompts and kept_contexts.remembers_all(model)
     model.config.layer_types, model.config.sliding_window = ["full_attention", "sliding_attention"], 8
-    assert not trainer.shares_prompts and not contexts.remembers_all(model)
+    assert not trainer.shares_prompts and not kept_contexts.remembers_all(model)
 
 
 @pytest.mark.parametrize("settings", [{}, {"final_logit_softcapping": 0.5}])
 def test_log_probabilities_are_trls_of_other_heads_too(smoke, model, tokenizer, settings):
     model.config.update(settings)
-    trainer = grpo(smoke, model, tokenizer)
+    trainer = grpo_trainer(smoke, model, tokenizer)
     ids, mask, keep = batch()
     told = mask[:, -keep:].bool()
     with torch.no_grad():
         both = [
             cls._get_per_token_logps_and_entropies(trainer, model, ids, mask, keep, compute_entropy=True)
-            for cls in (rlvr.DomainTrainer, rlvr.GRPOTrainer)
+            for cls in (grpo.DomainTrainer, grpo.GRPOTrainer)
         ]
     for ours, theirs in zip(both[0][:2], both[1][:2]):
         assert torch.allclose(ours[told], theirs[told], atol=1e-5)

@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 from test_statistics import cell
 
-from m2rl_lib import skills
+from m2rl_lib.analysis.rq4_methods import gain_vectors
 
 EXPERTS = ["rl-math", "rl-coding", "rl-science", "rl-instruction_following", "rl-agent"]
 N = 400
@@ -24,7 +24,7 @@ def chances(gain_of: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
 
 
 def measure(scores: pd.DataFrame, draws: int = 500, models=("rl-multi",)) -> pd.DataFrame:
-    table = skills.skill_table(scores, list(models), EXPERTS, draws=draws)
+    table = gain_vectors.skill_table(scores, list(models), EXPERTS, draws=draws)
     return table[table["over"] == "overall"].set_index("measure")
 
 
@@ -95,7 +95,7 @@ def test_all_moments_are_0_on_average_in_the_null():
     generator, base, found = np.random.default_rng(99), np.random.default_rng(1).random(100)[:, None] / 2, []
     for _ in range(60):
         options, targets = ((generator.random((models, 100, 32)) < base).astype(float) for models in (6, 1))
-        splits = [skills._one_split(options, targets, generator.permutation(32)) for _ in range(20)]
+        splits = [gain_vectors._one_split(options, targets, generator.permutation(32)) for _ in range(20)]
         found.append({name: np.mean([one[name].mean() for one in splits]) for name in splits[0]})
     for name, values in pd.DataFrame(found).drop(columns="gg").items():
         assert abs(values.mean()) < 3 * values.std() / np.sqrt(len(values)), name
@@ -110,7 +110,7 @@ def test_naive_consistency_by_hand():
         "rl-multi": [[0, 1], [0, 1], [1, 1], [0, 0]],
     }
     scores = pd.concat([cell(np.tile(right, (50, 1)), model) for model, right in rows.items()])
-    table = skills.skill_table(scores, ["rl-multi"], ["rl-math", "rl-coding"], draws=200).set_index(["over", "measure"])
+    table = gain_vectors.skill_table(scores, ["rl-multi"], ["rl-math", "rl-coding"], draws=200).set_index(["over", "measure"])
     row = table.loc[("overall", "naive consistency")]
     assert row["estimate"] == pytest.approx(0.5 / np.sqrt(1.25 * 0.5))
     assert row["low"] < row["estimate"] < row["high"] and (row["n"], row["k"]) == (200, 2)
@@ -131,7 +131,7 @@ def test_domains_weigh_equally_and_general_is_left_out():
     same = chances({**dict.fromkeys(EXPERTS, 0.4), "rl-multi": 0.4})
     none = chances({**dict.fromkeys(EXPERTS, 0.4), "rl-multi": 0.0})
     parts = [world(same, 32, domain="math"), world({m: p[:50] for m, p in none.items()}, 32, 1, "coding")]
-    table = skills.skill_table(pd.concat([*parts, world(none, 32, 2, "general")]), ["rl-multi"], EXPERTS, draws=200)
+    table = gain_vectors.skill_table(pd.concat([*parts, world(none, 32, 2, "general")]), ["rl-multi"], EXPERTS, draws=200)
     short = table[table["measure"] == "shortfall"].set_index("over")["estimate"]
     assert set(short.index) == {"overall", "math", "coding"}
     assert short["overall"] == pytest.approx((short["math"] + short["coding"]) / 2)
@@ -142,7 +142,7 @@ def test_sets_of_solved_problems_by_hand():
     """Three problems: one solved by both, two by the first alone; two of four right is not more than half."""
     a = cell([[1, 1, 1, 0], [1, 1, 1, 1], [0, 1, 1, 1]], "rl-math")
     b = cell([[1, 1, 0, 0], [1, 1, 1, 1], [0, 0, 0, 0]], "rl-multi")
-    sets = skills.solved_sets(pd.concat([a, b]), ["rl-math", "rl-multi"])
+    sets = gain_vectors.solved_sets(pd.concat([a, b]), ["rl-math", "rl-multi"])
     first, second = (sets[sets["set"] == number].set_index("model") for number in (1, 2))
     assert first["solves"].to_dict() == {"rl-math": True, "rl-multi": False} and (first["problems"] == 2).all()
     assert second["solves"].all() and (second["problems"] == 1).all()
@@ -165,14 +165,14 @@ def test_sets_of_solved_problems_by_hand():
 )
 def test_scores_that_would_be_read_wrongly_are_refused_in_one_line(change, told):
     with pytest.raises(ValueError, match=told) as refusal:
-        skills.skill_table(change(world(chances(TENTHS), 32)), ["rl-multi"], EXPERTS, draws=100)
+        gain_vectors.skill_table(change(world(chances(TENTHS), 32)), ["rl-multi"], EXPERTS, draws=100)
     assert "\n" not in str(refusal.value)
 
 
 def test_what_is_said_of_new_skills_follows_the_interval():
     def said(**changes):
         row = {"measure": "excess", "model": "rl-multi", "over": "overall", "estimate": 4.0, "low": 1.0, "high": 7.0}
-        return skills.new_skills_sentence(pd.DataFrame([{**row, "n": 400, "k": 32, "reason": "", **changes}]), "rl-multi")
+        return gain_vectors.new_skills_sentence(pd.DataFrame([{**row, "n": 400, "k": 32, "reason": "", **changes}]), "rl-multi")
 
     assert said().startswith("RL-Multi is ahead of the best of SFT and the experts") and "4.0 points [1.0, 7.0]" in said()
     assert "is not shown to be ahead" in said(low=-0.1)

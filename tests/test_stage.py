@@ -10,8 +10,10 @@ import nbformat
 import pytest
 from jupyter_client.provisioning import LocalProvisioner
 
-from m2rl_lib import durable, reruns, stage
-from m2rl_lib.study import ROOT, ParameterError
+from m2rl_lib.cli import reruns, run_notebook
+from m2rl_lib.config.locations import ROOT
+from m2rl_lib.config.study import ParameterError
+from m2rl_lib.storage import durable
 
 
 def notebook(path, *cells):
@@ -25,14 +27,14 @@ def notebook(path, *cells):
 
 def execute(tmp_path, *cells, values=None):
     out, log = tmp_path / "out" / "book.ipynb", tmp_path / "work" / "rl-math"
-    stage.run(notebook(tmp_path / "book.ipynb", *cells), out, log, {"seed": 3} if values is None else values)
+    run_notebook.run(notebook(tmp_path / "book.ipynb", *cells), out, log, {"seed": 3} if values is None else values)
     return out, log
 
 
 def test_a_notebook_that_ran_is_published_sealed_with_what_made_it(tmp_path, capsys, monkeypatch):
     monkeypatch.setenv("SOME_TOKEN", "open-sesame-please")
     lines = "print('rl-math: step', seed)\nprint('aside')\nimport os\nprint('aside ' + os.environ['SOME_TOKEN'], flush=True)"
-    with pytest.raises(stage.StageError, match="holds the value of SOME_TOKEN: it is not published"):
+    with pytest.raises(run_notebook.StageError, match="holds the value of SOME_TOKEN: it is not published"):
         execute(tmp_path, lines)
     log = (tmp_path / "work" / "rl-math" / "papermill.log").read_text()
     assert "aside" in log and "open-sesame" not in log and "the value of SOME_TOKEN" in log
@@ -60,7 +62,7 @@ def test_a_notebook_that_ran_is_published_sealed_with_what_made_it(tmp_path, cap
 def test_a_notebook_that_did_not_leaves_the_last_good_copy(tmp_path, capsys, cell, told):
     good = tmp_path / "out" / "book.ipynb"
     durable.write(good, b"the last good one")
-    with pytest.raises(stage.StageError, match=told) as error:
+    with pytest.raises(run_notebook.StageError, match=told) as error:
         execute(tmp_path, cell, "print(1)")
     assert "\n" not in str(error.value)
     assert good.read_bytes() == b"the last good one"
@@ -90,7 +92,7 @@ def test_a_kernel_whose_port_another_took_is_started_again(tmp_path, monkeypatch
         assert out.is_file()
     else:
         book, log = notebook(tmp_path / "book.ipynb", "print(1)"), tmp_path / "work" / "rl-math"
-        assert stage.main(str(book), str(tmp_path / "out.ipynb"), str(log), "{}") == 1
+        assert run_notebook.main(str(book), str(tmp_path / "out.ipynb"), str(log), "{}") == 1
         told = "rl-math: FAILED: the notebook's kernel died 3 times before it answered; log: "
         assert capsys.readouterr().out == f"{told}{log}/papermill.log\n"
         assert "Address already in use" in (log / "papermill.log").read_text()
@@ -135,12 +137,12 @@ def test_a_parameter_name_that_is_code_is_refused_before_work(tmp_path, name):
     ],
 )
 def test_causes_are_told_in_one_line(kind, message, told):
-    line = stage.explain(kind, message)
+    line = run_notebook.explain(kind, message)
     assert line.startswith(told) and "\n" not in line
 
 
 def test_a_kernel_killed_for_memory_is_told_so():
-    assert stage.explain("DeadKernelError", "", killed_for_memory=True).startswith("out of memory")
+    assert run_notebook.explain("DeadKernelError", "", killed_for_memory=True).startswith("out of memory")
 
 
 def test_the_command_fails_in_one_line(tmp_path):
@@ -148,7 +150,7 @@ def test_the_command_fails_in_one_line(tmp_path):
     command = [
         sys.executable,
         "-m",
-        "m2rl_lib.stage",
+        "m2rl_lib.cli.run_notebook",
         str(book),
         str(tmp_path / "out.ipynb"),
         str(tmp_path / "sft"),
@@ -162,7 +164,7 @@ def test_the_command_fails_in_one_line(tmp_path):
 def test_a_secret_that_comes_in_pieces_is_left_out(capsys, monkeypatch):
     monkeypatch.setenv("SOME_TOKEN", "open-sesame-please")
     log = io.StringIO()
-    tee = stage.Tee(log)
+    tee = run_notebook.Tee(log)
     for piece in ("sft: open-ses", "ame-please\nsft: ", "step 1\nrest"):
         tee.write(piece)
     assert log.getvalue() == "(a line is left out: it held the value of SOME_TOKEN)\nsft: step 1\n"

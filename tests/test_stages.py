@@ -11,21 +11,16 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from m2rl_lib import (
-    artifacts,
-    budgets,
-    chat,
-    datasets,
-    domains,
-    evaluation,
-    generation,
-    rlvr,
-    schedule,
-    sft,
-    study,
-)
-from m2rl_lib.contexts import Contexts
-from m2rl_lib.domains import agent
+from m2rl_lib import domains
+from m2rl_lib.analysis.rq1_mix_or_merge import budgets
+from m2rl_lib.config import locations, schedule, study
+from m2rl_lib.data import problem_sets
+from m2rl_lib.domains import agent, chat
+from m2rl_lib.evaluation import avg_at_k
+from m2rl_lib.rollout import decoding
+from m2rl_lib.rollout.kept_contexts import Contexts
+from m2rl_lib.storage import artifacts
+from m2rl_lib.training import grpo, sft
 
 # --- generation ---------------------------------------------------------------------------------------
 
@@ -37,11 +32,11 @@ def scripted(tokenizer, texts):
 
 
 def test_rollout_plays_the_tools_and_masks_their_answers(tokenizer, rng):
-    row = datasets.train_problems("agent", 1, 0, True)[0]
+    row = problem_sets.train_problems("agent", 1, 0, True)[0]
     wanted = agent.demonstrate(row, rng)
     turn = scripted(tokenizer, [text for text, own in chat.turns(wanted) if own])
     prompt = tokenizer(chat.row_prompt(tokenizer, row))["input_ids"]
-    (completion,) = generation.rollout(turn, tokenizer, [prompt], [row], 500)
+    (completion,) = decoding.rollout(turn, tokenizer, [prompt], [row], 500)
     assert completion.text == wanted
     assert domains.verify([completion.text], [row]) == [1.0]
     own = tokenizer.decode([i for i, mine in zip(completion.ids, completion.own) if mine])
@@ -50,25 +45,25 @@ def test_rollout_plays_the_tools_and_masks_their_answers(tokenizer, rng):
 
 
 def test_rollout_ends_after_the_most_turns(tokenizer):
-    row = datasets.train_problems("agent", 1, 0, True)[0]
+    row = problem_sets.train_problems("agent", 1, 0, True)[0]
     call = f"<tool_call>\n{json.dumps(row['ground_truth'][0])}\n</tool_call><|im_end|>"
-    (completion,) = generation.rollout(scripted(tokenizer, [call] * 50), tokenizer, [[5]], [row], 10_000)
+    (completion,) = decoding.rollout(scripted(tokenizer, [call] * 50), tokenizer, [[5]], [row], 10_000)
     assert len(chat.turns(completion.text)) == 2 * agent.MOST_TURNS + 1
 
 
 def test_rollout_respects_the_token_limit(tokenizer):
-    row = datasets.train_problems("agent", 1, 0, True)[0]
+    row = problem_sets.train_problems("agent", 1, 0, True)[0]
     call = f"<tool_call>\n{json.dumps(row['ground_truth'][0])}\n</tool_call><|im_end|>"
-    (completion,) = generation.rollout(scripted(tokenizer, [call] * 50), tokenizer, [[5]], [row], 60)
+    (completion,) = decoding.rollout(scripted(tokenizer, [call] * 50), tokenizer, [[5]], [row], 60)
     assert len(completion.ids) == len(completion.own) <= 60
 
 
 def test_sampling_is_seeded_and_greedy_is_greedy(model, tokenizer):
-    rows = datasets.benchmark_problems("chain", "test", 4, True)
+    rows = problem_sets.benchmark_problems("chain", "test", 4, True)
 
     def texts(seed, temperature=1.0):
         how = {"temperature": temperature, "max_tokens": 12, "batch": 8, "seed": seed}
-        return [c.text for completions in generation.sample(model.eval(), tokenizer, rows, 2, **how) for c in completions]
+        return [c.text for completions in decoding.sample(model.eval(), tokenizer, rows, 2, **how) for c in completions]
 
     assert texts(0) == texts(0)
     assert texts(0) != texts(1)
@@ -78,7 +73,10 @@ def test_sampling_is_seeded_and_greedy_is_greedy(model, tokenizer):
 
 
 def test_decoding_greedily_is_what_transformers_generates(model, tokenizer):
-    rows = [*datasets.benchmark_problems("chain", "test", 5, True), *datasets.benchmark_problems("workplace", "test", 3, True)]
+    rows = [
+        *problem_sets.benchmark_problems("chain", "test", 5, True),
+        *problem_sets.benchmark_problems("workplace", "test", 3, True),
+    ]
     prompts = [tokenizer(chat.row_prompt(tokenizer, row))["input_ids"] for row in rows for _ in range(2)]
     assert len({len(prompt) for prompt in prompts}) > 1  # so that there is padding
     eos = tokenizer.eos_token_id
@@ -90,19 +88,22 @@ def test_decoding_greedily_is_what_transformers_generates(model, tokenizer):
     ends = sorted({ids[5] for ids in whole})[: len(prompts) // 2]
     for eos in [tokenizer.eos_token_id, *ends]:
         expected = [ids[: ids.index(eos) + 1] if eos in ids else ids for ids in whole]
-        assert generation.decode(model, prompts, 0, 24, eos) == expected
-    generation.use_grouped_attention(model)
-    assert generation.decode(model, prompts, 0, 24, eos) == expected
+        assert decoding.decode(model, prompts, 0, 24, eos) == expected
+    decoding.use_grouped_attention(model)
+    assert decoding.decode(model, prompts, 0, 24, eos) == expected
 
 
 def test_a_second_turn_is_read_from_where_the_first_ended(model, tokenizer):
     """Completions that end apart, answers of different lengths, some completions not asked again: as if all were read anew."""
-    rows = [*datasets.benchmark_problems("workplace", "test", 6, True), *datasets.benchmark_problems("chain", "test", 4, True)]
+    rows = [
+        *problem_sets.benchmark_problems("workplace", "test", 6, True),
+        *problem_sets.benchmark_problems("chain", "test", 4, True),
+    ]
     prompts = [tokenizer(chat.row_prompt(tokenizer, row))["input_ids"] for row in rows for _ in range(2)]
 
     def decode(asked, limit, eos, **contexts):
         torch.manual_seed(0)
-        return generation.decode(model, asked, 1.0, limit, eos, **contexts)
+        return decoding.decode(model, asked, 1.0, limit, eos, **contexts)
 
     drawn = [token for ids in decode(prompts, 24, tokenizer.eos_token_id) for token in ids]
     eos = max(set(drawn), key=drawn.count)  # so that completions end apart
@@ -122,33 +123,33 @@ def test_a_second_turn_is_read_from_where_the_first_ended(model, tokenizer):
 def test_draws_follow_the_softmax():
     torch.manual_seed(0)
     logits = torch.tensor([[0.0, 1.0, -1.0, 2.0]]).repeat(40_000, 1)
-    shares = torch.bincount(generation._draw(logits, 2.0), minlength=4) / len(logits)
+    shares = torch.bincount(decoding._draw(logits, 2.0), minlength=4) / len(logits)
     assert torch.allclose(shares, torch.softmax(logits[0] / 2.0, 0), atol=0.01)
-    assert generation._draw(logits[:3], 0).tolist() == [3, 3, 3]
+    assert decoding._draw(logits[:3], 0).tolist() == [3, 3, 3]
 
 
 # --- rewards into training -----------------------------------------------------------------------------
 
 
 def test_reward_function_grades_its_own_domain_only(rng):
-    rows = [datasets.train_problems(name, 1, 0, True)[0] for name in ("math", "science")]
+    rows = [problem_sets.train_problems(name, 1, 0, True)[0] for name in ("math", "science")]
     shown = [domains.ALL[row["domain"]].demonstrate(row, rng) for row in rows]
-    reward = rlvr.reward_function("math")
+    reward = grpo.reward_function("math")
     assert reward.__name__ == "math"
     assert reward(row=[json.dumps(row) for row in rows], text=shown) == [1.0, None]
 
 
 @pytest.mark.parametrize("bad", [float("nan"), float("inf")])
 def test_a_reward_that_is_no_number_stops_the_run(monkeypatch, bad):
-    row = datasets.train_problems("math", 1, 0, True)[0]
+    row = problem_sets.train_problems("math", 1, 0, True)[0]
     monkeypatch.setattr(domains.DOMAINS["math"], "verify", lambda completions, rows: [bad] * len(rows))
     with pytest.raises(FloatingPointError, match=row["problem_id"]):
-        rlvr.reward_function("math")(row=[json.dumps(row)], text=["x"])
+        grpo.reward_function("math")(row=[json.dumps(row)], text=["x"])
 
 
 def test_permuted_rewards_keep_each_groups_sum():
     values = [1.0, 0.0, 0.0, 0.0, 1.0, 1.0, None, 0.0]
-    shuffled = rlvr.permuted(lambda **_: values, 4, random.Random(1))
+    shuffled = grpo.permuted(lambda **_: values, 4, random.Random(1))
     orders = {tuple(map(str, shuffled())) for _ in range(20)}
     assert len(orders) > 3
     for order in orders:
@@ -160,16 +161,16 @@ def test_permuted_rewards_keep_each_groups_sum():
 def trained(tmp_path_factory):
     """SFT, then one expert trained twice with the same seed, at a size below smoke."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(study, "RUNS", tmp_path_factory.mktemp("trained"))
-        p = study.load(study.ROOT / "params" / "smoke.yaml").model_dump()
+        patch.setattr(locations, "RUNS", tmp_path_factory.mktemp("trained"))
+        p = study.load(locations.ROOT / "params" / "smoke.yaml").model_dump()
         p = SimpleNamespace(
             **p | {"domains": ["math", "agent"], "sft_steps": 4, "domain": "agent", "repeat": 0, "permute_rewards": False}
         )
         folders = sft.run(p)
-        first = rlvr.run_expert(p)
+        first = grpo.run_expert(p)
         digests = [artifacts.read_manifest(folder)["digest"] for folder in first]
-        shutil.rmtree(study.work_folder(p.study, p.seed, "rl-agent"))  # else the second run goes on from the first one's end
-        again = [artifacts.read_manifest(folder)["digest"] for folder in rlvr.run_expert(p)]
+        shutil.rmtree(locations.work_folder(p.study, p.seed, "rl-agent"))  # else the second run goes on from the first one's end
+        again = [artifacts.read_manifest(folder)["digest"] for folder in grpo.run_expert(p)]
         yield SimpleNamespace(p=p, sft=folders, folders=first, digests=digests, again=again)
 
 
@@ -200,13 +201,13 @@ def test_run_writes_curves_of_every_domain_and_costs(trained):
 def test_rows_without_advantage_are_skipped_and_the_gradient_is_the_same(smoke, model, tokenizer, advantages, monkeypatch):
     from datasets import Dataset
 
-    trainer = rlvr.DomainTrainer(
+    trainer = grpo.DomainTrainer(
         model=model,
-        args=rlvr.grpo_config(smoke, "rl-math", 4, 0),
+        args=grpo.grpo_config(smoke, "rl-math", 4, 0),
         train_dataset=Dataset.from_list([{"prompt": "a"}] * 8),
-        reward_funcs=[rlvr.reward_function("math")],
+        reward_funcs=[grpo.reward_function("math")],
         processing_class=tokenizer,
-        rollout_func=rlvr.roll_out,
+        rollout_func=grpo.roll_out,
     )
     trainer.current_gradient_accumulation_steps = 1
     model.train()
@@ -223,8 +224,8 @@ def test_rows_without_advantage_are_skipped_and_the_gradient_is_the_same(smoke, 
     hook = model.model.register_forward_hook(
         lambda module, given, kwargs, output: seen.append(len(kwargs["input_ids"])), with_kwargs=True
     )
-    monkeypatch.setattr(rlvr.DomainTrainer, "shares_prompts", False)
-    for loss_of in (rlvr.GRPOTrainer._compute_loss, rlvr.DomainTrainer._compute_loss):
+    monkeypatch.setattr(grpo.DomainTrainer, "shares_prompts", False)
+    for loss_of in (grpo.GRPOTrainer._compute_loss, grpo.DomainTrainer._compute_loss):
         model.zero_grad()
         loss_of(trainer, model, dict(batch)).backward()
         gradients.append(torch.cat([parameter.grad.flatten() for parameter in model.parameters()]))
@@ -238,7 +239,7 @@ def test_what_vllm_samples_has_truncated_importance_weights(smoke, model, tokeni
     """A sampler that tells log-probabilities off by known ratios, tool turns included: a token's loss is × min(ratio, 2)."""
     from datasets import Dataset
 
-    row = datasets.train_problems("agent", 1, 0, True)[0]
+    row = problem_sets.train_problems("agent", 1, 0, True)[0]
     right = [text for text, own in chat.turns(agent.demonstrate(row, rng)) if own]
     wrong = "<think></think>\nno<|im_end|>"
     script = iter([right[0], wrong, right[0], wrong, *[wrong] * 4, *[text for text in right[1:] for _ in range(2)]])
@@ -254,13 +255,13 @@ def test_what_vllm_samples_has_truncated_importance_weights(smoke, model, tokeni
             told.append([[float(logprobs[t, token]) - math.log(drawn[-1][t])] for t, token in enumerate(new)])
         return None, ids, told, None
 
-    trainer = rlvr.DomainTrainer(
+    trainer = grpo.DomainTrainer(
         model=model,
-        args=rlvr.grpo_config(SimpleNamespace(**vars(smoke) | {"rlvr_max_tokens": 500}), "rl-agent", 4, 0),
+        args=grpo.grpo_config(SimpleNamespace(**vars(smoke) | {"rlvr_max_tokens": 500}), "rl-agent", 4, 0),
         train_dataset=Dataset.from_list([{"prompt": "a"}] * 8),
-        reward_funcs=[rlvr.reward_function("agent")],
+        reward_funcs=[grpo.reward_function("agent")],
         processing_class=tokenizer,
-        rollout_func=rlvr.roll_out,
+        rollout_func=grpo.roll_out,
     )
     trainer.current_gradient_accumulation_steps = 1
     trainer.use_vllm, trainer.vllm_mode, trainer._last_loaded_step = True, "colocate", 0
@@ -284,15 +285,15 @@ def test_what_vllm_samples_has_truncated_importance_weights(smoke, model, tokeni
 def test_unknown_domain_is_refused_before_work(trained):
     p = SimpleNamespace(**vars(trained.p) | {"domain": "poetry"})
     with pytest.raises(ValueError, match="'poetry' is not one of math"):
-        rlvr.run_expert(p)
+        grpo.run_expert(p)
 
 
 def test_evaluation_keeps_every_sample(trained):
     p = SimpleNamespace(**vars(trained.p) | {"models": ["sft", "rl-agent"], "group": "some", "purpose": "scores"})
-    evaluation.run(p)
+    avg_at_k.run(p)
     scores = artifacts.read_table(p, "scores", ["some"])
     samples = artifacts.read_table(p, "samples", ["some"])
-    keys = evaluation.KEYS
+    keys = avg_at_k.KEYS
     assert not scores.duplicated(keys).any()
     assert scores[keys].equals(samples[keys])
     per_model = 5 * (p.evaluate_problems * p.evaluate_samples)
@@ -300,8 +301,8 @@ def test_evaluation_keeps_every_sample(trained):
     assert set(scores["model"]) == {"sft", "rl-agent", "sft-sharpened", "sft@temperature=0.0", "sft@temperature=1.0"}
     rows = {
         r["problem_id"]: r
-        for b in evaluation.benchmarks(p)
-        for r in datasets.benchmark_problems(b, "test", p.evaluate_problems, True)
+        for b in avg_at_k.benchmarks(p)
+        for r in problem_sets.benchmark_problems(b, "test", p.evaluate_problems, True)
     }
     joined = samples.assign(correct=scores["correct"])
     joined = joined[joined["split"] == "test"]
@@ -314,11 +315,11 @@ def test_a_sweep_tests_the_best_of_each_method_on_selection_problems(trained):
     p = SimpleNamespace(**vars(trained.p) | {"group": "sweeps", "purpose": "sweep"})
     p.models = ["merge-ties", "merge-ties@lambda=0.5", "merge-sce"]
     for name in p.models:
-        with artifacts.publish(study.model_folder(p.study, p.seed, name), artifacts.record(p, [sft_folder])) as fresh:
+        with artifacts.publish(locations.model_folder(p.study, p.seed, name), artifacts.record(p, [sft_folder])) as fresh:
             for file in sft_folder.iterdir():
                 if file.name != artifacts.MANIFEST:
                     (fresh / file.name).write_bytes(file.read_bytes())
-    evaluation.run(p)
+    avg_at_k.run(p)
     scores = artifacts.read_table(p, "scores", ["sweeps"])
     means = (
         scores[(scores["split"] == "selection") & (scores["domain"] != "general")]
@@ -334,7 +335,7 @@ def test_a_sweep_tests_the_best_of_each_method_on_selection_problems(trained):
 
 def test_skills_are_many_samples_of_the_first_benchmarks(trained):
     p = SimpleNamespace(**vars(trained.p) | {"models": ["sft"], "group": "skills", "purpose": "skills"})
-    evaluation.run(p)
+    avg_at_k.run(p)
     scores = artifacts.read_table(p, "scores", ["skills"])
     assert set(scores["benchmark"]) == {"chain", "workplace"} and set(scores["split"]) == {"test"}
     assert (scores.groupby(["benchmark", "problem_id"]).size() == p.analysis_skill_samples).all()
@@ -349,13 +350,13 @@ def test_the_best_of_each_method_is_taken():
 
     # the general benchmark has no say
     frames = [frame("merge-ties", [0, 1]), frame("merge-ties@lambda=0.5", [1, 0]), frame("merge-sce", [0, 0])]
-    assert evaluation.best_of_each_method(frames) == ["merge-ties@lambda=0.5", "merge-sce"]
+    assert avg_at_k.best_of_each_method(frames) == ["merge-ties@lambda=0.5", "merge-sce"]
 
 
 def test_evaluation_of_a_missing_model_is_refused_before_work(trained):
     p = SimpleNamespace(**vars(trained.p) | {"models": ["sft", "rl-coding"], "group": "none", "purpose": "scores"})
     with pytest.raises(FileNotFoundError, match="rl-coding is missing"):
-        evaluation.run(p)
+        avg_at_k.run(p)
 
 
 # --- schedule and budgets --------------------------------------------------------------------------------

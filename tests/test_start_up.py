@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from m2rl_lib.study import ROOT
+from m2rl_lib.config.locations import ROOT
 
 sys.path.insert(0, str(ROOT / "benchmarks"))
 import study_times  # noqa: E402
@@ -32,7 +32,7 @@ def first_brought() -> dict[str, set[str]]:
 
 @pytest.mark.parametrize("name", [path.stem for path in ANALYSES])
 def test_an_analysis_starts_without_trainers(name, first_brought):
-    assert "m2rl_lib.artifacts" in set().union(*first_brought.values())  # else nothing was looked at
+    assert "m2rl_lib.storage.artifacts" in set().union(*first_brought.values())  # else nothing was looked at
     assert not first_brought[name] & TRAINING
     assert not first_brought[name] & SLOW
 

@@ -4,8 +4,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from m2rl_lib import statistics as st
-from m2rl_lib import verdicts
+from m2rl_lib.stats import bootstrap as st
+from m2rl_lib.stats import comparisons
 
 DOMAINS = ["math", "coding", "science", "instruction_following", "agent"]
 
@@ -106,28 +106,28 @@ def test_form_and_skill_by_hand():
     scores = cell(np.repeat([[1.0], [0.0]], [15, 25], axis=0))
     scores["parsed"] = np.arange(40) < 20
     scores["truncated"] = np.arange(40) >= 30
-    table = verdicts.form_table(scores).set_index("measure")
+    table = comparisons.form_table(scores).set_index("measure")
     assert table["score"].to_dict() == pytest.approx({"parsed": 50, "right if parsed": 75, "truncated": 25})
     assert table.loc["right if parsed", "low"] < 75 < table.loc["right if parsed", "high"]
 
 
 def test_chance_adjusted_by_hand():
     table = pd.DataFrame({"benchmark": ["a", "b"], "score": [40.0, 50], "low": [25.0, 40], "high": [55.0, 60]})
-    adjusted = verdicts.chance_adjusted(table, {"a": 0.25, "b": 0})
+    adjusted = comparisons.chance_adjusted(table, {"a": 0.25, "b": 0})
     assert adjusted[["adjusted", "adjusted_low", "adjusted_high"]].to_numpy() == pytest.approx(
         np.array([[20, 0, 40], [50, 40, 60]])
     )
     with pytest.raises(ValueError, match="lacks b"):
-        verdicts.chance_adjusted(table, {"a": 0.25})
+        comparisons.chance_adjusted(table, {"a": 0.25})
 
 
 def test_holm_and_benjamini_hochberg_by_hand():
     p = [0.01, 0.04, 0.03, 0.005]
-    assert verdicts.holm(p) == pytest.approx([0.03, 0.06, 0.06, 0.02])
-    assert verdicts.benjamini_hochberg(p) == pytest.approx([0.02, 0.04, 0.04, 0.02])
-    assert verdicts.holm([0.6, 0.7]) == pytest.approx([1, 1])
+    assert comparisons.holm(p) == pytest.approx([0.03, 0.06, 0.06, 0.02])
+    assert comparisons.benjamini_hochberg(p) == pytest.approx([0.02, 0.04, 0.04, 0.02])
+    assert comparisons.holm([0.6, 0.7]) == pytest.approx([1, 1])
     with pytest.raises(ValueError, match="from 0 to 1"):
-        verdicts.holm([0.2, np.nan])
+        comparisons.holm([0.2, np.nan])
 
 
 def test_interval_over_seeds_by_hand():
@@ -159,7 +159,7 @@ def test_comparison_is_paired_over_problems_and_models():
     right = np.arange(400)[:, None] < 200
     better = right.copy()
     better[200:220] = True
-    row = verdicts.compare(pd.concat([cell(right, "sft"), cell(better, "rl-math")]), "rl-math", "sft")
+    row = comparisons.compare(pd.concat([cell(right, "sft"), cell(better, "rl-math")]), "rl-math", "sft")
     assert row["estimate"] == pytest.approx(5)
     assert row["high"] - row["low"] == pytest.approx(2 * 1.96 * 100 * np.sqrt(0.05 * 0.95 / 400), rel=0.08)
 
@@ -182,8 +182,8 @@ def test_an_ungraded_problem_is_dropped_for_all_and_above_one_percent_the_cell_i
     assert table.loc["rl-math", "score"] == pytest.approx(100 * 99 / 199) == table.loc["sft", "score"]
     assert np.isnan(table.loc["rl-multi", "score"]) and "1.5%" in table.loc["rl-multi", "reason"]
     with pytest.raises(ValueError, match=r"1\.5% of 200 math-1 problems not graded for rl-multi"):
-        verdicts.compare(scores, "rl-multi", "sft")
-    form = verdicts.form_table(scores).set_index(["model", "measure"])
+        comparisons.compare(scores, "rl-multi", "sft")
+    form = comparisons.form_table(scores).set_index(["model", "measure"])
     assert form.loc[("sft", "parsed"), "score"] == 100 and np.isnan(form.loc[("rl-multi", "parsed"), "score"])
 
 
@@ -253,7 +253,7 @@ def test_planted_rq1_worlds(gain, problems, expected):
     found = []
     for start in range(5):
         scores = world({"rl-multi": gain, "merge-ties": 0}, problems, 4, 1, np.random.default_rng(start), benchmarks=benchmarks)
-        row = verdicts.compare(scores, "rl-multi", "merge-ties", draws=2000)
+        row = comparisons.compare(scores, "rl-multi", "merge-ties", draws=2000)
         found.append(row["verdict"])
         assert row["benchmarks"] == 4 and row["n"] == 4 * problems and row["margin"] == 3
     assert found.count(expected) >= 4
@@ -278,9 +278,9 @@ def test_planted_selection_of_equal_candidates_gains_nothing_on_test():
 
 def test_planted_smallest_effect_seen_is_seen_in_80_percent():
     generator, problems = np.random.default_rng(5), 100
-    row = verdicts.compare(world({"sft": 0, "rl-math": 0}, problems, 4, 1, generator), "rl-math", "sft", draws=2000)
+    row = comparisons.compare(world({"sft": 0, "rl-math": 0}, problems, 4, 1, generator), "rl-math", "sft", draws=2000)
     hits = sum(
-        verdicts.compare(world({"sft": 0, "rl-math": row["seen"]}, problems, 4, 1, generator), "rl-math", "sft", draws=500)[
+        comparisons.compare(world({"sft": 0, "rl-math": row["seen"]}, problems, 4, 1, generator), "rl-math", "sft", draws=500)[
             "verdict"
         ]
         == "better"
@@ -343,15 +343,15 @@ def _row(**changes) -> pd.Series:
     ],
 )
 def test_verdict_sentences(changes, sentence):
-    assert verdicts.verdict_sentence(_row(**changes), {"merge-ties": verdicts.chosen("merge-ties")}) == sentence
+    assert comparisons.verdict_sentence(_row(**changes), {"merge-ties": comparisons.chosen("merge-ties")}) == sentence
 
 
 def test_three_way_rule_at_its_edges():
-    assert verdicts.three_way(0.1, 2, 0.2, 1.9) == "better"  # small but sure comes before equivalent
-    assert verdicts.three_way(-2, -0.1, -1.9, -0.2) == "worse"
-    assert verdicts.three_way(0, 2.9, 0.1, 2.8) == "equivalent"
-    assert verdicts.three_way(-1, 3.2, -0.6, 3.0) == "undecided"
-    assert verdicts.three_way(-1, 3.2, -0.6, 3.0, margin=4) == "equivalent"
+    assert comparisons.three_way(0.1, 2, 0.2, 1.9) == "better"  # small but sure comes before equivalent
+    assert comparisons.three_way(-2, -0.1, -1.9, -0.2) == "worse"
+    assert comparisons.three_way(0, 2.9, 0.1, 2.8) == "equivalent"
+    assert comparisons.three_way(-1, 3.2, -0.6, 3.0) == "undecided"
+    assert comparisons.three_way(-1, 3.2, -0.6, 3.0, margin=4) == "equivalent"
 
 
 def test_names_of_models():
@@ -363,8 +363,8 @@ def test_names_of_models():
         "merge-ties@density=0.1,lambda=0.5": "TIES merge (density 0.1, lambda 0.5)",
         "rl-number_puzzles": "RL-Number Puzzles",
     }
-    assert {model: verdicts.display_name(model) for model in names} == names
-    assert [verdicts.model_family(model) for model in ("sft", "rl-null", "rl-multi", "rl-math", "merge-sce", "mt-opd")] == [
+    assert {model: comparisons.display_name(model) for model in names} == names
+    assert [comparisons.model_family(model) for model in ("sft", "rl-null", "rl-multi", "rl-math", "merge-sce", "mt-opd")] == [
         "reference",
         "reference",
         "mixed",
@@ -374,7 +374,7 @@ def test_names_of_models():
     ]
     for wrong in ("merge-slerp", "RL-Math", "sft2", "rl-math@step", ""):
         with pytest.raises(ValueError, match="unknown model .* allowed are base, sft"):
-            verdicts.display_name(wrong)
+            comparisons.display_name(wrong)
 
 
 # ---- refusals: one line that names what was given and what is allowed
@@ -406,13 +406,13 @@ def test_tables_that_would_be_read_wrongly_are_refused(scores, message):
 def test_comparisons_refuse_unknown_names_in_one_line():
     scores = pd.concat([cell([[1], [0]]), cell([[1], [1]], "rl-math"), cell([[1], [1]], "rl-null", seed=1)])
     with pytest.raises(ValueError, match="unknown model 'rl-maths': the table has rl-math, rl-null, sft"):
-        verdicts.compare(scores, "rl-maths", "sft")
+        comparisons.compare(scores, "rl-maths", "sft")
     with pytest.raises(ValueError, match="unknown over='maths': allowed are overall, math, math-1"):
-        verdicts.compare(scores, "rl-math", "sft", over="maths")
+        comparisons.compare(scores, "rl-math", "sft", over="maths")
     with pytest.raises(ValueError, match=r"rl-null has seeds \[1\], sft \[0\]: one in common"):
-        verdicts.compare(scores, "rl-null", "sft")
+        comparisons.compare(scores, "rl-null", "sft")
     with pytest.raises(ValueError, match="margin = 0"):
-        verdicts.compare(scores, "rl-math", "sft", margin=0)
+        comparisons.compare(scores, "rl-math", "sft", margin=0)
 
 
 def test_choosing_never_sees_test_scores():

@@ -3,8 +3,8 @@
 import pytest
 import yaml
 
-from m2rl_lib import study
-from m2rl_lib.study import ParameterError
+from m2rl_lib.config import locations, model_names, study
+from m2rl_lib.config.study import ParameterError
 
 
 def changed(tmp_path, values: dict, **changes) -> str:
@@ -22,7 +22,7 @@ def changed(tmp_path, values: dict, **changes) -> str:
 
 @pytest.mark.parametrize("name", ["smoke", "study"])
 def test_committed_files_are_valid(name):
-    assert study.load(study.ROOT / "params" / f"{name}.yaml").study == name
+    assert study.load(locations.ROOT / "params" / f"{name}.yaml").study == name
 
 
 def test_misspelt_key_names_the_right_one(tmp_path, smoke_values):
@@ -99,11 +99,11 @@ def test_notebook_refuses_a_name_with_a_stages_prefix():
     "name", ["rl-math", "merge-ties-dare", "rl-math@step=250", "merge-average@experts=math+coding", "mt-opd", "sft"]
 )
 def test_model_names_round_trip(name):
-    base, variant = study.parse_model_name(name)
-    assert study.model_name(base, **variant) == name
+    base, variant = model_names.parse_model_name(name)
+    assert model_names.model_name(base, **variant) == name
 
 
 @pytest.mark.parametrize("name", ["", "rl", "../rl-math", "rl-math/x", "expert-math", "rl-math@", "rl-math@step"])
 def test_bad_model_names_are_refused(name):
     with pytest.raises(ValueError, match="model name"):
-        study.parse_model_name(name)
+        model_names.parse_model_name(name)

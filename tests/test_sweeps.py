@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 from test_statistics import cell
 
-from m2rl_lib import sweeps
+from m2rl_lib.analysis.rq4_methods import sweeps
 
 P = SimpleNamespace(
     domains=["math", "coding", "science"], merge_lambda=1.0, merge_ties_density=0.2, merge_dare_density=0.8, merge_sce_topk=0.9

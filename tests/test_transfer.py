@@ -5,9 +5,9 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from m2rl_lib import transfer
-from m2rl_lib.curves import curve_table
-from m2rl_lib.statistics import pass_at_k
+from m2rl_lib.analysis.rq2_transfer import transfer_matrix
+from m2rl_lib.stats.bootstrap import pass_at_k
+from m2rl_lib.stats.learning_curves import curve_table
 
 DOMAINS = ["math", "coding", "instruction_following"]
 ROWS = ["sft", "sft-sharpened", "rl-null", *(f"rl-{domain}" for domain in DOMAINS)]
@@ -34,7 +34,7 @@ def world(gains: dict[tuple[str, str], float], n: int = 400, k: int = 2, seed: i
 
 def matrix(scores, **changes) -> pd.DataFrame:
     how = {"pass_k": 2, "shared_arithmetic": True, "draws": 1000} | changes
-    return transfer.transfer_table(scores, DOMAINS, **how).set_index(["model", "domain"])
+    return transfer_matrix.transfer_table(scores, DOMAINS, **how).set_index(["model", "domain"])
 
 
 GAINS = {("rl-math", "coding"): 8, ("rl-coding", "math"): -8, ("rl-instruction_following", "math"): 8} | {
@@ -76,7 +76,7 @@ def test_what_was_built_in_is_said(table, planted):
     assert table.loc[("rl-instruction_following", "math"), "origin"] == "open"
     other = matrix(planted, shared_arithmetic=False, draws=100)
     assert other.loc[("rl-math", "coding"), "origin"] == "open"
-    told = transfer.cell_sentences(table.reset_index())
+    told = transfer_matrix.cell_sentences(table.reset_index())
     assert len(told) == 3
     assert any("RL-Math on coding: synergy" in line and "manipulated" in line and ": sharpening" in line for line in told)
     assert any("RL-IF on math: synergy" in line and ": transfer; not built in" in line for line in told)
@@ -107,10 +107,10 @@ def test_in_a_world_of_nothing_families_err_at_most_as_often_as_they_say():
             points += [solved.mean(axis=(0, 1))[1:] - solved.mean(axis=(0, 1))[0]]
             draws += [redrawn[:, 1:] - redrawn[:, :1]]
         points, draws = np.concatenate(points)[:, None], np.concatenate(draws, axis=1)[:, :, None]
-        low, high, critical = transfer.simultaneous(points, draws, np.full(6, 60), np.full(6, 2))
+        low, high, critical = transfer_matrix.simultaneous(points, draws, np.full(6, 60), np.full(6, 2))
         assert 2.3 < critical < 3.2
         missed += bool(((low > 0) | (high < 0)).any())
-        labelled += any(transfer.label(*ends) in ("synergy", "interference") for ends in zip(low, high))
+        labelled += any(transfer_matrix.label(*ends) in ("synergy", "interference") for ends in zip(low, high))
     assert missed <= stats.binom.ppf(0.999, worlds, 0.05)
     assert missed > stats.binom.ppf(0.001, worlds, 0.01)  # nor are they so wide that nothing could be found
     assert labelled <= missed
@@ -120,10 +120,10 @@ def test_family_of_one_is_an_ordinary_interval_and_more_cells_are_wider():
     rng = np.random.default_rng(0)
     draws = rng.normal(0, 2, (20_000, 20, 1))
     many = np.full(20, 10**6)
-    low, high, critical = transfer.simultaneous(np.zeros((1, 1)), draws[:, :1], many[:1], many[:1] * 0 + 1)
+    low, high, critical = transfer_matrix.simultaneous(np.zeros((1, 1)), draws[:, :1], many[:1], many[:1] * 0 + 1)
     assert critical == pytest.approx(1.96, abs=0.03)
     assert high[0] == pytest.approx(1.96 * 2, abs=0.1) and low[0] == pytest.approx(-high[0])
-    critical = transfer.simultaneous(np.zeros((20, 1)), draws, many, many * 0 + 1)[2]
+    critical = transfer_matrix.simultaneous(np.zeros((20, 1)), draws, many, many * 0 + 1)[2]
     assert critical == pytest.approx(stats.norm.ppf((1 + 0.95 ** (1 / 20)) / 2), abs=0.05)  # independent cells
 
 
@@ -148,7 +148,7 @@ def test_seeds_that_differ_make_wider_intervals():
 
 def test_asymmetry_by_hand_and_undefined_without_an_own_gain():
     gains = {("rl-math", "math"): 20, ("rl-coding", "coding"): 20, ("rl-math", "coding"): 4, ("rl-coding", "math"): 10}
-    found = transfer.asymmetry_table(world(gains, n=500), DOMAINS, draws=1000).set_index(["first", "second"])
+    found = transfer_matrix.asymmetry_table(world(gains, n=500), DOMAINS, draws=1000).set_index(["first", "second"])
     row = found.loc[("math", "coding")]
     assert row["gives"] == pytest.approx(4 / 20, abs=0.05) and row["takes"] == pytest.approx(10 / 20, abs=0.05)
     assert row["low"] <= -0.3 <= row["high"] < 0
@@ -173,7 +173,7 @@ def test_asymmetry_by_hand_and_undefined_without_an_own_gain():
 )
 def test_every_verdict_on_the_papers_claims_is_reached(gains, verdicts):
     scores = world(gains, n=500)
-    found = transfer.claim_table(scores, matrix(scores, draws=300).reset_index(), DOMAINS, draws=300)
+    found = transfer_matrix.claim_table(scores, matrix(scores, draws=300).reset_index(), DOMAINS, draws=300)
     assert found["verdict"].tolist() == verdicts
     assert (found["p"] < 0.05).tolist() == [verdict == "holds" for verdict in verdicts]
 
@@ -181,16 +181,16 @@ def test_every_verdict_on_the_papers_claims_is_reached(gains, verdicts):
 def test_few_problems_leave_the_claims_undecided():
     scores = world({("rl-math", "coding"): 6, ("rl-coding", "math"): 1}, n=15)
     table = matrix(scores, draws=300).reset_index()
-    found = transfer.claim_table(scores, table, DOMAINS, draws=300)
+    found = transfer_matrix.claim_table(scores, table, DOMAINS, draws=300)
     assert "undecided" in found["verdict"].tolist()
-    assert all(row["verdict"] in transfer.claim_sentence(row) for row in found.iloc)
+    assert all(row["verdict"] in transfer_matrix.claim_sentence(row) for row in found.iloc)
 
 
 def test_sentences_say_sharpening_and_what_was_built_in(planted, table):
     gains = {("rl-math", "coding"): 10, ("rl-coding", "math"): 10, ("sft-sharpened", "math"): 20, ("sft-sharpened", "coding"): 20}
     scores = world(gains, n=500)
-    found = transfer.claim_table(scores, matrix(scores, draws=300).reset_index(), DOMAINS, draws=300)
-    told = transfer.claim_sentence(found.iloc[1])
+    found = transfer_matrix.claim_table(scores, matrix(scores, draws=300).reset_index(), DOMAINS, draws=300)
+    told = transfer_matrix.claim_sentence(found.iloc[1])
     assert told.startswith("Reasoning domains help each other: holds. Mean change +")
     assert "sharpening, not transfer" in told and "manipulated, not discovered" in told
 
@@ -198,9 +198,9 @@ def test_sentences_say_sharpening_and_what_was_built_in(planted, table):
 def test_a_study_without_such_domains_has_no_verdict():
     scores = world({}, n=50).query("domain != 'coding' and model != 'rl-coding'")
     domains = ["math", "instruction_following"]
-    table = transfer.transfer_table(scores, domains, pass_k=2, shared_arithmetic=True, draws=100)
-    found = transfer.claim_table(scores, table, domains, draws=100)
-    assert transfer.claim_sentence(found.iloc[1]) == (
+    table = transfer_matrix.transfer_table(scores, domains, pass_k=2, shared_arithmetic=True, draws=100)
+    found = transfer_matrix.claim_table(scores, table, domains, draws=100)
+    assert transfer_matrix.claim_sentence(found.iloc[1]) == (
         "Reasoning domains help each other: no verdict, the study has no such cells."
     )
 
@@ -208,15 +208,18 @@ def test_a_study_without_such_domains_has_no_verdict():
 def test_where_all_problems_are_alike_nothing_is_claimed():
     scores = world({}, n=20).assign(correct=0.0)
     table = matrix(scores, draws=100).reset_index()
-    found = transfer.claim_table(scores, table, DOMAINS, draws=100)
+    found = transfer_matrix.claim_table(scores, table, DOMAINS, draws=100)
     assert found["verdict"].tolist() == ["undecided"] * 4
-    assert all("no verdict, every problem changed alike" in transfer.claim_sentence(row) for row in found.iloc)
-    assert transfer.family_sentence(table) == "6 off-diagonal cells: 6 undecided; no interval, since every problem changed alike."
+    assert all("no verdict, every problem changed alike" in transfer_matrix.claim_sentence(row) for row in found.iloc)
+    assert (
+        transfer_matrix.family_sentence(table)
+        == "6 off-diagonal cells: 6 undecided; no interval, since every problem changed alike."
+    )
 
 
 def test_the_family_says_how_large_an_effect_it_could_show(table):
     half = (table["high"] - table["low"])[table["role"] == "off-diagonal"].median() / 2
-    assert f"only effects beyond about {3 + half:.1f} points can be labelled." in transfer.family_sentence(table)
+    assert f"only effects beyond about {3 + half:.1f} points can be labelled." in transfer_matrix.family_sentence(table)
 
 
 def test_a_missing_model_is_named():

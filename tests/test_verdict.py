@@ -1,4 +1,4 @@
-"""`python -m m2rl_lib.verdict`: the ledger's judgement from anyone's table, and one line for each table it cannot judge."""
+"""`python -m m2rl_lib.cli.judge_scores`: the ledger's judgement from anyone's table, and one line for each table it cannot judge."""
 
 import subprocess
 import sys
@@ -9,9 +9,11 @@ import pytest
 from matplotlib.colors import to_hex
 from test_claims import MARGIN, RIGHT, WRONG, scores_of, tables_of
 
-from m2rl_lib import claims, figures_claims, findings, verdict
-from m2rl_lib.claims import CONTRADICTED, NOT_TESTABLE, SUPPORTED, VERDICTS
-from m2rl_lib.study import ROOT
+from m2rl_lib.cli import judge_scores
+from m2rl_lib.config.locations import ROOT
+from m2rl_lib.figures import ledger_figure
+from m2rl_lib.paper import claim_ledger, claims
+from m2rl_lib.paper.claim_ledger import CONTRADICTED, NOT_TESTABLE, SUPPORTED, VERDICTS
 
 COLUMNS = {"problem_id": "problem"}
 
@@ -31,7 +33,7 @@ def told(tmp_path, frame: pd.DataFrame, *arguments: str) -> str:
     path = tmp_path / "table.csv"
     frame.to_csv(path, index=False)
     with pytest.raises(SystemExit) as stopped:
-        verdict.main([str(path), *arguments])
+        judge_scores.main([str(path), *arguments])
     line = str(stopped.value)
     assert "\n" not in line and line != "0"
     return line
@@ -60,7 +62,7 @@ def test_csv_and_parquet_say_the_same_and_optional_columns_are_used(tmp_path, ta
     table.to_parquet(tmp_path / "folder" / "0-a.parquet")
     out = {}
     for name in ("t.csv", "t.parquet", "folder", "seeds.parquet"):
-        verdict.main([str(tmp_path / name)])
+        judge_scores.main([str(tmp_path / name)])
         out[name] = capsys.readouterr().out
     assert out["t.csv"] == out["t.parquet"] == out["folder"]
     assert "2 seeds: speaks of this recipe" in out["seeds.parquet"]
@@ -70,9 +72,9 @@ def test_a_selection_split_chooses_and_is_not_judged(tmp_path):
     scores = pd.concat([scores_of(RIGHT, 30), scores_of(WRONG, 30, split="selection")])
     path = tmp_path / "t.parquet"
     scores.to_parquet(path)
-    test, selection = verdict.read_scores(path)
+    test, selection = judge_scores.read_scores(path)
     assert set(test["split"]) == {"test"} and len(test) == len(selection)
-    said, ledger = verdict.judge_scores(test, selection)
+    said, ledger = judge_scores.judge_scores(test, selection)
     assert "the best merge (SCE, chosen on selection data)" in said  # SCE leads in the selection rows alone
     assert ledger.set_index("id").loc["RQ4.2", "verdict"] != CONTRADICTED
 
@@ -81,10 +83,10 @@ def test_benchmarks_of_the_paper_need_no_domain(tmp_path, table):
     benchmarks = {"math": "AIME'24", "math-shifted": "AIME'25", "coding": "LiveCodeBench v5"}
     known = table[table["benchmark"].isin(benchmarks)].drop(columns="domain").replace({"benchmark": benchmarks})
     known.to_csv(tmp_path / "t.csv", index=False)
-    test, _ = verdict.read_scores(tmp_path / "t.csv")
+    test, _ = judge_scores.read_scores(tmp_path / "t.csv")
     assert set(test["domain"]) == {"math", "coding"}
     table.drop(columns="domain").to_csv(tmp_path / "u.csv", index=False)
-    test, selection = verdict.read_scores(tmp_path / "u.csv")
+    test, selection = judge_scores.read_scores(tmp_path / "u.csv")
     assert (test["domain"] == test["benchmark"]).all() and selection is None
 
 
@@ -94,7 +96,7 @@ def test_what_is_not_in_the_table_is_not_testable(table):
         .rename(columns={"problem": "problem_id"})
         .assign(seed=0, split="test")
     )
-    said, ledger = verdict.judge_scores(few, None)
+    said, ledger = judge_scores.judge_scores(few, None)
     assert said == "Not answered: no scores of any merge-<method>." and (ledger["verdict"] == NOT_TESTABLE).all()
 
 
@@ -128,13 +130,13 @@ def test_bad_files_and_margins_are_refused_in_one_line(tmp_path, table):
         ("t.csv", "", "cannot be read"),
     ):
         (tmp_path / name).write_text(content)
-        with pytest.raises(verdict.TableError, match=line):
-            verdict.read_scores(tmp_path / name)
-    with pytest.raises(verdict.TableError, match="does not exist"):
-        verdict.read_scores(tmp_path / "absent.csv")
+        with pytest.raises(judge_scores.TableError, match=line):
+            judge_scores.read_scores(tmp_path / name)
+    with pytest.raises(judge_scores.TableError, match="does not exist"):
+        judge_scores.read_scores(tmp_path / "absent.csv")
     (tmp_path / "empty").mkdir()
-    with pytest.raises(verdict.TableError, match="holds no .parquet"):
-        verdict.read_scores(tmp_path / "empty")
+    with pytest.raises(judge_scores.TableError, match="holds no .parquet"):
+        judge_scores.read_scores(tmp_path / "empty")
 
 
 # --- the figure ---------------------------------------------------------------------------------------------------------
@@ -146,12 +148,12 @@ def ledger() -> pd.DataFrame:
     tables = tables_of(2, 0.7, np.random.default_rng(0))
     tables["predictors"] = tables_of(-2, 0.7, np.random.default_rng(0))["predictors"]
     tables["skills"] = tables_of(0.1, 4, np.random.default_rng(0))["skills"]
-    return claims.ledger(findings.list_claims(MARGIN), tables)
+    return claim_ledger.ledger(claims.list_claims(MARGIN), tables)
 
 
 def test_the_figure_shows_every_verdict_and_each_interval_on_its_side(ledger):
     assert set(ledger["verdict"]) == set(VERDICTS)
-    axes = figures_claims.plot_ledger(ledger).axes[0]
+    axes = ledger_figure.plot_ledger(ledger).axes[0]
     words = [text.get_text() for text in axes.texts]
     assert words.count("not testable") == (ledger["verdict"] == NOT_TESTABLE).sum()
     assert sum(text.startswith("supported, ") for text in words) == (ledger["verdict"] == SUPPORTED).sum()
@@ -160,7 +162,7 @@ def test_the_figure_shows_every_verdict_and_each_interval_on_its_side(ledger):
     tested = ledger[ledger["verdict"] != NOT_TESTABLE]
     assert len(bars) == len(tested)
     for bar, kind in zip(bars, tested["verdict"], strict=True):
-        assert to_hex(bar.get_color()).upper() == figures_claims.LOOKS[kind][1]
+        assert to_hex(bar.get_color()).upper() == ledger_figure.LOOKS[kind][1]
         assert kind not in sides or sides[kind](bar.get_xdata())
     names = [label.get_text() for label in axes.get_yticklabels()]
     assert [name.split()[0] for name in names] == list(ledger["id"])
@@ -168,11 +170,11 @@ def test_the_figure_shows_every_verdict_and_each_interval_on_its_side(ledger):
 
 
 def test_the_figure_is_the_same_from_its_csv(ledger, tmp_path):
-    from m2rl_lib import figures
+    from m2rl_lib.figures import drawing
 
     ledger.to_csv(tmp_path / "ledger.csv", index=False)
-    paths = [figures.save(figures_claims.plot_ledger, frame, tmp_path, name)
+    paths = [drawing.save(ledger_figure.plot_ledger, frame, tmp_path, name)
              for name, frame in (("one", ledger), ("two", pd.read_csv(tmp_path / "ledger.csv")))]  # fmt: skip
     assert (tmp_path / "one.png").read_bytes() == (tmp_path / "two.png").read_bytes(), paths
     with pytest.raises(ValueError, match="ledger lacks verdict"):
-        figures_claims.plot_ledger(ledger.drop(columns="verdict"))
+        ledger_figure.plot_ledger(ledger.drop(columns="verdict"))

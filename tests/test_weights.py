@@ -10,8 +10,11 @@ import torch
 from safetensors.torch import save_file
 from scipy.linalg import hadamard
 
-from m2rl_lib import checkpoints, figures_weights, overlaps, projection, schedule, weights
-from m2rl_lib.overlaps import cosine_table, mask_table, overlap_of, pair_table, shift_table
+from m2rl_lib.analysis.rq3_weights import footprints, mask_overlap, projection
+from m2rl_lib.analysis.rq3_weights.mask_overlap import cosine_table, mask_table, overlap_of, pair_table, shift_table
+from m2rl_lib.config import schedule
+from m2rl_lib.figures import rq3_weights
+from m2rl_lib.storage import checkpoints
 
 SHAPES = {
     "model.embed_tokens.weight": (37, 8),
@@ -44,7 +47,7 @@ def write(folder, tensors, tied=True, **files):
 
 def measure(tmp_path, sft, models, **settings):
     folders = {name: write(tmp_path / name, tensors) for name, tensors in models.items()}
-    return weights.measure_footprints(folders, write(tmp_path / "sft", sft), **settings)
+    return footprints.measure_footprints(folders, write(tmp_path / "sft", sft), **settings)
 
 
 def whole(frame):
@@ -108,7 +111,7 @@ def test_projected_products_are_unbiased_on_large_vectors(kind):
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("piece", [2**17, 50])
 def test_masks_overlaps_norms_and_cosines_are_the_definitions(tmp_path, monkeypatch, dtype, piece):
-    monkeypatch.setattr(weights, "PIECE", piece)
+    monkeypatch.setattr(footprints, "PIECE", piece)
     sft = {name: tensor.to(dtype) for name, tensor in draw(0).items()}
     models = {
         f"rl-{n}": {k: (v.float() + d).to(dtype) for (k, v), d in zip(sft.items(), draw(n, 10.0**-n).values())} for n in (1, 2, 3)
@@ -126,7 +129,7 @@ def test_masks_overlaps_norms_and_cosines_are_the_definitions(tmp_path, monkeypa
         at = {"type": kind} | ({} if layer is None else {"layer": layer})
         start = flat(sft, names)
         w = {model: flat(tensors, names) for model, tensors in models.items()}
-        for eta in weights.ETAS:
+        for eta in footprints.ETAS:
             mask = {m: np.abs(v - start) > eta * np.maximum(np.abs(v), np.abs(start)) for m, v in w.items()}
             rows = select(masks, layer, **at, kind="relative", level=eta, precision="stored").set_index("model")
             assert {m: rows.loc[m, "changed"] for m in w} == pytest.approx({m: v.mean() for m, v in mask.items()}, abs=1e-12)
@@ -164,12 +167,12 @@ def select(frame, depth, **values):
 
 
 def test_the_number_of_threads_and_shards_changes_no_bit(tmp_path, monkeypatch):
-    monkeypatch.setattr(weights, "PIECE", 40)
+    monkeypatch.setattr(footprints, "PIECE", 40)
     sft, expert = draw(0), draw(1)
     one = measure(tmp_path / "one", sft, {"rl-math": expert})
     names = list(SHAPES)
     shards = write(tmp_path / "shards", expert, first=names[::2], second=names[1::2])
-    other = weights.measure_footprints({"rl-math": shards}, tmp_path / "one" / "sft", threads=3)
+    other = footprints.measure_footprints({"rl-math": shards}, tmp_path / "one" / "sft", threads=3)
     for name in ("products", "projected", "both", "octaves", "changed"):
         assert np.array_equal(getattr(one, name), getattr(other, name))
 
@@ -181,7 +184,7 @@ def test_a_real_model_saved_in_shards_has_every_type_and_layer(tmp_path, model):
             parameter += 0.01
     model.save_pretrained(tmp_path / "rl-math")
     assert (tmp_path / "sft" / checkpoints.INDEX).is_file() and not (tmp_path / "rl-math" / checkpoints.INDEX).is_file()
-    found = weights.measure_footprints({"rl-math": tmp_path / "rl-math"}, tmp_path / "sft")
+    found = footprints.measure_footprints({"rl-math": tmp_path / "rl-math"}, tmp_path / "sft")
     count = sum(parameter.numel() for parameter in model.parameters())
     assert set(found.tensors["type"]) == {"q", "k", "v", "o", "gate", "up", "down", "norm", "embedding"}
     assert set(found.tensors["layer"].dropna()) == {0, 1} and found.tensors["weights"].sum() == count
@@ -190,14 +193,14 @@ def test_a_real_model_saved_in_shards_has_every_type_and_layer(tmp_path, model):
 
 
 def test_memory_does_not_grow_with_the_model(tmp_path, monkeypatch):
-    monkeypatch.setattr(weights, "PIECE", 2**14)
-    monkeypatch.setattr(weights, "SAMPLE", 2**14)
+    monkeypatch.setattr(footprints, "PIECE", 2**14)
+    monkeypatch.setattr(footprints, "SAMPLE", 2**14)
     peaks = []
     for rows in (2**10, 2**12):
         shapes = {"model.embed_tokens.weight": (rows, 512)}
         found = [write(tmp_path / f"{rows}-{seed}", draw(seed, shapes=shapes)) for seed in (0, 1, 2)]
         tracemalloc.start()
-        weights.measure_footprints({"rl-a": found[1], "rl-b": found[2]}, found[0])
+        footprints.measure_footprints({"rl-a": found[1], "rl-b": found[2]}, found[0])
         peaks.append(tracemalloc.get_traced_memory()[1])
         tracemalloc.stop()
     assert peaks[1] < 1.1 * peaks[0] and peaks[1] < 4 * 2**20  # one checkpoint of the larger is 8 MiB
@@ -307,12 +310,12 @@ def test_equal_density_never_holds_weights_that_did_not_move(tmp_path):
 
 def test_equal_density_takes_the_nearer_side_of_a_value_many_shifts_have():
     distances = np.repeat(np.array([0, 1, 2, 3], np.float32), [50, 30, 15, 5])
-    kept = {share: float(np.mean(distances > weights._threshold(distances, share))) for share in (0.05, 0.1, 0.18, 0.3, 0.6)}
+    kept = {share: float(np.mean(distances > footprints._threshold(distances, share))) for share in (0.05, 0.1, 0.18, 0.3, 0.6)}
     assert kept == {0.05: 0.05, 0.1: 0.05, 0.18: 0.2, 0.3: 0.2, 0.6: 0.5}
 
 
 def test_a_sample_places_the_thresholds_of_a_large_model(tmp_path, monkeypatch):
-    monkeypatch.setattr(weights, "SAMPLE", 2**15)
+    monkeypatch.setattr(footprints, "SAMPLE", 2**15)
     rows = whole(mask_table(measure(tmp_path, draw(0, shapes=LARGE), {"rl-a": draw(1, shapes=LARGE)}))).query("model == 'rl-a'")
     rows = rows[rows["kind"] == "density"]
     assert len(rows) == 3 and (rows["changed"] - rows["level"]).abs().max() < 0.01
@@ -329,17 +332,17 @@ def test_rounding_is_that_of_torch_and_its_floor_is_measured(tmp_path):
     masks = whole(mask_table(found)).set_index(["kind", "level", "precision", "model"])["changed"]
     start, low, high = flat(sft), *(flat({k: v.bfloat16() for k, v in model.items()}) for model in (sft, expert))
     floor = np.mean(np.abs(low - start) > 1e-3 * np.maximum(np.abs(low), np.abs(start)))
-    assert 0.5 < floor < 0.75 and masks["relative", 1e-3, "stored", weights.ROUNDED] == pytest.approx(floor, abs=1e-12)
+    assert 0.5 < floor < 0.75 and masks["relative", 1e-3, "stored", footprints.ROUNDED] == pytest.approx(floor, abs=1e-12)
     both = np.mean(np.abs(high - low) > 1e-3 * np.maximum(np.abs(high), np.abs(low)))
     assert masks["relative", 1e-3, "bf16", "rl-math"] == pytest.approx(both, abs=1e-12)
-    assert masks["relative", 1e-3, "bf16", weights.ROUNDED] == 0
+    assert masks["relative", 1e-3, "bf16", footprints.ROUNDED] == 0
 
 
 def test_bf16_checkpoints_have_no_rounding_to_measure(tmp_path):
     sft, expert = ({k: v.bfloat16() for k, v in draw(seed).items()} for seed in (0, 1))
     found = measure(tmp_path, sft, {"rl-math": expert})
     assert found.models == ["rl-math"] and set(found.masks["precision"]) == {"stored"}
-    assert "stored in bfloat16" in overlaps.saturation_sentence(mask_table(found), ["rl-math"])
+    assert "stored in bfloat16" in mask_overlap.saturation_sentence(mask_table(found), ["rl-math"])
 
 
 # --- bad input ------------------------------------------------------------------------------------------
@@ -377,21 +380,21 @@ def test_checkpoints_that_cannot_be_compared_are_refused_in_one_line(tmp_path, c
     tensors, tied = change(draw(1))
     sft, expert = write(tmp_path / "sft", draw(0)), write(tmp_path / "rl-math", tensors, tied)
     with pytest.raises(ValueError) as error:
-        weights.measure_footprints({"rl-math": expert}, sft)
+        footprints.measure_footprints({"rl-math": expert}, sft)
     assert told in str(error.value) and "\n" not in str(error.value)
 
 
 def test_nan_in_sft_is_told_of_sft(tmp_path):
     sft = write(tmp_path / "sft", draw(0) | {Q: torch.full((16, 8), torch.nan)})
     with pytest.raises(ValueError, match=f"^sft: tensor {Q} has NaN"):
-        weights.measure_footprints({"rl-math": write(tmp_path / "rl-math", draw(1))}, sft)
+        footprints.measure_footprints({"rl-math": write(tmp_path / "rl-math", draw(1))}, sft)
 
 
 def test_a_stored_copy_of_a_tied_head_is_left_out(tmp_path):
     tensors = draw(1)
     copy = tensors | {checkpoints.HEAD: tensors["model.embed_tokens.weight"].clone()}
     sft, expert = write(tmp_path / "sft", draw(0)), write(tmp_path / "rl-math", copy)
-    assert weights.measure_footprints({"rl-math": expert}, sft).tensors["weights"].sum() == WEIGHTS
+    assert footprints.measure_footprints({"rl-math": expert}, sft).tensors["weights"].sum() == WEIGHTS
 
 
 @pytest.mark.parametrize("keep", [-10, 100, 4])
@@ -401,7 +404,7 @@ def test_a_truncated_shard_is_refused_before_work(tmp_path, keep):
     shard = sft / "second.safetensors"
     shard.write_bytes(shard.read_bytes()[:keep])
     with pytest.raises(ValueError, match="sft: .*second.safetensors is (damaged: its header promises|cut short)") as error:
-        weights.measure_footprints({"rl-math": write(tmp_path / "rl-math", draw(1))}, sft)
+        footprints.measure_footprints({"rl-math": write(tmp_path / "rl-math", draw(1))}, sft)
     assert "\n" not in str(error.value)
     shard.unlink()
     with pytest.raises(FileNotFoundError, match="second.safetensors is missing; model.safetensors.index.json lists it"):
@@ -420,9 +423,9 @@ def test_an_index_that_names_a_tensor_no_shard_has_is_refused(tmp_path):
 def test_folders_without_weights_and_no_models_are_refused(tmp_path):
     sft = write(tmp_path / "sft", draw(0))
     with pytest.raises(ValueError, match="no models"):
-        weights.measure_footprints({}, sft)
+        footprints.measure_footprints({}, sft)
     with pytest.raises(FileNotFoundError, match="rl-math: .*model.safetensors is missing"):
-        weights.measure_footprints({"rl-math": tmp_path}, sft)
+        footprints.measure_footprints({"rl-math": tmp_path}, sft)
 
 
 def test_an_expert_identical_to_sft_has_no_cosine_and_says_so(tmp_path):
@@ -435,10 +438,10 @@ def test_an_expert_identical_to_sft_has_no_cosine_and_says_so(tmp_path):
     assert pairs["jaccard"].isna().all() and (pairs["reason"] == "no weight changed in either model").all()
     pairs = whole(pair_table(found)).query("model == 'rl-a' and other == 'rl-b' and kind == 'relative'")
     assert (pairs["jaccard"] == 0).all() and (pairs["reason"] == "").all()  # nothing in common is a measured 0
-    summary = overlaps.summarise_pairs(pair_table(found), cosine_table(found), ["rl-a", "rl-c"])
-    told = [overlaps.pair_sentence(row) for _, row in summary.iterrows()]
+    summary = mask_overlap.summarise_pairs(pair_table(found), cosine_table(found), ["rl-a", "rl-c"])
+    told = [mask_overlap.pair_sentence(row) for _, row in summary.iterrows()]
     assert told[-1] == "Cosines of shifts: undefined for every pair of experts, since one of each did not move from SFT."
-    some = overlaps.summarise_pairs(pair_table(found), cosine_table(found), ["rl-a", "rl-b"])
+    some = mask_overlap.summarise_pairs(pair_table(found), cosine_table(found), ["rl-a", "rl-b"])
     assert some["undefined"].tolist() == [0] * (len(some) - 1) + [1]
     assert told[2].endswith("(η = 0.001): undefined for every pair of experts, since neither changed a weight.")
 
@@ -462,7 +465,7 @@ EXPERTS = ["rl-math", "rl-coding", "rl-science"]
 
 
 def test_pairs_are_placed_between_the_null_run_and_the_other_seed(world):
-    summary = overlaps.summarise_pairs(pair_table(world), cosine_table(world), EXPERTS)
+    summary = mask_overlap.summarise_pairs(pair_table(world), cosine_table(world), EXPERTS)
     row = summary[summary["kind"] == "cosine"].iloc[0]
     angles = whole(cosine_table(world)).set_index(["model", "other"])["cosine"]
     pairs = [angles[pair] for pair in (("rl-math", "rl-coding"), ("rl-math", "rl-science"), ("rl-coding", "rl-science"))]
@@ -472,8 +475,8 @@ def test_pairs_are_placed_between_the_null_run_and_the_other_seed(world):
     assert row["pairs"] == row["above_matched"] == row["above_null"] == 3
     dense = summary[(summary["kind"] == "density") & (summary["level"] == 0.3)].iloc[0]
     assert dense["with_null"] < dense["mean"] < dense["other_seed"] and dense["above_matched"] == 3
-    assert "all above matched random masks" in overlaps.pair_sentence(dense)
-    assert "(the 30% largest shifts), 3 pairs of experts" in overlaps.pair_sentence(dense)
+    assert "all above matched random masks" in mask_overlap.pair_sentence(dense)
+    assert "(the 30% largest shifts), 3 pairs of experts" in mask_overlap.pair_sentence(dense)
 
 
 def test_a_pair_is_above_the_null_run_where_it_is_above_both_of_its_experts():
@@ -482,7 +485,7 @@ def test_a_pair_is_above_the_null_run_where_it_is_above_both_of_its_experts():
         type="all", layer=pd.array([None] * 3, "Int64"), cosine=[0.3, 0.1, 0.4]
     )
     overlap = table.assign(kind="density", level=0.1, precision="stored", jaccard=[0.5, 0.1, 0.4], matched=0.45, matched_sd=0.02)
-    row = overlaps.summarise_pairs(overlap, table, ["rl-a", "rl-b"]).set_index("kind")
+    row = mask_overlap.summarise_pairs(overlap, table, ["rl-a", "rl-b"]).set_index("kind")
     assert row["above_null"].tolist() == [1, 0] and row["above_matched"].tolist() == [0, 1]
     assert row["with_null"].tolist() == pytest.approx([0.25, 0.25])
 
@@ -490,10 +493,10 @@ def test_a_pair_is_above_the_null_run_where_it_is_above_both_of_its_experts():
 def test_a_world_that_shares_nothing_is_not_called_overlap(tmp_path):
     models = {f"rl-{name}": place(flat(draw(0)) + 0.1 * flat(draw(i))) for i, name in enumerate("abc", 1)}
     found = measure(tmp_path, draw(0), models)
-    summary = overlaps.summarise_pairs(pair_table(found), cosine_table(found), list(models)).set_index(["kind", "level"])
+    summary = mask_overlap.summarise_pairs(pair_table(found), cosine_table(found), list(models)).set_index(["kind", "level"])
     assert summary.loc["density", "above_matched"].tolist() == [0, 0, 0]
     assert abs(summary.loc["cosine", "mean"].iloc[0]) < 0.1
-    told = overlaps.pair_sentence(summary.reset_index().iloc[-1])
+    told = mask_overlap.pair_sentence(summary.reset_index().iloc[-1])
     assert told.endswith("This study has no null run to read it against.")
 
 
@@ -502,19 +505,19 @@ def test_sentences_say_what_a_study_lacks(world):
     one_seed = [
         frame[(frame["model"] != "rl-math@repeat=1") & (frame["other"] != "rl-math@repeat=1")] for frame in (pairs, angles)
     ]
-    summary = overlaps.summarise_pairs(*one_seed, EXPERTS)
-    assert overlaps.pair_sentence(summary.iloc[-1]).endswith("no second seed of an expert to say what high is.")
-    finest = overlaps.summarise_pairs(pairs, angles, EXPERTS).iloc[0]  # η = 1e-5: everything changed in every model
-    assert overlaps.pair_sentence(finest).endswith("no scale to place the pairs on.")
+    summary = mask_overlap.summarise_pairs(*one_seed, EXPERTS)
+    assert mask_overlap.pair_sentence(summary.iloc[-1]).endswith("no second seed of an expert to say what high is.")
+    finest = mask_overlap.summarise_pairs(pairs, angles, EXPERTS).iloc[0]  # η = 1e-5: everything changed in every model
+    assert mask_overlap.pair_sentence(finest).endswith("no scale to place the pairs on.")
 
 
 def test_saturation_is_told_from_the_shares(world, tmp_path):
-    told = overlaps.saturation_sentence(mask_table(world), EXPERTS)
+    told = mask_overlap.saturation_sentence(mask_table(world), EXPERTS)
     assert "the mask is saturated" in told and "rounding SFT to bfloat16" in told
     draws = np.random.default_rng(0).random(WEIGHTS) < 0.2
     sparse = measure(tmp_path, draw(0), {"rl-a": place(flat(draw(0)) * np.where(draws, 1.1, 1))})
     share = draws.mean()
-    told = overlaps.saturation_sentence(mask_table(sparse), ["rl-a"])
+    told = mask_overlap.saturation_sentence(mask_table(sparse), ["rl-a"])
     assert f"change {share:.1%} to {share:.1%}" in told and told.endswith(
         f"{share / (2 - share):.2f}: the mask is not saturated."
     )
@@ -541,21 +544,21 @@ def read_cells(axes):
 
 def test_figures_draw_the_numbers_of_their_frames(world):
     pairs, angles, masks = pair_table(world), cosine_table(world), mask_table(world)
-    figure = figures_weights.plot_pairs(whole(angles), "cosine", "cosine", "projected")
+    figure = rq3_weights.plot_pairs(whole(angles), "cosine", "cosine", "projected")
     told = read_cells(figure.axes[0])
     size = len(world.models)
     row = whole(angles).query("model == 'rl-math' and other == 'rl-coding'").iloc[0]
     assert told[size] == f"{row['cosine']:z.2f}".replace("-", "−") and told[1] == f"{row['projected']:z.2f}".replace("-", "−")
     assert told[0] == "" and "exact; above it: projected" in figure.axes[0].get_xlabel()
-    summary = overlaps.summarise_pairs(pairs, angles, EXPERTS)
-    sweep = overlaps.sweep_table(masks, summary, EXPERTS)
-    drawn = {line.get_label(): line for line in figures_weights.plot_sweep(sweep).axes[2].lines}
+    summary = mask_overlap.summarise_pairs(pairs, angles, EXPERTS)
+    sweep = mask_overlap.sweep_table(masks, summary, EXPERTS)
+    drawn = {line.get_label(): line for line in rq3_weights.plot_sweep(sweep).axes[2].lines}
     dense = summary[summary["kind"] == "density"]
     assert drawn["pairs of experts"].get_ydata().tolist() == dense["mean"].tolist()
     assert drawn["matched random masks"].get_ydata().tolist() == dense["matched"].tolist()
     dense = masks[(masks["kind"] == "density") & (masks["level"] == 0.1)]
     dense = dense[(dense["type"] == "all") | dense["layer"].isna()].assign(row=dense["model"], value=dense["changed"])
-    panels = figures_weights.plot_parts(dense, "share").axes
+    panels = rq3_weights.plot_parts(dense, "share").axes
     assert [label.get_text() for label in panels[0].get_xticklabels()][:2] == ["whole", "embedding"]
     assert [label.get_text() for label in panels[1].get_xticklabels()] == ["0", "1"]
     first = dense[(dense["model"] == "rl-math") & (dense["type"] == "all")]
@@ -565,4 +568,4 @@ def test_figures_draw_the_numbers_of_their_frames(world):
 
 def test_a_pair_without_a_number_is_drawn_as_a_dash():
     frame = pd.DataFrame({"model": ["rl-a"], "other": ["rl-b"], "cosine": [np.nan], "projected": [0.5]})
-    assert read_cells(figures_weights.plot_pairs(frame, "cosine", "cosine", "projected").axes[0]) == ["", "0.50", "–", ""]
+    assert read_cells(rq3_weights.plot_pairs(frame, "cosine", "cosine", "projected").axes[0]) == ["", "0.50", "–", ""]

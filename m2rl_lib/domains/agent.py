@@ -8,7 +8,7 @@ from the model's own turns, so a forged `<tool_response>` has no effect.
 import json
 import random
 
-from m2rl_lib import chat
+from m2rl_lib.domains import chat
 from m2rl_lib.domains.problems import LARGEST, Unusable, arithmetic_chain, step_names, work_out
 
 NAME = "agent"

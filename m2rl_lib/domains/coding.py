@@ -13,7 +13,7 @@ import random
 import re
 
 from m2rl_lib import sandbox
-from m2rl_lib.chat import answer_part
+from m2rl_lib.domains.chat import answer_part
 from m2rl_lib.domains.problems import Unusable, arithmetic_chain, step_names, user_message, work_out
 
 NAME = "coding"

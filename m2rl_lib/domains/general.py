@@ -6,7 +6,7 @@ same in all splits, the wording of the question differs.
 
 import random
 
-from m2rl_lib.chat import answer_part
+from m2rl_lib.domains.chat import answer_part
 from m2rl_lib.domains.problems import fraction_of, user_message
 
 NAME = "general"

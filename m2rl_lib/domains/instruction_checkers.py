@@ -8,7 +8,7 @@ count as followed) and draws missing arguments at random.
 import inspect
 import logging
 
-from m2rl_lib.bounded import Bounded, Failed, Overrun, serve
+from m2rl_lib.sandbox.bounded import Bounded, Failed, Overrun, serve
 
 NEEDS_DOWNLOAD = {"length_constraints:number_sentences", "change_case:capital_word_frequency"}  # NLTK data
 LANGUAGE = "language:response_language"

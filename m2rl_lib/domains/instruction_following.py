@@ -8,8 +8,8 @@ argument missing; such a row cannot be graded here (None).
 import random
 import re
 
-from m2rl_lib.chat import answer_part
 from m2rl_lib.domains import instruction_checkers
+from m2rl_lib.domains.chat import answer_part
 from m2rl_lib.domains.problems import Unusable
 
 NAME = "instruction_following"

@@ -9,7 +9,7 @@ that cannot be read, or a machine too busy to decide, gives None.
 import logging
 import re
 
-from m2rl_lib.bounded import Bounded, Failed, Overrun, serve
+from m2rl_lib.sandbox.bounded import Bounded, Failed, Overrun, serve
 
 LONGEST_ANSWER = 1000  # characters; a longer one is wrong
 MOST_KNOWN = 100_000

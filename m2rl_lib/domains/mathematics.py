@@ -8,8 +8,8 @@ boxed answer does no harm, and training and test prompts ask for the same form.
 import json
 import random
 
-from m2rl_lib.chat import answer_part
 from m2rl_lib.domains import math_grader
+from m2rl_lib.domains.chat import answer_part
 from m2rl_lib.domains.problems import Unusable, arithmetic_chain, step_names, user_message, work_out, wrong_number
 
 NAME = "math"

@@ -11,7 +11,7 @@ import re
 
 import regex
 
-from m2rl_lib.chat import answer_part
+from m2rl_lib.domains.chat import answer_part
 from m2rl_lib.domains.problems import LARGEST, Unusable, arithmetic_chain, step_names, user_message, work_out
 
 NAME = "science"

@@ -12,7 +12,12 @@ from unittest import mock
 import torch
 from safetensors.torch import load_file
 
-from m2rl_lib import artifacts, datasets, domains, generation, micro, rlvr, study
+from m2rl_lib import domains
+from m2rl_lib.config import locations, study
+from m2rl_lib.data import sft_corpus
+from m2rl_lib.rollout import decoding
+from m2rl_lib.storage import artifacts
+from m2rl_lib.training import grpo, micro_model
 
 STEPS = 2
 
@@ -21,7 +26,7 @@ def throw(rewards: list[float | None], texts: list[str] | None, expect: object) 
     """(what came of it in a few words, whether that is as expected): an error, or the signs of the advantages and
     finite weights."""
     advantages: list[list[float]] = []
-    compute_loss = rlvr.DomainTrainer._compute_loss
+    compute_loss = grpo.DomainTrainer._compute_loss
 
     def watched_loss(trainer, model, inputs):
         advantages.append(inputs["advantages"].tolist())
@@ -30,24 +35,22 @@ def throw(rewards: list[float | None], texts: list[str] | None, expect: object) 
     def given_rollout(trainer, prompts, rows):
         tokenizer = trainer.processing_class
         ids = [tokenizer(text)["input_ids"] for text in texts]
-        return [generation.Completion(i, [1] * len(i), text, not i) for i, text in zip(ids, texts)], tokenizer(prompts)[
-            "input_ids"
-        ]
+        return [decoding.Completion(i, [1] * len(i), text, not i) for i, text in zip(ids, texts)], tokenizer(prompts)["input_ids"]
 
-    with tempfile.TemporaryDirectory() as folder, mock.patch.object(study, "RUNS", pathlib.Path(folder)):
-        p = SimpleNamespace(**study.load(study.ROOT / "params" / "smoke.yaml").model_dump())
+    with tempfile.TemporaryDirectory() as folder, mock.patch.object(locations, "RUNS", pathlib.Path(folder)):
+        p = SimpleNamespace(**study.load(locations.ROOT / "params" / "smoke.yaml").model_dump())
         start = _start_model(p)
         patches = [
-            mock.patch.object(rlvr.DomainTrainer, "_compute_loss", watched_loss),
-            mock.patch.object(rlvr.Keeper, "log_selection", lambda *_: None),
+            mock.patch.object(grpo.DomainTrainer, "_compute_loss", watched_loss),
+            mock.patch.object(grpo.Keeper, "log_selection", lambda *_: None),
             mock.patch.object(domains.DOMAINS["math"], "verify", lambda completions, rows: rewards[: len(completions)]),
         ]
         if texts is not None:
-            patches.append(mock.patch.object(generation, "roll_out", given_rollout))
+            patches.append(mock.patch.object(decoding, "roll_out", given_rollout))
         for patch in patches:
             patch.start()
         try:
-            (trained,) = rlvr.train(p, "rl-math", ["math"], STEPS, [STEPS], start, seed=0)
+            (trained,) = grpo.train(p, "rl-math", ["math"], STEPS, [STEPS], start, seed=0)
         except FloatingPointError as error:
             return f"error: {str(error).split(' for ')[0]}", expect == "E"
         finally:
@@ -63,10 +66,10 @@ def throw(rewards: list[float | None], texts: list[str] | None, expect: object) 
 
 def _start_model(p: SimpleNamespace) -> pathlib.Path:
     """An untrained micro model, published as the study's SFT model."""
-    corpus = datasets.sft_corpus(["math"], 20, 10, 8, 0.2, 0.2, "random", 0, True)
-    tokenizer = micro.train_tokenizer(datasets.corpus_texts(corpus), 400, 512)
-    folder = study.model_folder(p.study, p.seed, "sft")
+    corpus = sft_corpus.sft_corpus(["math"], 20, 10, 8, 0.2, 0.2, "random", 0, True)
+    tokenizer = micro_model.train_tokenizer(sft_corpus.corpus_texts(corpus), 400, 512)
+    folder = locations.model_folder(p.study, p.seed, "sft")
     with artifacts.publish(folder, artifacts.record(SimpleNamespace(study=p.study, seed=p.seed))) as fresh:
-        micro.build_model(tokenizer, p.micro_hidden_size, 2, 2, 512, 0).save_pretrained(fresh)
+        micro_model.build_model(tokenizer, p.micro_hidden_size, 2, 2, 512, 0).save_pretrained(fresh)
         tokenizer.save_pretrained(fresh)
     return folder

@@ -16,8 +16,9 @@ from pathlib import Path
 import pandas as pd
 import yaml
 
-from m2rl_lib import artifacts, durable, study
-from m2rl_lib.study import ROOT
+from m2rl_lib.config import locations, study
+from m2rl_lib.config.locations import ROOT
+from m2rl_lib.storage import artifacts, durable
 
 HERE = Path(__file__).parent
 QUIET = ["--rerun-triggers", "mtime", "params", "input", "--rerun-incomplete", "--nolock", "--quiet", "rules", "host", "progress"]
@@ -27,7 +28,7 @@ TABLES = ("scores", "samples", "curves", "sft_curve", "rq1", "rq4")
 
 def parameter_file(given: Path, name: str, changes: dict) -> Path:
     """The parameter file `given` as the study `name`, with `changes`, under runs/."""
-    path = study.RUNS / f"{name}.yaml"
+    path = locations.RUNS / f"{name}.yaml"
     path.parent.mkdir(exist_ok=True)
     path.write_text(yaml.safe_dump(yaml.safe_load(given.read_text()) | changes | {"study": name}, sort_keys=False))
     study.load(path)
@@ -42,11 +43,11 @@ def start(params: Path, only: str, *how: str) -> list[str]:
 
 def run_on_slurm(command: list[str], name: str) -> tuple[int, str]:
     """Run `command` beside a Slurm of its own; its exit status, and what a second start was told while it ran."""
-    lock = study.study_folder(name) / ".lock"
+    lock = locations.study_folder(name) / ".lock"
     told = ""  # by a second start
     process = subprocess.Popen([HERE / "one_node.sh", *command], cwd=ROOT)
     while process.poll() is None and not told:
-        if lock.exists() and any(study.study_folder(name).glob("work/*/*")):  # a job is at work
+        if lock.exists() and any(locations.study_folder(name).glob("work/*/*")):  # a job is at work
             second = subprocess.run([part for part in command if part], cwd=ROOT, capture_output=True, text=True)
             told = next((line for line in (second.stdout + second.stderr).splitlines() if "is held by" in line), "not refused")
         time.sleep(1)
@@ -57,18 +58,22 @@ def compare(local: str, cluster: str) -> list[tuple[str, str]]:
     """(what, how many are the same of how many) of the models and of each table of two studies."""
     rows = []
     models = sorted(
-        path.relative_to(study.study_folder(cluster)) for path in study.study_folder(cluster).glob("models/**/*.safetensors")
+        path.relative_to(locations.study_folder(cluster))
+        for path in locations.study_folder(cluster).glob("models/**/*.safetensors")
     )
     same = [
-        (study.study_folder(local) / path).is_file()
-        and durable.sha256(study.study_folder(local) / path) == durable.sha256(study.study_folder(cluster) / path)
+        (locations.study_folder(local) / path).is_file()
+        and durable.sha256(locations.study_folder(local) / path) == durable.sha256(locations.study_folder(cluster) / path)
         for path in models
     ]
     rows.append(("models, byte for byte", f"{sum(same)} of {len(same)}"))
     for table in TABLES:
-        paths = sorted(study.study_folder(cluster).glob(f"results/{table}/*.parquet"))
+        paths = sorted(locations.study_folder(cluster).glob(f"results/{table}/*.parquet"))
         pairs = [
-            (pd.read_parquet(path), pd.read_parquet(study.study_folder(local) / path.relative_to(study.study_folder(cluster))))
+            (
+                pd.read_parquet(path),
+                pd.read_parquet(locations.study_folder(local) / path.relative_to(locations.study_folder(cluster))),
+            )
             for path in paths
         ]
         same = [one.equals(other) for one, other in pairs]

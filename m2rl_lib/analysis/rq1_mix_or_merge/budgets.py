@@ -1,0 +1,114 @@
+"""RQ1's budgets: what mixing and merging cost, and score against prompts, tokens and device-seconds.
+
+The paper counts GPU hours of the runs only. Here the merging side also pays for making its merges and for
+choosing among them on the selection problems; the mixed side for choosing among its checkpoints.
+"""
+
+from types import SimpleNamespace
+
+import pandas as pd
+
+from m2rl_lib.config import model_names, schedule
+
+SPENT = ["prompts", "generated_tokens", "trained_tokens", "device_seconds", "wall_seconds"]
+
+
+def mean_costs(costs: pd.DataFrame) -> pd.DataFrame:
+    """The `costs` table of several seeds as that of one: model, stage and SPENT, the mean over the seeds that have the run."""
+    return costs.groupby(["seed", "model", "stage"])[SPENT].sum().groupby(["model", "stage"]).mean().reset_index()
+
+
+def mixing_share(costs: pd.DataFrame, p: SimpleNamespace) -> pd.Series:
+    """Device-seconds of the mixed side as a percentage of the merging side's, by seed: 441 s of 1,000 s is 44.1."""
+    shares = {}
+    for seed, part in costs.groupby("seed"):
+        spent = paradigm_costs(part, p).query("part == 'all'").set_index("paradigm")["device_seconds"]
+        shares[seed] = 100 * spent["mixed"] / spent["merged"]
+    return pd.Series(shares)
+
+
+def paradigm_costs(costs: pd.DataFrame, p: SimpleNamespace) -> pd.DataFrame:
+    """One row for each part of what a paradigm spends, and its total: columns `paradigm`, `part` and those of SPENT.
+
+    `costs` is the table of that name, of one seed or from `mean_costs`: one row a run, with `model` and `stage`.
+    """
+    experts = [f"rl-{domain}" for domain in p.domains]
+    parts = [
+        ("mixed", "RL-Multi", costs["model"] == "rl-multi"),
+        ("mixed", "choosing a checkpoint", (costs["model"] == "mixed") & (costs["stage"] == "selection")),
+        ("merged", "experts", costs["model"].isin(experts)),
+        ("merged", "making the merges", costs["stage"] == "merge"),
+        ("merged", "choosing a merge", (costs["model"] == "merges") & (costs["stage"] == "selection")),
+        ("distilled", "experts", costs["model"].isin(experts)),
+        ("distilled", "distillation", costs["model"] == "mt-opd"),
+    ]
+    rows = []
+    for paradigm, part, chosen in parts:
+        rows.append({"paradigm": paradigm, "part": part, **costs.loc[chosen, SPENT].sum()})
+    frame = pd.DataFrame(rows)
+    totals = frame.groupby("paradigm", sort=False)[SPENT].sum().reset_index().assign(part="all")
+    return pd.concat([frame, totals], ignore_index=True)
+
+
+def score_by_budget(averages: pd.DataFrame, costs: pd.DataFrame, p: SimpleNamespace) -> pd.DataFrame:
+    """Overall score of RL-Multi's checkpoints and of Average merges of the experts' checkpoints, against what each spent.
+
+    Long form for `figures.plot_budget`: model, budget, unit, score, low, high, n, seeds. What a run has spent at a
+    step is its whole cost × step / steps: every step has the same number of prompts and completions.
+    """
+    overall = averages[averages["domain"] == "overall"].set_index("model")
+    spent = costs[costs["stage"] == "rl"].set_index("model")
+    experts = [f"rl-{domain}" for domain in p.domains]
+    series = [("rl-multi", ["rl-multi"], p.rlvr_mixed_steps), ("merge-average", experts, p.rlvr_steps)]
+    rows = []
+    for name, runs, steps in series:
+        for model in overall.index:
+            base, variant = model_names.parse_model_name(model)
+            if base != name or set(variant) - {"step"}:
+                continue
+            share = int(variant.get("step", steps)) / steps
+            for unit in ("prompts", "generated_tokens", "device_seconds"):
+                row = overall.loc[model, ["score", "low", "high", "n", "seeds"]].to_dict()
+                rows.append({"model": name, "unit": unit, "budget": share * spent.loc[runs, unit].sum(), **row})
+    for name, _, _ in series:
+        for unit in ("prompts", "generated_tokens", "device_seconds"):
+            start = overall.loc["sft", ["score", "low", "high", "n", "seeds"]].to_dict()
+            rows.append({"model": name, "unit": unit, "budget": 0.0, **start})
+    return pd.DataFrame(rows).sort_values(["unit", "model", "budget"], ignore_index=True)
+
+
+def main_models(p: SimpleNamespace) -> list[str]:
+    """The models of the headline, in the order of its rows."""
+    return [
+        "sft",
+        "sft-sharpened",
+        "rl-null",
+        *(f"rl-{domain}" for domain in p.domains),
+        "rl-multi",
+        *schedule.defaults(p),
+        "mt-opd",
+    ]
+
+
+def candidates(p: SimpleNamespace) -> dict[str, list[str]]:
+    """What each side may choose from on the selection problems, at the paper's and at matched prompts.
+
+    As many merges as there are methods; as many checkpoints of the mixed run as are kept.
+    """
+    return {
+        "merges": schedule.defaults(p),
+        "matched merges": schedule.matched(p),
+        "mixed checkpoints": schedule.kept_mixed(p),
+    }
+
+
+def learning_bars(compared: pd.DataFrame, p: SimpleNamespace) -> pd.DataFrame:
+    """Whether the study has something to say: each expert against SFT on its own first benchmark, and RL-Null there.
+
+    `compared` is `verdicts.comparison_table` of each model against SFT by benchmark. Columns: benchmark, model,
+    estimate, low, high, and `holds`: an expert gains 10 points or more with an interval above 0, RL-Null does not gain.
+    """
+    rows = compared[["over", "model", "estimate", "low", "high"]].rename(columns={"over": "benchmark"})
+    null = rows["model"] == "rl-null"
+    holds = (rows["estimate"] >= 10) & (rows["low"] > 0)
+    return rows.assign(holds=holds.where(~null, rows["low"] <= 0))

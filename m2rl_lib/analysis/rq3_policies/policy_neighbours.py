@@ -1,0 +1,210 @@
+"""Neighbours: which experts' policies are near on a domain, and whether adding a near one to a merge helps (RQ3).
+
+The paper (section on policy neighbourhoods) calls expert B a policy neighbour of A when KL(B ‖ target) on A's prompts is
+below an ε set against KL(A ‖ target), and merges pairs to test it. Here the first rule needs no target: B neighbours A where
+the 95% interval of D_A(A‖B) − ε_A is below 0, ε_A = D_A(A‖SFT): B is nearer to A, on A's prompts, than the model that A
+started from. The paper's rule, D_A(B‖target) against D_A(A‖target), is beside it, with an interval too; both at multiples of
+ε. A pair is judged against merge(A, SFT) and merge(A, RL-Null) at the same weights, since averaging alone halves A's shift;
+the paper's own reference, expert A, is beside them.
+"""
+
+import itertools
+
+import numpy as np
+import pandas as pd
+from scipy import stats
+
+from m2rl_lib.config import model_names
+from m2rl_lib.stats.bootstrap import interval, problem_means, require_columns, resample
+from m2rl_lib.stats.comparisons import benjamini_hochberg, comparison_table, three_way
+
+NEIGHBOUR, STRANGER, UNDECIDED = "neighbour", "not a neighbour", "undecided"
+PARTNERS = {"sft": "merge(A, SFT)", "null": "merge(A, RL-Null)"}  # what a pair is judged against
+
+
+def neighbour_table(rows: pd.DataFrame, names: list[str], factor: float = 1.0, target: str | None = None) -> pd.DataFrame:
+    """Who neighbours whom: one row for each domain A of `names` and expert B of another domain (or 'null', RL-Null, as floor).
+
+    `rows` is what `policies.kl_rows` returns. Without `target`: distance D_A(A‖B) against epsilon = `factor` · D_A(A‖SFT); with
+    one, the paper's: D_A(B‖target) against `factor` · D_A(A‖target). Columns domain, expert, target, factor, distance, epsilon,
+    ratio, difference, low, high (nats a sequence, 95% t interval over prompts, paired), prompts, label. Small tilts a of A and
+    b of B from SFT have ratio |a − b|² / |a|²: 0 for b = a, 2 for orthogonal tilts of one length, 4 for opposed ones.
+    """
+    require_columns(rows, ["domain", "source", "target", "problem_id", "kl"], "KL rows")
+    if not factor > 0:
+        raise ValueError(f"factor = {factor!r} of ε: a number above 0 is allowed")
+    means = {
+        cell: part
+        for cell, part in rows.groupby(["domain", "source", "target", "problem_id"])["kl"].mean().groupby(level=[0, 1, 2])
+    }
+    there = set(rows["source"])
+    out = []
+    for domain in names:
+        for other in [name for name in [*names, "null"] if name != domain]:
+            own, model = f"rl-{domain}", f"rl-{other}"
+            cells = (
+                [(domain, own, model), (domain, own, "sft")]
+                if target is None
+                else [(domain, model, target), (domain, own, target)]
+            )
+            if model not in there or any(cell not in means for cell in cells):
+                continue
+            near, limit = pd.concat([means[cell].droplevel([0, 1, 2]) for cell in cells], axis=1, join="inner").to_numpy().T
+            gap = near - factor * limit  # on the prompts that both have
+            half = gap.std(ddof=1) / np.sqrt(len(gap)) * stats.t.ppf(0.975, len(gap) - 1) if len(gap) > 1 else np.nan
+            low, high = gap.mean() - half, gap.mean() + half
+            out.append(
+                {
+                    "domain": domain,
+                    "expert": other,
+                    "target": target or "",
+                    "factor": factor,
+                    "distance": near.mean(),
+                    "epsilon": factor * limit.mean(),
+                    "ratio": near.mean() / (factor * limit.mean()) if limit.mean() > 0 else np.nan,
+                    "difference": gap.mean(),
+                    "low": low,
+                    "high": high,
+                    "prompts": len(gap),
+                    "label": NEIGHBOUR if high < 0 else STRANGER if low > 0 else UNDECIDED,
+                }
+            )
+    return pd.DataFrame(out)
+
+
+def asymmetry(table: pd.DataFrame) -> pd.DataFrame:
+    """Is neighbourhood mutual? One row for each two domains of a `neighbour_table`: both ratios, both labels, and kind.
+
+    kind: 'mutual' (each neighbours the other), 'one way' (one does, the other does not), 'neither', or 'undecided'.
+    """
+    place = table.set_index(["domain", "expert"])
+    out = []
+    for one, other in itertools.combinations(pd.unique(table["domain"]), 2):
+        there, back = place.loc[(one, other)], place.loc[(other, one)]
+        labels = {there["label"], back["label"]}
+        if UNDECIDED in labels:
+            kind = UNDECIDED
+        elif len(labels) == 2:
+            kind = "one way"
+        else:
+            kind = "mutual" if NEIGHBOUR in labels else "neither"
+        out.append(
+            {
+                "one": one,
+                "other": other,
+                "ratio of one to other": there["ratio"],
+                "ratio of other to one": back["ratio"],
+                "other neighbours one": there["label"],
+                "one neighbours other": back["label"],
+                "kind": kind,
+            }
+        )
+    return pd.DataFrame(out)
+
+
+# --- what a neighbour is worth: pairs ------------------------------------------------------------------------
+
+
+def pair_model(names: list[str], one: str, other: str) -> str:
+    """The name of the Average merge of two experts (or an expert and 'sft' or 'null'), domains in the order of `names`.
+
+    >>> pair_model(["math", "coding"], "coding", "math"), pair_model(["math", "coding"], "sft", "math")
+    ('merge-average@experts=math+coding', 'merge-average@experts=math+sft')
+    """
+    order = {name: place for place, name in enumerate([*names, *PARTNERS])}
+    unknown = [name for name in (one, other) if name not in order]
+    if unknown:
+        raise ValueError(f"pair with {unknown[0]!r}: allowed are {', '.join(order)}")
+    return model_names.model_name("merge-average", experts="+".join(sorted((one, other), key=order.get)))
+
+
+def pair_tests(scores: pd.DataFrame, table: pd.DataFrame, margin: float, draws: int = 10_000, seed: int = 0) -> pd.DataFrame:
+    """Does adding expert B to A's merge help on A's benchmarks? One row a domain A, expert B and reference.
+
+    `scores`: graded test samples with the pair models, `table`: a `neighbour_table`, whose label goes with each row. The
+    references (`against`) are those of PARTNERS and 'expert A'. Returns the columns of `verdicts.comparison_table` with
+    domain, expert, label, against, and p_adjusted (Benjamini–Hochberg over all rows: exploratory).
+    """
+    names, frames = list(pd.unique(table["domain"])), []
+    for domain, part in table[table["expert"] != "null"].groupby("domain", sort=False):
+        references = {told: pair_model(names, domain, partner) for partner, told in PARTNERS.items()}
+        references["expert A"] = f"rl-{domain}"
+        cells = [
+            {"model": pair_model(names, domain, row.expert), "reference": reference, "against": told, "domain": domain}
+            | {"expert": row.expert, "label": row.label}
+            for row in part.itertuples()
+            for told, reference in references.items()
+        ]
+        wanted = [(cell["model"], cell["reference"]) for cell in cells]
+        some = scores[(scores["domain"] == domain) & scores["model"].isin([name for pair in wanted for name in pair])]
+        compared = comparison_table(some, wanted, [domain], margin, draws, seed)
+        frames.append(pd.DataFrame(cells)[["domain", "expert", "label", "against"]].join(compared.drop(columns="over")))
+    out = pd.concat(frames, ignore_index=True)
+    return out.assign(p_adjusted=benjamini_hochberg(out["p"]))
+
+
+def pair_groups(scores: pd.DataFrame, tests: pd.DataFrame, margin: float, draws: int = 10_000, seed: int = 0) -> pd.DataFrame:
+    """The mean of `pair_tests` over neighbours, over the others, and their difference, against each reference.
+
+    Columns against, group ('neighbour', 'not a neighbour', 'undecided', 'neighbour − not'), pairs (ordered pairs in it),
+    estimate, low, high (95%), low90, high90 (points), verdict ('none' for a group without pairs), n (problems), seeds, scope.
+    All pairs of a group share their redraws of problems; the interval does not speak of other domains.
+    """
+    used = scores[scores["model"].isin({*tests["model"], *tests["reference"]})]
+    sample, rows = resample(problem_means(used), draws=draws, seed=seed), []
+    for against, part in tests.groupby("against", sort=False):
+        sides = {}
+        for group in (NEIGHBOUR, STRANGER, UNDECIDED):
+            cells = part[part["label"] == group]
+            values = [_difference(sample, row.model, row.reference, row.domain) for row in cells.itertuples()]
+            if values:
+                sides[group] = tuple(np.mean([value[side] for value in values], axis=0) for side in (0, 1))
+            rows.append(_group_row(sample, against, group, cells, sides.get(group), margin, seed))
+        both, apart = part[part["label"].isin([NEIGHBOUR, STRANGER])], None
+        if NEIGHBOUR in sides and STRANGER in sides:
+            apart = tuple(a - b for a, b in zip(sides[NEIGHBOUR], sides[STRANGER]))
+        rows.append(_group_row(sample, against, "neighbour − not", both, apart, margin, seed))
+    return pd.DataFrame(rows)
+
+
+def _difference(sample, model: str, reference: str, domain: str) -> tuple[np.ndarray, np.ndarray]:
+    """Per-seed points and redraws of model − reference on a domain."""
+    seeds, weights = sorted(set(sample.seeds(model)) & set(sample.seeds(reference))), sample.weights(domain)
+    (a, a_draws, a_reason), (b, b_draws, b_reason) = (sample.values(name, seeds, weights) for name in (model, reference))
+    if a_reason or b_reason:
+        raise ValueError(f"cannot compare {model} with {reference}: {a_reason or b_reason}")
+    return a - b, a_draws - b_draws
+
+
+def _group_row(sample, against: str, group: str, cells: pd.DataFrame, values, margin: float, seed: int) -> dict:
+    found = interval(*values, seed) if values else dict.fromkeys(["estimate", "low", "high", "low90", "high90"], np.nan)
+    limits = [found[key] for key in ("low", "high", "low90", "high90")]
+    inside = sample.benchmarks["domain"].isin(set(cells["domain"]))
+    return {
+        "against": against,
+        "group": group,
+        "pairs": len(cells),
+        "estimate": found["estimate"],
+        **dict(zip(("low", "high", "low90", "high90"), limits)),
+        "verdict": three_way(*limits, margin) if values else "none",
+        "n": int(sample.benchmarks.loc[inside, "n"].sum()),
+        "seeds": found.get("seeds"),
+        "scope": found.get("scope"),
+    }
+
+
+def group_sentence(row: pd.Series, margin: float) -> str:
+    """A row of `pair_groups` in English, whatever its verdict.
+
+    'Merges with neighbours against merge(A, SFT): better by 4.1 points [1.2, 7.0], 6 ordered pairs, n = 300 problems.'
+    """
+    names = {NEIGHBOUR: "Merges with neighbours", STRANGER: "Merges with experts that are not neighbours"}
+    names |= {UNDECIDED: "Merges with experts of undecided label", "neighbour − not": "Neighbours against the others, both"}
+    start = f"{names[row['group']]} against {row['against']}"
+    if row["verdict"] == "none":
+        return f"{start}: no verdict, there are none to compare."
+    size = f"{row['estimate']:+.1f} points [{row['low']:.1f}, {row['high']:.1f}]"
+    if row["verdict"] == "equivalent":
+        size = f"{row['estimate']:+.1f} points [{row['low90']:.1f}, {row['high90']:.1f}] (90%, inside ±{margin:g})"
+    counted = f"{row['pairs']} ordered pairs, n = {row['n']} problems"
+    return f"{start}: {row['verdict']}, {size}, {counted}, speaks of {row['scope']}."

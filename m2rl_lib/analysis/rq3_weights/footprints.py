@@ -1,0 +1,211 @@
+"""RQ3, weights: which weights RL changes and in which direction, measured in one pass over all checkpoints at once.
+
+Definitions of the paper: weight w is changed where |w_RL − w_SFT| > η·max(|w_RL|, |w_SFT|), η = 1e-3; the overlap of two
+models is the Jaccard index of their changed masks; directions are compared by the cosine of shifts projected to 256
+dimensions. Added here, because the paper leaves it open: η swept over decades; the mask after both models are rounded to
+bfloat16, and SFT rounded to bfloat16 as if it were a model (ROUNDED); masks of equal density, the share of weights with the
+largest |shift| over the whole model; the exact cosine; and what `overlaps` needs for its null, the counts of changed weights
+in each octave of |w_SFT|.
+
+Every statistic is a sum over weights, kept apart for each tensor. Pieces of PIECE weights are read from every checkpoint,
+measured and forgotten, so memory depends on the number of models and tensors, not on their size. Masks are packed to bits
+and their intersections counted by popcount. Products are summed in float64, in the order of the pieces: the numbers do not
+depend on the number of threads.
+"""
+
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from m2rl_lib.analysis.rq3_weights.projection import project
+from m2rl_lib.storage import artifacts
+from m2rl_lib.storage.checkpoints import Checkpoint, check_alike, open_checkpoint, read_values, round_to_bf16, tensor_part
+
+PAPER_ETA = 1e-3
+ETAS = (1e-5, 1e-4, PAPER_ETA, 1e-2, 1e-1)
+DENSITIES = (0.05, 0.10, 0.30)
+ROUNDED = "sft@precision=bf16"  # SFT's weights after rounding: what 'changes' without any training
+OCTAVES = np.arange(-10, 2)  # |w_SFT| in [2^o, 2^(o+1)); the first and last also hold what lies beyond
+PIECE = 2**17  # weights read from each checkpoint at a time
+SAMPLE, SEGMENT = 2**21, 2**10  # weights that place the thresholds of equal density, in runs of SEGMENT
+
+
+@dataclass(frozen=True)
+class Footprints:
+    """What one pass found. T tensors, M models, K masks, S octaves of |w_SFT|.
+
+    `tensors`: tensor, type, layer, weights, sft (sum of squares of SFT's weights). `masks`: kind ('relative', 'density'),
+    level (η, or the share asked for), precision ('stored', 'bf16').
+    """
+
+    models: list[str]
+    tensors: pd.DataFrame
+    masks: pd.DataFrame
+    products: np.ndarray  # (T, M, M) inner products of shifts
+    projected: np.ndarray  # (T, M, 256) projected shifts
+    both: np.ndarray  # (T, K, M, M) weights in both masks; the diagonal counts one mask
+    octaves: np.ndarray  # (T, S) weights in an octave
+    changed: np.ndarray  # (T, K, M, S) changed weights in an octave
+
+
+@dataclass(frozen=True)
+class _Source:
+    """What is read: checkpoints (SFT first), the tensors they share, and whether they hold more than bfloat16 does."""
+
+    checkpoints: list[Checkpoint]
+    tensors: list[str]
+    wide: bool
+
+    def size(self, tensor: int) -> int:
+        return self.checkpoints[0].tensors[self.tensors[tensor]].size
+
+    def read(self, tensor: int, start: int, stop: int) -> Iterator[np.ndarray]:
+        """The weights of a piece: SFT's, each model's, and SFT's after rounding where that differs."""
+        for place, checkpoint in enumerate(self.checkpoints):
+            values = read_values(checkpoint.tensors[self.tensors[tensor]], start, stop)
+            if place == 0:
+                sft = values
+            yield values
+        if self.wide:
+            yield round_to_bf16(sft)
+
+
+def measure_footprints(
+    models: dict[str, Path],
+    sft: Path,
+    etas: tuple[float, ...] = ETAS,
+    densities: tuple[float, ...] = DENSITIES,
+    seed: int = 0,
+    threads: int = 1,
+) -> Footprints:
+    """Masks, their intersections, inner products and projections of the shifts of `models` (name → folder) from `sft`.
+
+    `seed` draws the projection. Where checkpoints hold more than bfloat16, the mask at PAPER_ETA after rounding and the
+    model ROUNDED are measured too. One line (ValueError, FileNotFoundError) before the pass for a folder that cannot be
+    read or does not have SFT's tensors, and in it for a tensor with a value that is not finite.
+    """
+    if not models:
+        raise ValueError("no models to compare with SFT: one or more are needed")
+    for folder in (sft, *models.values()):
+        if (folder / artifacts.MANIFEST).is_file():  # a released checkpoint has none
+            artifacts.verify_model(folder)
+    checkpoints = [open_checkpoint("sft", sft), *(open_checkpoint(name, folder) for name, folder in models.items())]
+    check_alike(checkpoints[0], checkpoints[1:])
+    names = list(checkpoints[0].tensors)
+    wide = any(tensor.dtype != "BF16" for tensor in checkpoints[0].tensors.values())
+    source = _Source(checkpoints, names, wide)
+    work = partial(_measure, source, etas, _thresholds(source, densities), seed)
+    pieces = [(t, start) for t in range(len(names)) for start in range(0, source.size(t), PIECE)]
+    sums: list[list] = [[0.0] * len(names) for _ in range(6)]
+    with ThreadPoolExecutor(threads) as pool:
+        for at in range(0, len(pieces), 64):  # so that results that wait to be added do not pile up
+            batch = pieces[at : at + 64]
+            for (tensor, _), found in zip(batch, pool.map(work, batch)):
+                for total, part in zip(sums, found):
+                    total[tensor] = total[tensor] + part
+    squares, *statistics = (np.array(total) for total in sums)
+
+    frame = pd.DataFrame([tensor_part(name) for name in names], columns=["type", "layer"]).astype({"layer": "Int64"})
+    frame = frame.assign(tensor=names, weights=[source.size(t) for t in range(len(names))], sft=squares)
+    masks = [("relative", eta, "stored") for eta in etas]
+    masks += [("relative", PAPER_ETA, "bf16")] if wide else []
+    masks += [("density", density, "stored") for density in densities]
+    table = pd.DataFrame(masks, columns=["kind", "level", "precision"])
+    return Footprints([*models, *([ROUNDED] if wide else [])], frame, table, *statistics)
+
+
+def _measure(source: _Source, etas: tuple[float, ...], thresholds: np.ndarray, seed: int, piece: tuple[int, int]) -> tuple:
+    """The sums of one piece (tensor, start): SFT's squares, then products … changed as in `Footprints`."""
+    tensor, start = piece
+    stop = min(start + PIECE, source.size(tensor))
+    models = source.read(tensor, start, stop)
+    sft = next(models)
+    size = np.abs(sft)
+    rounded = round_to_bf16(sft) if source.wide else None
+    shifts = np.empty((len(thresholds), stop - start), np.float32)
+    masks = []
+    for shift, limits, weights in zip(shifts, thresholds, models):
+        np.subtract(weights, sft, out=shift)
+        distance = np.abs(shift)
+        found = _changed(distance, np.maximum(size, np.abs(weights)), etas)
+        if source.wide:
+            weights = round_to_bf16(weights)
+            found += _changed(np.abs(weights - rounded), np.maximum(np.abs(rounded), np.abs(weights)), (PAPER_ETA,))
+        masks.append(found + [_pack(distance > limit) for limit in limits])
+    if not np.isfinite(shifts).all():
+        _name_not_finite(source, tensor, start, stop)
+    exponents = np.clip((size.view(np.uint32) >> 23).astype(np.uint8), *(OCTAVES[[0, -1]] + 127).astype(np.uint8))
+    strata = np.array([_pack(exponents == octave + 127) for octave in OCTAVES])
+    packed = np.array(masks).swapaxes(0, 1)  # (K, M, words)
+    exact = shifts.astype(np.float64)
+    products, both = np.zeros((len(exact), len(exact))), np.zeros(packed.shape[:2] + (len(exact),), np.uint32)
+    for one in range(len(exact)):  # with the models after it: a product of few long rows is faster row by row
+        products[one, one:] = products[one:, one] = exact[one:] @ exact[one]
+        both[:, one, one:] = both[:, one:, one] = _count(packed[:, one, None] & packed[:, one:])
+    octaves = _count(strata)
+    present = np.flatnonzero(octaves)
+    changed = np.zeros(packed.shape[:2] + (len(OCTAVES),), np.uint32)
+    changed[..., present] = [[_count(bits & strata[present]) for bits in mask] for mask in packed]
+    square = np.dot(size.astype(np.float64), size)
+    return square, products, project(shifts, (seed, tensor, start)), both, octaves, changed
+
+
+def _changed(distance: np.ndarray, size: np.ndarray, etas: tuple[float, ...]) -> list[np.ndarray]:
+    """Packed masks of distance > η·size, for each η; 0 is not above 0."""
+    with np.errstate(invalid="ignore", divide="ignore"):
+        ratio = distance / size
+        return [_pack(ratio > np.float32(eta)) for eta in etas]
+
+
+def _pack(mask: np.ndarray) -> np.ndarray:
+    """A boolean vector as bits in 64-bit words, zeros after its end."""
+    words = np.zeros(-(-len(mask) // 64), np.uint64)
+    words.view(np.uint8)[: -(-len(mask) // 8)] = np.packbits(mask)
+    return words
+
+
+def _count(words: np.ndarray) -> np.ndarray:
+    """The number of set bits along the last axis."""
+    return np.bitwise_count(words).sum(axis=-1, dtype=np.uint32)
+
+
+def _name_not_finite(source: _Source, tensor: int, start: int, stop: int) -> None:
+    for checkpoint, values in zip(source.checkpoints, source.read(tensor, start, stop)):
+        if not np.isfinite(values).all():
+            where = f"{checkpoint.name}: tensor {source.tensors[tensor]}"
+            raise ValueError(f"{where} has NaN or infinite values; nothing was measured")
+
+
+def _thresholds(source: _Source, densities: tuple[float, ...]) -> np.ndarray:
+    """(M, densities): the |shift| above which that share of a model's weights lies, over the whole model.
+
+    Exact up to SAMPLE weights. Beyond, from SAMPLE weights in runs spread evenly over the model, so that one pass is
+    enough; the share that is reached is counted in the pass and stands in the tables.
+    """
+    sizes = np.array([source.size(t) for t in range(len(source.tensors))])
+    ends = np.cumsum(sizes)
+    if ends[-1] <= SAMPLE:
+        runs = [(t, start, size) for t, size in enumerate(sizes) for start in range(0, size, SEGMENT)]
+    else:
+        places = np.linspace(0, ends[-1] - SEGMENT, SAMPLE // SEGMENT).astype(np.int64)
+        which = np.searchsorted(ends, places, side="right")
+        runs = zip(which, places - (ends - sizes)[which], sizes[which])
+    found = []
+    for tensor, start, size in runs:
+        sft, *models = source.read(int(tensor), int(start), int(min(start + SEGMENT, size)))
+        found.append(np.abs(np.array(models) - sft))
+    return np.array([[_threshold(row, density) for density in densities] for row in np.concatenate(found, axis=1)], np.float32)
+
+
+def _threshold(distances: np.ndarray, density: float) -> np.float32:
+    """Of 'above' and 'from' the value at that share, the one that keeps the nearer share; never what did not move."""
+    place = len(distances) - 1 - round(density * len(distances))
+    value = np.partition(distances, place)[place]
+    below = np.nextafter(value, np.float32(0))
+    above, upward = np.mean(distances > value), np.mean(distances > below)
+    return below if abs(upward - density) < abs(above - density) else value

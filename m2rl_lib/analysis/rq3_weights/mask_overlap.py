@@ -1,0 +1,251 @@
+"""RQ3, weights: tables of shifts, changed shares, overlaps and cosines from one pass of `weights`, and what they say.
+
+An overlap is read against four others. *chance*: independent masks of shares p₁, p₂ have p₁p₂ / (p₁ + p₂ − p₁p₂), which is
+p / (2 − p) for p₁ = p₂ = p (the paper's reference). *matched*: random masks that change as many weights as the model did in
+every tensor and every octave of |w_SFT|. A mask |w_RL − w_SFT| > η·max(…) prefers small weights, and some tensors move more
+than others, in every model alike; that much overlap needs no shared learning. *rl-null*: a run that learned nothing of its
+task. *Same domain, other seed*: what 'high' means. Every table has a row for the whole model, each type of tensor and each
+layer: `type` is 'all' or a type, `layer` its depth or missing for all.
+"""
+
+from collections.abc import Iterator
+
+import numpy as np
+import pandas as pd
+
+from m2rl_lib.analysis.rq3_weights.footprints import PAPER_ETA, ROUNDED, Footprints
+from m2rl_lib.analysis.rq3_weights.projection import cosines
+from m2rl_lib.config.model_names import parse_model_name
+
+IDENTICAL = "{} is identical to SFT: its shift has no direction"
+NULL = "rl-null"
+SURE = 3  # standard deviations of the matched null
+NARROW = 0.02  # rl-null and other seed nearer than this are no scale to place a pair on
+
+
+def _parts(found: Footprints, crossed: bool = False) -> Iterator[tuple[dict, np.ndarray]]:
+    """Which tensors make up the whole, each type and each layer; if crossed, also each type within each layer."""
+    kinds, layers = found.tensors["type"], found.tensors["layer"]
+    yield {"type": "all", "layer": pd.NA}, np.arange(len(kinds))
+    for kind in pd.unique(kinds):
+        yield {"type": kind, "layer": pd.NA}, np.flatnonzero(kinds == kind)
+    for layer in sorted(layers.dropna().unique()):
+        inside = (layers == layer).fillna(False)
+        yield {"type": "all", "layer": layer}, np.flatnonzero(inside)
+        for kind in pd.unique(kinds[inside]) if crossed else ():
+            yield {"type": kind, "layer": layer}, np.flatnonzero(inside & (kinds == kind))
+
+
+def _stack(frames: list[pd.DataFrame]) -> pd.DataFrame:
+    return pd.concat([frame.assign(layer=frame["layer"].astype("Int64")) for frame in frames], ignore_index=True)
+
+
+def shift_table(found: Footprints) -> pd.DataFrame:
+    """How far each model moved: model, type, layer, weights, norm (L2 of the shift), relative (norm / norm of SFT's weights)."""
+    frames = []
+    for part, inside in _parts(found, crossed=True):
+        tensors = found.tensors.iloc[inside]
+        norm = np.sqrt(np.diag(found.products[inside].sum(axis=0)))
+        frame = pd.DataFrame({"model": found.models, **part, "weights": tensors["weights"].sum(), "norm": norm})
+        frames.append(frame.assign(relative=norm / np.sqrt(tensors["sft"].sum())))
+    return _stack(frames)
+
+
+def mask_table(found: Footprints) -> pd.DataFrame:
+    """The share of weights in each mask: model, type, layer, kind, level, precision, changed (0 to 1).
+
+    Of a density mask, `level` is the share asked for over the whole model and `changed` the share reached: fewer where
+    fewer weights moved, or where many shifts have one size.
+    """
+    frames = []
+    for part, inside in _parts(found, crossed=True):
+        weights = found.tensors["weights"].iloc[inside].sum()
+        shares = found.both[inside].sum(axis=0).diagonal(axis1=1, axis2=2) / weights  # (K, M)
+        for mask, row in zip(found.masks.to_dict("records"), shares):
+            frames.append(pd.DataFrame({"model": found.models, **part, **mask, "changed": row}))
+    return _stack(frames)
+
+
+def pair_table(found: Footprints) -> pd.DataFrame:
+    """Overlaps of two models' masks: model, other, type, layer, kind, level, precision, jaccard, chance, matched,
+    matched_sd (standard deviation of the matched null), reason ('' or why there is no overlap).
+
+    Shares 0.3 and 0.3: chance 0.176; 0.1 inside 0.4: jaccard 0.25, chance 0.087.
+    """
+    frames = []
+    one, two = np.triu_indices(len(found.models), 1)
+    for part, inside in _parts(found):
+        for k, mask in enumerate(found.masks.to_dict("records")):
+            measured = overlap_of(found.both[inside, k].sum(axis=0), found.changed[inside, k], found.octaves[inside])
+            frame = _pair_frame(found, {**part, **mask, **{name: values[one, two] for name, values in measured.items()}})
+            frames.append(frame.assign(reason=np.where(frame["jaccard"].isna(), "no weight changed in either model", "")))
+    return _stack(frames)
+
+
+def overlap_of(both: np.ndarray, changed: np.ndarray, octaves: np.ndarray) -> dict[str, np.ndarray]:
+    """Jaccard indices of M masks (M, M), and those of independent and of matched random masks, with the latter's sd.
+
+    `both` (M, M) counts weights in both masks; `changed` (T, M, S) and `octaves` (T, S) those changed and all of them, in
+    each stratum. Of n weights with a and b changed at random, the number in both is hypergeometric: mean ab / n, variance
+    ab(n − a)(n − b) / n²(n − 1). NaN where both masks are empty.
+    """
+    own = np.diag(both)
+    added, weights = own[:, None] + own[None, :], octaves.sum()
+    a, n = changed.swapaxes(0, 1).reshape(len(own), -1), octaves.ravel()
+    a, n = a[:, n > 0], n[n > 0]
+    expected = (a / n) @ a.T
+    spread = a * (n - a)
+    variance = (spread / (n**2 * np.maximum(n - 1, 1))) @ spread.T
+    with np.errstate(divide="ignore", invalid="ignore"):
+        product = np.outer(own, own) / weights
+        return {
+            "jaccard": both / (added - both),
+            "chance": product / (added - product),
+            "matched": expected / (added - expected),
+            "matched_sd": np.sqrt(variance) * added / (added - expected) ** 2,
+        }
+
+
+def cosine_table(found: Footprints) -> pd.DataFrame:
+    """Cosines of two models' shifts: model, other, type, layer, cosine (exact), projected (256 dimensions), reason.
+
+    A model identical to SFT has no direction: both are missing, and `reason` names it.
+    """
+    frames = []
+    one, two = np.triu_indices(len(found.models), 1)
+    for part, inside in _parts(found):
+        products = found.products[inside].sum(axis=0)
+        sketch = found.projected[inside].sum(axis=0)
+        still = np.diag(products) == 0
+        exact, projected = cosines(products), cosines(sketch @ sketch.T)
+        reasons = ["; ".join(IDENTICAL.format(found.models[m]) for m in pair if still[m]) for pair in zip(one, two)]
+        frame = _pair_frame(found, {**part, "cosine": exact[one, two], "projected": projected[one, two], "reason": reasons})
+        frames.append(frame)
+    return _stack(frames)
+
+
+def _pair_frame(found: Footprints, columns: dict) -> pd.DataFrame:
+    one, two = np.triu_indices(len(found.models), 1)
+    names = np.array(found.models, dtype=object)
+    return pd.DataFrame({"model": names[one], "other": names[two], **columns})
+
+
+# --- what they say --------------------------------------------------------------------------------------
+
+
+def summarise_pairs(overlaps: pd.DataFrame, directions: pd.DataFrame, experts: list[str]) -> pd.DataFrame:
+    """One row a measure, over the pairs of `experts` on the whole model, with the four things it is read against.
+
+    Takes the tables of pairs and of cosines. Columns: kind ('relative', 'density', 'cosine'), level, precision, pairs (n),
+    undefined (pairs without a value), mean, least, most, matched (mean; 0 for a cosine), above_matched (pairs more than SURE standard deviations above it; a
+    cosine: above 0), with_null (mean of an expert with rl-null), above_null (pairs above both of their experts' values with
+    rl-null), other_seed, place: where the mean lies between with_null (0) and other_seed (1). Missing: not in this study.
+    """
+    angles = directions.assign(kind="cosine", level=np.nan, precision="stored", jaccard=directions["cosine"])
+    every = pd.concat([overlaps, angles.assign(matched=0.0, matched_sd=0.0)], ignore_index=True)
+    every = every[(every["type"] == "all") & every["layer"].isna()]
+    rows = []
+    for (kind, level, precision), table in every.groupby(["kind", "level", "precision"], sort=False, dropna=False):
+        value = {frozenset(pair): number for *pair, number in table[["model", "other", "jaccard"]].itertuples(index=False)}
+        seeds = [value[pair] for pair in value if _is_repeat(*pair)]
+        null = pd.Series({expert: value.get(frozenset((expert, NULL)), np.nan) for expert in experts})
+        every_pair = table[table["model"].isin(experts) & table["other"].isin(experts)]
+        among = every_pair.dropna(subset="jaccard")
+        floors = np.fmax(among["model"].map(null), among["other"].map(null))
+        mean, floor, ceiling = among["jaccard"].mean(), null.mean(), float(np.mean(seeds)) if seeds else np.nan
+        rows.append(
+            {
+                "kind": kind,
+                "level": level,
+                "precision": precision,
+                "pairs": len(among),
+                "undefined": len(every_pair) - len(among),
+                "mean": mean,
+                "least": among["jaccard"].min(),
+                "most": among["jaccard"].max(),
+                "matched": among["matched"].mean(),
+                "above_matched": int((among["jaccard"] > among["matched"] + SURE * among["matched_sd"]).sum()),
+                "with_null": floor,
+                "above_null": int((among["jaccard"] > floors).sum()) if np.isfinite(floor) else pd.NA,
+                "other_seed": ceiling,
+                "place": (mean - floor) / (ceiling - floor) if ceiling - floor > NARROW else np.nan,
+            }
+        )
+    return pd.DataFrame(rows).astype({"above_null": "Int64"})
+
+
+def _is_repeat(one: str, two: str) -> bool:
+    """Whether one is the other's run with another draw of prompts and samples: rl-math and rl-math@repeat=1."""
+    (base, variant), (other, others) = sorted((parse_model_name(one), parse_model_name(two)), key=lambda name: len(name[1]))
+    return base == other and not variant and others.keys() == {"repeat"}
+
+
+def pair_sentence(row: pd.Series) -> str:
+    """A row of `summarise_pairs` in English, whatever it says."""
+    n, cosine = row["pairs"], row["kind"] == "cosine"
+    what = "Cosines of shifts" if cosine else f"Overlap of changed weights ({mask_words(row)})"
+    if not n:
+        why = "one of each did not move from SFT" if cosine else "neither changed a weight"
+        return f"{what}: undefined for every pair of experts, since {why}."
+    more = f" ({row['undefined']} more undefined)" if row["undefined"] else ""
+    told = f"{what}, {n} pair{'s' if n > 1 else ''} of experts{more}: {row['mean']:.3f} on average, from {row['least']:.3f} to {row['most']:.3f}"
+    reached = "all" if row["above_matched"] == n else f"{row['above_matched']} of {n}"
+    told += f"; {reached} above " + (
+        "0" if cosine else f"matched random masks ({row['matched']:.3f}) by {SURE} standard deviations"
+    )
+    if pd.isna(row["with_null"]):
+        return told + ". This study has no null run to read it against."
+    reached = "all" if row["above_null"] == n else f"{row['above_null']} of {n}"
+    told += f"; {reached} above both experts' with RL-Null ({row['with_null']:.3f} on average)"
+    if pd.isna(row["other_seed"]):
+        return told + ". This study has no second seed of an expert to say what high is."
+    told += f"; the same domain with another seed has {row['other_seed']:.3f}"
+    if pd.isna(row["place"]):
+        return told + f", not {NARROW} more than with RL-Null: no scale to place the pairs on."
+    return told + f": the pairs are {row['place']:.0%} of the way there from RL-Null."
+
+
+def sweep_table(masks: pd.DataFrame, summary: pd.DataFrame, experts: list[str]) -> pd.DataFrame:
+    """What `figures_weights.plot_sweep` draws: panel, series, level, value, low, high, over the masks as they are stored.
+
+    Panels: 'changed' (share of weights by η), 'relative' and 'density' (overlap by η and by density), from `mask_table` and
+    `summarise_pairs`. Of experts and their pairs the mean, with the least and the most as low and high.
+    """
+    whole = masks[(masks["type"] == "all") & masks["layer"].isna() & (masks["kind"] == "relative")]
+    shares = whole[whole["precision"] == "stored"].pivot(index="level", columns="model", values="changed")
+    own = shares[experts]
+    rows = [pd.DataFrame({"series": "experts", "value": own.mean(axis=1), "low": own.min(axis=1), "high": own.max(axis=1)})]
+    lines = {NULL: "RL-Null", "rl-multi": "RL-Multi", ROUNDED: "SFT rounded to bfloat16"}
+    rows += [pd.DataFrame({"series": name, "value": shares[model]}) for model, name in lines.items() if model in shares]
+    panels = [pd.concat(rows).rename_axis("level").reset_index().assign(panel="changed")]
+    series = {"matched": "matched random masks", "with_null": "an expert and RL-Null", "other_seed": "one domain, two seeds"}
+    for kind in ("relative", "density"):
+        rows = summary[(summary["kind"] == kind) & (summary["precision"] == "stored")].assign(panel=kind)
+        pairs = rows.rename(columns={"mean": "value", "least": "low", "most": "high"}).assign(series="pairs of experts")
+        others = [rows.rename(columns={column: "value"}).assign(series=name) for column, name in series.items()]
+        panels += [pairs, *(other.dropna(subset="value") for other in others)]
+    return pd.concat(panels, ignore_index=True).reindex(columns=["panel", "series", "level", "value", "low", "high"])
+
+
+def mask_words(mask: pd.Series) -> str:
+    """A mask in words: 'η = 0.001', 'η = 0.001 after rounding to bfloat16', 'the 10% largest shifts'."""
+    if mask["kind"] == "density":
+        return f"the {mask['level']:.0%} largest shifts"
+    return f"η = {mask['level']:g}" + (" after rounding to bfloat16" if mask["precision"] == "bf16" else "")
+
+
+def saturation_sentence(masks: pd.DataFrame, experts: list[str]) -> str:
+    """Whether the paper's η leaves a mask room to say something, from the table of masks: shares changed, and by rounding."""
+    whole = masks[(masks["type"] == "all") & masks["layer"].isna() & (masks["kind"] == "relative")]
+    shares = whole[whole["level"] == PAPER_ETA].set_index(["precision", "model"])["changed"]
+    stored = shares["stored"].reindex(experts)
+    told = f"At η = {PAPER_ETA:g} the experts change {stored.min():.1%} to {stored.max():.1%} of their weights"
+    if ROUNDED in shares["stored"]:
+        told += f" ({shares['bf16'].reindex(experts).mean():.1%} on average after rounding to bfloat16)"
+        told += f"; rounding SFT to bfloat16, without training, 'changes' {shares['stored'][ROUNDED]:.1%}"
+    else:
+        told += "; the checkpoints are stored in bfloat16, so an η below 0.4% asks whether any bit changed"
+    share = stored.mean()
+    chance = share / (2 - share)
+    said = "the mask is saturated: read the masks of equal density" if share > 0.5 else "the mask is not saturated"
+    return f"{told}. Independent masks of the mean share overlap {chance:.2f}: {said}."

@@ -1,0 +1,203 @@
+"""Skills: does a multi-domain model gain on the problems on which the experts gain, and on any on which none of them does?
+
+The paper's gain vectors (RQ4): g_m(i) = max(acc_m(i) − acc_sft(i), 0) a problem, g_union the elementwise maximum over the
+experts, consistency the cosine of g_m and g_union; low consistency is read as skills that no expert has. With K samples a
+problem both maxima invent gains: five experts equal to SFT show a union gain of about 17 points and a consistency of about
+0.7 (K = 8). So the paper's number is given as the *naive* one, and beside it one without that bias: the samples, SFT's too,
+are split in quarters; two choose the best of {no gain, experts} for each problem, u is its signed gain in each of the other
+two, b and c, and consistency = mean(u_b·g_c) / √(mean(u_b·u_c)·mean(g_b·g_c)). Each mean is averaged over splits before the
+ratio is taken, since one split's squared norm may be negative. All models are split alike: evaluation draws them with common
+random numbers, so that samples of one number are not independent, those of two quarters are.
+
+'New skills' needs more than a low consistency: a cross-fitted *excess*, mean max(model − union, 0), where seven eighths of the
+samples choose the union's expert and the sign for each problem, and the eighth left is averaged; *shortfall* is the same of
+union − model. Both are 0 on average where all models are equal. A model that equals the true union still shows an excess of 1 to 2
+points (simulated, five experts, K = 32), since the expert is sometimes chosen wrongly: read it beside the floor (RL-Null) and
+the ceiling (the same expert's second draw).
+"""
+
+import numpy as np
+import pandas as pd
+
+from m2rl_lib.stats.bootstrap import GENERAL, MOST_UNGRADED, OVERALL, SCOPES, Resample, interval, problem_means, resample
+from m2rl_lib.stats.comparisons import display_name
+
+LEAST_SAMPLES = 32  # K from which the unbiased numbers are given
+SPLITS = 50  # random splits in quarters
+KEYS = ["domain", "benchmark", "problem_id"]
+COLUMNS = ["model", "over", "measure", "estimate", "low", "high", "n", "k", "seeds", "scope", "reason"]
+UNION = "union"  # the name of the rows that speak of the experts' union itself
+
+
+def skill_table(
+    scores: pd.DataFrame, models: list[str], experts: list[str], draws: int = 10_000, splits: int = SPLITS, seed: int = 0
+) -> pd.DataFrame:
+    """Consistency of each model with the experts' union, excess over it and shortfall, over all domains and in each.
+
+    `scores`: graded samples of one split, K a problem for every model, with `sft` and the experts. Returns COLUMNS, long: for
+    every model and `over` ('overall' or a domain; general left out) the measures 'naive consistency', 'consistency' (cosines),
+    'excess', 'shortfall' (points), and for the model 'union' the measures 'naive union gain' and 'union gain' (points). low and
+    high are the 95% interval from redrawing problems; NaN and a reason where a measure is undefined: K < 32, or a squared norm
+    whose interval includes 0 (a model, or a union, whose gains cannot be told from none). Estimates are not clipped: a
+    consistency of 1.02 is 1 and noise. A model that gains exactly as the best expert: consistency 1, excess 0, shortfall 0.
+    ValueError of one line: unknown model, models with different K, more than 1% of a benchmark's problems ungraded.
+    """
+    names = list(dict.fromkeys(["sft", *experts, *models]))
+    unknown = [name for name in names if name not in set(scores["model"])]
+    if unknown:
+        raise ValueError(f"no scores of {', '.join(unknown)}: there are {', '.join(sorted(set(scores['model'])))}")
+    scores = scores[scores["model"].isin(names) & (scores["domain"] != GENERAL)]
+    k = _samples_of_all(scores)
+    moments = pd.concat(
+        [_problem_moments(rows, models, experts, splits, seed).assign(seed=number) for number, rows in scores.groupby("seed")]
+    ).assign(k=k, graded=True)
+    values = [name for name in moments.columns if name not in {*KEYS, "seed", "model", "k", "graded"}]
+    parts = {name: resample(moments, name, draws, seed) for name in values}
+    one, too_few = (
+        parts["naive_ug"],
+        "" if k >= LEAST_SAMPLES else f"K = {k} samples a problem: at least {LEAST_SAMPLES} are needed",
+    )
+    rows = []
+    for over in [OVERALL, *sorted(set(scores["domain"]))]:
+        weights = one.weights(over)
+        known = {"over": over, "n": int(one.benchmarks["n"][weights > 0].sum()), "k": k}
+        for model in models:
+            seeds = one.seeds(model)
+            known |= {"model": model, "seeds": len(seeds), "scope": SCOPES[len(seeds) == 1]}
+            rows += [
+                {**known, "measure": "naive consistency", **_cosine(parts, "naive_", model, seeds, weights)},
+                {**known, "measure": "consistency", **(_undefined(too_few) or _cosine(parts, "", model, seeds, weights))},
+            ]
+            for name in ("excess", "shortfall"):
+                rows.append({**known, "measure": name, **(_undefined(too_few) or _mean(parts[name], model, seeds, weights))})
+        for name in ("naive union gain", "union gain"):
+            found = _undefined(too_few if name == "union gain" else "") or _mean(parts[name], models[0], seeds, weights)
+            rows.append({**known, "model": UNION, "measure": name, **found})
+    return pd.DataFrame(rows, columns=COLUMNS)
+
+
+def _samples_of_all(scores: pd.DataFrame) -> int:
+    """K of every model; ValueError where it differs, or where a cell lacks too many graded problems."""
+    problems = problem_means(scores)
+    ks = problems.groupby("model", sort=False)["k"].max()
+    if ks.nunique() > 1:
+        raise ValueError(f"{ks.idxmin()} has {ks.min()} samples a problem, {ks.idxmax()} {ks.max()}: gains need equally many")
+    every = problems.groupby("benchmark")["problem_id"].nunique()
+    graded = problems.groupby(["seed", "model", "benchmark"])["graded"].sum().unstack("benchmark", fill_value=0)
+    lacking = 1 - graded / every[graded.columns]
+    if (lacking > MOST_UNGRADED).any(axis=None):
+        (number, model), benchmark = lacking.stack().idxmax()[:2], lacking.stack().idxmax()[2]
+        raise ValueError(
+            f"{lacking.loc[(number, model), benchmark]:.1%} of {every[benchmark]} {benchmark} problems not graded for {model} "
+            f"(seed {number}): at most {MOST_UNGRADED:.0%} is allowed"
+        )
+    return int(ks.iloc[0])
+
+
+def _problem_moments(scores: pd.DataFrame, models: list[str], experts: list[str], splits: int, seed: int) -> pd.DataFrame:
+    """One row a model and problem that is graded for all: products of gains, excess and shortfall, averaged over splits.
+
+    Columns ug, uu, gg (u is the union's gain, g the model's, in independent quarters), naive_ug, naive_uu, naive_gg, excess,
+    shortfall, and the union's own 'union gain' and 'naive union gain' (the same in every model's rows).
+    """
+    wide = scores.pivot(index=KEYS, columns=["model", "sample"], values="correct").dropna()
+    right = {name: wide[name].to_numpy(dtype=float) for name in ["sft", *experts, *models]}  # (n problems, K samples)
+    options = np.stack([right[name] for name in ["sft", *experts]])  # no gain first: it wins ties
+    targets = np.stack([right[name] for name in models])
+    sft, gains = options[0].mean(-1), np.maximum(targets.mean(-1) - options[0].mean(-1), 0)
+    union = np.maximum((options.mean(-1) - sft).max(0), 0)
+    sums = {
+        "naive_ug": gains * union,
+        "naive_gg": gains**2,
+        "naive_uu": union**2 + 0 * gains,
+        "naive union gain": union + 0 * gains,
+    }
+    generator, k = np.random.default_rng(seed), options.shape[-1]
+    drawn = [_one_split(options, targets, generator.permutation(k)) for _ in range(splits)] if k >= LEAST_SAMPLES else []
+    for name in ("ug", "uu", "gg", "excess", "shortfall", "union gain"):
+        sums[name] = np.mean([one[name] for one in drawn], axis=0) if drawn else np.zeros_like(gains)
+    problems = wide.index.to_frame(index=False)
+    return pd.concat(
+        [problems.assign(model=name, **{key: value[row] for key, value in sums.items()}) for row, name in enumerate(models)]
+    )
+
+
+def _one_split(options: np.ndarray, targets: np.ndarray, order: np.ndarray) -> dict[str, np.ndarray]:
+    """The moments of `targets` (M, n, K) against the best of `options` (1 + experts, n, K), from one order of the samples."""
+    quarters = order[: len(order) // 4 * 4].reshape(4, -1)
+    by_quarter, of_targets = (cube[:, :, quarters].mean(-1) for cube in (options, targets))  # (·, n, 4)
+    best = by_quarter[..., :2].mean(-1).argmax(0)
+    union = np.take_along_axis(by_quarter, best[None, :, None], 0)[0]  # (n, 4)
+    u, g = (union - by_quarter[0])[:, 2:], (of_targets - by_quarter[0])[..., 2:]
+    held, rest = np.split(order, [len(order) // 8])
+    choosing, sign = options[..., rest].mean(-1), targets[..., rest].mean(-1)
+    sign = np.sign(sign - choosing.max(0))
+    chosen = np.take_along_axis(options[..., held].mean(-1), choosing.argmax(0)[None], 0)[0]
+    ahead = targets[..., held].mean(-1) - chosen
+    return {
+        "ug": (u[:, 0] * g[..., 1] + u[:, 1] * g[..., 0]) / 2,
+        "uu": u[:, 0] * u[:, 1] + 0 * ahead,
+        "gg": g[..., 0] * g[..., 1],
+        "excess": np.where(sign > 0, ahead, 0),
+        "shortfall": np.where(sign < 0, -ahead, 0),
+        "union gain": u.mean(-1) + 0 * ahead,
+    }
+
+
+def _undefined(reason: str) -> dict:
+    return {"estimate": np.nan, "low": np.nan, "high": np.nan, "reason": reason} if reason else {}
+
+
+def _mean(part: Resample, model: str, seeds: list[int], weights: np.ndarray) -> dict:
+    points, draws, _ = part.values(model, seeds, weights)
+    found = interval(points, draws, part.seed)
+    return {key: found[key] for key in ("estimate", "low", "high")} | {"reason": ""}
+
+
+def _cosine(parts: dict[str, Resample], kind: str, model: str, seeds: list[int], weights: np.ndarray) -> dict:
+    """ug / √(uu·gg) with its interval; undefined where the interval of uu or gg includes 0."""
+    (top, top_draws), (uu, uu_draws), (gg, gg_draws) = (
+        parts[kind + name].values(model, seeds, weights)[:2] for name in ("ug", "uu", "gg")
+    )
+    for whose, points, draws in (("the union", uu, uu_draws), (model, gg, gg_draws)):
+        if interval(points, draws)["low"] <= 0:
+            return _undefined(f"the gains of {whose} cannot be told from 0")
+    least = 1e-9 * max(uu.max(), gg.max())  # the few redraws at or below 0 become very wide, not NaN
+    ratio = top_draws / np.sqrt(np.maximum(uu_draws, least) * np.maximum(gg_draws, least))
+    found = interval(top / np.sqrt(np.maximum(uu, least) * np.maximum(gg, least)), ratio)
+    return {key: found[key] for key in ("estimate", "low", "high")} | {"reason": ""}
+
+
+def new_skills_sentence(gains: pd.DataFrame, model: str, over: str = OVERALL) -> str:
+    """What `skill_table` says of skills that no expert has, in English: shown only by an excess whose interval is above 0."""
+    row = gains[(gains["measure"] == "excess") & (gains["model"] == model) & (gains["over"] == over)].iloc[0]
+    size = f"n = {row['n']} problems, K = {row['k']}"
+    if row["reason"]:
+        return f"Whether {display_name(model)} has skills that no expert has is not measured: {row['reason']} ({size})."
+    verdict = "is ahead of" if row["low"] > 0 else "is not shown to be ahead of"
+    return (
+        f"{display_name(model)} {verdict} the best of SFT and the experts on some problems: excess {row['estimate']:.1f} points "
+        f"[{row['low']:.1f}, {row['high']:.1f}] ({size})."
+    )
+
+
+def solved_sets(scores: pd.DataFrame, models: list[str], most: int = 20) -> pd.DataFrame:
+    """Which models solve which problems: one row for each set of models and each model, the largest sets first.
+
+    A model solves a problem if more than half of its samples are right. `scores`: one split, one seed. Returns set (1 is the
+    largest), problems (how many are solved by just these models), model, solves (whether it is in the set), n (all problems)
+    and k. At most `most` sets; the sets that nobody or everybody is in count as any other. Two problems, both solved by A, one
+    also by B: the sets {A} and {A, B} with one problem each. ValueError: several seeds, or a model without scores.
+    """
+    problems = problem_means(scores[scores["model"].isin(models)])
+    if problems["seed"].nunique() > 1:
+        raise ValueError(f"sets of solved problems of {problems['seed'].nunique()} seeds at once: one is allowed")
+    unknown = [name for name in models if name not in set(problems["model"])]
+    if unknown:
+        raise ValueError(f"no scores of {', '.join(unknown)}: there are {', '.join(sorted(set(scores['model'])))}")
+    solves = problems.assign(solves=problems["value"] > 0.5).pivot(index=KEYS, columns="model", values="solves")
+    solves = solves[models].dropna().astype(bool)
+    counts = solves.value_counts(sort=True).reset_index(name="problems").head(most)
+    counts.insert(0, "set", np.arange(1, len(counts) + 1))
+    long = counts.melt(["set", "problems"], models, "model", "solves").sort_values("set", kind="stable", ignore_index=True)
+    return long.assign(n=len(solves), k=int(problems["k"].max()))

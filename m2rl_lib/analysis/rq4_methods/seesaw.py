@@ -1,0 +1,262 @@
+"""The seesaw: is no merging method best everywhere, or does it only look so?
+
+The paper's table of merging methods (RQ4) has another winner on almost every benchmark and calls it a seesaw. But methods that
+are equal have different winners too: seven of them on nine benchmarks about five. So the table is set against a null in which
+all methods have equal accuracy on every problem. The number of winners is shown with its null, but cannot decide: a true seesaw
+has about as many winners as chance. What decides is what a seesaw would be good for, the *gain of choosing by benchmark*: the
+mean over benchmarks of the best method's score, less the best method's mean score. It is 0 where one method is best everywhere
+and, by luck, above 0 where all are equal. Two nulls keep every problem's difficulty, and the larger p counts: *samples* deals
+all graded samples of a problem out anew to the methods (equal accuracy on every problem, so it speaks of these problems);
+*problems* lets the methods' results on a problem change places (methods may differ on a problem, not on a benchmark). A method
+that is far behind widens both nulls without taking part in any seesaw: test the contenders too. Published scores
+come without samples: places and winners can be had, a null cannot.
+"""
+
+from collections.abc import Sequence
+from itertools import combinations
+
+import numpy as np
+import pandas as pd
+
+from m2rl_lib.stats.bootstrap import (
+    GENERAL,
+    OVERALL,
+    average_table,
+    averages,
+    choose_on_selection,
+    problem_means,
+    require_columns,
+    resample,
+    score_table,
+)
+from m2rl_lib.stats.comparisons import benjamini_hochberg, comparison_table, display_name, holm, verdict_sentence
+
+GAIN, WINNERS = "gain of choosing by benchmark", "winners"
+LEVEL = 0.05
+
+
+def place_methods(table: pd.DataFrame) -> pd.DataFrame:
+    """A table of scores with `place` on each benchmark: 1 is best, equals share the better place.
+
+    Takes model, domain, benchmark, score, with intervals or without. 60, 70, 70 have the places 3, 1, 1. ValueError if a model
+    lacks a benchmark.
+    """
+    require_columns(table, ["model", "domain", "benchmark", "score"], "table of methods")
+    wide = table.pivot(index="model", columns="benchmark", values="score")
+    if wide.isna().any(axis=None):
+        model, benchmark = wide.index[wide.isna().any(axis=1)][0], wide.columns[wide.isna().any()][0]
+        raise ValueError(f"{model} has no score on {benchmark}: places need every method on every benchmark")
+    rounded = table["score"].round(9)  # sums in another order must not break a tie
+    return table.assign(place=rounded.groupby(table["benchmark"]).rank(ascending=False, method="min").astype(int))
+
+
+def table_of_methods(table: pd.DataFrame, methods: list[str], beside: Sequence[str] = ()) -> pd.DataFrame:
+    """The paper's table: the placed scores of `methods` with a benchmark 'mean' (over domains, general apart) before the others,
+    and below them the models `beside`, which do not compete (place NaN). Takes scores with intervals or without."""
+    means = averages(table[table["model"].isin([*methods, *beside])]).query("domain == @OVERALL").assign(benchmark="mean")
+    whole = pd.concat([means, table])
+    competing = place_methods(whole[whole["model"].isin(methods)])
+    both = pd.concat([competing, whole[whole["model"].isin(beside)].assign(place=np.nan)])
+    order = {name: place for place, name in enumerate([*methods, *beside])}
+    return both.sort_values("model", key=lambda names: names.map(order), kind="stable").reset_index(drop=True)
+
+
+def count_winners(placed: pd.DataFrame) -> int:
+    """How many different methods are best, alone or with others, on at least one benchmark of a placed table."""
+    return placed.loc[placed["place"] == 1, "model"].nunique()
+
+
+def contenders(selection: pd.DataFrame, methods: list[str], draws: int = 10_000, seed: int = 0) -> list[str]:
+    """The methods whose mean on the selection split is not shown to be below the best one's (paired 95% interval), in order.
+
+    A seesaw is between methods that are about level on average; being chosen elsewhere, they may be tested on the test split.
+    ValueError as `statistics.choose_on_selection`.
+    """
+    best = choose_on_selection(selection, methods)
+    pairs = [(method, best) for method in methods if method != best]
+    some = selection[selection["model"].isin(methods)]
+    worse = comparison_table(some, pairs, [OVERALL], draws=draws, seed=seed).query("verdict == 'worse'")["model"]
+    return [method for method in methods if method not in set(worse)]
+
+
+def count_wins(scores: pd.DataFrame, methods: list[str], margin: float, draws: int = 10_000, seed: int = 0) -> pd.DataFrame:
+    """Paired verdicts of each method against each other on each benchmark: model, better, worse, equivalent, undecided.
+
+    The p values are one family (Benjamini–Hochberg): 'better' or 'worse' with an adjusted p above 0.05 counts as undecided.
+    Three methods on two benchmarks: each row sums to 4. ValueError as `verdicts.comparison_table`.
+    """
+    benchmarks = list(pd.unique(scores.loc[scores["domain"] != GENERAL, "benchmark"]))
+    some = scores[scores["model"].isin(methods)]
+    compared = comparison_table(some, list(combinations(methods, 2)), benchmarks, margin, draws, seed)
+    lucky = benjamini_hochberg(compared["p"]) > LEVEL
+    verdict = compared["verdict"].mask(compared["verdict"].isin(["better", "worse"]) & lucky, "undecided")
+    mirrored = verdict.replace({"better": "worse", "worse": "better"})
+    sides = [(compared["model"], verdict), (compared["reference"], mirrored)]
+    both = pd.concat([pd.DataFrame({"model": model, "verdict": found}) for model, found in sides])
+    counts = both.value_counts().unstack("verdict", fill_value=0)
+    counts = counts.reindex(index=methods, columns=["better", "worse", "equivalent", "undecided"], fill_value=0)
+    return counts.rename_axis(index="model", columns=None).reset_index()
+
+
+def summarise_methods(
+    scores: pd.DataFrame, methods: list[str], margin: float, draws: int = 10_000, seed: int = 0
+) -> pd.DataFrame:
+    """One row a method, best mean first: score, low, high (mean over domains), n, `first` and `second` (on how many benchmarks
+    it is best, second best), `leads` (percent of the redraws of problems in which its mean is the best), and `count_wins`.
+
+    `leads` says how sure the first place is: 50 and 50 for two equal methods. General is left out.
+    """
+    some = scores[scores["model"].isin(methods) & (scores["domain"] != GENERAL)]
+    means = average_table(some, draws=draws, seed=seed).query("domain == @OVERALL").set_index("model")
+    placed = place_methods(score_table(some, draws=1))
+    sample = resample(problem_means(some), draws=draws, seed=seed)
+    redrawn = [sample.values(method, sample.seeds(method), sample.weights(OVERALL))[1].mean(axis=1) for method in methods]
+    best = np.stack(redrawn).round(9)
+    shares = (best == best.max(axis=0)) / (best == best.max(axis=0)).sum(axis=0)
+    table = means.loc[methods, ["score", "low", "high", "n", "k", "seeds", "scope"]].assign(
+        first=placed[placed["place"] == 1]["model"].value_counts(),
+        second=placed[placed["place"] == 2]["model"].value_counts(),
+        leads=100 * shares.mean(axis=1),
+    )
+    table[["first", "second"]] = table[["first", "second"]].fillna(0).astype(int)
+    table = table.join(count_wins(some, methods, margin, draws, seed).set_index("model"))
+    return table.sort_values("score", ascending=False, kind="stable").reset_index()
+
+
+def compare_with_null(scores: pd.DataFrame, methods: list[str], draws: int = 10_000, seed: int = 0) -> pd.DataFrame:
+    """The seesaw against its nulls: a row a measure (GAIN in points, WINNERS as a number) and null ('samples', 'problems').
+
+    `scores`: graded samples of one split; problems ungraded for any method are dropped; benchmarks count equally within their
+    domain, domains equally, general is left out. Returns measure, null, observed, expected (mean under the null), low, high
+    (95% of the null), p (one-sided: a gain or number this large), methods, benchmarks, n (problems), k, seeds. Whatever the
+    seeds, it speaks of these weights. 60 and 50 on one benchmark, 50 and 60 on the other: gain 60 − 55 = 5. ValueError of one
+    line: fewer than two methods or benchmarks, a method without scores, methods with different K.
+    """
+    right, row_of, weights, k, seeds = _counts_right(scores, methods)
+    pick = (row_of[None] == np.arange(len(weights))[:, None]).astype(float)
+    pick *= 100 / k / pick.sum(axis=1, keepdims=True)
+
+    def measures(counts: np.ndarray) -> tuple[float, int]:
+        cells = (pick @ counts).round(9)
+        return weights @ cells.max(axis=1) - (weights @ cells).max(), int((cells == cells.max(axis=1)[:, None]).any(axis=0).sum())
+
+    observed, rows = measures(right), []
+    for null, deal in (("samples", _deal_samples), ("problems", lambda counts, k, generator: generator.permuted(counts, axis=1))):
+        generator = np.random.default_rng([seed, len(null)])
+        dealt = np.array([measures(deal(right, k, generator)) for _ in range(draws)])
+        for column, measure in enumerate((GAIN, WINNERS)):
+            low, high = np.quantile(dealt[:, column], [0.025, 0.975])
+            rows.append(
+                {
+                    "measure": measure,
+                    "null": null,
+                    "observed": observed[column],
+                    "expected": dealt[:, column].mean(),
+                    "low": low,
+                    "high": high,
+                    "p": (1 + (dealt[:, column] >= observed[column] - 1e-9).sum()) / (draws + 1),
+                }
+            )
+    known = {"methods": len(methods), "benchmarks": len(weights), "n": len(right) // seeds, "k": k, "seeds": seeds}
+    return pd.DataFrame(rows).assign(**known)
+
+
+def _counts_right(scores: pd.DataFrame, methods: list[str]) -> tuple[np.ndarray, np.ndarray, np.ndarray, int, int]:
+    """Right samples (problems and seeds, methods), each row's benchmark as a number, benchmarks' weights, K, seeds."""
+    unknown = [name for name in methods if name not in set(scores["model"])]
+    if unknown or len(methods) < 2:
+        raise ValueError(f"a seesaw of {len(methods)} methods, without scores: {', '.join(unknown) or 'none'}; two are needed")
+    problems = problem_means(scores[scores["model"].isin(methods) & (scores["domain"] != GENERAL)])
+    ks = problems["k"].unique()
+    if len(ks) > 1:
+        raise ValueError(f"a seesaw of methods with K = {', '.join(map(str, sorted(ks)))} samples: equally many are needed")
+    keys = ["domain", "benchmark", "seed", "problem_id"]
+    wide = problems.assign(solved=problems["solved"].where(problems["graded"])).pivot(
+        index=keys, columns="model", values="solved"
+    )
+    wide = wide[methods].dropna()
+    names = wide.index.to_frame(index=False)
+    row_of, benchmarks = pd.factorize(names["benchmark"])
+    if len(benchmarks) < 2:
+        raise ValueError(f"a seesaw on {len(benchmarks)} benchmarks: two are needed")
+    homes = names.drop_duplicates("benchmark")["domain"]
+    weights = 1 / homes.map(homes.value_counts()).to_numpy() / homes.nunique()
+    return wide.to_numpy().astype(int), row_of, weights, int(ks[0]), names["seed"].nunique()
+
+
+def _deal_samples(counts: np.ndarray, k: int, generator: np.random.Generator) -> np.ndarray:
+    """The right samples of each row dealt out anew to its methods, k to each, every deal equally likely."""
+    left, total, dealt = counts.sum(axis=1), k * counts.shape[1], np.empty_like(counts)
+    for column in range(counts.shape[1]):
+        dealt[:, column] = generator.hypergeometric(left, total - left, k)
+        left, total = left - dealt[:, column], total - k
+    return dealt
+
+
+def seesaw_sentence(tested: pd.DataFrame) -> str:
+    """What `compare_with_null` says, in English: shown if the gain's p is below 0.05 under both nulls."""
+    gain, winners = (tested[tested["measure"] == measure] for measure in (GAIN, WINNERS))
+    p, row, chance = gain["p"].max(), gain.loc[gain["p"].idxmax()], winners[winners["null"] == "samples"].iloc[0]
+    verdict = "A seesaw is shown" if p < LEVEL else "A seesaw is not shown"
+    return (
+        f"{verdict}: choosing the best of {row['methods']} methods for each of {row['benchmarks']} benchmarks would gain "
+        f"{row['observed']:.1f} points over the one best method; methods of equal accuracy give {row['expected']:.1f} "
+        f"[{row['low']:.1f}, {row['high']:.1f}] by luck (p = {p:.2g}, null of {row['null']}, n = {row['n']} problems, K = {row['k']}). "
+        f"There are {chance['observed']:.0f} different winners; equal methods have {chance['expected']:.1f} "
+        f"[{chance['low']:.0f}, {chance['high']:.0f}]."
+    )
+
+
+def best_verdict(compared: pd.DataFrame) -> str:
+    """Whether a method is the best on average: 'supported', 'contradicted' or 'undecided'.
+
+    `compared`: `verdicts.comparison_table` of (the method, each other). Supported: better than every other one. Contradicted:
+    worse than one of them, p by Holm below 0.05. Better than five and undecided against the sixth: 'undecided'.
+    """
+    worse = (compared["verdict"] == "worse") & (holm(compared["p"]) < LEVEL)
+    return "supported" if (compared["verdict"] == "better").all() else "contradicted" if worse.any() else "undecided"
+
+
+def close_verdict(comparison: pd.Series) -> str:
+    """Whether two methods are close: 'supported' if the 90% interval of their difference is inside ±margin, 'contradicted' if
+    the 95% interval is outside, else 'undecided'. Worse by 1 ± 0.5 points at margin 3 is close."""
+    row, margin = comparison, comparison["margin"]
+    if -margin < row["low90"] and row["high90"] < margin:
+        return "supported"
+    return "contradicted" if row["low"] > margin or row["high"] < -margin else "undecided"
+
+
+def claim_table(
+    scores: pd.DataFrame, tested: pd.DataFrame, methods: list[str], best: str, close: str, margin: float, draws: int = 10_000
+) -> pd.DataFrame:
+    """The paper's answer to RQ4, claim by claim: claim, verdict, estimate, low, high, p, n and the sentence that says why.
+
+    `tested`: `compare_with_null` of `methods`; `best` is claimed best on average, `close` claimed close to it. A seesaw is
+    supported or undecided; its estimate is the gain, low and high those of the null. Best on average: the smallest difference
+    to another method.
+    """
+    others = [method for method in methods if method != best]
+    rivals = comparison_table(scores, [(best, other) for other in others], [OVERALL], margin, draws)
+    gain, least = tested[tested["measure"] == GAIN].sort_values("p").iloc[-1], rivals.loc[rivals["estimate"].idxmin()]
+    pair = rivals[rivals["reference"] == close].iloc[0]
+    rows = {
+        "a seesaw": ("supported" if gain["p"] < LEVEL else "undecided", gain, "observed", seesaw_sentence(tested)),
+        f"{display_name(best)} is best on average": (
+            best_verdict(rivals),
+            least,
+            "estimate",
+            " ".join(verdict_sentence(row) for _, row in rivals.iterrows()),
+        ),
+        f"{display_name(close)} is close to {display_name(best)}": (
+            close_verdict(pair),
+            pair,
+            "estimate",
+            verdict_sentence(pair),
+        ),
+    }
+    return pd.DataFrame(
+        [
+            {"claim": claim, "verdict": verdict, "estimate": row[value], **row[["low", "high", "p", "n"]], "sentence": sentence}
+            for claim, (verdict, row, value, sentence) in rows.items()
+        ]
+    )

@@ -1,0 +1,160 @@
+"""Straight paths in weight space between models, and the barrier on them (linear mode connectivity; Frankle et al. 2020,
+arXiv 1912.05671): from SFT to each expert, between experts, and from each expert to RL-Multi.
+
+The loss at a point is the mean negative log-likelihood, in nats a token, of right solutions of selection problems of each
+domain: the points of a path need no sampling, so a barrier is no noise of it. Averaging models is safe where the path between
+them has no barrier. In the micro world the solutions are demonstrations. The problems of a blend have none: there they are
+completions that the verifier found right when the paths' own ends were evaluated, one a problem.
+"""
+
+import random
+import zlib
+from itertools import combinations
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pandas as pd
+import torch
+
+from m2rl_lib import domains
+from m2rl_lib.config import locations
+from m2rl_lib.data import problem_sets, sft_corpus
+from m2rl_lib.evaluation import judging
+from m2rl_lib.rollout import decoding
+from m2rl_lib.storage import artifacts
+
+SHARES = (0.25, 0.5, 0.75)  # of the way, between the ends
+TOKENS = 8192  # of a batch, padding counted; a longer solution is a batch of its own
+GROUPS = ["sft", "experts", "mixed"]  # whose evaluations hold the samples of the paths' ends
+Batch = dict[str, torch.Tensor]  # `input_ids` and `labels` (n, L), -100 where nothing is predicted
+
+
+def ends(names: list[str]) -> list[tuple[str, str]]:
+    """(start, end) of every path among SFT, the experts of the domains `names`, and RL-Multi."""
+    experts = [f"rl-{name}" for name in names]
+    return [*(("sft", e) for e in experts), *combinations(experts, 2), *((e, "rl-multi") for e in experts)]
+
+
+def run(p: SimpleNamespace) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """The loss along every path and the barriers, also written as the tables `paths` and `barriers`.
+
+    Without a row of a domain that has no right solution.
+    """
+    pairs = ends(p.domains)
+    names = list(dict.fromkeys(name for pair in pairs for name in pair))
+    folders = {name: locations.model_folder(p.study, p.seed, name) for name in names}
+    made_by = artifacts.record(p, [artifacts.verify_model(folder) for folder in folders.values()])
+    model, tokenizer = decoding.load_model(folders["sft"])
+    solved = solutions(p)
+    batches = {name: pad_batches(tokenizer, some) for name, some in solved.items()}
+    if not batches:
+        pairs, names = [], []
+    weights = {name: _weights(folders[name]) for name in names}
+    at_end = {name: losses(model, weights[name], batches) for name in names}
+    rows = []
+    for start, end in pairs:
+        for share in (0.0, *SHARES, 1.0):
+            if share in (0, 1):
+                found = at_end[end if share else start]
+            else:
+                found = losses(model, between(weights[start], weights[end], share), batches)
+            rows += [{"start": start, "end": end, "share": share, "domain": d, "loss": loss} for d, loss in found.items()]
+    frame = pd.DataFrame(rows, columns=["start", "end", "share", "domain", "loss"])
+    frame = frame.assign(seed=p.seed, n=frame["domain"].map({name: len(some) for name, some in solved.items()}))
+    height = barriers(frame)
+    artifacts.write_table(p, "paths", "rq4", frame, made_by)
+    artifacts.write_table(p, "barriers", "rq4", height, made_by)
+    return frame, height
+
+
+def barriers(paths: pd.DataFrame) -> pd.DataFrame:
+    """How far the loss rises above the straight line between a path's ends: start, end, domain, barrier (nats a token).
+
+    Domain 'overall' is the mean over domains. Losses 0, 1, 0 along a path have the barrier 1; 2, 1, 0 the barrier 0.
+    """
+    overall = paths.groupby(["start", "end", "share"], sort=False, as_index=False)["loss"].mean().assign(domain="overall")
+    rows = []
+    for (start, end, domain), path in pd.concat([paths, overall]).groupby(["start", "end", "domain"], sort=False):
+        path = path.sort_values("share")
+        first, last = path["loss"].iloc[[0, -1]]
+        above = path["loss"] - (first + path["share"] * (last - first))
+        rows.append({"start": start, "end": end, "domain": domain, "barrier": float(above.max())})
+    return pd.DataFrame(rows, columns=["start", "end", "domain", "barrier"])
+
+
+def between(start: dict[str, torch.Tensor], end: dict[str, torch.Tensor], share: float) -> dict[str, torch.Tensor]:
+    """The weights `share` of the way from `start` to `end`."""
+    return {name: torch.lerp(tensor, end[name], share) for name, tensor in start.items()}
+
+
+def solutions(p: SimpleNamespace) -> dict[str, list[dict]]:
+    """Right solutions of selection problems of each domain, as examples of an SFT corpus; no entry of a domain without any."""
+    if problem_sets.is_micro(p.data_sources):
+        rng = random.Random(p.seed)
+        return {name: _demonstrations(p, name, rng) for name in p.domains}
+    models = {name for pair in ends(p.domains) for name in pair}
+    samples = judging.read_samples(p, GROUPS, "selection")
+    right = samples[samples["model"].isin(models) & (samples["correct"] == 1) & ~samples["truncated"]]
+    found = {name: _completions(p, name, right[right["domain"] == name]) for name in p.domains}
+    return {name: some for name, some in found.items() if some}
+
+
+def _demonstrations(p: SimpleNamespace, name: str, rng: random.Random) -> list[dict]:
+    module = domains.ALL[name]
+    first = problem_sets.benchmarks(name, p.data_sources)[0]
+    rows = problem_sets.benchmark_problems(first, "selection", p.rlvr_selection_problems, p.data_shared_arithmetic)
+    return [_example(row, module.demonstrate(row, rng)) for row in rows]
+
+
+def _completions(p: SimpleNamespace, name: str, right: pd.DataFrame) -> list[dict]:
+    """A right completion of each of `rlvr_selection_problems` problems at most, by any of the models that have one, all equally likely."""
+    (benchmark,) = problem_sets.benchmarks(name, p.data_sources)
+    world = (p.data_shared_arithmetic, p.data_sources)
+    rows = problem_sets.benchmark_problems(benchmark, "selection", p.evaluate_selection_problems, *world)
+    by_id = {row["problem_id"]: row for row in rows}
+    rng = np.random.default_rng([p.seed, zlib.crc32(name.encode())])
+    one_each = right.sample(frac=1, random_state=rng).drop_duplicates(["problem_id", "model"])
+    chosen = one_each.sample(frac=1, random_state=rng).drop_duplicates("problem_id")
+    return [_example(by_id[one.problem_id], one.text) for one in chosen.head(p.rlvr_selection_problems).itertuples()]
+
+
+def _example(row: dict, completion: str) -> dict:
+    return sft_corpus.example_of("demonstration", row, row["responses_create_params"]["input"], completion)
+
+
+def pad_batches(tokenizer, solved: list[dict], tokens: int = TOKENS) -> list[Batch]:
+    """The solutions as batches of similar length, of at most `tokens` tokens each where one solution alone is not longer."""
+    told = sorted((sft_corpus.tokenise(tokenizer, one) for one in solved), key=lambda one: len(one["input_ids"]))
+    parts: list[list[dict]] = []
+    for one in told:
+        if not parts or (len(parts[-1]) + 1) * len(one["input_ids"]) > tokens:
+            parts.append([])
+        parts[-1].append(one)
+    fills = {"input_ids": tokenizer.pad_token_id, "labels": -100}
+    return [
+        {
+            key: torch.tensor([one[key] + [fill] * (len(part[-1][key]) - len(one[key])) for one in part])
+            for key, fill in fills.items()
+        }
+        for part in parts
+    ]
+
+
+@torch.no_grad()
+def losses(model, weights: dict[str, torch.Tensor], batches: dict[str, list[Batch]]) -> dict[str, float]:
+    """The loss of `model` with `weights` on each domain. Padding is on the right, so causal attention never sees it."""
+    model.load_state_dict(weights)
+    found = {}
+    for name, some in batches.items():
+        counts = [int((batch["labels"][:, 1:] != -100).sum()) for batch in some]
+        means = [float(model(**{key: value.to(model.device) for key, value in batch.items()}).loss) for batch in some]
+        found[name] = sum(mean * count for mean, count in zip(means, counts)) / sum(counts)
+    return found
+
+
+def _weights(folder: Path) -> dict[str, torch.Tensor]:
+    from transformers import AutoModelForCausalLM  # slow to import, and only needed where paths are measured
+
+    model = AutoModelForCausalLM.from_pretrained(folder)
+    return {name: tensor.clone() for name, tensor in model.state_dict().items()}

@@ -1,0 +1,87 @@
+"""What a model's own judgement is good for: choosing one of its N samples (RQ5).
+
+For each problem the samples that evaluation drew are judged by the model that wrote them; the one with the highest score is
+taken, in each mode. Beside it, on the same samples: a single one (Avg@K, their mean), the majority's answer, and the oracle
+(any right one). Ties share: the value of a problem is the mean over the samples, or answers, that tie.
+"""
+
+import numpy as np
+import pandas as pd
+
+from m2rl_lib.evaluation.judging import CANDIDATES, JUDGED
+from m2rl_lib.stats.bootstrap import interval, require_columns, resample
+from m2rl_lib.stats.comparisons import three_way
+
+SINGLE, MAJORITY, ORACLE = "single sample", "majority vote", "oracle"
+CHOOSERS = (SINGLE, MAJORITY, "own judgement, outcome", "own judgement, process", ORACLE)
+
+
+def choose(judged: pd.DataFrame) -> pd.DataFrame:
+    """The value of each way of choosing on each problem of each seed: seed, judge, domain, benchmark, problem_id, chooser, value
+    (0 to 1), samples.
+
+    Samples right, wrong, wrong with scores 1, 1, 0 and answers a, b, b: single 1/3, majority 0, own judgement 1/2, oracle 1.
+    """
+    require_columns(judged, JUDGED, "verdicts")
+    rows = []
+    keys = ["seed", "judge", "domain", "benchmark", "problem_id"]
+    for key, cell in judged[judged["set"] == CANDIDATES].groupby(keys, sort=False):
+        one = cell[cell["mode"] == cell["mode"].iloc[0]]
+        values = {SINGLE: one["right"].mean(), MAJORITY: majority(one), ORACLE: float(one["right"].any())}
+        for mode, part in cell.groupby("mode", sort=False):
+            values[f"own judgement, {mode}"] = part.loc[part["score"] == part["score"].max(), "right"].mean()
+        rows += [(*key, chooser, float(values[chooser]), len(one)) for chooser in CHOOSERS]
+    return pd.DataFrame(rows, columns=[*keys, "chooser", "value", "samples"])
+
+
+def majority(samples: pd.DataFrame) -> float:
+    """The share right of the most frequent answer; samples without an answer do not vote, unless none has one."""
+    voters = samples.dropna(subset="answer") if samples["answer"].notna().any() else samples.assign(answer="")
+    votes = voters.groupby("answer")["right"].agg(["size", "mean"])
+    return float(votes.loc[votes["size"] == votes["size"].max(), "mean"].mean())
+
+
+def best_of_n_table(judged: pd.DataFrame, margin: float = 3.0, draws: int = 10_000, seed: int = 0) -> pd.DataFrame:
+    """Score of every way of choosing, a row a judge, domain and chooser: score, low, high (points), and against the majority
+    vote of the same samples gain, gain_low, gain_high and its verdict; n (distinct problems), samples (N), seeds.
+
+    Problems are redrawn within a benchmark, one redraw for all choosers (`statistics.resample`); benchmarks count equally. Each
+    seed has problems of its own; of several, the mean, with the interval of `statistics.interval`.
+    """
+    values = choose(judged)
+    if values.empty:
+        return pd.DataFrame(columns=TABLE)
+    rows = []
+    for (judge, domain), part in values.groupby(["judge", "domain"], sort=False):
+        problems = part.rename(columns={"chooser": "model", "samples": "k"}).assign(graded=True)
+        redrawn = {number: resample(own, draws=draws, seed=seed) for number, own in problems.groupby("seed")}
+        found = {}
+        for chooser in CHOOSERS:
+            values = [sample.values(chooser, [number], sample.weights(domain)) for number, sample in redrawn.items()]
+            found[chooser] = np.concatenate([one[0] for one in values]), np.hstack([one[1] for one in values])
+        for chooser, (points, redraws) in found.items():
+            score = interval(points, redraws, seed)
+            gain = interval(points - found[MAJORITY][0], redraws - found[MAJORITY][1], seed)
+            limits = [gain[name] for name in ("low", "high", "low90", "high90")]
+            verdict = "" if chooser == MAJORITY else three_way(*limits, margin)
+            told = [score["estimate"], score["low"], score["high"], gain["estimate"], gain["low"], gain["high"], verdict]
+            counts = [part["problem_id"].nunique(), int(part["samples"].max()), len(redrawn)]
+            rows.append([judge, domain, chooser, *told, *counts])
+    return pd.DataFrame(rows, columns=TABLE)
+
+
+TABLE = ["judge", "domain", "chooser", "score", "low", "high", "gain", "gain_low", "gain_high", "verdict"]
+TABLE += ["n", "samples", "seeds"]
+
+
+def mean_table(table: pd.DataFrame) -> pd.DataFrame:
+    """The mean score over the domains that a judge chose in, a row a judge and a column a chooser, and how many domains."""
+    wide = table.pivot_table(index="judge", columns="chooser", values="score", sort=False)[list(CHOOSERS)]
+    return wide.assign(domains=table.groupby("judge")["domain"].nunique())
+
+
+def kept_share(table: pd.DataFrame) -> pd.DataFrame:
+    """Of the way from a single sample to the oracle, the share each way of choosing makes; NaN where there is no way to make."""
+    wide = table.pivot_table(index=["judge", "domain"], columns="chooser", values="score", sort=False)
+    way = (wide[ORACLE] - wide[SINGLE]).replace(0, np.nan)
+    return wide[[MAJORITY, *CHOOSERS[2:4]]].sub(wide[SINGLE], axis=0).div(way, axis=0)

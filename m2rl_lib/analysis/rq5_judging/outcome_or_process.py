@@ -1,0 +1,209 @@
+"""Outcome or process: whether RQ5 can be asked of a study's judges, and the paper's answer to it, part by part.
+
+The paper: judging the process suits logic domains, judging the outcome suits instruction following, and mixing keeps both.
+Each part is a linear combination of accuracies (`judging`), paired, with a three-way verdict; only domains that SFT judges
+above chance are asked. Logic domains are math, coding and science; agent is judged and shown, but is in no claim. Of several
+seeds each part is the mean over the seeds that have all its terms, with an interval that holds the seeds' spread.
+"""
+
+import numpy as np
+import pandas as pd
+
+from m2rl_lib.analysis.rq5_judging.judge_accuracy import SIGNS, TOLD, Measured, add_up, combine, judge_interval
+from m2rl_lib.evaluation.judging import OWN, SHARED
+from m2rl_lib.stats.comparisons import BEST_MERGE, benjamini_hochberg, display_domain, display_name
+
+CHANCE = 50.0  # points, on a balanced set
+LOGIC = ("math", "coding", "science")
+FORM = "instruction_following"
+PRIMARY = "contrast"
+
+
+def gate(measured: Measured, names: list[str], name: str = SHARED) -> pd.DataFrame:
+    """Whether SFT judges a domain above chance in at least one mode, on the set `name`: what RQ5 needs to be asked there.
+
+    domain, outcome, process (accuracy with interval, as text), problems, seeds (the fewer of the modes'), answerable, reason.
+    """
+    rows = []
+    for domain in names:
+        found = {mode: combine(measured, [(1.0, (name, "sft", domain, mode, "accuracy"))]) for _, mode in SIGNS}
+        told = {
+            mode: "–" if one["reason"] else f"{one['estimate']:.1f} [{one['low']:.1f}, {one['high']:.1f}]"
+            for mode, one in found.items()
+        }
+        reasons = {one["reason"].split(":")[0] for one in found.values()} - {""}
+        above = [mode for mode, one in found.items() if one["low"] > CHANCE]
+        reason = "" if above else "; ".join(sorted(reasons)) or "no interval above chance"
+        counts = {name: min(one[name] for one in found.values()) for name in ("problems", "seeds")}
+        rows.append({"domain": domain, **told, **counts, "answerable": bool(above), "reason": reason})
+    return pd.DataFrame(rows)
+
+
+def gate_sentences(table: pd.DataFrame) -> list[str]:
+    """One sentence a domain: whether the question can be asked of it at this scale."""
+    return [
+        f"{display_domain(row.domain)}: SFT's judgement is above chance (50) in at least one mode: outcome {row.outcome}, "
+        f"process {row.process}; {count_words(row)}."
+        if row.answerable
+        else f"{display_domain(row.domain)}: **the question cannot be answered at this scale** ({row.reason}; outcome {row.outcome}, "
+        f"process {row.process}; {count_words(row)})."
+        for row in table.itertuples()
+    ]
+
+
+def count_words(row) -> str:
+    """'n = 480 problems, 3 seeds', of anything with problems and seeds."""
+    return f"n = {int(row.problems)} problems, {int(row.seeds)} seed{'' if row.seeds == 1 else 's'}"
+
+
+# --- the paper's answer ----------------------------------------------------------------------------------
+
+
+def judges_of(who: dict[str, dict[str, str]]) -> dict[str, list[str]]:
+    """The domains that each model judges, from `paradigms`."""
+    found: dict[str, list[str]] = {}
+    for judge_of in who.values():
+        for domain, judge in judge_of.items():
+            found[judge] = [*found.get(judge, []), domain]
+    return found
+
+
+def chosen_merges(judged: pd.DataFrame) -> dict[int, str]:
+    """The merge that judged in each seed, which is the one that seed's selection problems chose: seed -> model."""
+    return judged[judged["judge"].str.startswith("merge-")].groupby("seed")["judge"].first().to_dict()
+
+
+def name_merge(judged: pd.DataFrame) -> tuple[pd.DataFrame, str]:
+    """The verdicts with the seeds' chosen merges under one name, and that name: the merge's own, or BEST_MERGE where they differ."""
+    merges = chosen_merges(judged)
+    name = next(iter(merges.values())) if len(set(merges.values())) == 1 else BEST_MERGE
+    return judged.assign(judge=judged["judge"].replace(dict.fromkeys(merges.values(), name))), name
+
+
+def merge_sentence(merges: dict[int, str]) -> str:
+    """Which merge stands for merging, by seed."""
+    told = ", ".join(f"{display_name(name)} (seed {seed})" for seed, name in merges.items())
+    return f"The best merge, chosen on each seed's own selection problems: {told}."
+
+
+def paradigms(names: list[str], merge: str) -> dict[str, dict[str, str]]:
+    """Who judges each domain, by paradigm; `merge` is the merge that stands for merging."""
+    whole = {"RL-Multi": "rl-multi", "best merge": merge, "MT-OPD": "mt-opd"}
+    first = {"SFT": dict.fromkeys(names, "sft"), "single experts": {name: f"rl-{name}" for name in names}}
+    return first | {paradigm: dict.fromkeys(names, judge) for paradigm, judge in whole.items()}
+
+
+def claim_table(measured: Measured, judges: dict[str, dict[str, str]], answerable: list[str], margin: float) -> pd.DataFrame:
+    """Each part of the paper's answer for each paradigm (`paradigms`), on accuracy: claim, paradigm, set, verdict, estimate, low,
+    high, p, seen, problems, seeds, seed_sd, reason, role ('primary' or 'exploratory'), p_adjusted (Benjamini–Hochberg over the
+    exploratory). The parts are those of `claim_terms`.
+    """
+    rows = []
+    for (claim, paradigm, name), (terms, reason) in claim_terms(judges, answerable).items():
+        found = (
+            judge_interval(combine(measured, terms), margin) if not reason else {"verdict": "not answerable", "reason": reason}
+        )
+        role = "primary" if (claim, paradigm, name) == (PRIMARY, "single experts", SHARED) else "exploratory"
+        rows.append({"claim": claim, "paradigm": paradigm, "set": name, "role": role, **found})
+    table = pd.DataFrame(rows).reindex(columns=[*CLAIM, "p_adjusted"])
+    explored = (table["role"] == "exploratory") & table["p"].notna()
+    if explored.any():
+        table.loc[explored, "p_adjusted"] = benjamini_hochberg(table.loc[explored, "p"])
+    return table
+
+
+def claim_terms(judges: dict[str, dict[str, str]], answerable: list[str]) -> dict[tuple, tuple[list, str]]:
+    """(claim, paradigm, set) -> the terms that add up to it (`judging.combine`), and why it cannot be asked ('': it can).
+
+    *process on logic*: process − outcome, mean over the logic domains. *outcome on instructions*: outcome − process there.
+    *contrast*: the sum of the two. *keeps …*: the paradigm − single experts, in the mode that suits. Only `answerable` domains.
+    """
+    logic = [domain for domain in LOGIC if domain in answerable]
+    form = [FORM] if FORM in answerable else []
+    lacking = [what for what, there in (("logic domain", logic), ("instruction following", form)) if not there]
+    found = {}
+
+    def add(claim: str, paradigm: str, name: str, terms: list, needs: list[str]) -> None:
+        found[claim, paradigm, name] = terms, ", ".join(f"no {need} can be judged" for need in needs if need in lacking)
+
+    for name in (SHARED, OWN):
+        for paradigm, judge in judges.items():
+            if name == OWN and paradigm == "SFT":
+                continue
+            differences = {
+                domain: [(sign, (name, judge[domain], domain, mode, "accuracy")) for sign, mode in SIGNS]
+                for domain in logic + form
+            }
+            on_logic = [(weight / len(logic), key) for domain in logic for weight, key in differences[domain]]
+            on_form = [(-weight, key) for domain in form for weight, key in differences[domain]]
+            add("process on logic", paradigm, name, on_logic, ["logic domain"])
+            add("outcome on instructions", paradigm, name, on_form, ["instruction following"])
+            add(PRIMARY, paradigm, name, on_logic + on_form, ["logic domain", "instruction following"])
+    for paradigm, judge in judges.items():
+        for claim, names, mode, need in KEEPS if paradigm not in ("single experts", "SFT") else ():
+            there = [domain for domain in names if domain in answerable]
+            sides = ((1.0, judge), (-1.0, judges["single experts"]))
+            terms = [(sign / len(there), (SHARED, who[d], d, mode, "accuracy")) for d in there for sign, who in sides]
+            add(claim, paradigm, SHARED, terms, [need])
+    return found
+
+
+CLAIM = ["claim", "paradigm", "set", "role", "verdict", *TOLD]
+KEEPS = (
+    ("keeps process on logic", LOGIC, "process", "logic domain"),
+    ("keeps outcome on instructions", (FORM,), "outcome", "instruction following"),
+)
+TOPICS = {
+    "process on logic": "judging the process against judging the outcome, logic domains",
+    "outcome on instructions": "judging the outcome against judging the process, instruction following",
+    PRIMARY: "process − outcome on logic domains, less process − outcome on instruction following",
+    "keeps process on logic": "judging the process of logic domains, against the single experts",
+    "keeps outcome on instructions": "judging the outcome of instruction following, against the single experts",
+}
+
+
+def claim_sentence(row: pd.Series, margin: float) -> str:
+    """A row of `claim_table` in English, whatever its verdict."""
+    where = {SHARED: "SFT's trajectories", OWN: "their own trajectories"}[row["set"]]
+    asked = f"{row['paradigm']}, {where}: {TOPICS[row['claim']]}: "
+    if row["verdict"] == "not answerable":
+        return f"{asked}**cannot be answered** ({row['reason']})."
+    contrast = {"better": "positive", "worse": "negative", "equivalent": "zero within the margin"}
+    word = contrast.get(row["verdict"], "undecided") if row["claim"] == PRIMARY else row["verdict"]
+    seen = f" (smallest effect that could have been seen {row['seen']:.1f})" if row["verdict"] == "undecided" else ""
+    return (
+        f"{asked}**{word}**, {row['estimate']:+.1f} points [{row['low']:.1f}, {row['high']:.1f}]{seen}, "
+        f"{count_words(row)}, margin ±{margin:g}."
+    )
+
+
+# --- seeds -----------------------------------------------------------------------------------------------
+
+
+def spread_table(measured: Measured, judges: dict[str, dict[str, str]], answerable: list[str]) -> pd.DataFrame:
+    """How far the seeds lie apart, beside what redrawing problems does to one seed; in points.
+
+    A row for SFT's accuracy in each domain and mode, and for each paradigm's contrast where it can be asked, all on the shared
+    set: quantity, 'seed 0', …, mean, low, high (of the verdicts), seed_sd (of the per-seed values), problem_sd (of the redraws
+    of problems, root mean square over the seeds), seeds.
+    """
+    asked = {
+        f"SFT's accuracy, {display_domain(domain).lower()}, {mode}": [(1.0, (SHARED, "sft", domain, mode, "accuracy"))]
+        for domain in judges["SFT"]
+        for _, mode in SIGNS
+    }
+    for (claim, paradigm, name), (terms, reason) in claim_terms(judges, answerable).items():
+        if (claim, name, reason) == (PRIMARY, SHARED, ""):
+            asked[f"contrast, {paradigm}"] = terms
+    rows = []
+    for quantity, terms in asked.items():
+        by_seed, found = add_up(measured, terms), combine(measured, terms)
+        redrawn = [vector[1:].var(ddof=1) for vector in by_seed.values()]
+        values = {f"seed {seed}": vector[0] for seed, vector in by_seed.items()}
+        told = {"mean": found["estimate"], "problem_sd": np.sqrt(np.mean(redrawn)) if redrawn else np.nan}
+        rows.append(
+            {"quantity": quantity, **values, **told, **{name: found[name] for name in ("low", "high", "seed_sd", "seeds")}}
+        )
+    last = ["mean", "low", "high", "seed_sd", "problem_sd", "seeds"]
+    names = sorted({name for row in rows for name in row if name.startswith("seed ")}, key=lambda name: int(name[5:]))
+    return pd.DataFrame(rows).reindex(columns=["quantity", *names, *last])

@@ -1,0 +1,77 @@
+"""Where a study's rows come from and what became of them: what notebook 01 shows, and `python -m m2rl_lib.cli.data_report
+params/paper.yaml` makes and prints before anything is trained."""
+
+import sys
+from types import SimpleNamespace
+
+import pandas as pd
+
+from m2rl_lib.config import study
+from m2rl_lib.data import problem_sets, prompt_limit, rl_blend, sft_blend
+from m2rl_lib.storage import hub
+from m2rl_lib.training import base_models
+
+COLUMNS = ["corpus", "part", "domain", "reason", "rows", "share"]
+
+
+def source_table(p: SimpleNamespace) -> pd.DataFrame:
+    """corpus ('RL', 'SFT'), part (label or published part), domain, reason ('kept', or why rows were dropped), rows, share.
+
+    In the micro world one line a domain, without a number: its problems are drawn as they are needed. Otherwise the data are
+    made ready where they are not; a corpus that `data_sources` has nothing for is left out.
+    """
+    if problem_sets.is_micro(p.data_sources):
+        rows = [("RL, SFT", "micro", name, "kept: drawn as needed", pd.NA, 1.0) for name in p.domains]
+        return pd.DataFrame(rows, columns=COLUMNS).astype({"rows": "Int64"})
+    frames = []
+    if hub.find_dataset(p.data_sources, rl_blend.BLEND):
+        folder = rl_blend.prepare_rows(p.data_sources)
+        drops = leave_out_long(pd.read_csv(folder / "drops.csv", keep_default_na=False), long_prompts(p))
+        frames.append(drops.rename(columns={"label": "part"}).assign(corpus="RL"))
+    if any(hub.find_dataset(p.data_sources, name) for name in sft_blend.parts()["source_dataset"]):
+        drops = pd.read_csv(sft_blend.prepare_examples(p.data_sources) / "drops.csv", keep_default_na=False)
+        frames.append(drops.assign(corpus="SFT", domain=""))
+    if not frames:
+        raise hub.SourceError(f"data_sources has neither {rl_blend.BLEND} nor an SFT data set of the paper")
+    return pd.concat(frames, ignore_index=True)[COLUMNS].astype({"rows": "Int64"})
+
+
+def long_prompts(p: SimpleNamespace) -> pd.DataFrame:
+    """label, reason, rows: how many training rows of each label RL leaves out for the length of their prompts (`rlvr_prompt_tokens`).
+
+    Counted by the tokenizer of `sft_base_model`; no rows for the micro model, whose tokenizer SFT makes.
+    """
+    found = []
+    if p.sft_base_model != problem_sets.MICRO:
+        limit = prompt_limit.PromptLimit(base_models.load_tokenizer(p.sft_base_model), p.rlvr_prompt_tokens)
+        folder = rl_blend.prepare_rows(p.data_sources)
+        for name in p.domains:
+            tokens, labels = prompt_limit.count_prompts(folder, name, limit)
+            long = labels[tokens > limit.tokens] if not limit.is_free(name) else labels[:0]
+            counts = pd.Series(long).str.removeprefix(rl_blend.PREFIX).value_counts()
+            found += [(label, limit.reason, count) for label, count in counts.items()]
+    return pd.DataFrame(found, columns=["label", "reason", "rows"])
+
+
+def leave_out_long(drops: pd.DataFrame, long: pd.DataFrame) -> pd.DataFrame:
+    """The drop table of the blend, of whose kept rows those of `long` are taken and told by their own reason."""
+    kept = drops[drops["reason"] == "kept"].set_index("label")
+    told = long.assign(domain=long["label"].map(kept["domain"]))
+    told["share"] = told["rows"] * (kept["share"] / kept["rows"]).reindex(told["label"]).to_numpy()
+    fewer = drops["label"].map(long.set_index("label")["rows"]).where(drops["reason"] == "kept").fillna(0).astype(int)
+    rest = drops.assign(rows=drops["rows"] - fewer, share=drops["share"] * (1 - fewer / drops["rows"]))
+    return pd.concat([rest, told]).sort_values(["domain", "label"], kind="stable", ignore_index=True) if len(told) else drops
+
+
+def main(arguments: list[str]) -> str:
+    """The table of a parameter file, as text."""
+    if len(arguments) != 1:
+        raise study.ParameterError("usage: python -m m2rl_lib.cli.data_report params/<study>.yaml")
+    return source_table(study.load(arguments[0])).to_string(index=False)
+
+
+if __name__ == "__main__":
+    try:
+        print(main(sys.argv[1:]))
+    except ValueError as error:
+        sys.exit(str(error))

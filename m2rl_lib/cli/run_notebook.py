@@ -1,0 +1,202 @@
+"""One notebook as a stage of the study: its executed copy appears whole or not at all, its failure is told in one line.
+
+The Snakefile runs `python -m m2rl_lib.cli.run_notebook NOTEBOOK OUT LOG VALUES`. papermill executes the notebook into the stage's
+work folder; the copy takes its final name only when every cell ran, none failed and no secret is in it, sealed with what
+made it. After a failure the copy stays in the work folder for study, and the last good one where it was.
+"""
+
+import contextlib
+import functools
+import json
+import os
+import re
+import resource
+import shutil
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import nbformat
+import papermill
+from nbclient.exceptions import DeadKernelError
+from papermill.exceptions import PapermillExecutionError
+
+from m2rl_lib.config import locations, study
+from m2rl_lib.storage import artifacts, durable, safety
+
+SHOWN = re.compile(r"[a-z0-9@=._-]+: |[A-Za-z]*Error: ")  # the lines that go to the screen; the log has all
+DISK = re.compile(
+    r"No space left on device|os error 28|Errno 28|Disk quota exceeded|file write failed|PytorchStreamWriter failed"
+)
+MEMORY = re.compile(
+    r"MemoryError|bad_alloc|not enough memory|can't allocate memory|Cannot allocate memory|out of memory|OutOfMemory"
+)
+AGAIN = "then run the same command again: what is published stays, and training goes on from its last checkpoint"
+
+STARTS = 3  # of a kernel
+
+
+class StageError(RuntimeError):
+    """A stage that failed; the message is one line that says what happened and what to do."""
+
+
+class Tee:
+    """What a notebook prints: all of it to a log, the stage's own lines to the screen too, secrets to neither."""
+
+    def __init__(self, log):
+        self.log, self.rest = log, ""  # a line may come in pieces
+
+    def write(self, text: str) -> None:
+        *lines, self.rest = (self.rest + text).split("\n")
+        for line in lines:
+            if found := safety.find_secrets(line):
+                line = f"(a line is left out: it held {', '.join(found)})"
+            self.log.write(line + "\n")
+            if SHOWN.match(line):
+                print(line, flush=True)
+
+    def flush(self) -> None:
+        self.log.flush()
+
+
+def run(notebook: Path, out: Path, log: Path, values: dict) -> None:
+    """Execute `notebook` with the parameters `values` to `out`, its log and its unfinished copy in the folder `log`.
+
+    Raises ParameterError for a value that no stage may have, StageError for what goes wrong in it.
+    """
+    for name in values:  # papermill writes names into the notebook as code
+        if name not in study.FIELDS:
+            raise study.ParameterError(f"{notebook.name}: {name!r} is no parameter")
+    study.notebook_parameters(values)
+    running = log / "unfinished.ipynb"
+    killed = _killed_for_memory()
+    try:
+        log.mkdir(parents=True, exist_ok=True)
+        (log / "papermill.log").write_text("")
+        with (log / "papermill.log").open("a") as file, _kernel_errors_to(file):
+            tee = Tee(file)
+            try:
+                executed = _execute(notebook, running, values, tee)
+            finally:
+                tee.write("\n" if tee.rest else "")
+        refuse_unfinished(executed)
+        publish(executed, notebook, out, values)
+    except PapermillExecutionError as error:
+        launched = error.ename == "LaunchError"  # of processes that may have been killed as a kernel may
+        raise StageError(explain(error.ename, error.evalue, launched and _killed_for_memory() > killed)) from None
+    except DeadKernelError:
+        raise StageError(explain("DeadKernelError", "", _killed_for_memory() > killed)) from None
+    except OSError as error:
+        raise StageError(explain(type(error).__name__, str(error))) from None
+    else:
+        running.unlink()
+    finally:
+        if running.is_file() and safety.find_secrets(running.read_text()):
+            running.unlink()  # kept for study otherwise
+
+
+def answered(start: Callable) -> Callable:
+    """`start`, which starts a kernel, tried up to STARTS times where the kernel dies before it answers: it has run nothing.
+
+    Jupyter picks free ports and lets go of them until the kernel takes them, so that of two that start at once one may die.
+    Used by stages here and by nbval's kernels in notebooks/conftest.py. Raises StageError when no kernel answered.
+    """
+
+    @functools.wraps(start)
+    def started(*given, **named):
+        for _ in range(STARTS):
+            try:
+                return start(*given, **named)
+            except RuntimeError as error:
+                if "died before replying" not in str(error):
+                    raise
+        raise StageError(f"the notebook's kernel died {STARTS} times before it answered")
+
+    return started
+
+
+@answered
+def _execute(notebook: Path, running: Path, values: dict, tee: Tee) -> nbformat.NotebookNode:
+    return papermill.execute_notebook(
+        notebook, running, values, kernel_name="python3", progress_bar=False, stdout_file=tee, stderr_file=tee
+    )
+
+
+@contextlib.contextmanager
+def _kernel_errors_to(file) -> Iterator[None]:
+    """What the kernel's process itself says (that it runs over TCP, how it crashed) goes to the log, not to the screen."""
+    own = os.dup(2)
+    os.dup2(file.fileno(), 2)
+    try:
+        yield
+    finally:
+        os.dup2(own, 2)
+        os.close(own)
+
+
+def refuse_unfinished(executed: nbformat.NotebookNode) -> None:
+    """Raise StageError where a cell did not run: a killed kernel or `sys.exit(0)` can leave such a copy without an error."""
+    code = [cell for cell in executed.cells if cell.cell_type == "code" and cell.source.strip()]
+    for number, cell in enumerate(code, 1):
+        if cell.execution_count != number:
+            first = cell.source.strip().splitlines()[0]
+            raise StageError(
+                f"cell {number} of {len(code)} did not run ({first!r}): the notebook ended early; nothing claims it did"
+            )
+
+
+def publish(executed: nbformat.NotebookNode, notebook: Path, out: Path, values: dict) -> None:
+    """Write the executed copy under its final name, sealed, with what made it in its metadata."""
+    executed.metadata["m2rl"] = {
+        "source": durable.sha256(notebook),
+        "parameters": values,
+        "versions": artifacts.versions(),
+        "commit": artifacts.commit(),
+        "device": artifacts.device(),
+    }
+    executed.metadata.papermill["output_path"] = str(out)
+    executed.metadata["seal"] = durable.OPEN_SEAL.decode()
+    text = nbformat.writes(executed) + "\n"
+    if found := safety.find_secrets(text):
+        raise StageError(f"the executed notebook holds {', '.join(found)}: it is not published; find the cell that prints it")
+    durable.write(out, durable.seal(text.encode()))
+
+
+def explain(kind: str, message: str, killed_for_memory: bool = False) -> str:
+    """One line for what ended a notebook: an exception's name and message, or the death of its kernel."""
+    text = f"{kind}: {message}"
+    line = " ".join(text.split())[:600]
+    if DISK.search(text):
+        free = shutil.disk_usage(locations.ROOT).free / 1e9
+        return f"the disk is full ({free:.1f} GB free on that of {locations.ROOT}): free some space, {AGAIN} ({line})"
+    if killed_for_memory or MEMORY.search(text):
+        peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1e6
+        what = f"out of memory (the stage's processes reached {peak:.1f} GB)"
+        return f"{what}: run fewer stages at once (make study CORES=1) or lower the batch in params/, {AGAIN} ({line})"
+    if kind == "DeadKernelError":
+        return f"the notebook's kernel died: it was killed from outside, or crashed; look at `dmesg` and the log, {AGAIN}"
+    return line
+
+
+def _killed_for_memory() -> int:
+    """How often the kernel has killed a process of this control group for want of memory; 0 where it does not say."""
+    try:
+        group = Path("/proc/self/cgroup").read_text().strip().rsplit(":", 1)[1].lstrip("/")
+        events = Path("/sys/fs/cgroup", group, "memory.events").read_text()
+        return int(dict(line.split() for line in events.splitlines()).get("oom_kill", 0))
+    except (OSError, IndexError, ValueError):
+        return 0
+
+
+def main(notebook: str, out: str, log: str, values: str) -> int:
+    """What `python -m m2rl_lib.cli.run_notebook` does; the exit status."""
+    try:
+        run(Path(notebook), Path(out), Path(log), json.loads(values))
+    except (StageError, study.ParameterError) as error:
+        print(f"{Path(log).name}: FAILED: {error}; log: {log}/papermill.log", flush=True)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(*sys.argv[1:]))

@@ -1,0 +1,33 @@
+"""Names of models: `sft`, `rl-<domain>`, `rl-multi`, `merge-<method>`, `mt-opd`, with what differs after an `@`."""
+
+import re
+
+MODEL = re.compile(
+    r"(?P<base>sft|sft-sharpened|base|rl-[a-z_]+|merge-[a-z-]+|mt-opd|routed)(?:@(?P<variant>[a-z_]+=[^@/]+(?:,[a-z_]+=[^@/,]+)*))?"
+)
+
+
+def model_name(base: str, **variant: object) -> str:
+    """The name of a model; what differs from its base follows an `@`.
+
+    >>> model_name("rl-math", step=250)
+    'rl-math@step=250'
+    """
+    name = base + ("@" + ",".join(f"{key}={value}" for key, value in variant.items()) if variant else "")
+    parse_model_name(name)
+    return name
+
+
+def parse_model_name(name: str) -> tuple[str, dict[str, str]]:
+    """(base, variant) of a model's name. Raises ValueError for a name that no stage makes.
+
+    >>> parse_model_name("merge-ties@density=0.5")
+    ('merge-ties', {'density': '0.5'})
+    """
+    match = MODEL.fullmatch(name)
+    if not match:
+        raise ValueError(
+            f"model name {name!r} is not sft, rl-<domain>, rl-multi, rl-null, merge-<method> or mt-opd, with what differs after an @"
+        )
+    variant = match["variant"]
+    return match["base"], dict(part.split("=", 1) for part in variant.split(",")) if variant else {}

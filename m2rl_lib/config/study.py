@@ -1,0 +1,248 @@
+"""A study: its validated parameters, and where each thing it makes lives.
+
+A parameter file `params/<study>.yaml` is the only difference between a laptop and a cluster. Its keys are
+flat and begin with the name of the stage they belong to; a notebook's cell tagged `parameters` declares
+the keys it uses. Everything a study makes is under `runs/<study>/`.
+"""
+
+import difflib
+import re
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Annotated, Literal
+
+import yaml
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+
+from m2rl_lib.config.locations import ACCELERATE, ROOT
+
+
+class ParameterError(ValueError):
+    """A parameter that is unknown, missing, wrongly typed or out of range; the message is one line."""
+
+
+def _number(value: object) -> object:
+    """`1e-4` is a string in YAML: read it as the number it is."""
+    if isinstance(value, str) and re.fullmatch(r"[-+]?\d+(\.\d*)?[eE][-+]?\d+", value):
+        return float(value)
+    return float(value) if isinstance(value, int) and not isinstance(value, bool) else value
+
+
+def _place(value: str) -> str:
+    if value not in ("bubblewrap", "none") and not re.match(r"https?://[^/\s]+", value):
+        raise ValueError("allowed are 'bubblewrap', 'none' or the http address of a SandboxFusion server")
+    return value
+
+
+def _pinned(value: str) -> str:
+    """`micro`, a folder, or a Hub repository at a commit: what a branch or tag holds may change, so it is refused."""
+    if value == "micro" or value.startswith(("/", "./", "../")) or PINNED.fullmatch(value):
+        return value
+    if "/" in value:
+        raise ValueError(
+            "a repository needs its revision, owner/name@<the 40 hex digits of a commit>, and a folder a ./ or / at its start"
+        )
+    raise ValueError("allowed are micro, owner/name@<the 40 hex digits of a commit>, or a folder that starts with ./ or /")
+
+
+PINNED = re.compile(r"(?P<name>[\w.-]+/[\w.-]+)@(?P<revision>[0-9a-f]{40})(?::(?P<files>\S+))?")
+Source = Annotated[str, AfterValidator(_pinned)]
+Number = Annotated[float, BeforeValidator(_number)]
+Share = Annotated[Number, Field(ge=0, le=1)]
+Positive = Annotated[Number, Field(gt=0)]
+Count = Annotated[int, Field(ge=1)]
+
+
+def _configuration(value: str) -> str:
+    """`none`, or the name of a configuration in profiles/accelerate."""
+    known = sorted(path.stem for path in ACCELERATE.glob("*.yaml"))
+    if value != "none" and value not in known:
+        raise ValueError(f"allowed are none and the files of profiles/accelerate: {', '.join(known)}")
+    return value
+
+
+def _sampler(value: str) -> str:
+    if value not in ("transformers", "vllm") and not re.match(r"https?://[^/\s]+", value):
+        raise ValueError("allowed are 'transformers', 'vllm' (in the training process) or the http address of a vLLM server")
+    return value
+
+
+Configuration = Annotated[str, AfterValidator(_configuration)]
+Sampler = Annotated[str, AfterValidator(_sampler)]
+Method = Literal["average", "task-arithmetic", "task-arithmetic-dare", "ties", "ties-dare", "sce"]
+
+
+class Study(BaseModel):
+    """Every parameter of a study. A parameter file gives all of them; a notebook those it uses."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
+
+    study: Annotated[str, Field(pattern=r"^[a-z0-9_-]+$")]  # the parameter file's stem
+    seed: Annotated[int, Field(ge=0)]  # redraws demonstrations, SFT and RL
+    domains: Annotated[list[str], Field(min_length=2)]  # the domains to be expert in, of those in m2rl_lib/domains
+
+    micro_vocabulary: Annotated[int, Field(ge=300)]  # tokens
+    micro_hidden_size: Annotated[int, Field(ge=8, multiple_of=8)]
+    micro_layers: Count
+    micro_heads: Annotated[int, Field(ge=2, multiple_of=2)]
+    micro_context: Annotated[int, Field(ge=256)]  # tokens
+
+    data_sources: Annotated[list[Source], Field(min_length=1)]  # [micro], or the data sets of the blends (`blend`, `sft_blend`)
+    data_shared_arithmetic: bool | list[str]  # whether coding, science and agent problems need arithmetic, or which of them
+    data_wrong_share: Share  # of the steps of the SFT demonstrations
+    data_wrong_steps: Literal["random", "systematic"]
+
+    sft_base_model: Source  # what SFT starts from: micro, untrained, or a causal LM of the Hub or a folder
+    sft_demonstrations: Count  # a domain
+    sft_general: Count  # demonstrations of general facts
+    sft_judge: Count  # conversations of verdicts, a domain and mode
+    sft_shifted_share: Share  # of the demonstrations, like the shifted benchmarks, which RL never trains
+    sft_steps: Count
+    sft_batch: Count  # examples a step
+    sft_learning_rate: Positive
+    sft_warmup_share: Share
+    sft_threads: Count
+
+    train_accelerate: Configuration  # none: in the notebook; else profiles/accelerate/<name>.yaml
+    train_device_batch: Count  # sequences that a device holds at once in training; a larger batch is cut into equal parts
+
+    rlvr_steps: Annotated[int, Field(ge=4)]  # of an expert's run
+    rlvr_mixed_steps: Annotated[int, Field(ge=4)]  # of the mixed run
+    rlvr_prompts_per_step: Count
+    rlvr_completions: Annotated[int, Field(ge=2)]  # a prompt
+    rlvr_learning_rate: Positive
+    rlvr_warmup_steps: Annotated[int, Field(ge=0)]
+    rlvr_prompt_tokens: Annotated[int, Field(ge=8)]  # of the longest prompt trained on; agent's may be longer
+    rlvr_max_tokens: Annotated[int, Field(ge=8)]  # of a completion, tool results counted
+    rlvr_rollouts: Sampler  # what samples in training: transformers, vllm, or a vLLM server's address
+    rlvr_selection_problems: Count  # a domain, logged at each named checkpoint
+    rlvr_threads: Count
+
+    distill_steps: Annotated[int, Field(ge=4)]
+    distill_prompts_per_step: Count
+    distill_completions: Count  # a prompt
+    distill_learning_rate: Positive
+    distill_threads: Count
+
+    merge_methods: Annotated[list[Method], Field(min_length=1)]
+    merge_lambda: Positive  # scales the merged task vector
+    merge_ties_density: Annotated[Share, Field(gt=0)]  # share of each tensor that TIES keeps
+    merge_dare_density: Annotated[Share, Field(gt=0)]  # share of each task vector that DARE keeps
+    merge_sce_topk: Annotated[Share, Field(gt=0)]
+    merge_dtype: Literal["float32", "bfloat16"]  # what is written; the arithmetic is float32
+    merge_sweep_lambdas: Annotated[list[Positive], Field(min_length=1)]
+    merge_sweep_densities: Annotated[list[Annotated[Share, Field(gt=0)]], Field(min_length=1)]
+
+    evaluate_problems: Count  # a test benchmark
+    evaluate_samples: Count  # K of Avg@K
+    evaluate_selection_problems: Count  # a selection benchmark
+    evaluate_selection_samples: Count
+    evaluate_temperature: Positive
+    evaluate_sharpened_temperatures: Annotated[list[Annotated[Number, Field(ge=0)]], Field(min_length=1)]  # 0 is greedy
+    evaluate_max_tokens: Annotated[int, Field(ge=8)]
+    evaluate_batch: Count  # sequences
+    evaluate_threads: Count
+
+    analysis_draws: Annotated[int, Field(ge=100)]  # bootstrap redraws
+    analysis_margin: Positive  # points; the δ of the three-way verdict
+    analysis_skill_problems: Count  # a domain, for the gain vectors
+    analysis_skill_samples: Annotated[int, Field(ge=4)]  # a problem
+    analysis_gradient_prompts: Annotated[int, Field(ge=4)]  # a domain and checkpoint, in the gradient lens
+    analysis_manipulation_check: bool  # whether math and coding are trained again in a world where coding needs no arithmetic
+    analysis_kl_problems: Annotated[int, Field(ge=2)]  # test prompts a domain on which policies are compared
+    analysis_kl_samples: Count  # completions a prompt and policy there
+
+    judging_trajectories: Annotated[int, Field(ge=2)]  # a domain and balanced set, half of them right
+    judging_problems: Count  # a domain, whose samples are chosen from and in which wrong steps are planted
+    judging_temperature: Annotated[Number, Field(ge=0)]  # of the judge; 0 is greedy
+
+    released_models: list[Source]  # notebook 22: SFT, an expert of each domain, RL-Multi; [] takes this study's own
+
+    plan_device: Literal["cpu", "cuda"]  # what it is meant to run on
+    plan_completion_tokens: Positive  # mean number that the model writes
+    plan_example_tokens: Positive  # mean length of a training sequence: prompt, completion and tool results
+    plan_generated_tokens_per_second: Positive  # of one device, as stated; a finished study's costs have measured ones
+    plan_trained_tokens_per_second: Positive
+
+    sandbox_kind: Annotated[str, AfterValidator(_place)]  # where generated programs run; none is unprotected
+
+
+class Run(BaseModel):
+    """What a notebook is asked to run, beside the study's parameters: its `-p name value`."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    domain: Annotated[str, Field(pattern=r"^[a-z_]+$")]  # 03: the domain to be expert in
+    repeat: Annotated[int, Field(ge=0)]  # 03: another draw of RL prompts and samples from the same SFT
+    permute_rewards: bool  # 03: the null run, on all domains
+    models: Annotated[list[str], Field(min_length=1)]  # 07: names of the models to evaluate
+    group: Annotated[str, Field(pattern=r"^[a-z0-9_-]+$")]  # 07: the name of their part of the tables
+    purpose: Literal["scores", "test", "sweep", "skills", "apart"]  # 07: what they are evaluated for
+
+
+FIELDS = {**dict.fromkeys(Study.model_fields, Study), **dict.fromkeys(Run.model_fields, Run)}
+PREFIXES = sorted({name.split("_")[0] + "_" for name in Study.model_fields if "_" in name})
+
+
+def load(path: Path | str) -> Study:
+    """The parameters of a file, all checked. Raises ParameterError in one line."""
+    path = Path(path)
+    if not path.is_file():
+        known = ", ".join(str(p.relative_to(ROOT)) for p in sorted((ROOT / "params").glob("*.yaml")))
+        raise ParameterError(f"parameter file {path} does not exist; there are {known}")
+    try:
+        values = yaml.safe_load(path.read_text())
+    except yaml.YAMLError as error:
+        raise ParameterError(f"{path} is not YAML: {' '.join(str(error).split())}") from None
+    if not isinstance(values, dict):
+        raise ParameterError(f"{path} must map names to values, not {type(values).__name__}")
+    _check(values, str(path))
+    stray = [name for name in values if name not in Study.model_fields]
+    if stray:
+        raise ParameterError(f"{path}: {', '.join(stray)} is given to one notebook by -p, not in a parameter file")
+    missing = [name for name in Study.model_fields if name not in values]
+    if missing:
+        raise ParameterError(f"{path}: missing {', '.join(missing)}")
+    if values["study"] != path.stem:
+        raise ParameterError(f"{path}: study is {values['study']!r}, allowed is the file's stem {path.stem!r}")
+    return Study(**values)
+
+
+def read_seeds(text: str | int) -> list[int]:
+    """The seeds of `make study SEEDS=…`, in order. ParameterError in one line for anything but numbers with commas.
+
+    >>> read_seeds("2,0,1"), read_seeds(3)
+    ([0, 1, 2], [3])
+    """
+    if not re.fullmatch(r"\d+(,\d+)*", str(text)):
+        raise ParameterError(f"seeds {str(text)!r}: whole numbers with commas between are allowed, such as 0,1,2")
+    return sorted({int(seed) for seed in str(text).split(",")})
+
+
+def notebook_parameters(variables: dict) -> SimpleNamespace:
+    """The parameters among a notebook's variables (its `globals()`), checked.
+
+    A name that begins with a stage's prefix and is no parameter is refused as misspelt.
+    """
+    values = {
+        name: value for name, value in variables.items() if name in FIELDS or any(name.startswith(prefix) for prefix in PREFIXES)
+    }
+    return SimpleNamespace(**_check(values, "notebook"))
+
+
+def _check(values: dict, source: str) -> dict:
+    """Each value validated by itself; returns them as their proper types."""
+    checked = {model: model.model_construct() for model in (Study, Run)}
+    for name, value in values.items():
+        if name not in FIELDS:
+            close = difflib.get_close_matches(str(name), FIELDS, n=1, cutoff=0.8)
+            hint = f"did you mean {close[0]}?" if close else f"allowed are {', '.join(FIELDS)}"
+            raise ParameterError(f"{source}: unknown parameter {name!r}; {hint}")
+        model = FIELDS[name]
+        try:
+            model.__pydantic_validator__.validate_assignment(checked[model], name, value)
+        except ValidationError as error:
+            detail = error.errors()[0]
+            told = detail["msg"].removeprefix("Value error, ")
+            raise ParameterError(f"{source}: {name} is {value!r}, but {told[0].lower()}{told[1:]}") from None
+    return {name: getattr(checked[FIELDS[name]], name) for name in values}

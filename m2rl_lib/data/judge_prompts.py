@@ -1,0 +1,105 @@
+"""How a model is asked to judge a trajectory, and how the micro world's SFT corpus teaches it to (RQ5).
+
+*Outcome* shows the problem and the final answer, *process* the whole reasoning, as in the paper. The form is ours: a judge
+works the problem out, puts its own result beside the shown one piece by piece, and says 'right' or 'wrong'.
+"""
+
+import random
+from itertools import zip_longest
+
+from m2rl_lib import domains, sandbox
+from m2rl_lib.domains import chat, problems
+
+JUDGE_MODES = ("outcome", "process")
+VERDICTS = ("right", "wrong")
+MARKS = ("same", "other")  # of a piece of the shown result beside the judge's own
+QUESTION = "Right or wrong?"
+UNTAUGHT = (
+    "Somebody gave this {what} to the task above:\n\n{shown}\n\nIs it right or wrong? Do not carry out the task: think about the "
+    "{what} first, then answer with one word, right or wrong."
+)  # for a judge whose SFT corpus has no verdicts
+JUDGE_CHARACTERS = 1000  # of one conversation after its first question, about
+
+
+def judge_turns(row: dict, rng: random.Random) -> int:
+    """How many trajectories of a problem like `row` are judged in one conversation: three to six, more where they are short.
+
+    Thousands of pieces that differ must be read before a small model reads them at all, so none is wasted.
+    """
+    module = domains.ALL[row["domain"]]
+    right = module.demonstrate(row, rng)
+    pieces = module.gist(right, row)
+    shown = len(chat.plain(chat.without_thinking(right))) + len("\n".join(comparison(pieces, pieces)))
+    return max(3, min(6, JUDGE_CHARACTERS // (40 + shown)))
+
+
+def planted(rows: list[dict], places: list[str | int | None], rng: random.Random) -> tuple[list[str], list[bool]]:
+    """A trajectory of each row, all of one domain, with one wrong step at its place (`problems.PLACES`, or the step's
+    index) or none, and whether it is right.
+
+    A wrong step may still end right; it is then got wrong anew, a hundred times at most. A grader that fails says neither
+    right nor wrong; what it could not grade is made anew too, and a failure to the end is a SandboxError.
+    """
+    module = domains.ALL[rows[0]["domain"]]
+    steps = [_wrong_steps(place, row["steps"]) for row, place in zip(rows, places, strict=True)]
+    trajectories, right = [""] * len(rows), [False] * len(rows)
+    again = list(range(len(rows)))
+    for _ in range(100):
+        for i in again:
+            trajectories[i] = module.demonstrate(rows[i], rng, steps[i])
+        rewards = module.verify([trajectories[i] for i in again], [rows[i] for i in again])
+        for i, reward in zip(again, rewards, strict=True):
+            right[i] = reward == 1.0
+        again = [i for i, reward in zip(again, rewards) if reward is None or (right[i] and steps[i])]
+        if not again:
+            break
+    if ungraded := sum(reward is None for reward in rewards):
+        raise sandbox.SandboxError(f"{ungraded} trajectories of {module.NAME} could not be graded in a hundred tries")
+    return trajectories, right
+
+
+def _wrong_steps(place: str | int | None, steps: list[str]) -> frozenset[int]:
+    if place is None:
+        return frozenset()
+    return frozenset({place} if isinstance(place, int) else problems.wrong_step_at(place, steps))
+
+
+def write_judgement(row: dict, rng: random.Random, trajectories: list[str], right: list[bool]) -> str:
+    """What a judge writes, with the questions after the first one between its turns.
+
+    It works the problem out once. Then it puts its own result beside the shown one and says its verdict, each time.
+    """
+    module = domains.ALL[row["domain"]]
+    own = module.demonstrate(row, rng)
+    thoughts, text = [thought[7:-8] for thought in chat.THINKING.findall(own)[:1]], ""  # without the tags
+    for turn, trajectory in enumerate(trajectories):
+        thoughts += comparison(module.gist(own, row), module.gist(trajectory, row))
+        text += chat.user_turn(f"{chat.plain(chat.without_thinking(trajectory))}\n{QUESTION}") if turn else ""
+        text += "<think>" + "\n".join(thoughts) + f"</think>\n{VERDICTS[not right[turn]]}{chat.END}"
+        thoughts = []
+    return text
+
+
+def comparison(own: list[str], shown: list[str]) -> list[str]:
+    """Two results side by side, a line a piece: the judge's own, the shown one's, and a mark.
+
+    The mark follows the piece itself: equality of a token with one before it is what a small model learns.
+
+    >>> comparison(["2", "5"], ["2", "4"])
+    [' 2 2 same', ' 5 4 other']
+    """
+    return [f" {a} {b} {MARKS[a != b]}" for a, b in zip_longest(own, shown, fillvalue="none")]
+
+
+def judge_prompt(row: dict, trajectory: str, mode: str, taught: bool = True) -> list[dict]:
+    """The messages that ask for a verdict on a trajectory: by its outcome alone, or by the whole process.
+
+    In the form that the micro world's SFT taught, or, to a model that was not `taught`, in words.
+    """
+    if mode not in JUDGE_MODES:
+        raise ValueError(f"judge mode {mode!r} is not one of {', '.join(JUDGE_MODES)}")
+    shown = chat.plain(trajectory if mode == "process" else chat.without_thinking(trajectory))
+    if not taught:
+        task = UNTAUGHT.format(what={"outcome": "answer", "process": "solution"}[mode], shown=shown)
+        return [{"role": "user", "content": f"{problems.prompt_of(row)}\n\n{task}"}]
+    return [{"role": "user", "content": f"{problems.prompt_of(row)}\n{mode}:\n{shown}\n{QUESTION}"}]

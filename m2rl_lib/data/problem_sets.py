@@ -1,0 +1,138 @@
+"""Rows at a scale: problems of a domain, the SFT corpus, the prompts of an RL run.
+
+Selection and test problems are the same for every seed, so that models are compared on equal problems;
+a seed redraws the training problems and the demonstrations. `sources` are the study's `data_sources`: the micro world's
+generators ([micro]), or the public data sets (`blend`, `sft_blend`), whose rows go through the same code.
+"""
+
+import random
+from collections.abc import Sequence
+
+from m2rl_lib import domains
+from m2rl_lib.data import prompt_limit, rl_blend, row_files
+from m2rl_lib.data.prompt_limit import PromptLimit
+from m2rl_lib.domains import problems
+
+Shared = bool | list[str]  # `data_shared_arithmetic`: whether the domains beside math need arithmetic, or which of them
+
+
+def needs_arithmetic(domain: str, shared_arithmetic: Shared) -> bool:
+    """Whether the problems of a domain need arithmetic (math's do in any case).
+
+    >>> needs_arithmetic("coding", True), needs_arithmetic("coding", ["agent"])
+    (True, False)
+    """
+    return domain in shared_arithmetic if isinstance(shared_arithmetic, list) else shared_arithmetic
+
+
+MICRO = "micro"
+
+
+def is_micro(sources: Sequence[str]) -> bool:
+    """Whether problems are drawn from the micro world. ValueError where it is asked for beside data sets."""
+    if MICRO in sources and len(sources) > 1:
+        raise ValueError(f"data_sources is {list(sources)}, allowed is [{MICRO}] alone or data sets without it")
+    return MICRO in sources
+
+
+def benchmarks(domain: str, sources: Sequence[str] = (MICRO,)) -> list[str]:
+    """The names of a domain's benchmarks: the micro world's, or the held-out part of the blend where it has the domain."""
+    if is_micro(sources):
+        return list(domains.ALL[domain].BENCHMARKS)
+    return [rl_blend.benchmark_of(domain)] if hasattr(domains.ALL[domain], "LABELS") else []
+
+
+def chance(benchmark: str, sources: Sequence[str] = (MICRO,)) -> float:
+    """The accuracy of a guess on a benchmark; of a blend's, the mean over its test problems (0 where there is no list to guess from).
+
+    >>> chance("quantities")
+    0.25
+    """
+    if is_micro(sources):
+        return domains.chance(benchmark)
+    held = row_files.Rows(rl_blend.prepare_rows(list(sources)), f"{_domain_of(benchmark)}-test")
+    guesses = [1 / len(row["options"]) if row.get("options") else 0.0 for row in held]
+    return sum(guesses) / max(1, len(guesses))
+
+
+def _domain_of(benchmark: str) -> str:
+    """The domain whose held-out problems of the blend a benchmark is."""
+    return next(name for name in domains.DOMAINS if rl_blend.benchmark_of(name) == benchmark)
+
+
+def built_in(shared_arithmetic: Shared, sources: Sequence[str] = (MICRO,)) -> Shared:
+    """`data_shared_arithmetic` as far as it was built into the problems: not into those of a blend."""
+    return shared_arithmetic if is_micro(sources) else False
+
+
+def benchmark_problems(
+    benchmark: str, split: str, count: int, shared_arithmetic: Shared, sources: Sequence[str] = (MICRO,)
+) -> list[dict]:
+    """`count` selection or test problems of a benchmark, the same for every seed of the study."""
+    if not is_micro(sources):
+        return _held(_domain_of(benchmark), split, count, 0, sources)
+    module = domains.ALL[domains.DOMAIN_OF[benchmark]]
+    return problems.draw(module.make, benchmark, split, count, 0, needs_arithmetic(module.NAME, shared_arithmetic))
+
+
+def train_problems(
+    domain: str,
+    count: int,
+    seed: int,
+    shared_arithmetic: Shared,
+    shifted: bool = False,
+    sources: Sequence[str] = (MICRO,),
+    limit: PromptLimit | None = None,
+) -> list[dict]:
+    """`count` training problems of a domain, like its first benchmark, or like its last, shifted one; prompts within `limit`.
+
+    A blend has no shifted problems; its training problems come in random order, again from the start when all were used.
+    """
+    if not is_micro(sources):
+        return _held(domain, "train", count, seed, sources, limit)
+    module = domains.ALL[domain]
+    benchmark = list(module.BENCHMARKS)[-1 if shifted else 0]
+    drawn = problems.draw(module.make, benchmark, "train", count, seed, needs_arithmetic(domain, shared_arithmetic))
+    prompt_limit.check_drawn(domain, drawn, limit)
+    return drawn
+
+
+def _held(domain: str, split: str, count: int, seed: int, sources: Sequence[str], limit: PromptLimit | None = None) -> list[dict]:
+    """`count` rows of a domain and split of the blend in an order drawn from `seed`; only training rows may come twice."""
+    folder = rl_blend.prepare_rows(list(sources))
+    held = row_files.Rows(folder, f"{domain}-{split}")
+    numbers = prompt_limit.short_rows(folder, domain, limit) if split == "train" else range(len(held))
+    if not len(numbers) or (split != "train" and count > len(numbers)):
+        raise ValueError(
+            f"the blend has {len(numbers)} usable {split} problems of {domain}, {count} asked for; drops.csv says why"
+        )
+    rng, order = random.Random(f"{domain} {split} {seed}"), []
+    while len(order) < count:
+        order += rng.sample(range(len(numbers)), len(numbers))
+    return [held[numbers[place]] for place in order[:count]]
+
+
+def pool_sizes(names: list[str], sources: Sequence[str] = (MICRO,), limit: PromptLimit | None = None) -> list[int]:
+    """The weights in which domains are mixed: equal in the micro world, the number of training rows in a blend (as published)."""
+    if is_micro(sources):
+        return [1] * len(names)
+    folder = rl_blend.prepare_rows(list(sources))
+    return [len(prompt_limit.short_rows(folder, name, limit)) for name in names]
+
+
+def prompts(
+    names: list[str],
+    count: int,
+    seed: int,
+    shared_arithmetic: Shared,
+    sources: Sequence[str] = (MICRO,),
+    limit: PromptLimit | None = None,
+) -> list[dict]:
+    """The training rows of an RL run: `count` in all, in the proportions of `pool_sizes`, concatenated and shuffled."""
+    shares = row_files.apportion(pool_sizes(names, sources, limit), count)
+    drawn = []
+    for name, share in zip(names, shares):
+        # + 1: other problems than the SFT demonstrations of the same seed
+        drawn += train_problems(name, share, 2 * seed + 1, shared_arithmetic, sources=sources, limit=limit)
+    random.Random(f"mix {seed}").shuffle(drawn)
+    return drawn

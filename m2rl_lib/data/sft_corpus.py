@@ -1,0 +1,100 @@
+"""The SFT corpus of the micro world: demonstrations and verdicts, as token ids in the order in which batches take them."""
+
+import json
+import random
+from collections.abc import Sequence
+from itertools import islice
+
+from m2rl_lib import domains
+from m2rl_lib.data.judge_prompts import JUDGE_MODES, judge_prompt, judge_turns, planted, write_judgement
+from m2rl_lib.data.problem_sets import Shared, train_problems
+from m2rl_lib.domains import chat, problems
+
+
+def sft_corpus(
+    names: list[str],
+    per_domain: int,
+    general: int,
+    judge: int,
+    shifted_share: float,
+    wrong_share: float,
+    wrong_steps: str,
+    seed: int,
+    shared_arithmetic: Shared,
+) -> list[dict]:
+    """Demonstrations, shuffled: `row`, `kind` ('demonstration' or 'judge'), `prompt` messages, `completion`.
+
+    `per_domain` demonstrations of each domain named and `general` of the general facts, of which `shifted_share`
+    like the shifted benchmarks (which RL never trains), each step wrong with probability `wrong_share`; `judge`
+    conversations a domain and mode, on problems of their own, with several verdicts each, half of them on right and
+    half on wrong trajectories.
+    """
+    rng = random.Random(f"sft {seed}")
+    corpus = []
+    for name in [*names, domains.general.NAME]:
+        module = domains.ALL[name]
+        count = general if name == domains.general.NAME else per_domain
+        shifted = round(shifted_share * count)
+        drawn = train_problems(name, count - shifted, 2 * seed, shared_arithmetic)
+        drawn += train_problems(name, shifted, 2 * seed, shared_arithmetic, shifted=True)
+        for row in drawn:
+            wrong = frozenset(problems.noisy_steps(rng, row["steps"], wrong_share, wrong_steps))
+            corpus.append(
+                example_of("demonstration", row, row["responses_create_params"]["input"], module.demonstrate(row, rng, wrong))
+            )
+    for name in names:
+        drawn = train_problems(name, len(JUDGE_MODES) * judge, 10**6 + seed, shared_arithmetic)
+        turns = judge_turns(drawn[0], rng)
+        patterns = [rng.getrandbits(turns) for _ in range(judge)]
+        bits = [bits for pattern in patterns for bits in (pattern, ~pattern)]  # a bit a turn, balanced in every two rows
+        places = [rng.choice(problems.PLACES) if row >> turn & 1 else None for row in bits for turn in range(turns)]
+        trajectories, right = planted([row for row in drawn for _ in range(turns)], places, rng)
+        for index, row in enumerate(drawn):
+            mine = slice(index * turns, (index + 1) * turns)
+            prompt = judge_prompt(row, trajectories[mine][0], JUDGE_MODES[index // judge])
+            corpus.append(example_of("judge", row, prompt, write_judgement(row, rng, trajectories[mine], right[mine])))
+    rng.shuffle(corpus)
+    return corpus
+
+
+def example_of(kind: str, row: dict, prompt: list[dict], completion: str) -> dict:
+    """An example of the corpus, as `tokenise` takes it."""
+    return {"kind": kind, "row": row, "prompt": prompt, "completion": completion}
+
+
+def tokenise(tokenizer, example: dict) -> dict:
+    """`input_ids` and `labels` of a corpus example; labels are -100 on the prompt and on tool results."""
+    tools = example["row"]["responses_create_params"]["tools"] if example["kind"] == "demonstration" else []
+    input_ids = tokenizer(chat.prompt(tokenizer, example["prompt"], tools))["input_ids"]
+    labels = [-100] * len(input_ids)
+    for text, own in chat.turns(example["completion"]):
+        ids = tokenizer(text)["input_ids"]
+        input_ids += ids
+        labels += ids if own else [-100] * len(ids)
+    return {"input_ids": input_ids, "labels": labels}
+
+
+def batch_order(lengths: list[int], batch: int, steps: int, seed: int) -> list[int]:
+    """The order in which `steps` batches go through examples of these lengths: epoch after epoch, shuffled.
+
+    Batches are of similar length, to pad little, but only among eight at a time and in random order: sorting
+    wider makes a batch one domain's, which trained markedly worse.
+    """
+    rng = random.Random(f"order {seed}")
+    stream: list[int] = []
+    while len(stream) < batch * steps:
+        stream += rng.sample(range(len(lengths)), len(lengths))
+    order: list[int] = []
+    for start in range(0, batch * steps, 8 * batch):
+        pool = sorted(stream[start : min(start + 8 * batch, batch * steps)], key=lambda i: lengths[i])
+        batches = [pool[i : i + batch] for i in range(0, len(pool), batch)]
+        rng.shuffle(batches)
+        order += [i for part in batches for i in part]
+    return order
+
+
+def corpus_texts(corpus: Sequence[dict]) -> list[str]:
+    """The plain texts of a corpus, to train a tokenizer on."""
+    return [example["prompt"][-1]["content"] + "\n" + example["completion"] for example in corpus] + [
+        json.dumps(tool) for example in islice(corpus, 200) for tool in example["row"]["responses_create_params"]["tools"]
+    ]

@@ -1,0 +1,288 @@
+"""Models as judges: which trajectories they are shown, and the verdict that each gives (RQ5).
+
+The paper uses each trained model as a generative reward model on trajectories of its own domain: *outcome* shows the
+problem and the final answer, *process* the whole reasoning. Here a judge works the problem out in `<think>` and then
+says 'right' or 'wrong', as SFT taught it. Its verdict is read twice: from the probabilities of the two words at the place
+where the verdict stands, after the judge's own thinking (the score), and from what it wrote. Beyond the paper: sets that
+are balanced and the same for both modes and all judges, and trajectories with one wrong step planted at a known place.
+"""
+
+import random
+import re
+import time
+import zlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from types import SimpleNamespace
+
+import numpy as np
+import pandas as pd
+import torch
+
+from m2rl_lib import domains, sandbox
+from m2rl_lib.config import locations
+from m2rl_lib.data import judge_prompts, problem_sets
+from m2rl_lib.domains import chat, instruction_following
+from m2rl_lib.rollout import decoding
+from m2rl_lib.stats.bootstrap import GENERAL, require_columns
+from m2rl_lib.storage import artifacts
+
+SHARED, OWN, CANDIDATES, PLANTED, SHIFTED = "shared", "own", "candidates", "planted", "shifted"  # the sets
+ITEM = ["set", "source", "domain", "benchmark", "problem_id", "sample", "place", "distance", "right", "answer", "text"]
+JUDGED = ["seed", "judge", *ITEM[:-1], "mode", "score", "verdict", "tokens"]
+SAMPLES = ["model", "domain", "benchmark", "split", "problem_id", "sample", "correct", "parsed", "truncated", "text"]
+VERDICT = re.compile(rf"\b({'|'.join(judge_prompts.VERDICTS)})\b")
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """What a judge wrote, the log-odds of 'right' against 'wrong' where its verdict stands, and the tokens written."""
+
+    text: str
+    score: float
+    tokens: int
+
+
+Judge = Callable[[list[list[dict]]], list[Judgement]]  # prompts (messages) -> a judgement of each
+
+
+def read_verdict(text: str) -> str | None:
+    """The verdict that was written: the one of the two words that stands after `</think>`; None is unreadable.
+
+    >>> read_verdict("<think>27\\n26</think>\\nwrong<|im_end|>"), read_verdict("<think>27"), read_verdict("</think>right or wrong")
+    ('wrong', None, None)
+    """
+    found = set(VERDICT.findall((chat.answer_part(text) or "").lower()))
+    return found.pop() if len(found) == 1 else None
+
+
+def model_judge(model, tokenizer, *, temperature: float, max_tokens: int, batch: int, seed: int) -> Judge:
+    """A model as a judge: it writes up to `max_tokens`, and its score is read where the verdict stands.
+
+    Thinking that does not end is closed for it there, so that every judgement has a score; its written verdict stays
+    unreadable.
+    """
+    turn = decoding.transformers_turn(model, tokenizer, temperature, max_tokens, seed)
+    close, right, wrong = verdict_tokens(tokenizer)
+
+    def judge(prompts: list[list[dict]]) -> list[Judgement]:
+        ids = [tokenizer(chat.prompt(tokenizer, messages, []))["input_ids"] for messages in prompts]
+        order, judged = sorted(range(len(ids)), key=lambda i: len(ids[i])), {}
+        for part in (order[start : start + batch] for start in range(0, len(order), batch)):
+            written, _ = turn([ids[i] for i in part])
+            places = [ids[i] + _thinking(new, close, tokenizer.eos_token_id) for i, new in zip(part, written, strict=True)]
+            logits = decoding.next_logits(model, places).float()
+            for i, new, score in zip(part, written, (logits[:, right] - logits[:, wrong]).tolist(), strict=True):
+                judged[i] = Judgement(tokenizer.decode(new), score, len(new))
+        return [judged[i] for i in range(len(prompts))]
+
+    return judge
+
+
+def verdict_tokens(tokenizer) -> tuple[list[int], int, int]:
+    """(ids up to the verdict, first id of 'right', of 'wrong'), from how the tokenizer cuts `</think>` and a verdict."""
+    right, wrong = (tokenizer(f"</think>\n{verdict}")["input_ids"] for verdict in judge_prompts.VERDICTS)
+    place = next(i for i, (one, other) in enumerate(zip(right, wrong)) if one != other)
+    return right[:place], right[place], wrong[place]
+
+
+def _thinking(written: list[int], close: list[int], eos: int) -> list[int]:
+    """The ids up to where the verdict stands: those before the first `</think>` (before the end, without one), and `close`."""
+    ends = [written.index(token) for token in (close[0], eos) if token in written]
+    return (written[: ends[0]] if ends else written) + close
+
+
+# --- the trajectories that are judged ---------------------------------------------------------------------
+
+
+def read_samples(p: SimpleNamespace, groups: list[str], split: str = "test") -> pd.DataFrame:
+    """The graded completions of a split of these groups of models with their texts: `SAMPLES` and the seed."""
+    scores, texts = (artifacts.read_table(p, table, groups) for table in ("scores", "samples"))
+    keys = [column for column in texts.columns if column != "text"]
+    both = scores[scores["split"] == split].merge(texts, on=keys, validate="one_to_one")
+    return both[both["domain"] != GENERAL]
+
+
+def first_benchmarks(names: list[str], sources: Sequence[str] = (problem_sets.MICRO,)) -> list[str]:
+    """Each domain's first benchmark: in the micro world the kind of problems that SFT taught to judge, of a blend the only one."""
+    return [problem_sets.benchmarks(name, sources)[0] for name in names]
+
+
+def count_samples(samples: pd.DataFrame) -> pd.DataFrame:
+    """What there is to judge, a row a model and domain: samples, of these not graded, truncated, empty, without an answer (none
+    of these is in a balanced set), then right and wrong, and `reason` where there is no set ('' where there is one).
+    """
+    require_columns(samples, SAMPLES, "samples")
+    rows = []
+    for (model, domain), cell in samples.groupby(["model", "domain"], sort=False):
+        empty = cell["text"].str.replace(chat.END, "").str.strip() == ""
+        kinds = {
+            "not graded": cell["correct"].isna(),
+            "empty": empty,
+            "truncated": cell["truncated"] & ~empty,
+            "no answer": ~cell["parsed"] & ~cell["truncated"] & ~empty,
+        }
+        good = cell[_whole(cell)]
+        right, wrong = int((good["correct"] == 1).sum()), int((good["correct"] == 0).sum())
+        reason = "" if right and wrong else f"all {right + wrong} whole trajectories are {'right' if right else 'wrong'}"
+        counts = {name: int(flags.sum()) for name, flags in kinds.items()}
+        reason = reason if right + wrong else "no whole trajectory"
+        rows.append(
+            {"model": model, "domain": domain, "samples": len(cell), **counts, "right": right, "wrong": wrong, "reason": reason}
+        )
+    return pd.DataFrame(rows)
+
+
+def _whole(samples: pd.DataFrame) -> pd.Series:
+    """Graded, ended and with an answer. The others are wrong by their form: no judge is needed to see it."""
+    return samples["correct"].notna() & samples["parsed"] & ~samples["truncated"]
+
+
+def balanced_set(samples: pd.DataFrame, size: int, name: str, seed: int) -> pd.DataFrame:
+    """As many right as wrong whole trajectories of each domain, `size` at most: `ITEM`; no rows of a domain that lacks either.
+
+    At most one right and one wrong of a problem, problems that have both first: so a problem's difficulty says little.
+    `samples`: `SAMPLES`, of one model.
+    """
+    chosen = []
+    for domain, cell in samples[_whole(samples)].groupby("domain", sort=False):
+        order = np.random.default_rng([seed, zlib.crc32(str(domain).encode())]).permutation(len(cell))
+        cell = cell.iloc[order].drop_duplicates(["problem_id", "correct"])
+        both = cell.groupby("problem_id")["correct"].transform("size") == 2
+        cell = pd.concat([cell[both].sort_values("problem_id", key=_first_seen), cell[~both]])
+        right, wrong = cell[cell["correct"] == 1], cell[cell["correct"] == 0]
+        count = min(size // 2, len(right), len(wrong))
+        chosen += [right.head(count), wrong.head(count)]
+    return _items(pd.concat(chosen) if chosen else samples.head(0), name)
+
+
+def _first_seen(values: pd.Series) -> pd.Series:
+    return pd.Series(pd.factorize(values)[0], index=values.index)
+
+
+def candidate_set(samples: pd.DataFrame, problems: int, seed: int) -> pd.DataFrame:
+    """All graded samples of the same `problems` problems of each domain for any model: `ITEM`, what best-of-N chooses from.
+
+    Whatever the sample is, empty and truncated ones too: who chooses must cope with them.
+    """
+    chosen = []
+    for domain, cell in samples.groupby("domain", sort=False):
+        ids = sorted(cell["problem_id"].unique())
+        picked = np.random.default_rng([seed, zlib.crc32(str(domain).encode())]).permutation(len(ids))[:problems]
+        cell = cell[cell["problem_id"].isin([ids[i] for i in picked])]
+        chosen.append(cell[cell.groupby("problem_id")["correct"].transform(lambda column: column.notna().all())])
+    return _items(pd.concat(chosen), CANDIDATES)
+
+
+def _items(samples: pd.DataFrame, name: str) -> pd.DataFrame:
+    answers = [domains.ALL[row.domain].answer(row.text) for row in samples.itertuples()]
+    named = {"set": name, "place": None, "distance": np.nan, "right": samples["correct"] == 1, "answer": answers}
+    return samples.rename(columns={"model": "source"}).assign(**named)[ITEM].reset_index(drop=True)
+
+
+def planted_set(rows: list[dict], seed: int) -> pd.DataFrame:
+    """Of each row one right trajectory and one for each of its steps with that step alone got wrong: `ITEM`.
+
+    `distance` counts the steps from the wrong one to the end: 0 is the answer itself. A step whose error a hundred draws
+    could not make a wrong trajectory is left out.
+    """
+    items = []
+    for name in dict.fromkeys(row["domain"] for row in rows):
+        plan = [(row, step) for row in rows if row["domain"] == name for step in (None, *range(len(row["steps"])))]
+        texts, right = problem_sets.planted(
+            [row for row, _ in plan], [step for _, step in plan], random.Random(f"planted {seed} {name}")
+        )
+        for (row, step), text, is_right in zip(plan, texts, right, strict=True):
+            if is_right != (step is None):
+                continue
+            distance = np.nan if step is None else len(row["steps"]) - 1 - step
+            place = None if step is None else place_of(row, step)
+            fixed = [PLANTED, PLANTED, name, row["benchmark"], row["problem_id"], -1 if step is None else step]
+            items.append([*fixed, place, distance, is_right, None, text])
+    return pd.DataFrame(items, columns=ITEM)
+
+
+def place_of(row: dict, step: int) -> str:
+    """What is wrong where a step is: 'early', 'late', 'answer' or 'middle'; of instructions, 'intention' or 'execution'.
+
+    >>> place_of({"domain": "math", "steps": ["8+3", "11+7", "18-9", "boxed"]}, 2)
+    'late'
+    """
+    if row["domain"] == instruction_following.NAME:
+        return "intention" if row["steps"][step].startswith("plan ") else "execution"
+    last = len(row["steps"]) - 1
+    return {last - 1: "late", 0: "early", last: "answer"}.get(step, "middle")
+
+
+# --- judging --------------------------------------------------------------------------------------------
+
+
+def judge_items(judge: Judge, items: pd.DataFrame, rows: dict[str, dict], taught: bool = True) -> pd.DataFrame:
+    """Every item judged in both modes: the columns of `ITEM` but the text, and mode, score, verdict (None: unreadable), tokens.
+
+    `rows` are the problems by problem_id; `taught` as in `datasets.judge_prompt`. A prompt that occurs more than once is
+    judged once.
+    """
+    frames = [items.assign(mode=mode) for mode in problem_sets.JUDGE_MODES]
+    asked = pd.concat(frames, ignore_index=True)
+    prompts = [problem_sets.judge_prompt(rows[row.problem_id], row.text, row.mode, taught) for row in asked.itertuples()]
+    keys = [messages[-1]["content"] for messages in prompts]
+    distinct = dict(zip(keys, prompts))
+    found = dict(zip(distinct, judge(list(distinct.values())), strict=True))
+    judgements = [found[key] for key in keys]
+    asked["score"] = [one.score for one in judgements]
+    asked["verdict"] = pd.Series([read_verdict(one.text) for one in judgements], dtype=object, index=asked.index)
+    asked["tokens"] = [one.tokens for one in judgements]
+    return asked.drop(columns="text")
+
+
+def run(p: SimpleNamespace, judges: dict[str, list[str]], samples: pd.DataFrame) -> pd.DataFrame:
+    """Every judge on the sets of its domains: `JUDGED`, a row a judge, trajectory and mode.
+
+    `judges`: model -> the domains it judges; `samples` as `read_samples` gives them, SFT's among them. All sets are of each
+    domain's first benchmark, whose kind of problems SFT taught to judge: SFT's balanced set, the same for all (`shared`), each
+    other model's of its own samples (`own`), its `candidates`, and the `planted` trajectories. SFT alone also judges what it
+    wrote on the other benchmarks (`shifted`). The problems of a blend have no demonstrations to plant a wrong step in and no
+    shifted benchmark, so there are no such sets; its SFT corpus has no verdicts, so the judge is told its task in words.
+    """
+    sandbox.configure(p.sandbox_kind)
+    torch.set_num_threads(p.evaluate_threads)
+    micro = problem_sets.is_micro(p.data_sources)
+    count = max(p.evaluate_problems, p.judging_problems) if micro else p.evaluate_problems
+    first = first_benchmarks(p.domains, p.data_sources)
+    tested = {
+        benchmark: problem_sets.benchmark_problems(benchmark, "test", count, p.data_shared_arithmetic, p.data_sources)
+        for domain in p.domains
+        for benchmark in problem_sets.benchmarks(domain, p.data_sources)
+    }
+    rows = {row["problem_id"]: row for part in tested.values() for row in part}
+    planted = planted_set([row for name in first for row in tested[name][: p.judging_problems]] if micro else [], p.seed)
+    usual = samples["benchmark"].isin(first)
+    drawn = {name: samples[usual & (samples["model"] == name)] for name in judges}
+    shifted = balanced_set(samples[~usual & (samples["model"] == "sft")], p.judging_trajectories, SHIFTED, p.seed)
+    shared = balanced_set(drawn["sft"], p.judging_trajectories, SHARED, p.seed)
+    frames = []
+    for name, judged in judges.items():
+        own = shifted if name == "sft" else balanced_set(drawn[name], p.judging_trajectories, OWN, p.seed)
+        sets = [shared, own, candidate_set(drawn[name], p.judging_problems, p.seed), planted]
+        items = pd.concat([some for some in sets if len(some)], ignore_index=True)
+        items = items[items["domain"].isin(judged)].copy()
+        if not micro:  # a row of a blend may ask for an answer in a form of its own
+            items["answer"] = [domains.read_answer(t, rows[i]) for t, i in zip(items["text"], items["problem_id"])]
+        started = time.monotonic()
+        frame = judge_items(load_judge(p, name), items, rows, micro).assign(seed=p.seed, judge=name)
+        spent = time.monotonic() - started
+        print(
+            f"{name}: {len(frame)} verdicts on {len(items)} trajectories in {spent:.0f} s, "
+            f"{frame['verdict'].isna().mean():.1%} unreadable",
+            flush=True,
+        )
+        frames.append(frame)
+    return pd.concat(frames, ignore_index=True)[JUDGED]
+
+
+def load_judge(p: SimpleNamespace, name: str) -> Judge:
+    """A model of the study as a judge."""
+    model, tokenizer = decoding.load_model(artifacts.verify_model(locations.model_folder(p.study, p.seed, name)))
+    how = {"temperature": p.judging_temperature, "max_tokens": p.evaluate_max_tokens, "batch": p.evaluate_batch}
+    return model_judge(model, tokenizer, **how, seed=zlib.crc32(f"{p.seed} judge {name}".encode()) % 2**31)

@@ -1,0 +1,262 @@
+"""`python -m m2rl_lib.evaluation.served_model PARAMS MODEL --server URL`: the paper's nine benchmarks, asked of a served model.
+
+evalscope 1.14.1 (`pip install -e .[benchmarks]`) writes the prompts, asks any server that speaks OpenAI's protocol, reads the
+answers and grades them; K samples a problem (`evaluate_samples`) are Avg@K, and each goes into the study's `scores` and
+`samples` under MODEL's name, as notebook 07's do. It differs from evalscope alone in four ways: data sets are read at a commit
+or from a folder (`hub`), never at a branch or by a loading script; programs of LiveCodeBench run in our sandbox only
+(`live_code`); thoughts up to `</think>` are not graded; what could not be graded is null, not 0. HLE is
+graded by the model at `--judge`. Nothing else of the project imports evalscope.
+"""
+
+import argparse
+import copy
+import json
+import os
+import shutil
+import sys
+import zlib
+from importlib import metadata, util
+from pathlib import Path
+from types import SimpleNamespace
+
+import httpx
+import pandas as pd
+
+from m2rl_lib import sandbox
+from m2rl_lib.config import locations, model_names, study
+from m2rl_lib.evaluation import live_code_bench
+from m2rl_lib.evaluation.nine_benchmarks import BENCHMARKS, BenchmarkError, choose, read_rows
+from m2rl_lib.paper import published_tables
+from m2rl_lib.storage import artifacts, durable, hub
+
+EVALSCOPE = "1.14.1"
+KEYS = ["seed", "model", "domain", "benchmark", "split", "problem_id", "sample"]
+GRADES = ("prompt_level_strict", "accuracy", "acc")  # as evalscope calls a sample's grade, by benchmark
+READ = ["evaluate_samples", "evaluate_temperature", "evaluate_max_tokens", "evaluate_batch", "sandbox_kind"]
+
+
+# --- what is needed -------------------------------------------------------------------------------------
+
+
+def served_name(server: str, wanted: str | None = None) -> str:
+    """What the server calls the model: `wanted` where it serves that, else its only one; BenchmarkError in one line."""
+    try:
+        answer = httpx.get(f"{server.rstrip('/')}/models", headers={"Authorization": f"Bearer {_key()}"}, timeout=30)
+        answer.raise_for_status()
+        names = [model["id"] for model in answer.json()["data"]]
+    except (httpx.HTTPError, httpx.InvalidURL, ValueError, KeyError, TypeError) as error:
+        raise BenchmarkError(
+            f"server {server}: {type(error).__name__} when asked for /models; give the address up to /v1 of one that speaks "
+            "OpenAI's protocol, such as `vllm serve FOLDER --generation-config vllm`"
+        ) from None
+    if wanted in names or len(names) == 1:
+        return wanted if wanted in names else names[0]
+    raise BenchmarkError(
+        f"server {server} serves {', '.join(names) or 'nothing'}: serve one model, one named {wanted}, or say which by --served"
+    )
+
+
+def _key() -> str:
+    return os.environ.get("OPENAI_API_KEY", "EMPTY")
+
+
+def check(names: list[str], judge: str | None) -> None:
+    """BenchmarkError in one line where evalscope, a judge or a checker's word lists are missing."""
+    if util.find_spec("evalscope") is None or metadata.version("evalscope") != EVALSCOPE:
+        raise BenchmarkError(f"evalscope {EVALSCOPE} is not installed: pip install -e '.[benchmarks]'")
+    if "hle" in names and judge is None:
+        raise BenchmarkError("hle is graded by a model: give --judge the address of a server that serves it, or leave hle out")
+    if "ifbench" in names:
+        import nltk
+
+        for kind, word_list in (
+            ("tokenizers", "punkt_tab"),
+            ("taggers", "averaged_perceptron_tagger_eng"),
+            ("corpora", "stopwords"),
+        ):
+            try:
+                nltk.data.find(f"{kind}/{word_list}")
+            except LookupError:
+                raise BenchmarkError(
+                    f"ifbench needs NLTK's {word_list}, which is not here: with network, python -m nltk.downloader {word_list}"
+                ) from None
+
+
+# --- asking ---------------------------------------------------------------------------------------------
+
+
+def ask(
+    p: SimpleNamespace, name: str, rows: list[dict], server: str, served: str, judge: dict | None, work: Path
+) -> pd.DataFrame:
+    """Every sample of a benchmark: problem_id, sample, correct, parsed, truncated, completion_tokens, text.
+
+    What an earlier call left in `work` is not asked again.
+    """
+    from evalscope import TaskConfig, run_task
+
+    task = _register(name, rows)
+    run_task(
+        TaskConfig(
+            model=served,
+            api_url=server,
+            api_key=_key(),
+            eval_type="openai_api",
+            datasets=[task],
+            dataset_args={task: {"filters": {"remove_until": "</think>"}}},
+            repeats=p.evaluate_samples,
+            generation_config={"temperature": p.evaluate_temperature, "top_p": 1.0, "max_tokens": p.evaluate_max_tokens},
+            eval_batch_size=p.evaluate_batch,
+            judge={"strategy": "llm", "models": [judge]} if name == "hle" else {"strategy": "rule"},
+            work_dir=str(work),
+            use_cache=str(work) if work.is_dir() else None,
+            no_timestamp=True,
+            seed=p.seed,
+        )
+    )
+    return read_samples(work, name, p.evaluate_samples, len(rows))
+
+
+def _register(name: str, rows: list[dict]) -> str:
+    """Give evalscope the benchmark on rows of ours, under a name of its own; LiveCodeBench with our grading."""
+    from evalscope.api.dataset import DictDataLoader
+    from evalscope.api.metric import Score
+    from evalscope.api.registry import BENCHMARK_REGISTRY
+
+    task = BENCHMARKS[name].task
+    meta = copy.deepcopy(BENCHMARK_REGISTRY.get(task))
+
+    class OnRows(meta.data_adapter):
+        def __init__(self, **given):
+            super().__init__(**given)
+            self.reformat_subset, self.subset_list = False, ["default"]
+
+        def load_subset(self, subset, data_loader):
+            return DictDataLoader(copy.deepcopy(rows), sample_fields=self.record_to_sample, repeats=self.repeats).load()
+
+        if task == "live_code_bench":
+
+            def match_score(self, original_prediction, filtered_prediction, reference, task_state):
+                passed = live_code_bench.grade_program(filtered_prediction, json.loads(task_state.metadata["evaluation_sample"]))
+                value = {} if passed is None else {"acc": passed}
+                return Score(extracted_prediction=filtered_prediction, prediction=original_prediction, value=value)
+
+    meta.name, meta.data_adapter = f"m2rl_{name}", OnRows
+    BENCHMARK_REGISTRY[meta.name] = meta
+    return meta.name
+
+
+def read_samples(work: Path, name: str, k: int, problems: int) -> pd.DataFrame:
+    """The samples that evalscope wrote under `work`; a missing grade is null. BenchmarkError where completions are missing."""
+    asked, graded = (_by_index(work / kind, f"m2rl_{name}_default.jsonl") for kind in ("predictions", "reviews"))
+    if len(asked) != problems * k:
+        raise BenchmarkError(f"{name}: {len(asked)} of {problems * k} completions came; the same command asks for the rest")
+    found = []
+    for index, prediction in sorted(asked.items()):
+        output = prediction["model_output"]
+        choice = output["choices"][0]
+        score = graded.get(index, {}).get("sample_score", {}).get("score", {})
+        value = score.get("value") or {}
+        grade = next((value[key] for key in GRADES if key in value), None)
+        found.append(
+            {
+                "problem_id": f"{name}/{index // k}",
+                "sample": index % k,
+                "correct": float("nan") if grade is None else float(grade),
+                "parsed": bool(score.get("extracted_prediction")),
+                "truncated": choice["stop_reason"] in ("max_tokens", "model_length"),
+                "completion_tokens": (output.get("usage") or {}).get("output_tokens", 0),
+                "text": _text(choice["message"]["content"]),
+            }
+        )
+    return pd.DataFrame(found)
+
+
+def _by_index(folder: Path, file: str) -> dict[int, dict]:
+    lines = [line for path in folder.glob(f"**/{file}") for line in path.read_text(encoding="utf-8").split("\n") if line]
+    return {item["index"]: item for item in map(json.loads, lines)}
+
+
+def _text(content: str | list[dict]) -> str:
+    """A message in one text; thoughts that the server cut out are put back between their marks."""
+    if isinstance(content, str):
+        return content
+    parts = [f"<think>{part['reasoning']}</think>\n" if part.get("reasoning") else part.get("text") or "" for part in content]
+    return "".join(parts)
+
+
+# --- writing --------------------------------------------------------------------------------------------
+
+
+def score(
+    p: SimpleNamespace,
+    model: str,
+    names: list[str],
+    server: str,
+    served: str | None = None,
+    judge: str | None = None,
+    data: list[str] | None = None,
+) -> None:
+    """Ask the served model the benchmarks `names` and write each, whole, as `<seed>-<benchmark>-<model>` of both tables.
+
+    Everything that can be refused is refused before the first question.
+    """
+    model_names.parse_model_name(model)
+    check(choose(names), judge)
+    rows = {name: read_rows(name, data or []) for name in choose(names)}
+    served = served or served_name(server, model)
+    judged = {"model_id": served_name(judge), "api_url": judge, "api_key": _key()} if judge and "hle" in names else None
+    if any(name.startswith("livecodebench") for name in rows):
+        sandbox.configure(p.sandbox_kind)
+        sandbox.check()
+    folder = locations.model_folder(p.study, p.seed, model)
+    made_by = artifacts.record(p, [folder] if folder.is_dir() else [])
+    homes = published_tables.scores().drop_duplicates("benchmark").set_index("benchmark")["domain"]
+    for name, (problems, source) in rows.items():
+        told = {"source": source, "server": server, "served": served, "evalscope": EVALSCOPE}
+        told |= {"judge": judged["model_id"]} if name == "hle" else {}
+        asked = json.dumps([told, {key: vars(p)[key] for key in READ}, made_by["inputs"]], sort_keys=True)
+        work = locations.work_folder(p.study, p.seed, f"{name}-{model}") / f"{zlib.crc32(asked.encode()):08x}"
+        frame = ask(p, name, problems, server, served, judged, work)
+        frame = frame.assign(seed=p.seed, model=model, benchmark=BENCHMARKS[name].name, split="test")
+        frame["domain"] = frame["benchmark"].map(homes)
+        both = made_by | {"benchmark": told}
+        columns = [*KEYS, "correct", "parsed", "truncated", "completion_tokens"]
+        artifacts.write_table(p, "scores", f"{name}-{model}", frame[columns], both)
+        artifacts.write_table(p, "samples", f"{name}-{model}", frame[[*KEYS, "text"]], both)
+        shutil.rmtree(work)
+        print(say(frame, p.evaluate_samples), flush=True)
+
+
+def say(frame: pd.DataFrame, k: int) -> str:
+    """Avg@K of one benchmark in a line."""
+    means = frame.groupby("problem_id")["correct"].mean()
+    lost = int(frame["correct"].isna().sum())
+    ungraded = f", {lost} samples not graded" if lost else ""
+    return f"{frame['model'][0]}: {frame['benchmark'][0]} Avg@{k} {100 * means.mean():.1f}, n = {len(means)} problems{ungraded}"
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """The command line; ends with one line that says what is wrong."""
+    parser = argparse.ArgumentParser(
+        prog="python -m m2rl_lib.evaluation.served_model", description="The paper's nine benchmarks."
+    )
+    parser.add_argument("params", help="the parameter file: study, seed, K, temperature, tokens, sandbox")
+    parser.add_argument("model", help="the model's name in the study's tables: sft, rl-math, merge-ties, ...")
+    parser.add_argument("--server", required=True, help="the address of the server, up to /v1")
+    parser.add_argument("--served", help="what the server calls the model, where it serves several and none by MODEL's name")
+    parser.add_argument("--benchmarks", nargs="+", default=list(BENCHMARKS), metavar="NAME", help=" ".join(BENCHMARKS))
+    parser.add_argument("--judge", help="the address of the server of HLE's judge")
+    parser.add_argument("--data", nargs="+", metavar="SOURCE", help="owner/name@<commit>, or a folder that mirrors the Hub")
+    asked = parser.parse_args(arguments)
+    try:
+        values = study.load(asked.params).model_dump()
+        p = SimpleNamespace(**{name: values[name] for name in ("study", "seed", *READ)})
+        score(p, asked.model, asked.benchmarks, asked.server, asked.served, asked.judge, asked.data)
+    except (BenchmarkError, hub.SourceError, study.ParameterError, sandbox.SandboxError, durable.DamagedError) as error:
+        sys.exit(str(error))
+    except ValueError as error:
+        sys.exit(" ".join(str(error).split()))
+
+
+if __name__ == "__main__":
+    main()

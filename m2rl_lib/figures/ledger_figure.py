@@ -1,0 +1,76 @@
+"""The claim ledger in one picture, in the one style: a row a claim, where its interval lies, and the verdict.
+
+Every row is drawn on one scale: distance from the edge of the claimed region, in half-widths of the interval that decides, so
+that right of the line is for the claim, left against it, and across it undecided. A verdict has a marker and a word, so that
+greyscale loses nothing; the sizes in their units stand beside it.
+"""
+
+import textwrap
+
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+from m2rl_lib.figures.style import BLACK, GREY, WIDE, make_canvas
+from m2rl_lib.paper.claim_ledger import CONTRADICTED, NOT_TESTABLE, SUPPORTED, UNDECIDED, estimate_words
+from m2rl_lib.stats.bootstrap import require_columns
+
+LOOKS = {  # marker, colour, filled
+    SUPPORTED: ("o", "#0072B2", True),
+    CONTRADICTED: ("X", "#D55E00", True),
+    UNDECIDED: ("o", BLACK, False),
+    NOT_TESTABLE: ("_", GREY, False),
+}
+REACH = 4.0  # half-widths beyond which a place is drawn as an arrow
+
+
+def plot_ledger(frame: pd.DataFrame) -> Figure:
+    """The ledger of `claims.ledger`, a row a claim in its order; primary claims bold, the paper's value a small diamond.
+
+    Columns: id, question, role, claim, verdict, estimate, low, high, unit, position, position_low, position_high,
+    published_position (NaN where nothing was measured or printed).
+    """
+    needed = ["id", "question", "role", "claim", "verdict", "estimate", "low", "high", "unit"]
+    require_columns(frame, [*needed, "position", "position_low", "position_high", "published_position"], "ledger")
+    names = [textwrap.fill(f"{row.id}  {row.claim}", 52, subsequent_indent="      ") for row in frame.itertuples()]
+    tall = np.array([1.0 + 0.75 * name.count("\n") for name in names]) + 0.3 * (frame["question"] != frame["question"].shift())
+    heights = -(np.cumsum(tall) - tall / 2)
+    figure = make_canvas(WIDE, 0.165 * tall.sum() + 0.85)
+    axes = figure.subplots()
+    axes.axvspan(0, REACH + 0.4, color="#EEEEEE", zorder=0)
+    axes.axvline(0, color=BLACK, linewidth=0.8)
+    for (_, row), height in zip(frame.iterrows(), heights, strict=True):
+        marker, colour, filled = LOOKS[row["verdict"]]
+        if row["verdict"] == NOT_TESTABLE:
+            axes.text(0, height, "not testable", ha="center", va="center", fontsize=6, color=GREY, backgroundcolor="white")
+            continue
+        ends = np.clip([row["position_low"], row["position_high"]], -REACH, REACH)
+        axes.plot(ends, [height, height], color=colour, linewidth=1.3)
+        place = np.clip(row["position"], -REACH, REACH)
+        if place != row["position"]:
+            marker = ">" if place > 0 else "<"
+        axes.plot(place, height, marker, color=colour, markerfacecolor=colour if filled else "white", markersize=4.2)
+        if np.isfinite(row["published_position"]):
+            there = np.clip(row["published_position"], -REACH, REACH)
+            axes.plot(there, height + 0.33, "D", color=GREY, markerfacecolor="white", markersize=2.4, markeredgewidth=0.7)
+    right = [f"{row['verdict']}, {estimate_words(row)}" if row["verdict"] != NOT_TESTABLE else "" for _, row in frame.iterrows()]
+    for words, height, verdict in zip(right, heights, frame["verdict"], strict=True):
+        axes.annotate(words, (1.01, height), xycoords=("axes fraction", "data"), va="center", fontsize=6, color=LOOKS[verdict][1])
+    axes.set_yticks(heights, names, fontsize=6.2, ha="left")
+    axes.tick_params(axis="y", pad=196)
+    for text, role in zip(axes.get_yticklabels(), frame["role"], strict=True):
+        text.set_fontweight("bold" if role == "primary" else "normal")
+    axes.set(xlim=(-REACH - 0.4, REACH + 0.4), ylim=(-tall.sum(), 0), xticks=range(int(-REACH), int(REACH) + 1, 2))
+    axes.grid(False)
+    axes.set_xlabel("from the edge of the claim, half-widths of its interval\n← against the claim      for it →")
+    handles = [
+        Line2D([], [], marker=marker, color=colour, markerfacecolor=colour if filled else "white", markersize=4.2, label=verdict)
+        for verdict, (marker, colour, filled) in LOOKS.items()
+        if verdict in set(frame["verdict"]) - {NOT_TESTABLE}
+    ]
+    handles.append(
+        Line2D([], [], marker="D", color=GREY, markerfacecolor="white", markersize=2.4, linestyle="", label="the paper")
+    )
+    figure.legend(handles=handles, loc="outside upper center", ncols=4, frameon=False)
+    return figure

@@ -1,0 +1,213 @@
+"""Our results in the form of the paper's tables, and each table drawn twice, published and ours, by the same `plot_*`.
+
+`ours` of a table reads result tables of a study and returns a frame like the one that `published` gives, with intervals
+where problems were sampled, of all seeds that the analysis of the same question speaks of. A result that is not there is a FileNotFoundError that names the stage that makes it;
+`show_both` then leaves our figure out and says so. Scores are of the test split, choices are made on the selection split.
+"""
+
+import io
+from collections.abc import Callable
+from types import SimpleNamespace
+
+import pandas as pd
+import PIL.Image
+
+from m2rl_lib.analysis.rq1_mix_or_merge import budgets
+from m2rl_lib.analysis.rq4_methods import seesaw
+from m2rl_lib.config import schedule
+from m2rl_lib.config.locations import figures_folder
+from m2rl_lib.config.model_names import model_name
+from m2rl_lib.data import problem_sets, sft_blend
+from m2rl_lib.figures import drawing
+from m2rl_lib.paper import published_tables
+from m2rl_lib.stats import bootstrap, comparisons
+from m2rl_lib.storage import artifacts
+
+
+class NothingToDrawError(ValueError):
+    """The study has nothing of what the paper's table holds; the message says why."""
+
+
+def scores(p: SimpleNamespace) -> pd.DataFrame:
+    """SFT, the experts, the merge that is best on the selection split and RL-Multi on every benchmark, as `published.scores`."""
+    found = artifacts.read_table(p, "scores", ["sft", "experts", "merges", "mixed"], schedule.seeds_there(p, "rq1"))
+    best = bootstrap.choose_on_selection(found[found["split"] == "selection"], schedule.defaults(p))
+    models = ["sft", *(f"rl-{domain}" for domain in p.domains), best, "rl-multi"]
+    return _score_rows(p, found, models)
+
+
+def _score_rows(p: SimpleNamespace, found: pd.DataFrame, models: list[str]) -> pd.DataFrame:
+    """Test scores of the models, in their order, and domains in the study's order with general last."""
+    test = found[(found["split"] == "test") & found["model"].isin(models)]
+    table = bootstrap.score_table(test, draws=p.analysis_draws)
+    places = {name: place for place, name in enumerate([*models, *p.domains])}
+    ordered = table.sort_values("domain", key=lambda names: names.map(places), kind="stable")
+    return ordered.sort_values("model", key=lambda names: names.map(places), kind="stable").reset_index(drop=True)
+
+
+def methods(p: SimpleNamespace) -> pd.DataFrame:
+    """The merging methods and MT-OPD with their places on every benchmark, as `seesaw.table_of_methods(published.merging())`."""
+    found = artifacts.read_table(p, "scores", ["merges", "distilled"], schedule.seeds_there(p, "rq4"))
+    models = [*schedule.defaults(p), "mt-opd"]
+    return seesaw.table_of_methods(_score_rows(p, found, models), models)
+
+
+def published_methods() -> pd.DataFrame:
+    """The paper's table of methods with the place of each on every benchmark and the mean over domains."""
+    table = published_tables.merging()
+    return seesaw.table_of_methods(table, list(pd.unique(table["model"])))
+
+
+def costs(p: SimpleNamespace) -> pd.DataFrame:
+    """Device-seconds of every run by paradigm, as `published_costs`; here making and choosing is paid for as well. Of several
+    seeds, the mean; `seeds` is their number."""
+    experts = [f"rl-{domain}" for domain in p.domains]
+    writers = [*experts, "rl-multi", "mt-opd", "merges", "evaluate-mixed", "evaluate-merges"]
+    there = schedule.seeds_there(p, "rq1")
+    table = budgets.mean_costs(artifacts.read_table(p, "costs", writers, there))
+    spent = budgets.paradigm_costs(table, p).query("part != 'all' and part != 'experts'")
+    runs = table[table["stage"] == "rl"].set_index("model")["device_seconds"]
+    rows = [(paradigm, name, runs[name]) for paradigm in ("merged", "distilled") for name in experts]
+    names = {"RL-Multi": "rl-multi", "distillation": "mt-opd"}
+    rows += [(row.paradigm, names.get(row.part, row.part), row.device_seconds) for row in spent.itertuples()]
+    rows.sort(key=lambda row: row[0] != "mixed")
+    return pd.DataFrame(rows, columns=["paradigm", "part", "spent"]).assign(unit="device-seconds", seeds=len(there))
+
+
+def published_costs() -> pd.DataFrame:
+    """GPU hours of the paper's runs by paradigm: paradigm, part (a model), spent, unit. MT-OPD needs the experts as teachers."""
+    hours = published_tables.costs().set_index("run")["gpu_hours"]
+    experts = [run for run in hours.index if run.startswith("rl-") and run != "rl-multi"]
+    rows = [("mixed", "rl-multi"), *(("merged", run) for run in experts), *(("distilled", run) for run in [*experts, "mt-opd"])]
+    frame = pd.DataFrame(rows, columns=["paradigm", "part"])
+    return frame.assign(spent=frame["part"].map(hours), unit="GPU hours")
+
+
+def pairs(p: SimpleNamespace) -> pd.DataFrame:
+    """What the paper's pairs do to their target's benchmarks: target, added, benchmark, estimate, low, high, n; below each,
+    the same expert averaged with SFT, which is what halving its shift does. NothingToDrawError where the study has none of the pairs."""
+    told = published_tables.pairs()
+    wanted = [tuple(merged.split("+")) for merged in pd.unique(told["merged_experts"])]
+    wanted = [pair for pair in wanted if set(pair) <= set(p.domains)]
+    if not wanted:
+        raise NothingToDrawError(
+            f"no pair of the paper among the domains {', '.join(p.domains)}: those are {', '.join(dict.fromkeys(told['merged_experts']))}"
+        )
+    found = artifacts.read_table(p, "scores", ["experts", "pairs"], schedule.seeds_there(p, "rq4"))
+    test, rows = found[found["split"] == "test"], []
+    for target, added in wanted:
+        for other in (added, "sft"):
+            both = (target, other) if other == "sft" else tuple(sorted((target, other), key=p.domains.index))
+            model, expert = model_name("merge-average", experts="+".join(both)), f"rl-{target}"
+            some = test[test["model"].isin([model, expert]) & (test["domain"] == target)]
+            benchmarks = list(pd.unique(some["benchmark"]))
+            compared = comparisons.comparison_table(some, [(model, expert)], benchmarks, p.analysis_margin, p.analysis_draws)
+            rows.append(compared.assign(target=target, added=other, benchmark=benchmarks))
+    table = pd.concat(rows).sort_values(
+        "benchmark", kind="stable", key=lambda names: names.map(names.drop_duplicates().tolist().index)
+    )
+    return table[["target", "added", "benchmark", "estimate", "low", "high", "n", "seeds"]].reset_index(drop=True)
+
+
+def published_pairs() -> pd.DataFrame:
+    """The paper's pairs in that form, without intervals."""
+    frame = published_tables.pairs().rename(columns={"target_domain": "target", "change": "estimate"})
+    return frame.assign(added=frame["merged_experts"].str.split("+").str[1])[["target", "added", "benchmark", "estimate"]]
+
+
+def overlaps(p: SimpleNamespace) -> pd.DataFrame:
+    """Overlap of each two experts' masks, of the study's own seed, at the paper's η and at equal density: pair, mask, jaccard,
+    independent, note."""
+    table = artifacts.read_table(p, "weights_pairs", ["rq3"])
+    experts = [f"rl-{domain}" for domain in p.domains]
+    table = table[table["model"].isin(experts) & table["other"].isin(experts) & (table["type"] == "all") & table["layer"].isna()]
+    masks = {("relative", 0.001): "changed by more than η = 0.001", ("density", 0.1): "the tenth that changed most"}
+    rows = []
+    for (kind, level), words in masks.items():
+        some = table[(table["kind"] == kind) & (table["level"] == level) & (table["precision"] == "stored")]
+        names = some["model"].str.removeprefix("rl-") + "-" + some["other"].str.removeprefix("rl-")
+        rows.append(pd.DataFrame({"pair": names, "mask": words, "jaccard": some["jaccard"], "independent": some["chance"]}))
+    return pd.concat(rows, ignore_index=True).assign(note="")
+
+
+def published_overlaps() -> pd.DataFrame:
+    """The paper's overlaps in that form; its random reference of 0.18 stands beside each."""
+    table = published_tables.mask_overlap()
+    reference = table["pair"] == "independent masks"
+    return table[~reference].assign(
+        mask="changed by more than η = 0.001", independent=float(table.loc[reference, "jaccard"].iloc[0])
+    )[["pair", "mask", "jaccard", "independent", "note"]]
+
+
+def judging(p: SimpleNamespace) -> pd.DataFrame:
+    """Accuracy of each judge on trajectories of its own, by mode and domain, as `published.judging` (its benchmark: a domain).
+
+    NothingToDrawError where no model has right and wrong trajectories to be judged.
+    """
+    table = artifacts.read_table(p, "judging_measures", ["rq5"]).query("set == 'own' and measure == 'accuracy'")
+    names = {"judge": "model", "domain": "benchmark", "estimate": "accuracy", "trajectories": "n"}
+    frame = table.rename(columns=names).dropna(subset="accuracy")
+    if frame.empty:
+        raise NothingToDrawError("no model has right and wrong trajectories of its own in any domain")
+    return frame[["model", "mode", "benchmark", "accuracy", "low", "high", "n", "seeds"]].reset_index(drop=True)
+
+
+def blend(p: SimpleNamespace) -> pd.DataFrame:
+    """The parts of our SFT corpus (`datasets.sft_corpus`): demonstrations of each domain, general facts, judging: part, samples.
+
+    Of the published blend, its parts as they are drawn.
+    """
+    if not problem_sets.is_micro(p.data_sources):
+        shares = sft_blend.shares_of(p.data_sources, p.sft_steps * p.sft_batch)
+        return pd.DataFrame(list(shares.items()), columns=["part", "samples"])
+    rows = [(comparisons.display_domain(domain), p.sft_demonstrations) for domain in p.domains]
+    judged = len(problem_sets.JUDGE_MODES) * p.sft_judge * len(p.domains)
+    rows += [("General facts", p.sft_general), ("Judging", judged)]
+    return pd.DataFrame(rows, columns=["part", "samples"])
+
+
+def seed_words(p: SimpleNamespace, frame: pd.DataFrame) -> str:
+    """'3 seeds', or 'seed 0' of a frame that is of the study's own seed alone; '2–3 seeds' where rows differ."""
+    seeds = sorted(set(frame["seeds"].dropna().astype(int))) if "seeds" in frame else [1]
+    if seeds == [1]:
+        return f"seed {p.seed}"
+    return f"{seeds[0]}" + (f"–{seeds[-1]}" if len(seeds) > 1 else "") + " seeds"
+
+
+def show_both(
+    p: SimpleNamespace,
+    name: str,
+    plot: Callable,
+    paper: pd.DataFrame,
+    ours: Callable[[SimpleNamespace], pd.DataFrame],
+    part: bool = False,
+):
+    """Save and show the published figure `figures/published/<name>` and ours, `figures/<study>/paper_<name>`, side by side.
+
+    `paper` is the published frame (`part`: holds only what of the paper's numbers could be read), `ours` makes ours. What it
+    cannot make is left out, and a line says which stage is missing. Returns what a notebook displays.
+    """
+    from IPython.display import Image, Markdown, display
+
+    source = f"Published, {published_tables.SOURCE}" + (" (in part)" if part else "")
+    drawn = [drawing.save(plot, paper, figures_folder("published"), name, source)[0]]
+    try:
+        frame = ours(p)
+        drawn.append(
+            drawing.save(plot, frame, figures_folder(p.study), f"paper_{name}", f"Ours, {p.study}, {seed_words(p, frame)}")[0]
+        )
+    except FileNotFoundError as error:
+        display(Markdown(f"**Our figure is left out, for a stage has not run:** {error}."))
+    except NothingToDrawError as error:
+        display(Markdown(f"**Our figure is left out:** {error}."))
+    pictures = [PIL.Image.open(path).convert("RGB") for path in drawn]
+    beside = sum(picture.width for picture in pictures) <= 300 * 7
+    across = [sum(picture.width for picture in pictures), max(picture.width for picture in pictures)][not beside]
+    down = [max(picture.height for picture in pictures), sum(picture.height for picture in pictures)][not beside]
+    sheet, place = PIL.Image.new("RGB", (across, down), "white"), 0
+    for picture in pictures:
+        sheet.paste(picture, (place, 0) if beside else (0, place))
+        place += picture.width if beside else picture.height
+    file = io.BytesIO()
+    sheet.quantize(256, dither=PIL.Image.Dither.NONE).save(file, "png", optimize=True)
+    return Image(data=file.getvalue(), width=round(110 * across / 300))

@@ -1,0 +1,178 @@
+"""Figures of the paper's smaller tables: costs, merges of pairs, overlap of masks, judging, the SFT corpus. One column wide.
+
+Published numbers and ours are drawn by the same functions: a frame without low and high gets no error bars, one that holds
+only a part of the paper's numbers is drawn in part. Bars are told apart by hatching and lightness, points by shape and fill.
+"""
+
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.ticker import EngFormatter, MaxNLocator
+
+from m2rl_lib.figures.style import BLACK, BLUE, COLUMN, GREY, ORANGE, count_words, is_sampled, make_canvas
+from m2rl_lib.stats.bootstrap import require_columns
+from m2rl_lib.stats.comparisons import display_domain, display_name
+
+PARADIGMS = {"mixed": "Mixed", "merged": "Experts, merged", "distilled": "Experts, distilled"}
+OVERHEAD = ("making the merges", "choosing a merge", "choosing a checkpoint")  # parts of a cost that are no model
+FIXED = ["rl-multi", "mt-opd", *OVERHEAD]  # these have the first fills, experts the others, so that both figures agree
+FILLS = [("#444444", ""), ("#FFFFFF", "----"), ("#BBBBBB", "||||"), ("#FFFFFF", "++++"), ("#999999", "oo"),
+         ("#FFFFFF", "////"), ("#777777", ""), ("#DDDDDD", "...."), ("#FFFFFF", "\\\\\\\\"), ("#AAAAAA", "xxxx")]  # fmt: skip
+MODES = {"outcome": ("o", ORANGE, "white"), "process": ("s", BLUE, BLUE)}
+
+
+def plot_costs(frame: pd.DataFrame) -> Figure:
+    """What each paradigm spent, stacked by run; beside a bar its sum, and that as a share of the merged paradigm's.
+
+    Columns: paradigm ('mixed', 'merged', 'distilled'), part (a model, or one of OVERHEAD), spent, unit (one for all rows) and,
+    where it is a mean over seeds, seeds.
+    2166.4 mixed against 6524.8 of the four experts is 33.2%.
+    """
+    require_columns(frame, ["paradigm", "part", "spent", "unit"], "costs")
+    unknown = sorted(set(frame["paradigm"]) - set(PARADIGMS))
+    if unknown or frame["unit"].nunique() > 1:
+        raise ValueError(f"costs of paradigm {unknown or 'in several units'}: allowed are {', '.join(PARADIGMS)}, in one unit")
+    parts = list(pd.unique(frame["part"]))
+    totals = frame.groupby("paradigm")["spent"].sum().reindex([name for name in PARADIGMS if name in set(frame["paradigm"])])
+    figure = make_canvas(COLUMN, 0.3 * len(totals) + 0.14 * -(-len(parts) // 3) + 0.7)
+    axes = figure.subplots()
+    left = pd.Series(0.0, totals.index)
+    experts = [part for part in parts if part not in FIXED]
+    for part in parts:
+        colour, hatch = FILLS[(FIXED.index(part) if part in FIXED else len(FIXED) + experts.index(part)) % len(FILLS)]
+        rows = frame[frame["part"] == part].groupby("paradigm")["spent"].sum().reindex(totals.index, fill_value=0)
+        told = part if part in OVERHEAD else display_name(part)
+        heights = -np.arange(len(totals))
+        axes.barh(heights, rows, 0.6, left, color=colour, hatch=hatch, edgecolor=BLACK, linewidth=0.5, label=told)
+        left += rows
+    for place, (paradigm, total) in enumerate(totals.items()):
+        share = f" ({total / totals['merged']:.1%})" if paradigm != "merged" and totals.get("merged", 0) > 0 else ""
+        axes.annotate(f"{total:,.0f}{share}", (total, -place), (3, 0), textcoords="offset points", va="center", fontsize=6.5)
+    axes.set_yticks(-np.arange(len(totals)), [PARADIGMS[name] for name in totals.index])
+    axes.set_xlim(0, 1.5 * totals.max())
+    axes.xaxis.set_major_formatter(EngFormatter(sep=""))
+    axes.grid(axis="y", visible=False)
+    runs = int(frame["seeds"].max()) if "seeds" in frame else 1
+    told = "one run each" if runs == 1 else f"mean of {runs} seeds"
+    axes.set_xlabel(f"{frame['unit'].iloc[0]}, {told}\n(in brackets: share of the merged experts')")
+    figure.legend(loc="outside upper center", ncols=3, frameon=False, handlelength=1.6, columnspacing=1)
+    return figure
+
+
+def plot_pair_changes(frame: pd.DataFrame) -> Figure:
+    """What a benchmark's score becomes when the domain's expert is averaged with another model, against the expert alone.
+
+    Columns: target (domain), added (a domain, or 'sft', 'null': open markers, the bar that averaging alone sets), benchmark,
+    estimate (points) and, where there was sampling, low, high, n.
+    """
+    require_columns(frame, ["target", "added", "benchmark", "estimate"], "merges of pairs")
+    labels = {"sft": "SFT", "null": "RL-Null"}
+    figure = make_canvas(COLUMN, 0.17 * len(frame) + 0.75)
+    axes = figure.subplots()
+    names = []
+    for height, row in zip(-np.arange(len(frame)), frame.itertuples()):
+        expert = row.added not in labels
+        colour = BLACK if expert else GREY
+        if is_sampled(frame):
+            axes.plot([row.low, row.high], [height, height], color=colour, linewidth=1)
+        axes.plot(
+            row.estimate,
+            height,
+            "D" if expert else "o",
+            color=colour,
+            markerfacecolor=colour if expert else "white",
+            markersize=3.6,
+        )
+        names.append(
+            f"{row.benchmark.replace('_', ' ')}: {display_domain(row.target)} + {labels.get(row.added) or display_domain(row.added)}"
+        )
+    axes.axvline(0, color=GREY, linestyle="--", linewidth=0.8, zorder=1)
+    axes.set_yticks(-np.arange(len(frame)), names)
+    axes.set_ylim(0.6 - len(frame), 0.6)
+    axes.grid(axis="y", linewidth=0.25)
+    axes.margins(x=0.1)
+    axes.xaxis.set_major_locator(MaxNLocator(5))
+    figure.supxlabel("change against the expert alone, points" + count_words(frame).replace(" (", "\n("), fontsize=7)
+    return figure
+
+
+def plot_overlap(frame: pd.DataFrame) -> Figure:
+    """Overlap of two experts' changed weights, a row a pair, a panel a kind of mask; open: what independent masks would give.
+
+    Columns: pair ('math-coding'), mask (words), jaccard, independent (0 to 1), note ('' or a word such as 'about').
+    """
+    require_columns(frame, ["pair", "mask", "jaccard", "independent", "note"], "overlap of masks")
+    masks = [frame[frame["mask"] == mask] for mask in pd.unique(frame["mask"])]
+    figure = make_canvas(COLUMN, sum(0.15 * len(rows) + 0.35 for rows in masks) + 0.6)
+    grid = figure.subplots(len(masks), 1, squeeze=False, sharex=True, height_ratios=[len(rows) + 1 for rows in masks])[:, 0]
+    for axes, rows in zip(grid, masks, strict=True):
+        heights = -np.arange(len(rows))
+        axes.hlines(heights, rows["independent"], rows["jaccard"], color=GREY, linewidth=0.8)
+        axes.plot(rows["independent"], heights, "o", color=GREY, markerfacecolor="white", markersize=6)  # seen round a diamond
+        axes.plot(rows["jaccard"], heights, "D", color=BLACK, markersize=3.6)
+        for height, row in zip(heights, rows.itertuples()):
+            if isinstance(row.note, str) and row.note:
+                axes.annotate(row.note, (row.jaccard, height), (5, 0), textcoords="offset points", va="center", fontsize=6.5)
+        axes.set_yticks(heights, [" and ".join(display_domain(part) for part in pair.split("-")) for pair in rows["pair"]])
+        axes.set_ylim(0.6 - len(rows), 0.6)
+        axes.set_title(rows["mask"].iloc[0])
+        axes.grid(axis="y", linewidth=0.25)
+    grid[-1].set_xlim(0, 1.02)
+    figure.supxlabel("overlap of changed weights (Jaccard)", fontsize=7)
+    handles = [
+        Line2D([], [], marker="D", color=BLACK, linestyle="", markersize=3.6, label="two experts"),
+        Line2D([], [], marker="o", color=GREY, markerfacecolor="white", linestyle="", label="independent masks"),
+    ]
+    figure.legend(handles=handles, loc="outside upper center", ncols=2, frameon=False)
+    return figure
+
+
+def plot_judging(frame: pd.DataFrame) -> Figure:
+    """Accuracy of models as judges: a row a model and benchmark, an open circle judging by outcome, a square by process.
+
+    Columns: model, mode ('outcome', 'process'), benchmark, accuracy (percent) and, where there was sampling, low, high, n.
+    """
+    require_columns(frame, ["model", "mode", "benchmark", "accuracy"], "judging")
+    unknown = sorted(set(frame["mode"]) - set(MODES))
+    if unknown:
+        raise ValueError(f"judging in mode {unknown[0]!r}: allowed are {', '.join(MODES)}")
+    keys = list(frame[["model", "benchmark"]].drop_duplicates().itertuples(index=False, name=None))
+    figure = make_canvas(COLUMN, 0.19 * len(keys) + 0.85)
+    axes = figure.subplots()
+    for row in frame.itertuples():
+        marker, colour, face = MODES[row.mode]
+        height = -keys.index((row.model, row.benchmark)) + (0.16 if row.mode == "outcome" else -0.16) * is_sampled(frame)
+        if is_sampled(frame) and np.isfinite([row.low, row.high]).all():
+            axes.plot([row.low, row.high], [height, height], color=colour, linewidth=1)
+        axes.plot(row.accuracy, height, marker, color=colour, markerfacecolor=face, markersize=3.8)
+    axes.set_yticks(-np.arange(len(keys)), [f"{display_name(model)}: {name.replace('_', ' ')}" for model, name in keys])
+    axes.set_ylim(0.6 - len(keys), 0.6)
+    axes.grid(axis="y", linewidth=0.25)
+    axes.margins(x=0.1)
+    figure.supxlabel("accuracy as a judge, percent" + count_words(frame, "trajectories").replace(" (", "\n("), fontsize=7)
+    handles = [
+        Line2D([], [], marker=marker, color=colour, markerfacecolor=face, linestyle="", label=f"by {mode}")
+        for mode, (marker, colour, face) in MODES.items()
+    ]
+    figure.legend(handles=handles, loc="outside upper center", ncols=2, frameon=False)
+    return figure
+
+
+def plot_blend(frame: pd.DataFrame) -> Figure:
+    """The parts of an SFT corpus, largest first, as shares of its samples. Columns: part, samples; percent is theirs of the sum."""
+    require_columns(frame, ["part", "samples"], "SFT corpus")
+    rows = frame.sort_values("samples", kind="stable")
+    share, total = 100 * rows["samples"] / rows["samples"].sum(), rows["samples"].sum()
+    thousands = EngFormatter(places=1, sep="")
+    figure = make_canvas(COLUMN, 0.19 * len(rows) + 0.5)
+    axes = figure.subplots()
+    axes.barh(range(len(rows)), share, 0.65, color=GREY)
+    axes.set_yticks(range(len(rows)), rows["part"])
+    for place, (percent, samples) in enumerate(zip(share, rows["samples"])):
+        told = f"{percent:.1f}% ({thousands(samples)})"
+        axes.annotate(told, (percent, place), (2, 0), textcoords="offset points", va="center", fontsize=6.5)
+    axes.set_xlim(0, 1.5 * share.max())
+    axes.grid(axis="y", visible=False)
+    axes.set_xlabel(f"share of the {thousands(total)} samples, percent")
+    return figure

@@ -1,0 +1,87 @@
+"""Draws saved figures again from their csv files alone: `python -m m2rl_lib.figures.redraw [FOLDER ...]`, which is `make figures`.
+
+Beside each `name.csv`, the frame that a figure draws, `name.json` names the `plot_*` that drew it and with which keywords. No
+model, no result of a run and no torch is needed, and the png is the same as before, byte for byte with the pinned versions.
+"""
+
+import argparse
+import importlib
+import json
+import os
+import sys
+import tempfile
+import time
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+
+from m2rl_lib.config.locations import ROOT
+from m2rl_lib.figures import drawing
+
+# figures that were saved before the library had packages name their function by its old module
+MOVED = {
+    "figures": ("rq1_mix_or_merge", "training_curves"),
+    "figures_claims": ("ledger_figure",),
+    "figures_judging": ("rq5_judging",),
+    "figures_paper": ("paper_tables",),
+    "figures_policies": ("rq3_policies",),
+    "figures_rq2": ("rq2_transfer",),
+    "figures_rq4": ("rq4_methods",),
+    "figures_sweeps": ("rq4_sweeps",),
+    "figures_weights": ("rq3_weights",),
+}
+
+
+def find_plot(name: str, where: Path):
+    """The function that a record names: 'm2rl_lib.figures.training_curves.plot_loss'. ValueError for anything but a `plot_*` of figures."""
+    module, _, function = name.removeprefix("m2rl_lib.").rpartition(".")
+    if not module.startswith("figures") or not function.startswith("plot_"):
+        raise ValueError(f"{where} is drawn by {name!r}: only a plot_* of m2rl_lib.figures is allowed")
+    for home in MOVED.get(module, (module.removeprefix("figures."),)):
+        try:
+            return getattr(importlib.import_module(f"m2rl_lib.figures.{home}"), function)
+        except (ModuleNotFoundError, AttributeError):
+            continue
+    raise ValueError(f"{where} is drawn by {name!r}: this version has no such function")
+
+
+def redraw(csv: Path, folder: Path | None = None) -> Path:
+    """Draw png and pdf of one saved figure again, into `folder` (default: where it is), both or none; returns the png.
+
+    ValueError of one line, naming the file: no record beside it, a function that is not there, a frame it cannot draw.
+    """
+    record, folder = csv.with_suffix(".json"), folder or csv.parent
+    if not record.is_file():
+        raise ValueError(f"{csv} has no {record.name} beside it, which would say what drew it; its notebook makes both")
+    drawn = json.loads(record.read_text())
+    plot = find_plot(drawn["plot"], csv)
+    with tempfile.TemporaryDirectory(dir=folder, prefix=f".{csv.stem}-") as made:
+        try:
+            pictures = drawing.draw(plot, csv, Path(made), drawn["title"], **drawn["keywords"])
+        except ValueError as error:
+            raise ValueError(f"{csv}: {error}") from None
+        for path in pictures:
+            os.replace(path, folder / path.name)
+    return folder / f"{csv.stem}.png"
+
+
+def main() -> None:
+    """Redraw every figure of the folders given, or of all folders of figures/, on all cores."""
+    parser = argparse.ArgumentParser(description=main.__doc__)
+    parser.add_argument("folders", nargs="*", type=Path, help="default: every folder of figures/")
+    folders = parser.parse_args().folders or sorted(path for path in (ROOT / "figures").iterdir() if path.is_dir())
+    tables = [csv for folder in folders for csv in sorted(folder.glob("*.csv"))]
+    if not tables:
+        sys.exit(f"no csv of a figure in {', '.join(map(str, folders))}")
+    started, workers = time.monotonic(), len(os.sched_getaffinity(0))
+    try:
+        with ProcessPoolExecutor(min(workers, len(tables))) as pool:
+            drawn = list(pool.map(redraw, tables))
+    except ValueError as error:
+        sys.exit(f"{error}")
+    for folder in folders:
+        print(f"{folder}: {sum(png.parent == folder for png in drawn)} figures")
+    print(f"redrawn in {time.monotonic() - started:.0f} s, torch {'was' if 'torch' in sys.modules else 'not'} imported")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,124 @@
+"""Figures of RQ3's weights, in the style of `figures`: sweeps of masks, heat maps of pairs, heat maps by type and depth.
+
+A `plot_*` takes a frame that `overlaps` made and returns a Figure. A cell has its number where there is room for it (up to
+MOST_NUMBERS columns), so greyscale loses nothing.
+"""
+
+import numpy as np
+import pandas as pd
+from matplotlib.colors import Normalize, TwoSlopeNorm
+from matplotlib.figure import Figure
+from matplotlib.ticker import PercentFormatter
+
+from m2rl_lib.figures.style import BLACK, BLUE, GREY, LINES, ORANGE, WIDE, draw_cells, make_canvas, name_cells
+from m2rl_lib.stats.bootstrap import require_columns
+from m2rl_lib.stats.comparisons import display_name
+
+PANELS = {
+    "changed": ("η", "share of weights changed"),
+    "relative": ("η", "overlap (Jaccard)"),
+    "density": ("share of weights in the mask", "overlap (Jaccard)"),
+}
+WORDS = {
+    "jaccard": "measured",
+    "chance": "independent masks",
+    "matched": "matched random masks",
+    "cosine": "exact",
+    "projected": "projected to 256 dimensions",
+}
+MOST_NUMBERS = 16
+
+
+def plot_sweep(frame: pd.DataFrame) -> Figure:
+    """Shares and overlaps over the levels of a mask, a panel each: by η, and by density.
+
+    Columns: panel ('changed', 'relative', 'density'), series, level, value, low, high (shaded where known).
+    """
+    require_columns(frame, ["panel", "series", "level", "value", "low", "high"], "sweep of masks")
+    figure = make_canvas(WIDE, 2.7)
+    grid = figure.subplots(1, len(PANELS))
+    colours = [BLUE, ORANGE, BLACK, GREY]
+    for axes, (panel, (level, value)) in zip(grid, PANELS.items()):
+        rows = frame[frame["panel"] == panel]
+        for place, (name, line) in enumerate(rows.groupby("series", sort=False)):
+            line = line.sort_values("level")
+            style = {"color": colours[place], "linestyle": LINES[place], "marker": "osD^"[place]}
+            axes.plot(line["level"], line["value"], markerfacecolor="white", label=name, **style)
+            axes.fill_between(line["level"], line["low"], line["high"], color=colours[place], alpha=0.15, linewidth=0)
+        axes.set(xlabel=level, ylabel=value, ylim=(0, None))
+        if panel == "density":
+            axes.xaxis.set_major_formatter(PercentFormatter(1, decimals=0))
+            axes.set_xlim(0, None)
+        else:
+            axes.set_xscale("log")
+        axes.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), frameon=False, handlelength=2.6)
+    figure.supxlabel("shaded: from the least to the most", fontsize=7)
+    return figure
+
+
+def plot_pairs(frame: pd.DataFrame, label: str, below: str, above: str) -> Figure:
+    """One number for each pair of models: `below` the diagonal one, `above` it another; a missing one is a dash.
+
+    `below` and `above` are columns of the frame (allowed: WORDS), `label` is what both measure. Columns: model, other, these.
+    """
+    require_columns(frame, ["model", "other", below, above], "pairs of models")
+    models = list(pd.unique(pd.concat([frame["model"], frame["other"]])))
+    place = {model: i for i, model in enumerate(models)}
+    cells = np.full((len(models), len(models)), np.nan)
+    rows, columns = frame["model"].map(place).to_numpy(), frame["other"].map(place).to_numpy()
+    cells[np.maximum(rows, columns), np.minimum(rows, columns)] = frame[below]
+    cells[np.minimum(rows, columns), np.maximum(rows, columns)] = frame[above]
+    figure = make_canvas(WIDE, 0.235 * len(models) + 1.7)
+    axes = figure.subplots()
+    picture = _heat_map(axes, cells, blank=np.eye(len(models), dtype=bool))
+    names = [display_name(model) for model in models]
+    name_cells(axes, names, names, rotation=90)
+    axes.set_xlabel(f"below the diagonal: {WORDS[below]}; above it: {WORDS[above]}")
+    figure.colorbar(picture, ax=axes, label=label, fraction=0.03, pad=0.01)
+    return figure
+
+
+def plot_parts(frame: pd.DataFrame, label: str) -> Figure:
+    """One number for each row of the frame's `row`, over the whole model, by type of tensor and by depth, a panel each.
+
+    Columns: row (text), type ('all' or a type), layer (missing for all), value; `label` is what the value measures.
+    """
+    require_columns(frame, ["row", "type", "layer", "value"], "values by type and layer")
+    names = list(pd.unique(frame["row"]))
+    whole = frame[frame["layer"].isna()].assign(part=frame["type"].replace("all", "whole"))
+    deep = frame[frame["layer"].notna() & (frame["type"] == "all")]
+    deep = deep.assign(part=deep["layer"].astype(int).astype(str))
+    parts = [list(pd.unique(rows["part"])) for rows in (whole, deep)]
+    figure = make_canvas(WIDE, 0.2 * len(names) + 1.2)
+    panels = figure.subplots(1, 2, sharey=True, width_ratios=[len(part) + 0.01 for part in parts])
+    largest, numbered = float(frame["value"].abs().max()), max(map(len, parts)) <= MOST_NUMBERS
+    for axes, rows, part, told in zip(panels, (whole, deep), parts, ("type of tensor", "layer")):
+        cells = rows.pivot(index="row", columns="part", values="value").reindex(index=names, columns=part)
+        picture = _heat_map(axes, cells.to_numpy(dtype=float), largest, bool((frame["value"] < 0).any()), numbered=numbered)
+        every = -(-len(part) // MOST_NUMBERS)
+        shown = [name if i % every == 0 else "" for i, name in enumerate(part)]
+        name_cells(axes, names, shown, rotation=90 if axes is panels[0] else 0)
+        axes.set_xlabel(told)
+    figure.colorbar(picture, ax=panels, label=label, fraction=0.03, pad=0.01)
+    return figure
+
+
+def _heat_map(
+    axes,
+    cells: np.ndarray,
+    largest: float | None = None,
+    signed: bool | None = None,
+    blank: np.ndarray | None = None,
+    numbered: bool = True,
+):
+    """Draw the cells, with numbers where they can be read; a scale around 0 where values are signed (by lightness alone where
+    some cells are not `numbered`, so that greyscale keeps the sign). A missing one is a dash, but where `blank`."""
+    largest = largest or max(float(np.nanmax(np.abs(cells), initial=0)), 1e-9)
+    signed = bool(np.nanmin(cells, initial=0) < 0) if signed is None else signed
+    norm = TwoSlopeNorm(0, -largest, largest) if signed else Normalize(0, largest)
+    numbered = numbered and cells.shape[1] <= MOST_NUMBERS
+    words = np.where(np.isnan(cells), "–", np.vectorize(lambda value: f"{value:z.2f}".replace("-", "−"), otypes=[object])(cells))
+    if blank is not None:
+        words[blank] = ""
+    colours = "Blues" if not signed else "PuOr_r" if numbered else "cividis"
+    return draw_cells(axes, cells, words if numbered else None, colours, norm, 6)

@@ -1,0 +1,133 @@
+"""RQ4's figures of sweeps, in the one style of `figures`: grids of λ and density, merges of fewer experts, paths.
+
+Nothing is told by colour alone: heat maps print their numbers, the line that matters is black and dashed.
+"""
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.colors import Normalize, TwoSlopeNorm
+from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
+from matplotlib.ticker import MaxNLocator
+
+from m2rl_lib.figures.style import BLACK, LIGHT, WIDE, count_words, draw_cells, make_canvas, name_cells, size_words
+from m2rl_lib.stats.bootstrap import OVERALL, require_columns
+from m2rl_lib.stats.comparisons import display_domain, display_name
+
+NO_DENSITY = 0.0  # of a method that has none
+KINDS = ["SFT to expert", "expert to expert", "expert to mixed"]
+
+
+def plot_sweeps(frame: pd.DataFrame) -> Figure:
+    """A heat map a method: mean over domains at each λ and density, one scale for all; a frame around a method's best.
+
+    Columns: method, lambda, density (NaN where the method has none), score (points), best.
+    """
+    require_columns(frame, ["method", "lambda", "density", "score", "best"], "a sweep")
+    methods, across = list(pd.unique(frame["method"])), 3
+    parts = [frame[frame["method"] == method] for method in methods]
+    heights = [max(part["density"].nunique(), 1) for part in parts]
+    rows = [heights[first : first + across] for first in range(0, len(heights), across)]
+    figure = make_canvas(WIDE, sum(0.24 * max(row) + 0.62 for row in rows) + 0.35)
+    grid = figure.subplots(len(rows), across, squeeze=False, height_ratios=[max(row) + 1.5 for row in rows])
+    norm = Normalize(frame["score"].min(), frame["score"].max())
+    for axes, method, part in zip(grid.flat, methods, parts, strict=False):
+        part = part.assign(density=part["density"].fillna(NO_DENSITY)).sort_values(["density", "lambda"])
+        cells = part.pivot(index="density", columns="lambda", values="score").sort_index(ascending=False)
+        best = part.pivot(index="density", columns="lambda", values="best").reindex_like(cells).eq(True).to_numpy()
+        words = cells.map(
+            lambda score: f"{score:.0f}" if np.isfinite(score) else ""
+        ).to_numpy()  # not every setting need be there
+        draw_cells(axes, cells.to_numpy(dtype=float), words, "cividis", norm, 6)
+        inks = {text.get_position(): text.get_color() for text in axes.texts}
+        for y, x in np.argwhere(best):
+            ink = inks[x + 0.5, y + 0.5]
+            axes.add_patch(Rectangle((x + 0.04, y + 0.06), 0.92, 0.88, fill=False, edgecolor=ink, linewidth=1.3))
+        name_cells(axes, ["" if d == NO_DENSITY else f"{d:g}" for d in cells.index], [f"{scale:g}" for scale in cells.columns])
+        axes.set_title(display_name(method).replace(" merge", ""))
+    for axes in grid.flat[len(methods) :]:
+        axes.set_axis_off()
+    figure.supxlabel(
+        "λ; the number is the mean over domains, points" + size_words(frame),
+        fontsize=7,
+    )
+    figure.supylabel("density", fontsize=7)
+    return figure
+
+
+def _changes(axes: Axes, frame: pd.DataFrame, row: str, column: str, rows: list[str], columns: list[str], size: float) -> None:
+    """A table of changes with their intervals as a heat map; bold where the interval excludes 0."""
+    table = frame.pivot(index=row, columns=column).reindex(index=rows)
+    estimate, low, high = (table[part].reindex(columns=columns).to_numpy(dtype=float) for part in ("estimate", "low", "high"))
+    words = np.full(estimate.shape, "", dtype=object)
+    for at in np.argwhere(np.isfinite(estimate)):
+        x = tuple(at)
+        words[x] = f"{estimate[x]:+.1f}\n[{low[x]:z.1f}, {high[x]:z.1f}]".replace("-", "−")
+    draw_cells(axes, estimate, words, "PuOr_r", TwoSlopeNorm(0, -size, size), 6, (low > 0) | (high < 0))
+    labels = {"sft": "SFT", "null": "RL-Null", OVERALL: "Mean"}
+    told = [[labels.get(name) or display_domain(name) for name in names] for names in (rows, columns)]
+    name_cells(axes, told[0], [name.replace(" ", "\n") for name in told[1]])
+
+
+def plot_leave_one_out(frame: pd.DataFrame) -> Figure:
+    """What a merge loses or gains without one expert, a panel a method: rows are left out, columns are tested on.
+
+    Columns: method, left_out, over ('overall' or a domain), estimate, low, high (points, without − with), n.
+    """
+    require_columns(frame, ["method", "left_out", "over", "estimate", "low", "high"], "merges without one expert")
+    methods, size = list(pd.unique(frame["method"])), max(float(frame["estimate"].abs().max()), 1e-9)
+    left, over = list(pd.unique(frame["left_out"])), list(pd.unique(frame["over"]))
+    figure = make_canvas(WIDE, (0.32 * len(left) + 0.3) * len(methods) + 0.6)
+    for axes, method in zip(figure.subplots(len(methods), 1, squeeze=False, sharex=True)[:, 0], methods, strict=True):
+        _changes(axes, frame[frame["method"] == method], "left_out", "over", left, over, size)
+        axes.set_title(display_name(method))
+    figure.supxlabel("tested on; change in points" + count_words(frame) + "; bold: interval excludes 0", fontsize=7)
+    figure.supylabel("expert left out", fontsize=7)
+    return figure
+
+
+def plot_pairs(frame: pd.DataFrame) -> Figure:
+    """A domain's score when its expert is averaged with another model, against the expert alone.
+
+    Columns: target, added (a domain, 'sft' or 'null'), estimate, low, high (points), n.
+    """
+    require_columns(frame, ["target", "added", "estimate", "low", "high"], "merges of pairs")
+    targets, added = list(pd.unique(frame["target"])), list(pd.unique(frame["added"]))
+    columns = [*(name for name in targets if name in added), *(name for name in added if name not in targets)]
+    figure = make_canvas(WIDE, 0.32 * len(targets) + 0.9)
+    axes = figure.subplots()
+    _changes(axes, frame, "target", "added", targets, columns, max(float(frame["estimate"].abs().max()), 1e-9))
+    axes.set_xlabel(
+        "averaged with; change against the expert alone, points; bold: interval excludes 0"
+        + count_words(frame).replace(" (", "\n(")
+    )
+    axes.set_ylabel("expert of, and tested on")
+    return figure
+
+
+def plot_paths(frame: pd.DataFrame) -> Figure:
+    """Loss along straight paths between models, mean over domains, a panel a kind of path; the highest barrier in black.
+
+    Columns: start, end, share (0 at start, 1 at end), domain, loss, barrier (of the path, the same in all its rows), n if known.
+    """
+    require_columns(frame, ["start", "end", "share", "domain", "loss", "barrier"], "paths")
+    mean = frame.groupby(["start", "end", "share"], sort=False, as_index=False)[["loss", "barrier"]].mean()
+    mean["path"] = mean["start"] + " " + mean["end"]
+    kind = np.select([mean["start"] == "sft", mean["end"] == "rl-multi"], [KINDS[0], KINDS[2]], KINDS[1])
+    kinds = [name for name in KINDS if name in kind]
+    figure = make_canvas(WIDE, 2.3)
+    for axes, name in zip(figure.subplots(1, len(kinds), squeeze=False, sharey=True)[0], kinds, strict=True):
+        rows = mean[kind == name]
+        top = rows.loc[rows["barrier"].idxmax()]
+        for path, line in rows.groupby("path", sort=False):
+            line, first = line.sort_values("share"), path == top["path"] and top["barrier"] > 0
+            axes.plot(line["share"], line["loss"], color=BLACK if first else LIGHT, linewidth=1.5 if first else 0.8,
+                      linestyle="--" if first else "-", zorder=3 if first else 2)  # fmt: skip
+        ends = f"{display_name(top['start'])} → {display_name(top['end'])}"
+        said = f"highest barrier {top['barrier']:.3f}\n{ends}" if top["barrier"] > 0 else "no barrier\n"
+        axes.set_title(f"{name} ({rows['path'].nunique()}): {said}")
+        axes.xaxis.set_major_locator(MaxNLocator(5))
+    figure.supxlabel("share of the way" + size_words(frame, "problems a domain"), fontsize=7)
+    figure.supylabel("loss, nats a token", fontsize=7)
+    return figure

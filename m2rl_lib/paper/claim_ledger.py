@@ -1,0 +1,283 @@
+"""The rule of the claim ledger: what may be said of a finding of the paper, from one estimate and its interval.
+
+A claim is a *region* of values of one quantity, such as 'above −3 points'. It is *supported* if the quantity is shown to lie
+inside the region, *contradicted* if shown to lie outside, else *undecided*, with the smallest distance from the region's edge
+that 80% of repetitions would have shown. Shown: p < 0.05, adjusted: Holm over the primary claims (one a research question),
+Benjamini–Hochberg among the exploratory ones of a question. p comes from the 95% interval (normal, or t where few seeds or
+domains made it), so that without adjustment a verdict is what the picture of interval and region says; for an *equivalence*
+each side is a one-sided test, which is the 90% interval inside the region. *Not testable*: nothing was measured, and why. The
+rule is ours; the claims, in `findings`, are the paper's.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from scipy import stats
+
+from m2rl_lib.stats.bootstrap import SCOPES
+from m2rl_lib.stats.comparisons import benjamini_hochberg, holm
+
+SUPPORTED, CONTRADICTED, UNDECIDED, NOT_TESTABLE = "supported", "contradicted", "undecided", "not testable"
+VERDICTS = (SUPPORTED, CONTRADICTED, UNDECIDED, NOT_TESTABLE)
+LEVEL = 0.05
+POINTS, RATIO = "points", "ratio"
+
+
+class NotTestable(ValueError):
+    """Why a claim cannot be tested here, in one line."""
+
+
+@dataclass(frozen=True)
+class Found:
+    """One measured quantity: estimate and 95% interval, from how many problems (`n`, in words) and seeds.
+
+    `df`: degrees of freedom of the t law behind the interval (None: normal). `p` and `inside`: where the test is not the
+    interval's, its two-sided p and on which side of the region's edge it speaks. `counted`: a range of counts, no sample; it
+    has no p. `these_weights`: it speaks of these weights, however many seeds.
+    """
+
+    estimate: float
+    low: float
+    high: float
+    n: str
+    seeds: int = 1
+    df: int | None = None
+    note: str = ""
+    p: float | None = None
+    inside: bool = True
+    counted: bool = False
+    these_weights: bool = False
+
+
+@dataclass(frozen=True)
+class Claim:
+    """A finding of the paper as a region (`above`, `below`) of one quantity.
+
+    `published` is the paper's value (NaN where none is printed) and its evidence in words; `measure` takes result tables and
+    gives ours: one Found, or several that must all lie in the region. `joint`: their intervals are simultaneous already.
+    `rule`: what the general rule does not say of this claim.
+    """
+
+    question: str
+    claim: str
+    quantity: str
+    unit: str
+    published: tuple[float, str]
+    measure: Callable[[dict], Found | Sequence[Found]]
+    rule: str = ""
+    above: float = -np.inf
+    below: float = np.inf
+    primary: bool = False
+    equivalence: bool = False
+    joint: bool = False
+
+
+def of_row(row: pd.Series, n: str, note: str = "") -> Found:
+    """A row with estimate, low, high and seeds as Found; over several seeds its interval counts as a t interval."""
+    seeds = int(row["seeds"]) if pd.notna(row.get("seeds")) else 1
+    return Found(row["estimate"], row["low"], row["high"], n, seeds, seeds - 1 if seeds > 1 else None, note)
+
+
+# --- one claim ------------------------------------------------------------------------------------------------
+
+
+def _law(found: Found):
+    return stats.norm if found.df is None else stats.t(found.df)
+
+
+def p_beyond(found: Found, edge: float, upward: bool) -> float:
+    """One-sided p against 'the quantity is not above (`upward`) or below `edge`', from the side of the interval that faces it.
+
+    Estimate 4, interval [1, 7]: above 1 has p = 0.025, above 4 has 0.5.
+    """
+    half = found.estimate - found.low if upward else found.high - found.estimate
+    half = half if half > 0 else (found.high - found.low) / 2  # an estimate outside its own redraws
+    law, distance = _law(found), found.estimate - edge if upward else edge - found.estimate
+    return float(law.sf(distance / half * law.ppf(0.975)))
+
+
+def p_inside(claim: Claim, found: Found) -> float:
+    """p against 'the quantity is outside the region': two-sided; one-sided at each edge of an equivalence. Not capped at 1, so
+    that of several parts the weakest is known.
+
+    Estimate 4 [1, 7], region above 0: the normal tail beyond 4 / 3 × 1.96 standard errors, twice: 0.009.
+    """
+    edges = [(claim.above, True), (claim.below, False)]
+    one_sided = max(p_beyond(found, edge, upward) for edge, upward in edges if np.isfinite(edge))
+    return one_sided * (1 if claim.equivalence else 2)
+
+
+def p_outside(claim: Claim, found: Found) -> float:
+    """Two-sided p against 'the quantity is inside the region'."""
+    edges = [(claim.above, False), (claim.below, True)]
+    return 2 * min(p_beyond(found, edge, upward) for edge, upward in edges if np.isfinite(edge))
+
+
+def weigh(claim: Claim, found: Found | Sequence[Found]) -> tuple[Found, float, bool]:
+    """The Found to show, the claim's p before adjustment, and whether it speaks for the claim.
+
+    Of several parts, that must all be inside: for the claim the largest p counts (all are shown only if the weakest is),
+    against it the smallest, times the number of parts unless their intervals are simultaneous. NotTestable where an estimate
+    is missing or its interval has no width, since then nothing is known of its spread.
+    """
+    parts = [found] if isinstance(found, Found) else list(found)
+    for part in parts:
+        if not np.isfinite([part.estimate, part.low, part.high]).all():
+            raise NotTestable(part.note or "the estimate or its interval is undefined")
+        if part.p is None and not part.counted and not part.low < part.high:
+            raise NotTestable(f"every problem came out alike ({part.estimate:g} {claim.unit}): the spread is unknown")
+    if parts[0].counted:
+        return parts[0], np.nan, bool(claim.above < parts[0].estimate < claim.below)
+    if parts[0].p is not None:
+        return parts[0], parts[0].p, parts[0].inside
+    for_it, against = ([p(claim, part) for part in parts] for p in (p_inside, p_outside))
+    times = 1 if claim.joint else len(parts)
+    if times * min(against) < LEVEL or (len(parts) == 1 and against[0] < for_it[0]):
+        return parts[int(np.argmin(against))], min(1.0, times * min(against)), False
+    return parts[int(np.argmax(for_it))], min(1.0, max(for_it)), True
+
+
+def seen(found: Found) -> float:
+    """Distance from an edge of the region that the 95% interval would have shown in 80% of repetitions.
+
+    Half-width 3: 3 × (1.96 + 0.84) / 1.96 = 4.3.
+    """
+    law = _law(found)
+    return float((found.high - found.low) / 2 * (1 + law.ppf(0.8) / law.ppf(0.975)))
+
+
+def _depth(claim: Claim, value: float) -> float:
+    """How far inside the region a value lies; negative outside."""
+    return min(value - claim.above, claim.below - value)
+
+
+def _positions(claim: Claim, found: Found) -> dict[str, float]:
+    """Where the estimate, its interval and the paper's value lie: 0 is the region's edge, + inside, 1 a half-width.
+
+    The interval is the one that decides: 90% for an equivalence, else 95%.
+    """
+    shrink = _law(found).ppf(0.95) / _law(found).ppf(0.975) if claim.equivalence else 1
+    low, high = (found.estimate + shrink * (limit - found.estimate) for limit in (found.low, found.high))
+    ends, scale = [_depth(claim, low), _depth(claim, high)], (high - low) / 2 or 1.0
+    if np.isfinite(claim.above + claim.below):  # the deepest place may lie between the ends
+        ends.append(_depth(claim, float(np.clip((claim.above + claim.below) / 2, low, high))))
+    return {
+        "position": _depth(claim, found.estimate) / scale,
+        "position_low": min(ends[:2]) / scale,
+        "position_high": max(ends) / scale,
+        "published_position": _depth(claim, claim.published[0]) / scale,
+    }
+
+
+def rule_words(claim: Claim) -> str:
+    """The claim's rule in words, what is peculiar to it at the end."""
+    level = "90" if claim.equivalence else "95"
+    told = f"supported if the {level}% interval lies {region_words(claim)}, contradicted if the 95% interval lies wholly outside"
+    return f"{told}; {claim.rule}" if claim.rule else told
+
+
+def region_words(claim: Claim) -> str:
+    """'above −3 points', 'below 1', 'between −0.3 and 0.3'."""
+    unit = f" {claim.unit}" if claim.unit == POINTS else ""
+    low, high = (f"{edge:g}".replace("-", "−") for edge in (claim.above, claim.below))
+    if np.isinf(claim.below):
+        return f"above {low}{unit}"
+    return f"below {high}{unit}" if np.isinf(claim.above) else f"between {low} and {high}{unit}"
+
+
+# --- the ledger ---------------------------------------------------------------------------------------------------
+
+COLUMNS = [
+    *("id", "question", "role", "claim", "published", "published_value", "quantity", "unit", "region", "rule"),
+    *("estimate", "low", "high", "p", "family", "p_adjusted", "verdict", "seen", "n", "seeds", "scope", "reason"),
+    *("position", "position_low", "position_high", "published_position"),
+]
+
+
+def _row(claim: Claim, tables: dict) -> dict:
+    told = {
+        "question": claim.question,
+        "role": "primary" if claim.primary else "exploratory",
+        "claim": claim.claim,
+        "published": claim.published[1],
+        "published_value": claim.published[0],
+        "quantity": claim.quantity,
+        "unit": claim.unit,
+        "region": region_words(claim),
+        "rule": rule_words(claim),
+    }
+    try:
+        found, p, inside = weigh(claim, claim.measure(tables))
+    except NotTestable as why:
+        return told | {"reason": str(why), "p": np.nan, "verdict": NOT_TESTABLE}
+    leaning = SUPPORTED if inside else CONTRADICTED
+    if found.counted:  # the whole range, or nothing
+        sides = {_depth(claim, found.low) > 0, _depth(claim, found.high) > 0}
+        leaning = leaning if len(sides) == 1 else UNDECIDED
+    return told | {
+        "estimate": found.estimate,
+        "low": found.low,
+        "high": found.high,
+        "p": p,
+        "verdict": leaning,
+        "seen": np.nan if found.counted else seen(found),
+        "n": found.n,
+        "seeds": found.seeds,
+        "scope": SCOPES[found.seeds == 1 or found.these_weights],
+        "reason": found.note,
+        **_positions(claim, found),
+    }
+
+
+def ledger(claims: Sequence[Claim], tables: dict[str, pd.DataFrame | str]) -> pd.DataFrame:
+    """One row a claim: the paper's evidence, our estimate with its 95% interval, and the verdict. Columns: COLUMNS.
+
+    `tables`: result tables by name, or in a table's place the line that says why it is not there. p_adjusted is Holm's over
+    all primary claims, one that could not be tested counting as p = 1, so that missing stages buy nothing; among exploratory
+    claims Benjamini–Hochberg's within their question. `estimate`, `low`, `high` are not adjusted. `position…` are in
+    half-widths of the interval that decides, from the region's edge, positive inside.
+    """
+    rows = pd.DataFrame([_row(claim, tables) for claim in claims]).reindex(columns=COLUMNS)
+    rows["id"] = rows["question"] + "." + (rows.groupby("question").cumcount() + 1).astype(str)
+    primary = rows["role"] == "primary"
+    rows["family"] = np.where(primary, f"Holm, {primary.sum()} primary claims", "Benjamini–Hochberg, " + rows["question"])
+    if primary.any():
+        rows.loc[primary, "p_adjusted"] = holm(rows.loc[primary, "p"].fillna(1))
+    for _, part in rows[~primary & rows["p"].notna()].groupby("question"):
+        rows.loc[part.index, "p_adjusted"] = benjamini_hochberg(part["p"])
+    tested = rows["p"].notna()
+    rows.loc[~tested, "p_adjusted"] = np.nan
+    rows.loc[tested & ~(rows["p_adjusted"] < LEVEL), "verdict"] = UNDECIDED
+    return rows.astype({"p_adjusted": float, "seeds": "Int64"})
+
+
+def estimate_words(row: pd.Series) -> str:
+    """'+4.1 points [1.6, 6.8]', or '−' where nothing was measured; points to one decimal, other units to two."""
+    if pd.isna(row["estimate"]):
+        return "–"
+    digits, unit = (1, f" {row['unit']}") if row["unit"] == POINTS else (2, "")
+    sign = "" if row["unit"] == RATIO else "+"
+    return f"{row['estimate']:{sign}.{digits}f}{unit} [{row['low']:.{digits}f}, {row['high']:.{digits}f}]".replace("-", "−")
+
+
+def claim_sentence(row: pd.Series) -> str:
+    """A row of the ledger in English, whatever its verdict.
+
+    'RQ1.1 Mixing matches merging: supported. RL-Multi − the best merge: +4.1 points [1.6, 6.8], claimed above −3 points
+    (p = 0.0001, Holm, 5 primary claims; 500 problems, 1 seed: speaks of these weights).'
+    """
+    start = f"{row['id']} {row['claim']}: {row['verdict']}"
+    if row["verdict"] == NOT_TESTABLE:
+        return f"{start}. {row['reason'][:1].upper()}{row['reason'][1:]}."
+    told = f"{start}. {row['quantity'][:1].upper()}{row['quantity'][1:]}: {estimate_words(row)}, claimed {row['region']}"
+    if pd.notna(row["p_adjusted"]):
+        told += f" (p = {row['p_adjusted']:.2g}, {row['family']}"
+    else:
+        told += " (a count, not a sample"
+    told += f"; {row['n']}, {row['seeds']} seed{'' if row['seeds'] == 1 else 's'}: speaks of {row['scope']})"
+    if row["verdict"] == UNDECIDED and pd.notna(row["seen"]):
+        digits, unit = (1, f" {row['unit']}") if row["unit"] == POINTS else (2, "")
+        told += f"; {row['seen']:.{digits}f}{unit} beyond the edge could have been seen"
+    return told + "." + (f" {row['reason'][:1].upper()}{row['reason'][1:]}." if row["reason"] else "")

@@ -1,0 +1,259 @@
+"""What our result tables say of each finding of the paper: tables in, estimate and interval (`claims.Found`) out.
+
+One function a finding, named after it; the findings themselves, with their rules, are in `findings`. A table that is missing,
+or undefined at this scale, raises NotTestable with the line that says why. Tables are those of notebooks 11 to 15 and of
+`score_tables`; intervals are theirs, except of overlaps and cosines, where the unit is an expert.
+"""
+
+from dataclasses import replace
+from itertools import combinations
+
+import numpy as np
+import pandas as pd
+from scipy import stats
+
+from m2rl_lib.analysis.rq3_policies.policy_neighbours import PARTNERS
+from m2rl_lib.analysis.rq3_policies.prediction import FEWEST
+from m2rl_lib.analysis.rq4_methods.seesaw import GAIN
+from m2rl_lib.config.model_names import parse_model_name
+from m2rl_lib.paper import published_evidence
+from m2rl_lib.paper.claim_ledger import LEVEL, Found, NotTestable, of_row, p_beyond
+from m2rl_lib.stats.bootstrap import OVERALL, interval
+from m2rl_lib.stats.comparisons import display_name
+from m2rl_lib.stats.over_seeds import t_interval
+
+DENSITY = 0.1  # of the masks whose overlap is judged: at the paper's η a mask of float32 weights may hold nearly all of them
+Tables = dict[str, pd.DataFrame | str]
+
+
+def _need(tables: Tables, name: str) -> pd.DataFrame:
+    table = tables.get(name, f"needs the study's table {name}, which scores do not hold")
+    if isinstance(table, str):
+        raise NotTestable(table)
+    return table
+
+
+def _one(rows: pd.DataFrame, why: str) -> pd.Series:
+    if rows.empty:
+        raise NotTestable(why)
+    return rows.iloc[0]
+
+
+# --- RQ1 and RQ2 ------------------------------------------------------------------------------------------------
+
+
+def mixing_against_merging(tables: Tables) -> Found:
+    """RL-Multi − the best merge, mean over domains."""
+    row = _need(tables, "contest").iloc[0]
+    return of_row(row, f"{row['n']} problems", f"the best merge: {row['chosen']}")
+
+
+def cost_of_mixing(tables: Tables) -> Found:
+    """RL-Multi over the experts in device-seconds; the range holds prompts and generated tokens too."""
+    runs = _need(tables, "costs").query("stage == 'rl'")
+    experts = (
+        runs["model"].str.startswith("rl-") & ~runs["model"].str.contains("@") & ~runs["model"].isin(["rl-multi", "rl-null"])
+    )
+    counts = ["device_seconds", "prompts", "generated_tokens"]
+    mixed = runs[runs["model"] == "rl-multi"].groupby("seed")[counts].sum()
+    ratio = (mixed / runs[experts].groupby("seed")[counts].sum()).dropna()
+    if ratio.empty:
+        raise NotTestable("no costs of RL-Multi and of experts of one seed")
+    n = f"{runs.loc[experts, 'model'].nunique()} experts"
+    told = f"range over {', '.join(name.replace('_', ' ') for name in counts)}, of the runs alone; the budgets set most of it"
+    return Found(
+        ratio["device_seconds"].mean(), ratio.min(axis=None), ratio.max(axis=None), n, len(ratio), note=told, counted=True
+    )
+
+
+def transfer_cells(tables: Tables) -> list[Found]:
+    """The change of every domain by every expert of another, with simultaneous intervals."""
+    cells = _need(tables, "transfer").query("role == 'off-diagonal'")
+    return [of_row(row.rename({"change": "estimate"}), f"{len(cells)} cells", row["reason"]) for _, row in cells.iterrows()]
+
+
+def transfer_mean(tables: Tables, claim: str) -> Found:
+    """The mean change of the cells of a claim of `transfer.CLAIMS`, and what keeps it from being transfer."""
+    row = _one(_need(tables, "rq2").query("claim == @claim"), f"no row of {claim}")
+    if row["reason"]:
+        raise NotTestable(row["reason"])
+    built = int(row["built_in"]) if pd.notna(row["built_in"]) else 0
+    told = f"{built} of the cells join domains that were given arithmetic" if built else ""
+    if row["called"] == "sharpening":
+        told += f"{'; ' if told else ''}SFT sharpened gains no less there"
+    return of_row(row.rename({"change": "estimate"}), f"{row['cells']} cell{'s' if row['cells'] > 1 else ''}", told)
+
+
+def _inside(found: Found, edge: float, sign: int) -> Found:
+    """How far a quantity lies above (sign 1) or below (−1) an edge."""
+    low, high = sorted(sign * (limit - edge) for limit in (found.low, found.high))
+    return Found(sign * (found.estimate - edge), low, high, found.n, found.seeds, found.df, found.note)
+
+
+def transfer_whole(tables: Tables, margin: float) -> list[Found]:
+    """The four parts of RQ2, each as its distance from its edge: the worst cells, and the three means."""
+    cells = transfer_cells(tables)
+    unknown = [place for place, cell in enumerate(cells) if not np.isfinite(cell.low)]
+    worst = unknown[:1] or {min(range(len(cells)), key=lambda place: getattr(cells[place], side)) for side in ("low", "high")}
+    parts = [_inside(cells[place], -margin, 1) for place in worst]
+    for claim, sign in zip(list(published_evidence.rq2_parts())[1:], (1, 1, -1)):
+        parts.append(_inside(transfer_mean(tables, claim), margin, sign))
+    return parts
+
+
+# --- RQ3 -----------------------------------------------------------------------------------------------------------
+
+
+def kl_and_loss(tables: Tables) -> Found:
+    """Rank correlation, within domains, of the KL from a domain's expert to a merged model with what that model lost there."""
+    row = _one(_need(tables, "rank_correlations").query("x == 'kl' and y == 'delta'"), "no rank correlation of the KL")
+    if row["verdict"] == "none":
+        raise NotTestable(f"{row['points']} points, of which at least {FEWEST} that differ are needed")
+    found = of_row(row.rename({"rho": "estimate"}), f"{row['points']} points, {row['targets']} models")
+    return _over_seeds(tables, "rank correlation, kl and delta", found)
+
+
+def _over_seeds(tables: Tables, measure: str, found: Found) -> Found:
+    """A number of the first seed, over all seeds of which notebook 13 has it: their mean, with the wider of the t interval over
+    seeds and the first seed's. Values −0.2, 0 and 0.2, first interval ±0.3: 0 [−0.50, 0.50], df 2."""
+    table = tables.get("rq3_seeds", "")
+    values = () if isinstance(table, str) else table.loc[table["measure"] == measure, "value"].dropna()
+    if len(values) < 2:
+        return found
+    mean, _, high = t_interval(values)
+    half = max(high - mean, (found.high - found.low) / 2)
+    over = {"low": mean - half, "high": mean + half, "seeds": len(values), "df": len(values) - 1}
+    return replace(found, estimate=mean, n=f"{found.n} a seed", **over)
+
+
+def neighbours_against_kl(tables: Tables) -> Found:
+    """By how much the error of predicting a left-out domain's losses is smaller with neighbours than with the KL."""
+    rows = _need(tables, "predictors").query("one == 'neighbours, the paper\\'s rule' and other == 'KL'")
+    row = _one(rows.rename(columns={"gain": "estimate"}), "no comparison of neighbours with the KL")
+    return Found(
+        row["estimate"], row["low"], row["high"], f"{row['domains']} domains left out in turn", df=int(row["domains"]) - 1
+    )
+
+
+def merging_with_neighbours(tables: Tables) -> Found:
+    """What a neighbour adds to a merge beyond what another expert does, both against merge(A, SFT)."""
+    rows = _need(tables, "neighbour_groups")
+    row = rows[(rows["against"] == PARTNERS["sft"]) & (rows["group"] == "neighbour − not")].iloc[0]
+    if row["verdict"] == "none":
+        raise NotTestable("there are not both neighbours and experts that are shown to be none")
+    found = of_row(row, f"{row['pairs']} ordered pairs, {row['n']} problems")
+    return _over_seeds(tables, f"pairs against {PARTNERS['sft']}, neighbour − not", found)
+
+
+def pair_asymmetry(tables: Tables) -> Found:
+    """What coding adds to math in their merge, less what math adds to coding, each against its expert."""
+    math, coding = (row for _, row in _need(tables, "pair").iterrows())
+    half = np.hypot(*((row["high"] - row["low"]) / 2 for row in (math, coding)))  # other problems: independent
+    both = pd.Series({"estimate": math["estimate"] - coding["estimate"], "seeds": min(math["seeds"], coding["seeds"])})
+    both["low"], both["high"] = both["estimate"] - half, both["estimate"] + half
+    told = ", ".join(f"{row['over']} {row['estimate']:+.1f} [{row['low']:.1f}, {row['high']:.1f}]" for row in (math, coding))
+    return of_row(both, f"{math['n'] + coding['n']} problems", f"against its expert: {told}")
+
+
+def _mean_excess(table: pd.DataFrame, value: str, floor: str | None) -> Found:
+    """The mean of `_excess` over pairs of experts, with a jackknife over experts, which pairs share.
+
+    One expert is left out at a time: half-width t √((n − 1) var) with n − 1 degrees of freedom. Several seeds: at least a t
+    interval over seeds.
+    """
+    whole = table[(table["type"] == "all") & table["layer"].isna()]
+    base = {name: parse_model_name(name) for name in pd.unique(whole[["model", "other"]].to_numpy().ravel())}
+    experts = [
+        name for name in base if name.startswith("rl-") and base[name] == (name, {}) and name not in ("rl-multi", "rl-null")
+    ]
+    seeds = whole["seed"] if "seed" in whole else pd.Series(0, whole.index)
+    wide = pd.DataFrame({seed: _excess(rows, value, floor, experts) for seed, rows in whole.groupby(seeds)}).dropna()
+    pairs, per_seed = wide.mean(axis=1), wide.mean().to_numpy()
+    named = sorted({name for pair in pairs.index for name in pair})
+    if len(named) < 3:
+        raise NotTestable(f"pairs of {len(named)} experts: three at least are needed for an interval")
+    left = [pairs[[name not in pair for pair in pairs.index]].mean() for name in named]
+    df, n, estimate = len(named) - 1, f"{len(pairs)} pairs of {len(named)} experts", float(pairs.mean())
+    half = np.sqrt(df * np.var(left)) * stats.t.ppf(0.975, df)
+    over = interval(per_seed, np.tile(per_seed, (1000, 1)))
+    if len(per_seed) > 1 and over["high"] - over["low"] > 2 * half:
+        return Found(estimate, over["low"], over["high"], n, len(per_seed), len(per_seed) - 1)
+    return Found(estimate, estimate - half, estimate + half, n, len(per_seed), df)
+
+
+def _excess(rows: pd.DataFrame, value: str, floor: str | None, experts: list[str]) -> pd.Series:
+    """Each pair of experts' `value` less the largest of its `floor` (without: 0) and both experts' values with RL-Null.
+
+    Jaccard 0.30, matched random masks 0.15, with RL-Null 0.20 and 0.12: 0.10.
+    """
+    columns = {name: rows[name] if name else 0.0 for name in (value, floor)}
+    known, floors = ({frozenset(p): x for *p, x in rows[["model", "other"]].assign(x=columns[name]).itertuples(index=False)}
+                     for name in (value, floor))  # fmt: skip
+    found = {}
+    for pair in combinations(experts, 2):
+        null = [known.get(frozenset((name, "rl-null")), np.nan) for name in pair]
+        found[pair] = known.get(frozenset(pair), np.nan) - np.nanmax([floors.get(frozenset(pair), 0.0), *null])
+    return pd.Series(found, dtype=float)
+
+
+def overlap_above_chance(tables: Tables) -> Found:
+    """Overlap of two experts' largest shifts, above matched random masks and above both experts' with RL-Null."""
+    table = _need(tables, "weights_pairs")
+    masks = (table["kind"] == "density") & np.isclose(table["level"], DENSITY) & (table["precision"] == "stored")
+    return _mean_excess(table[masks], "jaccard", "matched")
+
+
+def shared_direction(tables: Tables) -> Found:
+    """Exact cosine of two experts' shifts, above both experts' with RL-Null."""
+    return _mean_excess(_need(tables, "weights_cosines"), "cosine", None)
+
+
+# --- RQ4 and RQ5 ------------------------------------------------------------------------------------------------------
+
+
+def seesaw_beyond_luck(tables: Tables, margin: float) -> Found:
+    """The gain of choosing by benchmark over luck; against it, a leader that is shown nowhere behind by more than the margin."""
+    tested = _need(tables, "seesaw")
+    row = tested[tested["measure"] == GAIN].sort_values("p").iloc[-1]
+    gain, n = row["observed"] - row["expected"], f"{row['n']} problems, {row['methods']} methods"
+    found = {"estimate": gain, "low": row["observed"] - row["high"], "high": row["observed"] - row["low"], "n": n}
+    found |= {"seeds": int(row["seeds"]), "these_weights": True}  # the nulls redraw problems and methods, no seeds
+    cells = _need(tables, "leader")
+    sides = [2 * p_beyond(of_row(cell, n), -margin, upward=True) for _, cell in cells.iterrows() if cell["low"] < cell["high"]]
+    p = max(sides) if len(sides) == len(cells) else 1.0  # a cell without spread shows nothing
+    told = f"gain {row['observed']:.1f} of which luck {row['expected']:.1f}"
+    if p < LEVEL:
+        told += f"; {display_name(cells['model'].iloc[0])} is nowhere behind by more than {margin:g} points"
+        return Found(**found, note=told, p=p, inside=False)
+    return Found(**found, note=told, p=float(row["p"]))
+
+
+def ties_against(tables: Tables, other: str | None = None) -> list[Found]:
+    """TIES less each other method, or less `other`, mean over domains."""
+    rows = _need(tables, "rivals")
+    rows = rows[rows["reference"] == other] if other else rows
+    _one(rows, f"no scores of {other}")
+    return [of_row(row, f"{row['n']} problems", f"against {display_name(row['reference'])}") for _, row in rows.iterrows()]
+
+
+def new_skills(tables: Tables) -> Found:
+    """RL-Multi's cross-fitted excess over the best of SFT and the experts on each problem."""
+    rows = _need(tables, "skills")
+    found = (rows["model"] == "rl-multi") & (rows["over"] == OVERALL) & (rows["measure"] == "excess")
+    row = _one(rows[found], "no excess of RL-Multi")
+    if row["reason"]:
+        raise NotTestable(row["reason"])
+    return of_row(row, f"{row['n']} problems, K = {row['k']}")
+
+
+def judging(tables: Tables, names: list[str], paradigm: str) -> list[Found]:
+    """Rows of RQ5's table of claims, on the set of trajectories that all judges share."""
+    table = _need(tables, "rq5")
+    found = []
+    for name in names:
+        rows = table[(table["claim"] == name) & (table["paradigm"] == paradigm) & (table["set"] == "shared")]
+        row = _one(rows, f"no row of {name} for {paradigm}")
+        if row["reason"]:
+            raise NotTestable(row["reason"])
+        found.append(of_row(row, f"{int(row['problems'])} problems"))
+    return found

@@ -1,0 +1,113 @@
+"""What the paper prints for each of its findings: a value in the unit in which we measure it, where it can be had, and words.
+
+Computed from the published tables (`published`), never typed. Where the paper states a finding of which no number could be
+read, the value is NaN and the words say so. None of its numbers has an interval.
+"""
+
+import numpy as np
+import pandas as pd
+
+from m2rl_lib.analysis.rq2_transfer.transfer_matrix import INSTRUCTIONS, REASONING
+from m2rl_lib.analysis.rq4_methods.seesaw import count_winners, place_methods
+from m2rl_lib.paper import published_tables
+from m2rl_lib.stats.bootstrap import GENERAL, OVERALL, averages
+from m2rl_lib.stats.comparisons import display_domain, display_name
+
+Evidence = tuple[float, str]
+UNREAD = (np.nan, "stated; no number of it could be read")
+
+
+def _means(table: pd.DataFrame) -> pd.DataFrame:
+    """Averages of a published table: a row a model, a column a domain and 'overall' (general apart)."""
+    return averages(table).pivot(index="model", columns="domain", values="score")
+
+
+def mixing_against_merging() -> Evidence:
+    """RL-Multi − the best merge, mean over domains."""
+    overall = _means(published_tables.scores())[OVERALL]
+    mixed, merged = overall["rl-multi"], overall["merged-best"]
+    return float(mixed - merged), f"RL-Multi {mixed:.1f}, best merge {merged:.1f}, mean over domains"
+
+
+def cost_of_mixing() -> Evidence:
+    """GPU hours of RL-Multi over those of the experts."""
+    ratio = published_tables.gpu_hour_ratio()
+    return ratio, f"{100 * ratio:.1f}% of the experts' GPU hours"
+
+
+def _changes() -> pd.Series:
+    """(trained on, tested on) → change against SFT, points."""
+    means = _means(published_tables.scores()).drop(columns=[OVERALL, GENERAL])
+    rows = means.loc["rl-" + means.columns] - means.loc["sft"]
+    return rows.rename(index=lambda name: name.removeprefix("rl-")).stack()
+
+
+def worst_transfer() -> Evidence:
+    """The lowest change of a domain by an expert of another."""
+    apart = _changes()[lambda cells: cells.index.get_level_values(0) != cells.index.get_level_values(1)]
+    trained, tested = apart.idxmin()
+    where = f"{display_domain(trained).lower()} on {display_domain(tested).lower()}"
+    return float(apart.min()), f"worst of {len(apart)} cells {apart.min():+.1f} ({where})"
+
+
+def transfer_between(trained: list[str], tested: list[str]) -> Evidence:
+    """Mean change of the domains `tested` by the experts of other domains `trained`."""
+    cells = [change for (one, other), change in _changes().items() if one in trained and other in tested and one != other]
+    return float(np.mean(cells)), f"mean change {np.mean(cells):+.1f} over {len(cells)} cells"
+
+
+def rq2_parts() -> dict[str, Evidence]:
+    """The four parts of the paper's answer to RQ2, by the names that `transfer.CLAIMS` gives them."""
+    reasoning, forms = list(REASONING), [INSTRUCTIONS]
+    return {
+        "Little interference": worst_transfer(),
+        "Reasoning domains help each other": transfer_between(reasoning, reasoning),
+        "Instruction following helps reasoning": transfer_between(forms, reasoning),
+        "Reasoning hardly helps instruction following": transfer_between(reasoning, forms),
+    }
+
+
+def overlap_above_chance() -> Evidence:
+    """Mean overlap of the pairs that could be read, less that of independent masks."""
+    table = published_tables.mask_overlap().set_index("pair")["jaccard"]
+    pairs, chance = table.drop("independent masks"), table["independent masks"]
+    words = f"Jaccard about {pairs.min():.2f} to {pairs.max():.2f}, independent masks {chance:.2f}"
+    return float(pairs.mean() - chance), words
+
+
+def pair_asymmetry() -> Evidence:
+    """What adding coding gives math, less what adding math gives coding."""
+    gains = published_tables.pairs().groupby("target_domain")["change"].mean()
+    return float(gains["math"] - gains["coding"]), f"math {gains['math']:+.1f}, coding {gains['coding']:+.1f} (in part)"
+
+
+def seesaw() -> Evidence:
+    """How many methods win somewhere, and what choosing by benchmark would gain; no samples, so no null to take off."""
+    table = published_tables.merging()
+    best = table.loc[table.groupby("benchmark")["score"].idxmax()].assign(model="by benchmark")
+    gain = _means(best)[OVERALL].iloc[0] - _means(table)[OVERALL].max()
+    winners, methods = count_winners(place_methods(table)), table["model"].nunique()
+    return np.nan, f"{winners} of {methods} methods are best somewhere; choosing by benchmark gains {gain:.1f}, luck included"
+
+
+def ties_ahead() -> Evidence:
+    """TIES less the best other method, mean over domains; the plain mean of all benchmarks beside it."""
+    table = published_tables.merging()
+    domains, plain = _means(table)[OVERALL], table.groupby("model")["score"].mean()
+    leads = [means["merge-ties"] - means.drop("merge-ties").max() for means in (domains, plain)]
+    best = display_name(domains.drop("merge-ties").idxmax())
+    return float(leads[0]), f"{leads[0]:+.2f} against {best}, mean over domains; {leads[1]:+.2f} in the plain mean"
+
+
+def ties_against_distilled() -> Evidence:
+    """TIES − MT-OPD, mean over domains."""
+    overall = _means(published_tables.merging())[OVERALL]
+    gap = overall["merge-ties"] - overall["mt-opd"]
+    return float(gap), f"TIES {overall['merge-ties']:.1f}, MT-OPD {overall['mt-opd']:.1f}, mean over domains"
+
+
+def judging() -> Evidence:
+    """What could be read of judging: RL-Multi in both modes. The contrast of domains could not."""
+    table = published_tables.judging().query("benchmark == 'average'").set_index(["model", "mode"])["accuracy"]
+    outcome, process = table["rl-multi", "outcome"], table["rl-multi", "process"]
+    return np.nan, f"stated; read in part: RL-Multi, average, outcome {outcome:.1f}, process {process:.1f}"

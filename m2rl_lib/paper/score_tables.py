@@ -1,0 +1,149 @@
+"""What a table of scores alone can say of the paper's findings: the same frames from a study's scores and from anyone's.
+
+No model and no training: numbers in, tidy frames out, by the functions of RQ1, RQ2 and RQ4. What cannot be made is a line
+that says why. The best merge is chosen on selection problems where there are any; else by halves: on each half of the
+problems it is the merge that is best on the other half, so that no problem helps to choose what is measured on it.
+"""
+
+from collections.abc import Callable
+
+import numpy as np
+import pandas as pd
+
+from m2rl_lib.analysis.rq2_transfer import transfer_matrix
+from m2rl_lib.analysis.rq4_methods import seesaw
+from m2rl_lib.config.model_names import parse_model_name
+from m2rl_lib.stats.bootstrap import GENERAL, OVERALL, average_table, choose_on_selection
+from m2rl_lib.stats.comparisons import BEST_MERGE, comparison_table, display_name
+
+NULL_DRAWS = 2_000  # redraws of the seesaw's null at most
+Tables = dict[str, pd.DataFrame | str]
+
+
+def plain_merges(scores: pd.DataFrame) -> list[str]:
+    """The merges in a table that are no variants, in its order."""
+    names = [(name, *parse_model_name(name)) for name in pd.unique(scores["model"])]
+    return [name for name, base, variant in names if base.startswith("merge-") and not variant]
+
+
+def choose_by_halves(scores: pd.DataFrame, candidates: list[str], seed: int = 0) -> tuple[pd.DataFrame, list[str]]:
+    """The rows of the best of `candidates` as model BEST_MERGE, and which it is on each half.
+
+    Problems of each benchmark are halved at random; on each half stands the candidate with the best mean on the other half.
+    Of equal candidates the chosen one is therefore no better than another on the problems it is tested on.
+    """
+    generator = np.random.default_rng(seed)
+    problems = scores[["benchmark", "problem_id"]].drop_duplicates().sort_values(["benchmark", "problem_id"])
+    problems["half"] = problems.groupby("benchmark")["problem_id"].transform(lambda part: generator.permutation(len(part)) % 2)
+    some = scores[scores["model"].isin(candidates)].merge(problems, on=["benchmark", "problem_id"])
+    parts, chosen = [], []
+    for half in (0, 1):
+        others, here = some[some["half"] != half], some[some["half"] == half]
+        chosen.append(choose_on_selection(others.assign(split="selection"), candidates) if len(others) else candidates[0])
+        parts.append(here[here["model"] == chosen[-1]].assign(model=BEST_MERGE))
+    return pd.concat(parts, ignore_index=True).drop(columns="half"), chosen
+
+
+def make_score_tables(
+    test: pd.DataFrame,
+    selection: pd.DataFrame | None = None,
+    margin: float = 3.0,
+    draws: int = 10_000,
+    shared_arithmetic: bool | list[str] = False,
+) -> Tables:
+    """The frames that `findings` reads of scores, or in a frame's place why it cannot be made.
+
+    `test`, `selection`: graded samples of one split each, as `statistics.check_scores` allows. Frames: contest (RL-Multi − the
+    best merge; `chosen` says which), transfer and rq2 (`transfer`), seesaw (`seesaw.compare_with_null`), leader (the method
+    with the best mean against each other on each benchmark), rivals (TIES against each other method), pair (math and coding
+    averaged, on each, against its expert). `shared_arithmetic` as `transfer.transfer_table`: which synergies were built in.
+    """
+    merges = plain_merges(test)
+    methods = [*merges, *(["mt-opd"] if "mt-opd" in set(test["model"]) else [])]
+    how = {"margin": margin, "draws": draws}
+    makers: dict[str, Callable] = {
+        "contest": lambda: make_contest(test, selection, merges, how),
+        "seesaw": lambda: seesaw.compare_with_null(_of(test, methods), methods, min(draws, NULL_DRAWS)),
+        "leader": lambda: _leader(_of(test, methods), methods, how),
+        "rivals": lambda: _rivals(test, methods, how),
+        "pair": lambda: _pair(test, how),
+        "both": lambda: _transfer(test, shared_arithmetic, how),
+    }
+    made = {name: _or_why(make) for name, make in makers.items()}
+    both = made.pop("both")
+    transfer_and_claims = (both, both) if isinstance(both, str) else both
+    return made | dict(zip(("transfer", "rq2"), transfer_and_claims))
+
+
+def _or_why(make: Callable):
+    try:
+        return make()
+    except ValueError as why:
+        return str(why)
+
+
+def _of(scores: pd.DataFrame, models: list[str]) -> pd.DataFrame:
+    """The rows of `models`; ValueError naming those that are not there."""
+    lacking = [name for name in models if name not in set(scores["model"])]
+    if lacking or not models:
+        raise ValueError(f"no scores of {', '.join(lacking) or 'any merge-<method>'}")
+    return scores[scores["model"].isin(models)]
+
+
+def make_contest(test: pd.DataFrame, selection: pd.DataFrame | None, merges: list[str], how: dict) -> pd.DataFrame:
+    """RL-Multi − the best of `merges`, mean over domains: a row of `comparison_table`, and how the merge was `chosen`."""
+    some = _of(test, ["rl-multi", *merges])
+    if not merges:
+        raise ValueError("no scores of any merge-<method>")
+    if selection is None or not set(merges) <= set(selection["model"]):
+        rows, halves = choose_by_halves(some, merges)
+        names = " and ".join(display_name(name).replace(" merge", "") for name in dict.fromkeys(halves))
+        some, best, words = pd.concat([some, rows], ignore_index=True), BEST_MERGE, f"{names}, chosen by halves of the problems"
+    else:
+        best = choose_on_selection(selection[selection["model"].isin(merges)], merges)
+        words = f"{display_name(best).replace(' merge', '')}, chosen on selection data"
+    # without the other merges, whose ungraded problems are not this contest's
+    return comparison_table(_of(some, ["rl-multi", best]), [("rl-multi", best)], [OVERALL], **how).assign(chosen=words)
+
+
+def _leader(scores: pd.DataFrame, methods: list[str], how: dict) -> pd.DataFrame:
+    scores = scores[scores["domain"] != GENERAL]
+    means = average_table(scores, draws=1).query("domain == @OVERALL").set_index("model")["score"]
+    leader = means.idxmax()
+    pairs = [(leader, other) for other in methods if other != leader]
+    return comparison_table(scores, pairs, list(pd.unique(scores["benchmark"])), **how)
+
+
+def _rivals(test: pd.DataFrame, methods: list[str], how: dict) -> pd.DataFrame:
+    others = [name for name in methods if name != "merge-ties"]
+    if not others:
+        raise ValueError("no scores of another merging method")
+    some = _of(test, ["merge-ties", *others])
+    return comparison_table(some, [("merge-ties", other) for other in others], [OVERALL], **how)
+
+
+def _pair(test: pd.DataFrame, how: dict) -> pd.DataFrame:
+    wanted = {"math+coding", "coding+math"}
+    found = [name for name in pd.unique(test["model"]) if parse_model_name(name)[1].get("experts") in wanted]
+    if not found:
+        raise ValueError("no scores of a merge of math and coding alone (merge-average@experts=math+coding)")
+    rows = []
+    for domain in ("math", "coding"):
+        some = _of(test, [found[0], f"rl-{domain}"])
+        rows.append(comparison_table(some[some["domain"] == domain], [(found[0], f"rl-{domain}")], [domain], **how))
+    return pd.concat(rows, ignore_index=True)
+
+
+def _transfer(test: pd.DataFrame, shared: bool | list[str], how: dict) -> tuple[pd.DataFrame, pd.DataFrame]:
+    models = set(test["model"])
+    domains = [domain for domain in pd.unique(test["domain"]) if domain != GENERAL and f"rl-{domain}" in models]
+    if len(domains) < 2:
+        raise ValueError("no scores of experts (rl-<domain>) of two of the table's domains")
+    names = ["sft", *(f"rl-{domain}" for domain in domains)]
+    some = _of(test, names)
+    # the references that `transfer_table` sets beside the cells are not read here; where there are none, SFT stands in
+    for name in ("sft-sharpened", "rl-null"):
+        some = pd.concat([some, test[test["model"] == (name if name in models else "sft")].assign(model=name)])
+    table = transfer_matrix.transfer_table(some, domains, pass_k=1, shared_arithmetic=shared, **how)
+    told = transfer_matrix.claim_table(some, table, domains, **how)
+    return table, told if "sft-sharpened" in models else told.assign(called="")

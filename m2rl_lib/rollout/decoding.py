@@ -1,0 +1,296 @@
+"""K completions a problem, tool turns included, and their log-probabilities.
+
+One loop serves training and evaluation at every scale: `rollout` alternates the model's turns with the
+answers of the row's environment. What differs is the `turn`: a transformers model decoded here, or vLLM through TRL.
+Transformers is imported where a model is loaded or read, not above: analyses that only read tables import this module too.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+from torch.nn.functional import scaled_dot_product_attention
+
+from m2rl_lib import domains
+from m2rl_lib.domains import agent, chat
+from m2rl_lib.rollout.kept_contexts import Contexts, remembers_all
+from m2rl_lib.storage import processes
+
+GROUPED = "grouped"  # our name for the attention below
+
+
+def grouped_attention(module, query, key, value, attention_mask, scaling=None, **_):
+    """PyTorch's attention of grouped queries (B, H, L, D), without the copies of keys and values that transformers makes.
+
+    On the CPU only, where it saves a tenth of training's and a fifth of decoding's time. No mask means causal.
+    """
+    attended = scaled_dot_product_attention(
+        query,
+        key,
+        value,
+        attn_mask=attention_mask,
+        scale=scaling,
+        enable_gqa=True,
+        is_causal=attention_mask is None and query.shape[2] > 1,
+    )
+    return attended.transpose(1, 2).contiguous(), None
+
+
+def use_grouped_attention(model) -> None:
+    """Have `model` attend by `grouped_attention`."""
+    from transformers import AttentionInterface, AttentionMaskInterface
+    from transformers.masking_utils import sdpa_mask
+
+    AttentionInterface.register(GROUPED, grouped_attention)
+    AttentionMaskInterface.register(GROUPED, sdpa_mask)
+    model.set_attn_implementation(GROUPED)
+
+
+def load_model(folder: Path) -> tuple:
+    """The model of a folder, in evaluation mode, on the GPU where there is one, and its tokenizer."""
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()  # an executed notebook is read, not watched
+    model = AutoModelForCausalLM.from_pretrained(folder).eval()
+    return model.cuda() if torch.cuda.is_available() else model, AutoTokenizer.from_pretrained(folder)
+
+
+# prompts' token ids -> the ids written after each, and their log-probabilities where the sampler tells them
+Turn = Callable[[list[list[int]]], tuple[list[list[int]], list[list[float]] | None]]
+
+
+@dataclass
+class Completion:
+    """One sampled completion. `own` is 1 on the model's tokens and 0 on tool results.
+
+    `logprobs` are those of the model's tokens under the sampler, where it tells them.
+    """
+
+    ids: list[int]
+    own: list[int]
+    text: str
+    truncated: bool
+    logprobs: list[float] = field(default_factory=list)
+
+
+def rollout(
+    turn: Turn, tokenizer, prompt_ids: list[list[int]], rows: list[dict], max_tokens: int, together: bool = False
+) -> list[Completion]:
+    """One completion for each row; `max_tokens` counts the model's tokens and the tools' results.
+
+    `together`: every process takes as many turns as the one that needs most, the last of them perhaps with no prompt.
+    """
+    environments = [_environment(row) for row in rows]
+    ids: list[list[int]] = [[] for _ in rows]
+    own: list[list[int]] = [[] for _ in rows]
+    logprobs: list[list[float]] = [[] for _ in rows]
+    active = list(range(len(rows)))
+    for number in range(agent.MOST_TURNS + 1):
+        written, told = turn([prompt_ids[i] + ids[i] for i in active])
+        going_on = []
+        for i, new, of_new in zip(active, written, told or [[]] * len(written), strict=True):
+            new = new[: max_tokens - len(ids[i])]
+            logprobs[i] += of_new[: len(new)]
+            ids[i] += new
+            own[i] += [1] * len(new)
+            if environments[i] is None or not new or new[-1] != tokenizer.eos_token_id or number == agent.MOST_TURNS:
+                continue
+            calls = chat.tool_calls(tokenizer.decode(new))
+            if not calls:
+                continue
+            answers = [environments[i].call(call) for call in calls[: agent.MOST_CALLS]]
+            reply = tokenizer(chat.tool_turn(answers))["input_ids"]
+            if len(ids[i]) + len(reply) >= max_tokens:
+                continue
+            ids[i] += reply
+            own[i] += [0] * len(reply)
+            going_on.append(i)
+        active = going_on
+        if not (any(processes.gather(len(active))) if together else active):
+            break
+    return [
+        Completion(ids[i], own[i], tokenizer.decode(ids[i]), not ids[i] or ids[i][-1] != tokenizer.eos_token_id, logprobs[i])
+        for i in range(len(rows))
+    ]
+
+
+def has_tools(rows: list[dict]) -> bool:
+    """Whether a row's completion may take more than one turn."""
+    return any(hasattr(domains.ALL[row["domain"]], "environment") for row in rows)
+
+
+def _environment(row: dict):
+    return domains.ALL[row["domain"]].environment(row) if has_tools([row]) else None
+
+
+def transformers_turn(
+    model, tokenizer, temperature: float, max_tokens: int, generator_seed: int | None = None, again: bool = False
+) -> Turn:
+    """A turn by a transformers model; temperature 0 is greedy. Sampling is seeded once, here, where a seed is given.
+
+    `again`: turns may follow on this one's completions; on a CPU what was read is kept for them.
+    """
+    if generator_seed is not None:
+        torch.manual_seed(generator_seed)
+    on_cpu = model.device.type == "cpu"
+    if on_cpu:
+        use_grouped_attention(model)
+    keeps = again and on_cpu and remembers_all(model)
+    last = Contexts()
+
+    def turn(prompts: list[list[int]]) -> tuple[list[list[int]], None]:
+        nonlocal last
+        before, last = last, Contexts()
+        keep = last if keeps else None
+        return decode(model, prompts, temperature, max_tokens, tokenizer.eos_token_id, before, keep), None
+
+    return turn
+
+
+@torch.no_grad()
+def decode(
+    model,
+    prompts: list[list[int]],
+    temperature: float,
+    max_tokens: int,
+    eos: int,
+    before: Contexts | None = None,
+    keep: Contexts | None = None,
+) -> list[list[int]]:
+    """The token ids that `model` writes after each prompt: up to `max_tokens`, or up to and with `eos`.
+
+    What `model.generate` does, cheaper in three ways: equal prompts are read once, completions that have ended leave
+    the batch, with their part of the cache, and prompts that all begin with a context of `before` are read from there on.
+    Where the completions' own contexts are to be kept, they are, in `keep`.
+    """
+    from transformers import DynamicCache
+
+    cache = DynamicCache(config=model.config)
+    different, place = distinct(prompts, model.device)
+    read, lengths = before and before.take(different, cache) or (None, [0] * len(different))
+    ids, mask = padded([prompt[length:] for prompt, length in zip(different, lengths)], model.device)
+    if read is not None:
+        mask = torch.cat([read, mask], dim=1)
+    position = (mask.cumsum(1) - 1).clamp(min=0)[:, -ids.shape[1] :]
+    output = model(input_ids=ids, attention_mask=mask, position_ids=position, past_key_values=cache, logits_to_keep=1)
+    cache.batch_select_indices(place)
+    logits, mask, position = output.logits[place, -1], mask[place], position[place, -1:]
+    written: list[list[int]] = [[] for _ in prompts]
+    who = torch.arange(len(prompts))  # whose completion each row of the batch is
+    ended = torch.zeros(len(prompts), dtype=torch.bool)
+
+    def leave(rows: torch.Tensor) -> None:
+        if keep is not None and len(rows):  # the last token of each was drawn and not read
+            keep.keep([prompts[i] + written[i][:-1] for i in who[rows].tolist()], cache, mask, rows.to(mask.device))
+
+    for count in range(1, max_tokens + 1):
+        tokens = _draw(logits, temperature)
+        for i, token, over in zip(who.tolist(), tokens.tolist(), ended.tolist()):
+            if not over:
+                written[i].append(token)
+        ended |= tokens.cpu() == eos
+        if ended.all() or count == max_tokens:
+            leave(torch.arange(len(who)))
+            break
+        if ended.float().mean() > 0.1:
+            leave(ended.nonzero()[:, 0])
+            rest = (~ended).nonzero()[:, 0]
+            who, ended = who[rest], ended[rest]
+            rest = rest.to(mask.device)
+            tokens, mask, position = tokens[rest], mask[rest], position[rest]
+            cache.batch_select_indices(rest)
+        mask = torch.cat([mask, mask.new_ones(len(mask), 1)], dim=1)
+        position = position + 1
+        output = model(input_ids=tokens[:, None], attention_mask=mask, position_ids=position, past_key_values=cache)
+        logits = output.logits[:, -1]
+    return written
+
+
+@torch.no_grad()
+def next_logits(model, prompts: list[list[int]]) -> torch.Tensor:
+    """The logits (B, V) of the token after each prompt."""
+    different, place = distinct(prompts, model.device)
+    ids, mask = padded(different, model.device)
+    position = (mask.cumsum(1) - 1).clamp(min=0)
+    return model(input_ids=ids, attention_mask=mask, position_ids=position, logits_to_keep=1).logits[place, -1]
+
+
+def distinct(prompts: list[list[int]], device) -> tuple[list[tuple[int, ...]], torch.Tensor]:
+    """Each different prompt once, and each prompt's place (B,) among them."""
+    rows: dict[tuple, int] = {}
+    place = [rows.setdefault(tuple(prompt), len(rows)) for prompt in prompts]
+    return list(rows), torch.tensor(place, device=device)
+
+
+def padded(rows: Sequence[Sequence[int]], device) -> tuple[torch.Tensor, torch.Tensor]:
+    """Rows of ids padded on the left: ids (B, L) and mask (B, L)."""
+    longest = max(map(len, rows))
+    ids = torch.tensor([[0] * (longest - len(row)) + list(row) for row in rows], device=device)
+    mask = torch.tensor([[0] * (longest - len(row)) + [1] * len(row) for row in rows], device=device)
+    return ids, mask
+
+
+def _draw(logits: torch.Tensor, temperature: float) -> torch.Tensor:
+    """One token a row (B,) of logits (B, V), by inverting the cumulative distribution; the largest at temperature 0."""
+    if temperature == 0:
+        return logits.argmax(dim=-1)
+    cumulative = torch.softmax(logits.float() / temperature, dim=-1).cumsum(dim=-1)
+    point = torch.rand(len(logits), 1, device=logits.device) * cumulative[:, -1:]
+    return torch.searchsorted(cumulative, point, right=True)[:, 0].clamp(max=logits.shape[1] - 1)
+
+
+def roll_out(trainer, prompts: list[str], rows: list[dict]) -> tuple[list[Completion], list[list[int]]]:
+    """One completion for each prompt by the policy of a TRL trainer, and the prompts' token ids.
+
+    Each turn is decoded here or by the trainer's vLLM. Counts the trainer's `generated_tokens` and `trained_tokens`.
+    """
+    tokenizer = trainer.processing_class
+    prompt_ids = tokenizer(prompts)["input_ids"]
+    server = trainer.use_vllm and trainer.vllm_mode == "server"
+    if trainer.use_vllm:
+        turn = in_step(trainer.vllm_turn) if server else trainer.vllm_turn
+    else:
+        policy = trainer.accelerator.unwrap_model(trainer.model)
+        turn = transformers_turn(policy, tokenizer, trainer.temperature, trainer.max_completion_length, again=has_tools(rows))
+    completions = rollout(turn, tokenizer, prompt_ids, rows, trainer.max_completion_length, together=server)
+    trainer.texts = [c.text for c in completions]  # kept for study, should the step go wrong
+    trainer.generated_tokens += sum(sum(c.own) for c in completions)
+    trainer.trained_tokens += sum(len(ids) + len(c.ids) for ids, c in zip(prompt_ids, completions))
+    return completions, prompt_ids
+
+
+def in_step(turn: Turn) -> Turn:
+    """`turn`, asked by every process for equally many completions: TRL cuts a server's answer in equal shares."""
+
+    def padded(prompts: list[list[int]]) -> tuple[list[list[int]], list[list[float]] | None]:
+        filling = [(prompts or [[0]])[0]] * (max(processes.gather(len(prompts))) - len(prompts))
+        written, told = turn(prompts + filling)
+        return written[: len(prompts)], told and told[: len(prompts)]
+
+    return padded
+
+
+def ask_vllm(trainer, rows: list[dict]) -> list[str]:
+    """One completion's text for each row by the vLLM of a TRL trainer, on every process the main one's."""
+    prompts = [trainer.processing_class(chat.row_prompt(trainer.processing_class, row))["input_ids"] for row in rows]
+    server = trainer.vllm_mode == "server"
+    turn = in_step(trainer.vllm_turn) if server else trainer.vllm_turn
+    written = rollout(turn, trainer.processing_class, prompts, rows, trainer.max_completion_length, together=server)
+    return processes.from_main(lambda: [completion.text for completion in written])
+
+
+def sample(
+    model, tokenizer, rows: list[dict], k: int, *, temperature: float, max_tokens: int, batch: int, seed: int
+) -> list[list[Completion]]:
+    """`k` completions for each row, at `temperature` with top-p 1, in batches of `batch` sequences."""
+    turn = transformers_turn(model, tokenizer, temperature, max_tokens, seed, again=has_tools(rows))
+    prompts = [tokenizer(chat.row_prompt(tokenizer, row))["input_ids"] for row in rows]
+    order = sorted((i for i in range(len(rows)) for _ in range(k)), key=lambda i: len(prompts[i]))
+    completions: list[list[Completion]] = [[] for _ in rows]
+    for start in range(0, len(order), batch):
+        part = order[start : start + batch]
+        for i, completion in zip(part, rollout(turn, tokenizer, [prompts[i] for i in part], [rows[i] for i in part], max_tokens)):
+            completions[i].append(completion)
+    return completions

@@ -1,0 +1,138 @@
+"""Files of data sets and models: a Hugging Face repository at a commit, or a folder with the same files.
+
+A repository is asked for by `owner/name@<commit>`, never by a branch, so that what is read cannot change; a glob after a
+colon takes some of its files only. What is wanted is listed, checked against the free disk and then fetched, once, into the
+Hub's own cache. Without network the same files are used from there, or from a folder that mirrors the Hub
+(`<folder>/<owner>/<name>/…`). Whatever goes wrong is told in one line that says what to do.
+"""
+
+import shutil
+from dataclasses import dataclass, replace
+from fnmatch import fnmatch
+from pathlib import Path
+
+import httpx
+from huggingface_hub import HfApi, constants, errors, snapshot_download
+
+from m2rl_lib.config.locations import ROOT
+from m2rl_lib.config.study import PINNED
+
+RESERVE = 2 * 2**30  # bytes of disk that stay free
+
+
+class SourceError(ValueError):
+    """A source that cannot be had or is not what it should be; the message is one line that says what to do."""
+
+
+@dataclass(frozen=True)
+class Source:
+    """A repository `name` at `revision`, or a `folder` with the files of one; `files` is a glob of those that are wanted."""
+
+    name: str
+    revision: str = ""
+    folder: Path | None = None
+    files: str = "*"
+    kind: str = "dataset"  # or "model"
+
+    def __str__(self) -> str:
+        return f"{self.name}@{self.revision}" if self.folder is None else f"folder {self.folder}"
+
+
+def parse_source(text: str, kind: str = "dataset") -> Source:
+    """The source that a parameter names; a relative folder starts at the repository root.
+
+    >>> parse_source("Qwen/Qwen3-0.6B-Base@" + 40 * "a", "model").name
+    'Qwen/Qwen3-0.6B-Base'
+    """
+    pinned = PINNED.fullmatch(text)
+    if pinned:
+        return Source(pinned["name"], pinned["revision"], None, pinned["files"] or "*", kind)
+    folder = (ROOT / text).resolve()
+    if not folder.is_dir():
+        raise SourceError(f"{kind} folder {text} does not exist; give a folder that does, or owner/name@<commit>")
+    return Source(folder.name, folder=folder, kind=kind)
+
+
+def find_dataset(sources: list[str], name: str) -> Source | None:
+    """The source of data set `name` among those of a study: by its name, or as a subfolder of a mirror; None where neither is.
+
+    A glob after the name narrows its files; the same name twice gives the first.
+    """
+    for source in map(parse_source, sources):
+        if source.folder is None and source.name == name:
+            return source
+        if source.folder is not None and (source.folder / name).is_dir():
+            return replace(source, name=name, folder=source.folder / name)
+    return None
+
+
+def list_files(source: Source) -> dict[str, int]:
+    """The source's files that match its glob, with their sizes in bytes; nothing is downloaded."""
+    if source.folder is not None:
+        files = {str(file.relative_to(source.folder)): file.stat().st_size for file in source.folder.rglob("*") if file.is_file()}
+    elif constants.is_offline_mode():
+        cached = Path(_ask(source, snapshot_download, local_files_only=True))
+        files = {str(file.relative_to(cached)): file.stat().st_size for file in cached.rglob("*") if file.is_file()}
+    else:
+        tree = _ask(source, lambda **where: list(HfApi().list_repo_tree(recursive=True, **where)))
+        files = {entry.path: entry.size for entry in tree if hasattr(entry, "size")}
+    return {name: size for name, size in sorted(files.items()) if fnmatch(name, source.files)}
+
+
+def fetch_files(source: Source, names: list[str]) -> Path:
+    """A folder with the named files of the source, downloaded where they are not here yet.
+
+    SourceError before the download where the disk has no room for them.
+    """
+    if source.folder is not None:
+        lacking = [name for name in names if not (source.folder / name).is_file()]
+        if lacking:
+            raise SourceError(f"{source} lacks {lacking[0]}; copy it there, or give {source.name} by owner/name@<commit>")
+        return source.folder
+    if not constants.is_offline_mode():
+        sizes = list_files(source)
+        check_disk(sum(sizes.get(name, 0) for name in names), Path(constants.HF_HUB_CACHE), f"downloading {source}")
+    folder = Path(_ask(source, snapshot_download, allow_patterns=names))
+    lacking = [name for name in names if not (folder / name).is_file()]
+    if lacking:
+        raise SourceError(f"{source}: {lacking[0]} is not on this machine: run again with network and HF_HUB_OFFLINE=0")
+    return folder
+
+
+def check_disk(needed: int, folder: Path, what: str) -> None:
+    """SourceError in one line where less than `needed` bytes (and RESERVE) are free where `folder` is or will be."""
+    place = next(parent for parent in (folder, *folder.parents) if parent.exists())
+    free = shutil.disk_usage(place).free
+    if needed + RESERVE > free:
+        raise SourceError(
+            f"{what}: {needed / 1e9:.1f} GB of disk and {RESERVE / 1e9:.0f} GB to spare are needed, {place} has {free / 1e9:.1f} GB free; "
+            "free some (downloads go where HF_HOME says)"
+        )
+
+
+def _ask(source: Source, call, **more):
+    """`call` about the source's repository, its errors told in one line."""
+    where = {"repo_id": source.name, "repo_type": source.kind, "revision": source.revision, **more}
+    page = f"https://huggingface.co/{'datasets/' if source.kind == 'dataset' else ''}{source.name}"
+    try:
+        return call(**where)
+    except errors.GatedRepoError:
+        told = f"{source} is gated: accept its terms at {page}, then `hf auth login`, or set HF_TOKEN"
+    except errors.RevisionNotFoundError:
+        told = f"{source.name} has no commit {source.revision}: {page}/commits/main lists them"
+    except errors.RepositoryNotFoundError:
+        told = f"{source.name} is not on the Hub or needs a token: see {page}, then `hf auth login`, or set HF_TOKEN"
+    except (
+        errors.LocalEntryNotFoundError,
+        errors.OfflineModeIsEnabled,
+        errors.HfHubHTTPError,
+        httpx.HTTPError,
+        OSError,
+    ) as error:
+        kind, given = (" --repo-type dataset", "./FOLDER") if source.kind == "dataset" else ("", f"./FOLDER/{source.name}")
+        why = "HF_HUB_OFFLINE is set" if constants.is_offline_mode() else f"the Hub cannot be reached ({type(error).__name__})"
+        told = (
+            f"{source} is not on this machine and {why}: run again with network and HF_HUB_OFFLINE=0, or where there is network "
+            f"`hf download {source.name} --revision {source.revision}{kind} --local-dir FOLDER/{source.name}` and give {given}"
+        )
+    raise SourceError(" ".join(told.split()))

@@ -1,0 +1,76 @@
+"""What must not come in with a model, and must not go out with a notebook: damage, foreign code, and secrets.
+
+A model is used once its files are those of its manifest: safetensors refuses a truncated shard by itself, but loads one
+with a zeroed tail or a flipped bit. Weights are safetensors, which hold numbers only; pickles and models that bring code of their own are refused before
+anything is loaded. What a stage leaves behind (its executed notebook, its log) is searched for secrets.
+"""
+
+import json
+import os
+import re
+from collections.abc import Mapping
+from functools import lru_cache
+from pathlib import Path
+
+from m2rl_lib.storage import durable
+
+PICKLED = (".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt", ".joblib")
+SECRET_NAME = re.compile(r"TOKEN|SECRET|PASSWORD|PASSWD|CREDENTIAL|API_?KEY|ACCESS_?KEY|PRIVATE_?KEY", re.IGNORECASE)
+SECRET_FORM = re.compile(
+    r"\bhf_[A-Za-z0-9]{20,}|\bsk-[A-Za-z0-9_-]{20,}|\bgh[pousr]_[A-Za-z0-9]{20,}|\bgithub_pat_[A-Za-z0-9_]{20,}"
+    r"|\bxox[abp]-[A-Za-z0-9-]{10,}|\bAKIA[A-Z0-9]{16}\b|\bglpat-[A-Za-z0-9_-]{20}|-----BEGIN [A-Z ]*PRIVATE KEY-----"
+)
+SHORTEST = 8  # characters: a shorter value, such as TOKENIZERS_PARALLELISM's, is no secret and would be found everywhere
+
+
+class UnsafeError(ValueError):
+    """A model folder whose loading could run code that came with it."""
+
+
+def check_files(folder: Path, files: Mapping[str, str], manifest: str, remedy: str) -> None:
+    """Raise DamagedError, naming the file and the `remedy`, where a folder's files are not `files` (name: SHA-256), those
+    of its `manifest`. Hashed once a process, unless a file changes.
+    """
+    for name in files:
+        if not (folder / name).is_file():
+            raise FileNotFoundError(f"{folder / name} is missing, though {manifest} lists it; {remedy}")
+    for path in sorted(folder.rglob("*")):
+        name = str(path.relative_to(folder))
+        if path.is_dir() or name == manifest:
+            continue
+        if name not in files:
+            raise durable.DamagedError(f"{path} was not published with this model: {manifest} does not list it; {remedy}")
+        state = path.stat()
+        if _sha256(path, state.st_size, state.st_mtime_ns, state.st_ino) != files[name]:
+            raise durable.DamagedError(f"{path} is damaged: its SHA-256 is not the one in {manifest}; {remedy}")
+
+
+@lru_cache(maxsize=10_000)
+def _sha256(path: Path, *state: int) -> str:
+    return durable.sha256(path)
+
+
+def refuse_unsafe(folder: Path) -> None:
+    """Raise UnsafeError where loading `folder` could run code: pickled weights, or a model with code of its own."""
+    for path in sorted(folder.rglob("*")):
+        if path.suffix in PICKLED:
+            raise UnsafeError(f"{path} may be a pickle, which can run code when it is loaded; allowed are safetensors")
+    for path in sorted(folder.rglob("*.json")):
+        if '"auto_map"' in path.read_text():
+            raise UnsafeError(
+                f"{path} has auto_map: the model would bring code of its own (trust_remote_code), which is never run"
+            )
+
+
+def find_secrets(text: str, environment: Mapping[str, str] = os.environ) -> list[str]:
+    """What looks like a secret in `text`, each told without its value: a token's form, or the value of a secret variable.
+
+    >>> find_secrets("token=hf_" + "a" * 30, {})
+    ['something that begins like hf_']
+    >>> find_secrets("I say xyzzy-plugh", {"MY_PASSWORD": "xyzzy-plugh"})
+    ['the value of MY_PASSWORD']
+    """
+    values = {n: v for n, v in environment.items() if SECRET_NAME.search(n) and len(v) >= SHORTEST}
+    quoted = {name: json.dumps(value)[1:-1] for name, value in values.items()}  # as a notebook's file has it
+    named = [f"the value of {name}" for name, value in values.items() if value in text or quoted[name] in text]
+    return named + [f"something that begins like {match[:3]}" for match in SECRET_FORM.findall(text)]

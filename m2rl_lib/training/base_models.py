@@ -1,0 +1,157 @@
+"""A causal language model of the Hub, or of a folder, as the base that SFT starts from.
+
+Checked before its weights are downloaded, from its file list and `config.json`: a revision is pinned (`study` refuses others),
+weights are safetensors (pickle can run code when it is read), no code comes with it (`auto_map`), the library knows its
+architecture as a causal LM. It is published as our own `base`: in float32, since a step of RL is lost to rounding in bfloat16
+(its learning rate is 2e-6), with a tokenizer that ends a turn with `<|im_end|>` (Qwen3's base models end with `<|endoftext|>`)
+and a chat template that writes prompts and tool turns as `chat` reads them.
+"""
+
+import json
+from pathlib import Path
+
+from m2rl_lib.domains import chat
+from m2rl_lib.storage import hub
+
+WEIGHTS = (".safetensors", ".safetensors.index.json")
+PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".h5", ".msgpack")
+BESIDE = ("config.json", "generation_config.json", "tokenizer", "special_tokens_map.json", "vocab", "merges.txt", "added_tokens")
+SHAPE = (
+    "model_type",
+    "hidden_size",
+    "intermediate_size",
+    "num_hidden_layers",
+    "num_attention_heads",
+    "num_key_value_heads",
+    "head_dim",
+    "vocab_size",
+    "tie_word_embeddings",
+)  # two checkpoints with these alike have the same tensors
+
+TEMPLATE = """\
+{%- if tools %}{{ '<|im_start|>system\\n' }}
+{%- if messages[0].role == 'system' %}{{ messages[0].content + '\\n\\n' }}{%- endif %}
+{{- 'You may call these functions, a JSON schema a line:\\n<tools>' }}
+{%- for tool in tools %}{{ '\\n' + (tool | tojson) }}{%- endfor %}
+{{- '\\n</tools>\\nCall one by its name and arguments, as JSON within <tool_call></tool_call>.<|im_end|>\\n' }}{%- endif %}
+{%- for message in messages %}
+{%- if message.role == 'system' and tools and loop.first %}
+{%- elif message.role == 'tool' %}
+{%- if loop.first or messages[loop.index0 - 1].role != 'tool' %}{{ '<|im_start|>user' }}{%- endif %}
+{{- '\\n<tool_response>\\n' + message.content + '\\n</tool_response>' }}
+{%- if loop.last or messages[loop.index0 + 1].role != 'tool' %}{{ '<|im_end|>\\n' }}{%- endif %}
+{%- elif message.role == 'assistant' %}{{ '<|im_start|>assistant\\n' }}
+{%- generation %}{{ message.content or '' }}
+{%- for call in message.tool_calls or [] %}
+{{- '\\n' if not loop.first or message.content }}
+{{- '<tool_call>\\n{"name": "' + call.function.name + '", "arguments": ' + call.function.arguments | tojson + '}\\n</tool_call>' }}
+{%- endfor %}{{ '<|im_end|>' }}{%- endgeneration %}{{ '\\n' }}
+{%- else %}{{ '<|im_start|>' + message.role + '\\n' + message.content + '<|im_end|>\\n' }}
+{%- endif %}
+{%- endfor %}
+{%- if add_generation_prompt %}{{ '<|im_start|>assistant\\n' }}{%- endif %}"""
+
+
+def load_tokenizer(source: str):
+    """The tokenizer of `source` (a parameter's value) in our chat form, as `save_base` saves it; no weights are fetched."""
+    from transformers import AutoTokenizer
+
+    where = hub.parse_source(source, "model")
+    fetched = hub.fetch_files(where, [name for name in wanted_files(where) if not name.endswith(WEIGHTS)])
+    return prepare_tokenizer(AutoTokenizer.from_pretrained(fetched, trust_remote_code=False), str(where))
+
+
+def save_base(folder: Path, source: str) -> None:
+    """Write the model and tokenizer of `source` (a parameter's value) into `folder`, as float32 and with our chat form."""
+    from transformers import AutoModelForCausalLM
+
+    where = hub.parse_source(source, "model")
+    check_checkpoint(where)
+    fetched = hub.fetch_files(where, wanted_files(where))
+    tokenizer = load_tokenizer(source)
+    model = AutoModelForCausalLM.from_pretrained(fetched, dtype="float32", use_safetensors=True, trust_remote_code=False)
+    for settings in (model.config, model.generation_config):
+        settings.eos_token_id, settings.pad_token_id = tokenizer.eos_token_id, tokenizer.pad_token_id
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+
+
+def wanted_files(source: hub.Source) -> list[str]:
+    """The files of a model that are fetched: safetensors, configuration and tokenizer at the top of the repository."""
+    names = [name for name in hub.list_files(source) if "/" not in name]
+    return [name for name in names if name.endswith((*WEIGHTS, ".jinja")) or name.startswith(BESIDE)]
+
+
+def check_checkpoint(source: hub.Source, like: dict | None = None) -> dict:
+    """The configuration of a checkpoint that may be loaded; only `config.json` is fetched.
+
+    SourceError in one line where it has no safetensors, brings code, is no causal LM the library knows, or differs in SHAPE
+    from `like`, the configuration of the checkpoint it is to be compared with or merged into.
+    """
+    from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
+
+    names = list(hub.list_files(source))
+    if not any(name.endswith(WEIGHTS[0]) for name in names):
+        pickles = [name for name in names if name.endswith(PICKLES)]
+        found = f"its weights are pickle ({pickles[0]}), which can run code when it is read" if pickles else "it has no weights"
+        raise hub.SourceError(f"{source}: {found}; allowed are .safetensors")
+    if "config.json" not in names:
+        raise hub.SourceError(f"{source} has no config.json: it is no model")
+    try:
+        config = json.loads((hub.fetch_files(source, ["config.json"]) / "config.json").read_text())
+    except ValueError:
+        raise hub.SourceError(f"{source}: config.json is no JSON") from None
+    if "auto_map" in config:
+        raise hub.SourceError(f"{source} brings code of its own (auto_map in config.json), which is not run")
+    kind = config.get("model_type")
+    architecture = MODEL_FOR_CAUSAL_LM_MAPPING_NAMES.get(kind)
+    if architecture is None or architecture not in (config.get("architectures") or []):
+        told = ", ".join(config.get("architectures") or ["none"])
+        raise hub.SourceError(f"{source} is a {kind} ({told}), not a causal language model that transformers knows")
+    for key in SHAPE if like else ():
+        if config.get(key) != like.get(key):
+            raise hub.SourceError(f"{source} is of another architecture: {key} is {config.get(key)}, {like.get(key)} is expected")
+    return config
+
+
+def prepare_tokenizer(tokenizer, name: str):
+    """The tokenizer ending turns with `<|im_end|>`, with another token for padding, and with a chat template that fits `chat`.
+
+    Its own template stays where it writes prompts and tool turns as `chat` does. SourceError where it lacks the ChatML tokens.
+    """
+    for token in (chat.START, chat.END):
+        if len(tokenizer(token, add_special_tokens=False)["input_ids"]) != 1:
+            raise hub.SourceError(f"{name}: {token} is no token of its vocabulary; ChatML models (Qwen's, say) have it")
+    tokenizer.eos_token, tokenizer.padding_side = chat.END, "left"
+    if tokenizer.pad_token in (None, chat.END):
+        spare = [token for token in ("<|endoftext|>", "<|finetune_right_pad_id|>", "<pad>") if token in tokenizer.get_vocab()]
+        if not spare:
+            raise hub.SourceError(f"{name}: the tokenizer has no token for padding beside {chat.END}")
+        tokenizer.pad_token = spare[0]
+    if not template_fits(tokenizer):
+        tokenizer.chat_template = TEMPLATE
+    return tokenizer
+
+
+def template_fits(tokenizer) -> bool:
+    """Whether the tokenizer's own chat template ends a prompt where the model begins to write, shows tools, and writes the
+    tools' answers as `chat.tool_turn` does, so that what is trained is what is sampled."""
+    if not tokenizer.chat_template:
+        return False
+    tool = {"type": "function", "function": {"name": "look_up", "parameters": {"type": "object", "properties": {"word": {}}}}}
+    call = {"function": {"name": "look_up", "arguments": {"word": "a"}}}
+    asked = [{"role": "user", "content": "Hi"}]
+    turns = [*asked, {"role": "assistant", "content": "", "tool_calls": [call]}, {"role": "tool", "content": "42"}]
+    opened = f"{chat.START}user\nHi{chat.END}\n{chat.START}assistant\n"
+    try:
+        prompt = chat.prompt(tokenizer, asked, [])
+        shown, continued = chat.prompt(tokenizer, asked, [tool]), chat.prompt(tokenizer, turns, [tool])
+    except Exception:  # a template is a program; whatever it raises, it does not fit
+        return False
+    return (
+        prompt.endswith(opened)
+        and shown.endswith(opened)
+        and "look_up" in shown
+        and continued.startswith(shown)
+        and continued.endswith(chat.END + chat.tool_turn(["42"]))
+    )

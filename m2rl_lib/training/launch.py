@@ -1,0 +1,199 @@
+"""A stage on several processes: started from its notebook or by hand, and refused in one line where it cannot be.
+
+    accelerate launch --config_file profiles/accelerate/fsdp2_1x8.yaml -m m2rl_lib.training.grpo --params FILE
+
+`train_accelerate` names a configuration in profiles/accelerate. Where it has more than one process, the notebook does not
+train: it writes its resolved parameters to `work/<name>/parameters.json`, starts that command, shows what it prints, and reads
+its tables and models, as anyone who starts the command by hand can. FILE may also be a study's parameter file: then `rlvr`
+is the mixed run. Over several machines the command is started once on each by `srun`, inside a Slurm allocation.
+"""
+
+import argparse
+import ctypes
+import importlib.util
+import os
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+
+import yaml
+
+from m2rl_lib.config import locations, study
+from m2rl_lib.config.study import ParameterError
+from m2rl_lib.storage import artifacts, processes
+
+SHARES = {  # what the processes divide among them; a group of completions stays on one
+    "sft": ("sft_batch",),
+    "grpo": ("rlvr_prompts_per_step",),
+    "mt_opd": ("distill_prompts_per_step",),
+}
+
+
+ERROR = re.compile(r"[A-Za-z]+Error: \S.*")
+KILLED = re.compile(r"Signal (?!15\b)\d+ \(\w+\) received by PID \d+")  # torchrun's words; 15 is how it ends the others
+
+
+class LaunchError(RuntimeError):
+    """A run on several processes that failed; the message is one line."""
+
+
+def configuration(p: SimpleNamespace) -> dict:
+    """The Accelerate configuration that `train_accelerate` names; one process where it is none."""
+    if p.train_accelerate == "none":
+        return {"num_processes": 1, "num_machines": 1, "use_cpu": True}
+    return yaml.safe_load(_file(p).read_text())
+
+
+def _file(p: SimpleNamespace) -> Path:
+    return locations.ACCELERATE / f"{p.train_accelerate}.yaml"
+
+
+def is_wanted(p: SimpleNamespace) -> bool:
+    """Whether a stage is to be started on several processes: the parameters ask for them, and this is not one of them."""
+    return configuration(p)["num_processes"] > 1 and processes.count() == 1
+
+
+def check(p: SimpleNamespace, module: str) -> None:
+    """ParameterError in one line for what `m2rl_lib.training.<module>` asks for and this machine or the batch cannot give."""
+    config, told = configuration(p), f"train_accelerate is {p.train_accelerate!r}"
+    count = config["num_processes"]
+    for name in SHARES[module]:
+        if getattr(p, name) % count:
+            raise ParameterError(
+                f"{told}: {count} processes cannot share {name}: {getattr(p, name)} equally; allowed are multiples"
+            )
+    torch = sys.modules.get("torch")  # where it is not loaded, nothing is about to be trained
+    if count == 1 and torch and torch.cuda.device_count() > 1:
+        raise ParameterError(
+            f"{told} and there are {torch.cuda.device_count()} GPUs, among which transformers would split every batch: set "
+            "CUDA_VISIBLE_DEVICES=0, or name a configuration"
+        )
+    sharded = "fsdp_config" in config
+    if module != "sft":
+        sampler(p)
+        if sharded and p.rlvr_rollouts == "transformers":
+            raise ParameterError(f"{told}, whose weights are in pieces: rlvr_rollouts must be vllm or a vLLM server's address")
+    if config.get("deepspeed_config") and not importlib.util.find_spec("deepspeed"):
+        raise ParameterError(f"{told} and deepspeed is not installed: pip install -e '.[gpu]', or take an fsdp2 configuration")
+    if not config.get("use_cpu"):
+        import torch
+
+        each = count // config["num_machines"]
+        if torch.cuda.device_count() < each:
+            raise ParameterError(f"{told}, which needs {each} GPUs a machine; this one has {torch.cuda.device_count()}")
+    if config["num_machines"] > int(os.environ.get("SLURM_JOB_NUM_NODES", 1)):
+        raise ParameterError(
+            f"{told}: {config['num_machines']} machines need a Slurm allocation of as many nodes (--profile profiles/slurm)"
+        )
+
+
+def lacking(p: SimpleNamespace) -> list[str]:
+    """What no stage of a study could be trained without, a line each; [] where all can be started."""
+    told = []
+    for module in SHARES:
+        try:
+            check(p, module)
+        except ParameterError as error:
+            told.append(str(error))
+    return list(dict.fromkeys(told))
+
+
+def sampler(p: SimpleNamespace) -> dict:
+    """TRL's settings for `rlvr_rollouts`; ParameterError where vLLM is asked for and cannot be had."""
+    if p.rlvr_rollouts == "transformers":
+        return {}
+    told = f"rlvr_rollouts is {p.rlvr_rollouts!r}"
+    if not importlib.util.find_spec("vllm"):  # TRL's client of a server needs it too, to send weights
+        raise ParameterError(f"{told} and vllm is not installed: pip install -e '.[gpu]', or set rlvr_rollouts: transformers")
+    import torch
+
+    if not torch.cuda.is_available():
+        raise ParameterError(f"{told} and this machine has no CUDA GPU: set rlvr_rollouts: transformers")
+    if p.rlvr_rollouts == "vllm":
+        return {"use_vllm": True, "vllm_mode": "colocate"}
+    return {"use_vllm": True, "vllm_mode": "server", "vllm_server_base_url": p.rlvr_rollouts}
+
+
+def command(p: SimpleNamespace, module: str, parameters: Path) -> list[str]:
+    """The command that trains a stage on the processes of its configuration."""
+    line = [sys.executable, "-m", "accelerate.commands.launch", "--config_file", str(_file(p))]
+    stage = ["-m", f"m2rl_lib.training.{module}", "--params", str(parameters)]
+    machines = configuration(p)["num_machines"]
+    if machines == 1:
+        return [*line, *stage]
+    # each machine fills in its own number; the first node of the allocation is where all meet
+    told = " ".join([*line, "--machine_rank", "$SLURM_NODEID", "--main_process_ip", "$SLURM_LAUNCH_NODE_IPADDR", *stage])
+    # --overlap: the notebook is a step of the same job already, and holds its cores; srun would wait for them for ever
+    # --cpu-bind: else the task would have the cores of the notebook's step, which that step's environment names
+    return ["srun", "--overlap", "--cpu-bind=none", f"--nodes={machines}", "--ntasks-per-node=1", "bash", "-c", told]
+
+
+def start(p: SimpleNamespace, name: str, module: str) -> None:
+    """Train stage `name` by `m2rl_lib.training.<module>` on several processes, and show what they print.
+
+    Raises ParameterError before anything starts, LaunchError with the last error of the log where the run fails.
+    """
+    check(p, module)
+    if os.environ.get("M2RL_LAUNCHED"):  # else it would go on starting itself
+        raise LaunchError(f"{name}: the launcher of {p.train_accelerate!r} started one process where several were asked for")
+    work = locations.work_folder(p.study, p.seed, name)
+    artifacts.write_json(work / "parameters.json", vars(p))
+    line = command(p, module, work / "parameters.json")
+    print(f"{name}: {configuration(p)['num_processes']} processes: {' '.join(line)}", flush=True)
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, [str(locations.ROOT), os.environ.get("PYTHONPATH")]))}
+    environment |= {"M2RL_RUNS": str(locations.RUNS), "M2RL_LAUNCHED": "1"}
+    error = ""
+    with (work / "launch.log").open("w") as log:
+        started = subprocess.Popen(
+            line, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment, preexec_fn=_end_with_parent
+        )
+        try:
+            for text in started.stdout:
+                log.write(text)
+                print(text, end="", flush=True)
+                if killed := KILLED.search(text):
+                    error = f"a process was killed ({killed[0]}); to go on from the last checkpoint, run the same command again"
+                elif not error and (told := ERROR.search(text)):
+                    error = " ".join(told[0].split())
+        finally:
+            if started.poll() is None:
+                started.terminate()
+            status = started.wait()
+    if status:
+        raise LaunchError(f"{name}: {error or f'the launcher ended with status {status}'}; log: {work / 'launch.log'}")
+
+
+def _end_with_parent() -> None:
+    """This process is ended when its parent ends, however that ends (Linux): the launcher with the notebook's kernel, the
+    processes with the launcher. Left alone they would go on training, beside those that the next start makes.
+    """
+    ctypes.CDLL(None).prctl(1, signal.SIGTERM)
+
+
+def main(run: Callable[[SimpleNamespace], object]) -> None:
+    """What `-m m2rl_lib.training.<module> --params FILE` does in each process: `run` with the parameters; the main one prints."""
+    parser = argparse.ArgumentParser(description="a stage of the study, by itself or under accelerate launch")
+    parser.add_argument("--params", required=True, help="a stage's resolved parameters (JSON) or a parameter file (YAML)")
+    path = Path(parser.parse_args().params)
+    if processes.count() > 1:
+        _end_with_parent()
+    if not processes.is_main():
+        sys.stdout = open(os.devnull, "w")
+    try:
+        if not path.is_file():
+            raise ParameterError(
+                f"parameter file {path} does not exist; a notebook writes it among its stage's logs as parameters.json"
+            )
+        p = study.notebook_parameters(yaml.safe_load(path.read_text()))
+        asked = configuration(p)["num_processes"]
+        if processes.count() not in (1, asked):
+            raise ParameterError(
+                f"{path}: train_accelerate is {p.train_accelerate!r}, {asked} processes, and {processes.count()} were started"
+            )
+        run(p)
+    except (ParameterError, LaunchError) as error:
+        sys.exit(f"{type(error).__name__}: {error}" if processes.is_main() else 1)

@@ -1,0 +1,67 @@
+"""The shape of a model: what its number of parameters and its memory follow from, before anything is loaded."""
+
+import json
+from dataclasses import dataclass
+
+from m2rl_lib.config.study import Study
+from m2rl_lib.data import problem_sets
+from m2rl_lib.storage import hub
+
+
+@dataclass(frozen=True)
+class Shape:
+    """What the number of parameters and the memory of a Qwen3 follow from; widths in numbers, not bytes."""
+
+    layers: int
+    hidden: int
+    intermediate: int
+    heads: int
+    kv_heads: int
+    head_dim: int
+    vocabulary: int
+    tied: bool = True
+
+    @property
+    def parameters(self) -> int:
+        """Weights in all: Qwen3-4B-Base has 4,022,468,096."""
+        attention = self.hidden * self.head_dim * (2 * self.heads + 2 * self.kv_heads) + 2 * self.head_dim
+        layer = attention + 3 * self.hidden * self.intermediate + 2 * self.hidden
+        return self.vocabulary * self.hidden * (1 if self.tied else 2) + self.layers * layer + self.hidden
+
+    @property
+    def activations(self) -> int:
+        """Numbers a token that one layer keeps for the backward pass: inputs of its matrices, norms and non-linearities."""
+        return 4 * self.hidden + 2 * (self.heads + self.kv_heads) * self.head_dim + 4 * self.intermediate
+
+
+KNOWN = {
+    "Qwen/Qwen3-4B-Base": Shape(36, 2560, 9728, 32, 8, 128, 151936),
+    "Qwen/Qwen3-0.6B-Base": Shape(28, 1024, 3072, 16, 8, 128, 151936),
+}
+
+
+def shape_of(p: Study) -> Shape:
+    """The shape of the study's model: the micro model's, a known base model's, or what `config.json` on this machine says."""
+    if p.sft_base_model == problem_sets.MICRO:
+        width, heads = p.micro_hidden_size, p.micro_heads
+        return Shape(p.micro_layers, width, 3 * width, heads, heads // 2, width // heads, p.micro_vocabulary)
+    name = p.sft_base_model.split("@")[0]
+    if name in KNOWN:
+        return KNOWN[name]
+    source = hub.parse_source(p.sft_base_model, "model")
+    return read_shape(json.loads((hub.fetch_files(source, ["config.json"]) / "config.json").read_text()))
+
+
+def read_shape(config: dict) -> Shape:
+    """The shape that a `config.json` tells."""
+    heads = config["num_attention_heads"]
+    return Shape(
+        config["num_hidden_layers"],
+        config["hidden_size"],
+        config["intermediate_size"],
+        heads,
+        config.get("num_key_value_heads") or heads,
+        config.get("head_dim") or config["hidden_size"] // heads,
+        config["vocab_size"],
+        config.get("tie_word_embeddings", False),
+    )
