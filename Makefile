@@ -57,19 +57,19 @@ blend: $(VENV)/ready
 	OMP_NUM_THREADS=1 pytest -q tests/blend.py
 
 hostile: $(VENV)/ready
-	python benchmarks/hostile.py --out benchmarks/HOSTILE.md
+	python dev/hostile.py --out dev/HOSTILE.md
 
 faults: $(VENV)/ready
-	OMP_NUM_THREADS=1 python benchmarks/faults.py --out benchmarks/FAULTS.md
+	OMP_NUM_THREADS=1 python dev/faults.py --out dev/FAULTS.md
 
 # the smoke study here and as jobs of a one-node Slurm on loopback: the same scores; root, apt-get install slurm-wlm munge
 slurm-test: $(VENV)/ready $(VENV)/slurm
-	python tests/slurm/same_scores.py --out benchmarks/SLURM.md
+	python tests/slurm/same_scores.py --out dev/SLURM.md
 
 # every measurement beside what people would use instead, on an idle machine; the study whose times are read is PARAMS;
 # ARGS="--peer mergelm=PATH": beside a checkout of MergeLM too
 bench: $(VENV)/ready
-	python benchmarks/run.py --params $(PARAMS) $(ARGS)
+	python dev/run.py --params $(PARAMS) $(ARGS)
 
 lint: $(VENV)/ready
 	ruff check .
@@ -80,7 +80,7 @@ publish: $(VENV)/ready
 	rm -rf notebooks/rendered/$(STUDY) figures/$(STUDY)/tables && mkdir -p notebooks/rendered/$(STUDY) figures/$(STUDY)/tables
 	cp runs/$(STUDY)/notebooks/seed-$$(sed -n 's/^seed: *\([0-9]*\).*/\1/p' $(PARAMS))/*.ipynb notebooks/rendered/$(STUDY)/
 	cp -r runs/$(STUDY)/results/. figures/$(STUDY)/tables/ && rm -r figures/$(STUDY)/tables/samples
-	pytest -q tests/test_rendered.py
+	pytest -q tests/cli/test_rendered.py
 
 # the executed notebooks as pages to be read, of the run or, without one, of what is committed
 site: $(VENV)/ready

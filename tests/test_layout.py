@@ -1,8 +1,11 @@
-"""The house keeps its plan: floors, parameters, environment files, notebooks without outputs."""
+"""The layout: layers of packages, parameters, environment files, notebooks without outputs."""
 
 import ast
 import re
+import subprocess
+import sys
 import tomllib
+from pathlib import Path
 
 import nbformat
 import pytest
@@ -11,123 +14,13 @@ import yaml
 from m2rl_lib.config import study
 from m2rl_lib.config.locations import ROOT
 
-# module: floor; a module imports only from floors below its own (parts of one package may import each other)
-FLOORS = {
-    "study": 0,
-    "sandbox": 0,
-    "bounded": 0,
-    "durable": 0,
-    "chat": 0,
-    "contexts": 0,
-    "processes": 0,
-    "hub": 1,
-    "domains": 1,
-    "safety": 1,
-    "datasets": 2,
-    "data_report": 3,
-    "micro": 2,
-    "base_models": 2,
-    "generation": 2,
-    "artifacts": 2,
-    "schedule": 2,
-    "statistics": 2,
-    "published": 1,
-    "checkpoints": 2,
-    "projection": 2,
-    "training": 3,
-    "health": 2,
-    "resume": 3,
-    "shared_prompts": 3,
-    "stage": 3,
-    "launch": 3,
-    "reruns": 0,
-    "power": 2,
-    "plan": 4,
-    "released": 5,
-    "verdicts": 3,
-    "ranks": 3,
-    "judges": 3,
-    "sft": 4,
-    "rlvr": 4,
-    "distillation": 4,
-    "block_merges": 2,
-    "interpolation": 4,
-    "merging": 4,
-    "evaluation": 4,
-    "live_code": 1,
-    "benchmark_sets": 2,
-    "benchmarks": 4,
-    "budgets": 4,
-    "curves": 3,
-    "transfer": 4,
-    "gradients": 4,
-    "judging": 4,
-    "verification": 5,
-    "best_of_n": 4,
-    "manipulation": 4,
-    "routing": 4,
-    "seesaw": 4,
-    "skills": 4,
-    "sweeps": 4,
-    "weights": 4,
-    "policies": 4,
-    "neighbours": 4,
-    "prediction": 5,
-    "overlaps": 5,
-    "seeds": 4,
-    "replication": 6,
-    "pages": 3,
-    "style": 4,
-    "figures": 5,
-    "figures_rq2": 6,
-    "figures_weights": 6,
-    "figures_policies": 6,
-    "figures_rq4": 6,
-    "figures_judging": 6,
-    "figures_sweeps": 6,
-    "figures_paper": 6,
-    "redraw": 6,
-    "paper_form": 6,
-    "claims": 4,
-    "score_tables": 5,
-    "evidence": 5,
-    "measures": 6,
-    "findings": 7,
-    "verdict": 8,
-    "figures_claims": 6,
-}
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 
 
-def modules():
-    return [
-        path for path in sorted((ROOT / "m2rl_lib").rglob("*.py")) if path.name != "__init__.py" or path.parent.name != "m2rl_lib"
-    ]
-
-
-def part_of(path) -> str:
-    return path.relative_to(ROOT / "m2rl_lib").parts[0].removesuffix(".py")
-
-
-def imported(path) -> set[str]:
-    """The parts of m2rl_lib that a file imports."""
-    names = set()
-    for node in ast.walk(ast.parse(path.read_text())):
-        if isinstance(node, ast.ImportFrom) and node.module == "m2rl_lib":
-            names |= {alias.name for alias in node.names}
-        elif isinstance(node, ast.ImportFrom) and (node.module or "").startswith("m2rl_lib."):
-            names.add(node.module.split(".")[1])
-        elif isinstance(node, ast.Import):
-            names |= {alias.name.split(".")[1] for alias in node.names if alias.name.startswith("m2rl_lib.")}
-    return names
-
-
-@pytest.mark.parametrize("path", modules(), ids=lambda path: str(path.relative_to(ROOT)))
-def test_imports_come_from_floors_below(path):
-    own = part_of(path)
-    assert own in FLOORS, f"{own} has no floor; give it one in {__file__}"
-    for name in imported(path) - {own}:
-        assert FLOORS[name] < FLOORS[own], f"{own} (floor {FLOORS[own]}) imports {name} (floor {FLOORS[name]})"
+def test_packages_import_only_from_packages_below_them():
+    """import-linter's layers, in pyproject.toml."""
+    found = subprocess.run([Path(sys.executable).with_name("lint-imports")], cwd=ROOT, capture_output=True, text=True)
+    assert found.returncode == 0, found.stdout + found.stderr
 
 
 def parameters_cell(path):

@@ -2,11 +2,11 @@
 params/paper.yaml` makes and prints before anything is trained."""
 
 import sys
-from types import SimpleNamespace
 
 import pandas as pd
 
 from m2rl_lib.config import study
+from m2rl_lib.config.study import Parameters
 from m2rl_lib.data import problem_sets, prompt_limit, rl_blend, sft_blend
 from m2rl_lib.storage import hub
 from m2rl_lib.training import base_models
@@ -14,7 +14,7 @@ from m2rl_lib.training import base_models
 COLUMNS = ["corpus", "part", "domain", "reason", "rows", "share"]
 
 
-def source_table(p: SimpleNamespace) -> pd.DataFrame:
+def source_table(p: Parameters) -> pd.DataFrame:
     """corpus ('RL', 'SFT'), part (label or published part), domain, reason ('kept', or why rows were dropped), rows, share.
 
     In the micro world one line a domain, without a number: its problems are drawn as they are needed. Otherwise the data are
@@ -36,7 +36,7 @@ def source_table(p: SimpleNamespace) -> pd.DataFrame:
     return pd.concat(frames, ignore_index=True)[COLUMNS].astype({"rows": "Int64"})
 
 
-def long_prompts(p: SimpleNamespace) -> pd.DataFrame:
+def long_prompts(p: Parameters) -> pd.DataFrame:
     """label, reason, rows: how many training rows of each label RL leaves out for the length of their prompts (`rlvr_prompt_tokens`).
 
     Counted by the tokenizer of `sft_base_model`; no rows for the micro model, whose tokenizer SFT makes.

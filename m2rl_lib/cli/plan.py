@@ -24,9 +24,8 @@ from m2rl_lib.data import problem_sets
 from m2rl_lib.stats import power
 from m2rl_lib.storage import hub
 from m2rl_lib.training import launch
-from m2rl_lib.training.model_shape import shape_of
+from m2rl_lib.training.model_shape import MERGE_SECONDS, shape_of
 
-MERGE_SECONDS = 17e-9  # a parameter and expert: TIES, the slowest, took 18 s for five of 0.22 B (benchmarks/MERGING.md)
 WEIGHT_BYTES = 4
 TRAINED_BYTES = 16  # a parameter in training: float32 weight, gradient and two moments
 TEACHER_PASS = 1 / 3  # of a training pass: a teacher only reads

@@ -7,9 +7,9 @@ constant after warm-up, so a checkpoint is what a shorter run would have given.
 
 from itertools import combinations
 from pathlib import Path
-from types import SimpleNamespace
 
 from m2rl_lib.config import locations, model_names
+from m2rl_lib.config.study import Parameters
 
 TWO_DEFINITIONS = ("task-arithmetic-dare", "ties", "ties-dare", "sce")  # where the paper's code differs from mergekit
 WITH_LAMBDA = ("task-arithmetic", "task-arithmetic-dare", "ties", "ties-dare")
@@ -25,7 +25,7 @@ READS = {  # the groups that each analysis reads: what a seed needs in order to 
 LEFT_OUT = ("average", "ties")  # the methods of leave-one-expert-out
 
 
-def matched_step(p: SimpleNamespace) -> int:
+def matched_step(p: Parameters) -> int:
     """The step of each expert at which all experts' prompts together equal the mixed run's."""
     return min(p.rlvr_mixed_steps // len(p.domains), p.rlvr_steps)
 
@@ -35,12 +35,12 @@ def quarters(steps: int) -> list[int]:
     return [steps * quarter // 4 for quarter in (1, 2, 3, 4)]
 
 
-def expert_checkpoints(p: SimpleNamespace) -> list[int]:
+def expert_checkpoints(p: Parameters) -> list[int]:
     """Steps at which an expert's model is kept: its quarters and the matched step."""
     return sorted({*quarters(p.rlvr_steps), matched_step(p)})
 
 
-def mixed_checkpoints(p: SimpleNamespace) -> list[int]:
+def mixed_checkpoints(p: Parameters) -> list[int]:
     """Steps at which the mixed run's model is kept: its quarters, and two more in its second half.
 
     Six in all, as many as there are merging methods, so that each side chooses from equally many.
@@ -54,7 +54,7 @@ def checkpoint_name(name: str, step: int, steps: int) -> str:
     return name if step == steps else model_names.model_name(base, **variant, step=step)
 
 
-def checkpoint_folder(p: SimpleNamespace, name: str, step: int, steps: int) -> Path:
+def checkpoint_folder(p: Parameters, name: str, step: int, steps: int) -> Path:
     """The published folder of a run at a kept step."""
     return locations.model_folder(p.study, p.seed, checkpoint_name(name, step, steps))
 
@@ -62,34 +62,34 @@ def checkpoint_folder(p: SimpleNamespace, name: str, step: int, steps: int) -> P
 # --- merges -----------------------------------------------------------------------------------------------
 
 
-def defaults(p: SimpleNamespace) -> list[str]:
+def defaults(p: Parameters) -> list[str]:
     """The merge of all experts by each method at its published setting."""
     return [f"merge-{method}" for method in p.merge_methods]
 
 
-def matched(p: SimpleNamespace) -> list[str]:
+def matched(p: Parameters) -> list[str]:
     """The same from the experts' checkpoints at matched prompts."""
     return [checkpoint_name(name, matched_step(p), p.rlvr_steps) for name in defaults(p)]
 
 
-def candidates(p: SimpleNamespace) -> list[str]:
+def candidates(p: Parameters) -> list[str]:
     """The merges among which the merging side of RQ1 chooses, and which it therefore pays for."""
     return list(dict.fromkeys([*defaults(p), *matched(p)]))
 
 
-def definitions(p: SimpleNamespace) -> list[str]:
+def definitions(p: Parameters) -> list[str]:
     """The methods whose definition in the paper's code differs from mergekit's, as the former has them."""
     return [
         model_names.model_name(f"merge-{method}", definition="paper") for method in p.merge_methods if method in TWO_DEFINITIONS
     ]
 
 
-def equal_norms(p: SimpleNamespace) -> list[str]:
+def equal_norms(p: Parameters) -> list[str]:
     """Each method's merge with its shift from SFT scaled to the experts' mean norm."""
     return [model_names.model_name(name, norm="equal") for name in defaults(p)]
 
 
-def sweep(p: SimpleNamespace) -> list[str]:
+def sweep(p: Parameters) -> list[str]:
     """The grid of λ and density for each method that has them, without the default setting itself."""
     default = {"ties": p.merge_ties_density, "sce": p.merge_sce_topk}
     names = []
@@ -108,13 +108,13 @@ def sweep(p: SimpleNamespace) -> list[str]:
     return names
 
 
-def pairs(p: SimpleNamespace) -> list[str]:
+def pairs(p: Parameters) -> list[str]:
     """Averages of each two experts, and of each with SFT and with RL-Null: averaging alone halves a shift."""
     chosen = [*combinations(p.domains, 2), *((domain, other) for other in ("sft", "null") for domain in p.domains)]
     return [model_names.model_name("merge-average", experts="+".join(pair)) for pair in chosen]
 
 
-def left_out(p: SimpleNamespace) -> list[str]:
+def left_out(p: Parameters) -> list[str]:
     """Merges of all experts but one."""
     methods = [method for method in LEFT_OUT if method in p.merge_methods]
     return [
@@ -124,7 +124,7 @@ def left_out(p: SimpleNamespace) -> list[str]:
     ]
 
 
-def merges(p: SimpleNamespace) -> list[str]:
+def merges(p: Parameters) -> list[str]:
     """Every merge of a study, by name, those that others are made from first."""
     return list(dict.fromkeys([*candidates(p), *definitions(p), *equal_norms(p), *sweep(p), *pairs(p), *left_out(p)]))
 
@@ -132,22 +132,22 @@ def merges(p: SimpleNamespace) -> list[str]:
 # --- evaluation ---------------------------------------------------------------------------------------------
 
 
-def floors(p: SimpleNamespace) -> list[str]:
+def floors(p: Parameters) -> list[str]:
     """The null run and, where math is a domain, the same domain's second run."""
     return ["rl-null", "rl-math@repeat=1"] if "math" in p.domains else ["rl-null"]
 
 
-def last_models(p: SimpleNamespace) -> list[str]:
+def last_models(p: Parameters) -> list[str]:
     """Every model that is compared with SFT as it ended: experts, floors, mixed, merges at published settings, distilled."""
     return [*(f"rl-{domain}" for domain in p.domains), *floors(p), "rl-multi", *defaults(p), "mt-opd"]
 
 
-def kept_mixed(p: SimpleNamespace) -> list[str]:
+def kept_mixed(p: Parameters) -> list[str]:
     """The kept checkpoints of the mixed run, by name."""
     return [checkpoint_name("rl-multi", step, p.rlvr_mixed_steps) for step in mixed_checkpoints(p)]
 
 
-def groups(p: SimpleNamespace) -> dict[str, tuple[str, list[str]]]:
+def groups(p: Parameters) -> dict[str, tuple[str, list[str]]]:
     """What is evaluated, a run of notebook 07 each: name -> (purpose, models). No group without models: of two domains at the
     paper's ratio the matched step is the experts' last, and the matched merges are the merges."""
     experts = [f"rl-{domain}" for domain in p.domains]
@@ -168,24 +168,24 @@ def groups(p: SimpleNamespace) -> dict[str, tuple[str, list[str]]]:
     return {name: (purpose, models) for name, (purpose, models) in every.items() if models}
 
 
-def groups_read(p: SimpleNamespace, analysis: str) -> list[str]:
+def groups_read(p: Parameters, analysis: str) -> list[str]:
     """The groups that an analysis reads: `matched` not where the matched step is the experts' last."""
     return [name for name in READS[analysis] if not (name == "matched" and matched_step(p) == p.rlvr_steps)]
 
 
-def stages_read(p: SimpleNamespace, analysis: str) -> list[str]:
+def stages_read(p: Parameters, analysis: str) -> list[str]:
     """The stages that must be done of a seed for it to be in an analysis: evaluations, or for RQ5 the judging of their samples."""
     return ["judging"] if analysis == "rq5" else [f"evaluate-{group}" for group in groups_read(p, analysis)]
 
 
-def seeds_there(p: SimpleNamespace, analysis: str) -> list[int]:
+def seeds_there(p: Parameters, analysis: str) -> list[int]:
     """The seeds that an analysis speaks of: the study's own, and those of which all that it reads is done."""
     needed = stages_read(p, analysis)
     found = [int(folder.name.removeprefix("seed-")) for folder in locations.done_file(p.study, 0, "").parents[1].glob("seed-*")]
     return sorted({p.seed, *(n for n in found if all(locations.done_file(p.study, n, name).is_file() for name in needed))})
 
 
-def apart(p: SimpleNamespace) -> SimpleNamespace | None:
+def apart(p: Parameters) -> Parameters | None:
     """The parameters of RQ2's manipulation check: this study's but for coding, which needs no arithmetic, as a study of its own.
 
     Only coding's is taken away: with that of science and agent gone too, SFT has too little practice to learn to add, and an
@@ -197,4 +197,4 @@ def apart(p: SimpleNamespace) -> SimpleNamespace | None:
         return None
     others = [domain for domain in p.domains if domain not in ("math", "coding")]
     more = {"evaluate_problems": 2 * p.evaluate_problems, "evaluate_samples": 4 * p.evaluate_samples}
-    return SimpleNamespace(**vars(p) | {"study": f"{p.study}-apart", "data_shared_arithmetic": others} | more)
+    return p.model_copy(update={"study": f"{p.study}-apart", "data_shared_arithmetic": others} | more)

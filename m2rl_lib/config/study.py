@@ -7,12 +7,12 @@ the keys it uses. Everything a study makes is under `runs/<study>/`.
 
 import difflib
 import re
+from functools import cache
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Annotated, Literal
 
 import yaml
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, TypeAdapter, ValidationError
 
 from m2rl_lib.config.locations import ACCELERATE, ROOT
 
@@ -72,14 +72,22 @@ Sampler = Annotated[str, AfterValidator(_sampler)]
 Method = Literal["average", "task-arithmetic", "task-arithmetic-dare", "ties", "ties-dare", "sce"]
 
 
-class Study(BaseModel):
-    """Every parameter of a study. A parameter file gives all of them; a notebook those it uses."""
+class Section(BaseModel):
+    """Parameters of one subject. A misspelt name is refused, and a value is what it says it is."""
 
     model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
+
+
+class StudyConfig(Section):
+    """Which study, which seed, which domains."""
 
     study: Annotated[str, Field(pattern=r"^[a-z0-9_-]+$")]  # the parameter file's stem
     seed: Annotated[int, Field(ge=0)]  # redraws demonstrations, SFT and RL
     domains: Annotated[list[str], Field(min_length=2)]  # the domains to be expert in, of those in m2rl_lib/domains
+
+
+class MicroConfig(Section):
+    """The micro model."""
 
     micro_vocabulary: Annotated[int, Field(ge=300)]  # tokens
     micro_hidden_size: Annotated[int, Field(ge=8, multiple_of=8)]
@@ -87,10 +95,18 @@ class Study(BaseModel):
     micro_heads: Annotated[int, Field(ge=2, multiple_of=2)]
     micro_context: Annotated[int, Field(ge=256)]  # tokens
 
+
+class DataConfig(Section):
+    """Where rows come from."""
+
     data_sources: Annotated[list[Source], Field(min_length=1)]  # [micro], or the data sets of the blends (`blend`, `sft_blend`)
     data_shared_arithmetic: bool | list[str]  # whether coding, science and agent problems need arithmetic, or which of them
     data_wrong_share: Share  # of the steps of the SFT demonstrations
     data_wrong_steps: Literal["random", "systematic"]
+
+
+class SFTConfig(Section):
+    """Supervised fine-tuning."""
 
     sft_base_model: Source  # what SFT starts from: micro, untrained, or a causal LM of the Hub or a folder
     sft_demonstrations: Count  # a domain
@@ -103,8 +119,16 @@ class Study(BaseModel):
     sft_warmup_share: Share
     sft_threads: Count
 
+
+class TrainConfig(Section):
+    """What all training stages share."""
+
     train_accelerate: Configuration  # none: in the notebook; else profiles/accelerate/<name>.yaml
     train_device_batch: Count  # sequences that a device holds at once in training; a larger batch is cut into equal parts
+
+
+class RLVRConfig(Section):
+    """GRPO, on one domain or on all mixed."""
 
     rlvr_steps: Annotated[int, Field(ge=4)]  # of an expert's run
     rlvr_mixed_steps: Annotated[int, Field(ge=4)]  # of the mixed run
@@ -118,11 +142,19 @@ class Study(BaseModel):
     rlvr_selection_problems: Count  # a domain, logged at each named checkpoint
     rlvr_threads: Count
 
+
+class DistillConfig(Section):
+    """MT-OPD."""
+
     distill_steps: Annotated[int, Field(ge=4)]
     distill_prompts_per_step: Count
     distill_completions: Count  # a prompt
     distill_learning_rate: Positive
     distill_threads: Count
+
+
+class MergeConfig(Section):
+    """Merging by weights."""
 
     merge_methods: Annotated[list[Method], Field(min_length=1)]
     merge_lambda: Positive  # scales the merged task vector
@@ -132,6 +164,10 @@ class Study(BaseModel):
     merge_dtype: Literal["float32", "bfloat16"]  # what is written; the arithmetic is float32
     merge_sweep_lambdas: Annotated[list[Positive], Field(min_length=1)]
     merge_sweep_densities: Annotated[list[Annotated[Share, Field(gt=0)]], Field(min_length=1)]
+
+
+class EvaluateConfig(Section):
+    """Avg@K."""
 
     evaluate_problems: Count  # a test benchmark
     evaluate_samples: Count  # K of Avg@K
@@ -143,6 +179,10 @@ class Study(BaseModel):
     evaluate_batch: Count  # sequences
     evaluate_threads: Count
 
+
+class AnalysisConfig(Section):
+    """What the research questions are asked with."""
+
     analysis_draws: Annotated[int, Field(ge=100)]  # bootstrap redraws
     analysis_margin: Positive  # points; the δ of the three-way verdict
     analysis_skill_problems: Count  # a domain, for the gain vectors
@@ -152,11 +192,23 @@ class Study(BaseModel):
     analysis_kl_problems: Annotated[int, Field(ge=2)]  # test prompts a domain on which policies are compared
     analysis_kl_samples: Count  # completions a prompt and policy there
 
+
+class JudgingConfig(Section):
+    """Models as judges."""
+
     judging_trajectories: Annotated[int, Field(ge=2)]  # a domain and balanced set, half of them right
     judging_problems: Count  # a domain, whose samples are chosen from and in which wrong steps are planted
     judging_temperature: Annotated[Number, Field(ge=0)]  # of the judge; 0 is greedy
 
+
+class ReleasedConfig(Section):
+    """Released checkpoints, notebook 22."""
+
     released_models: list[Source]  # notebook 22: SFT, an expert of each domain, RL-Multi; [] takes this study's own
+
+
+class PlanConfig(Section):
+    """What the planner reckons with."""
 
     plan_device: Literal["cpu", "cuda"]  # what it is meant to run on
     plan_completion_tokens: Positive  # mean number that the model writes
@@ -164,13 +216,34 @@ class Study(BaseModel):
     plan_generated_tokens_per_second: Positive  # of one device, as stated; a finished study's costs have measured ones
     plan_trained_tokens_per_second: Positive
 
+
+class SandboxConfig(Section):
+    """Where generated programs run."""
+
     sandbox_kind: Annotated[str, AfterValidator(_place)]  # where generated programs run; none is unprotected
 
 
-class Run(BaseModel):
-    """What a notebook is asked to run, beside the study's parameters: its `-p name value`."""
+class Study(
+    StudyConfig,
+    MicroConfig,
+    DataConfig,
+    SFTConfig,
+    TrainConfig,
+    RLVRConfig,
+    DistillConfig,
+    MergeConfig,
+    EvaluateConfig,
+    AnalysisConfig,
+    JudgingConfig,
+    ReleasedConfig,
+    PlanConfig,
+    SandboxConfig,
+):
+    """Every parameter of a study, as a parameter file gives them: flat, each name with the prefix of its subject."""
 
-    model_config = ConfigDict(extra="forbid", strict=True)
+
+class Run(Section):
+    """What a notebook is asked to run, beside the study's parameters: its `-p name value`."""
 
     domain: Annotated[str, Field(pattern=r"^[a-z_]+$")]  # 03: the domain to be expert in
     repeat: Annotated[int, Field(ge=0)]  # 03: another draw of RL prompts and samples from the same SFT
@@ -180,7 +253,14 @@ class Run(BaseModel):
     purpose: Literal["scores", "test", "sweep", "skills", "apart"]  # 07: what they are evaluated for
 
 
-FIELDS = {**dict.fromkeys(Study.model_fields, Study), **dict.fromkeys(Run.model_fields, Run)}
+class Parameters(Study, Run):
+    """The parameters that a notebook declares, or a study's: asked for another, it raises AttributeError.
+
+    `vars(p)` are those given, `p.model_copy(update={...})` is `p` with some changed.
+    """
+
+
+FIELDS = Parameters.model_fields
 PREFIXES = sorted({name.split("_")[0] + "_" for name in Study.model_fields if "_" in name})
 
 
@@ -219,7 +299,7 @@ def read_seeds(text: str | int) -> list[int]:
     return sorted({int(seed) for seed in str(text).split(",")})
 
 
-def notebook_parameters(variables: dict) -> SimpleNamespace:
+def notebook_parameters(variables: dict) -> Parameters:
     """The parameters among a notebook's variables (its `globals()`), checked.
 
     A name that begins with a stage's prefix and is no parameter is refused as misspelt.
@@ -227,22 +307,25 @@ def notebook_parameters(variables: dict) -> SimpleNamespace:
     values = {
         name: value for name, value in variables.items() if name in FIELDS or any(name.startswith(prefix) for prefix in PREFIXES)
     }
-    return SimpleNamespace(**_check(values, "notebook"))
+    return Parameters.model_construct(**_check(values, "notebook"))
+
+
+@cache
+def _type_of(name: str) -> TypeAdapter:
+    return TypeAdapter(Annotated[FIELDS[name].annotation, FIELDS[name]], config=ConfigDict(strict=True, allow_inf_nan=False))
 
 
 def _check(values: dict, source: str) -> dict:
     """Each value validated by itself; returns them as their proper types."""
-    checked = {model: model.model_construct() for model in (Study, Run)}
+    checked = {}
     for name, value in values.items():
         if name not in FIELDS:
             close = difflib.get_close_matches(str(name), FIELDS, n=1, cutoff=0.8)
             hint = f"did you mean {close[0]}?" if close else f"allowed are {', '.join(FIELDS)}"
             raise ParameterError(f"{source}: unknown parameter {name!r}; {hint}")
-        model = FIELDS[name]
         try:
-            model.__pydantic_validator__.validate_assignment(checked[model], name, value)
+            checked[name] = _type_of(name).validate_python(value)
         except ValidationError as error:
-            detail = error.errors()[0]
-            told = detail["msg"].removeprefix("Value error, ")
-            raise ParameterError(f"{source}: {name} is {value!r}, but {told[0].lower()}{told[1:]}") from None
-    return {name: getattr(checked[FIELDS[name]], name) for name in values}
+            why = error.errors()[0]["msg"].removeprefix("Value error, ")
+            raise ParameterError(f"{source}: {name} is {value!r}, but {why[0].lower()}{why[1:]}") from None
+    return checked

@@ -11,6 +11,7 @@ the model's first turn) and the completion in our own text form, thinking and to
 
 import json
 from collections.abc import Sequence
+from importlib import resources
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +20,6 @@ import pandas as pd
 from m2rl_lib.data import rl_blend, row_files
 from m2rl_lib.domains import chat
 from m2rl_lib.domains.problems import Unusable, plain_text
-from m2rl_lib.paper import published_tables
 from m2rl_lib.storage import hub
 
 OWNER = "nvidia/"
@@ -28,9 +28,15 @@ MATH = "Math"
 KIND = "demonstration"
 
 
+def published_parts() -> pd.DataFrame:
+    """The parts of the paper's SFT corpus, in part: part, samples, percent, source_dataset, sampling."""
+    with resources.files("m2rl_lib.data").joinpath("published_sft_blend.csv").open(encoding="utf-8") as file:
+        return pd.read_csv(file)
+
+
 def parts() -> pd.DataFrame:
     """part, samples (of the full corpus), source_dataset (with its owner), sampling: the published table."""
-    frame = published_tables.sft_blend()
+    frame = published_parts()
     return frame.assign(source_dataset=OWNER + frame["source_dataset"])
 
 

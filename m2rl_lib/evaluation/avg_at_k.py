@@ -7,13 +7,13 @@ every analysis starts. Avg@K is the mean over problems of the mean over their K 
 import time
 import zlib
 from pathlib import Path
-from types import SimpleNamespace
 
 import pandas as pd
 import torch
 
 from m2rl_lib import domains, sandbox
 from m2rl_lib.config import locations, model_names
+from m2rl_lib.config.study import Parameters
 from m2rl_lib.data import problem_sets
 from m2rl_lib.rollout import decoding
 from m2rl_lib.storage import artifacts
@@ -22,12 +22,12 @@ from m2rl_lib.training.common import cost, write_costs
 KEYS = ["seed", "model", "domain", "benchmark", "split", "problem_id", "sample"]
 
 
-def benchmarks(p: SimpleNamespace) -> list[str]:
+def benchmarks(p: Parameters) -> list[str]:
     """The benchmarks of the study's domains and the general one."""
     return [name for domain in [*p.domains, domains.general.NAME] for name in problem_sets.benchmarks(domain, p.data_sources)]
 
 
-def run(p: SimpleNamespace) -> list[Path]:
+def run(p: Parameters) -> list[Path]:
     """Evaluate the models that the notebook's parameters name, for their `purpose`:
 
     `scores`: on selection and test problems (with `sft` goes `sft-sharpened`: SFT at whichever temperature is best on
@@ -46,7 +46,7 @@ def run(p: SimpleNamespace) -> list[Path]:
     return folders
 
 
-def _make(p: SimpleNamespace, folders: list[Path]) -> None:
+def _make(p: Parameters, folders: list[Path]) -> None:
     sandbox.configure(p.sandbox_kind)
     sandbox.check()
     torch.set_num_threads(p.evaluate_threads)
@@ -78,7 +78,7 @@ def best_of_each_method(frames: list[pd.DataFrame]) -> list[str]:
     ]
 
 
-def evaluate_sharpened(p: SimpleNamespace, folder: Path) -> list[pd.DataFrame]:
+def evaluate_sharpened(p: Parameters, folder: Path) -> list[pd.DataFrame]:
     """SFT at each temperature on the selection problems, and at the best of them on the test problems."""
     tried = {
         temperature: evaluate(
@@ -92,7 +92,7 @@ def evaluate_sharpened(p: SimpleNamespace, folder: Path) -> list[pd.DataFrame]:
     return [*tried.values(), evaluate(p, folder, "sft-sharpened", "test", temperature=best)]
 
 
-def problems(p: SimpleNamespace, split: str) -> tuple[list[dict], int]:
+def problems(p: Parameters, split: str) -> tuple[list[dict], int]:
     """What a model is asked for the run's purpose: rows, and the number of samples of each."""
     names, count, k = benchmarks(p), p.evaluate_problems, p.evaluate_samples
     if split == "selection":
@@ -106,7 +106,7 @@ def problems(p: SimpleNamespace, split: str) -> tuple[list[dict], int]:
     return [row for name in names for row in problem_sets.benchmark_problems(name, split, count, *world)], k
 
 
-def evaluate(p: SimpleNamespace, folder: Path, name: str, split: str, *, temperature: float) -> pd.DataFrame:
+def evaluate(p: Parameters, folder: Path, name: str, split: str, *, temperature: float) -> pd.DataFrame:
     """Scores and texts of one model on the problems of one split, as one frame with the columns of both tables."""
     started = time.monotonic()
     model, tokenizer = decoding.load_model(artifacts.verify_model(folder))
@@ -140,7 +140,7 @@ def evaluate(p: SimpleNamespace, folder: Path, name: str, split: str, *, tempera
     return frame
 
 
-def write_scores(p: SimpleNamespace, writer: str, frames: list[pd.DataFrame], made_by: dict) -> None:
+def write_scores(p: Parameters, writer: str, frames: list[pd.DataFrame], made_by: dict) -> None:
     """Write a writer's part of `scores` and of `samples`."""
     frame = pd.concat(frames, ignore_index=True)
     artifacts.write_table(p, "scores", writer, frame.drop(columns="text"), made_by)

@@ -13,7 +13,6 @@ import time
 import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -21,6 +20,7 @@ import torch
 
 from m2rl_lib import domains, sandbox
 from m2rl_lib.config import locations
+from m2rl_lib.config.study import Parameters
 from m2rl_lib.data import judge_prompts, problem_sets
 from m2rl_lib.domains import chat, instruction_following
 from m2rl_lib.rollout import decoding
@@ -95,7 +95,7 @@ def _thinking(written: list[int], close: list[int], eos: int) -> list[int]:
 # --- the trajectories that are judged ---------------------------------------------------------------------
 
 
-def read_samples(p: SimpleNamespace, groups: list[str], split: str = "test") -> pd.DataFrame:
+def read_samples(p: Parameters, groups: list[str], split: str = "test") -> pd.DataFrame:
     """The graded completions of a split of these groups of models with their texts: `SAMPLES` and the seed."""
     scores, texts = (artifacts.read_table(p, table, groups) for table in ("scores", "samples"))
     keys = [column for column in texts.columns if column != "text"]
@@ -236,7 +236,7 @@ def judge_items(judge: Judge, items: pd.DataFrame, rows: dict[str, dict], taught
     return asked.drop(columns="text")
 
 
-def run(p: SimpleNamespace, judges: dict[str, list[str]], samples: pd.DataFrame) -> pd.DataFrame:
+def run(p: Parameters, judges: dict[str, list[str]], samples: pd.DataFrame) -> pd.DataFrame:
     """Every judge on the sets of its domains: `JUDGED`, a row a judge, trajectory and mode.
 
     `judges`: model -> the domains it judges; `samples` as `read_samples` gives them, SFT's among them. All sets are of each
@@ -281,7 +281,7 @@ def run(p: SimpleNamespace, judges: dict[str, list[str]], samples: pd.DataFrame)
     return pd.concat(frames, ignore_index=True)[JUDGED]
 
 
-def load_judge(p: SimpleNamespace, name: str) -> Judge:
+def load_judge(p: Parameters, name: str) -> Judge:
     """A model of the study as a judge."""
     model, tokenizer = decoding.load_model(artifacts.verify_model(locations.model_folder(p.study, p.seed, name)))
     how = {"temperature": p.judging_temperature, "max_tokens": p.evaluate_max_tokens, "batch": p.evaluate_batch}

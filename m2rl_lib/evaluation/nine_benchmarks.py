@@ -25,31 +25,35 @@ class BenchmarkError(ValueError):
 
 @dataclass(frozen=True)
 class Benchmark:
-    """One of the nine: its `name` in the paper, evalscope's `task`, the `source` of its rows and a glob of the files."""
+    """One of the nine: its `name` and `domain` in the paper, evalscope's `task`, the `source` of its rows and a glob of the files."""
 
     name: str
+    domain: str
     task: str
     source: str
     files: str = "*"
 
 
 BENCHMARKS = {  # where no commit is written, it has to be given by --data
-    "aime24": Benchmark("AIME'24", "aime24", "math-ai/aime24@83a7f387baaa524a8bda0022eac0541582297103"),
-    "aime25": Benchmark("AIME'25", "aime25", "math-ai/aime25@563bb8404243c5f09de6ec262f2db674fe5bce9b"),
+    "aime24": Benchmark("AIME'24", "math", "aime24", "math-ai/aime24@83a7f387baaa524a8bda0022eac0541582297103"),
+    "aime25": Benchmark("AIME'25", "math", "aime25", "math-ai/aime25@563bb8404243c5f09de6ec262f2db674fe5bce9b"),
     **{
         f"livecodebench_{release}": Benchmark(
             f"LiveCodeBench {release}",
+            "coding",
             "live_code_bench",
             "livecodebench/code_generation_lite@0fe84c3912ea0c4d4a78037083943e8f0c4dd505",
             f"test{release[1:]}.jsonl",
         )
         for release in ("v5", "v6")
     },
-    "hle": Benchmark("HLE", "hle", "cais/hle@5a81a4c7271a2a2a312b9a690f0c2fde837e4c29"),
-    "gpqa_diamond": Benchmark("GPQA-Diamond", "gpqa_diamond", "Idavidrein/gpqa", "gpqa_diamond.csv"),
-    "ifeval": Benchmark("IFEval", "ifeval", "google/IFEval@966cd89545d6b6acfd7638bc708b98261ca58e84"),
-    "ifbench": Benchmark("IFBench", "ifbench", "allenai/IFBench_test@2e8a48de45ff3bf41242f927254ca81b59ca3ae2"),
-    "mmlu_redux": Benchmark("MMLU-Redux", "mmlu_redux", "edinburgh-dawg/mmlu-redux-2.0"),
+    "hle": Benchmark("HLE", "science", "hle", "cais/hle@5a81a4c7271a2a2a312b9a690f0c2fde837e4c29"),
+    "gpqa_diamond": Benchmark("GPQA-Diamond", "science", "gpqa_diamond", "Idavidrein/gpqa", "gpqa_diamond.csv"),
+    "ifeval": Benchmark("IFEval", "instruction_following", "ifeval", "google/IFEval@966cd89545d6b6acfd7638bc708b98261ca58e84"),
+    "ifbench": Benchmark(
+        "IFBench", "instruction_following", "ifbench", "allenai/IFBench_test@2e8a48de45ff3bf41242f927254ca81b59ca3ae2"
+    ),
+    "mmlu_redux": Benchmark("MMLU-Redux", "general", "mmlu_redux", "edinburgh-dawg/mmlu-redux-2.0"),
 }
 
 

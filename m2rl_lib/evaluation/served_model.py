@@ -17,16 +17,15 @@ import sys
 import zlib
 from importlib import metadata, util
 from pathlib import Path
-from types import SimpleNamespace
 
 import httpx
 import pandas as pd
 
 from m2rl_lib import sandbox
 from m2rl_lib.config import locations, model_names, study
+from m2rl_lib.config.study import Parameters
 from m2rl_lib.evaluation import live_code_bench
 from m2rl_lib.evaluation.nine_benchmarks import BENCHMARKS, BenchmarkError, choose, read_rows
-from m2rl_lib.paper import published_tables
 from m2rl_lib.storage import artifacts, durable, hub
 
 EVALSCOPE = "1.14.1"
@@ -85,9 +84,7 @@ def check(names: list[str], judge: str | None) -> None:
 # --- asking ---------------------------------------------------------------------------------------------
 
 
-def ask(
-    p: SimpleNamespace, name: str, rows: list[dict], server: str, served: str, judge: dict | None, work: Path
-) -> pd.DataFrame:
+def ask(p: Parameters, name: str, rows: list[dict], server: str, served: str, judge: dict | None, work: Path) -> pd.DataFrame:
     """Every sample of a benchmark: problem_id, sample, correct, parsed, truncated, completion_tokens, text.
 
     What an earlier call left in `work` is not asked again.
@@ -188,7 +185,7 @@ def _text(content: str | list[dict]) -> str:
 
 
 def score(
-    p: SimpleNamespace,
+    p: Parameters,
     model: str,
     names: list[str],
     server: str,
@@ -210,15 +207,15 @@ def score(
         sandbox.check()
     folder = locations.model_folder(p.study, p.seed, model)
     made_by = artifacts.record(p, [folder] if folder.is_dir() else [])
-    homes = published_tables.scores().drop_duplicates("benchmark").set_index("benchmark")["domain"]
     for name, (problems, source) in rows.items():
         told = {"source": source, "server": server, "served": served, "evalscope": EVALSCOPE}
         told |= {"judge": judged["model_id"]} if name == "hle" else {}
         asked = json.dumps([told, {key: vars(p)[key] for key in READ}, made_by["inputs"]], sort_keys=True)
         work = locations.work_folder(p.study, p.seed, f"{name}-{model}") / f"{zlib.crc32(asked.encode()):08x}"
         frame = ask(p, name, problems, server, served, judged, work)
-        frame = frame.assign(seed=p.seed, model=model, benchmark=BENCHMARKS[name].name, split="test")
-        frame["domain"] = frame["benchmark"].map(homes)
+        frame = frame.assign(
+            seed=p.seed, model=model, domain=BENCHMARKS[name].domain, benchmark=BENCHMARKS[name].name, split="test"
+        )
         both = made_by | {"benchmark": told}
         columns = [*KEYS, "correct", "parsed", "truncated", "completion_tokens"]
         artifacts.write_table(p, "scores", f"{name}-{model}", frame[columns], both)
@@ -250,7 +247,7 @@ def main(arguments: list[str] | None = None) -> None:
     asked = parser.parse_args(arguments)
     try:
         values = study.load(asked.params).model_dump()
-        p = SimpleNamespace(**{name: values[name] for name in ("study", "seed", *READ)})
+        p = Parameters.model_construct(**{name: values[name] for name in ("study", "seed", *READ)})
         score(p, asked.model, asked.benchmarks, asked.server, asked.served, asked.judge, asked.data)
     except (BenchmarkError, hub.SourceError, study.ParameterError, sandbox.SandboxError, durable.DamagedError) as error:
         sys.exit(str(error))

@@ -7,7 +7,6 @@ where problems were sampled, of all seeds that the analysis of the same question
 
 import io
 from collections.abc import Callable
-from types import SimpleNamespace
 
 import pandas as pd
 import PIL.Image
@@ -17,6 +16,7 @@ from m2rl_lib.analysis.rq4_methods import seesaw
 from m2rl_lib.config import schedule
 from m2rl_lib.config.locations import figures_folder
 from m2rl_lib.config.model_names import model_name
+from m2rl_lib.config.study import Parameters
 from m2rl_lib.data import problem_sets, sft_blend
 from m2rl_lib.figures import drawing
 from m2rl_lib.paper import published_tables
@@ -28,7 +28,7 @@ class NothingToDrawError(ValueError):
     """The study has nothing of what the paper's table holds; the message says why."""
 
 
-def scores(p: SimpleNamespace) -> pd.DataFrame:
+def scores(p: Parameters) -> pd.DataFrame:
     """SFT, the experts, the merge that is best on the selection split and RL-Multi on every benchmark, as `published.scores`."""
     found = artifacts.read_table(p, "scores", ["sft", "experts", "merges", "mixed"], schedule.seeds_there(p, "rq1"))
     best = bootstrap.choose_on_selection(found[found["split"] == "selection"], schedule.defaults(p))
@@ -36,7 +36,7 @@ def scores(p: SimpleNamespace) -> pd.DataFrame:
     return _score_rows(p, found, models)
 
 
-def _score_rows(p: SimpleNamespace, found: pd.DataFrame, models: list[str]) -> pd.DataFrame:
+def _score_rows(p: Parameters, found: pd.DataFrame, models: list[str]) -> pd.DataFrame:
     """Test scores of the models, in their order, and domains in the study's order with general last."""
     test = found[(found["split"] == "test") & found["model"].isin(models)]
     table = bootstrap.score_table(test, draws=p.analysis_draws)
@@ -45,7 +45,7 @@ def _score_rows(p: SimpleNamespace, found: pd.DataFrame, models: list[str]) -> p
     return ordered.sort_values("model", key=lambda names: names.map(places), kind="stable").reset_index(drop=True)
 
 
-def methods(p: SimpleNamespace) -> pd.DataFrame:
+def methods(p: Parameters) -> pd.DataFrame:
     """The merging methods and MT-OPD with their places on every benchmark, as `seesaw.table_of_methods(published.merging())`."""
     found = artifacts.read_table(p, "scores", ["merges", "distilled"], schedule.seeds_there(p, "rq4"))
     models = [*schedule.defaults(p), "mt-opd"]
@@ -58,7 +58,7 @@ def published_methods() -> pd.DataFrame:
     return seesaw.table_of_methods(table, list(pd.unique(table["model"])))
 
 
-def costs(p: SimpleNamespace) -> pd.DataFrame:
+def costs(p: Parameters) -> pd.DataFrame:
     """Device-seconds of every run by paradigm, as `published_costs`; here making and choosing is paid for as well. Of several
     seeds, the mean; `seeds` is their number."""
     experts = [f"rl-{domain}" for domain in p.domains]
@@ -83,7 +83,7 @@ def published_costs() -> pd.DataFrame:
     return frame.assign(spent=frame["part"].map(hours), unit="GPU hours")
 
 
-def pairs(p: SimpleNamespace) -> pd.DataFrame:
+def pairs(p: Parameters) -> pd.DataFrame:
     """What the paper's pairs do to their target's benchmarks: target, added, benchmark, estimate, low, high, n; below each,
     the same expert averaged with SFT, which is what halving its shift does. NothingToDrawError where the study has none of the pairs."""
     told = published_tables.pairs()
@@ -115,7 +115,7 @@ def published_pairs() -> pd.DataFrame:
     return frame.assign(added=frame["merged_experts"].str.split("+").str[1])[["target", "added", "benchmark", "estimate"]]
 
 
-def overlaps(p: SimpleNamespace) -> pd.DataFrame:
+def overlaps(p: Parameters) -> pd.DataFrame:
     """Overlap of each two experts' masks, of the study's own seed, at the paper's η and at equal density: pair, mask, jaccard,
     independent, note."""
     table = artifacts.read_table(p, "weights_pairs", ["rq3"])
@@ -139,7 +139,7 @@ def published_overlaps() -> pd.DataFrame:
     )[["pair", "mask", "jaccard", "independent", "note"]]
 
 
-def judging(p: SimpleNamespace) -> pd.DataFrame:
+def judging(p: Parameters) -> pd.DataFrame:
     """Accuracy of each judge on trajectories of its own, by mode and domain, as `published.judging` (its benchmark: a domain).
 
     NothingToDrawError where no model has right and wrong trajectories to be judged.
@@ -152,7 +152,7 @@ def judging(p: SimpleNamespace) -> pd.DataFrame:
     return frame[["model", "mode", "benchmark", "accuracy", "low", "high", "n", "seeds"]].reset_index(drop=True)
 
 
-def blend(p: SimpleNamespace) -> pd.DataFrame:
+def blend(p: Parameters) -> pd.DataFrame:
     """The parts of our SFT corpus (`datasets.sft_corpus`): demonstrations of each domain, general facts, judging: part, samples.
 
     Of the published blend, its parts as they are drawn.
@@ -166,7 +166,7 @@ def blend(p: SimpleNamespace) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["part", "samples"])
 
 
-def seed_words(p: SimpleNamespace, frame: pd.DataFrame) -> str:
+def seed_words(p: Parameters, frame: pd.DataFrame) -> str:
     """'3 seeds', or 'seed 0' of a frame that is of the study's own seed alone; '2–3 seeds' where rows differ."""
     seeds = sorted(set(frame["seeds"].dropna().astype(int))) if "seeds" in frame else [1]
     if seeds == [1]:
@@ -175,11 +175,11 @@ def seed_words(p: SimpleNamespace, frame: pd.DataFrame) -> str:
 
 
 def show_both(
-    p: SimpleNamespace,
+    p: Parameters,
     name: str,
     plot: Callable,
     paper: pd.DataFrame,
-    ours: Callable[[SimpleNamespace], pd.DataFrame],
+    ours: Callable[[Parameters], pd.DataFrame],
     part: bool = False,
 ):
     """Save and show the published figure `figures/published/<name>` and ours, `figures/<study>/paper_<name>`, side by side.

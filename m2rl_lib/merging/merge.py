@@ -12,7 +12,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from types import SimpleNamespace
 
 import pandas as pd
 import torch
@@ -21,6 +20,7 @@ from mergekit.merge import MergeOptions, run_merge
 from safetensors import safe_open
 
 from m2rl_lib.config import locations, model_names, schedule
+from m2rl_lib.config.study import Parameters
 from m2rl_lib.merging import block_merges
 from m2rl_lib.storage import artifacts
 from m2rl_lib.training.common import cost, write_costs
@@ -49,7 +49,7 @@ class Recipe:
     trim: float = 1.0  # the share that the paper's TIES keeps after DARE
 
 
-def run(p: SimpleNamespace) -> list[Path]:
+def run(p: Parameters) -> list[Path]:
     """Make every merge of the schedule; their folders. Writes the tables `sce` and `costs`."""
     names, read = schedule.merges(p), read_by(p)
     folders = [locations.model_folder(p.study, p.seed, name) for name in names]
@@ -61,7 +61,7 @@ def run(p: SimpleNamespace) -> list[Path]:
     return folders
 
 
-def _make(p: SimpleNamespace, names: list[str], read: list[Path]) -> None:
+def _make(p: Parameters, names: list[str], read: list[Path]) -> None:
     base = locations.model_folder(p.study, p.seed, "sft")
     started = time.monotonic()
     costs = []
@@ -77,13 +77,13 @@ def _make(p: SimpleNamespace, names: list[str], read: list[Path]) -> None:
     write_costs(p, "merges", made_by, costs)
 
 
-def read_by(p: SimpleNamespace) -> list[Path]:
+def read_by(p: Parameters) -> list[Path]:
     """The trained models that a study's merges are made of."""
     made = [recipe(p, name) for name in schedule.merges(p) if "norm=" not in name]
     return list(dict.fromkeys([locations.model_folder(p.study, p.seed, "sft"), *(expert for r in made for expert in r.experts)]))
 
 
-def recipe(p: SimpleNamespace, name: str) -> Recipe:
+def recipe(p: Parameters, name: str) -> Recipe:
     """The recipe that a merge's name tells: `merge-<method>`, with λ, density, definition, experts or step after an `@`.
 
     Experts are the study's domains, `sft` or `null`, joined by `+`; without them all the study's. `norm=equal` is the merge
@@ -166,7 +166,7 @@ def _reference(folder: Path) -> dict:
     return {"model": {"path": str(folder.resolve())}}
 
 
-def merge(p: SimpleNamespace, recipe: Recipe, name: str) -> Path:
+def merge(p: Parameters, recipe: Recipe, name: str) -> Path:
     """Merge by `recipe` and publish the result as `name`, whole or not at all."""
     check_mergeable(recipe.experts, recipe.base)
     folder = locations.model_folder(p.study, p.seed, name)

@@ -5,11 +5,10 @@ quantity that is measured here: 'matches' is 'not behind by more than the margin
 not predict' 'rank correlation inside ±0.3'. The paper's numbers are in `evidence`, ours in `measures`.
 """
 
-from types import SimpleNamespace
-
 import pandas as pd
 
 from m2rl_lib.analysis.rq3_policies.prediction import NEGLIGIBLE
+from m2rl_lib.config.study import Parameters
 from m2rl_lib.paper import estimates, published_evidence
 from m2rl_lib.paper.claim_ledger import POINTS, RATIO, Claim
 from m2rl_lib.storage import artifacts
@@ -21,7 +20,7 @@ LUCK = 2.0  # points of excess that a model equal to the experts' union may show
 CORRELATION = "rank correlation"
 
 
-def read_scores(p: SimpleNamespace) -> pd.DataFrame:
+def read_scores(p: Parameters) -> pd.DataFrame:
     """The study's scores of SCORE_GROUPS, of every seed and group that is there: a comparison uses the seeds its models share.
 
     FileNotFoundError in one line where there is none.
@@ -33,7 +32,7 @@ def read_scores(p: SimpleNamespace) -> pd.DataFrame:
     return pd.concat(parts, ignore_index=True) if parts else artifacts.read_table(p, "scores", list(SCORE_GROUPS))
 
 
-def read_tables(p: SimpleNamespace) -> dict[str, pd.DataFrame | str]:
+def read_tables(p: Parameters) -> dict[str, pd.DataFrame | str]:
     """The study's TABLES, or in a table's place the line that its stage is missing; costs are those of every seed.
 
     OF_SEEDS is among them where it is there.
@@ -51,10 +50,10 @@ def read_tables(p: SimpleNamespace) -> dict[str, pd.DataFrame | str]:
     return found
 
 
-def _seeds(p: SimpleNamespace, table: str) -> list[SimpleNamespace]:
+def _seeds(p: Parameters, table: str) -> list[Parameters]:
     """The parameters with each seed of which there is a part of a table."""
     files = artifacts.table_file(p, table, "any").parent.glob("*-*.parquet")
-    return [SimpleNamespace(**vars(p) | {"seed": seed}) for seed in sorted({int(file.stem.split("-")[0]) for file in files})]
+    return [p.model_copy(update={"seed": seed}) for seed in sorted({int(file.stem.split("-")[0]) for file in files})]
 
 
 def list_claims(margin: float) -> list[Claim]:

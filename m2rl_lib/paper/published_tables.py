@@ -1,6 +1,6 @@
 """The paper's own numbers, as frames in the form of our score tables, so that one `plot_*` draws both.
 
-Source: arXiv 2602.12566, transcribed in `published_tables/`, which travels with the package. Model names are ours
+Source: arXiv 2602.12566, transcribed in `tables/`, which travels with the package. Model names are ours
 ('rl-math', 'merge-ties'); scores are points, 0 to 100, without intervals since the paper gives none. `frame.attrs` holds
 `source` and `partial` (True where only some of the paper's numbers could be read). Numbers are never corrected: the HLE
 score of the best merge is 6.02 in `scores` and 5.70 (TIES) in `merging`.
@@ -9,6 +9,8 @@ score of the best merge is 6.02 in `scores` and 5.70 (TIES) in `merging`.
 from importlib import resources
 
 import pandas as pd
+
+from m2rl_lib.data.sft_blend import published_parts as sft_blend_parts
 
 SOURCE = "arXiv 2602.12566"
 
@@ -74,4 +76,6 @@ def qwen3_4b() -> pd.DataFrame:
 
 def sft_blend() -> pd.DataFrame:
     """The parts of the SFT corpus, in part: part, samples, percent, source_dataset, sampling."""
-    return _load("sft_blend", partial=True)
+    frame = sft_blend_parts()
+    frame.attrs.update(source=SOURCE, partial=True)
+    return frame

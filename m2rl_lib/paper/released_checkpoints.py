@@ -9,28 +9,27 @@ safetensors of one architecture and to fit on the disk.
 
 import os
 from pathlib import Path
-from types import SimpleNamespace
 
 import pandas as pd
 
 from m2rl_lib.analysis.rq3_policies import policy_kl
 from m2rl_lib.analysis.rq3_weights.footprints import PIECE
-from m2rl_lib.cli import plan
 from m2rl_lib.config import locations, schedule, study
+from m2rl_lib.config.study import Parameters
 from m2rl_lib.storage import artifacts, hub
 from m2rl_lib.training import base_models, model_shape
 
 DOWNLOAD_BYTES = 50e6  # a second: a stated, not a measured, rate
 SMALL = 10**8  # parameters that a CPU samples from in reasonable time; larger ones wait for a GPU
-PASS_SECONDS = 9.5 / (6 * 0.21e9)  # a parameter and checkpoint: six of 0.21 B took 9.5 s (benchmarks/WEIGHTS.md)
+PASS_SECONDS = 9.5 / (6 * 0.21e9)  # a parameter and checkpoint: six of 0.21 B took 9.5 s (dev/WEIGHTS.md)
 
 
-def names(p: SimpleNamespace) -> list[str]:
+def names(p: Parameters) -> list[str]:
     """The model names of the released checkpoints, in the order of `released_models`."""
     return ["sft", *(f"rl-{domain}" for domain in p.domains), "rl-multi"]
 
 
-def sources(p: SimpleNamespace) -> dict[str, hub.Source]:
+def sources(p: Parameters) -> dict[str, hub.Source]:
     """Model name -> where its checkpoint is; this study's own models where `released_models` is empty."""
     given = p.released_models or [str(locations.model_folder(p.study, p.seed, name)) for name in names(p)]
     if len(given) != len(names(p)):
@@ -40,7 +39,7 @@ def sources(p: SimpleNamespace) -> dict[str, hub.Source]:
     return {name: hub.parse_source(source, "model") for name, source in zip(names(p), given)}
 
 
-def names_shown(p: SimpleNamespace) -> dict[str, str]:
+def names_shown(p: Parameters) -> dict[str, str]:
     """Model name -> what it is, in words; paths from the repository root."""
     shown = {}
     for name, source in sources(p).items():
@@ -49,12 +48,12 @@ def names_shown(p: SimpleNamespace) -> dict[str, str]:
     return shown
 
 
-def world(p: SimpleNamespace) -> SimpleNamespace:
+def world(p: Parameters) -> Parameters:
     """The study that the released checkpoints are models of: this one's parameters under a name of its own."""
-    return SimpleNamespace(**vars(p) | {"study": f"{p.study}-released"})
+    return p.model_copy(update={"study": f"{p.study}-released"})
 
 
-def estimate(p: SimpleNamespace) -> pd.DataFrame:
+def estimate(p: Parameters) -> pd.DataFrame:
     """What is ahead, before any of it: use, download_gb, disk_gb, memory_gb, hours; only configurations and file lists are read.
 
     SourceError in one line where a checkpoint is not what it must be, or does not fit on the disk.
@@ -90,13 +89,13 @@ def estimate(p: SimpleNamespace) -> pd.DataFrame:
     return frame
 
 
-def merge_seconds(parameters: int, p: SimpleNamespace) -> float:
+def merge_seconds(parameters: int, p: Parameters) -> float:
     """Of all merges that are made: each at the rate of the slowest."""
     made = len(schedule.defaults(p)) + len(schedule.definitions(p))
-    return made * parameters * len(p.domains) * plan.MERGE_SECONDS
+    return made * parameters * len(p.domains) * model_shape.MERGE_SECONDS
 
 
-def adopt(p: SimpleNamespace) -> dict[str, Path]:
+def adopt(p: Parameters) -> dict[str, Path]:
     """Model name -> its folder among the models of `world(p)`, downloaded and linked there where it is not yet.
 
     Each file is a hard link (a copy where the disk cannot link), checked against the SHA-256 of the manifest when it is read.
@@ -124,9 +123,9 @@ def _is_linked(folder: Path, fetched: Path, wanted: list[str], made_by: dict) ->
     return all((folder / file).is_file() and (folder / file).samefile(fetched / file) for file in wanted)
 
 
-def _nothing(p: SimpleNamespace) -> SimpleNamespace:
+def _nothing(p: Parameters) -> Parameters:
     """No parameters: what made a released checkpoint is not known here."""
-    return SimpleNamespace(study=p.study, seed=p.seed)
+    return Parameters.model_construct(study=p.study, seed=p.seed)
 
 
 def _link(file: Path, place: Path) -> None:
@@ -136,7 +135,7 @@ def _link(file: Path, place: Path) -> None:
         place.write_bytes(file.read_bytes())
 
 
-def merge_all(p: SimpleNamespace) -> dict[str, Path]:
+def merge_all(p: Parameters) -> dict[str, Path]:
     """The merges of the released experts at published settings, in both definitions where they differ; made where they are not yet."""
     from m2rl_lib.merging import merge  # brings mergekit, which the rest of the analysis does without
 
@@ -151,7 +150,7 @@ def merge_all(p: SimpleNamespace) -> dict[str, Path]:
     return folders
 
 
-def _stands(folder: Path, recipe, apart: SimpleNamespace) -> bool:
+def _stands(folder: Path, recipe, apart: Parameters) -> bool:
     """Whether a merge was made by this recipe: of these very checkpoints, with these parameters."""
     manifest = artifacts.read_manifest(folder)
     read = sorted(artifacts.read_manifest(expert)["digest"] for expert in (*recipe.experts, recipe.base))
@@ -166,13 +165,13 @@ def can_sample(parameters: int) -> bool:
     return parameters < SMALL or torch.cuda.is_available()
 
 
-def kl_completions(p: SimpleNamespace) -> int:
+def kl_completions(p: Parameters) -> int:
     """Completions of one expert: all prompts of its own domain, a third of them (two or more) of the others."""
     others = max(2, p.analysis_kl_problems // policy_kl.OTHERS) * (len(p.domains) - 1)
     return p.analysis_kl_samples * (p.analysis_kl_problems + others)
 
 
-def kl_table(p: SimpleNamespace) -> pd.DataFrame:
+def kl_table(p: Parameters) -> pd.DataFrame:
     """`policies.kl_table` of the released experts to SFT, each other, RL-Multi and the merges; empty where there is no GPU."""
     config = base_models.check_checkpoint(sources(p)["sft"])
     if not can_sample(model_shape.read_shape(config).parameters):

@@ -6,20 +6,19 @@ uses the wider of the t interval over per-seed values and the hierarchical boots
 they come from. The paper has one run a model.
 """
 
-from types import SimpleNamespace
-
 import numpy as np
 import pandas as pd
 from scipy import stats
 
+from m2rl_lib.config.study import Parameters
 from m2rl_lib.stats.bootstrap import OVERALL, interval, mean_over_seeds, problem_means, resample
 
 T, HIERARCHICAL = "all, t over seeds", "all, seeds and problems redrawn"
 
 
-def at_seed(p: SimpleNamespace, seed: int) -> SimpleNamespace:
+def at_seed(p: Parameters, seed: int) -> Parameters:
     """The same parameters with another seed: where that seed's models and tables are found."""
-    return SimpleNamespace(**vars(p) | {"seed": seed})
+    return p.model_copy(update={"seed": seed})
 
 
 def spread_table(

@@ -20,7 +20,6 @@ from datetime import UTC, datetime
 from functools import lru_cache
 from importlib import metadata
 from pathlib import Path
-from types import SimpleNamespace
 
 import pandas as pd
 import pyarrow as pa
@@ -29,6 +28,7 @@ import pyarrow.parquet as pq
 from m2rl_lib import sandbox
 from m2rl_lib.config import locations, model_names, study
 from m2rl_lib.config.locations import ROOT
+from m2rl_lib.config.study import Parameters
 from m2rl_lib.storage import durable, processes, safety
 
 STARTED = time.time()  # when this process first read the library: a notebook's first cell
@@ -71,7 +71,7 @@ def commit() -> str:
         return "unknown"
 
 
-def record(parameters: SimpleNamespace, inputs: Sequence[Path] = ()) -> dict:
+def record(parameters: Parameters, inputs: Sequence[Path] = ()) -> dict:
     """The parameters of a stage joined with those of the model folders it reads, versions and commit.
 
     Raises MixedResultsError where two of them disagree.
@@ -135,7 +135,7 @@ def publish(folder: Path, made_by: dict) -> Iterator[Path]:
 
 
 @contextmanager
-def stage(parameters: SimpleNamespace, name: str) -> Iterator[None]:
+def stage(parameters: Parameters, name: str) -> Iterator[None]:
     """Own stage `name` of a study while the block runs: two runs of it would only do the same work twice.
 
     Raises durable.LockedError, naming the other run, where there is one. Of several processes the main one owns it.
@@ -179,9 +179,7 @@ def _remedy(folder: Path) -> str:
 # --- stages that are done -------------------------------------------------------------------------------
 
 
-def finish(
-    parameters: SimpleNamespace, name: str, made: list[Path], read: list[Path], seeds: Sequence[int] | None = None
-) -> None:
+def finish(parameters: Parameters, name: str, made: list[Path], read: list[Path], seeds: Sequence[int] | None = None) -> None:
     """Say that a stage is done: what a notebook's last cell calls, and what Snakemake watches.
 
     `seeds` are those that an analysis speaks of; of a stage, its own alone.
@@ -218,7 +216,7 @@ def spent() -> dict[str, float]:
     }
 
 
-def is_done(parameters: SimpleNamespace, name: str, made: list[Path], read: list[Path]) -> bool:
+def is_done(parameters: Parameters, name: str, made: list[Path], read: list[Path]) -> bool:
     """Whether stage `name` stands: same parameters, same models read, everything made still there.
 
     Raises MixedResultsError where it stands with other parameters: a notebook opened alone neither mixes nor
@@ -247,12 +245,12 @@ def write_json(path: Path, value: object) -> None:
     durable.write(path, (json.dumps(value, indent=1) + "\n").encode())
 
 
-def table_file(parameters: SimpleNamespace, table: str, writer: str) -> Path:
+def table_file(parameters: Parameters, table: str, writer: str) -> Path:
     """`runs/<study>/results/<table>/<seed>-<writer>.parquet`."""
     return locations.study_folder(parameters.study) / "results" / table / f"{parameters.seed}-{writer}.parquet"
 
 
-def write_table(parameters: SimpleNamespace, table: str, writer: str, frame: pd.DataFrame, made_by: dict) -> Path:
+def write_table(parameters: Parameters, table: str, writer: str, frame: pd.DataFrame, made_by: dict) -> Path:
     """Write one writer's part of a table, whole or not at all, with what made it in the file's metadata; by the main process."""
     path = table_file(parameters, table, writer)
     if not processes.is_main():
@@ -266,7 +264,7 @@ def write_table(parameters: SimpleNamespace, table: str, writer: str, frame: pd.
 
 
 def read_table(
-    parameters: SimpleNamespace, table: str, writers: Sequence[str] | None = None, seeds: Sequence[int] | None = None
+    parameters: Parameters, table: str, writers: Sequence[str] | None = None, seeds: Sequence[int] | None = None
 ) -> pd.DataFrame:
     """A result table: the parts of the given writers (all by default) and seeds (the parameters' own), put together.
 
@@ -294,7 +292,7 @@ def read_table(
     return pd.concat(frames, ignore_index=True)
 
 
-def write_headline(parameters: SimpleNamespace, lines: list[str]) -> None:
+def write_headline(parameters: Parameters, lines: list[str]) -> None:
     """Write `runs/<study>/headline.txt`, what `make study` ends by printing: the table, the verdicts, where the rest is."""
     folder = locations.study_folder(parameters.study)
     scores = (folder / "results" / "scores").glob(f"{parameters.seed}-*.parquet")

@@ -3,7 +3,6 @@
 import math
 import time
 from pathlib import Path
-from types import SimpleNamespace
 
 import datasets as hf_datasets
 import pandas as pd
@@ -13,6 +12,7 @@ from transformers.utils import logging
 
 from m2rl_lib import domains
 from m2rl_lib.config import schedule
+from m2rl_lib.config.study import Parameters
 from m2rl_lib.data import problem_sets
 from m2rl_lib.rollout import decoding
 from m2rl_lib.storage import artifacts, processes
@@ -121,7 +121,7 @@ def batch_parts(total: int, most: int) -> tuple[int, int]:
     return held, total // held
 
 
-def write_costs(p: SimpleNamespace, writer: str, made_by: dict, costs: list[dict]) -> None:
+def write_costs(p: Parameters, writer: str, made_by: dict, costs: list[dict]) -> None:
     """A writer's rows of the `costs` table, from `cost`."""
     artifacts.write_table(p, "costs", writer, pd.DataFrame(costs).assign(seed=p.seed), made_by)
 

@@ -18,7 +18,8 @@ import random
 import time
 from collections.abc import Callable
 from pathlib import Path
-from types import SimpleNamespace
+
+from m2rl_lib.config.study import Parameters
 
 os.environ.setdefault("TRL_EXPERIMENTAL_SILENCE", "1")  # `rollout_func` is marked experimental
 
@@ -47,7 +48,7 @@ def expert_name(domain: str, repeat: int, permute_rewards: bool) -> str:
     return model_names.model_name(f"rl-{domain}", **({"repeat": repeat} if repeat else {}))
 
 
-def run_expert(p: SimpleNamespace) -> list[Path]:
+def run_expert(p: Parameters) -> list[Path]:
     """Train the expert that the notebook's parameters ask for; its folders, the finished run last."""
     names = p.domains if p.permute_rewards else [domains.check_domain(p.domain)]
     return _run(
@@ -61,7 +62,7 @@ def run_expert(p: SimpleNamespace) -> list[Path]:
     )
 
 
-def run_mixed(p: SimpleNamespace) -> list[Path]:
+def run_mixed(p: Parameters) -> list[Path]:
     """Train RL-Multi on all domains mixed; its folders, the finished run last."""
     return _run(p, "rl-multi", p.domains, p.rlvr_mixed_steps, schedule.mixed_checkpoints(p), 0, False)
 
@@ -83,7 +84,7 @@ def _run(p, name: str, names: list[str], steps: int, checkpoints: list[int], rep
 
 
 def train(
-    p: SimpleNamespace,
+    p: Parameters,
     name: str,
     names: list[str],
     steps: int,
@@ -149,7 +150,7 @@ def train(
     return keeper.folders
 
 
-def grpo_config(p: SimpleNamespace, name: str, steps: int, seed: int) -> GRPOConfig:
+def grpo_config(p: Parameters, name: str, steps: int, seed: int) -> GRPOConfig:
     """The paper's loss settings at the study's size: one update on each batch of prompts × completions."""
     held, parts = batch_parts(p.rlvr_prompts_per_step * p.rlvr_completions, p.train_device_batch)
     return GRPOConfig(
@@ -279,7 +280,7 @@ def permuted(reward: Callable, group: int, rng: random.Random) -> Callable:
     return shuffled
 
 
-def _train_curve(p: SimpleNamespace, name: str, names: list[str], log: pd.DataFrame) -> pd.DataFrame:
+def _train_curve(p: Parameters, name: str, names: list[str], log: pd.DataFrame) -> pd.DataFrame:
     """The training reward of each domain, long form, from TRL's log."""
     parts = [pd.DataFrame({"step": log["step"], "domain": domain, "reward": log[f"rewards/{domain}/mean"]}) for domain in names]
     return pd.concat(parts).assign(

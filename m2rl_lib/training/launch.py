@@ -18,12 +18,11 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from types import SimpleNamespace
 
 import yaml
 
 from m2rl_lib.config import locations, study
-from m2rl_lib.config.study import ParameterError
+from m2rl_lib.config.study import ParameterError, Parameters
 from m2rl_lib.storage import artifacts, processes
 
 SHARES = {  # what the processes divide among them; a group of completions stays on one
@@ -41,23 +40,23 @@ class LaunchError(RuntimeError):
     """A run on several processes that failed; the message is one line."""
 
 
-def configuration(p: SimpleNamespace) -> dict:
+def configuration(p: Parameters) -> dict:
     """The Accelerate configuration that `train_accelerate` names; one process where it is none."""
     if p.train_accelerate == "none":
         return {"num_processes": 1, "num_machines": 1, "use_cpu": True}
     return yaml.safe_load(_file(p).read_text())
 
 
-def _file(p: SimpleNamespace) -> Path:
+def _file(p: Parameters) -> Path:
     return locations.ACCELERATE / f"{p.train_accelerate}.yaml"
 
 
-def is_wanted(p: SimpleNamespace) -> bool:
+def is_wanted(p: Parameters) -> bool:
     """Whether a stage is to be started on several processes: the parameters ask for them, and this is not one of them."""
     return configuration(p)["num_processes"] > 1 and processes.count() == 1
 
 
-def check(p: SimpleNamespace, module: str) -> None:
+def check(p: Parameters, module: str) -> None:
     """ParameterError in one line for what `m2rl_lib.training.<module>` asks for and this machine or the batch cannot give."""
     config, told = configuration(p), f"train_accelerate is {p.train_accelerate!r}"
     count = config["num_processes"]
@@ -91,7 +90,7 @@ def check(p: SimpleNamespace, module: str) -> None:
         )
 
 
-def lacking(p: SimpleNamespace) -> list[str]:
+def lacking(p: Parameters) -> list[str]:
     """What no stage of a study could be trained without, a line each; [] where all can be started."""
     told = []
     for module in SHARES:
@@ -102,7 +101,7 @@ def lacking(p: SimpleNamespace) -> list[str]:
     return list(dict.fromkeys(told))
 
 
-def sampler(p: SimpleNamespace) -> dict:
+def sampler(p: Parameters) -> dict:
     """TRL's settings for `rlvr_rollouts`; ParameterError where vLLM is asked for and cannot be had."""
     if p.rlvr_rollouts == "transformers":
         return {}
@@ -118,7 +117,7 @@ def sampler(p: SimpleNamespace) -> dict:
     return {"use_vllm": True, "vllm_mode": "server", "vllm_server_base_url": p.rlvr_rollouts}
 
 
-def command(p: SimpleNamespace, module: str, parameters: Path) -> list[str]:
+def command(p: Parameters, module: str, parameters: Path) -> list[str]:
     """The command that trains a stage on the processes of its configuration."""
     line = [sys.executable, "-m", "accelerate.commands.launch", "--config_file", str(_file(p))]
     stage = ["-m", f"m2rl_lib.training.{module}", "--params", str(parameters)]
@@ -132,7 +131,7 @@ def command(p: SimpleNamespace, module: str, parameters: Path) -> list[str]:
     return ["srun", "--overlap", "--cpu-bind=none", f"--nodes={machines}", "--ntasks-per-node=1", "bash", "-c", told]
 
 
-def start(p: SimpleNamespace, name: str, module: str) -> None:
+def start(p: Parameters, name: str, module: str) -> None:
     """Train stage `name` by `m2rl_lib.training.<module>` on several processes, and show what they print.
 
     Raises ParameterError before anything starts, LaunchError with the last error of the log where the run fails.
@@ -174,7 +173,7 @@ def _end_with_parent() -> None:
     ctypes.CDLL(None).prctl(1, signal.SIGTERM)
 
 
-def main(run: Callable[[SimpleNamespace], object]) -> None:
+def main(run: Callable[[Parameters], object]) -> None:
     """What `-m m2rl_lib.training.<module> --params FILE` does in each process: `run` with the parameters; the main one prints."""
     parser = argparse.ArgumentParser(description="a stage of the study, by itself or under accelerate launch")
     parser.add_argument("--params", required=True, help="a stage's resolved parameters (JSON) or a parameter file (YAML)")

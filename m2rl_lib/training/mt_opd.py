@@ -14,7 +14,6 @@ Learning rate: the paper's is half of its RL rate, and so is ours by default.
 import json
 import time
 from pathlib import Path
-from types import SimpleNamespace
 
 import pandas as pd
 import torch
@@ -25,6 +24,7 @@ from trl.models import prepare_fsdp
 
 from m2rl_lib import domains, sandbox
 from m2rl_lib.config import locations, schedule
+from m2rl_lib.config.study import Parameters
 from m2rl_lib.data import problem_sets
 from m2rl_lib.domains import chat
 from m2rl_lib.rollout import decoding
@@ -37,7 +37,7 @@ from m2rl_lib.training.shared_prompts import WholeGroups, hidden_states
 MODEL = "mt-opd"
 
 
-def run(p: SimpleNamespace) -> list[Path]:
+def run(p: Parameters) -> list[Path]:
     """Distil the study's experts into one student, unless this study has it; its folders, the finished run last."""
     start = locations.model_folder(p.study, p.seed, "sft")
     teachers = {domain: locations.model_folder(p.study, p.seed, f"rl-{domain}") for domain in p.domains}
@@ -53,7 +53,7 @@ def run(p: SimpleNamespace) -> list[Path]:
         return train(p, start, teachers, checkpoints)
 
 
-def train(p: SimpleNamespace, start: Path, teachers: dict[str, Path], checkpoints: list[int]) -> list[Path]:
+def train(p: Parameters, start: Path, teachers: dict[str, Path], checkpoints: list[int]) -> list[Path]:
     """Train `start` on its own completions towards the teacher of each domain, and publish it as `mt-opd`.
 
     Writes the tables `curves` (selection reward of each domain at each checkpoint), `distillation` (reverse KL to the
@@ -106,7 +106,7 @@ def train(p: SimpleNamespace, start: Path, teachers: dict[str, Path], checkpoint
     return keeper.folders
 
 
-def configuration(p: SimpleNamespace, seed: int) -> DistillationConfig:
+def configuration(p: Parameters, seed: int) -> DistillationConfig:
     """Reverse KL over the whole vocabulary, one update on each batch of prompts × completions."""
     held, parts = batch_parts(p.distill_prompts_per_step * p.distill_completions, p.train_device_batch)
     return DistillationConfig(
@@ -224,7 +224,7 @@ class MultiTeacherTrainer(Resumable, WholeGroups, DistillationTrainer):
         return loss
 
 
-def _kl_curve(p: SimpleNamespace, history: list[dict], names: list[str]) -> pd.DataFrame:
+def _kl_curve(p: Parameters, history: list[dict], names: list[str]) -> pd.DataFrame:
     """The KL to each domain's teacher, long form, from TRL's log: seed, model, step, prompts, domain, kl."""
     logged = [entry for entry in history if "kl" in entry]
     rows = [

@@ -8,7 +8,6 @@ cosine to a tenth after 10% warm-up. The paper's batch is 512; ours is a paramet
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from types import SimpleNamespace
 
 import pandas as pd
 import torch
@@ -18,6 +17,7 @@ from trl import SFTConfig, SFTTrainer
 
 from m2rl_lib import domains, sandbox
 from m2rl_lib.config import locations
+from m2rl_lib.config.study import Parameters
 from m2rl_lib.data import problem_sets, sft_blend, sft_corpus
 from m2rl_lib.data.tokenised import write_tokens
 from m2rl_lib.storage import artifacts, processes
@@ -29,7 +29,7 @@ from m2rl_lib.training.shared_prompts import has_plain_head
 MODEL = "sft"
 
 
-def run(p: SimpleNamespace) -> list[Path]:
+def run(p: Parameters) -> list[Path]:
     """The base model and the fine-tuned one, trained unless this study has them already."""
     folders = [locations.model_folder(p.study, p.seed, name) for name in ("base", MODEL)]
     if artifacts.is_done(p, MODEL, folders, []):
@@ -44,7 +44,7 @@ def run(p: SimpleNamespace) -> list[Path]:
         return [base, train(p, base, examples)]
 
 
-def corpus(p: SimpleNamespace) -> Sequence[dict]:
+def corpus(p: Parameters) -> Sequence[dict]:
     """The SFT corpus of a study's seed: the micro world's, or what one pass of all steps reads of the published blend."""
     for name in p.domains:
         domains.check_domain(name)
@@ -65,7 +65,7 @@ def corpus(p: SimpleNamespace) -> Sequence[dict]:
     )
 
 
-def make_base(p: SimpleNamespace, examples: Sequence[dict]) -> Path:
+def make_base(p: Parameters, examples: Sequence[dict]) -> Path:
     """Publish what SFT starts from: the untrained micro model with a tokenizer trained on the corpus, or `sft_base_model`."""
     folder = locations.model_folder(p.study, p.seed, "base")
     with artifacts.publish(folder, artifacts.record(p)) as fresh:
@@ -104,7 +104,7 @@ class DemonstrationTrainer(Resumable, SFTTrainer):
         return cross_entropy(logits, labels[learned], reduction="sum") / max(1, num_items_in_batch)
 
 
-def train(p: SimpleNamespace, base: Path, examples: Sequence[dict]) -> Path:
+def train(p: Parameters, base: Path, examples: Sequence[dict]) -> Path:
     """Fine-tune `base` on the corpus and publish it as `sft`, with its loss curve and costs as tables."""
     launch.check(p, "sft")
     torch.set_num_threads(p.sft_threads)

@@ -4,11 +4,10 @@ The paper counts GPU hours of the runs only. Here the merging side also pays for
 choosing among them on the selection problems; the mixed side for choosing among its checkpoints.
 """
 
-from types import SimpleNamespace
-
 import pandas as pd
 
 from m2rl_lib.config import model_names, schedule
+from m2rl_lib.config.study import Parameters
 
 SPENT = ["prompts", "generated_tokens", "trained_tokens", "device_seconds", "wall_seconds"]
 
@@ -18,7 +17,7 @@ def mean_costs(costs: pd.DataFrame) -> pd.DataFrame:
     return costs.groupby(["seed", "model", "stage"])[SPENT].sum().groupby(["model", "stage"]).mean().reset_index()
 
 
-def mixing_share(costs: pd.DataFrame, p: SimpleNamespace) -> pd.Series:
+def mixing_share(costs: pd.DataFrame, p: Parameters) -> pd.Series:
     """Device-seconds of the mixed side as a percentage of the merging side's, by seed: 441 s of 1,000 s is 44.1."""
     shares = {}
     for seed, part in costs.groupby("seed"):
@@ -27,7 +26,7 @@ def mixing_share(costs: pd.DataFrame, p: SimpleNamespace) -> pd.Series:
     return pd.Series(shares)
 
 
-def paradigm_costs(costs: pd.DataFrame, p: SimpleNamespace) -> pd.DataFrame:
+def paradigm_costs(costs: pd.DataFrame, p: Parameters) -> pd.DataFrame:
     """One row for each part of what a paradigm spends, and its total: columns `paradigm`, `part` and those of SPENT.
 
     `costs` is the table of that name, of one seed or from `mean_costs`: one row a run, with `model` and `stage`.
@@ -50,7 +49,7 @@ def paradigm_costs(costs: pd.DataFrame, p: SimpleNamespace) -> pd.DataFrame:
     return pd.concat([frame, totals], ignore_index=True)
 
 
-def score_by_budget(averages: pd.DataFrame, costs: pd.DataFrame, p: SimpleNamespace) -> pd.DataFrame:
+def score_by_budget(averages: pd.DataFrame, costs: pd.DataFrame, p: Parameters) -> pd.DataFrame:
     """Overall score of RL-Multi's checkpoints and of Average merges of the experts' checkpoints, against what each spent.
 
     Long form for `figures.plot_budget`: model, budget, unit, score, low, high, n, seeds. What a run has spent at a
@@ -77,7 +76,7 @@ def score_by_budget(averages: pd.DataFrame, costs: pd.DataFrame, p: SimpleNamesp
     return pd.DataFrame(rows).sort_values(["unit", "model", "budget"], ignore_index=True)
 
 
-def main_models(p: SimpleNamespace) -> list[str]:
+def main_models(p: Parameters) -> list[str]:
     """The models of the headline, in the order of its rows."""
     return [
         "sft",
@@ -90,7 +89,7 @@ def main_models(p: SimpleNamespace) -> list[str]:
     ]
 
 
-def candidates(p: SimpleNamespace) -> dict[str, list[str]]:
+def candidates(p: Parameters) -> dict[str, list[str]]:
     """What each side may choose from on the selection problems, at the paper's and at matched prompts.
 
     As many merges as there are methods; as many checkpoints of the mixed run as are kept.
@@ -102,7 +101,7 @@ def candidates(p: SimpleNamespace) -> dict[str, list[str]]:
     }
 
 
-def learning_bars(compared: pd.DataFrame, p: SimpleNamespace) -> pd.DataFrame:
+def learning_bars(compared: pd.DataFrame, p: Parameters) -> pd.DataFrame:
     """Whether the study has something to say: each expert against SFT on its own first benchmark, and RL-Null there.
 
     `compared` is `verdicts.comparison_table` of each model against SFT by benchmark. Columns: benchmark, model,

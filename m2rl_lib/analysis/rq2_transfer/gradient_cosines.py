@@ -12,7 +12,6 @@ import itertools
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -21,6 +20,7 @@ from scipy import stats
 
 from m2rl_lib import domains, sandbox
 from m2rl_lib.config import locations
+from m2rl_lib.config.study import Parameters
 from m2rl_lib.data import problem_sets
 from m2rl_lib.domains import chat
 from m2rl_lib.rollout import decoding
@@ -107,7 +107,7 @@ def lens_of(vectors: list[torch.Tensor], parts: list[pd.DataFrame]) -> Lens:
     return Lens(pd.concat(parts, ignore_index=True), (matrix @ matrix.T).double().cpu().numpy())
 
 
-def look(p: SimpleNamespace, folder: Path, names: list[str]) -> Lens:
+def look(p: Parameters, folder: Path, names: list[str]) -> Lens:
     """The lens at one published model, on `analysis_gradient_prompts` training prompts of each domain named.
 
     The prompts are a draw of their own from the training split, the same at every checkpoint; `rlvr_completions` each.
@@ -195,7 +195,7 @@ def cosine_table(lens: Lens) -> pd.DataFrame:
     return pd.DataFrame(found, columns=["domain", "other", "plain", "cosine", "low", "high", "reason"])
 
 
-def along_run(p: SimpleNamespace, models: list[str]) -> tuple[pd.DataFrame, pd.DataFrame]:
+def along_run(p: Parameters, models: list[str]) -> tuple[pd.DataFrame, pd.DataFrame]:
     """`cosine_table` and `domain_table` of each published model, in order, with its name in column `model`."""
     pairs, singles = [], []
     for model in models:

@@ -11,7 +11,6 @@ import time
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
-from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -19,6 +18,7 @@ import torch
 from scipy import stats
 
 from m2rl_lib.config import locations, model_names
+from m2rl_lib.config.study import Parameters
 from m2rl_lib.data import problem_sets
 from m2rl_lib.domains import chat
 from m2rl_lib.rollout import decoding
@@ -157,7 +157,7 @@ def kl_targets(models: Sequence[str], names: list[str]) -> dict[str, list[str]]:
     return {model: where for model, where in plan.items() if where}
 
 
-def kl_rows(p: SimpleNamespace, sources: list[str], targets: dict[str, list[str]]) -> pd.DataFrame:
+def kl_rows(p: Parameters, sources: list[str], targets: dict[str, list[str]]) -> pd.DataFrame:
     """The KL of each source to each target on the test prompts of the domains that `targets` names: `COLUMNS`, a row a sample.
 
     The prompts are the first `analysis_kl_problems` of a domain's first test benchmark for the domain's own expert, a third of
@@ -180,12 +180,12 @@ def kl_rows(p: SimpleNamespace, sources: list[str], targets: dict[str, list[str]
     return pd.concat(frames, ignore_index=True)[COLUMNS]
 
 
-def _wanted(p: SimpleNamespace, source: str, domain: str, target: str) -> bool:
+def _wanted(p: Parameters, source: str, domain: str, target: str) -> bool:
     made_of = [f"rl-{name}" for name in ingredients(target, p.domains)]
     return source == f"rl-{domain}" or "@" not in target or source in made_of
 
 
-def _groups(p: SimpleNamespace, names: list[str]) -> list[list[str]]:
+def _groups(p: Parameters, names: list[str]) -> list[list[str]]:
     """The models in groups of at most `RESIDENT` bytes, or of one model."""
     groups: list[list[str]] = []
     used = 0
@@ -199,12 +199,12 @@ def _groups(p: SimpleNamespace, names: list[str]) -> list[list[str]]:
     return groups
 
 
-def _load(p: SimpleNamespace, name: str) -> tuple:
+def _load(p: Parameters, name: str) -> tuple:
     """A published model and its tokenizer."""
     return decoding.load_model(artifacts.verify_model(locations.model_folder(p.study, p.seed, name)))
 
 
-def _draw(p: SimpleNamespace, source: str) -> dict[str, list[Trajectory]]:
+def _draw(p: Parameters, source: str) -> dict[str, list[Trajectory]]:
     """The source's trajectories on each domain."""
     (model, tokenizer), drawn = _load(p, source), {}
     for domain in p.domains:

@@ -5,14 +5,13 @@ alone. Here what notebook 13 shows of the first seed is measured on each further
 recipe. The paper has one run a model.
 """
 
-from types import SimpleNamespace
-
 import pandas as pd
 
 from m2rl_lib.analysis.rq3_policies import policy_kl, policy_neighbours, prediction
 from m2rl_lib.analysis.rq3_policies.policy_neighbours import NEIGHBOUR, PARTNERS
 from m2rl_lib.analysis.rq3_weights import footprints, mask_overlap
 from m2rl_lib.config import locations, schedule
+from m2rl_lib.config.study import Parameters
 from m2rl_lib.stats import over_seeds
 
 DENSITY = 0.1  # the equal-density mask whose overlap is followed over seeds
@@ -40,7 +39,7 @@ def measures(summary: pd.DataFrame, ranked: pd.DataFrame, groups: pd.DataFrame) 
     return pd.DataFrame({"measure": list(found), "value": pd.to_numeric(pd.Series(list(found.values())))})
 
 
-def measure_seed(p: SimpleNamespace, seed: int, scores: pd.DataFrame) -> pd.DataFrame:
+def measure_seed(p: Parameters, seed: int, scores: pd.DataFrame) -> pd.DataFrame:
     """`measures` of another seed's models, with a column `seed`; `scores` are graded test samples, its seed's among them."""
     p, test = over_seeds.at_seed(p, seed), scores[scores["seed"] == seed]
     sure = {"margin": p.analysis_margin, "draws": p.analysis_draws}

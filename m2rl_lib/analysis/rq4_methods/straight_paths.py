@@ -11,7 +11,6 @@ import random
 import zlib
 from itertools import combinations
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -19,6 +18,7 @@ import torch
 
 from m2rl_lib import domains
 from m2rl_lib.config import locations
+from m2rl_lib.config.study import Parameters
 from m2rl_lib.data import problem_sets, sft_corpus
 from m2rl_lib.evaluation import judging
 from m2rl_lib.rollout import decoding
@@ -36,7 +36,7 @@ def ends(names: list[str]) -> list[tuple[str, str]]:
     return [*(("sft", e) for e in experts), *combinations(experts, 2), *((e, "rl-multi") for e in experts)]
 
 
-def run(p: SimpleNamespace) -> tuple[pd.DataFrame, pd.DataFrame]:
+def run(p: Parameters) -> tuple[pd.DataFrame, pd.DataFrame]:
     """The loss along every path and the barriers, also written as the tables `paths` and `barriers`.
 
     Without a row of a domain that has no right solution.
@@ -88,7 +88,7 @@ def between(start: dict[str, torch.Tensor], end: dict[str, torch.Tensor], share:
     return {name: torch.lerp(tensor, end[name], share) for name, tensor in start.items()}
 
 
-def solutions(p: SimpleNamespace) -> dict[str, list[dict]]:
+def solutions(p: Parameters) -> dict[str, list[dict]]:
     """Right solutions of selection problems of each domain, as examples of an SFT corpus; no entry of a domain without any."""
     if problem_sets.is_micro(p.data_sources):
         rng = random.Random(p.seed)
@@ -100,14 +100,14 @@ def solutions(p: SimpleNamespace) -> dict[str, list[dict]]:
     return {name: some for name, some in found.items() if some}
 
 
-def _demonstrations(p: SimpleNamespace, name: str, rng: random.Random) -> list[dict]:
+def _demonstrations(p: Parameters, name: str, rng: random.Random) -> list[dict]:
     module = domains.ALL[name]
     first = problem_sets.benchmarks(name, p.data_sources)[0]
     rows = problem_sets.benchmark_problems(first, "selection", p.rlvr_selection_problems, p.data_shared_arithmetic)
     return [_example(row, module.demonstrate(row, rng)) for row in rows]
 
 
-def _completions(p: SimpleNamespace, name: str, right: pd.DataFrame) -> list[dict]:
+def _completions(p: Parameters, name: str, right: pd.DataFrame) -> list[dict]:
     """A right completion of each of `rlvr_selection_problems` problems at most, by any of the models that have one, all equally likely."""
     (benchmark,) = problem_sets.benchmarks(name, p.data_sources)
     world = (p.data_shared_arithmetic, p.data_sources)

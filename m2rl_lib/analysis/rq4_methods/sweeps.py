@@ -7,17 +7,16 @@ for the picture and test scores for the claim. Names say what a merge was made w
 default (`merging.recipe`).
 """
 
-from types import SimpleNamespace
-
 import numpy as np
 import pandas as pd
 
 from m2rl_lib.config import model_names
+from m2rl_lib.config.study import Parameters
 from m2rl_lib.stats.bootstrap import OVERALL, average_table, choose_on_selection
 from m2rl_lib.stats.comparisons import comparison_table
 
 
-def settings(models: list[str], p: SimpleNamespace) -> pd.DataFrame:
+def settings(models: list[str], p: Parameters) -> pd.DataFrame:
     """What the merges among `models` were made with: model, method, lambda, density (NaN where the method has none).
 
     Left out: models that are no merges, and merges that vary in anything but λ and density. 'merge-ties@lambda=0.5' where
@@ -40,7 +39,7 @@ def settings(models: list[str], p: SimpleNamespace) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["model", "method", "lambda", "density"])
 
 
-def sweep_table(scores: pd.DataFrame, p: SimpleNamespace, draws: int = 10_000, seed: int = 0) -> pd.DataFrame:
+def sweep_table(scores: pd.DataFrame, p: Parameters, draws: int = 10_000, seed: int = 0) -> pd.DataFrame:
     """Every swept merge with its mean over domains: `settings` and score, low, high, n, seeds; `best` marks each method's best score."""
     grid = settings(list(pd.unique(scores["model"])), p)
     if grid.empty:
@@ -53,7 +52,7 @@ def sweep_table(scores: pd.DataFrame, p: SimpleNamespace, draws: int = 10_000, s
 
 
 def tuned_table(
-    selection: pd.DataFrame, test: pd.DataFrame, p: SimpleNamespace, margin: float, draws: int = 10_000, seed: int = 0
+    selection: pd.DataFrame, test: pd.DataFrame, p: Parameters, margin: float, draws: int = 10_000, seed: int = 0
 ) -> pd.DataFrame:
     """Each method at its own best setting: method, model (the best on selection), tried (settings), selection (its score there),
     and on the test problems score, and estimate, low, high, verdict, n, seeds against the method at its published setting.
@@ -120,7 +119,7 @@ def compare_variants(scores: pd.DataFrame, key: str, margin: float, draws: int =
     return table.rename(columns={"reference": "method"})
 
 
-def leave_one_out(scores: pd.DataFrame, p: SimpleNamespace, margin: float, draws: int = 10_000, seed: int = 0) -> pd.DataFrame:
+def leave_one_out(scores: pd.DataFrame, p: Parameters, margin: float, draws: int = 10_000, seed: int = 0) -> pd.DataFrame:
     """What a merge loses or gains without one of its experts: method, left_out (a domain), over (a domain or 'overall'), and
     the columns of `verdicts.comparison_table` for (without − with), e.g. estimate, low, high.
 
@@ -141,7 +140,7 @@ def leave_one_out(scores: pd.DataFrame, p: SimpleNamespace, margin: float, draws
     return pd.DataFrame(rows).merge(compared, on=["model", "reference"])
 
 
-def pair_table(scores: pd.DataFrame, p: SimpleNamespace, margin: float, draws: int = 10_000, seed: int = 0) -> pd.DataFrame:
+def pair_table(scores: pd.DataFrame, p: Parameters, margin: float, draws: int = 10_000, seed: int = 0) -> pd.DataFrame:
     """What a domain's score becomes when its expert is averaged with another model: target, added (domains, or 'sft', 'null'),
     and the columns of `verdicts.comparison_table` for (pair − the target's expert) on the target's benchmarks.
 

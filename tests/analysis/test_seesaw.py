@@ -1,0 +1,274 @@
+"""The seesaw: equal methods do not show one, a planted one is shown; places, wins and orders by hand."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from test_bootstrap import cell
+
+from m2rl_lib.analysis.rq4_methods import seesaw
+from m2rl_lib.analysis.rq4_methods.seesaw import GAIN, WINNERS
+from m2rl_lib.paper import published_tables
+from m2rl_lib.stats import rank_correlation
+
+METHODS = ["merge-average", "merge-task-arithmetic", "merge-ties", "merge-sce", "mt-opd"]
+
+
+def world(effects: np.ndarray, seed: int = 0, n: int = 50, k: int = 4, own: float = 0.0, split: str = "test") -> pd.DataFrame:
+    """Scores of len(METHODS) methods on benchmarks of one domain each; effects[b, m] in points, `own` the sd of what a
+    method has of its own on a problem (share)."""
+    generator, frames = np.random.default_rng(seed), []
+    for place, row in enumerate(effects):
+        base = generator.random((n, 1))
+        p = np.clip(base + row / 100 + generator.normal(0, own, (n, len(row))), 0, 1)
+        for column, method in enumerate(METHODS[: len(row)]):
+            right = generator.random((n, k)) < p[:, column, None]
+            frames.append(cell(right, method, f"domain{place}", split=split))
+    return pd.concat(frames, ignore_index=True)
+
+
+def largest_p(scores: pd.DataFrame, draws: int = 200) -> float:
+    tested = seesaw.compare_with_null(scores, METHODS, draws)
+    return tested.loc[tested["measure"] == GAIN, "p"].max()
+
+
+EQUAL = np.zeros((8, len(METHODS)))
+PLANTED = 15.0 * (np.arange(8)[:, None] % len(METHODS) == np.arange(len(METHODS)))  # each method ahead somewhere
+
+
+def test_planted_equal_methods_are_not_shown_to_be_a_seesaw():
+    found = [largest_p(world(EQUAL, seed)) for seed in range(12)]
+    assert sum(p < 0.05 for p in found) <= 2 and np.mean(found) > 0.3
+
+
+def test_planted_methods_that_differ_on_problems_but_not_on_benchmarks_are_not_shown_either():
+    found = [largest_p(world(EQUAL, seed, own=0.3)) for seed in range(12)]
+    assert sum(p < 0.05 for p in found) <= 2
+
+
+def test_planted_seesaw_is_shown():
+    assert all(largest_p(world(PLANTED, seed)) < 0.05 for seed in range(3))
+    assert largest_p(world(PLANTED, 9, own=0.1)) < 0.05
+
+
+def test_planted_best_method_is_not_a_seesaw():
+    ahead = 15.0 * (np.arange(len(METHODS)) == 2) * np.ones((8, 1))
+    tested = seesaw.compare_with_null(world(ahead), METHODS, 200).set_index(["measure", "null"])
+    assert tested.loc[(GAIN, "samples"), "p"] > 0.5
+    assert tested.loc[(WINNERS, "samples"), "observed"] < tested.loc[(WINNERS, "samples"), "low"]
+
+
+def test_seven_equal_methods_have_about_five_winners_on_nine_benchmarks():
+    right, k = np.random.default_rng(0).binomial(64, 0.5, (9 * 30, 7)), 64
+    won = []
+    for seed in range(200):
+        dealt = seesaw._deal_samples(right, k, np.random.default_rng(seed)).reshape(9, 30, 7).mean(axis=1)
+        won.append(len(set(dealt.argmax(axis=1))))
+    assert np.mean(won) == pytest.approx(7 * (1 - (6 / 7) ** 9), abs=0.2)  # 5.25
+
+
+def test_dealing_keeps_every_problems_total_and_gives_each_method_its_share():
+    right = np.array([[4, 0, 0], [1, 1, 1], [4, 4, 4], [0, 0, 0]])
+    generator = np.random.default_rng(0)
+    dealt = np.array([seesaw._deal_samples(right, 4, generator) for _ in range(3000)])
+    assert (dealt.sum(axis=2) == right.sum(axis=1)).all() and dealt.max() <= 4 and dealt.min() >= 0
+    assert dealt.mean(axis=0) == pytest.approx(np.array([[4 / 3] * 3, [1] * 3, [4] * 3, [0] * 3]), abs=0.06)
+    # hypergeometric: 4 of 12, 4 right; variance 4 · 1/3 · 2/3 · 8/11
+    assert dealt[:, 0].var(axis=0) == pytest.approx(np.full(3, 4 * 2 / 9 * 8 / 11), rel=0.1)
+
+
+def test_gain_by_hand():
+    """60 and 50 on one benchmark, 50 and 60 on the other: 60 by choosing, 55 by either method."""
+    rows = [("merge-ties", "a", 6), ("merge-sce", "a", 5), ("merge-ties", "b", 5), ("merge-sce", "b", 6)]
+    scores = pd.concat([cell(np.arange(10)[:, None] < right, model, name) for model, name, right in rows])
+    tested = seesaw.compare_with_null(scores, ["merge-ties", "merge-sce"], 100).set_index(["measure", "null"])
+    assert (tested.loc[GAIN, "observed"] == 5).all() and (tested.loc[WINNERS, "observed"] == 2).all()
+    assert (tested["n"] == 20).all() and (tested["benchmarks"] == 2).all()
+
+
+def test_gain_weighs_domains_equally():
+    """Domain a has two benchmarks, b one: weights ¼, ¼, ½. Best of each 80, 80, 60; means of the methods 65 and 60."""
+    rows = {"a-1": (8, 5), "a-2": (8, 5), "b-1": (5, 7)}
+    scores = pd.concat(
+        [
+            cell(np.arange(10)[:, None] < right, model, name[0], name)
+            for name, both in rows.items()
+            for model, right in zip(("merge-ties", "merge-sce"), both)
+        ]
+    )
+    tested = seesaw.compare_with_null(scores, ["merge-ties", "merge-sce"], 100)
+    assert tested.loc[tested["measure"] == GAIN, "observed"].iloc[0] == pytest.approx(75 - 65)
+
+
+def test_sentence_names_both_nulls_verdict():
+    shown = seesaw.seesaw_sentence(seesaw.compare_with_null(world(PLANTED), METHODS, 200))
+    assert shown.startswith("A seesaw is shown: choosing the best of 5 methods for each of 8 benchmarks would gain")
+    assert "n = 400 problems, K = 4" in shown
+    not_shown = seesaw.seesaw_sentence(seesaw.compare_with_null(world(EQUAL, 1), METHODS, 200))
+    assert not_shown.startswith("A seesaw is not shown") and "different winners; equal methods have" in not_shown
+
+
+def test_the_larger_p_decides():
+    tested = seesaw.compare_with_null(world(PLANTED), METHODS, 100)
+    tested.loc[(tested["measure"] == GAIN) & (tested["null"] == "problems"), "p"] = 0.2
+    assert seesaw.seesaw_sentence(tested).startswith("A seesaw is not shown")
+
+
+@pytest.mark.parametrize(
+    ("methods", "told"),
+    [
+        (["merge-ties"], "a seesaw of 1 methods"),
+        (["merge-ties", "merge-slerp"], "without scores: merge-slerp"),
+    ],
+)
+def test_what_is_no_table_of_methods_is_refused(methods, told):
+    with pytest.raises(ValueError, match=told):
+        seesaw.compare_with_null(world(EQUAL), methods, 100)
+    one = world(EQUAL).query("domain == 'domain0'")
+    with pytest.raises(ValueError, match="a seesaw on 1 benchmarks"):
+        seesaw.compare_with_null(one, METHODS, 100)
+
+
+# ---- places, wins, claims
+
+
+def test_places_by_hand_and_ties_share_the_better_one():
+    frame = pd.DataFrame({"model": list("abc"), "domain": "math", "benchmark": "x", "score": [60.0, 70.0, 70.0]})
+    assert list(seesaw.place_methods(frame)["place"]) == [3, 1, 1]
+    assert seesaw.count_winners(seesaw.place_methods(frame)) == 2
+    with pytest.raises(ValueError, match="c has no score on y"):
+        seesaw.place_methods(pd.concat([frame, frame[:2].assign(benchmark="y")]))
+
+
+def test_published_table_has_places_and_no_null():
+    paper = published_tables.merging()
+    methods = list(pd.unique(paper["model"]))
+    placed = seesaw.place_methods(paper)
+    assert placed.query("benchmark == 'IFEval' and place == 1")["model"].tolist() == ["mt-opd"]
+    table = seesaw.table_of_methods(paper, methods[:3], methods[3:4])
+    means = table[table["benchmark"] == "mean"]
+    # TIES: math 69.195, coding 55.47, science 30.945, instruction following 71.785
+    assert means.set_index("model").loc["merge-ties", "score"] == pytest.approx((69.195 + 55.47 + 30.945 + 71.785) / 4)
+    assert means["place"].isna().tolist() == [False, False, False, True] and list(means["model"]) == methods[:4]
+    assert sorted(means["place"].dropna()) == [1, 2, 3]
+
+
+def test_wins_and_losses_by_hand():
+    """A is 20 points ahead of B and C, which are equal, on 400 problems of each of two benchmarks."""
+    right = {"merge-ties": 280, "merge-sce": 200, "merge-average": 200}
+    order = np.random.default_rng(0).permutation(400)[:, None]
+    scores = pd.concat([cell(order < n, model, name) for model, n in right.items() for name in ("math", "coding")])
+    wins = seesaw.count_wins(scores, list(right), 3.0, draws=500).set_index("model")
+    assert wins.loc["merge-ties"].tolist() == [4, 0, 0, 0]
+    assert wins.loc["merge-sce"].tolist() == [0, 2, 2, 0] == wins.loc["merge-average"].tolist()
+
+
+def test_lucky_wins_do_not_count():
+    """Among equal methods a few of 80 intervals exclude 0 by luck; as one family hardly any does."""
+    wins = seesaw.count_wins(world(EQUAL, 5), METHODS, 3.0, draws=1000)
+    assert wins["better"].sum() == wins["worse"].sum() <= 1
+
+
+def test_summary_says_how_sure_the_first_place_is():
+    equal = seesaw.summarise_methods(world(EQUAL, 3, n=100), METHODS[:2], 3.0, draws=500)
+    assert equal["leads"].sum() == pytest.approx(100) and equal["first"].sum() >= 8
+    sure = seesaw.summarise_methods(world(PLANTED[:1] * np.ones((8, 1))), METHODS, 3.0, draws=500)
+    assert sure.loc[0, "model"] == "merge-average" and sure.loc[0, "leads"] > 99 and sure.loc[0, "first"] >= 6
+    assert (sure["score"].diff().dropna() <= 0).all()
+
+
+def test_contenders_are_those_not_shown_to_be_behind_on_selection():
+    effects = np.array([0, -40, 0, 0, 0]) * np.ones((8, 1))
+    selection = world(effects, 2, split="selection")
+    assert "merge-task-arithmetic" not in seesaw.contenders(selection, METHODS, 500)
+    assert {"merge-ties", "merge-sce"} & set(seesaw.contenders(selection, METHODS, 500))
+    with pytest.raises(ValueError, match="only selection is allowed"):
+        seesaw.contenders(world(effects), METHODS, 500)
+
+
+def _compared(**columns) -> pd.DataFrame:
+    return pd.DataFrame({"verdict": ["better"] * 3, "p": [0.001] * 3} | columns)
+
+
+def test_best_on_average_reaches_every_verdict():
+    assert seesaw.best_verdict(_compared()) == "supported"
+    assert seesaw.best_verdict(_compared(verdict=["better", "better", "undecided"])) == "undecided"
+    assert seesaw.best_verdict(_compared(verdict=["better", "worse", "better"])) == "contradicted"
+    assert seesaw.best_verdict(_compared(verdict=["better", "worse", "better"], p=[0.2, 0.03, 0.2])) == "undecided"  # Holm: 0.09
+
+
+def test_close_reaches_every_verdict():
+    def row(low, low90, high90, high):
+        return pd.Series({"low": low, "low90": low90, "high90": high90, "high": high, "margin": 3.0})
+
+    assert seesaw.close_verdict(row(-1.6, -1.5, -0.5, -0.4)) == "supported"  # worse, but by less than the margin
+    assert seesaw.close_verdict(row(-9, -8, -4, -3.1)) == "contradicted"
+    assert seesaw.close_verdict(row(3.1, 4, 8, 9)) == "contradicted"
+    assert seesaw.close_verdict(row(-5, -4, 1, 2)) == "undecided"
+
+
+def test_claims_of_a_planted_world():
+    ahead = np.array([0, -30, 10, 0, 9.0]) * np.ones((8, 1))
+    scores = world(ahead, 4, n=150)
+    tested = seesaw.compare_with_null(scores, METHODS, 100)
+    claims = seesaw.claim_table(scores, tested, METHODS, "merge-ties", "mt-opd", 4.0, draws=500).set_index("claim")
+    assert claims.loc["a seesaw", "verdict"] == "undecided"
+    assert claims.loc["MT-OPD is close to TIES merge", "verdict"] == "supported"
+    assert claims.loc["TIES merge is best on average", "verdict"] in ("supported", "undecided")
+    assert claims.loc["TIES merge is best on average", "sentence"].count("TIES merge") >= 4
+
+
+# ---- orders
+
+
+def _orders(y) -> pd.DataFrame:
+    return pd.DataFrame({"by": np.repeat(list("abcd"), 5), "x": np.tile(np.arange(5.0), 4), "y": y})
+
+
+def test_rank_correlation_of_the_same_and_the_opposite_order():
+    frame = _orders(np.tile(np.arange(5.0), 4) ** 3)
+    row = rank_correlation.rank_correlation(frame, "x", "y", "by", 500)
+    assert row["correlation"] == pytest.approx(1) and row["verdict"] == "predicts" and row["n"] == 20 and row["p"] < 0.01
+    assert rank_correlation.rank_correlation(frame.assign(y=-frame["y"]), "x", "y", "by", 500)["verdict"] == "reversed"
+
+
+def test_rank_correlation_ignores_levels_of_groups():
+    """Between groups x and y rise together, within them y is balanced: no agreement."""
+    frame = _orders(np.tile([2.0, 1, 0, 1, 2], 4) + np.repeat([0, 10, 20, 30], 5))
+    frame["x"] += np.repeat([0, 10, 20, 30], 5)
+    row = rank_correlation.rank_correlation(frame, "x", "y", "by", 500)
+    assert row["correlation"] == pytest.approx(0) and row["p"] > 0.5 and row["verdict"] == "undecided"
+
+
+def test_rank_correlation_takes_ranks_within_groups_by_hand():
+    """One group in the same order, one reversed: +10 and −10 of 20, whatever the sizes of the numbers in them."""
+    y = [1.0, 2, 3, 4, 5, 5, 4, 3, 2, 1]
+    frame = pd.DataFrame({"by": np.repeat(["a", "b"], 5), "x": [1, 2, 3, 4, 5, 0, 0.1, 0.2, 0.3, 100], "y": y})
+    assert rank_correlation.rank_correlation(frame, "x", "y", "by", 200)["correlation"] == pytest.approx(0)
+
+
+def test_rank_correlation_needs_ten_points_and_a_narrow_interval_to_say_no():
+    few = _orders(np.tile(np.arange(5.0), 4))[:9]
+    assert rank_correlation.rank_correlation(few, "x", "y", "by", 200)["verdict"] == "too few points"
+    generator = np.random.default_rng(0)
+    many = pd.DataFrame({"by": "a", "x": generator.random(400), "y": generator.random(400)})
+    assert rank_correlation.rank_correlation(many, "x", "y", "by", 500)["verdict"] == "does not predict"
+    assert rank_correlation.rank_correlation(many[:12], "x", "y", "by", 500)["verdict"] == "undecided"
+    tied = rank_correlation.rank_correlation(many.assign(y=1.0), "x", "y", "by", 100)
+    assert np.isnan(tied["correlation"]) and tied["verdict"] == "no spread: everything ties"
+
+
+def test_p_and_interval_are_level_in_the_null():
+    generator = np.random.default_rng(1)
+    rows = [rank_correlation.rank_correlation(_orders(generator.random(20)), "x", "y", "by", 100) for _ in range(150)]
+    assert 1 <= sum(row["p"] < 0.05 for row in rows) <= 15
+    assert sum(not row["low"] <= 0 <= row["high"] for row in rows) <= 15
+
+
+def test_rank_stability_by_hand():
+    def split(name, right):
+        return pd.concat([cell(np.arange(10)[:, None] < r, m, "math", split=name) for m, r in zip(METHODS[:3], right)])
+
+    table = rank_correlation.rank_stability(split("selection", (5, 6, 7)), split("test", (6, 5, 8)), METHODS[:3]).query(
+        "domain == 'math'"
+    )
+    assert table.set_index("model")[["selection_place", "test_place"]].to_numpy().tolist() == [[3, 2], [2, 3], [1, 1]]

@@ -1,0 +1,42 @@
+"""What a notebook's imports bring along: an analysis reads tables, so it starts without what training and merging need."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+from m2rl_lib.config.locations import ROOT
+
+sys.path.insert(0, str(ROOT / "dev"))
+import study_times  # noqa: E402
+
+ANALYSES = sorted((ROOT / "notebooks").glob("[12]*.ipynb"))
+TRAINING = {"trl", "mergekit", "datasets", "peft"}  # datasets: Hugging Face's
+SLOW = {"transformers.modeling_utils", "nltk"}  # wanted only where a model is loaded, or a text's instructions are checked
+
+
+def brought(codes: list[str]) -> list[set[str]]:
+    """The modules that each piece of code was the first to bring, in one fresh interpreter: nothing goes away that has come."""
+    show = "import json, sys\nseen, told = set(), []\nfor code in json.load(sys.stdin):\n    exec(code, {})\n"
+    show += "    told.append(sorted(set(sys.modules) - seen))\n    seen |= set(sys.modules)\nprint(json.dumps(told))"
+    done = subprocess.run([sys.executable, "-c", show], cwd=ROOT, input=json.dumps(codes), capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return [set(names) for names in json.loads(done.stdout.splitlines()[-1])]
+
+
+@pytest.fixture(scope="module")
+def first_brought() -> dict[str, set[str]]:
+    return dict(zip((path.stem for path in ANALYSES), brought([study_times.imports(path) for path in ANALYSES])))
+
+
+@pytest.mark.parametrize("name", [path.stem for path in ANALYSES])
+def test_an_analysis_starts_without_trainers(name, first_brought):
+    assert "m2rl_lib.storage.artifacts" in set().union(*first_brought.values())  # else nothing was looked at
+    assert not first_brought[name] & TRAINING
+    assert not first_brought[name] & SLOW
+
+
+def test_a_trainer_would_be_noticed():
+    nothing, training = brought(["from m2rl_lib import study", "from m2rl_lib import sft"])
+    assert {"trl", "datasets", "transformers.modeling_utils"} <= training - nothing

@@ -1,0 +1,39 @@
+"""What tests/hostile/ throws at the verifiers and at training comes to what its files say (its programs: test_sandbox.py)."""
+
+import pathlib
+import sys
+
+import pytest
+
+sys.path.insert(0, str(pathlib.Path(__file__).parents[1]))  # tests/hostile, wherever pytest starts
+from hostile import cases  # noqa: E402
+
+
+@pytest.mark.parametrize(
+    ("name", "case"), cases.load_data("texts").items(), ids=lambda value: value if isinstance(value, str) else ""
+)
+def test_hostile_texts_come_to_what_their_file_says(name, case):
+    thrown = cases.throw_texts(name, case, limit=60)  # seconds: other work may run beside
+    assert thrown["good"], thrown
+
+
+@pytest.mark.parametrize(
+    ("name", "case"), cases.load_data("rewards").items(), ids=lambda value: value if isinstance(value, str) else ""
+)
+def test_hostile_rewards_come_to_what_their_file_says(name, case):
+    thrown = cases.throw_rewards(name, case)
+    assert thrown["good"], thrown
+
+
+def test_readme_quotes_the_scoreboard():
+    report = (cases.FOLDER.parents[1] / "dev" / "HOSTILE.md").read_text()
+    readme = (cases.FOLDER.parents[1] / "README.md").read_text()
+    section = readme.split("## Graders that cannot be fooled")[1].split("\n## ")[0]
+    quoted = [line for line in section.splitlines() if line.startswith("| ")]
+    assert len(quoted) > 5 and set(quoted) <= set(report.splitlines())
+
+
+def test_every_case_of_the_graders_has_a_file():
+    """Cases 1–16 and 18–21 are files; 17, no sandbox on this machine or a canary that gets out, is in test_sandbox.py."""
+    numbers = {int(path.name[:2]) for path in cases.FOLDER.glob("[0-9][0-9]_*.*")}
+    assert numbers == set(range(1, 22)) - {17}

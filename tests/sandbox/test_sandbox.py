@@ -1,0 +1,330 @@
+"""The sandbox: honest programs pass, hostile ones come to what their files say, its own failures are loud."""
+
+import http.server
+import json
+import os
+import pathlib
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+
+import pytest
+
+sys.path.insert(0, str(pathlib.Path(__file__).parents[1]))  # tests/hostile, wherever pytest starts
+from hostile import cases, known_good  # noqa: E402
+
+from m2rl_lib import sandbox
+from m2rl_lib.sandbox import bubblewrap, canaries, seccomp  # noqa: E402
+
+needs_bubblewrap = pytest.mark.skipif(shutil.which("bwrap") is None, reason="bubblewrap is not installed")
+
+
+@pytest.fixture(autouse=True)
+def default_sandbox():
+    yield
+    if sandbox.kind() != "bubblewrap":
+        sandbox.configure("bubblewrap")
+
+
+@pytest.fixture(scope="module")
+def values():
+    with cases.bait() as found:
+        yield found
+
+
+@needs_bubblewrap
+@pytest.mark.parametrize("case", cases.load_cases(), ids=lambda case: case.name)
+def test_hostile_program_comes_to_what_its_file_says(case, values):
+    thrown = cases.throw(case, values)
+    assert thrown["good"], thrown
+
+
+@needs_bubblewrap
+def test_honest_programs_of_every_style_pass():
+    made = known_good.make_programs(len(known_good.STYLES), 3, seed=1)
+    found = sandbox.run_programs([program for program, _, _ in made], [inputs for _, inputs, _ in made], timeout_seconds=10)
+    failed = [(program, runs) for (program, _, answers), runs in zip(made, found) if not cases.passes(runs, answers)]
+    assert not failed
+
+
+@needs_bubblewrap
+def test_output_status_and_cap_by_hand():
+    programs = [
+        "print('é' + input())",
+        "print('x' * 10)",
+        "print('x' * 9)",
+        "raise SystemExit('no')",
+        "1 / 0",
+        "syntax error",
+        "a\0b",
+        "kept = ' ' * (1 << 30)",
+    ]
+    found = sandbox.run_programs(programs, [["ü\n"]] + [[""]] * 7, output_bytes=10, timeout_seconds=10)
+    assert [(runs[0].stdout, runs[0].status) for runs in found] == [
+        ("éü\n".encode(), "ok"),
+        (b"x" * 10, "output"),
+        (b"x" * 9 + b"\n", "ok"),
+        (b"", "error"),
+        (b"", "error"),
+        (b"", "error"),
+        (b"", "error"),
+        (b"", "memory"),
+    ]
+
+
+@needs_bubblewrap
+def test_every_input_meets_a_fresh_process():
+    program = (
+        "import random, sys\nassert not hasattr(random, 'mark') and 'answer' not in globals()\nrandom.mark = answer = 1\n"
+        "if input() == 'leave': sys.exit()\nprint('stayed')"
+    )
+    plain = "try:\n    seen\n    print('old')\nexcept NameError:\n    seen = 1\n    print('new')"
+    stayed, new = sandbox.Run(b"stayed\n", "ok"), sandbox.Run(b"new\n", "ok")
+    assert sandbox.run_programs([program, plain], [["a", "leave", "b"], ["", "", ""]], timeout_seconds=10) == [
+        [stayed, sandbox.Run(b"", "ok"), stayed],
+        [new] * 3,
+    ]
+
+
+@needs_bubblewrap
+def test_tests_in_one_process_meet_fresh_state():
+    """Names, recursion limit, files, what finalizers print: each test has its own, whether or not it shares its process."""
+    names = "import sys\nassert 'mark' not in globals() and sys.getrecursionlimit() == 1000\nmark = sys.setrecursionlimit(5000)\n"
+    generator = "def late():\n    try: yield\n    finally: print('late', x)\nx = input()\ng = late()\nnext(g)\nprint(x)"
+    files = "print(open('/tmp/left').read() if input() == 'look' else open('/tmp/left', 'w').write('left'))"
+    found = sandbox.run_programs(
+        [names + "print(input())", generator, files], [["a", "b"], ["a", "b"], ["leave", "look"]], timeout_seconds=10
+    )
+    assert [[(run.stdout, run.status) for run in runs] for runs in found] == [
+        [(b"a\n", "ok"), (b"b\n", "ok")],
+        [(b"a\nlate a\n", "ok"), (b"b\nlate b\n", "ok")],
+        [(b"4\n", "ok"), (b"", "error")],
+    ]
+
+
+@needs_bubblewrap
+def test_a_program_cannot_report_for_itself():
+    """One that opens the pipe to the server by its number: a report too many is an error of the next test, no success."""
+    forge = "\nfor d in range(3, 32):\n    try:\n        pipe = open(d, 'wb', 0, closefd=False)\n"
+    forge += "        pipe.seekable() or pipe.write(b'k')\n    except OSError: pass\n"
+    programs = ["print(input())" + forge + end for end in ("", "1 / 0", "while True: pass")]
+    found = sandbox.run_programs(programs, [["a", "b", "c"]] * 3, timeout_seconds=1)
+    assert all(runs[-1].status != "ok" for runs in found), found
+
+
+@needs_bubblewrap
+def test_after_a_timeout_the_other_inputs_are_not_run():
+    started = time.monotonic()
+    [runs] = sandbox.run_programs(["n = int(input())\nwhile n == 2: pass\nprint(n)"], [["1", "2", "3", "4"]], timeout_seconds=0.5)
+    assert [run.status for run in runs] == ["ok", "timeout", "timeout", "timeout"] and runs[0].stdout == b"1\n"
+    assert time.monotonic() - started < 1.5
+
+
+@needs_bubblewrap
+def test_large_input_many_tests_no_tests_and_equal_programs():
+    long = "7 " * 500_000
+    found = sandbox.run_programs(
+        ["print(len(input()))", "print(input())", "print(1)", "print(input())"],
+        [[long], [str(n) for n in range(150)], [], [str(n) for n in range(150)]],
+        timeout_seconds=10,
+    )
+    assert found[0] == [sandbox.Run(b"1000000\n", "ok")] and found[2] == []
+    assert found[1] == found[3] == [sandbox.Run(f"{n}\n".encode(), "ok") for n in range(150)]
+
+
+@needs_bubblewrap
+def test_threads_share_the_pool():
+    found = {}
+
+    def work(number):
+        found[number] = sandbox.run_programs(
+            [f"print({number} + int(input()))"] * 3, [["1", "2"]] * 3, timeout_seconds=10, workers=2
+        )
+
+    threads = [threading.Thread(target=work, args=(number,)) for number in range(8)]
+    [thread.start() for thread in threads]
+    [thread.join() for thread in threads]
+    assert found == {
+        n: [[sandbox.Run(f"{n + 1}\n".encode(), "ok"), sandbox.Run(f"{n + 2}\n".encode(), "ok")]] * 3 for n in range(8)
+    }
+    assert len(sandbox._pool.alive) <= 2
+
+
+@needs_bubblewrap
+def test_a_dead_worker_is_replaced():
+    sandbox.run_programs(["print(1)"], [[""]])
+    for worker in list(sandbox._pool.alive):
+        os.kill(worker.pid_inside, signal.SIGKILL)
+    assert sandbox.run_programs(["print(2)"], [[""]], timeout_seconds=10) == [[sandbox.Run(b"2\n", "ok")]]
+
+
+@needs_bubblewrap
+def test_a_sandbox_that_dies_twice_gives_none(monkeypatch):
+    sandbox.check()
+
+    def send(worker, program, *rest):
+        if "doomed" in program:
+            os.kill(worker.pid_inside, signal.SIGKILL)
+        original(worker, program, *rest)
+
+    original = bubblewrap.Worker.send
+    monkeypatch.setattr(bubblewrap.Worker, "send", send)
+    assert sandbox.run_programs(["print(1)", "'doomed'"], [[""], [""]], timeout_seconds=10) == [[sandbox.Run(b"1\n", "ok")], None]
+
+
+@needs_bubblewrap
+def test_works_in_a_forked_process_and_leaves_the_parents_workers():
+    sandbox.run_programs(["print(1)"], [[""]])
+    pid = os.fork()
+    if pid == 0:
+        good = sandbox.run_programs(["print(3)"], [[""]], timeout_seconds=10) == [[sandbox.Run(b"3\n", "ok")]]
+        sandbox._pool.close()
+        os._exit(0 if good else 1)
+    assert os.waitpid(pid, 0)[1] == 0
+    assert sandbox.run_programs(["print(4)"], [[""]], timeout_seconds=10) == [[sandbox.Run(b"4\n", "ok")]]
+
+
+@needs_bubblewrap
+@pytest.mark.parametrize("end", ["exit", "killed"])
+def test_nothing_outlives_the_process_that_grades(end):
+    script = (
+        "import sys, threading, time\nfrom m2rl_lib import sandbox\nsandbox.run_programs(['print(1)'] , [['']], workers=1)\n"
+        "threading.Thread(target=sandbox.run_programs, args=(['while True: pass'], [['']]), kwargs=dict(timeout_seconds=30), daemon=True).start()\n"
+        "time.sleep(0.5)\nprint(*[worker.pid_inside for worker in sandbox._pool.alive], flush=True)\n"
+        + ("" if end == "exit" else "time.sleep(60)\n")
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", script], stdout=subprocess.PIPE, text=True, cwd=pathlib.Path(__file__).parents[2]
+    ) as process:
+        inside = [int(pid) for pid in process.stdout.readline().split()]
+        if end == "killed":
+            process.kill()
+    deadline = time.monotonic() + 3
+    while (left := [pid for pid in inside if os.path.exists(f"/proc/{pid}/exe")]) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert inside and not left
+
+
+def test_without_bubblewrap_an_error_of_one_line_names_the_choices(monkeypatch):
+    sandbox.configure("bubblewrap")
+    monkeypatch.setenv("PATH", "/nonexistent")
+    with pytest.raises(sandbox.SandboxError) as raised:
+        sandbox.run_programs(["print(1)"], [[""]])
+    message = str(raised.value)
+    assert "\n" not in message and all(word in message for word in ("bwrap", "apt-get", "SandboxFusion", "sandbox_kind: none"))
+
+
+def test_a_bubblewrap_that_may_not_start_is_an_error_in_its_own_words(monkeypatch, tmp_path):
+    (tmp_path / "bwrap").write_text("#!/bin/sh\necho 'bwrap: No permissions to create new namespace' >&2\nexit 1\n")
+    (tmp_path / "bwrap").chmod(0o755)
+    sandbox.configure("bubblewrap")
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+    with pytest.raises(sandbox.SandboxError, match="did not start .bwrap: No permissions.*sandbox_kind: none") as raised:
+        sandbox.check()
+    assert "\n" not in str(raised.value)
+    (tmp_path / "bwrap").chmod(0o644)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(sandbox.SandboxError, match="is not installed"):
+        sandbox.check()
+
+
+def test_a_machine_without_a_system_call_filter_is_an_error(monkeypatch):
+    sandbox.configure("bubblewrap")
+    monkeypatch.setattr(seccomp.platform, "machine", lambda: "riscv64")
+    with pytest.raises(sandbox.SandboxError, match="no system call filter for riscv64"):
+        sandbox.check()
+
+
+@needs_bubblewrap
+def test_a_canary_that_gets_out_is_an_error(monkeypatch):
+    sandbox.configure("bubblewrap")
+    monkeypatch.setattr(canaries, "ESCAPE", canaries.ESCAPE.replace('"/canary"', '"/tmp/canary"'))
+    with pytest.raises(sandbox.SandboxError, match="a canary got out of the sandbox: write to the root folder"):
+        sandbox.check()
+    sandbox.configure("bubblewrap")
+
+
+def test_unprotected_only_when_told_so_and_stamped():
+    sandbox.configure("none")
+    assert "UNPROTECTED" in sandbox.stamp(sandbox.kind()) and not sandbox.stamp("bubblewrap")
+    found = sandbox.run_programs(["print(int(input()) + 1)", "while True: pass"], [["1", "2"], [""]], timeout_seconds=1)
+    assert found == [[sandbox.Run(b"2\n", "ok"), sandbox.Run(b"3\n", "ok")], [sandbox.Run(b"", "timeout")]]
+
+
+@pytest.mark.parametrize("kind", ["docker", "", "ftp://127.0.0.1"])
+def test_unknown_kinds_are_refused(kind):
+    with pytest.raises(ValueError, match="allowed: bubblewrap, none, or the http address"):
+        sandbox.configure(kind)
+
+
+def test_mismatched_lengths_are_refused():
+    with pytest.raises(ValueError, match="2 programs but 1 lists"):
+        sandbox.run_programs(["", ""], [[""]])
+
+
+class StandIn(http.server.BaseHTTPRequestHandler):
+    """SandboxFusion's POST /run_code, as its sandbox_api.py answers it: a bare interpreter behind HTTP."""
+
+    faults = 0
+
+    def do_POST(self):
+        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        assert self.path == "/run_code" and body["language"] == "python"
+        if "broken" in body["code"] or StandIn.faults > 0:
+            StandIn.faults -= 1
+            answer = {"status": "SandboxError", "message": "no runner", "run_result": None}
+        else:
+            try:
+                done = subprocess.run(
+                    [sys.executable, "-c", body["code"]],
+                    input=body["stdin"],
+                    capture_output=True,
+                    text=True,
+                    timeout=body["run_timeout"],
+                )
+                result = {
+                    "status": "Finished",
+                    "return_code": done.returncode,
+                    "stdout": done.stdout,
+                    "stderr": done.stderr,
+                    "execution_time": 0.1,
+                }
+                answer = {"status": "Failed" if done.returncode else "Success", "message": "", "run_result": result}
+            except subprocess.TimeoutExpired:
+                answer = {
+                    "status": "Failed",
+                    "message": "",
+                    "run_result": {"status": "TimeLimitExceeded", "stdout": "", "stderr": ""},
+                }
+        self.send_response(200)
+        self.end_headers()
+        self.wfile.write(json.dumps(answer).encode())
+
+    def log_message(self, *arguments):
+        pass
+
+
+def test_sandboxfusion_gives_the_same_answers():
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), StandIn) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        sandbox.configure(f"http://127.0.0.1:{server.server_port}/")
+        programs = ["print(int(input()) ** 2)", "1 / 0", "while input(): pass", "'broken'", "print('x' * 99)"]
+        found = sandbox.run_programs(
+            programs, [["3", "x"], [""], ["go\ngo", "go"], [""], [""]], timeout_seconds=2, output_bytes=50
+        )
+        StandIn.faults = 1
+        retried = sandbox.run_programs(["print(5)"], [[""]])
+        server.shutdown()
+    run = sandbox.Run
+    assert found[0] == [run(b"9\n", "ok"), run(b"", "error")] and found[1] == [run(b"", "error")] and found[3] is None
+    assert found[2][0].status == "error" and found[4] == [run(b"x" * 50, "output")] and retried == [[run(b"5\n", "ok")]]
+    assert sandbox.stamp(sandbox.kind()) == f"generated programs run on http://127.0.0.1:{server.server_port}/"
+
+
+def test_a_sandboxfusion_that_does_not_answer_is_an_error():
+    sandbox.configure("http://127.0.0.1:9")
+    with pytest.raises(sandbox.SandboxError):
+        sandbox.run_programs(["print(1)"], [[""]])

@@ -1,0 +1,137 @@
+"""Seeds: tables of several are read together, their spread is told apart from redrawing problems, costs are a seed's mean."""
+
+from types import SimpleNamespace
+
+import numpy as np
+import pandas as pd
+import pytest
+from test_bootstrap import cell
+
+from m2rl_lib.analysis.rq1_mix_or_merge import budgets
+from m2rl_lib.analysis.rq3_policies import replication
+from m2rl_lib.analysis.rq4_methods import sweeps
+from m2rl_lib.config import locations, schedule
+from m2rl_lib.stats import over_seeds
+from m2rl_lib.stats.comparisons import compare
+from m2rl_lib.storage import artifacts
+
+P = SimpleNamespace(domains=["math"], merge_lambda=1.0, merge_ties_density=0.2, merge_dare_density=0.8, merge_sce_topk=1.0)
+
+
+def planted(differences: list[float], problems: int = 200) -> pd.DataFrame:
+    """Scores of rl-multi and merge-ties by seed: merge-ties solves half, rl-multi so many points more."""
+    place = np.arange(problems)[:, None] / problems
+    frames = [cell(place < 0.5, "merge-ties", seed=seed) for seed in range(len(differences))]
+    return pd.concat(frames + [cell(place < 0.5 + d / 100, "rl-multi", seed=seed) for seed, d in enumerate(differences)])
+
+
+def test_spread_of_three_seeds_by_hand():
+    """Differences 1, 2, 3: mean 2, sd 1, t interval 2 ± 4.303 / √3 = [−0.48, 4.48]; the wider interval is the verdict's."""
+    scores = planted([1, 2, 3])
+    table = over_seeds.spread_table(scores, [("rl-multi", "merge-ties")], draws=2000).set_index("what")
+    assert table.loc[["seed 0", "seed 1", "seed 2"], "estimate"].tolist() == pytest.approx([1, 2, 3])
+    t, boot = table.loc[over_seeds.T], table.loc[over_seeds.HIERARCHICAL]
+    assert [t["estimate"], t["low"], t["high"], t["sd"]] == pytest.approx([2, -0.484, 4.484, 1], abs=1e-3)
+    # d of 200 problems differ: a redraw of them has sd √(p(1 − p) / 200), p = 0.01, 0.02, 0.03
+    expected = [100 * np.sqrt(p * (1 - p) / 200) for p in (0.01, 0.02, 0.03)]
+    assert table["sd"].iloc[:3].tolist() == pytest.approx(expected, rel=0.1)
+    assert t["used"] and not boot["used"] and not table["used"].iloc[:3].any() and set(table["n"]) == {200}
+    verdict = compare(scores, "rl-multi", "merge-ties", draws=2000)
+    assert [verdict["low"], verdict["high"], verdict["seed_sd"]] == pytest.approx([t["low"], t["high"], 1])
+    told = over_seeds.sentence(table.reset_index(), "mix")
+    assert "+1.0, +2.0, +3.0 points by seed (0, 1, 2)" in told and "standard deviation is 1.0 points" in told
+
+
+def test_one_seed_has_no_spread():
+    table = over_seeds.spread_table(planted([4]), [("rl-multi", "merge-ties")], draws=500)
+    assert table["what"].tolist() == ["seed 0"] and table["used"].all()
+    assert "one seed (seed 0)" in over_seeds.sentence(table, "mix")
+    assert np.isnan(over_seeds.t_interval([4.0])[1:]).all()
+
+
+def test_a_measure_over_seeds_leaves_out_what_a_seed_lacks():
+    frame = pd.DataFrame({"measure": ["a"] * 3 + ["b"] * 3, "value": [1, 2, 3, 5, np.nan, 5]})
+    table = over_seeds.over_seeds(frame, "measure", "value").set_index("measure")
+    assert table.loc["a"].tolist() == pytest.approx([2, -0.484, 4.484, 1, 1, 3, 3], abs=1e-3)
+    assert table.loc["b", ["mean", "low", "high", "seeds"]].tolist() == [5, 5, 5, 2]
+
+
+def test_tables_of_seeds_add_up_and_a_missing_one_is_named(smoke):
+    p = SimpleNamespace(study="smoke", seed=0, evaluate_samples=2)
+    for seed in (0, 1):
+        own = over_seeds.at_seed(p, seed)
+        artifacts.write_table(own, "scores", "sft", pd.DataFrame({"seed": [seed]}), artifacts.record(own))
+    assert artifacts.read_table(p, "scores", ["sft"], [0, 1])["seed"].tolist() == [0, 1]
+    assert artifacts.read_table(p, "scores", seeds=[1, 0])["seed"].tolist() == [1, 0]
+    assert artifacts.read_table(p, "scores", ["sft"])["seed"].tolist() == [0]
+    with pytest.raises(FileNotFoundError, match="scores/2-sft.parquet is missing"):
+        artifacts.read_table(p, "scores", ["sft"], [0, 2])
+
+
+def test_a_seed_is_there_once_all_that_an_analysis_reads_is_done(smoke, capsys):
+    def finish(seed, groups):
+        for group in groups:
+            artifacts.finish(SimpleNamespace(study="smoke", seed=seed), f"evaluate-{group}", [], [])
+
+    assert set(schedule.READS["rq4"]) == set(schedule.groups(smoke)), "RQ4 reads every group"
+    two = SimpleNamespace(**vars(smoke) | {"domains": ["math", "science"], "rlvr_mixed_steps": 2 * smoke.rlvr_steps})
+    assert schedule.matched(two) == schedule.defaults(two) and not set(schedule.groups(two)) & {"matched"}
+    assert "evaluate-matched" not in schedule.stages_read(two, "rq1")
+    assert schedule.seeds_there(smoke, "rq1") == [0], "the study's own seed belongs to it, done or not"
+    finish(2, schedule.READS["rq1"])
+    finish(7, schedule.READS["rq1"][1:])
+    assert schedule.seeds_there(smoke, "rq1") == [0, 2]
+    assert schedule.seeds_there(smoke, "rq4") == [0] and schedule.seeds_there(smoke, "rq2") == [0, 2]
+    artifacts.finish(smoke, "rq1", [], [], [0, 2])
+    assert ", seeds 0, 2, on " in capsys.readouterr().out
+
+
+def test_costs_of_several_seeds_are_those_of_one():
+    p = SimpleNamespace(domains=["math"])
+    rows = [(0, "rl-multi", "rl", 40), (0, "rl-math", "rl", 90), (0, "rl-math", "rl", 10), (1, "rl-multi", "rl", 60)]
+    costs = pd.DataFrame([*rows, (1, "rl-math", "rl", 100)], columns=["seed", "model", "stage", "device_seconds"])
+    for column in budgets.SPENT:
+        costs[column] = costs["device_seconds"]
+    mean = budgets.mean_costs(costs).set_index("model")
+    assert mean["device_seconds"].to_dict() == {"rl-multi": 50, "rl-math": 100}
+    assert budgets.mixing_share(costs, p).to_dict() == {0: 40, 1: 60}
+
+
+def test_each_seed_tunes_for_itself():
+    """Seed 0 chooses λ = 0.5 (55 against 40 on selection), seed 1 stays; on test the changes are −10 and 0."""
+    place = np.arange(100)[:, None]
+    right = {"selection": {0: (40, 55), 1: (40, 30)}, "test": {0: (60, 50), 1: (60, None)}}
+    names = ("merge-ties", "merge-ties@lambda=0.5")
+    frames = {
+        split: pd.concat(
+            cell(place < share, name, seed=seed, split=split)
+            for seed, shares in by_seed.items()
+            for name, share in zip(names, shares)
+            if share is not None
+        )
+        for split, by_seed in right.items()
+    }
+    row = sweeps.tuned_table(frames["selection"], frames["test"], P, 3.0, draws=500).iloc[0]
+    assert row["model"] == "merge-ties@lambda=0.5 (seed 0); merge-ties (seed 1)"
+    assert row[["selection", "score", "estimate", "seeds"]].tolist() == pytest.approx([47.5, 55, -5, 2])
+
+
+def test_rq3_measures_are_taken_from_their_tables():
+    summary = pd.DataFrame(
+        [("density", 0.1, 0.3, 0.1, 0.05, 0.6), ("density", 0.3, 9, 9, 9, 9), ("cosine", np.nan, 0.2, 0, 0.01, 0.7)],
+        columns=["kind", "level", "mean", "matched", "with_null", "other_seed"],
+    )
+    ranked = pd.DataFrame({"x": ["kl"], "y": ["delta"], "rho": [-0.4]})
+    groups = pd.DataFrame(
+        {"against": ["merge(A, SFT)"] * 2, "group": ["neighbour", "neighbour − not"], "estimate": [4.0, np.nan]}
+    )
+    found = replication.measures(summary, ranked, groups).set_index("measure")["value"]
+    assert found["overlap at 10%, experts"] == 0.3 and found["cosine, one domain twice"] == 0.7
+    assert found["rank correlation, kl and delta"] == -0.4 and found["pairs against merge(A, SFT), neighbour"] == 4
+    assert np.isnan(found["pairs against merge(A, SFT), neighbour − not"]) and "cosine, matched random masks" not in found
+
+
+def test_figures_of_a_further_seed_stay_beside_its_notebooks(monkeypatch):
+    assert locations.figures_folder("smoke") == locations.ROOT / "figures" / "smoke"
+    monkeypatch.setenv("M2RL_FIGURES", "runs/smoke/notebooks/seed-1/figures")
+    assert locations.figures_folder("smoke") == locations.ROOT / "runs" / "smoke" / "notebooks" / "seed-1" / "figures"

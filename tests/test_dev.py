@@ -1,0 +1,153 @@
+"""The benchmarks' own arithmetic: what they say of recorded times must be true of the records."""
+
+import json
+import sys
+from datetime import UTC, datetime
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from m2rl_lib.config import locations
+from m2rl_lib.config.locations import ROOT
+
+sys.path.insert(0, str(ROOT / "dev"))
+import peers  # noqa: E402
+import run as bench  # noqa: E402
+import study_times  # noqa: E402
+
+
+def stage(name, begun, ended, seed=0):
+    return {"stage": name, "seed": seed, "begun": begun, "ended": ended}
+
+
+def test_the_chain_goes_back_through_what_ended_just_before():
+    found = [stage("sft", 0, 100), stage("short", 101, 120), stage("long", 103, 300), stage("last", 305, 400)]
+    assert study_times.chain(found) == ["sft", "long", "last"]
+
+
+def test_a_pause_between_two_sittings_ends_the_chain():
+    assert study_times.chain([stage("sft", 0, 100), stage("rl-math", 5000, 5100)]) == ["rl-math"]
+
+
+def test_time_covered_counts_overlaps_once_and_pauses_never():
+    assert study_times.covered([stage("a", 0, 10), stage("b", 5, 20), stage("c", 6, 8), stage("d", 100, 130)]) == 50
+
+
+MEGABYTE = 10**6
+
+
+@pytest.fixture
+def three_seeds(tmp_path, monkeypatch) -> list[dict]:
+    """Records of a study on three seeds: (seed, name, begun, ended, CPU seconds, peak in MB), in minutes; as read back."""
+    monkeypatch.setattr(locations, "RUNS", tmp_path)
+    runs = [("tiny", seed, "sft", 10 * seed, 10 * seed + 4 + seed, 6 + seed, 500) for seed in (0, 1, 2)]
+    runs += [("tiny", seed, "rl-math", 10 * seed + 4 + seed, 10 * seed + 10, 5, 600 + seed) for seed in (0, 1, 2)]
+    runs += [("tiny-apart", 0, "sft", 4, 6, 2, 100), ("tiny", 0, "rq1", 30, 31, 1, 200)]
+    for world, seed, name, begun, ended, cpu, peak in runs:
+        file = locations.done_file(world, seed, name)
+        file.parent.mkdir(parents=True, exist_ok=True)
+        spent = {"wall_seconds": 60.0 * (ended - begun), "cpu_seconds": 60.0 * cpu, "peak_memory_bytes": peak * MEGABYTE}
+        finished = datetime.fromtimestamp(1_700_000_000 + 60 * ended, UTC).isoformat(timespec="seconds")
+        file.write_text(json.dumps({"name": name, "seeds": [seed], "finished": finished, "spent": spent}))
+    locations.done_file("tiny", 0, "old").write_text(
+        json.dumps({"name": "old", "finished": finished})
+    )  # of before times were kept
+    return study_times.stages("tiny")
+
+
+def test_stages_are_medians_over_seeds(three_seeds):
+    rows = {row.pop("stage"): row for row in study_times.stage_table(three_seeds)}
+    assert list(rows) == ["sft", "sft (apart)", "rl-math", "rq1"]
+    assert rows["sft"] == {"seeds": 3, "wall, s": 300, "CPU, s": 420, "peak, GB": 0.5}  # walls of 4, 5 and 6 minutes
+    assert rows["rl-math"] == {"seeds": 3, "wall, s": 300, "CPU, s": 300, "peak, GB": 0.602}  # 6, 5 and 4
+    assert rows["sft (apart)"]["seeds"] == rows["rq1"]["seeds"] == 1
+
+
+def test_cores_are_as_busy_as_the_records_say(three_seeds):
+    rows = {row.pop("part"): row for row in study_times.part_table(three_seeds, cores=2)}
+    assert list(rows) == ["seed 0", "seed 1", "seed 2", "once for all seeds", "in all"]
+    assert rows["seed 0"] == {"stages": 3, "minutes": 10, "CPU minutes": 13, "cores busy, %": 65}  # the second world is in it
+    assert rows["seed 2"] == {"stages": 2, "minutes": 10, "CPU minutes": 13, "cores busy, %": 65}
+    assert rows["once for all seeds"] == {"stages": 1, "minutes": 1, "CPU minutes": 1, "cores busy, %": 50}
+    assert rows["in all"]["minutes"] == 31 and rows["in all"]["CPU minutes"] == 39
+
+
+def test_the_chain_names_seeds_where_there_are_several(three_seeds):
+    last = ["sft [1]", "rl-math [1]", "sft [2]", "rl-math [2]", "rq1"]
+    assert study_times.chain(three_seeds) == ["sft [0]", "rl-math [0]", *last]
+    assert study_times.chain([one for one in three_seeds if one["seed"] == 1]) == ["sft", "rl-math"]
+
+
+def test_the_sentence_says_what_the_table_says(three_seeds):
+    times = {"parts": study_times.part_table(three_seeds, 2), "cores": 2, "peak memory of a process, GB": 0.602}
+    said = "seeds took 10 to 10 minutes each and all of it 31 minutes, the cores busy 63% of them"
+    assert study_times.say(times) == f"On 2 cores {said}, and no process had more than 0.6 GB."
+    one = {**times, "parts": study_times.part_table([stage for stage in three_seeds if stage["seed"] == 1], 2)}
+    assert study_times.say(one).startswith("On 2 cores `make study` took 10 minutes, the cores busy 60% of them")
+
+
+def test_the_page_has_every_measurement_and_the_time_it_took(three_seeds):
+    parts, rows = study_times.part_table(three_seeds, 2), [{"what": "x", "s": 1.5}]
+    times = {"parts": parts, "stages": study_times.stage_table(three_seeds), "chain": study_times.chain(three_seeds), "cores": 2}
+    times |= {"peak memory of a process, GB": 0.6, "nothing changed, seconds": 2.25, "start-up": rows}
+    stamp = {
+        "date": "2026-11-23T10:00",
+        "machine": "m",
+        "load_average": 0.1,
+        "commit": "c",
+        "python": "3",
+        "versions": {"torch": "2"},
+    }
+    merging = {"size": "0.05 B", "tables": {name: rows for name in ("growth", "methods", "whole", "peer")}}
+    results = {"stamp": stamp, "took": {"study_times.py": 60.0, "merging.py": 180.0}, "study": times, "merging": merging}
+    page = bench.page(results | {name: rows for name in ("rlvr_step", "generating", "verifying")} | {"weights": {"table": rows}})
+    assert "It took 4 minutes: study_times 60 s, merging 180 s." in page and study_times.say(times) in page
+    assert page.count("| x | 1.5 |") == 9 and "Merging beside a peer" in page
+    assert "| rl-math | 3 | 300 | 300 | 0.602 |" in page and "| in all | 8 | 31 | 39 | 62.9 |" in page
+    assert "sft [0] → rl-math [0]" in page and "nothing changed: 2.2 s" in page
+
+
+@pytest.mark.skipif(not (ROOT / "dev" / "RESULTS.json").is_file(), reason="make bench has not been run")
+def test_readme_says_how_long_the_study_takes_as_measured():
+    said = study_times.say(json.loads((ROOT / "dev" / "RESULTS.json").read_text())["study"])
+    assert said in " ".join((ROOT / "README.md").read_text().split()), f"the README should say: {said}"
+
+
+def test_imports_are_all_those_of_the_notebook():
+    code = study_times.imports(ROOT / "notebooks" / "11_rq1_mix_or_merge.ipynb")
+    assert "from m2rl_lib.config.study import" in code and "artifacts" in code and "=" not in code
+
+
+def test_tables_have_a_column_a_key():
+    assert bench.table([{"a": 1.23456, "b": "x"}, {"a": 12345.6, "b": True}])[:4] == [
+        "| a | b |",
+        "|---|---|",
+        "| 1.23 | x |",
+        "| 12,346 | True |",
+    ]
+
+
+def test_a_failing_benchmark_is_named(tmp_path, monkeypatch):
+    monkeypatch.setattr(bench, "HERE", tmp_path)
+    (tmp_path / "broken.py").write_text("raise ValueError('no model')")
+    with pytest.raises(SystemExit, match="broken.py failed: ValueError: no model"):
+        bench.run({}, "broken.py")
+
+
+def test_a_peers_weights_differ_where_rounding_does_not_explain_it(tmp_path):
+    model = torch.nn.Linear(10, 10, bias=False)
+    rounded = model.weight.detach().bfloat16()
+    rounded[0, :3] += 1
+    save_file({"weight": rounded}, tmp_path / "model.safetensors")
+    assert peers.difference(model, tmp_path) == 0.03
+
+
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [("mergekit=.", "no such peer; allowed: mergelm=PATH"), ("mergelm=.", "it has no model_merging_methods/merging_methods.py")],
+)
+def test_what_is_no_peer_is_refused_in_one_line(given, told):
+    with pytest.raises(SystemExit, match=told) as error:
+        peers.read_peer(given)
+    assert "\n" not in str(error.value)
