@@ -2,6 +2,6 @@
 
 import nbval.plugin
 
-from m2rl_lib import stage
+from m2rl_lib.cli import run_notebook
 
-nbval.plugin.RunningKernel = stage.answered(nbval.plugin.RunningKernel)
+nbval.plugin.RunningKernel = run_notebook.answered(nbval.plugin.RunningKernel)

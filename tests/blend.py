@@ -6,7 +6,6 @@ folder like one of the Hub, gets some right and some wrong after 200 steps of SF
 
 import subprocess
 import sys
-from types import SimpleNamespace
 
 import nbformat
 import pandas as pd
@@ -29,6 +28,7 @@ from published_form import (
 
 from m2rl_lib.cli import data_report
 from m2rl_lib.config import locations, study
+from m2rl_lib.config.study import Parameters
 from m2rl_lib.data import problem_sets, rl_blend, sft_corpus
 from m2rl_lib.evaluation import judging
 from m2rl_lib.storage import artifacts
@@ -76,7 +76,7 @@ def write_base(folder) -> None:
 
 
 @pytest.fixture(scope="module")
-def p() -> SimpleNamespace:
+def p() -> Parameters:
     """The parameters of the study, which has run; what of it is there already is not run again."""
     folder = locations.RUNS / f"{NAME}-files"
     if not (folder / "base").is_dir():
@@ -88,7 +88,7 @@ def p() -> SimpleNamespace:
     path.write_text(yaml.safe_dump(values))
     command = [sys.executable, "-m", "snakemake", "--cores", "1", "--config", f"params={path}", *QUIET]
     subprocess.run(command, cwd=locations.ROOT, check=True)
-    return SimpleNamespace(**study.load(path).model_dump())
+    return study.Parameters.model_construct(**study.load(path).model_dump())
 
 
 def test_every_notebook_ran_to_its_end(p):

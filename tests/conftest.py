@@ -1,23 +1,23 @@
 """Small real things that many tests use: a study in a temporary folder, a tiny tokenizer and model."""
 
 import random
-from types import SimpleNamespace
 
 import pytest
 import yaml
 
 from m2rl_lib import domains
 from m2rl_lib.config import locations, study
+from m2rl_lib.config.study import Parameters
 from m2rl_lib.data import sft_corpus
 from m2rl_lib.storage import artifacts
 from m2rl_lib.training import micro_model
 
 
 @pytest.fixture
-def smoke(tmp_path, monkeypatch) -> SimpleNamespace:
+def smoke(tmp_path, monkeypatch) -> Parameters:
     """The smoke study's parameters, its runs in a temporary folder."""
     monkeypatch.setattr(locations, "RUNS", tmp_path / "runs")
-    return SimpleNamespace(**study.load(locations.ROOT / "params" / "smoke.yaml").model_dump())
+    return study.Parameters.model_construct(**study.load(locations.ROOT / "params" / "smoke.yaml").model_dump())
 
 
 @pytest.fixture(scope="session")
@@ -50,9 +50,9 @@ def rng() -> random.Random:
 def publish_model(smoke, tokenizer):
     """Publish a tiny model under a name, as a stage would; returns its folder."""
 
-    def publish(name: str, model, inputs=(), parameters: SimpleNamespace | None = None):
+    def publish(name: str, model, inputs=(), parameters: Parameters | None = None):
         folder = locations.model_folder(smoke.study, smoke.seed, name)
-        made_by = artifacts.record(parameters or SimpleNamespace(study=smoke.study, seed=smoke.seed), list(inputs))
+        made_by = artifacts.record(parameters or Parameters.model_construct(study=smoke.study, seed=smoke.seed), list(inputs))
         with artifacts.publish(folder, made_by) as fresh:
             model.save_pretrained(fresh)
             tokenizer.save_pretrained(fresh)

@@ -13,7 +13,6 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from types import SimpleNamespace
 
 import nbformat
 import pandas as pd
@@ -21,6 +20,7 @@ import pytest
 import yaml
 
 from m2rl_lib.config import locations, study
+from m2rl_lib.config.study import Parameters
 from m2rl_lib.storage import artifacts, durable
 
 WHOLE, KILLED = "smoke-two", "smoke-two-killed"
@@ -117,7 +117,7 @@ def whole() -> str:
 
 def tables(name: str, stage: str) -> dict[str, pd.DataFrame]:
     """What a stage wrote, without what no two runs share."""
-    p = SimpleNamespace(study=name, seed=0)
+    p = Parameters.model_construct(study=name, seed=0)
     found = {}
     for table in ("sft_curve", "training", "curves", "distillation", "costs"):
         if artifacts.table_file(p, table, stage).is_file():

@@ -11,9 +11,9 @@ import json
 import sys
 import zlib
 from pathlib import Path
-from types import SimpleNamespace
 
 from m2rl_lib.config import locations, study
+from m2rl_lib.config.study import Parameters
 from m2rl_lib.rollout import decoding
 from m2rl_lib.storage import artifacts, processes
 from m2rl_lib.training import grpo, launch, micro_model, mt_opd, sft
@@ -23,12 +23,12 @@ RECORD = FOLDER / "completions.json"
 locations.RUNS = FOLDER / "runs"
 
 
-def parameters() -> SimpleNamespace:
+def parameters() -> Parameters:
     """The smoke study, a little larger; a batch is held by one process whole, by two in halves."""
     p = study.load(locations.ROOT / "params" / "smoke.yaml").model_dump()
     p |= {"study": CONFIGURATION, "train_accelerate": CONFIGURATION, "domains": ["math", "agent"], "sft_steps": 6, "sft_batch": 8}
     p |= {"rlvr_prompts_per_step": 4, "rlvr_mixed_steps": 4, "rlvr_max_tokens": 16, "rlvr_learning_rate": 1e-3}
-    return SimpleNamespace(**p)
+    return Parameters.model_construct(**p)
 
 
 def watch(trainer, method: str, rows_of) -> list:
@@ -91,7 +91,7 @@ def parity(domain: str):
     return reward
 
 
-def publish(p: SimpleNamespace, name: str, tokenizer, seed: int) -> Path:
+def publish(p: Parameters, name: str, tokenizer, seed: int) -> Path:
     """A random micro model under a name."""
     folder = locations.model_folder(p.study, p.seed, name)
     with artifacts.publish(folder, artifacts.record(p)) as fresh:
@@ -101,7 +101,7 @@ def publish(p: SimpleNamespace, name: str, tokenizer, seed: int) -> Path:
     return folder
 
 
-def run(p: SimpleNamespace) -> None:
+def run(p: Parameters) -> None:
     """All three stages, each from the same weights whatever the number of processes."""
     orders = {
         "sft": watch(sft.DemonstrationTrainer, "training_step", unpadded),

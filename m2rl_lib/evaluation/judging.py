@@ -189,7 +189,7 @@ def planted_set(rows: list[dict], seed: int) -> pd.DataFrame:
     items = []
     for name in dict.fromkeys(row["domain"] for row in rows):
         plan = [(row, step) for row in rows if row["domain"] == name for step in (None, *range(len(row["steps"])))]
-        texts, right = problem_sets.planted(
+        texts, right = judge_prompts.planted(
             [row for row, _ in plan], [step for _, step in plan], random.Random(f"planted {seed} {name}")
         )
         for (row, step), text, is_right in zip(plan, texts, right, strict=True):
@@ -223,9 +223,9 @@ def judge_items(judge: Judge, items: pd.DataFrame, rows: dict[str, dict], taught
     `rows` are the problems by problem_id; `taught` as in `datasets.judge_prompt`. A prompt that occurs more than once is
     judged once.
     """
-    frames = [items.assign(mode=mode) for mode in problem_sets.JUDGE_MODES]
+    frames = [items.assign(mode=mode) for mode in judge_prompts.JUDGE_MODES]
     asked = pd.concat(frames, ignore_index=True)
-    prompts = [problem_sets.judge_prompt(rows[row.problem_id], row.text, row.mode, taught) for row in asked.itertuples()]
+    prompts = [judge_prompts.judge_prompt(rows[row.problem_id], row.text, row.mode, taught) for row in asked.itertuples()]
     keys = [messages[-1]["content"] for messages in prompts]
     distinct = dict(zip(keys, prompts))
     found = dict(zip(distinct, judge(list(distinct.values())), strict=True))

@@ -17,7 +17,7 @@ from m2rl_lib.config import schedule
 from m2rl_lib.config.locations import figures_folder
 from m2rl_lib.config.model_names import model_name
 from m2rl_lib.config.study import Parameters
-from m2rl_lib.data import problem_sets, sft_blend
+from m2rl_lib.data import judge_prompts, problem_sets, sft_blend
 from m2rl_lib.figures import drawing
 from m2rl_lib.paper import published_tables
 from m2rl_lib.stats import bootstrap, comparisons
@@ -161,7 +161,7 @@ def blend(p: Parameters) -> pd.DataFrame:
         shares = sft_blend.shares_of(p.data_sources, p.sft_steps * p.sft_batch)
         return pd.DataFrame(list(shares.items()), columns=["part", "samples"])
     rows = [(comparisons.display_domain(domain), p.sft_demonstrations) for domain in p.domains]
-    judged = len(problem_sets.JUDGE_MODES) * p.sft_judge * len(p.domains)
+    judged = len(judge_prompts.JUDGE_MODES) * p.sft_judge * len(p.domains)
     rows += [("General facts", p.sft_general), ("Judging", judged)]
     return pd.DataFrame(rows, columns=["part", "samples"])
 

@@ -297,7 +297,7 @@ def test_matched_null_is_what_drawing_such_masks_gives():
 
 def test_equal_density_is_exact_where_shifts_differ(tmp_path):
     found = measure(tmp_path, draw(0), {"rl-a": draw(1), "rl-b": draw(2, 1e-4)})
-    rows = whole(mask_table(found)).query("kind == 'density' and model != @weights.ROUNDED")
+    rows = whole(mask_table(found)).query("kind == 'density' and model != @footprints.ROUNDED")
     assert (rows["changed"] * WEIGHTS).round(6).tolist() == [round(level * WEIGHTS) for level in rows["level"]]
 
 

@@ -106,7 +106,7 @@ def test_in_the_other_world_coding_alone_needs_no_arithmetic(smoke):
     test = problem_sets.benchmark_problems("workplace", "test", 1, other.data_shared_arithmetic)
     assert test[0]["shared_arithmetic"] and test == problem_sets.benchmark_problems("workplace", "test", 1, True)
     for change in ({"analysis_manipulation_check": False}, {"data_shared_arithmetic": False}, {"domains": ["math", "agent"]}):
-        assert schedule.apart(type(smoke)(**vars(smoke) | change)) is None
+        assert schedule.apart(smoke.model_copy(update=change)) is None
 
 
 def test_the_fall_between_two_worlds_by_hand():

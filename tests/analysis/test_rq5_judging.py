@@ -12,7 +12,7 @@ from scipy.special import expit, logit
 from m2rl_lib import domains
 from m2rl_lib.analysis.rq5_judging import best_of_n, judge_accuracy, outcome_or_process
 from m2rl_lib.config import schedule
-from m2rl_lib.data import problem_sets
+from m2rl_lib.data import judge_prompts, problem_sets
 from m2rl_lib.domains import chat
 from m2rl_lib.evaluation import judging
 from m2rl_lib.figures import drawing, rq5_judging
@@ -196,7 +196,7 @@ def test_empty_truncated_and_ungraded_samples_are_counted_and_left_out():
 def test_an_outcome_judge_does_not_see_thinking_that_never_ended():
     row = problem_sets.benchmark_problems("chain", "test", 1, True)[0]
     for text in ("<think>2 + 2 = 4\n4 + ", "", END, f"<think>2 + 2 = 4</think>\n\\boxed{{4}}{END}"):
-        shown = problem_sets.judge_prompt(row, text, "outcome")[0]["content"]
+        shown = judge_prompts.judge_prompt(row, text, "outcome")[0]["content"]
         assert "2 + 2" not in shown and ("boxed" in shown) == ("boxed" in text)
 
 
@@ -234,8 +234,8 @@ def test_planted_errors_are_where_they_are_said_to_be(planted):
 def scripted(items, rows, score):
     """A judge that knows the items: the prompts' texts lead back to them, `score(item, mode)` is its log-odds."""
     known = {
-        problem_sets.judge_prompt(rows[item.problem_id], item.text, mode)[0]["content"]: score(item, mode)
-        for mode in problem_sets.JUDGE_MODES
+        judge_prompts.judge_prompt(rows[item.problem_id], item.text, mode)[0]["content"]: score(item, mode)
+        for mode in judge_prompts.JUDGE_MODES
         for item in items.itertuples()
     }
 
@@ -305,7 +305,7 @@ def test_a_models_score_is_read_where_its_verdict_stands(tokenizer, monkeypatch)
     close, right, wrong = judging.verdict_tokens(tokenizer)
     assert tokenizer.decode(close).startswith("</think>") and right != wrong
     rows = [row for name in ("math", "agent", "science") for row in first_problems(name, 2)]
-    prompts = [problem_sets.judge_prompt(row, f"<think>1</think>\n{i}{END}", "process") for i, row in enumerate(rows)]
+    prompts = [judge_prompts.judge_prompt(row, f"<think>1</think>\n{i}{END}", "process") for i, row in enumerate(rows)]
     thoughts = [
         "<think>1</think>\nright<|im_end|>",
         "<think>1 + 1",
@@ -352,7 +352,7 @@ def test_all_judges_of_a_study_see_the_same_trajectories(smoke, tokenizer, publi
         for benchmark in domains.ALL[domain].BENCHMARKS:
             rows = problem_sets.benchmark_problems(benchmark, "test", smoke.evaluate_problems, True)
             for kind, place in ((1, None), (0, "answer")):
-                texts, _ = problem_sets.planted(rows, [place] * len(rows), generator)
+                texts, _ = judge_prompts.planted(rows, [place] * len(rows), generator)
                 frame = sample_rows([kind] * len(rows), domain=domain, texts=texts).assign(benchmark=benchmark, sample=kind)
                 frames.append(frame.assign(problem_id=[row["problem_id"] for row in rows]))
     samples = pd.concat(frames, ignore_index=True)

@@ -1,15 +1,14 @@
 """Sweeps: settings from names, tuned scores without the winner's curse, variants, fewer experts."""
 
-from types import SimpleNamespace
-
 import numpy as np
 import pandas as pd
 import pytest
 from test_bootstrap import cell
 
 from m2rl_lib.analysis.rq4_methods import sweeps
+from m2rl_lib.config.study import Parameters
 
-P = SimpleNamespace(
+P = Parameters.model_construct(
     domains=["math", "coding", "science"], merge_lambda=1.0, merge_ties_density=0.2, merge_dare_density=0.8, merge_sce_topk=0.9
 )
 

@@ -43,7 +43,7 @@ def test_from_a_file_to_the_answer_without_a_trainer(tmp_path):
     path = tmp_path / "scores.csv"
     public(scores_of(WRONG, 60)).to_csv(path, index=False)
     heavy = "torch", "trl", "mergekit", "transformers", "datasets", "matplotlib"
-    code = f"import sys\nfrom m2rl_lib import verdict\nverdict.main([{str(path)!r}])\nprint([m for m in {heavy} if m in sys.modules])"
+    code = f"import sys\nfrom m2rl_lib.cli import judge_scores\njudge_scores.main([{str(path)!r}])\nprint([m for m in {heavy} if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)
     assert done.returncode == 0, done.stderr
     first, *_, last = done.stdout.strip().splitlines()

@@ -7,11 +7,10 @@ import pytest
 import yaml
 
 from m2rl_lib.cli import plan
-from m2rl_lib.cli.plan import KNOWN
 from m2rl_lib.config import schedule, study
 from m2rl_lib.config.locations import ROOT
 from m2rl_lib.training import model_shape
-from m2rl_lib.training.model_shape import Shape
+from m2rl_lib.training.model_shape import KNOWN, Shape
 
 TABLES = ROOT / "figures" / "study" / "tables"
 

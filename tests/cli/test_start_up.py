@@ -38,5 +38,5 @@ def test_an_analysis_starts_without_trainers(name, first_brought):
 
 
 def test_a_trainer_would_be_noticed():
-    nothing, training = brought(["from m2rl_lib import study", "from m2rl_lib import sft"])
+    nothing, training = brought(["from m2rl_lib.config import study", "from m2rl_lib.training import sft"])
     assert {"trl", "datasets", "transformers.modeling_utils"} <= training - nothing

@@ -7,7 +7,7 @@ from collections import Counter
 import pytest
 
 from m2rl_lib import domains, sandbox
-from m2rl_lib.data import problem_sets, sft_corpus
+from m2rl_lib.data import judge_prompts, problem_sets, sft_corpus
 from m2rl_lib.domains import chat, problems
 from m2rl_lib.training import micro_model
 
@@ -89,7 +89,7 @@ def test_judge_rows_are_balanced_and_outcome_hides_the_reasoning():
         e for e in sft_corpus.sft_corpus(list(domains.DOMAINS), 1, 1, 40, 0, 0.2, "random", 0, True) if e["kind"] == "judge"
     ]
     for name in domains.DOMAINS:
-        for mode in problem_sets.JUDGE_MODES:
+        for mode in judge_prompts.JUDGE_MODES:
             mine = [e for e in corpus if e["row"]["domain"] == name and f"\n{mode}:\n" in e["prompt"][0]["content"]]
             assert len(mine) == 40
             for turn in range(len(judge_turns(mine[0]))):  # every turn is balanced, whatever the turns before it said
@@ -142,16 +142,16 @@ def test_a_trajectory_that_could_not_be_graded_is_made_anew_and_never_called_wro
         return [None if len(asked) < 3 else reward for reward in verify(texts, of)]
 
     monkeypatch.setattr(domains.ALL["math"], "verify", failing)
-    _, right = problem_sets.planted(rows, [None, "answer"] * 3, random.Random(0))
+    _, right = judge_prompts.planted(rows, [None, "answer"] * 3, random.Random(0))
     assert asked[:3] == [6, 6, 6] and right == [True, False] * 3
     monkeypatch.setattr(domains.ALL["math"], "verify", lambda texts, of: [None] * len(texts))
     with pytest.raises(sandbox.SandboxError, match="6 trajectories of math could not be graded in a hundred tries"):
-        problem_sets.planted(rows, [None] * 6, random.Random(0))
+        judge_prompts.planted(rows, [None] * 6, random.Random(0))
 
 
 def test_unknown_judge_mode():
     with pytest.raises(ValueError, match="outcome, process"):
-        problem_sets.judge_prompt({}, "", "vibes")
+        judge_prompts.judge_prompt({}, "", "vibes")
 
 
 def test_rl_prompts_are_in_equal_parts_and_not_the_demonstrations():

@@ -35,6 +35,7 @@ from m2rl_lib import domains
 from m2rl_lib.analysis.rq4_methods import straight_paths
 from m2rl_lib.cli import data_report
 from m2rl_lib.config import locations
+from m2rl_lib.config.study import Parameters
 from m2rl_lib.data import problem_sets, prompt_limit, rl_blend, row_files, sft_blend
 from m2rl_lib.domains import chat, mathematics, science
 from m2rl_lib.evaluation import judging
@@ -144,11 +145,11 @@ def big_mirror(folder, count: int) -> None:
 KILLED = """
 import os, signal, sys
 from pathlib import Path
-from m2rl_lib import study
-from m2rl_lib.data.problem_sets import blend, rows
-study.RUNS = Path(sys.argv[2])
-blend.STRIDE = 100
-commit = rows.Store.commit
+from m2rl_lib.config import locations
+from m2rl_lib.data import rl_blend, row_files
+locations.RUNS = Path(sys.argv[2])
+rl_blend.STRIDE = 100
+commit = row_files.Store.commit
 def committed(store, position):
     commit(store, position)
     if position[1] and store.counts["stem_mcqa|"] >= 300:
@@ -156,8 +157,8 @@ def committed(store, position):
         for file in store._files.values():
             file.flush()
         os.kill(os.getpid(), signal.SIGKILL)
-rows.Store.commit = committed
-blend.prepare_rows([sys.argv[1]])
+row_files.Store.commit = committed
+rl_blend.prepare_rows([sys.argv[1]])
 """
 
 
@@ -267,7 +268,7 @@ def test_long_prompts_are_in_the_drop_report(mirror, smoke, tmp_path, model, tok
     longest = max(counts)
     before = pd.read_csv(folder / "drops.csv", keep_default_na=False)
     for tokens, expected in ((longest, 0), (longest - 1, counts.count(longest))):
-        told = data_report.source_table(SimpleNamespace(**vars(smoke) | given | {"rlvr_prompt_tokens": tokens}))
+        told = data_report.source_table(Parameters.model_construct(**vars(smoke) | given | {"rlvr_prompt_tokens": tokens}))
         long = told[told["reason"] == f"a training prompt of more than {tokens} tokens"].query("domain == 'math'")
         assert long["rows"].sum() == expected and told["rows"].sum() == before["rows"].sum()
         kept = told[(told["reason"] == "kept") & (told["domain"] == "math")]["rows"].sum()
@@ -287,7 +288,7 @@ def held(tmp_path, monkeypatch, smoke):
     some += [placeholder("dapo17k", i, {"prefix": "Put it in \\boxed{}."}) for i in range(200)]
     write_rl(tmp_path / "mirror", some, [problem(DAPO.format(f"What is {i}?"), str(i)) for i in range(200)], SKYWORK)
     changes = {"domains": ["math", "science"], "data_sources": [str(tmp_path / "mirror")], "evaluate_max_tokens": 4}
-    return SimpleNamespace(**vars(smoke) | changes | {"judging_problems": 1000, "evaluate_selection_problems": 3})
+    return Parameters.model_construct(**vars(smoke) | changes | {"judging_problems": 1000, "evaluate_selection_problems": 3})
 
 
 FORM = {"output_regex": r"Option Selected:\s*([A-Z])"}
@@ -416,7 +417,7 @@ def test_the_published_shares(corpus_mirror):
 
 
 def test_sft_trains_on_the_published_form(corpus_mirror, smoke, tokenizer, model):
-    smoke = SimpleNamespace(**vars(smoke) | {"data_sources": [str(corpus_mirror)], "sft_steps": 2, "sft_batch": 4})
+    smoke = smoke.model_copy(update={"data_sources": [str(corpus_mirror)], "sft_steps": 2, "sft_batch": 4})
     base = locations.model_folder(smoke.study, smoke.seed, "base")
 
     with artifacts.publish(base, artifacts.record(smoke)) as fresh:
@@ -435,5 +436,5 @@ def test_the_report_of_a_parameter_file(mirror, tmp_path, smoke_values, capsys):
     path.write_text(yaml.safe_dump(smoke_values | {"study": "paper", "data_sources": [str(mirror)]}))
     told = data_report.main([str(path)])
     assert "duplicate prompt" in told and "stem_mcqa" in told
-    micro = SimpleNamespace(domains=["math"], data_sources=["micro"])
+    micro = Parameters.model_construct(domains=["math"], data_sources=["micro"])
     assert (data_report.source_table(micro)["reason"] == "kept: drawn as needed").all()

@@ -20,6 +20,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from m2rl_lib.config import locations
+from m2rl_lib.config.study import Parameters
 from m2rl_lib.evaluation import live_code_bench, nine_benchmarks, served_model
 from m2rl_lib.evaluation.nine_benchmarks import BenchmarkError
 from m2rl_lib.paper import published_tables
@@ -273,7 +274,7 @@ def server():
 def p(tmp_path, monkeypatch):
     monkeypatch.setattr(locations, "RUNS", tmp_path / "runs")
     values = {"evaluate_samples": 2, "evaluate_temperature": 1.0, "evaluate_max_tokens": 32, "evaluate_batch": 2}
-    return SimpleNamespace(study="nine", seed=0, sandbox_kind="bubblewrap", **values)
+    return Parameters.model_construct(study="nine", seed=0, sandbox_kind="bubblewrap", **values)
 
 
 def test_every_sample_of_a_served_model_is_in_both_tables(p, server, mirror, monkeypatch):

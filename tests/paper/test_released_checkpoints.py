@@ -10,6 +10,7 @@ from safetensors.torch import load_file
 
 from m2rl_lib.analysis.rq3_weights import footprints, mask_overlap
 from m2rl_lib.config import locations, study
+from m2rl_lib.config.study import Parameters
 from m2rl_lib.paper import released_checkpoints
 from m2rl_lib.storage import artifacts, hub
 from m2rl_lib.training import model_shape
@@ -18,7 +19,7 @@ DOMAINS = ["math", "coding", "science", "instruction_following"]
 
 
 @pytest.fixture
-def p(smoke, tmp_path, model, tokenizer) -> SimpleNamespace:
+def p(smoke, tmp_path, model, tokenizer) -> Parameters:
     """A study whose released checkpoints are plain folders, as `hf download` leaves them: no manifest, no link between them."""
     generator = torch.Generator().manual_seed(0)
     paths = []
@@ -33,7 +34,7 @@ def p(smoke, tmp_path, model, tokenizer) -> SimpleNamespace:
         tokenizer.save_pretrained(folder)
         paths.append(str(folder))
     given = {"domains": DOMAINS, "released_models": paths, "merge_methods": ["average", "ties"], "merge_dtype": "bfloat16"}
-    return SimpleNamespace(**vars(smoke) | given)
+    return Parameters.model_construct(**vars(smoke) | given)
 
 
 def test_six_folders_are_merged_and_measured(p):
@@ -100,7 +101,7 @@ def test_kl_is_left_out_without_a_gpu_and_sampled_where_it_can_be(p, monkeypatch
 
 
 def test_kl_of_small_models(p):
-    few = SimpleNamespace(**vars(p) | {"domains": ["math", "coding"], "merge_methods": ["average"], "analysis_kl_samples": 1})
+    few = p.model_copy(update={"domains": ["math", "coding"], "merge_methods": ["average"], "analysis_kl_samples": 1})
     few.released_models = [*p.released_models[:3], p.released_models[-1]]
     released_checkpoints.adopt(few)
     released_checkpoints.merge_all(few)

@@ -1,7 +1,5 @@
 """Seeds: tables of several are read together, their spread is told apart from redrawing problems, costs are a seed's mean."""
 
-from types import SimpleNamespace
-
 import numpy as np
 import pandas as pd
 import pytest
@@ -11,11 +9,14 @@ from m2rl_lib.analysis.rq1_mix_or_merge import budgets
 from m2rl_lib.analysis.rq3_policies import replication
 from m2rl_lib.analysis.rq4_methods import sweeps
 from m2rl_lib.config import locations, schedule
+from m2rl_lib.config.study import Parameters
 from m2rl_lib.stats import over_seeds
 from m2rl_lib.stats.comparisons import compare
 from m2rl_lib.storage import artifacts
 
-P = SimpleNamespace(domains=["math"], merge_lambda=1.0, merge_ties_density=0.2, merge_dare_density=0.8, merge_sce_topk=1.0)
+P = Parameters.model_construct(
+    domains=["math"], merge_lambda=1.0, merge_ties_density=0.2, merge_dare_density=0.8, merge_sce_topk=1.0
+)
 
 
 def planted(differences: list[float], problems: int = 200) -> pd.DataFrame:
@@ -57,7 +58,7 @@ def test_a_measure_over_seeds_leaves_out_what_a_seed_lacks():
 
 
 def test_tables_of_seeds_add_up_and_a_missing_one_is_named(smoke):
-    p = SimpleNamespace(study="smoke", seed=0, evaluate_samples=2)
+    p = Parameters.model_construct(study="smoke", seed=0, evaluate_samples=2)
     for seed in (0, 1):
         own = over_seeds.at_seed(p, seed)
         artifacts.write_table(own, "scores", "sft", pd.DataFrame({"seed": [seed]}), artifacts.record(own))
@@ -71,10 +72,10 @@ def test_tables_of_seeds_add_up_and_a_missing_one_is_named(smoke):
 def test_a_seed_is_there_once_all_that_an_analysis_reads_is_done(smoke, capsys):
     def finish(seed, groups):
         for group in groups:
-            artifacts.finish(SimpleNamespace(study="smoke", seed=seed), f"evaluate-{group}", [], [])
+            artifacts.finish(Parameters.model_construct(study="smoke", seed=seed), f"evaluate-{group}", [], [])
 
     assert set(schedule.READS["rq4"]) == set(schedule.groups(smoke)), "RQ4 reads every group"
-    two = SimpleNamespace(**vars(smoke) | {"domains": ["math", "science"], "rlvr_mixed_steps": 2 * smoke.rlvr_steps})
+    two = smoke.model_copy(update={"domains": ["math", "science"], "rlvr_mixed_steps": 2 * smoke.rlvr_steps})
     assert schedule.matched(two) == schedule.defaults(two) and not set(schedule.groups(two)) & {"matched"}
     assert "evaluate-matched" not in schedule.stages_read(two, "rq1")
     assert schedule.seeds_there(smoke, "rq1") == [0], "the study's own seed belongs to it, done or not"
@@ -87,7 +88,7 @@ def test_a_seed_is_there_once_all_that_an_analysis_reads_is_done(smoke, capsys):
 
 
 def test_costs_of_several_seeds_are_those_of_one():
-    p = SimpleNamespace(domains=["math"])
+    p = Parameters.model_construct(domains=["math"])
     rows = [(0, "rl-multi", "rl", 40), (0, "rl-math", "rl", 90), (0, "rl-math", "rl", 10), (1, "rl-multi", "rl", 60)]
     costs = pd.DataFrame([*rows, (1, "rl-math", "rl", 100)], columns=["seed", "model", "stage", "device_seconds"])
     for column in budgets.SPENT:

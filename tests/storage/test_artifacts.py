@@ -1,17 +1,17 @@
 """Artifacts appear whole or not at all, are checked before use, and are never mixed."""
 
 import json
-from types import SimpleNamespace
 
 import pandas as pd
 import pytest
 
 from m2rl_lib.config import locations
+from m2rl_lib.config.study import Parameters
 from m2rl_lib.storage import artifacts
 
 
 def parameters(**values):
-    return SimpleNamespace(study="smoke", seed=0, **values)
+    return Parameters.model_construct(study="smoke", seed=0, **values)
 
 
 @pytest.fixture

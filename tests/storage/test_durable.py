@@ -14,11 +14,12 @@ import pytest
 
 from m2rl_lib.config import locations
 from m2rl_lib.config.locations import ROOT
+from m2rl_lib.config.study import Parameters
 from m2rl_lib.storage import artifacts, durable
 
 
 def parameters(**values):
-    return SimpleNamespace(study="smoke", seed=0, **values)
+    return Parameters.model_construct(study="smoke", seed=0, **values)
 
 
 def full(*_):
@@ -119,7 +120,7 @@ def test_a_model_is_hashed_once_unless_it_changes(smoke, model, publish_model, m
 
 # --- locks --------------------------------------------------------------------------------------------
 
-HOLDER = "import sys, time; from m2rl_lib import durable; from pathlib import Path\nwith durable.hold(Path(sys.argv[1])): print('held', flush=True); time.sleep(60)"
+HOLDER = "import sys, time; from m2rl_lib.storage import durable; from pathlib import Path\nwith durable.hold(Path(sys.argv[1])): print('held', flush=True); time.sleep(60)"
 
 
 def test_the_lock_of_a_living_process_is_refused_and_a_killed_ones_is_taken_over(tmp_path, monkeypatch, capfd):

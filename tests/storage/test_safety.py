@@ -7,6 +7,7 @@ import re
 import pytest
 
 from m2rl_lib.config.locations import ROOT
+from m2rl_lib.config.study import Parameters
 from m2rl_lib.storage import artifacts, safety
 
 SOURCES = [*sorted((ROOT / "m2rl_lib").rglob("*.py")), *sorted((ROOT / "dev").glob("*.py"))]
@@ -27,11 +28,10 @@ def test_a_model_with_code_of_its_own_is_refused(smoke):
 
 
 def smoke_model(name: str, data: bytes):
-    from types import SimpleNamespace
 
     from m2rl_lib.config import locations
 
-    p = SimpleNamespace(study="smoke", seed=0)
+    p = Parameters.model_construct(study="smoke", seed=0)
     folder = locations.model_folder("smoke", 0, "sft")
     with artifacts.publish(folder, artifacts.record(p)) as fresh:
         (fresh / name).write_bytes(data)

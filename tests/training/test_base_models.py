@@ -1,7 +1,6 @@
 """Models and data of the Hub, offline: what may be loaded is, from a saved folder; what may not is refused in one line."""
 
 import json
-from types import SimpleNamespace
 
 import pytest
 import torch
@@ -10,7 +9,7 @@ from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 from transformers import AutoModelForCausalLM, AutoTokenizer, BertConfig, BertForMaskedLM, PreTrainedTokenizerFast
 
 from m2rl_lib.config import study
-from m2rl_lib.config.study import ParameterError
+from m2rl_lib.config.study import ParameterError, Parameters
 from m2rl_lib.data import problem_sets
 from m2rl_lib.domains import chat
 from m2rl_lib.storage import artifacts, hub
@@ -156,7 +155,7 @@ def test_a_tokenizer_without_chat_tokens_is_refused():
 
 
 def test_sft_starts_from_a_saved_folder(saved, smoke):
-    smoke = SimpleNamespace(
+    smoke = Parameters.model_construct(
         **vars(smoke) | {"sft_base_model": str(saved), "sft_steps": 2, "sft_batch": 4, "sft_demonstrations": 4}
     )
     examples = sft.corpus(smoke)

@@ -1,7 +1,5 @@
 """A batch cut into parts of what a device holds trains as the whole batch does."""
 
-from types import SimpleNamespace
-
 import pytest
 import torch
 from safetensors.torch import load_file
@@ -45,7 +43,7 @@ def test_sft(smoke, model, publish_model):
     base = publish_model("base", model)
     ends = []
     for held in (8, 2):
-        p = SimpleNamespace(**vars(smoke) | {"sft_steps": 3, "sft_batch": 8, "train_device_batch": held, "sft_demonstrations": 6})
+        p = smoke.model_copy(update={"sft_steps": 3, "sft_batch": 8, "train_device_batch": held, "sft_demonstrations": 6})
         ends.append(moved(base, sft.train(p, base, sft.corpus(p))))
     assert apart(*ends) < 0.02
 
@@ -55,7 +53,7 @@ def test_rlvr(smoke, model, publish_model, monkeypatch):
     start = publish_model("sft", model)
     ends = []
     for held in (8, 4):
-        p = SimpleNamespace(**vars(smoke) | {"train_device_batch": held})
+        p = smoke.model_copy(update={"train_device_batch": held})
         (folder,) = grpo.train(p, "rl-math", ["math"], 4, [4], start, seed=0)
         ends.append((moved(start, folder), artifacts.read_table(p, "training", ["rl-math"])["reward"].tolist()))
     assert ends[0][1] == ends[1][1]  # the same completions at every step
@@ -70,7 +68,7 @@ def test_distillation(smoke, model, publish_model):
     teacher = publish_model("rl-math", model, [start])
     ends = []
     for held in (8, 4):
-        p = SimpleNamespace(**vars(smoke) | {"train_device_batch": held, "domains": ["math", "agent"]})
+        p = smoke.model_copy(update={"train_device_batch": held, "domains": ["math", "agent"]})
         (folder,) = mt_opd.train(p, start, {"math": teacher}, [p.distill_steps])
         ends.append(moved(start, folder))
     assert apart(*ends) < 0.1
@@ -78,6 +76,6 @@ def test_distillation(smoke, model, publish_model):
 
 @pytest.mark.parametrize("held", [1, 64])
 def test_the_configuration(smoke, held):
-    config = grpo.grpo_config(SimpleNamespace(**vars(smoke) | {"train_device_batch": held}), "rl-math", 4, 0)
+    config = grpo.grpo_config(smoke.model_copy(update={"train_device_batch": held}), "rl-math", 4, 0)
     assert config.per_device_train_batch_size * config.gradient_accumulation_steps == 8
     assert config.generation_batch_size == 8  # all completions of a step are sampled together

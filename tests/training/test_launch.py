@@ -6,13 +6,12 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 import yaml
 
 from m2rl_lib.config import locations, study
-from m2rl_lib.config.study import ParameterError
+from m2rl_lib.config.study import ParameterError, Parameters
 from m2rl_lib.rollout import decoding
 from m2rl_lib.storage import processes
 from m2rl_lib.training import launch
@@ -21,8 +20,8 @@ from m2rl_lib.training.common import batch_parts
 TOPOLOGIES = sorted(path.stem for path in locations.ACCELERATE.glob("*.yaml"))
 
 
-def with_(smoke, **changed) -> SimpleNamespace:
-    return SimpleNamespace(**vars(smoke) | changed)
+def with_(smoke, **changed) -> Parameters:
+    return Parameters.model_construct(**vars(smoke) | changed)
 
 
 @pytest.mark.parametrize("name, machines, gpus", [("1x8", 1, 8), ("4x8", 4, 32)])
@@ -134,7 +133,7 @@ def test_a_process_ends_with_its_launcher(smoke, tmp_path):
     """Killed as hard as can be, the launcher leaves no process that goes on training."""
     params = tmp_path / "parameters.json"
     params.write_text(json.dumps(vars(with_(smoke, train_accelerate="cpu_1x2"))))
-    work = "import os, time; from m2rl_lib import launch; launch.main(lambda p: (print(os.getpid(), flush=True), time.sleep(90)))"
+    work = "import os, time; from m2rl_lib.training import launch; launch.main(lambda p: (print(os.getpid(), flush=True), time.sleep(90)))"
     launcher = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {work!r}, '--params', {str(params)!r}])"
     environment = os.environ | {"WORLD_SIZE": "2", "RANK": "0", "PYTHONPATH": str(locations.ROOT)}
     started = subprocess.Popen([sys.executable, "-c", launcher], stdout=subprocess.PIPE, text=True, env=environment)

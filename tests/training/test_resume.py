@@ -13,6 +13,7 @@ import torch
 
 from m2rl_lib import domains
 from m2rl_lib.config import locations, schedule, study
+from m2rl_lib.config.study import Parameters
 from m2rl_lib.storage import artifacts, durable
 from m2rl_lib.training import grpo, mt_opd, resume, sft
 
@@ -32,7 +33,7 @@ def base(tmp_path_factory):
             patch.setattr(domains.DOMAINS[name], "verify", lambda texts, rows: [float(zlib.crc32(t.encode()) % 2) for t in texts])
         p = study.load(locations.ROOT / "params" / "smoke.yaml").model_dump()
         p |= {"domains": ["math", "agent"], "sft_steps": 8, "rlvr_steps": 50, "distill_steps": 50, "rlvr_prompts_per_step": 1}
-        p = SimpleNamespace(**p | {"domain": "math", "repeat": 0, "permute_rewards": False, "rlvr_max_tokens": 8})
+        p = Parameters.model_construct(**p | {"domain": "math", "repeat": 0, "permute_rewards": False, "rlvr_max_tokens": 8})
         own = {key: value for key, value in vars(p).items() if key.split("_")[0] not in ("rlvr", "distill")}
         yield SimpleNamespace(p=p, sft=sft.run(SimpleNamespace(**own))[1])
 
@@ -95,7 +96,7 @@ def until_done(make):
 
 
 def test_a_run_killed_twice_is_the_unbroken_one(base, killed_at, capsys):
-    p = SimpleNamespace(**vars(base.p) | {"permute_rewards": True})  # the null run has random states of its own
+    p = Parameters.model_construct(**vars(base.p) | {"permute_rewards": True})  # the null run has random states of its own
     name = "rl-null"
     tables = ("curves", "training")
     unbroken = results(p, name, run_again(lambda: grpo.run_expert(p), p, name), tables)
@@ -112,7 +113,7 @@ def test_a_run_killed_twice_is_the_unbroken_one(base, killed_at, capsys):
 
 
 def test_sft_killed_between_checkpoints_is_the_unbroken_one(base, killed_at):
-    p = SimpleNamespace(**vars(base.p) | {"study": "again", "sft_steps": 50})
+    p = Parameters.model_construct(**vars(base.p) | {"study": "again", "sft_steps": 50})
     unbroken = results(p, "sft", sft.run(p), ["sft_curve"])
     shutil.rmtree(work(p, "sft"))
     killed_at(16, 50)
@@ -137,7 +138,7 @@ def test_distillation_killed_is_the_unbroken_one(base, killed_at):
 
 
 def test_damaged_half_written_and_foreign_checkpoints_are_passed_over(base, killed_at, capsys):
-    p = SimpleNamespace(**vars(base.p) | {"repeat": 1})
+    p = Parameters.model_construct(**vars(base.p) | {"repeat": 1})
     name = "rl-math@repeat=1"
     killed_at(20)
     with pytest.raises(Killed):
@@ -158,14 +159,14 @@ def test_damaged_half_written_and_foreign_checkpoints_are_passed_over(base, kill
     assert f"{name}: goes on from step 16/50" in told
     with pytest.raises(Killed):
         killed_at(4)
-        grpo.run_expert(SimpleNamespace(**vars(p) | {"rlvr_learning_rate": 2e-4}))
+        grpo.run_expert(p.model_copy(update={"rlvr_learning_rate": 2e-4}))
     told = capsys.readouterr().out
     assert "checkpoint-16 is passed over: other parameters" in told and "goes on" not in told
     assert (folder / "checkpoint-2").exists()  # its own, though the others' have later steps
 
 
 def test_a_run_that_cannot_be_exact_says_why(base, killed_at, capsys, monkeypatch):
-    p = SimpleNamespace(**vars(base.p) | {"repeat": 2, "rlvr_steps": 4})
+    p = Parameters.model_construct(**vars(base.p) | {"repeat": 2, "rlvr_steps": 4})
     killed_at(3)
     with pytest.raises(Killed):
         grpo.run_expert(p)
@@ -176,7 +177,7 @@ def test_a_run_that_cannot_be_exact_says_why(base, killed_at, capsys, monkeypatc
 
 
 def test_named_models_stay_and_checkpoints_go_when_the_stage_is_done(base, killed_at):
-    p = SimpleNamespace(**vars(base.p) | {"repeat": 3, "rlvr_steps": 8})
+    p = Parameters.model_construct(**vars(base.p) | {"repeat": 3, "rlvr_steps": 8})
     name = "rl-math@repeat=3"
     killed_at(7)
     folders, _ = until_done(lambda: grpo.run_expert(p))
@@ -190,7 +191,7 @@ def test_named_models_stay_and_checkpoints_go_when_the_stage_is_done(base, kille
 
 @pytest.mark.parametrize("what", ["loss", "weight", "reward"])
 def test_what_is_not_finite_stops_the_run_with_its_step_and_batch(base, monkeypatch, what):
-    p = SimpleNamespace(**vars(base.p) | {"repeat": 4, "rlvr_steps": 8})
+    p = Parameters.model_construct(**vars(base.p) | {"repeat": 4, "rlvr_steps": 8})
     folder = work(p, "rl-math@repeat=4")
     shutil.rmtree(folder, ignore_errors=True)
     calls = iter(range(100))
@@ -222,6 +223,6 @@ def test_what_is_not_finite_stops_the_run_with_its_step_and_batch(base, monkeypa
 
 def test_two_runs_of_one_stage_do_not_trample_each_other(base, monkeypatch):
     monkeypatch.setattr(durable, "PATIENCE", 0.1)
-    p = SimpleNamespace(**vars(base.p) | {"repeat": 5})
+    p = Parameters.model_construct(**vars(base.p) | {"repeat": 5})
     with artifacts.stage(p, "rl-math@repeat=5"), pytest.raises(durable.LockedError, match="is held by pid"):
         grpo.run_expert(p)

@@ -14,6 +14,7 @@ from safetensors.torch import load_file
 from m2rl_lib import domains
 from m2rl_lib.analysis.rq1_mix_or_merge import budgets
 from m2rl_lib.config import locations, schedule, study
+from m2rl_lib.config.study import Parameters
 from m2rl_lib.data import problem_sets
 from m2rl_lib.domains import agent, chat
 from m2rl_lib.evaluation import avg_at_k
@@ -163,7 +164,7 @@ def trained(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(locations, "RUNS", tmp_path_factory.mktemp("trained"))
         p = study.load(locations.ROOT / "params" / "smoke.yaml").model_dump()
-        p = SimpleNamespace(
+        p = Parameters.model_construct(
             **p | {"domains": ["math", "agent"], "sft_steps": 4, "domain": "agent", "repeat": 0, "permute_rewards": False}
         )
         folders = sft.run(p)
@@ -257,7 +258,7 @@ def test_what_vllm_samples_has_truncated_importance_weights(smoke, model, tokeni
 
     trainer = grpo.DomainTrainer(
         model=model,
-        args=grpo.grpo_config(SimpleNamespace(**vars(smoke) | {"rlvr_max_tokens": 500}), "rl-agent", 4, 0),
+        args=grpo.grpo_config(smoke.model_copy(update={"rlvr_max_tokens": 500}), "rl-agent", 4, 0),
         train_dataset=Dataset.from_list([{"prompt": "a"}] * 8),
         reward_funcs=[grpo.reward_function("agent")],
         processing_class=tokenizer,
@@ -283,13 +284,13 @@ def test_what_vllm_samples_has_truncated_importance_weights(smoke, model, tokeni
 
 
 def test_unknown_domain_is_refused_before_work(trained):
-    p = SimpleNamespace(**vars(trained.p) | {"domain": "poetry"})
+    p = Parameters.model_construct(**vars(trained.p) | {"domain": "poetry"})
     with pytest.raises(ValueError, match="'poetry' is not one of math"):
         grpo.run_expert(p)
 
 
 def test_evaluation_keeps_every_sample(trained):
-    p = SimpleNamespace(**vars(trained.p) | {"models": ["sft", "rl-agent"], "group": "some", "purpose": "scores"})
+    p = Parameters.model_construct(**vars(trained.p) | {"models": ["sft", "rl-agent"], "group": "some", "purpose": "scores"})
     avg_at_k.run(p)
     scores = artifacts.read_table(p, "scores", ["some"])
     samples = artifacts.read_table(p, "samples", ["some"])
@@ -312,7 +313,7 @@ def test_evaluation_keeps_every_sample(trained):
 
 def test_a_sweep_tests_the_best_of_each_method_on_selection_problems(trained):
     base, sft_folder = trained.sft
-    p = SimpleNamespace(**vars(trained.p) | {"group": "sweeps", "purpose": "sweep"})
+    p = Parameters.model_construct(**vars(trained.p) | {"group": "sweeps", "purpose": "sweep"})
     p.models = ["merge-ties", "merge-ties@lambda=0.5", "merge-sce"]
     for name in p.models:
         with artifacts.publish(locations.model_folder(p.study, p.seed, name), artifacts.record(p, [sft_folder])) as fresh:
@@ -334,7 +335,7 @@ def test_a_sweep_tests_the_best_of_each_method_on_selection_problems(trained):
 
 
 def test_skills_are_many_samples_of_the_first_benchmarks(trained):
-    p = SimpleNamespace(**vars(trained.p) | {"models": ["sft"], "group": "skills", "purpose": "skills"})
+    p = Parameters.model_construct(**vars(trained.p) | {"models": ["sft"], "group": "skills", "purpose": "skills"})
     avg_at_k.run(p)
     scores = artifacts.read_table(p, "scores", ["skills"])
     assert set(scores["benchmark"]) == {"chain", "workplace"} and set(scores["split"]) == {"test"}
@@ -354,7 +355,7 @@ def test_the_best_of_each_method_is_taken():
 
 
 def test_evaluation_of_a_missing_model_is_refused_before_work(trained):
-    p = SimpleNamespace(**vars(trained.p) | {"models": ["sft", "rl-coding"], "group": "none", "purpose": "scores"})
+    p = Parameters.model_construct(**vars(trained.p) | {"models": ["sft", "rl-coding"], "group": "none", "purpose": "scores"})
     with pytest.raises(FileNotFoundError, match="rl-coding is missing"):
         avg_at_k.run(p)
 
@@ -389,7 +390,7 @@ def test_sweep_has_every_setting_but_the_default(smoke):
 def test_costs_are_charged_to_the_side_that_spends():
     import pandas as pd
 
-    p = SimpleNamespace(domains=["math", "coding"])
+    p = Parameters.model_construct(domains=["math", "coding"])
     costs = pd.DataFrame(
         [
             ("rl-math", "rl", 100.0),
