@@ -18,7 +18,7 @@ export PATH := $(BIN):$(PATH)
 export HF_HUB_OFFLINE ?= 1
 export TOKENIZERS_PARALLELISM := false
 
-.PHONY: study plan data released test processes blend figures hostile faults slurm-test bench lint publish site clean help
+.PHONY: study plan data released test processes blend figures hostile faults slurm-test bench gpu lint publish site clean help
 
 study: $(VENV)/ready $(if $(PROFILE),$(VENV)/slurm)
 	@$(if $(PROFILE),:,python -m m2rl_lib.cli.plan --check $(PARAMS))  # of this machine, which is not where a cluster's jobs run
@@ -70,6 +70,10 @@ slurm-test: $(VENV)/ready $(VENV)/slurm
 # ARGS="--peer mergelm=PATH": beside a checkout of MergeLM too
 bench: $(VENV)/ready
 	python dev/run.py --params $(PARAMS) $(ARGS)
+
+# every stage with a larger model on one GPU, beside bare TRL and the CPU: 8 minutes; python alone, no environment is made
+gpu:
+	PYTHONPATH=$(CURDIR) python3 dev/gpu_check.py --out dev/GPU.md
 
 lint: $(VENV)/ready
 	ruff check .

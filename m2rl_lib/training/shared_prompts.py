@@ -40,7 +40,8 @@ class WholeGroups:
 
     def _generate_and_score_completions(self, inputs):
         batch = super()._generate_and_score_completions(inputs)
-        return batch | {"place": torch.arange(len(batch["completion_ids"]))}  # completions of a prompt are side by side
+        ids = batch["completion_ids"]
+        return batch | {"place": torch.arange(len(ids), device=ids.device)}  # completions of a prompt are side by side
 
     def _prepare_inputs(self, generation_batch):
         part = super()._prepare_inputs(generation_batch)
