@@ -18,7 +18,7 @@ from pathlib import Path
 import pandas as pd
 
 ROOT = Path(__file__).resolve().parents[1]
-TIMES = ("seconds", "memory", "commit", "created", "device")  # a column with one of these in its name
+TIMES = ("seconds", "step_time", "memory", "commit", "created", "device")  # a column with one of these in its name
 
 
 def run_study(commit: str, folder: Path) -> Path:
