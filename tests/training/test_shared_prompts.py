@@ -50,7 +50,7 @@ def test_parts_are_put_in_order_of_place():
         {"place": torch.tensor([2, 0]), "ids": torch.tensor([[2, 2], [0, 0]]), "count": torch.tensor(9), "none": None},
         {"place": torch.tensor([3, 1]), "ids": torch.tensor([[3, 3], [1, 1]]), "count": torch.tensor(9), "none": None},
     ]
-    first, second = shared_prompts.in_order(parts)
+    first, second = shared_prompts.WholeGroups().arrange(parts)
     assert first["ids"].tolist() == [[0, 0], [1, 1]] and second["ids"].tolist() == [[2, 2], [3, 3]]
     assert first["place"].tolist() == [0, 1] and second["count"] == 9 and second["none"] is None
 

@@ -10,6 +10,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 from safetensors.torch import load_file
+from trl import GRPOTrainer
 
 from m2rl_lib import domains
 from m2rl_lib.analysis.rq1_mix_or_merge import budgets
@@ -18,7 +19,7 @@ from m2rl_lib.config.study import Parameters
 from m2rl_lib.data import problem_sets
 from m2rl_lib.domains import agent, chat
 from m2rl_lib.evaluation import avg_at_k
-from m2rl_lib.rollout import decoding
+from m2rl_lib.rollout import decoding, tool_turns
 from m2rl_lib.rollout.kept_contexts import Contexts
 from m2rl_lib.storage import artifacts
 from m2rl_lib.training import grpo, sft
@@ -37,7 +38,7 @@ def test_rollout_plays_the_tools_and_masks_their_answers(tokenizer, rng):
     wanted = agent.demonstrate(row, rng)
     turn = scripted(tokenizer, [text for text, own in chat.turns(wanted) if own])
     prompt = tokenizer(chat.row_prompt(tokenizer, row))["input_ids"]
-    (completion,) = decoding.rollout(turn, tokenizer, [prompt], [row], 500)
+    (completion,) = tool_turns.rollout(turn, tokenizer, [prompt], [row], 500)
     assert completion.text == wanted
     assert domains.verify([completion.text], [row]) == [1.0]
     own = tokenizer.decode([i for i, mine in zip(completion.ids, completion.own) if mine])
@@ -48,14 +49,14 @@ def test_rollout_plays_the_tools_and_masks_their_answers(tokenizer, rng):
 def test_rollout_ends_after_the_most_turns(tokenizer):
     row = problem_sets.train_problems("agent", 1, 0, True)[0]
     call = f"<tool_call>\n{json.dumps(row['ground_truth'][0])}\n</tool_call><|im_end|>"
-    (completion,) = decoding.rollout(scripted(tokenizer, [call] * 50), tokenizer, [[5]], [row], 10_000)
+    (completion,) = tool_turns.rollout(scripted(tokenizer, [call] * 50), tokenizer, [[5]], [row], 10_000)
     assert len(chat.turns(completion.text)) == 2 * agent.MOST_TURNS + 1
 
 
 def test_rollout_respects_the_token_limit(tokenizer):
     row = problem_sets.train_problems("agent", 1, 0, True)[0]
     call = f"<tool_call>\n{json.dumps(row['ground_truth'][0])}\n</tool_call><|im_end|>"
-    (completion,) = decoding.rollout(scripted(tokenizer, [call] * 50), tokenizer, [[5]], [row], 60)
+    (completion,) = tool_turns.rollout(scripted(tokenizer, [call] * 50), tokenizer, [[5]], [row], 60)
     assert len(completion.ids) == len(completion.own) <= 60
 
 
@@ -226,7 +227,7 @@ def test_rows_without_advantage_are_skipped_and_the_gradient_is_the_same(smoke, 
         lambda module, given, kwargs, output: seen.append(len(kwargs["input_ids"])), with_kwargs=True
     )
     monkeypatch.setattr(grpo.DomainTrainer, "shares_prompts", False)
-    for loss_of in (grpo.GRPOTrainer._compute_loss, grpo.DomainTrainer._compute_loss):
+    for loss_of in (GRPOTrainer._compute_loss, grpo.DomainTrainer._compute_loss):
         model.zero_grad()
         loss_of(trainer, model, dict(batch)).backward()
         gradients.append(torch.cat([parameter.grad.flatten() for parameter in model.parameters()]))
