@@ -27,18 +27,8 @@ from m2rl_lib.config.study import Parameters
 from m2rl_lib.rollout import trainer_rollouts
 from m2rl_lib.rollout.tool_turns import Completion
 from m2rl_lib.storage import artifacts, processes
-from m2rl_lib.training import collapse, launch
-from m2rl_lib.training.common import (
-    Keeper,
-    Progress,
-    cost,
-    draw_prompts,
-    policy_settings,
-    prepare,
-    prompt_dataset,
-    run_stage,
-    write_costs,
-)
+from m2rl_lib.training import collapse, common, launch
+from m2rl_lib.training.common import Keeper, Progress
 from m2rl_lib.training.grpo_reward import permuted, reward_function
 from m2rl_lib.training.resume import Resumable
 from m2rl_lib.training.shared_prompts import WholeGroups, has_plain_head, hidden_states
@@ -68,7 +58,7 @@ def _run(p, name: str, names: list[str], steps: int, checkpoints: list[int], rep
     start = locations.model_folder(p.study, p.seed, "sft")
     folders = [schedule.checkpoint_folder(p, name, step, steps) for step in checkpoints]
     how = {"seed": 1000 * p.seed + repeat, "permute_rewards": permute_rewards}
-    folders = run_stage(p, name, "grpo", folders, [start], lambda: train(p, name, names, steps, checkpoints, start, **how))
+    folders = common.run_stage(p, name, "grpo", folders, [start], lambda: train(p, name, names, steps, checkpoints, start, **how))
     processes.wait()
     print(f"{name}: {collapse.verdict(artifacts.read_table(p, 'training', [name]).to_dict('records'))}")
     return folders
@@ -91,11 +81,11 @@ def train(
     domain in training, and on selection problems at every checkpoint), `training` (TRL's log) and `costs`. `permute_rewards`
     shuffles the rewards within each group: the null run that can learn nothing about its task.
     """
-    prepare(p, "grpo", names, p.rlvr_threads, seed)
+    common.prepare(p, "grpo", names, p.rlvr_threads, seed)
     started = time.monotonic()
     tokenizer = AutoTokenizer.from_pretrained(artifacts.verify_model(start))
     model = AutoModelForCausalLM.from_pretrained(start)
-    rows = draw_prompts(p, tokenizer, names, steps * p.rlvr_prompts_per_step, seed)
+    rows = common.draw_prompts(p, tokenizer, names, steps * p.rlvr_prompts_per_step, seed)
     made_by = artifacts.record(p, [start]) | {"stage": {"name": name, "domains": names, "seed": seed}}
     rewards = [reward_function(domain) for domain in names]
     shuffles = [random.Random(seed + processes.rank() * 10**6) for _ in names] if permute_rewards else []
@@ -105,7 +95,7 @@ def train(
     trainer = DomainTrainer(
         model=model,
         args=grpo_config(p, name, steps, seed),
-        train_dataset=prompt_dataset(tokenizer, rows),
+        train_dataset=common.prompt_dataset(tokenizer, rows),
         reward_funcs=rewards,
         processing_class=tokenizer,
         rollout_func=roll_out,
@@ -116,8 +106,8 @@ def train(
     log = pd.DataFrame([entry for entry in trainer.state.log_history if "reward" in entry]).assign(seed=p.seed, model=name)
     artifacts.write_table(p, "training", name, log, made_by)
     artifacts.write_table(p, "curves", name, pd.concat([pd.DataFrame(keeper.curve), _train_curve(p, name, names, log)]), made_by)
-    spent = cost(name, "rl", seconds=seconds, threads=p.rlvr_threads, prompts=len(rows), **trainer.totals())
-    write_costs(p, name, made_by, [spent])
+    spent = common.cost(name, "rl", seconds=seconds, threads=p.rlvr_threads, prompts=len(rows), **trainer.totals())
+    common.write_costs(p, name, made_by, [spent])
     return keeper.folders
 
 
@@ -125,7 +115,7 @@ def grpo_config(p: Parameters, name: str, steps: int, seed: int) -> GRPOConfig:
     """The paper's loss settings at the study's size: one update on each batch of prompts × completions."""
     batch = p.rlvr_prompts_per_step * p.rlvr_completions
     return GRPOConfig(
-        **policy_settings(p, name, rate=p.rlvr_learning_rate, steps=steps, batch=batch, seed=seed),
+        **common.policy_settings(p, name, rate=p.rlvr_learning_rate, steps=steps, batch=batch, seed=seed),
         num_generations=p.rlvr_completions,
         loss_type="grpo",
         scale_rewards="group",

@@ -12,8 +12,6 @@ MERGE_SECONDS = 17e-9  # a parameter and expert: TIES, the slowest, took 18 s fo
 
 @dataclass(frozen=True)
 class Shape:
-    """What the number of parameters and the memory of a Qwen3 follow from; widths in numbers, not bytes."""
-
     layers: int
     hidden: int
     intermediate: int
@@ -55,7 +53,7 @@ def shape_of(p: Study) -> Shape:
 
 
 def read_shape(config: dict) -> Shape:
-    """The shape that a `config.json` tells."""
+    """The shape that a `config.json` gives."""
     heads = config["num_attention_heads"]
     return Shape(
         config["num_hidden_layers"],

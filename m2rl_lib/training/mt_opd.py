@@ -23,18 +23,8 @@ from m2rl_lib.config import locations, schedule
 from m2rl_lib.config.study import Parameters
 from m2rl_lib.rollout import trainer_rollouts
 from m2rl_lib.storage import artifacts, processes
-from m2rl_lib.training import launch
-from m2rl_lib.training.common import (
-    Keeper,
-    Progress,
-    cost,
-    draw_prompts,
-    policy_settings,
-    prepare,
-    prompt_dataset,
-    run_stage,
-    write_costs,
-)
+from m2rl_lib.training import common, launch
+from m2rl_lib.training.common import Keeper, Progress
 from m2rl_lib.training.resume import Resumable
 from m2rl_lib.training.shared_prompts import WholeGroups, hidden_states
 from m2rl_lib.training.trl_adapter import DistillationHooks
@@ -48,7 +38,9 @@ def run(p: Parameters) -> list[Path]:
     teachers = {domain: locations.model_folder(p.study, p.seed, f"rl-{domain}") for domain in p.domains}
     checkpoints = schedule.quarters(p.distill_steps)
     folders = [schedule.checkpoint_folder(p, MODEL, step, p.distill_steps) for step in checkpoints]
-    return run_stage(p, MODEL, "mt_opd", folders, [start, *teachers.values()], lambda: train(p, start, teachers, checkpoints))
+    return common.run_stage(
+        p, MODEL, "mt_opd", folders, [start, *teachers.values()], lambda: train(p, start, teachers, checkpoints)
+    )
 
 
 def train(p: Parameters, start: Path, teachers: dict[str, Path], checkpoints: list[int]) -> list[Path]:
@@ -58,18 +50,18 @@ def train(p: Parameters, start: Path, teachers: dict[str, Path], checkpoints: li
     teacher in nats per token, by step and domain) and `costs`. Returns a folder for each step in `checkpoints`.
     """
     seed = 1000 * p.seed
-    prepare(p, "mt_opd", list(teachers), p.distill_threads, seed)
+    common.prepare(p, "mt_opd", list(teachers), p.distill_threads, seed)
     started = time.monotonic()
     tokenizer = AutoTokenizer.from_pretrained(artifacts.verify_model(start))
     made_by = artifacts.record(p, [start, *teachers.values()]) | {"stage": {"name": MODEL, "seed": seed}}
     loaded = {domain: AutoModelForCausalLM.from_pretrained(artifacts.verify_model(folder)) for domain, folder in teachers.items()}
-    rows = draw_prompts(p, tokenizer, list(teachers), p.distill_steps * p.distill_prompts_per_step, seed)
+    rows = common.draw_prompts(p, tokenizer, list(teachers), p.distill_steps * p.distill_prompts_per_step, seed)
     keeper = Keeper(p, MODEL, p.distill_steps, checkpoints, tokenizer, made_by, p.distill_prompts_per_step)
     trainer = MultiTeacherTrainer(
         loaded,
         model=AutoModelForCausalLM.from_pretrained(start),
         args=configuration(p, seed),
-        train_dataset=prompt_dataset(tokenizer, rows, p.distill_completions),
+        train_dataset=common.prompt_dataset(tokenizer, rows, p.distill_completions),
         processing_class=tokenizer,
         callbacks=[keeper, Progress(MODEL, "kl")],
     )
@@ -77,8 +69,8 @@ def train(p: Parameters, start: Path, teachers: dict[str, Path], checkpoints: li
     seconds = trainer.run(MODEL, made_by, started, keeper) - keeper.seconds
     artifacts.write_table(p, "curves", MODEL, pd.DataFrame(keeper.curve), made_by)
     artifacts.write_table(p, "distillation", MODEL, _kl_curve(p, trainer.state.log_history, list(teachers)), made_by)
-    spent = cost(MODEL, "distillation", seconds=seconds, threads=p.distill_threads, prompts=len(rows), **trainer.totals())
-    write_costs(p, MODEL, made_by, [spent])
+    spent = common.cost(MODEL, "distillation", seconds=seconds, threads=p.distill_threads, prompts=len(rows), **trainer.totals())
+    common.write_costs(p, MODEL, made_by, [spent])
     return keeper.folders
 
 
@@ -86,7 +78,7 @@ def configuration(p: Parameters, seed: int) -> DistillationConfig:
     """Reverse KL over the whole vocabulary, one update on each batch of prompts × completions."""
     batch = p.distill_prompts_per_step * p.distill_completions
     return DistillationConfig(
-        **policy_settings(p, MODEL, rate=p.distill_learning_rate, steps=p.distill_steps, batch=batch, seed=seed),
+        **common.policy_settings(p, MODEL, rate=p.distill_learning_rate, steps=p.distill_steps, batch=batch, seed=seed),
         shuffle_dataset=False,  # the rows are shuffled already, the completions of a prompt side by side
         beta=1.0,  # reverse
     )
