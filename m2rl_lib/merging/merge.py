@@ -125,11 +125,9 @@ def configuration(recipe: Recipe, out_dtype: str, seed: int) -> dict:
         allowed = ", ".join(schedule.TWO_DEFINITIONS)
         raise ValueError(f"{recipe.method} has one definition; allowed with definition=paper: {allowed}")
     kind = METHODS[recipe.method]
-    per_model: list[dict] = [{} for _ in recipe.experts]
+    per_model: list[dict] = [{"weight": 1.0} if kind == "linear" else {} for _ in recipe.experts]
     shared = {"scale": recipe.scale, "density": recipe.density if recipe.method in DARE else 1.0, "seed": seed}
-    if kind == "linear":
-        per_model = [{"weight": 1.0} for _ in recipe.experts]
-    elif kind == "m2rl_sce":
+    if kind == "m2rl_sce":
         shared = {"select_topk": recipe.density}
     elif kind == "m2rl_ties":
         shared["share"] = recipe.density if recipe.method == "ties" else 1.0

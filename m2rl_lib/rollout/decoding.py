@@ -13,23 +13,15 @@ from m2rl_lib.domains import chat
 from m2rl_lib.rollout.kept_contexts import Contexts, remembers_all
 from m2rl_lib.rollout.tool_turns import Completion, Turn, has_tools, rollout
 
-GROUPED = "grouped"  # our name for the attention below
-
 
 def grouped_attention(module, query, key, value, attention_mask, scaling=None, **_):
     """PyTorch's attention of grouped queries (B, H, L, D), without the copies of keys and values that transformers makes.
 
     On the CPU only, where it saves a tenth of training's and a fifth of decoding's time. No mask means causal.
     """
-    attended = scaled_dot_product_attention(
-        query,
-        key,
-        value,
-        attn_mask=attention_mask,
-        scale=scaling,
-        enable_gqa=True,
-        is_causal=attention_mask is None and query.shape[2] > 1,
-    )
+    causal = attention_mask is None and query.shape[2] > 1
+    given = {"attn_mask": attention_mask, "scale": scaling, "is_causal": causal}
+    attended = scaled_dot_product_attention(query, key, value, enable_gqa=True, **given)
     return attended.transpose(1, 2).contiguous(), None
 
 
@@ -38,9 +30,9 @@ def use_grouped_attention(model) -> None:
     from transformers import AttentionInterface, AttentionMaskInterface
     from transformers.masking_utils import sdpa_mask
 
-    AttentionInterface.register(GROUPED, grouped_attention)
-    AttentionMaskInterface.register(GROUPED, sdpa_mask)
-    model.set_attn_implementation(GROUPED)
+    AttentionInterface.register("grouped", grouped_attention)
+    AttentionMaskInterface.register("grouped", sdpa_mask)
+    model.set_attn_implementation("grouped")
 
 
 def load_model(folder: Path) -> tuple:

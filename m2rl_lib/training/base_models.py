@@ -117,10 +117,5 @@ def template_fits(tokenizer) -> bool:
         shown, continued = chat.prompt(tokenizer, asked, [tool]), chat.prompt(tokenizer, turns, [tool])
     except Exception:  # a template is a program; whatever it raises, it does not fit
         return False
-    return (
-        prompt.endswith(opened)
-        and shown.endswith(opened)
-        and "look_up" in shown
-        and continued.startswith(shown)
-        and continued.endswith(chat.END + chat.tool_turn(["42"]))
-    )
+    opens = prompt.endswith(opened) and shown.endswith(opened) and "look_up" in shown
+    return opens and continued.startswith(shown) and continued.endswith(chat.END + chat.tool_turn(["42"]))

@@ -135,16 +135,9 @@ class Keeper(TrainerCallback):
         self.folders: list[Path] = []
         self.curve: list[dict] = []
         self.seconds = 0.0  # spent here; not charged to training
-        self.rows = {
-            domain: problem_sets.benchmark_problems(
-                problem_sets.benchmarks(domain, p.data_sources)[0],
-                "selection",
-                p.rlvr_selection_problems,
-                p.data_shared_arithmetic,
-                p.data_sources,
-            )
-            for domain in p.domains
-        }
+        world = (p.rlvr_selection_problems, p.data_shared_arithmetic, p.data_sources)
+        first = {domain: problem_sets.benchmarks(domain, p.data_sources)[0] for domain in p.domains}
+        self.rows = {d: problem_sets.benchmark_problems(name, "selection", *world) for d, name in first.items()}
 
     def folder(self, step: int) -> Path:
         """Where the model of a named step is published."""

@@ -181,9 +181,8 @@ def logprobs_by_place(completion: Completion) -> list[float]:
 def _train_curve(p: Parameters, name: str, names: list[str], log: pd.DataFrame) -> pd.DataFrame:
     """The training reward of each domain, long form, from TRL's log."""
     parts = [pd.DataFrame({"step": log["step"], "domain": domain, "reward": log[f"rewards/{domain}/mean"]}) for domain in names]
-    return pd.concat(parts).assign(
-        seed=p.seed, model=name, kind="train", prompts=lambda frame: frame["step"] * p.rlvr_prompts_per_step
-    )
+    curve = pd.concat(parts).assign(seed=p.seed, model=name, kind="train")
+    return curve.assign(prompts=curve["step"] * p.rlvr_prompts_per_step)
 
 
 if __name__ == "__main__":

@@ -59,10 +59,10 @@ def build_model(
 
 
 def save_base(
-    folder: Path, texts: list[str], *, vocabulary_size: int, hidden_size: int, layers: int, heads: int, context: int, seed: int
+    folder: Path, texts: list[str], *, vocabulary: int, hidden_size: int, layers: int, heads: int, context: int, seed: int
 ) -> None:
     """Write the untrained model and its tokenizer, made from `texts`, into `folder`."""
-    tokenizer = train_tokenizer(texts, vocabulary_size, context)
+    tokenizer = train_tokenizer(texts, vocabulary, context)
     model = build_model(tokenizer, hidden_size, layers, heads, context, seed)
     model.generation_config.pad_token_id = tokenizer.pad_token_id
     model.save_pretrained(folder)

@@ -92,10 +92,8 @@ class MultiTeacherTrainer(Resumable, WholeGroups, DistillationHooks, Distillatio
         size = self.model.config.vocab_size
         for domain, teacher in teachers.items():
             if teacher.config.vocab_size != size:
-                raise ValueError(
-                    f"the teacher of {domain} has {teacher.config.vocab_size} tokens, the student {size}: "
-                    "their vocabularies must be one"
-                )
+                sizes = f"has {teacher.config.vocab_size} tokens, the student {size}"
+                raise ValueError(f"the teacher of {domain} {sizes}: their vocabularies must be one")
         self.teachers = {domain: self.place(model) for domain, model in teachers.items()}
 
     def place(self, teacher: PreTrainedModel) -> torch.nn.Module:

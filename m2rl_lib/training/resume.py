@@ -104,10 +104,8 @@ class Resumable(TrainerHooks):
 
     def write_model(self, folder: Path, tokenizer=None) -> None:
         """Write the whole model into `folder`, and a tokenizer: every process gives its share, the main one writes."""
-        model = self.accelerator.unwrap_model(self.model)
-        whole = None
-        if self.is_fsdp_enabled or self.is_deepspeed_enabled:
-            whole = self.accelerator.get_state_dict(self.model_wrapped)
+        model, sharded = self.accelerator.unwrap_model(self.model), self.is_fsdp_enabled or self.is_deepspeed_enabled
+        whole = self.accelerator.get_state_dict(self.model_wrapped) if sharded else None
         if processes.is_main():
             model.save_pretrained(folder, state_dict=whole)
             if tokenizer is not None:
@@ -116,9 +114,8 @@ class Resumable(TrainerHooks):
     def check_loaded(self, lacking: set[str]) -> None:
         """Refuse a checkpoint that lacks tensors other than tied ones, or has more."""
         if lacking:
-            raise durable.DamagedError(
-                f"{self.name}: the checkpoint and the model differ in tensors {', '.join(sorted(lacking))}"
-            )
+            names = ", ".join(sorted(lacking))
+            raise durable.DamagedError(f"{self.name}: the checkpoint and the model differ in tensors {names}")
 
     def training_step(self, model, inputs, num_items_in_batch=None):
         """The trainer's own, and an end to the run where the loss, a reward or the gradient is not a finite number."""

@@ -47,17 +47,8 @@ def corpus(p: Parameters) -> Sequence[dict]:
     sandbox.check()
     if not problem_sets.is_micro(p.data_sources):
         return sft_blend.draw_corpus(p.data_sources, p.sft_steps * p.sft_batch, p.seed)
-    return sft_corpus.sft_corpus(
-        p.domains,
-        p.sft_demonstrations,
-        p.sft_general,
-        p.sft_judge,
-        p.sft_shifted_share,
-        p.data_wrong_share,
-        p.data_wrong_steps,
-        p.seed,
-        p.data_shared_arithmetic,
-    )
+    amounts = (p.sft_demonstrations, p.sft_general, p.sft_judge, p.sft_shifted_share)
+    return sft_corpus.sft_corpus(p.domains, *amounts, p.data_wrong_share, p.data_wrong_steps, p.seed, p.data_shared_arithmetic)
 
 
 def make_base(p: Parameters, examples: Sequence[dict]) -> Path:
@@ -69,16 +60,8 @@ def make_base(p: Parameters, examples: Sequence[dict]) -> Path:
         if p.sft_base_model != problem_sets.MICRO:
             base_models.save_base(fresh, p.sft_base_model)
             return folder
-        micro_model.save_base(
-            fresh,
-            sft_corpus.corpus_texts(examples),
-            vocabulary_size=p.micro_vocabulary,
-            hidden_size=p.micro_hidden_size,
-            layers=p.micro_layers,
-            heads=p.micro_heads,
-            context=p.micro_context,
-            seed=p.seed,
-        )
+        size = {key: getattr(p, f"micro_{key}") for key in ("vocabulary", "hidden_size", "layers", "heads", "context")}
+        micro_model.save_base(fresh, sft_corpus.corpus_texts(examples), **size, seed=p.seed)
     return folder
 
 

@@ -15,14 +15,8 @@ from m2rl_lib.storage import processes
 from m2rl_lib.training.trl_adapter import PolicyHooks
 
 # settings of models whose logits are more than their head's output, or whose loss has a part beside them: TRL knows them
-UNUSUAL = (
-    "final_logit_softcapping",
-    "logit_scale",
-    "output_multiplier",
-    "lm_head_multiplier",
-    "logits_scaling",
-    "output_router_logits",
-)
+UNUSUAL = ("final_logit_softcapping", "logit_scale", "output_multiplier", "lm_head_multiplier", "logits_scaling")
+UNUSUAL += ("output_router_logits",)
 
 
 def has_plain_head(model) -> bool:
