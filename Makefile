@@ -50,7 +50,7 @@ figures: $(VENV)/ready
 
 # two processes over gloo against one; notebooks on two processes, killed and gone on (minutes; beside `make test`)
 processes: $(VENV)/ready
-	OMP_NUM_THREADS=1 pytest -q tests/processes.py tests/launched.py
+	OMP_NUM_THREADS=1 pytest -q -m slow tests/training
 
 # every notebook on the public blends: a whole small study on files of their form (minutes; beside `make test`)
 blend: $(VENV)/ready

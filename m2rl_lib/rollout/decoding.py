@@ -1,23 +1,17 @@
-"""K completions a problem, tool turns included, and their log-probabilities.
+"""Token by token decoding of a transformers model, and K completions of each problem.
 
-One loop serves training and evaluation at every scale: `rollout` alternates the model's turns with the
-answers of the row's environment. What differs is the `turn`: a transformers model decoded here, or vLLM through TRL.
 Transformers is imported where a model is loaded or read, not above: analyses that only read tables import this module too.
 """
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
 from torch.nn.functional import scaled_dot_product_attention
 
-from m2rl_lib import domains
-from m2rl_lib.domains import agent, chat
+from m2rl_lib.domains import chat
 from m2rl_lib.rollout.kept_contexts import Contexts, remembers_all
-from m2rl_lib.storage import processes
-
-GROUPED = "grouped"  # our name for the attention below
+from m2rl_lib.rollout.tool_turns import Completion, Turn, has_tools, rollout
 
 
 def grouped_attention(module, query, key, value, attention_mask, scaling=None, **_):
@@ -25,15 +19,9 @@ def grouped_attention(module, query, key, value, attention_mask, scaling=None, *
 
     On the CPU only, where it saves a tenth of training's and a fifth of decoding's time. No mask means causal.
     """
-    attended = scaled_dot_product_attention(
-        query,
-        key,
-        value,
-        attn_mask=attention_mask,
-        scale=scaling,
-        enable_gqa=True,
-        is_causal=attention_mask is None and query.shape[2] > 1,
-    )
+    causal = attention_mask is None and query.shape[2] > 1
+    given = {"attn_mask": attention_mask, "scale": scaling, "is_causal": causal}
+    attended = scaled_dot_product_attention(query, key, value, enable_gqa=True, **given)
     return attended.transpose(1, 2).contiguous(), None
 
 
@@ -42,9 +30,9 @@ def use_grouped_attention(model) -> None:
     from transformers import AttentionInterface, AttentionMaskInterface
     from transformers.masking_utils import sdpa_mask
 
-    AttentionInterface.register(GROUPED, grouped_attention)
-    AttentionMaskInterface.register(GROUPED, sdpa_mask)
-    model.set_attn_implementation(GROUPED)
+    AttentionInterface.register("grouped", grouped_attention)
+    AttentionMaskInterface.register("grouped", sdpa_mask)
+    model.set_attn_implementation("grouped")
 
 
 def load_model(folder: Path) -> tuple:
@@ -55,74 +43,6 @@ def load_model(folder: Path) -> tuple:
     logging.disable_progress_bar()  # an executed notebook is read, not watched
     model = AutoModelForCausalLM.from_pretrained(folder).eval()
     return model.cuda() if torch.cuda.is_available() else model, AutoTokenizer.from_pretrained(folder)
-
-
-# prompts' token ids -> the ids written after each, and their log-probabilities where the sampler tells them
-Turn = Callable[[list[list[int]]], tuple[list[list[int]], list[list[float]] | None]]
-
-
-@dataclass
-class Completion:
-    """One sampled completion. `own` is 1 on the model's tokens and 0 on tool results.
-
-    `logprobs` are those of the model's tokens under the sampler, where it tells them.
-    """
-
-    ids: list[int]
-    own: list[int]
-    text: str
-    truncated: bool
-    logprobs: list[float] = field(default_factory=list)
-
-
-def rollout(
-    turn: Turn, tokenizer, prompt_ids: list[list[int]], rows: list[dict], max_tokens: int, together: bool = False
-) -> list[Completion]:
-    """One completion for each row; `max_tokens` counts the model's tokens and the tools' results.
-
-    `together`: every process takes as many turns as the one that needs most, the last of them perhaps with no prompt.
-    """
-    environments = [_environment(row) for row in rows]
-    ids: list[list[int]] = [[] for _ in rows]
-    own: list[list[int]] = [[] for _ in rows]
-    logprobs: list[list[float]] = [[] for _ in rows]
-    active = list(range(len(rows)))
-    for number in range(agent.MOST_TURNS + 1):
-        written, told = turn([prompt_ids[i] + ids[i] for i in active])
-        going_on = []
-        for i, new, of_new in zip(active, written, told or [[]] * len(written), strict=True):
-            new = new[: max_tokens - len(ids[i])]
-            logprobs[i] += of_new[: len(new)]
-            ids[i] += new
-            own[i] += [1] * len(new)
-            if environments[i] is None or not new or new[-1] != tokenizer.eos_token_id or number == agent.MOST_TURNS:
-                continue
-            calls = chat.tool_calls(tokenizer.decode(new))
-            if not calls:
-                continue
-            answers = [environments[i].call(call) for call in calls[: agent.MOST_CALLS]]
-            reply = tokenizer(chat.tool_turn(answers))["input_ids"]
-            if len(ids[i]) + len(reply) >= max_tokens:
-                continue
-            ids[i] += reply
-            own[i] += [0] * len(reply)
-            going_on.append(i)
-        active = going_on
-        if not (any(processes.gather(len(active))) if together else active):
-            break
-    return [
-        Completion(ids[i], own[i], tokenizer.decode(ids[i]), not ids[i] or ids[i][-1] != tokenizer.eos_token_id, logprobs[i])
-        for i in range(len(rows))
-    ]
-
-
-def has_tools(rows: list[dict]) -> bool:
-    """Whether a row's completion may take more than one turn."""
-    return any(hasattr(domains.ALL[row["domain"]], "environment") for row in rows)
-
-
-def _environment(row: dict):
-    return domains.ALL[row["domain"]].environment(row) if has_tools([row]) else None
 
 
 def transformers_turn(
@@ -239,46 +159,6 @@ def _draw(logits: torch.Tensor, temperature: float) -> torch.Tensor:
     cumulative = torch.softmax(logits.float() / temperature, dim=-1).cumsum(dim=-1)
     point = torch.rand(len(logits), 1, device=logits.device) * cumulative[:, -1:]
     return torch.searchsorted(cumulative, point, right=True)[:, 0].clamp(max=logits.shape[1] - 1)
-
-
-def roll_out(trainer, prompts: list[str], rows: list[dict]) -> tuple[list[Completion], list[list[int]]]:
-    """One completion for each prompt by the policy of a TRL trainer, and the prompts' token ids.
-
-    Each turn is decoded here or by the trainer's vLLM. Counts the trainer's `generated_tokens` and `trained_tokens`.
-    """
-    tokenizer = trainer.processing_class
-    prompt_ids = tokenizer(prompts)["input_ids"]
-    server = trainer.use_vllm and trainer.vllm_mode == "server"
-    if trainer.use_vllm:
-        turn = in_step(trainer.vllm_turn) if server else trainer.vllm_turn
-    else:
-        policy = trainer.accelerator.unwrap_model(trainer.model)
-        turn = transformers_turn(policy, tokenizer, trainer.temperature, trainer.max_completion_length, again=has_tools(rows))
-    completions = rollout(turn, tokenizer, prompt_ids, rows, trainer.max_completion_length, together=server)
-    trainer.texts = [c.text for c in completions]  # kept for study, should the step go wrong
-    trainer.generated_tokens += sum(sum(c.own) for c in completions)
-    trainer.trained_tokens += sum(len(ids) + len(c.ids) for ids, c in zip(prompt_ids, completions))
-    return completions, prompt_ids
-
-
-def in_step(turn: Turn) -> Turn:
-    """`turn`, asked by every process for equally many completions: TRL cuts a server's answer in equal shares."""
-
-    def padded(prompts: list[list[int]]) -> tuple[list[list[int]], list[list[float]] | None]:
-        filling = [(prompts or [[0]])[0]] * (max(processes.gather(len(prompts))) - len(prompts))
-        written, told = turn(prompts + filling)
-        return written[: len(prompts)], told and told[: len(prompts)]
-
-    return padded
-
-
-def ask_vllm(trainer, rows: list[dict]) -> list[str]:
-    """One completion's text for each row by the vLLM of a TRL trainer, on every process the main one's."""
-    prompts = [trainer.processing_class(chat.row_prompt(trainer.processing_class, row))["input_ids"] for row in rows]
-    server = trainer.vllm_mode == "server"
-    turn = in_step(trainer.vllm_turn) if server else trainer.vllm_turn
-    written = rollout(turn, trainer.processing_class, prompts, rows, trainer.max_completion_length, together=server)
-    return processes.from_main(lambda: [completion.text for completion in written])
 
 
 def sample(

@@ -1,7 +1,6 @@
-"""One process of several: which it is, and the few things that all of them must do together.
+"""One process of several under `accelerate launch`: which it is, and the few things that all of them must do together.
 
-Under `accelerate launch` every process runs the same code. What writes is the main process's alone (`artifacts`); where the
-others need its answer, or must wait for its file, they ask here. In one process each function is what it would be without it.
+Thin on purpose: Accelerate does the work, but is imported (with torch, seconds) only where there are several processes.
 """
 
 import os
@@ -9,7 +8,7 @@ from collections.abc import Callable
 from datetime import timedelta
 from typing import TypeVar
 
-Told = TypeVar("Told")
+T = TypeVar("T")
 PATIENCE = timedelta(hours=2)  # making data ready and hashing checkpoints may take longer than NCCL's 10 minutes
 
 
@@ -30,9 +29,9 @@ def is_main() -> bool:
 
 def _state():
     import torch
-    from accelerate import PartialState  # slow to import, and not needed by one process
+    from accelerate import PartialState
 
-    # unasked it would be alone where there is no GPU
+    # without `cpu` it would be alone where there is no GPU
     return PartialState(cpu=not torch.cuda.is_available(), timeout=PATIENCE)
 
 
@@ -42,25 +41,20 @@ def wait() -> None:
         _state().wait_for_everyone()
 
 
-def from_main(make: Callable[[], Told]) -> Told:
+def from_main(make: Callable[[], T]) -> T:
     """What the main process makes, given to all."""
-    if count() == 1:
-        return make()
-    from accelerate.utils import broadcast_object_list
-
-    _state()
-    return broadcast_object_list([make() if is_main() else None])[0]
+    return gather(make() if is_main() else None)[0]
 
 
-def main_first(make: Callable[[], Told]) -> Told:
-    """What each process makes for itself, the others when the main one is ready: it fills the caches that they read."""
+def main_first(make: Callable[[], T]) -> T:
+    """What each process makes for itself, the main one first: it fills the caches that the others read."""
     if count() == 1:
         return make()
     with _state().main_process_first():
         return make()
 
 
-def gather(value: Told) -> list[Told]:
+def gather(value: T) -> list[T]:
     """The values of all processes, in their order."""
     if count() == 1:
         return [value]

@@ -12,44 +12,14 @@ from pathlib import Path
 
 from m2rl_lib.domains import chat
 from m2rl_lib.storage import hub
+from m2rl_lib.training.chat_templates import GENERAL as TEMPLATE
 
 WEIGHTS = (".safetensors", ".safetensors.index.json")
 PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".h5", ".msgpack")
 BESIDE = ("config.json", "generation_config.json", "tokenizer", "special_tokens_map.json", "vocab", "merges.txt", "added_tokens")
-SHAPE = (
-    "model_type",
-    "hidden_size",
-    "intermediate_size",
-    "num_hidden_layers",
-    "num_attention_heads",
-    "num_key_value_heads",
-    "head_dim",
-    "vocab_size",
-    "tie_word_embeddings",
-)  # two checkpoints with these alike have the same tensors
-
-TEMPLATE = """\
-{%- if tools %}{{ '<|im_start|>system\\n' }}
-{%- if messages[0].role == 'system' %}{{ messages[0].content + '\\n\\n' }}{%- endif %}
-{{- 'You may call these functions, a JSON schema a line:\\n<tools>' }}
-{%- for tool in tools %}{{ '\\n' + (tool | tojson) }}{%- endfor %}
-{{- '\\n</tools>\\nCall one by its name and arguments, as JSON within <tool_call></tool_call>.<|im_end|>\\n' }}{%- endif %}
-{%- for message in messages %}
-{%- if message.role == 'system' and tools and loop.first %}
-{%- elif message.role == 'tool' %}
-{%- if loop.first or messages[loop.index0 - 1].role != 'tool' %}{{ '<|im_start|>user' }}{%- endif %}
-{{- '\\n<tool_response>\\n' + message.content + '\\n</tool_response>' }}
-{%- if loop.last or messages[loop.index0 + 1].role != 'tool' %}{{ '<|im_end|>\\n' }}{%- endif %}
-{%- elif message.role == 'assistant' %}{{ '<|im_start|>assistant\\n' }}
-{%- generation %}{{ message.content or '' }}
-{%- for call in message.tool_calls or [] %}
-{{- '\\n' if not loop.first or message.content }}
-{{- '<tool_call>\\n{"name": "' + call.function.name + '", "arguments": ' + call.function.arguments | tojson + '}\\n</tool_call>' }}
-{%- endfor %}{{ '<|im_end|>' }}{%- endgeneration %}{{ '\\n' }}
-{%- else %}{{ '<|im_start|>' + message.role + '\\n' + message.content + '<|im_end|>\\n' }}
-{%- endif %}
-{%- endfor %}
-{%- if add_generation_prompt %}{{ '<|im_start|>assistant\\n' }}{%- endif %}"""
+# of two checkpoints with these equal the tensors have equal shapes
+SHAPE = ("model_type", "hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads")
+SHAPE += ("num_key_value_heads", "head_dim", "vocab_size", "tie_word_embeddings")
 
 
 def load_tokenizer(source: str):
@@ -106,8 +76,8 @@ def check_checkpoint(source: hub.Source, like: dict | None = None) -> dict:
     kind = config.get("model_type")
     architecture = MODEL_FOR_CAUSAL_LM_MAPPING_NAMES.get(kind)
     if architecture is None or architecture not in (config.get("architectures") or []):
-        told = ", ".join(config.get("architectures") or ["none"])
-        raise hub.SourceError(f"{source} is a {kind} ({told}), not a causal language model that transformers knows")
+        named = ", ".join(config.get("architectures") or ["none"])
+        raise hub.SourceError(f"{source} is a {kind} ({named}), not a causal language model that transformers knows")
     for key in SHAPE if like else ():
         if config.get(key) != like.get(key):
             raise hub.SourceError(f"{source} is of another architecture: {key} is {config.get(key)}, {like.get(key)} is expected")
@@ -134,8 +104,7 @@ def prepare_tokenizer(tokenizer, name: str):
 
 
 def template_fits(tokenizer) -> bool:
-    """Whether the tokenizer's own chat template ends a prompt where the model begins to write, shows tools, and writes the
-    tools' answers as `chat.tool_turn` does, so that what is trained is what is sampled."""
+    """Whether the tokenizer's own template ends a prompt where the model begins, shows tools, and writes answers as `chat.tool_turn`."""
     if not tokenizer.chat_template:
         return False
     tool = {"type": "function", "function": {"name": "look_up", "parameters": {"type": "object", "properties": {"word": {}}}}}
@@ -148,10 +117,5 @@ def template_fits(tokenizer) -> bool:
         shown, continued = chat.prompt(tokenizer, asked, [tool]), chat.prompt(tokenizer, turns, [tool])
     except Exception:  # a template is a program; whatever it raises, it does not fit
         return False
-    return (
-        prompt.endswith(opened)
-        and shown.endswith(opened)
-        and "look_up" in shown
-        and continued.startswith(shown)
-        and continued.endswith(chat.END + chat.tool_turn(["42"]))
-    )
+    opens = prompt.endswith(opened) and shown.endswith(opened) and "look_up" in shown
+    return opens and continued.startswith(shown) and continued.endswith(chat.END + chat.tool_turn(["42"]))

@@ -1,8 +1,7 @@
-"""Signs that training has gone wrong: numbers that are not finite stop it, signs of collapse are told.
+"""Collapse warnings: what a reward curve alone can hide.
 
-Collapse is what a reward curve alone can hide: the reward stays under its start, the policy has no entropy left, or no
-group of completions differs in reward, so that GRPO has nothing to learn from. Each must hold for the last `LONG` logged
-points; a run logs about 25.
+The reward stays under its start, the policy has no entropy left, or no group of completions differs in reward, so that GRPO has
+nothing to learn from. Each must hold for the last `LONG` logged points; a run logs about 25.
 """
 
 import math
@@ -10,30 +9,29 @@ from collections.abc import Mapping, Sequence
 
 LONG = 5  # logged points in a row
 FALLEN = 0.9  # of the first logged reward; the paper names no bar
-LEAST_ENTROPY = 0.005  # nats a token; healthy experts of the default study end at 0.02 to 0.13
+LEAST_ENTROPY = 0.005  # nats per token; healthy experts of the default study end at 0.02 to 0.13
 
 
-def signs_of_collapse(log: Sequence[Mapping]) -> dict[str, str]:
+def warnings(log: Sequence[Mapping]) -> dict[str, str]:
     """What is wrong at the end of a training log (step, reward, entropy, frac_reward_zero_std): kind -> one line.
 
-    >>> signs_of_collapse([{"step": s, "reward": 0.5 if s == 1 else 0.3} for s in range(1, 8)])["reward"]
+    >>> warnings([{"step": s, "reward": 0.5 if s == 1 else 0.3} for s in range(1, 8)])["reward"]
     'reward under 0.9 of its start (0.50) for the last 5 logged points, now 0.30 at step 7'
     """
     points = [entry for entry in log if _number(entry.get("reward")) is not None]
     if len(points) <= LONG:
         return {}
-    last, now = points[-LONG:], points[-1]
-    signs = {}
-    start = points[0]["reward"]
+    start, last, now = points[0]["reward"], points[-LONG:], points[-1]
+    lasting, found = f"for the last {LONG} logged points", {}
     if all(entry["reward"] < FALLEN * start for entry in last):
-        signs["reward"] = f"reward under {FALLEN:g} of its start ({start:.2f}) for the last {LONG} logged points"
-        signs["reward"] += f", now {now['reward']:.2f} at step {now['step']}"
+        fallen = f"reward under {FALLEN:g} of its start ({start:.2f}) {lasting}"
+        found["reward"] = f"{fallen}, now {now['reward']:.2f} at step {now['step']}"
     entropies = [_number(entry.get("entropy")) for entry in last]
     if all(value is not None and value < LEAST_ENTROPY for value in entropies):
-        signs["entropy"] = f"entropy under {LEAST_ENTROPY:g} nats a token for the last {LONG} logged points (step {now['step']})"
+        found["entropy"] = f"entropy under {LEAST_ENTROPY:g} nats a token {lasting} (step {now['step']})"
     if all(entry.get("frac_reward_zero_std") == 1 for entry in last):
-        signs["groups"] = f"no group of completions differs in reward for the last {LONG} logged points (step {now['step']})"
-    return signs
+        found["groups"] = f"no group of completions differs in reward {lasting} (step {now['step']})"
+    return found
 
 
 def _number(value: object) -> float | None:
@@ -43,7 +41,6 @@ def _number(value: object) -> float | None:
 
 def verdict(log: Sequence[Mapping]) -> str:
     """One line on a finished run, for its notebook."""
-    signs = signs_of_collapse(log)
-    if signs:
-        return f"COLLAPSE? {'; '.join(signs.values())}"
+    if found := warnings(log):
+        return f"COLLAPSE? {'; '.join(found.values())}"
     return f"no sign of collapse (reward, entropy and groups over the last {LONG} of {len(log)} logged points)"

@@ -1,25 +1,112 @@
-"""What the training stages share: a line of progress, the checkpoints that are kept, and the row that says what a run cost."""
+"""What the training stages share: start, settings, progress, kept checkpoints, and the row that says what a run cost."""
 
+import json
 import math
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import datasets as hf_datasets
 import pandas as pd
 import torch
-from transformers import TrainerCallback
+from transformers import PreTrainedTokenizerBase, TrainerCallback, set_seed
 from transformers.utils import logging
 
-from m2rl_lib import domains
-from m2rl_lib.config import schedule
+from m2rl_lib import domains, sandbox
+from m2rl_lib.config import locations, schedule
 from m2rl_lib.config.study import Parameters
 from m2rl_lib.data import problem_sets
-from m2rl_lib.rollout import decoding
+from m2rl_lib.domains import chat
+from m2rl_lib.rollout import decoding, trainer_rollouts
 from m2rl_lib.storage import artifacts, processes
+from m2rl_lib.training import launch
 
 # an executed notebook would keep every bar of loading, saving and preparing
 hf_datasets.disable_progress_bars()
 logging.disable_progress_bar()
+
+
+def run_stage(p: Parameters, name: str, module: str, folders: list[Path], inputs: list[Path], train: Callable) -> list[Path]:
+    """`train`'s folders, unless the study has them already, or several processes are to be started for them."""
+    if artifacts.is_done(p, name, folders, inputs):
+        print(f"{name}: this study has it already")
+    elif launch.is_wanted(p):
+        launch.start(p, name, module)
+    else:
+        with artifacts.stage(p, name):
+            return train()
+    return folders
+
+
+def prepare(p: Parameters, module: str, names: list[str], threads: int, seed: int) -> None:
+    """Refuse what cannot be trained; then set sandbox, threads and seed."""
+    for domain in names:
+        domains.check_domain(domain)
+    launch.check(p, module)
+    sandbox.configure(p.sandbox_kind)
+    sandbox.check()
+    torch.set_num_threads(threads)
+    set_seed(seed)
+
+
+def trainer_settings(p: Parameters, name: str, *, steps: int, batch: int, seed: int, logs: int = 25) -> dict:
+    """The arguments that all three trainers share; `batch` sequences are one update, `logs` points are logged."""
+    size, accumulated = micro_batches(batch, p.train_device_batch)
+    return {
+        "output_dir": str(locations.work_folder(p.study, p.seed, name)),
+        "max_steps": steps,
+        "per_device_train_batch_size": size,
+        "gradient_accumulation_steps": accumulated,
+        "weight_decay": 0.1,
+        "use_cpu": not torch.cuda.is_available(),
+        "bf16": False,
+        "gradient_checkpointing": False,
+        "seed": seed,
+        "save_strategy": "no",  # `Resumable.run` saves
+        "logging_steps": max(1, steps // logs),
+        "logging_nan_inf_filter": False,
+        "report_to": "none",
+        "disable_tqdm": True,
+    }
+
+
+def policy_settings(p: Parameters, name: str, *, rate: float, **settings) -> dict:
+    """The arguments of GRPO and distillation: the paper's optimizer, sampling at temperature 1, vLLM where it is asked for."""
+    return trainer_settings(p, name, **settings) | {
+        "max_completion_length": p.rlvr_max_tokens,
+        "temperature": 1.0,
+        "learning_rate": rate,
+        "lr_scheduler_type": "constant_with_warmup",
+        "warmup_steps": p.rlvr_warmup_steps,
+        "adam_beta2": 0.98,
+        "max_grad_norm": 1.0,
+        **launch.sampler(p),
+    }
+
+
+def micro_batches(total: int, most: int) -> tuple[int, int]:
+    """(micro-batch size, gradient accumulation steps) of a batch of `total`: the largest equal parts of at most `most`.
+
+    Of several processes each has an equal share of the batch: 2048 on 32 GPUs are 64 on each, as (16, 4).
+
+    >>> micro_batches(2048, 16), micro_batches(64, 100), micro_batches(30, 8)
+    ((16, 128), (64, 1), (6, 5))
+    """
+    total //= processes.count()  # without rest: `launch.check`
+    size = max(size for size in range(1, min(total, most) + 1) if total % size == 0)
+    return size, total // size
+
+
+def draw_prompts(p: Parameters, tokenizer: PreTrainedTokenizerBase, names: list[str], count: int, seed: int) -> list[dict]:
+    """`count` training problems of the domains `names`, mixed."""
+    limit = problem_sets.PromptLimit(tokenizer, p.rlvr_prompt_tokens)
+    return processes.main_first(lambda: problem_sets.prompts(names, count, seed, p.data_shared_arithmetic, p.data_sources, limit))
+
+
+def prompt_dataset(tokenizer: PreTrainedTokenizerBase, rows: list[dict], repeats: int = 1) -> hf_datasets.Dataset:
+    """TRL's training set: `prompt` and `row` (JSON), each problem `repeats` times in a row."""
+    made = [{"prompt": chat.row_prompt(tokenizer, row), "row": json.dumps(row)} for row in rows]
+    return hf_datasets.Dataset.from_list([one for one in made for _ in range(repeats)])
 
 
 class Progress(TrainerCallback):
@@ -33,8 +120,8 @@ class Progress(TrainerCallback):
             if logs[key] is not None and not math.isfinite(float(logs[key])):
                 raise FloatingPointError(f"{self.name}: {key} is {logs[key]} at step {state.global_step}; nothing was published")
         if self.key in (logs or {}):  # None where nothing could be graded
-            told = "none" if logs[self.key] is None else f"{float(logs[self.key]):.3f}"
-            print(f"{self.name}: step {state.global_step}/{state.max_steps}, {self.key} {told}", flush=True)
+            value = "none" if logs[self.key] is None else f"{float(logs[self.key]):.3f}"
+            print(f"{self.name}: step {state.global_step}/{state.max_steps}, {self.key} {value}", flush=True)
 
 
 class Keeper(TrainerCallback):
@@ -44,27 +131,20 @@ class Keeper(TrainerCallback):
         self.p, self.name, self.steps, self.checkpoints = p, name, steps, checkpoints
         self.prompts_per_step = prompts_per_step
         self.tokenizer, self.made_by = tokenizer, made_by
-        self.trainer = None  # `Resumable.run` says which
+        self.trainer = None  # set by `Resumable.run`
         self.folders: list[Path] = []
         self.curve: list[dict] = []
         self.seconds = 0.0  # spent here; not charged to training
-        self.rows = {
-            domain: problem_sets.benchmark_problems(
-                problem_sets.benchmarks(domain, p.data_sources)[0],
-                "selection",
-                p.rlvr_selection_problems,
-                p.data_shared_arithmetic,
-                p.data_sources,
-            )
-            for domain in p.domains
-        }
+        world = (p.rlvr_selection_problems, p.data_shared_arithmetic, p.data_sources)
+        first = {domain: problem_sets.benchmarks(domain, p.data_sources)[0] for domain in p.domains}
+        self.rows = {d: problem_sets.benchmark_problems(name, "selection", *world) for d, name in first.items()}
 
     def folder(self, step: int) -> Path:
         """Where the model of a named step is published."""
         return schedule.checkpoint_folder(self.p, self.name, step, self.steps)
 
     def on_train_begin(self, args, state, control, model=None, **kwargs):
-        if state.global_step == 0:  # a run that goes on has it already
+        if state.global_step == 0:  # a resumed run has it already
             self.log_selection(model, 0)
 
     def on_step_end(self, args, state, control, model=None, **kwargs):
@@ -76,49 +156,25 @@ class Keeper(TrainerCallback):
             self.folders.append(folder)
 
     def log_selection(self, model, step: int) -> None:
-        """The mean reward of one completion a selection problem, by domain; the run's own random state is kept."""
+        """The mean reward of one completion per selection problem, by domain; the run's own random state is kept."""
         started = time.monotonic()
         rows = [row for part in self.rows.values() for row in part]
         training = model.training
         model.eval()
-        limit = self.p.rlvr_max_tokens
         with torch.random.fork_rng():
             if self.trainer.use_vllm:
-                texts = decoding.ask_vllm(self.trainer, rows)
+                texts = trainer_rollouts.ask_vllm(self.trainer, rows)
             else:
-                sampled = decoding.sample(
-                    model, self.tokenizer, rows, 1, temperature=1.0, max_tokens=limit, batch=256, seed=self.p.seed
-                )
-                texts = [completions[0].text for completions in sampled]
+                how = {"temperature": 1.0, "max_tokens": self.p.rlvr_max_tokens, "batch": 256, "seed": self.p.seed}
+                texts = [completions[0].text for completions in decoding.sample(model, self.tokenizer, rows, 1, **how)]
         model.train(training)
         rewards = domains.verify(texts, rows)
+        shared = {"seed": self.p.seed, "model": self.name, "step": step, "prompts": step * self.prompts_per_step}
         for domain in self.rows:
             graded = [r for r, row in zip(rewards, rows) if row["domain"] == domain and r is not None]
-            self.curve.append(
-                {
-                    "seed": self.p.seed,
-                    "model": self.name,
-                    "step": step,
-                    "prompts": step * self.prompts_per_step,
-                    "domain": domain,
-                    "kind": "selection",
-                    "reward": sum(graded) / len(graded) if graded else None,
-                }
-            )
+            reward = sum(graded) / len(graded) if graded else None
+            self.curve.append(shared | {"domain": domain, "kind": "selection", "reward": reward})
         self.seconds += time.monotonic() - started
-
-
-def batch_parts(total: int, most: int) -> tuple[int, int]:
-    """(sequences held at once, parts) of a batch of `total`: the largest equal parts of at most `most` sequences.
-
-    Of several processes each has an equal share of the batch: 2048 on 32 GPUs are 64 on each, (16, 4) of them at a time.
-
-    >>> batch_parts(2048, 16), batch_parts(64, 100), batch_parts(30, 8)
-    ((16, 128), (64, 1), (6, 5))
-    """
-    total //= processes.count()  # without rest: `launch.check`
-    held = max(size for size in range(1, min(total, most) + 1) if total % size == 0)
-    return held, total // held
 
 
 def write_costs(p: Parameters, writer: str, made_by: dict, costs: list[dict]) -> None:

@@ -2,10 +2,9 @@
 
     accelerate launch --config_file profiles/accelerate/fsdp2_1x8.yaml -m m2rl_lib.training.grpo --params FILE
 
-`train_accelerate` names a configuration in profiles/accelerate. Where it has more than one process, the notebook does not
-train: it writes its resolved parameters to `work/<name>/parameters.json`, starts that command, shows what it prints, and reads
-its tables and models, as anyone who starts the command by hand can. FILE may also be a study's parameter file: then `rlvr`
-is the mixed run. Over several machines the command is started once on each by `srun`, inside a Slurm allocation.
+`train_accelerate` names a configuration in profiles/accelerate. Where it has more than one process, the notebook writes its parameters
+to `work/<name>/parameters.json`, starts that command, shows what it prints, and reads its tables and models. FILE may also be a
+study's parameter file: then `grpo` is the mixed run. Over several machines `srun` starts it once on each, in a Slurm allocation.
 """
 
 import argparse
@@ -25,13 +24,8 @@ from m2rl_lib.config import locations, study
 from m2rl_lib.config.study import ParameterError, Parameters
 from m2rl_lib.storage import artifacts, processes
 
-SHARES = {  # what the processes divide among them; a group of completions stays on one
-    "sft": ("sft_batch",),
-    "grpo": ("rlvr_prompts_per_step",),
-    "mt_opd": ("distill_prompts_per_step",),
-}
-
-
+# what the processes divide among them; a group of completions stays on one
+SHARES = {"sft": "sft_batch", "grpo": "rlvr_prompts_per_step", "mt_opd": "distill_prompts_per_step"}
 ERROR = re.compile(r"[A-Za-z]+Error: \S.*")
 KILLED = re.compile(r"Signal (?!15\b)\d+ \(\w+\) received by PID \d+")  # torchrun's words; 15 is how it ends the others
 
@@ -58,60 +52,56 @@ def is_wanted(p: Parameters) -> bool:
 
 def check(p: Parameters, module: str) -> None:
     """ParameterError in one line for what `m2rl_lib.training.<module>` asks for and this machine or the batch cannot give."""
-    config, told = configuration(p), f"train_accelerate is {p.train_accelerate!r}"
-    count = config["num_processes"]
-    for name in SHARES[module]:
-        if getattr(p, name) % count:
-            raise ParameterError(
-                f"{told}: {count} processes cannot share {name}: {getattr(p, name)} equally; allowed are multiples"
-            )
+    config, given = configuration(p), f"train_accelerate is {p.train_accelerate!r}"
+    count, name = config["num_processes"], SHARES[module]
+    if getattr(p, name) % count:
+        raise ParameterError(f"{given}: {count} processes cannot share {name}: {getattr(p, name)} equally; allowed are multiples")
     torch = sys.modules.get("torch")  # where it is not loaded, nothing is about to be trained
     if count == 1 and torch and torch.cuda.device_count() > 1:
         raise ParameterError(
-            f"{told} and there are {torch.cuda.device_count()} GPUs, among which transformers would split every batch: set "
+            f"{given} and there are {torch.cuda.device_count()} GPUs, among which transformers would split every batch: set "
             "CUDA_VISIBLE_DEVICES=0, or name a configuration"
         )
-    sharded = "fsdp_config" in config
     if module != "sft":
         sampler(p)
-        if sharded and p.rlvr_rollouts == "transformers":
-            raise ParameterError(f"{told}, whose weights are in pieces: rlvr_rollouts must be vllm or a vLLM server's address")
+        if "fsdp_config" in config and p.rlvr_rollouts == "transformers":
+            raise ParameterError(f"{given}, whose weights are in pieces: rlvr_rollouts must be vllm or a vLLM server's address")
     if config.get("deepspeed_config") and not importlib.util.find_spec("deepspeed"):
-        raise ParameterError(f"{told} and deepspeed is not installed: pip install -e '.[gpu]', or take an fsdp2 configuration")
+        raise ParameterError(f"{given} and deepspeed is not installed: pip install -e '.[gpu]', or take an fsdp2 configuration")
     if not config.get("use_cpu"):
         import torch
 
         each = count // config["num_machines"]
         if torch.cuda.device_count() < each:
-            raise ParameterError(f"{told}, which needs {each} GPUs a machine; this one has {torch.cuda.device_count()}")
+            raise ParameterError(f"{given}, which needs {each} GPUs a machine; this one has {torch.cuda.device_count()}")
     if config["num_machines"] > int(os.environ.get("SLURM_JOB_NUM_NODES", 1)):
         raise ParameterError(
-            f"{told}: {config['num_machines']} machines need a Slurm allocation of as many nodes (--profile profiles/slurm)"
+            f"{given}: {config['num_machines']} machines need a Slurm allocation of as many nodes (--profile profiles/slurm)"
         )
 
 
 def lacking(p: Parameters) -> list[str]:
     """What no stage of a study could be trained without, a line each; [] where all can be started."""
-    told = []
+    lines = {}
     for module in SHARES:
         try:
             check(p, module)
         except ParameterError as error:
-            told.append(str(error))
-    return list(dict.fromkeys(told))
+            lines[str(error)] = None
+    return list(lines)
 
 
 def sampler(p: Parameters) -> dict:
     """TRL's settings for `rlvr_rollouts`; ParameterError where vLLM is asked for and cannot be had."""
     if p.rlvr_rollouts == "transformers":
         return {}
-    told = f"rlvr_rollouts is {p.rlvr_rollouts!r}"
+    given = f"rlvr_rollouts is {p.rlvr_rollouts!r}"
     if not importlib.util.find_spec("vllm"):  # TRL's client of a server needs it too, to send weights
-        raise ParameterError(f"{told} and vllm is not installed: pip install -e '.[gpu]', or set rlvr_rollouts: transformers")
+        raise ParameterError(f"{given} and vllm is not installed: pip install -e '.[gpu]', or set rlvr_rollouts: transformers")
     import torch
 
     if not torch.cuda.is_available():
-        raise ParameterError(f"{told} and this machine has no CUDA GPU: set rlvr_rollouts: transformers")
+        raise ParameterError(f"{given} and this machine has no CUDA GPU: set rlvr_rollouts: transformers")
     if p.rlvr_rollouts == "vllm":
         return {"use_vllm": True, "vllm_mode": "colocate"}
     return {"use_vllm": True, "vllm_mode": "server", "vllm_server_base_url": p.rlvr_rollouts}
@@ -125,10 +115,10 @@ def command(p: Parameters, module: str, parameters: Path) -> list[str]:
     if machines == 1:
         return [*line, *stage]
     # each machine fills in its own number; the first node of the allocation is where all meet
-    told = " ".join([*line, "--machine_rank", "$SLURM_NODEID", "--main_process_ip", "$SLURM_LAUNCH_NODE_IPADDR", *stage])
+    each = " ".join([*line, "--machine_rank", "$SLURM_NODEID", "--main_process_ip", "$SLURM_LAUNCH_NODE_IPADDR", *stage])
     # --overlap: the notebook is a step of the same job already, and holds its cores; srun would wait for them for ever
     # --cpu-bind: else the task would have the cores of the notebook's step, which that step's environment names
-    return ["srun", "--overlap", "--cpu-bind=none", f"--nodes={machines}", "--ntasks-per-node=1", "bash", "-c", told]
+    return ["srun", "--overlap", "--cpu-bind=none", f"--nodes={machines}", "--ntasks-per-node=1", "bash", "-c", each]
 
 
 def start(p: Parameters, name: str, module: str) -> None:
@@ -156,8 +146,8 @@ def start(p: Parameters, name: str, module: str) -> None:
                 print(text, end="", flush=True)
                 if killed := KILLED.search(text):
                     error = f"a process was killed ({killed[0]}); to go on from the last checkpoint, run the same command again"
-                elif not error and (told := ERROR.search(text)):
-                    error = " ".join(told[0].split())
+                elif not error and (found := ERROR.search(text)):
+                    error = " ".join(found[0].split())
         finally:
             if started.poll() is None:
                 started.terminate()
@@ -167,9 +157,7 @@ def start(p: Parameters, name: str, module: str) -> None:
 
 
 def _end_with_parent() -> None:
-    """This process is ended when its parent ends, however that ends (Linux): the launcher with the notebook's kernel, the
-    processes with the launcher. Left alone they would go on training, beside those that the next start makes.
-    """
+    """This process is ended when its parent ends, however that ends (Linux); else it would go on training beside the next start's."""
     ctypes.CDLL(None).prctl(1, signal.SIGTERM)
 
 
@@ -184,9 +172,7 @@ def main(run: Callable[[Parameters], object]) -> None:
         sys.stdout = open(os.devnull, "w")
     try:
         if not path.is_file():
-            raise ParameterError(
-                f"parameter file {path} does not exist; a notebook writes it among its stage's logs as parameters.json"
-            )
+            raise ParameterError(f"parameter file {path} does not exist; a notebook writes it as work/<name>/parameters.json")
         p = study.notebook_parameters(yaml.safe_load(path.read_text()))
         asked = configuration(p)["num_processes"]
         if processes.count() not in (1, asked):

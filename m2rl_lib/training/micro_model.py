@@ -1,9 +1,4 @@
-"""The micro world's model: a Qwen3-architecture transformer of about a million parameters and a BPE
-tokenizer, both made from a corpus of text, saved as a plain Hugging Face folder.
-
-The chat template is ChatML as Qwen3 has it, with thinking, tool calls and tool results; only the list of
-tools is shorter (`get_event(name)` instead of its JSON schema), since a micro model reads a short context.
-"""
+"""The micro world's model: a Qwen3 of about a million parameters and a BPE tokenizer trained on the corpus, a plain Hugging Face folder."""
 
 from pathlib import Path
 
@@ -11,30 +6,10 @@ import torch
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast, Qwen3Config, Qwen3ForCausalLM
 
+from m2rl_lib.training.chat_templates import MICRO as CHAT_TEMPLATE
+
 PAD, START, END = "<|endoftext|>", "<|im_start|>", "<|im_end|>"
 TAGS = ("<think>", "</think>", "<tool_call>", "</tool_call>", "<tool_response>", "</tool_response>")
-
-CHAT_TEMPLATE = """\
-{%- if tools %}{{ '<|im_start|>system\\n' }}
-{%- for tool in tools %}
-{%- set function = tool.function if tool.function is defined else tool %}
-{{- function.name + '(' + function.parameters.properties.keys() | join(', ') + ')\\n' }}
-{%- endfor %}{{ '<|im_end|>\\n' }}{%- endif %}
-{%- for message in messages %}
-{%- if message.role == 'tool' %}
-{%- if loop.first or messages[loop.index0 - 1].role != 'tool' %}{{ '<|im_start|>user' }}{%- endif %}
-{{- '\\n<tool_response>\\n' + message.content + '\\n</tool_response>' }}
-{%- if loop.last or messages[loop.index0 + 1].role != 'tool' %}{{ '<|im_end|>\\n' }}{%- endif %}
-{%- elif message.role == 'assistant' %}{{ '<|im_start|>assistant\\n' }}
-{%- generation %}{{ message.content or '' }}
-{%- for call in message.tool_calls or [] %}
-{{- '\\n' if not loop.first or message.content }}
-{{- '<tool_call>\\n{"name": "' + call.function.name + '", "arguments": ' + call.function.arguments | tojson + '}\\n</tool_call>' }}
-{%- endfor %}{{ '<|im_end|>' }}{%- endgeneration %}{{ '\\n' }}
-{%- else %}{{ '<|im_start|>' + message.role + '\\n' + message.content + '<|im_end|>\\n' }}
-{%- endif %}
-{%- endfor %}
-{%- if add_generation_prompt %}{{ '<|im_start|>assistant\\n' }}{%- endif %}"""
 
 
 def train_tokenizer(texts: list[str], vocabulary_size: int, context: int) -> PreTrainedTokenizerFast:
@@ -84,10 +59,10 @@ def build_model(
 
 
 def save_base(
-    folder: Path, texts: list[str], *, vocabulary_size: int, hidden_size: int, layers: int, heads: int, context: int, seed: int
+    folder: Path, texts: list[str], *, vocabulary: int, hidden_size: int, layers: int, heads: int, context: int, seed: int
 ) -> None:
     """Write the untrained model and its tokenizer, made from `texts`, into `folder`."""
-    tokenizer = train_tokenizer(texts, vocabulary_size, context)
+    tokenizer = train_tokenizer(texts, vocabulary, context)
     model = build_model(tokenizer, hidden_size, layers, heads, context, seed)
     model.generation_config.pad_token_id = tokenizer.pad_token_id
     model.save_pretrained(folder)

@@ -12,8 +12,6 @@ MERGE_SECONDS = 17e-9  # a parameter and expert: TIES, the slowest, took 18 s fo
 
 @dataclass(frozen=True)
 class Shape:
-    """What the number of parameters and the memory of a Qwen3 follow from; widths in numbers, not bytes."""
-
     layers: int
     hidden: int
     intermediate: int
@@ -55,15 +53,10 @@ def shape_of(p: Study) -> Shape:
 
 
 def read_shape(config: dict) -> Shape:
-    """The shape that a `config.json` tells."""
+    """The shape that a `config.json` gives."""
     heads = config["num_attention_heads"]
-    return Shape(
-        config["num_hidden_layers"],
-        config["hidden_size"],
-        config["intermediate_size"],
-        heads,
-        config.get("num_key_value_heads") or heads,
-        config.get("head_dim") or config["hidden_size"] // heads,
-        config["vocab_size"],
-        config.get("tie_word_embeddings", False),
+    layers, hidden, intermediate, vocabulary = (
+        config[key] for key in ("num_hidden_layers", "hidden_size", "intermediate_size", "vocab_size")
     )
+    kv_heads, head_dim = config.get("num_key_value_heads") or heads, config.get("head_dim") or hidden // heads
+    return Shape(layers, hidden, intermediate, heads, kv_heads, head_dim, vocabulary, config.get("tie_word_embeddings", False))

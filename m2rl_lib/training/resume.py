@@ -1,12 +1,11 @@
-"""Training that goes on after `kill -9`, with the weights of a run that nobody broke; and that stops at once at a NaN.
+"""Training that resumes after `kill -9` with the weights of an unbroken run, and that stops at once at a NaN.
 
-Mixed into a TRL trainer, `Resumable` publishes a checkpoint (whole or not at all, with a manifest) at every logged step:
-weights, optimizer, schedule, the random states of Python, NumPy and PyTorch, the log, and what TRL and we count between
-logs. Every optimizer step is a generation boundary here (one update a rollout), so no buffered completions are lost:
-TRL's own resume would lose its counters and metrics. On the CPU the goes-on run is bit-equal; where it may not be (a
-GPU, other versions, another commit), it says why. Only the last two checkpoints are kept; named models are published
-elsewhere and are never pruned. Of several processes each keeps its own counters and random states in the one checkpoint,
-which the main process publishes; which checkpoint all go on from is the main process's choice.
+Mixed into a TRL trainer, `Resumable` publishes a checkpoint (atomic, with a manifest) at every logged step: weights, optimizer,
+schedule, the random states of Python, NumPy and PyTorch, the log, and what TRL and we count between logs. Every optimizer step is a
+generation boundary here (one update per rollout), so no buffered completions are lost; TRL's own resume would lose its counters and
+metrics. On the CPU the resumed run is bit-equal; where it may not be (a GPU, other versions, another commit), it says why. Only the
+last two checkpoints are kept; named models are published elsewhere and never pruned. Of several processes each keeps its own counters
+and random states in the one checkpoint, which the main process publishes and chooses.
 """
 
 import hashlib
@@ -25,30 +24,29 @@ from transformers.trainer_utils import SaveStrategy
 
 from m2rl_lib.storage import artifacts, durable, processes, safety
 from m2rl_lib.training import collapse
+from m2rl_lib.training.trl_adapter import TOTALS, TrainerHooks
 
 STATE = "counters.json"  # of the main process; of another, with its number
-TOTALS = ("generated_tokens", "trained_tokens")  # of which each process counts its own
 KEPT = 2  # checkpoints: should the last be damaged, there is one before it
-COUNTED = ("generated_tokens", "trained_tokens", "_step", "_total_train_tokens", "_total_loss_scalar", "_globalstep_last_logged")
 SAME = ("parameters", "seed", "inputs", "stage")  # of the manifest: else it is another run's checkpoint
 
 
-class Resumable:
-    """What a TRL trainer needs to be killed at any moment and go on: `class MyTrainer(Resumable, GRPOTrainer)`."""
+class Resumable(TrainerHooks):
+    """What a TRL trainer needs to be killed at any moment and resume: `class MyTrainer(Resumable, …Hooks, GRPOTrainer)`."""
 
     name: str
     work: Path
     made_by: dict
     keeper: object
     rngs: Sequence[random.Random]  # beside the global ones: those of permuted rewards
-    spent: float  # seconds of the run up to where it was broken
+    spent: float  # seconds of the run before it was broken
     started: float
-    use_vllm = False  # TRL's trainers of policies say otherwise
+    use_vllm = False  # TRL's trainers of policies overwrite it
 
     def run(self, name: str, made_by: dict, started: float, keeper=None, rngs: Sequence[random.Random] = ()) -> float:
         """Train, from the last good checkpoint of the same run if there is one; the seconds that the run took in all.
 
-        `made_by` is the record of the models and tables to be published; it is told where the run was resumed.
+        `made_by` is the record of the models and tables to be published; where the run was resumed is added to it.
         """
         self.name, self.made_by, self.keeper, self.rngs = name, made_by, keeper, rngs
         self.work, self.spent, self.started = Path(self.args.output_dir), 0.0, started
@@ -58,20 +56,21 @@ class Resumable:
         checkpoint = processes.from_main(lambda: _last_good(self))
         counters = json.loads((checkpoint / _state_file()).read_text()) if checkpoint else None
         if counters:
-            self._go_on(checkpoint, counters)
+            self._resume(checkpoint, counters)
         self.add_callback(_Guard(self, counters))
         self.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
-        for total in TOTALS:
-            if hasattr(self, total):
-                setattr(self, total, sum(processes.gather(getattr(self, total))))
         return self.spent + time.monotonic() - self.started
 
-    def _go_on(self, checkpoint: Path, counters: dict) -> None:
+    def totals(self) -> dict[str, int]:
+        """The tokens generated and trained on, of all processes."""
+        return {total: sum(processes.gather(getattr(self, total))) for total in TOTALS}
+
+    def _resume(self, checkpoint: Path, counters: dict) -> None:
         manifest = artifacts.read_manifest(checkpoint)
         doubts = _doubts(manifest, counters, self.made_by)
-        told = "the weights will be those of an unbroken run" if not doubts else f"NOT EXACT: {'; '.join(doubts)}"
-        self.made_by["resumed"] = [*manifest.get("resumed", []), {"step": manifest["step"], "exact": not doubts, "told": told}]
-        print(f"{self.name}: goes on from step {manifest['step']}/{self.args.max_steps}; {told}", flush=True)
+        note = "the weights will be those of an unbroken run" if not doubts else f"NOT EXACT: {'; '.join(doubts)}"
+        self.made_by["resumed"] = [*manifest.get("resumed", []), {"step": manifest["step"], "exact": not doubts, "told": note}]
+        print(f"{self.name}: goes on from step {manifest['step']}/{self.args.max_steps}; {note}", flush=True)
         self.spent = counters["seconds"]
         if self.keeper:
             self.keeper.curve, self.keeper.seconds = counters["curve"], counters["keeper_seconds"]
@@ -79,73 +78,44 @@ class Resumable:
         for rng, (version, internal, gauss) in zip(self.rngs, counters["rngs"], strict=True):
             rng.setstate((version, tuple(internal), gauss))
 
-    def _save_checkpoint(self, model, trial) -> None:
-        """Instead of TRL's, which writes a model card, and of transformers', which writes in place."""
-        step = self.state.global_step
+    def save_checkpoint(self) -> None:
+        step, keeper = self.state.global_step, self.keeper
+        named = {s: keeper.folder(s) for s in keeper.checkpoints if s <= step} if keeper else {}
+        state = self.counters() | {
+            "code": _code(),
+            "seconds": self.spent + time.monotonic() - self.started,
+            "log": self.state.log_history,  # transformers sorts the keys of its own copy, and so a table's columns
+            "curve": keeper.curve if keeper else [],
+            "keeper_seconds": keeper.seconds if keeper else 0.0,
+            "folders": {s: artifacts.read_manifest(folder)["digest"] for s, folder in named.items()},
+            "rngs": [rng.getstate() for rng in self.rngs],
+        }
         with artifacts.publish(self.work / f"checkpoint-{step}", self.made_by | {"step": step}) as fresh:
             self.write_model(fresh)
-            self._save_optimizer_and_scheduler(str(fresh))
-            self._save_scaler(str(fresh))
-            self._save_rng_state(str(fresh))
+            self.save_training_state(fresh)
             self.store_flos()
             if processes.is_main():
                 self.state.save_to_json(str(fresh / "trainer_state.json"))
-            (fresh / _state_file()).write_text(json.dumps(self._counters()))
+            (fresh / _state_file()).write_text(json.dumps(state))
         if not processes.is_main():
             return
         for old in [folder for folder in _checkpoints(self.work) if _step(folder) <= step][KEPT:]:
             shutil.rmtree(old)  # later ones are another run's, of other parameters: they go when this one gets there
 
-    def _load_optimizer_and_scheduler(self, checkpoint) -> None:
-        """The trainer's own, which of several processes on a CPU would ask for 'cpu:0', a place that PyTorch cannot load to."""
-        if self.args.device.type == "cpu":
-            self.args._setup_devices = torch.device("cpu")
-        super()._load_optimizer_and_scheduler(checkpoint)
-
     def write_model(self, folder: Path, tokenizer=None) -> None:
         """Write the whole model into `folder`, and a tokenizer: every process gives its share, the main one writes."""
-        model = self.accelerator.unwrap_model(self.model)
-        whole = None
-        if self.is_fsdp_enabled or self.is_deepspeed_enabled:
-            whole = self.accelerator.get_state_dict(self.model_wrapped)
+        model, sharded = self.accelerator.unwrap_model(self.model), self.is_fsdp_enabled or self.is_deepspeed_enabled
+        whole = self.accelerator.get_state_dict(self.model_wrapped) if sharded else None
         if processes.is_main():
             model.save_pretrained(folder, state_dict=whole)
             if tokenizer is not None:
                 tokenizer.save_pretrained(folder)
 
-    def _counters(self) -> dict:
-        keeper, named = self.keeper, {}
-        if keeper:
-            named = {step: keeper.folder(step) for step in keeper.checkpoints if step <= self.state.global_step}
-        return {
-            "code": _code(),
-            "seconds": self.spent + time.monotonic() - self.started,
-            "counted": {name: getattr(self, name) for name in COUNTED if hasattr(self, name)},
-            "tr_loss": float(self._tr_loss),
-            "log": self.state.log_history,  # transformers sorts the keys of its own copy, and so a table's columns
-            "metrics": {key: [float(v) for v in values] for key, values in self._metrics["train"].items()},
-            "curve": keeper.curve if keeper else [],
-            "keeper_seconds": keeper.seconds if keeper else 0.0,
-            "folders": {step: artifacts.read_manifest(folder)["digest"] for step, folder in named.items()},
-            "rngs": [rng.getstate() for rng in self.rngs],
-        }
-
-    def _restore(self, counters: dict) -> None:
-        """After transformers has set its counters to 0, before the first step."""
-        for name, value in counters["counted"].items():
-            setattr(self, name, value)
-        self._tr_loss += counters["tr_loss"]
-        self.state.log_history = counters["log"]
-        for key, values in counters["metrics"].items():
-            self._metrics["train"][key] = values
-
-    def _issue_warnings_after_load(self, load_result) -> None:
-        """Instead of transformers', which warns of tied weights; a checkpoint that lacks another tensor is refused."""
-        lacking = {*load_result.missing_keys, *load_result.unexpected_keys} - {*(self.model._tied_weights_keys or ())}
+    def check_loaded(self, lacking: set[str]) -> None:
+        """Refuse a checkpoint that lacks tensors other than tied ones, or has more."""
         if lacking:
-            raise durable.DamagedError(
-                f"{self.name}: the checkpoint and the model differ in tensors {', '.join(sorted(lacking))}"
-            )
+            names = ", ".join(sorted(lacking))
+            raise durable.DamagedError(f"{self.name}: the checkpoint and the model differ in tensors {names}")
 
     def training_step(self, model, inputs, num_items_in_batch=None):
         """The trainer's own, and an end to the run where the loss, a reward or the gradient is not a finite number."""
@@ -156,8 +126,7 @@ class Resumable:
             raise self.stopped(str(error)) from None
         if not math.isfinite(float(loss)):
             raise self.stopped(f"loss is {float(loss)}")
-        gradients = [parameter.grad for parameter in model.parameters() if parameter.grad is not None]
-        if not math.isfinite(_norm(gradients)):
+        if not math.isfinite(_norm([parameter.grad for parameter in model.parameters() if parameter.grad is not None])):
             raise self.stopped("the gradient is not finite")
         return loss
 
@@ -168,34 +137,35 @@ class Resumable:
         path = self.work / f"stopped-at-step-{step}{of_process}.pt"
         path.parent.mkdir(parents=True, exist_ok=True)
         kept = {"step": step, "why": why, "batch": self.batch, "completions": getattr(self, "texts", None)}
-        torch.save(kept | {"prepared": getattr(self, "_buffered_inputs", None)}, path)
+        torch.save(kept | {"prepared": self.prepared}, path)
         return FloatingPointError(f"{self.name}: {why}; stopped at step {step}, its batch is kept in {path}")
 
 
 class _Guard(TrainerCallback):
-    """Restores counters at the start, stops at a weight that is not finite, and tells signs of collapse once each."""
+    """Restores counters at the start, stops at a weight that is not finite, and reports each collapse warning once."""
 
     def __init__(self, trainer: Resumable, counters: dict | None):
-        self.trainer, self.counters = trainer, counters
-        self.told: set[str] = set()
+        self.trainer, self.saved = trainer, counters
+        self.reported: set[str] = set()
 
     def on_train_begin(self, args, state, control, **kwargs):
-        if self.counters:
-            self.trainer._restore(self.counters)
+        if self.saved:
+            self.trainer.restore_counters(self.saved)
+            self.trainer.state.log_history = self.saved["log"]
 
     def on_optimizer_step(self, args, state, control, model=None, **kwargs):
         if not math.isfinite(_norm([p.detach() for p in model.parameters()])):
             raise self.trainer.stopped("a weight is not finite")
 
     def on_log(self, args, state, control, **kwargs):
-        for kind, sign in collapse.signs_of_collapse(state.log_history).items():
-            if kind not in self.told:
-                print(f"{self.trainer.name}: COLLAPSE? {sign}", flush=True)
-            self.told.add(kind)
+        for kind, warning in collapse.warnings(state.log_history).items():
+            if kind not in self.reported:
+                print(f"{self.trainer.name}: COLLAPSE? {warning}", flush=True)
+            self.reported.add(kind)
 
 
 def _norm(tensors: list[torch.Tensor]) -> float:
-    """The norm of all tensors together, of sharded ones the whole's."""
+    """The norm of all tensors together, also of sharded ones."""
     norm = torch.nn.utils.get_total_norm(tensors)
     return float(norm.full_tensor() if hasattr(norm, "full_tensor") else norm)
 
@@ -214,7 +184,7 @@ def _checkpoints(work: Path) -> list[Path]:
 
 
 def _last_good(trainer: Resumable) -> Path | None:
-    """The last checkpoint that is whole, of this very run, and whose named models are there. Others are told and left."""
+    """The last checkpoint that is whole, of this very run, and whose named models are there. Others are reported and left."""
     for half in trainer.work.glob(".checkpoint-*"):
         if half.is_dir():
             print(f"{trainer.name}: {half.name.split('.')[1]} is half-written and passed over", flush=True)
@@ -224,8 +194,7 @@ def _last_good(trainer: Resumable) -> Path | None:
         try:
             manifest = artifacts.read_manifest(folder)
             safety.check_files(folder, manifest["files"], artifacts.MANIFEST, "an earlier one is taken")
-            named = json.loads((folder / STATE).read_text())["folders"]
-            for step, digest in named.items():
+            for step, digest in json.loads((folder / STATE).read_text())["folders"].items():
                 if artifacts.read_manifest(trainer.keeper.folder(int(step)))["digest"] != digest:
                     raise durable.DamagedError(f"the model published at step {step} is another")
         except (durable.DamagedError, FileNotFoundError) as error:
@@ -239,7 +208,7 @@ def _last_good(trainer: Resumable) -> Path | None:
 
 
 def _doubts(manifest: dict, counters: dict, made_by: dict) -> list[str]:
-    """Why a run that goes on from a checkpoint may not have the weights of an unbroken one."""
+    """Why a run resumed from a checkpoint may not have the weights of an unbroken one."""
     doubts = [entry["told"].removeprefix("NOT EXACT: ") for entry in manifest.get("resumed", []) if not entry["exact"]]
     if counters["code"] != _code():
         doubts.append(f"m2rl_lib is not what it was (commit {manifest['commit']}, now {made_by['commit']})")

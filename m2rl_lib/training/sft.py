@@ -1,8 +1,8 @@
-"""Supervised fine-tuning on the corpus of demonstrations: a base model in, the model all else starts from out.
+"""Supervised fine-tuning on the corpus of demonstrations: from the base model to the model all else starts from.
 
-TRL's SFTTrainer on examples tokenised by us, so that the loss is on the model's own tokens only, not on
-tool results. Settings from the paper's table (shared by its code): Adam β 0.9/0.95, weight decay 0.1,
-cosine to a tenth after 10% warm-up. The paper's batch is 512; ours is a parameter.
+TRL's SFTTrainer on examples tokenised by us, so that the loss is on the model's tokens only, not on tool results. Settings from the
+paper's table (shared by its code): Adam β 0.9/0.95, weight decay 0.1, cosine to a tenth after 10% warm-up. The paper's batch is 512;
+ours is a parameter.
 """
 
 import time
@@ -10,9 +10,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pandas as pd
-import torch
 from torch.nn.functional import cross_entropy
-from transformers import AutoModelForCausalLM, AutoTokenizer, PrinterCallback, set_seed
+from transformers import AutoModelForCausalLM, AutoTokenizer, PrinterCallback
 from trl import SFTConfig, SFTTrainer
 
 from m2rl_lib import domains, sandbox
@@ -22,7 +21,7 @@ from m2rl_lib.data import problem_sets, sft_blend, sft_corpus
 from m2rl_lib.data.tokenised import write_tokens
 from m2rl_lib.storage import artifacts, processes
 from m2rl_lib.training import base_models, launch, micro_model
-from m2rl_lib.training.common import Progress, batch_parts, cost, write_costs
+from m2rl_lib.training.common import Progress, cost, prepare, run_stage, trainer_settings, write_costs
 from m2rl_lib.training.resume import Resumable
 from m2rl_lib.training.shared_prompts import has_plain_head
 
@@ -31,17 +30,13 @@ MODEL = "sft"
 
 def run(p: Parameters) -> list[Path]:
     """The base model and the fine-tuned one, trained unless this study has them already."""
-    folders = [locations.model_folder(p.study, p.seed, name) for name in ("base", MODEL)]
-    if artifacts.is_done(p, MODEL, folders, []):
-        print(f"{MODEL}: this study has it already")
-        return folders
-    if launch.is_wanted(p):
-        launch.start(p, MODEL, "sft")
-        return folders
-    with artifacts.stage(p, MODEL):
+
+    def make() -> list[Path]:
         examples = processes.main_first(lambda: corpus(p))
         base = make_base(p, examples)
         return [base, train(p, base, examples)]
+
+    return run_stage(p, MODEL, "sft", [locations.model_folder(p.study, p.seed, name) for name in ("base", MODEL)], [], make)
 
 
 def corpus(p: Parameters) -> Sequence[dict]:
@@ -52,17 +47,8 @@ def corpus(p: Parameters) -> Sequence[dict]:
     sandbox.check()
     if not problem_sets.is_micro(p.data_sources):
         return sft_blend.draw_corpus(p.data_sources, p.sft_steps * p.sft_batch, p.seed)
-    return sft_corpus.sft_corpus(
-        p.domains,
-        p.sft_demonstrations,
-        p.sft_general,
-        p.sft_judge,
-        p.sft_shifted_share,
-        p.data_wrong_share,
-        p.data_wrong_steps,
-        p.seed,
-        p.data_shared_arithmetic,
-    )
+    amounts = (p.sft_demonstrations, p.sft_general, p.sft_judge, p.sft_shifted_share)
+    return sft_corpus.sft_corpus(p.domains, *amounts, p.data_wrong_share, p.data_wrong_steps, p.seed, p.data_shared_arithmetic)
 
 
 def make_base(p: Parameters, examples: Sequence[dict]) -> Path:
@@ -74,26 +60,18 @@ def make_base(p: Parameters, examples: Sequence[dict]) -> Path:
         if p.sft_base_model != problem_sets.MICRO:
             base_models.save_base(fresh, p.sft_base_model)
             return folder
-        micro_model.save_base(
-            fresh,
-            sft_corpus.corpus_texts(examples),
-            vocabulary_size=p.micro_vocabulary,
-            hidden_size=p.micro_hidden_size,
-            layers=p.micro_layers,
-            heads=p.micro_heads,
-            context=p.micro_context,
-            seed=p.seed,
-        )
+        size = {key: getattr(p, f"micro_{key}") for key in ("vocabulary", "hidden_size", "layers", "heads", "context")}
+        micro_model.save_base(fresh, sft_corpus.corpus_texts(examples), **size, seed=p.seed)
     return folder
 
 
 class DemonstrationTrainer(Resumable, SFTTrainer):
-    """TRL's SFTTrainer, able to go on after a kill, and on a CPU with logits only where there is something to learn."""
+    """TRL's SFTTrainer, able to resume after a kill, and on a CPU with logits only where there is something to learn."""
 
     def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
-        """TRL's loss: of `num_items_in_batch` tokens that are learned in all parts of a batch, the share of this part's.
+        """TRL's loss: this micro-batch's share of the mean over the `num_items_in_batch` learned tokens of a batch.
 
-        On a CPU TRL's fused head works out the logits of every token, and again on the way back; here of those learned, once.
+        On a CPU TRL's fused head computes the logits of every token, and again in the backward pass; here of those learned, once.
         """
         if not self.args.use_cpu or processes.count() > 1 or not has_plain_head(model):
             return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
@@ -106,40 +84,24 @@ class DemonstrationTrainer(Resumable, SFTTrainer):
 
 def train(p: Parameters, base: Path, examples: Sequence[dict]) -> Path:
     """Fine-tune `base` on the corpus and publish it as `sft`, with its loss curve and costs as tables."""
-    launch.check(p, "sft")
-    torch.set_num_threads(p.sft_threads)
-    set_seed(p.seed)
+    prepare(p, "sft", p.domains, p.sft_threads, p.seed)
     started = time.monotonic()
     tokenizer = AutoTokenizer.from_pretrained(artifacts.verify_model(base))
     model = AutoModelForCausalLM.from_pretrained(base)
     tokens_file = locations.work_folder(p.study, p.seed, MODEL) / f"tokens{processes.rank() or ''}.arrow"
     tokenised, lengths = write_tokens(tokenizer, examples, tokens_file, p.micro_context)
     order = sft_corpus.batch_order(lengths, p.sft_batch, p.sft_steps, p.seed)
-    held, parts = batch_parts(p.sft_batch, p.train_device_batch)
     trainer = DemonstrationTrainer(
         model=model,
         args=SFTConfig(
-            output_dir=str(locations.work_folder(p.study, p.seed, MODEL)),
-            max_steps=p.sft_steps,
-            per_device_train_batch_size=held,
-            gradient_accumulation_steps=parts,
+            **trainer_settings(p, MODEL, steps=p.sft_steps, batch=p.sft_batch, seed=p.seed, logs=20),
             learning_rate=p.sft_learning_rate,
             lr_scheduler_type="cosine_with_min_lr",
             lr_scheduler_kwargs={"min_lr_rate": 0.1},
             warmup_steps=round(p.sft_warmup_share * p.sft_steps),
             adam_beta2=0.95,
-            weight_decay=0.1,
             dataset_kwargs={"skip_prepare_dataset": True},  # `write_tokens` has done it
-            train_sampling_strategy="sequential",  # in the order of `datasets.batch_order`
-            use_cpu=not torch.cuda.is_available(),
-            bf16=False,
-            gradient_checkpointing=False,
-            seed=p.seed,
-            save_strategy="no",  # `Resumable.run` saves
-            logging_steps=max(1, p.sft_steps // 20),
-            logging_nan_inf_filter=False,
-            report_to="none",
-            disable_tqdm=True,
+            train_sampling_strategy="sequential",  # in the order of `batch_order`
         ),
         train_dataset=tokenised.select(order),
         processing_class=tokenizer,

@@ -15,7 +15,8 @@ from safetensors.torch import load_file
 from m2rl_lib import domains
 from m2rl_lib.config import locations, study
 from m2rl_lib.data import sft_corpus
-from m2rl_lib.rollout import decoding
+from m2rl_lib.rollout import trainer_rollouts
+from m2rl_lib.rollout.tool_turns import Completion
 from m2rl_lib.storage import artifacts
 from m2rl_lib.training import grpo, micro_model
 
@@ -35,7 +36,7 @@ def throw(rewards: list[float | None], texts: list[str] | None, expect: object) 
     def given_rollout(trainer, prompts, rows):
         tokenizer = trainer.processing_class
         ids = [tokenizer(text)["input_ids"] for text in texts]
-        return [decoding.Completion(i, [1] * len(i), text, not i) for i, text in zip(ids, texts)], tokenizer(prompts)["input_ids"]
+        return [Completion(i, [1] * len(i), text, not i) for i, text in zip(ids, texts)], tokenizer(prompts)["input_ids"]
 
     with tempfile.TemporaryDirectory() as folder, mock.patch.object(locations, "RUNS", pathlib.Path(folder)):
         p = SimpleNamespace(**study.load(locations.ROOT / "params" / "smoke.yaml").model_dump())
@@ -46,7 +47,7 @@ def throw(rewards: list[float | None], texts: list[str] | None, expect: object) 
             mock.patch.object(domains.DOMAINS["math"], "verify", lambda completions, rows: rewards[: len(completions)]),
         ]
         if texts is not None:
-            patches.append(mock.patch.object(decoding, "roll_out", given_rollout))
+            patches.append(mock.patch.object(trainer_rollouts, "roll_out", given_rollout))
         for patch in patches:
             patch.start()
         try:

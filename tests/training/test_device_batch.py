@@ -6,7 +6,7 @@ from safetensors.torch import load_file
 
 from m2rl_lib.storage import artifacts
 from m2rl_lib.training import grpo, mt_opd, sft
-from m2rl_lib.training.common import batch_parts
+from m2rl_lib.training.common import micro_batches
 
 
 def moved(start, end) -> torch.Tensor:
@@ -32,10 +32,10 @@ def lengths_reward(domain: str):
 
 
 def test_parts_are_equal_and_no_larger_than_asked():
-    assert batch_parts(2048, 16) == (16, 128)  # the paper's 128 × 16 sequences, sixteen at a time
+    assert micro_batches(2048, 16) == (16, 128)  # the paper's 128 × 16 sequences, sixteen at a time
     for total in range(1, 65):
         for most in (1, 3, 8, 64):
-            held, parts = batch_parts(total, most)
+            held, parts = micro_batches(total, most)
             assert held * parts == total and held <= most
 
 

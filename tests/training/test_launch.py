@@ -12,10 +12,10 @@ import yaml
 
 from m2rl_lib.config import locations, study
 from m2rl_lib.config.study import ParameterError, Parameters
-from m2rl_lib.rollout import decoding
+from m2rl_lib.rollout import trainer_rollouts
 from m2rl_lib.storage import processes
 from m2rl_lib.training import launch
-from m2rl_lib.training.common import batch_parts
+from m2rl_lib.training.common import micro_batches
 
 TOPOLOGIES = sorted(path.stem for path in locations.ACCELERATE.glob("*.yaml"))
 
@@ -32,7 +32,7 @@ def test_the_papers_batch_on_each_topology(kind, name, machines, gpus, monkeypat
     p = study.load(locations.ROOT / "params" / "paper.yaml")
     batch = p.rlvr_prompts_per_step * p.rlvr_completions
     monkeypatch.setenv("WORLD_SIZE", str(gpus))
-    held, parts = batch_parts(batch, p.train_device_batch)
+    held, parts = micro_batches(batch, p.train_device_batch)
     assert batch == 128 * 16 == 2048 == held * parts * gpus
     text = (locations.ACCELERATE / f"{kind}_{name}.yaml").read_text()
     assert f"2048 sequences a step = {gpus} GPUs x {128 // gpus} prompts x 16 = {gpus} x {held * parts}" in text
@@ -165,6 +165,6 @@ def test_a_servers_shares_are_equal(monkeypatch):
         return [[len(prompt)] for prompt in prompts], [[-float(len(prompt))] for prompt in prompts]
 
     monkeypatch.setattr(processes, "gather", lambda mine: [mine, 3])
-    assert decoding.in_step(turn)([[7, 8]]) == ([[2]], [[-2.0]])
-    assert decoding.in_step(turn)([]) == ([], [])
+    assert trainer_rollouts.in_step(turn)([[7, 8]]) == ([[2]], [[-2.0]])
+    assert trainer_rollouts.in_step(turn)([]) == ([], [])
     assert asked == [[[7, 8]] * 3, [[0]] * 3]

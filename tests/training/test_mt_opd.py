@@ -1,14 +1,12 @@
 """Multi-teacher on-policy distillation on tiny real models."""
 
-import json
-
 import pytest
 import torch
 from datasets import Dataset
 
 from m2rl_lib.data import problem_sets, sft_corpus
 from m2rl_lib.domains import chat
-from m2rl_lib.training import micro_model, mt_opd
+from m2rl_lib.training import common, micro_model, mt_opd
 
 MATH, AGENT = 0, 1  # the teachers' places
 
@@ -30,9 +28,7 @@ def trainer(smoke, tokenizer):
         {"math": sharpened(tokenizer, 1), "agent": sharpened(tokenizer, 2)},
         model=micro_model.build_model(tokenizer, 32, 2, 2, 512, 0),
         args=mt_opd.configuration(smoke, 0),
-        train_dataset=Dataset.from_list(
-            [{"prompt": chat.row_prompt(tokenizer, row), "row": json.dumps(row)} for row in rows for _ in range(4)]
-        ),
+        train_dataset=common.prompt_dataset(tokenizer, rows, 4),
         processing_class=tokenizer,
     )
 

@@ -1,15 +1,12 @@
 """Prompts read once, and no padding of other parts: the same gradients and weights as by TRL's own ways."""
 
-import json
-
 import pytest
 import torch
 from datasets import Dataset
 
 from m2rl_lib.data import problem_sets
-from m2rl_lib.domains import chat
 from m2rl_lib.rollout import kept_contexts
-from m2rl_lib.training import grpo, micro_model, mt_opd, sft, shared_prompts
+from m2rl_lib.training import common, grpo, micro_model, mt_opd, sft, shared_prompts
 
 PROMPTS = [[7, 8, 9, 10, 11], [20, 21, 22], [7, 8, 9, 10, 11], [7, 8, 9], [20, 21, 22]]
 COMPLETIONS = [[30, 31, 32, 33], [40], [50, 51], [60, 61, 62], []]
@@ -50,19 +47,17 @@ def test_parts_are_put_in_order_of_place():
         {"place": torch.tensor([2, 0]), "ids": torch.tensor([[2, 2], [0, 0]]), "count": torch.tensor(9), "none": None},
         {"place": torch.tensor([3, 1]), "ids": torch.tensor([[3, 3], [1, 1]]), "count": torch.tensor(9), "none": None},
     ]
-    first, second = shared_prompts.in_order(parts)
+    first, second = shared_prompts.WholeGroups().arrange(parts)
     assert first["ids"].tolist() == [[0, 0], [1, 1]] and second["ids"].tolist() == [[2, 2], [3, 3]]
     assert first["place"].tolist() == [0, 1] and second["count"] == 9 and second["none"] is None
 
 
-def prompts_of(tokenizer, count: int) -> list[dict]:
-    rows = [problem_sets.train_problems(name, count, 0, True)[i] for i in range(count) for name in ("math", "agent")]
-    return [{"prompt": chat.row_prompt(tokenizer, row), "row": json.dumps(row)} for row in rows]
+ROWS = [problem_sets.train_problems(name, 8, 0, True)[i] for i in range(8) for name in ("math", "agent")]
 
 
 def grpo_trainer(p, model, tokenizer):
     rewards = [lambda text, **_: [float(len(one) % 3) for one in text]]  # differs within groups
-    data = Dataset.from_list(prompts_of(tokenizer, 8))
+    data = common.prompt_dataset(tokenizer, ROWS)
     return grpo.DomainTrainer(
         model=model, args=grpo.grpo_config(p, "rl-math", 3, 0), train_dataset=data, reward_funcs=rewards,
         processing_class=tokenizer, rollout_func=grpo.roll_out,
@@ -70,7 +65,7 @@ def grpo_trainer(p, model, tokenizer):
 
 
 def mt_opd_trainer(p, model, tokenizer):
-    data = Dataset.from_list([row for row in prompts_of(tokenizer, 8) for _ in range(p.distill_completions)])
+    data = common.prompt_dataset(tokenizer, ROWS, p.distill_completions)
     return mt_opd.MultiTeacherTrainer(
         {name: micro_model.build_model(tokenizer, 32, 2, 2, 512, seed) for name, seed in (("math", 1), ("agent", 2))},
         model=model, args=mt_opd.configuration(p, 0), train_dataset=data, processing_class=tokenizer,

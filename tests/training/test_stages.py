@@ -7,9 +7,12 @@ import random
 import shutil
 from types import SimpleNamespace
 
+import pandas as pd
 import pytest
 import torch
+from datasets import Dataset
 from safetensors.torch import load_file
+from trl import GRPOTrainer
 
 from m2rl_lib import domains
 from m2rl_lib.analysis.rq1_mix_or_merge import budgets
@@ -18,7 +21,7 @@ from m2rl_lib.config.study import Parameters
 from m2rl_lib.data import problem_sets
 from m2rl_lib.domains import agent, chat
 from m2rl_lib.evaluation import avg_at_k
-from m2rl_lib.rollout import decoding
+from m2rl_lib.rollout import decoding, tool_turns
 from m2rl_lib.rollout.kept_contexts import Contexts
 from m2rl_lib.storage import artifacts
 from m2rl_lib.training import grpo, sft
@@ -37,7 +40,7 @@ def test_rollout_plays_the_tools_and_masks_their_answers(tokenizer, rng):
     wanted = agent.demonstrate(row, rng)
     turn = scripted(tokenizer, [text for text, own in chat.turns(wanted) if own])
     prompt = tokenizer(chat.row_prompt(tokenizer, row))["input_ids"]
-    (completion,) = decoding.rollout(turn, tokenizer, [prompt], [row], 500)
+    (completion,) = tool_turns.rollout(turn, tokenizer, [prompt], [row], 500)
     assert completion.text == wanted
     assert domains.verify([completion.text], [row]) == [1.0]
     own = tokenizer.decode([i for i, mine in zip(completion.ids, completion.own) if mine])
@@ -45,18 +48,14 @@ def test_rollout_plays_the_tools_and_masks_their_answers(tokenizer, rng):
     assert not completion.truncated
 
 
-def test_rollout_ends_after_the_most_turns(tokenizer):
+def test_rollout_ends_after_the_most_turns_and_at_the_token_limit(tokenizer):
     row = problem_sets.train_problems("agent", 1, 0, True)[0]
     call = f"<tool_call>\n{json.dumps(row['ground_truth'][0])}\n</tool_call><|im_end|>"
-    (completion,) = decoding.rollout(scripted(tokenizer, [call] * 50), tokenizer, [[5]], [row], 10_000)
-    assert len(chat.turns(completion.text)) == 2 * agent.MOST_TURNS + 1
-
-
-def test_rollout_respects_the_token_limit(tokenizer):
-    row = problem_sets.train_problems("agent", 1, 0, True)[0]
-    call = f"<tool_call>\n{json.dumps(row['ground_truth'][0])}\n</tool_call><|im_end|>"
-    (completion,) = decoding.rollout(scripted(tokenizer, [call] * 50), tokenizer, [[5]], [row], 60)
-    assert len(completion.ids) == len(completion.own) <= 60
+    long, short = (
+        tool_turns.rollout(scripted(tokenizer, [call] * 50), tokenizer, [[5]], [row], limit)[0] for limit in (10_000, 60)
+    )
+    assert len(chat.turns(long.text)) == 2 * agent.MOST_TURNS + 1
+    assert len(short.ids) == len(short.own) <= 60
 
 
 def test_sampling_is_seeded_and_greedy_is_greedy(model, tokenizer):
@@ -198,19 +197,22 @@ def test_run_writes_curves_of_every_domain_and_costs(trained):
     assert costs["device_seconds"] == costs["wall_seconds"] * trained.p.rlvr_threads
 
 
-@pytest.mark.parametrize("advantages", [[1.5, 0.0, -0.5, 0.0], [0.0] * 4])
-def test_rows_without_advantage_are_skipped_and_the_gradient_is_the_same(smoke, model, tokenizer, advantages, monkeypatch):
-    from datasets import Dataset
-
+def domain_trainer(p, model, tokenizer, domain: str):
     trainer = grpo.DomainTrainer(
         model=model,
-        args=grpo.grpo_config(smoke, "rl-math", 4, 0),
+        args=grpo.grpo_config(p, f"rl-{domain}", 4, 0),
         train_dataset=Dataset.from_list([{"prompt": "a"}] * 8),
-        reward_funcs=[grpo.reward_function("math")],
+        reward_funcs=[grpo.reward_function(domain)],
         processing_class=tokenizer,
         rollout_func=grpo.roll_out,
     )
     trainer.current_gradient_accumulation_steps = 1
+    return trainer
+
+
+@pytest.mark.parametrize("advantages", [[1.5, 0.0, -0.5, 0.0], [0.0] * 4])
+def test_rows_without_advantage_are_skipped_and_the_gradient_is_the_same(smoke, model, tokenizer, advantages, monkeypatch):
+    trainer = domain_trainer(smoke, model, tokenizer, "math")
     model.train()
     generator = torch.Generator().manual_seed(0)
     batch = {
@@ -226,7 +228,7 @@ def test_rows_without_advantage_are_skipped_and_the_gradient_is_the_same(smoke, 
         lambda module, given, kwargs, output: seen.append(len(kwargs["input_ids"])), with_kwargs=True
     )
     monkeypatch.setattr(grpo.DomainTrainer, "shares_prompts", False)
-    for loss_of in (grpo.GRPOTrainer._compute_loss, grpo.DomainTrainer._compute_loss):
+    for loss_of in (GRPOTrainer._compute_loss, grpo.DomainTrainer._compute_loss):
         model.zero_grad()
         loss_of(trainer, model, dict(batch)).backward()
         gradients.append(torch.cat([parameter.grad.flatten() for parameter in model.parameters()]))
@@ -238,8 +240,6 @@ def test_rows_without_advantage_are_skipped_and_the_gradient_is_the_same(smoke, 
 
 def test_what_vllm_samples_has_truncated_importance_weights(smoke, model, tokenizer, rng):
     """A sampler that tells log-probabilities off by known ratios, tool turns included: a token's loss is × min(ratio, 2)."""
-    from datasets import Dataset
-
     row = problem_sets.train_problems("agent", 1, 0, True)[0]
     right = [text for text, own in chat.turns(agent.demonstrate(row, rng)) if own]
     wrong = "<think></think>\nno<|im_end|>"
@@ -256,15 +256,7 @@ def test_what_vllm_samples_has_truncated_importance_weights(smoke, model, tokeni
             told.append([[float(logprobs[t, token]) - math.log(drawn[-1][t])] for t, token in enumerate(new)])
         return None, ids, told, None
 
-    trainer = grpo.DomainTrainer(
-        model=model,
-        args=grpo.grpo_config(smoke.model_copy(update={"rlvr_max_tokens": 500}), "rl-agent", 4, 0),
-        train_dataset=Dataset.from_list([{"prompt": "a"}] * 8),
-        reward_funcs=[grpo.reward_function("agent")],
-        processing_class=tokenizer,
-        rollout_func=grpo.roll_out,
-    )
-    trainer.current_gradient_accumulation_steps = 1
+    trainer = domain_trainer(smoke.model_copy(update={"rlvr_max_tokens": 500}), model, tokenizer, "agent")
     trainer.use_vllm, trainer.vllm_mode, trainer._last_loaded_step = True, "colocate", 0
     trainer.vllm_generation = SimpleNamespace(generate=generate)
     model.train()
@@ -322,13 +314,8 @@ def test_a_sweep_tests_the_best_of_each_method_on_selection_problems(trained):
                     (fresh / file.name).write_bytes(file.read_bytes())
     avg_at_k.run(p)
     scores = artifacts.read_table(p, "scores", ["sweeps"])
-    means = (
-        scores[(scores["split"] == "selection") & (scores["domain"] != "general")]
-        .groupby(["model", "benchmark"])["correct"]
-        .mean()
-        .groupby("model")
-        .mean()
-    )
+    selection = scores[(scores["split"] == "selection") & (scores["domain"] != "general")]
+    means = selection.groupby(["model", "benchmark"])["correct"].mean().groupby("model").mean()
     best = max(["merge-ties", "merge-ties@lambda=0.5"], key=means.get)
     assert set(means.index) == set(p.models)
     assert set(scores.loc[scores["split"] == "test", "model"]) == {best, "merge-sce"}
@@ -344,8 +331,6 @@ def test_skills_are_many_samples_of_the_first_benchmarks(trained):
 
 
 def test_the_best_of_each_method_is_taken():
-    import pandas as pd
-
     def frame(model, right):
         return pd.DataFrame({"model": model, "domain": ["math", "general"], "benchmark": ["a", "b"], "correct": right})
 
@@ -373,11 +358,8 @@ def test_schedule_matches_prompts(smoke):
 
 
 def test_sweep_has_every_setting_but_the_default(smoke):
-    smoke.merge_methods, smoke.merge_sweep_lambdas, smoke.merge_sweep_densities = (
-        ["average", "ties", "sce"],
-        [0.5, 1.0],
-        [0.2, 0.8],
-    )
+    smoke.merge_methods = ["average", "ties", "sce"]
+    smoke.merge_sweep_lambdas, smoke.merge_sweep_densities = [0.5, 1.0], [0.2, 0.8]
     assert schedule.sweep(smoke) == [
         "merge-ties@lambda=0.5",
         "merge-ties@density=0.8,lambda=0.5",
@@ -388,15 +370,10 @@ def test_sweep_has_every_setting_but_the_default(smoke):
 
 
 def test_costs_are_charged_to_the_side_that_spends():
-    import pandas as pd
-
     p = Parameters.model_construct(domains=["math", "coding"])
     costs = pd.DataFrame(
         [
-            ("rl-math", "rl", 100.0),
-            ("rl-coding", "rl", 110.0),
-            ("rl-multi", "rl", 90.0),
-            ("rl-null", "rl", 999.0),
+            *[("rl-math", "rl", 100.0), ("rl-coding", "rl", 110.0), ("rl-multi", "rl", 90.0), ("rl-null", "rl", 999.0)],
             ("merge-ties", "merge", 2.0),
             ("merge-sce", "merge", 3.0),
             ("merge-ties@density=0.5", "analysis", 999.0),

@@ -1,6 +1,6 @@
 """Two processes over gloo train as one does with twice the batch: `make processes` (slow: several imports of trl).
 
-The two parts of the proof are runs of tests/recorded.py: by one process, which writes its completions down, then by two, which
+The two parts of the proof are runs of recorded.py: by one process, which writes its completions down, then by two, which
 take them. SFT runs as it is.
 """
 
@@ -18,9 +18,10 @@ from m2rl_lib.config import locations
 from m2rl_lib.config.study import Parameters
 from m2rl_lib.storage import artifacts
 
-PROGRAM = locations.ROOT / "tests" / "recorded.py"
+PROGRAM = locations.ROOT / "tests" / "training" / "recorded.py"
 CONFIGURATION = locations.ACCELERATE / "cpu_1x2.yaml"
-TOLERANCE = 1e-5  # of the shift from the start, in float32; measured 2e-7 (SFT), 9e-7 (RLVR), 2e-6 (MT-OPD); one process shares prompts, two do not
+pytestmark = pytest.mark.slow
+TOLERANCE = 1e-5  # of the distance from the start, in float32; measured 2e-7 (SFT), 9e-7 (RLVR), 2e-6 (MT-OPD); one process shares prompts, two do not
 
 
 @pytest.fixture(scope="module")

@@ -34,10 +34,11 @@ CHANGED = {
 }
 STAGES = {"sft": "02_sft", "rl-math": "03_rlvr_single_domain-rl-math", "rl-multi": "04_rlvr_mixed", "mt-opd": "06_mt_opd"}
 VICTIMS = {  # the stages that are killed: what is shot, and a pattern of its command line
-    "sft": ("a process", r"python\S* (-u )?-m m2rl_lib\.sft "),
+    "sft": ("a process", r"python\S* (-u )?-m m2rl_lib\.training\.sft "),
     "rl-math": ("the launcher", r"-m accelerate\.commands\.launch "),
     "mt-opd": ("the kernel", "ipykernel_launcher"),
 }
+pytestmark = pytest.mark.slow
 UNTIMED = ("time", "runtime", "per_second", "seconds", "memory")  # what no two runs share
 
 

@@ -1,7 +1,7 @@
-"""SFT, RLVR and distillation on tiny models, by one process or several: what tests/processes.py starts and compares.
+"""SFT, RLVR and distillation on tiny models, by one process or several: what test_two_processes_slow.py starts and compares.
 
-    python tests/recorded.py FOLDER none
-    accelerate launch --config_file profiles/accelerate/cpu_1x2.yaml tests/recorded.py FOLDER cpu_1x2
+    python tests/training/recorded.py FOLDER none
+    accelerate launch --config_file profiles/accelerate/cpu_1x2.yaml tests/training/recorded.py FOLDER cpu_1x2
 
 One process samples for RLVR and distillation and writes its completions down; several take these. Each process writes
 which rows it was given at each step.
@@ -14,7 +14,8 @@ from pathlib import Path
 
 from m2rl_lib.config import locations, study
 from m2rl_lib.config.study import Parameters
-from m2rl_lib.rollout import decoding
+from m2rl_lib.rollout import trainer_rollouts
+from m2rl_lib.rollout.tool_turns import Completion
 from m2rl_lib.storage import artifacts, processes
 from m2rl_lib.training import grpo, launch, micro_model, mt_opd, sft
 
@@ -50,8 +51,8 @@ def unpadded(given) -> list[list[int]]:
 
 
 def keep_completions(recorded: dict):
-    """`generation.roll_out` that writes each step's completions into `recorded`, by prompt."""
-    original = decoding.roll_out
+    """`trainer_rollouts.roll_out` that writes each step's completions into `recorded`, by prompt."""
+    original = trainer_rollouts.roll_out
 
     def roll_out(trainer, prompts, rows):
         completions, prompt_ids = original(trainer, prompts, rows)
@@ -65,7 +66,7 @@ def keep_completions(recorded: dict):
 
 
 def replay(recorded: dict):
-    """`generation.roll_out` that gives each prompt its completions of that step, one after the other."""
+    """`trainer_rollouts.roll_out` that gives each prompt its completions of that step, one after the other."""
 
     def roll_out(trainer, prompts, rows):
         step = recorded[f"{trainer.name} {trainer.state.global_step}"]
@@ -73,7 +74,7 @@ def replay(recorded: dict):
         completions = []
         for prompt in prompts:
             place = given[prompt] = given.get(prompt, -1) + 1
-            completions.append(decoding.Completion(**step[prompt][place]))
+            completions.append(Completion(**step[prompt][place]))
         trainer.generated_tokens += sum(sum(c.own) for c in completions)
         return completions, trainer.processing_class(prompts)["input_ids"]
 
@@ -111,7 +112,7 @@ def run(p: Parameters) -> None:
         ),
     }
     recorded = json.loads(RECORD.read_text()) if RECORD.is_file() else {}
-    decoding.roll_out = replay(recorded) if RECORD.is_file() else keep_completions(recorded)
+    trainer_rollouts.roll_out = replay(recorded) if RECORD.is_file() else keep_completions(recorded)
     grpo.reward_function = parity
     base, _ = sft.run(p)
     tokenizer = grpo.AutoTokenizer.from_pretrained(base)

@@ -1,0 +1,119 @@
+"""Every private name of TRL's and transformers' trainers that this library uses, behind public names of our own.
+
+The mixins stand left of TRL's class: `class DomainTrainer(Resumable, WholeGroups, GRPOHooks, GRPOTrainer)`. A new TRL that lacks one of
+these names, or gives it other parameters, fails tests/training/test_trl_adapter.py, which lists them all.
+"""
+
+import json
+from pathlib import Path
+
+import torch
+
+TOTALS = ("generated_tokens", "trained_tokens")  # of which each process counts its own
+COUNTED = (*TOTALS, "_step", "_total_train_tokens", "_total_loss_scalar", "_globalstep_last_logged")
+
+
+class TrainerHooks:
+    """Of transformers' Trainer, as each of TRL's has it. Asks for `save_checkpoint` and `check_loaded`."""
+
+    def _save_checkpoint(self, model, trial) -> None:
+        """Instead of TRL's, which writes a model card, and of transformers', which writes in place."""
+        self.save_checkpoint()
+
+    def _load_optimizer_and_scheduler(self, checkpoint) -> None:
+        """The trainer's own, which of several processes on a CPU would ask for 'cpu:0', a place that PyTorch cannot load to."""
+        if self.args.device.type == "cpu":
+            self.args._setup_devices = torch.device("cpu")
+        super()._load_optimizer_and_scheduler(checkpoint)
+
+    def _issue_warnings_after_load(self, load_result) -> None:
+        """Instead of transformers' warning, which speaks of tied weights too."""
+        self.check_loaded({*load_result.missing_keys, *load_result.unexpected_keys} - {*(self.model._tied_weights_keys or ())})
+
+    def save_training_state(self, folder: Path) -> None:
+        """Optimizer, schedule, scaler and random states."""
+        self._save_optimizer_and_scheduler(str(folder))
+        self._save_scaler(str(folder))
+        self._save_rng_state(str(folder))
+
+    @property
+    def logged(self) -> dict[str, list[float]]:
+        """What has been measured in training since the last log."""
+        return self._metrics["train"]
+
+    @property
+    def prepared(self) -> list[dict] | None:
+        """The micro-batches of the current rollout."""
+        return getattr(self, "_buffered_inputs", None)
+
+    def counters(self) -> dict:
+        """What TRL and we count between logs, which no checkpoint of TRL's has."""
+        return {
+            "counted": {name: getattr(self, name) for name in COUNTED if hasattr(self, name)},
+            "tr_loss": float(self._tr_loss),
+            "metrics": {key: [float(v) for v in values] for key, values in self.logged.items()},
+        }
+
+    def restore_counters(self, counters: dict) -> None:
+        """After transformers has set its own to 0, before the first step."""
+        for name, value in counters["counted"].items():
+            setattr(self, name, value)
+        self._tr_loss += counters["tr_loss"]
+        self.logged.update(counters["metrics"])
+
+
+class PolicyHooks(TrainerHooks):
+    """Of the trainers that sample. Asks for `add_columns`, `shares_prompts` and `arrange`; gives `rows` and `vllm_turn`."""
+
+    generated_tokens = 0
+    trained_tokens = 0
+    rows: list[dict]  # of the batch that is sampled
+
+    def _generate_and_score_completions(self, inputs):
+        self.rows = [json.loads(example["row"]) for example in inputs]
+        return self.add_columns(super()._generate_and_score_completions(inputs))
+
+    def _prepare_inputs(self, generation_batch):
+        micro_batch = super()._prepare_inputs(generation_batch)
+        if not self.shares_prompts:
+            return micro_batch
+        number = self._step % len(self._buffered_inputs)
+        if number == 0:  # a new rollout
+            self._buffered_inputs = self.arrange(self._buffered_inputs)
+        return self._buffered_inputs[number]
+
+
+class GRPOHooks(PolicyHooks):
+    """Of GRPOTrainer. Asks for `policy_loss` and `log_probabilities`."""
+
+    def vllm_turn(self, ids: list[list[int]]) -> tuple[list[list[int]], list[list[float]]]:
+        return self._generate_single_turn(ids, None, {}, num_generations=1)
+
+    def _compute_loss(self, model, inputs):
+        return self.policy_loss(super()._compute_loss, model, inputs)
+
+    def _get_per_token_logps_and_entropies(self, model, input_ids, attention_mask, logits_to_keep, *given, **options):
+        ours = self.log_probabilities(model, input_ids, attention_mask, logits_to_keep)
+        if ours is not None:
+            return *ours, None
+        return super()._get_per_token_logps_and_entropies(model, input_ids, attention_mask, logits_to_keep, *given, **options)
+
+
+class DistillationHooks(PolicyHooks):
+    """Of DistillationTrainer. Asks for `roll_out`, `last_hidden_state` and `distillation_loss`."""
+
+    def vllm_turn(self, ids: list[list[int]]) -> tuple[list[list[int]], None]:
+        return self._generate_single_turn(ids, None, {}), None
+
+    def _generate(self, prompts: list[str]):
+        prompt_ids, completion_ids, loss_mask = self.roll_out(prompts)
+        return prompt_ids, completion_ids, loss_mask, None, []
+
+    def _get_last_hidden_state(self, model, input_ids, attention_mask, logits_to_keep, **others):
+        ours = self.last_hidden_state(model, input_ids, attention_mask, logits_to_keep)
+        if ours is not None:
+            return ours
+        return super()._get_last_hidden_state(model, input_ids, attention_mask, logits_to_keep, **others)
+
+    def _compute_loss(self, student, inputs, num_items_in_batch):
+        return self.distillation_loss(super()._compute_loss, student, inputs, num_items_in_batch)
