@@ -16,7 +16,7 @@ from m2rl_lib.config import locations, model_names
 from m2rl_lib.config.study import Parameters
 from m2rl_lib.data import problem_sets
 from m2rl_lib.rollout import decoding
-from m2rl_lib.storage import artifacts
+from m2rl_lib.storage import artifacts, result_tables
 from m2rl_lib.training.common import cost, write_costs
 
 KEYS = ["seed", "model", "domain", "benchmark", "split", "problem_id", "sample"]
@@ -143,5 +143,5 @@ def evaluate(p: Parameters, folder: Path, name: str, split: str, *, temperature:
 def write_scores(p: Parameters, writer: str, frames: list[pd.DataFrame], made_by: dict) -> None:
     """Write a writer's part of `scores` and of `samples`."""
     frame = pd.concat(frames, ignore_index=True)
-    artifacts.write_table(p, "scores", writer, frame.drop(columns="text"), made_by)
-    artifacts.write_table(p, "samples", writer, frame[[*KEYS, "text"]], made_by)
+    result_tables.write_table(p, "scores", writer, frame.drop(columns="text"), made_by)
+    result_tables.write_table(p, "samples", writer, frame[[*KEYS, "text"]], made_by)

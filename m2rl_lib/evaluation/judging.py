@@ -25,7 +25,7 @@ from m2rl_lib.data import judge_prompts, problem_sets
 from m2rl_lib.domains import chat, instruction_following
 from m2rl_lib.rollout import decoding
 from m2rl_lib.stats.bootstrap import GENERAL, require_columns
-from m2rl_lib.storage import artifacts
+from m2rl_lib.storage import artifacts, result_tables
 
 SHARED, OWN, CANDIDATES, PLANTED, SHIFTED = "shared", "own", "candidates", "planted", "shifted"  # the sets
 ITEM = ["set", "source", "domain", "benchmark", "problem_id", "sample", "place", "distance", "right", "answer", "text"]
@@ -97,7 +97,7 @@ def _thinking(written: list[int], close: list[int], eos: int) -> list[int]:
 
 def read_samples(p: Parameters, groups: list[str], split: str = "test") -> pd.DataFrame:
     """The graded completions of a split of these groups of models with their texts: `SAMPLES` and the seed."""
-    scores, texts = (artifacts.read_table(p, table, groups) for table in ("scores", "samples"))
+    scores, texts = (result_tables.read_table(p, table, groups) for table in ("scores", "samples"))
     keys = [column for column in texts.columns if column != "text"]
     both = scores[scores["split"] == split].merge(texts, on=keys, validate="one_to_one")
     return both[both["domain"] != GENERAL]

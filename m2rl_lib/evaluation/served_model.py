@@ -26,7 +26,7 @@ from m2rl_lib.config import locations, model_names, study
 from m2rl_lib.config.study import Parameters
 from m2rl_lib.evaluation import live_code_bench
 from m2rl_lib.evaluation.nine_benchmarks import BENCHMARKS, BenchmarkError, choose, read_rows
-from m2rl_lib.storage import artifacts, durable, hub
+from m2rl_lib.storage import artifacts, atomic, hub, result_tables
 
 EVALSCOPE = "1.14.1"
 KEYS = ["seed", "model", "domain", "benchmark", "split", "problem_id", "sample"]
@@ -218,8 +218,8 @@ def score(
         )
         both = made_by | {"benchmark": told}
         columns = [*KEYS, "correct", "parsed", "truncated", "completion_tokens"]
-        artifacts.write_table(p, "scores", f"{name}-{model}", frame[columns], both)
-        artifacts.write_table(p, "samples", f"{name}-{model}", frame[[*KEYS, "text"]], both)
+        result_tables.write_table(p, "scores", f"{name}-{model}", frame[columns], both)
+        result_tables.write_table(p, "samples", f"{name}-{model}", frame[[*KEYS, "text"]], both)
         shutil.rmtree(work)
         print(say(frame, p.evaluate_samples), flush=True)
 
@@ -249,7 +249,7 @@ def main(arguments: list[str] | None = None) -> None:
         values = study.load(asked.params).model_dump()
         p = Parameters.model_construct(**{name: values[name] for name in ("study", "seed", *READ)})
         score(p, asked.model, asked.benchmarks, asked.server, asked.served, asked.judge, asked.data)
-    except (BenchmarkError, hub.SourceError, study.ParameterError, sandbox.SandboxError, durable.DamagedError) as error:
+    except (BenchmarkError, hub.SourceError, study.ParameterError, sandbox.SandboxError, atomic.DamagedError) as error:
         sys.exit(str(error))
     except ValueError as error:
         sys.exit(" ".join(str(error).split()))

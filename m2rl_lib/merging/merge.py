@@ -22,7 +22,7 @@ from safetensors import safe_open
 from m2rl_lib.config import locations, model_names, schedule
 from m2rl_lib.config.study import Parameters
 from m2rl_lib.merging import block_merges
-from m2rl_lib.storage import artifacts
+from m2rl_lib.storage import artifacts, result_tables
 from m2rl_lib.training.common import cost, write_costs
 
 DARE = ("task-arithmetic-dare", "ties-dare")
@@ -73,7 +73,7 @@ def _make(p: Parameters, names: list[str], read: list[Path]) -> None:
     print(f"merges: {len(names)} made of {len(read)} models in {time.monotonic() - started:.0f} s")
     made_by = artifacts.record(p, read)
     experts = [locations.model_folder(p.study, p.seed, f"rl-{domain}") for domain in p.domains]
-    artifacts.write_table(p, "sce", "merges", sce_branches(experts, base), made_by)
+    result_tables.write_table(p, "sce", "merges", sce_branches(experts, base), made_by)
     write_costs(p, "merges", made_by, costs)
 
 

@@ -15,7 +15,7 @@ from m2rl_lib.config import schedule
 from m2rl_lib.config.study import Parameters
 from m2rl_lib.data import problem_sets
 from m2rl_lib.rollout import decoding
-from m2rl_lib.storage import artifacts, processes
+from m2rl_lib.storage import artifacts, processes, result_tables
 
 # an executed notebook would keep every bar of loading, saving and preparing
 hf_datasets.disable_progress_bars()
@@ -123,7 +123,7 @@ def batch_parts(total: int, most: int) -> tuple[int, int]:
 
 def write_costs(p: Parameters, writer: str, made_by: dict, costs: list[dict]) -> None:
     """A writer's rows of the `costs` table, from `cost`."""
-    artifacts.write_table(p, "costs", writer, pd.DataFrame(costs).assign(seed=p.seed), made_by)
+    result_tables.write_table(p, "costs", writer, pd.DataFrame(costs).assign(seed=p.seed), made_by)
 
 
 def cost(

@@ -34,7 +34,7 @@ from m2rl_lib.config import locations, model_names, schedule
 from m2rl_lib.data import problem_sets
 from m2rl_lib.domains import chat
 from m2rl_lib.rollout import decoding
-from m2rl_lib.storage import artifacts, processes
+from m2rl_lib.storage import artifacts, processes, result_tables
 from m2rl_lib.training import collapse, launch
 from m2rl_lib.training.common import Keeper, Progress, batch_parts, cost, write_costs
 from m2rl_lib.training.resume import Resumable
@@ -79,7 +79,7 @@ def _run(p, name: str, names: list[str], steps: int, checkpoints: list[int], rep
             seed = 1000 * p.seed + repeat
             folders = train(p, name, names, steps, checkpoints, start, seed=seed, permute_rewards=permute_rewards)
     processes.wait()
-    print(f"{name}: {collapse.verdict(artifacts.read_table(p, 'training', [name]).to_dict('records'))}")
+    print(f"{name}: {collapse.verdict(result_tables.read_table(p, 'training', [name]).to_dict('records'))}")
     return folders
 
 
@@ -135,8 +135,10 @@ def train(
     seconds = trainer.run(name, made_by, started, keeper, shuffles) - keeper.seconds
     log = pd.DataFrame([entry for entry in trainer.state.log_history if "reward" in entry])
     log = log.assign(seed=p.seed, model=name)
-    artifacts.write_table(p, "training", name, log, made_by)
-    artifacts.write_table(p, "curves", name, pd.concat([pd.DataFrame(keeper.curve), _train_curve(p, name, names, log)]), made_by)
+    result_tables.write_table(p, "training", name, log, made_by)
+    result_tables.write_table(
+        p, "curves", name, pd.concat([pd.DataFrame(keeper.curve), _train_curve(p, name, names, log)]), made_by
+    )
     spent = cost(
         name,
         "rl",

@@ -28,7 +28,7 @@ from m2rl_lib.config.study import Parameters
 from m2rl_lib.data import problem_sets
 from m2rl_lib.domains import chat
 from m2rl_lib.rollout import decoding
-from m2rl_lib.storage import artifacts, processes
+from m2rl_lib.storage import artifacts, processes, result_tables
 from m2rl_lib.training import launch
 from m2rl_lib.training.common import Keeper, Progress, batch_parts, cost, write_costs
 from m2rl_lib.training.resume import Resumable
@@ -91,8 +91,8 @@ def train(p: Parameters, start: Path, teachers: dict[str, Path], checkpoints: li
     )
     trainer.remove_callback(PrinterCallback)  # prints every metric; Progress prints one line
     seconds = trainer.run(MODEL, made_by, started, keeper) - keeper.seconds
-    artifacts.write_table(p, "curves", MODEL, pd.DataFrame(keeper.curve), made_by)
-    artifacts.write_table(p, "distillation", MODEL, _kl_curve(p, trainer.state.log_history, list(teachers)), made_by)
+    result_tables.write_table(p, "curves", MODEL, pd.DataFrame(keeper.curve), made_by)
+    result_tables.write_table(p, "distillation", MODEL, _kl_curve(p, trainer.state.log_history, list(teachers)), made_by)
     spent = cost(
         MODEL,
         "distillation",

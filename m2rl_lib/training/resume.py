@@ -23,7 +23,7 @@ import torch
 from transformers import TrainerCallback
 from transformers.trainer_utils import SaveStrategy
 
-from m2rl_lib.storage import artifacts, durable, processes, safety
+from m2rl_lib.storage import artifacts, atomic, processes, safety
 from m2rl_lib.training import collapse
 
 STATE = "counters.json"  # of the main process; of another, with its number
@@ -143,9 +143,7 @@ class Resumable:
         """Instead of transformers', which warns of tied weights; a checkpoint that lacks another tensor is refused."""
         lacking = {*load_result.missing_keys, *load_result.unexpected_keys} - {*(self.model._tied_weights_keys or ())}
         if lacking:
-            raise durable.DamagedError(
-                f"{self.name}: the checkpoint and the model differ in tensors {', '.join(sorted(lacking))}"
-            )
+            raise atomic.DamagedError(f"{self.name}: the checkpoint and the model differ in tensors {', '.join(sorted(lacking))}")
 
     def training_step(self, model, inputs, num_items_in_batch=None):
         """The trainer's own, and an end to the run where the loss, a reward or the gradient is not a finite number."""
@@ -227,8 +225,8 @@ def _last_good(trainer: Resumable) -> Path | None:
             named = json.loads((folder / STATE).read_text())["folders"]
             for step, digest in named.items():
                 if artifacts.read_manifest(trainer.keeper.folder(int(step)))["digest"] != digest:
-                    raise durable.DamagedError(f"the model published at step {step} is another")
-        except (durable.DamagedError, FileNotFoundError) as error:
+                    raise atomic.DamagedError(f"the model published at step {step} is another")
+        except (atomic.DamagedError, FileNotFoundError) as error:
             print(f"{trainer.name}: {folder.name} is passed over: {error}", flush=True)
             continue
         differing = [key for key in SAME if manifest.get(key) != expected.get(key)]

@@ -24,7 +24,7 @@ from m2rl_lib.config.study import Parameters
 from m2rl_lib.evaluation import live_code_bench, nine_benchmarks, served_model
 from m2rl_lib.evaluation.nine_benchmarks import BenchmarkError
 from m2rl_lib.paper import published_tables
-from m2rl_lib.storage import artifacts, hub
+from m2rl_lib.storage import hub, result_tables
 
 TWICE = "n = int(input())\nprint(2 * n)"
 FENCED = "<think>```python\nprint(0)\n```</think>\n```python\n{}\n```"
@@ -284,7 +284,7 @@ def test_every_sample_of_a_served_model_is_in_both_tables(p, server, mirror, mon
     monkeypatch.setattr(theirs, "codegen_metrics", lambda *_, **__: pytest.fail("evalscope ran a program"))
     names = ["aime24", "aime25", "livecodebench_v5", "livecodebench_v6", "hle", "ifeval", "mmlu_redux", "gpqa_diamond"]
     served_model.score(p, "rl-math", names, server.address, judge=server.address, data=[mirror])
-    scores = artifacts.read_table(p, "scores")
+    scores = result_tables.read_table(p, "scores")
     means = (100 * scores.groupby("benchmark", sort=False)["correct"].mean()).to_dict()
     assert means == {
         "AIME'24": 50,  # 2 of 2, 1 of 2, 0 of 2
@@ -300,7 +300,7 @@ def test_every_sample_of_a_served_model_is_in_both_tables(p, server, mirror, mon
     assert scores.groupby("problem_id")["sample"].agg(list).map(sorted).eq([[0, 1]] * scores["problem_id"].nunique()).all()
     homes = published_tables.scores().drop_duplicates("benchmark").set_index("benchmark")["domain"]
     assert (scores["domain"] == scores["benchmark"].map(homes)).all()
-    samples = artifacts.read_table(p, "samples")
+    samples = result_tables.read_table(p, "samples")
     both = samples.merge(scores, on=served_model.KEYS, validate="one_to_one")
     assert len(both) == len(scores) == len(samples) == 2 * 13
     assert (both["truncated"] == (both["text"] == "I do not")).all() and both["truncated"].any()
