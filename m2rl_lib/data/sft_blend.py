@@ -1,12 +1,10 @@
 """The paper's SFT corpus at its published shares, from the six public Nemotron data sets.
 
-A part is what `published.sft_blend` lists: a data set, a number of samples and how they were drawn ('random sampling', 'use
-all', 'repeated 10 times'). One rule gives all three: a part's samples are drawn by going through its rows in random order,
-again and again, so that Science and Chat are repeated ten times at full size and not at all in a small corpus. Parts that
-`data_sources` does not name are left out, and the shares of the others grow; the report says so. Math-v2 is cut in two by
-whether a row brings tools. The user's text of competitive-programming rows is '-' where it belongs to another data set, which
-the published code fills from four more; those rows are dropped with that reason. A row becomes the prompt (all messages before
-the model's first turn) and the completion in our own text form, thinking and tool turns included.
+`published_sft_blend.csv` lists its parts: data set, number of samples, how they were drawn ('random sampling', 'use all',
+'repeated 10 times'). One rule gives all three: a part's rows are gone through in random order, again and again. Parts that
+`data_sources` does not name are left out, and the shares of the others grow. Math-v2 is cut in two by whether a row brings
+tools. Competitive-programming rows whose user's text is '-' belong to data sets that are not read and are dropped. A row
+becomes the prompt (all messages before the model's first turn) and the completion, thinking and tool turns included.
 """
 
 import json
@@ -103,7 +101,7 @@ def _json(value: object) -> object:
 
 
 def make_example(part: str, raw: dict | None) -> dict:
-    """An example as `datasets.tokenise` takes it: kind, row, prompt, completion. Unusable, with the reason, where it is none."""
+    """An example as `sft_corpus.tokenise` takes it: kind, row, prompt, completion. Unusable, with the reason, where it is none."""
     if raw is None:
         raise Unusable("not a JSON object")
     messages = [dict(message) for message in raw.get("messages") or []]
