@@ -1,10 +1,9 @@
 """Models as judges: which trajectories they are shown, and the verdict that each gives (RQ5).
 
-The paper uses each trained model as a generative reward model on trajectories of its own domain: *outcome* shows the
-problem and the final answer, *process* the whole reasoning. Here a judge works the problem out in `<think>` and then
-says 'right' or 'wrong', as SFT taught it. Its verdict is read twice: from the probabilities of the two words at the place
-where the verdict stands, after the judge's own thinking (the score), and from what it wrote. Beyond the paper: sets that
-are balanced and the same for both modes and all judges, and trajectories with one wrong step planted at a known place.
+As in the paper each trained model judges trajectories of its domain: *outcome* shows the problem and the final answer,
+*process* the whole reasoning. A judge thinks, then says 'right' or 'wrong', as SFT taught it. Its verdict is read twice: from
+the probabilities of the two words after its thinking (the score), and from what it wrote. Beyond the paper: balanced sets,
+the same for both modes and all judges, and trajectories with one wrong step planted at a known place.
 """
 
 import random
@@ -59,8 +58,7 @@ def read_verdict(text: str) -> str | None:
 def model_judge(model, tokenizer, *, temperature: float, max_tokens: int, batch: int, seed: int) -> Judge:
     """A model as a judge: it writes up to `max_tokens`, and its score is read where the verdict stands.
 
-    Thinking that does not end is closed for it there, so that every judgement has a score; its written verdict stays
-    unreadable.
+    Thinking that does not end is closed for it, so that every judgement has a score; its written verdict is unreadable.
     """
     turn = decoding.transformers_turn(model, tokenizer, temperature, max_tokens, seed)
     close, right, wrong = verdict_tokens(tokenizer)
@@ -109,8 +107,8 @@ def first_benchmarks(names: list[str], sources: Sequence[str] = (problem_sets.MI
 
 
 def count_samples(samples: pd.DataFrame) -> pd.DataFrame:
-    """What there is to judge, a row a model and domain: samples, of these not graded, truncated, empty, without an answer (none
-    of these is in a balanced set), then right and wrong, and `reason` where there is no set ('' where there is one).
+    """One row per model and domain: samples, of these not graded, empty, truncated, without an answer (in no balanced set),
+    right and wrong, and the `reason` where there is no set ('' where there is one).
     """
     require_columns(samples, SAMPLES, "samples")
     rows = []
@@ -139,10 +137,9 @@ def _whole(samples: pd.DataFrame) -> pd.Series:
 
 
 def balanced_set(samples: pd.DataFrame, size: int, name: str, seed: int) -> pd.DataFrame:
-    """As many right as wrong whole trajectories of each domain, `size` at most: `ITEM`; no rows of a domain that lacks either.
+    """As many right as wrong whole trajectories of each domain, `size` at most: `ITEM`. `samples`: `SAMPLES`, of one model.
 
     At most one right and one wrong of a problem, problems that have both first: so a problem's difficulty says little.
-    `samples`: `SAMPLES`, of one model.
     """
     chosen = []
     for domain, cell in samples[_whole(samples)].groupby("domain", sort=False):
@@ -181,10 +178,10 @@ def _items(samples: pd.DataFrame, name: str) -> pd.DataFrame:
 
 
 def planted_set(rows: list[dict], seed: int) -> pd.DataFrame:
-    """Of each row one right trajectory and one for each of its steps with that step alone got wrong: `ITEM`.
+    """Of each row one right trajectory and one for each of its steps with that step alone wrong: `ITEM`.
 
-    `distance` counts the steps from the wrong one to the end: 0 is the answer itself. A step whose error a hundred draws
-    could not make a wrong trajectory is left out.
+    `distance` counts the steps from the wrong one to the end: 0 is the answer itself. A step whose error did not make the
+    trajectory wrong in a hundred draws is left out.
     """
     items = []
     for name in dict.fromkeys(row["domain"] for row in rows):
@@ -220,8 +217,7 @@ def place_of(row: dict, step: int) -> str:
 def judge_items(judge: Judge, items: pd.DataFrame, rows: dict[str, dict], taught: bool = True) -> pd.DataFrame:
     """Every item judged in both modes: the columns of `ITEM` but the text, and mode, score, verdict (None: unreadable), tokens.
 
-    `rows` are the problems by problem_id; `taught` as in `datasets.judge_prompt`. A prompt that occurs more than once is
-    judged once.
+    `rows`: problems by problem_id; `taught` as in `judge_prompts.judge_prompt`. Equal prompts are judged once.
     """
     frames = [items.assign(mode=mode) for mode in judge_prompts.JUDGE_MODES]
     asked = pd.concat(frames, ignore_index=True)
@@ -237,13 +233,12 @@ def judge_items(judge: Judge, items: pd.DataFrame, rows: dict[str, dict], taught
 
 
 def run(p: Parameters, judges: dict[str, list[str]], samples: pd.DataFrame) -> pd.DataFrame:
-    """Every judge on the sets of its domains: `JUDGED`, a row a judge, trajectory and mode.
+    """Every judge on the sets of its domains: `JUDGED`, one row per judge, trajectory and mode.
 
-    `judges`: model -> the domains it judges; `samples` as `read_samples` gives them, SFT's among them. All sets are of each
-    domain's first benchmark, whose kind of problems SFT taught to judge: SFT's balanced set, the same for all (`shared`), each
-    other model's of its own samples (`own`), its `candidates`, and the `planted` trajectories. SFT alone also judges what it
-    wrote on the other benchmarks (`shifted`). The problems of a blend have no demonstrations to plant a wrong step in and no
-    shifted benchmark, so there are no such sets; its SFT corpus has no verdicts, so the judge is told its task in words.
+    `judges`: model -> the domains it judges; `samples` as `read_samples` gives them, SFT's among them. The sets are of each
+    domain's first benchmark, which SFT taught to judge: SFT's balanced set (`shared`), each other model's of its own samples
+    (`own`), its `candidates`, and the `planted` trajectories; SFT also judges what it wrote on the other benchmarks
+    (`shifted`). A blend has no planted and no shifted set, and its judge is given its task in words.
     """
     sandbox.configure(p.sandbox_kind)
     torch.set_num_threads(p.evaluate_threads)

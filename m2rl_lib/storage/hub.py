@@ -15,7 +15,7 @@ import httpx
 from huggingface_hub import HfApi, constants, errors, snapshot_download
 
 from m2rl_lib.config.locations import ROOT
-from m2rl_lib.config.study import PINNED
+from m2rl_lib.config.value_types import PINNED
 
 RESERVE = 2 * 2**30  # bytes of disk that stay free
 
