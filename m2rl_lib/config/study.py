@@ -31,7 +31,7 @@ class StudyConfig(Section):
     """Which study, which seed, which domains."""
 
     study: Annotated[str, Field(pattern=r"^[a-z0-9_-]+$")]  # the parameter file's stem
-    seed: Annotated[int, Field(ge=0)]  # redraws demonstrations, SFT and RL
+    seed: Annotated[int, Field(ge=0)]  # of demonstrations, SFT and RL
     domains: Annotated[list[str], Field(min_length=2)]  # the domains to be expert in, of those in m2rl_lib/domains
 
 

@@ -42,23 +42,16 @@ def _configuration(value: str) -> str:
     return value
 
 
-def _address_or(words: tuple[str, ...], allowed: str) -> AfterValidator:
-    """One of `words` or an http address; `allowed` says so."""
-
+def _words_or_address(first: str, second: str, server: str) -> AfterValidator:
     def check(value: str) -> str:
-        if value not in words and not re.match(r"https?://[^/\s]+", value):
-            raise ValueError(f"allowed are {allowed}")
+        if value not in (first, second) and not re.match(r"https?://[^/\s]+", value):
+            raise ValueError(f"allowed are {first!r}, {second!r} or the http address of a {server} server")
         return value
 
     return AfterValidator(check)
 
 
 Configuration = Annotated[str, AfterValidator(_configuration)]
-Sampler = Annotated[
-    str,
-    _address_or(
-        ("transformers", "vllm"), "'transformers', 'vllm' (in the training process) or the http address of a vLLM server"
-    ),
-]
-Place = Annotated[str, _address_or(("bubblewrap", "none"), "'bubblewrap', 'none' or the http address of a SandboxFusion server")]
+Sampler = Annotated[str, _words_or_address("transformers", "vllm", "vLLM")]
+Place = Annotated[str, _words_or_address("bubblewrap", "none", "SandboxFusion")]
 Method = Literal["average", "task-arithmetic", "task-arithmetic-dare", "ties", "ties-dare", "sce"]

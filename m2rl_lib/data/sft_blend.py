@@ -9,7 +9,6 @@ becomes the prompt (all messages before the model's first turn) and the completi
 
 import json
 from collections.abc import Sequence
-from importlib import resources
 from pathlib import Path
 
 import numpy as np
@@ -28,8 +27,7 @@ KIND = "demonstration"
 
 def published_parts() -> pd.DataFrame:
     """The parts of the paper's SFT corpus, in part: part, samples, percent, source_dataset, sampling."""
-    with resources.files("m2rl_lib.data").joinpath("published_sft_blend.csv").open(encoding="utf-8") as file:
-        return pd.read_csv(file)
+    return pd.read_csv(Path(__file__).with_name("published_sft_blend.csv"))
 
 
 def parts() -> pd.DataFrame:
@@ -135,7 +133,9 @@ def write_completion(messages: list[dict]) -> str:
         if message["role"] == "tool":
             answers.append(_text(message))
         elif message["role"] == "assistant":
-            text += _between(text, answers) + _turn(message)
+            if not answers and text.endswith(chat.END):
+                raise Unusable("turns out of order")
+            text += (chat.tool_turn(answers) if answers else "") + _turn(message)
             answers = []
         elif message["role"] == "user":
             if answers or not text.endswith(chat.END):
@@ -148,15 +148,6 @@ def write_completion(messages: list[dict]) -> str:
     if not text.replace(chat.END, "").strip():
         raise Unusable("the model says nothing")
     return text
-
-
-def _between(text: str, answers: list[str]) -> str:
-    """What stands before a turn of the model: nothing at the start and after a user's turn, else the tools' answers."""
-    if answers:
-        return chat.tool_turn(answers)
-    if text.endswith(chat.END):
-        raise Unusable("turns out of order")
-    return ""
 
 
 def _turn(message: dict) -> str:

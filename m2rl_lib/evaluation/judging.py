@@ -146,15 +146,11 @@ def balanced_set(samples: pd.DataFrame, size: int, name: str, seed: int) -> pd.D
         order = np.random.default_rng([seed, zlib.crc32(str(domain).encode())]).permutation(len(cell))
         cell = cell.iloc[order].drop_duplicates(["problem_id", "correct"])
         both = cell.groupby("problem_id")["correct"].transform("size") == 2
-        cell = pd.concat([cell[both].sort_values("problem_id", key=_first_seen), cell[~both]])
+        cell = pd.concat([cell[both].sort_values("problem_id", key=lambda ids: pd.factorize(ids)[0]), cell[~both]])
         right, wrong = cell[cell["correct"] == 1], cell[cell["correct"] == 0]
         count = min(size // 2, len(right), len(wrong))
         chosen += [right.head(count), wrong.head(count)]
     return _items(pd.concat(chosen) if chosen else samples.head(0), name)
-
-
-def _first_seen(values: pd.Series) -> pd.Series:
-    return pd.Series(pd.factorize(values)[0], index=values.index)
 
 
 def candidate_set(samples: pd.DataFrame, problems: int, seed: int) -> pd.DataFrame:

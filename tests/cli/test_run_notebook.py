@@ -31,7 +31,7 @@ def execute(tmp_path, *cells, values=None):
     return out, log
 
 
-def test_a_notebook_that_ran_is_published_sealed_with_what_made_it(tmp_path, capsys, monkeypatch):
+def test_a_notebook_that_ran_is_published_with_what_made_it(tmp_path, capsys, monkeypatch):
     monkeypatch.setenv("SOME_TOKEN", "open-sesame-please")
     lines = "print('rl-math: step', seed)\nprint('aside')\nimport os\nprint('aside ' + os.environ['SOME_TOKEN'], flush=True)"
     with pytest.raises(run_notebook.StageError, match="holds the value of SOME_TOKEN: it is not published"):

@@ -79,7 +79,7 @@ class Server:
         self.channel = os.dup(0)
         self.folder = None  # of the files that programs read and write as standard streams
         null = os.open("/dev/null", os.O_RDWR)
-        for descriptor in (0, 1):  # standard error stays: what fails in here is told outside
+        for descriptor in (0, 1):  # standard error stays: failures in here are reported outside
             os.dup2(null, descriptor)
         os.umask(0)
         builtins.exit = builtins.quit = sys.exit  # what the site module would have added
