@@ -21,7 +21,7 @@ from m2rl_lib import domains, sandbox
 from m2rl_lib.cli import reruns
 from m2rl_lib.config import locations, model_names, schedule, study
 from m2rl_lib.config.study import ParameterError
-from m2rl_lib.storage import durable
+from m2rl_lib.storage import locks
 from m2rl_lib.training import launch
 
 try:
@@ -33,7 +33,7 @@ except (ParameterError, ValueError) as error:
     sys.exit(f"{error}")
 
 EXPERTS = [f"rl-{domain}" for domain in P.domains]
-LOCK = durable.hold(locations.study_folder(P.study) / ".lock")  # instead of Snakemake's, which a kill leaves behind
+LOCK = locks.hold(locations.study_folder(P.study) / ".lock")  # instead of Snakemake's, which a kill leaves behind
 FLOORS = schedule.floors(P)
 GROUPS = schedule.groups(P)
 APART = schedule.apart(P)  # the world of RQ2's manipulation check, or None
@@ -116,7 +116,7 @@ onstart:  # before any work: a machine that cannot run generated programs, or an
         sandbox.configure(P.sandbox_kind)  # ends the sandbox that was tried
         LOCK.__enter__()  # released when Snakemake ends, however it ends
         atexit.register(LOCK.__exit__, None, None, None)
-    except (durable.LockedError, sandbox.SandboxError) as error:
+    except (locks.LockedError, sandbox.SandboxError) as error:
         sys.exit(f"{error}")
     if sandbox.stamp(P.sandbox_kind):
         print(f"study: {sandbox.stamp(P.sandbox_kind)}")

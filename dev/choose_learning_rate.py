@@ -12,7 +12,7 @@ from types import SimpleNamespace
 import pandas as pd
 
 from m2rl_lib.config import locations, study
-from m2rl_lib.storage import artifacts
+from m2rl_lib.storage import result_tables
 
 PROBLEMS = 100  # selection problems a domain
 
@@ -30,7 +30,7 @@ def gain(path: str, domain: str, rate: float) -> dict:
     shutil.copytree(source, start, dirs_exist_ok=True)
     made = p.rlvr_steps
     grpo.train(p, f"rl-{domain}", [domain], made, [made], start, seed=p.seed)
-    curve = artifacts.read_table(p, "curves", [f"rl-{domain}"]).query("kind == 'selection' and domain == @domain")
+    curve = result_tables.read_table(p, "curves", [f"rl-{domain}"]).query("kind == 'selection' and domain == @domain")
     before, after = curve.sort_values("step")["reward"].iloc[[0, -1]] * 100
     shutil.rmtree(locations.study_folder(p.study))
     return {"domain": domain, "rate": rate, "before": before, "after": after, "gain": after - before}

@@ -35,7 +35,7 @@ from m2rl_lib.config import locations, study
 from m2rl_lib.config.study import ParameterError
 from m2rl_lib.evaluation import avg_at_k
 from m2rl_lib.merging import merge
-from m2rl_lib.storage import artifacts, durable, safety
+from m2rl_lib.storage import artifacts, atomic, locks, result_tables, safety
 from m2rl_lib.training import grpo, mt_opd, sft
 from m2rl_lib.training import resume as resuming
 
@@ -133,7 +133,7 @@ def rows(p: SimpleNamespace) -> dict[str, pd.DataFrame]:
     """Every table of a study without what no two runs share."""
     tables = {}
     for name in TABLES:
-        frame = artifacts.read_table(SimpleNamespace(study=p.study, seed=p.seed), name)
+        frame = result_tables.read_table(SimpleNamespace(study=p.study, seed=p.seed), name)
         frame = frame[sorted(c for c in frame if not any(word in c for word in UNTIMED))]
         tables[name] = frame.map(repr)  # to the last digit, missing values too
     return tables
@@ -226,16 +226,16 @@ def corrupt(p: SimpleNamespace) -> dict[str, str]:
     for kind in ("bit flipped", "tail zeroed", "end cut"):
         with kept(folder / "model.safetensors") as path:
             damage(path, kind)
-            told[f"shard: {kind}"] = raised(lambda: artifacts.verify_model(folder), durable.DamagedError)
+            told[f"shard: {kind}"] = raised(lambda: artifacts.verify_model(folder), atomic.DamagedError)
         with kept(folder / artifacts.MANIFEST) as path:
             damage(path, kind)
-            told[f"manifest: {kind}"] = raised(lambda: artifacts.verify_model(folder), durable.DamagedError)
-        with kept(artifacts.table_file(p, "scores", "all")) as path:
+            told[f"manifest: {kind}"] = raised(lambda: artifacts.verify_model(folder), atomic.DamagedError)
+        with kept(result_tables.table_file(p, "scores", "all")) as path:
             damage(path, kind)
-            told[f"table: {kind}"] = raised(lambda: artifacts.read_table(p, "scores", ["all"]), durable.DamagedError)
+            told[f"table: {kind}"] = raised(lambda: result_tables.read_table(p, "scores", ["all"]), atomic.DamagedError)
     for name, data in {"pytorch_model.bin": b"\x80", "extra.safetensors": b"stale"}.items():
         (folder / name).write_bytes(data)
-        told[f"{name} added"] = raised(lambda: artifacts.verify_model(folder), durable.DamagedError, safety.UnsafeError)
+        told[f"{name} added"] = raised(lambda: artifacts.verify_model(folder), atomic.DamagedError, safety.UnsafeError)
         (folder / name).unlink()
     return told
 
@@ -327,8 +327,8 @@ def two_runs(p: SimpleNamespace, folder: Path) -> dict[str, str]:
             hold()
     while not (log.exists() and "held" in log.read_text()):
         time.sleep(0.01)
-    durable.PATIENCE = 0.2
-    told = {"two runs of one stage": raised(lambda: artifacts.stage(p, "rl-math").__enter__(), durable.LockedError)}
+    locks.PATIENCE = 0.2
+    told = {"two runs of one stage": raised(lambda: artifacts.stage(p, "rl-math").__enter__(), locks.LockedError)}
     os.kill(pid, signal.SIGKILL)
     os.waitpid(pid, 0)
     with artifacts.stage(p, "rl-math"):

@@ -25,7 +25,7 @@ from m2rl_lib.config import locations, study
 from m2rl_lib.evaluation import avg_at_k
 from m2rl_lib.merging import merge
 from m2rl_lib.stats import bootstrap, comparisons
-from m2rl_lib.storage import artifacts
+from m2rl_lib.storage import artifacts, result_tables
 from m2rl_lib.training import grpo, sft
 
 DOMAINS = ["math", "science"]
@@ -85,7 +85,7 @@ def stages(p: study.Parameters) -> pd.DataFrame:
 
 def answer(p: study.Parameters) -> tuple[pd.DataFrame, str]:
     """Avg@K of every model, mean over the two domains, and RQ1's sentence."""
-    scores = artifacts.read_table(p, "scores", ["sft", "all"])
+    scores = result_tables.read_table(p, "scores", ["sft", "all"])
     test, selection = (scores[scores["split"] == split] for split in ("test", "selection"))
     best = bootstrap.choose_on_selection(selection, MERGES)
     table = bootstrap.average_table(test, draws=p.analysis_draws).query("domain == 'overall'")
@@ -181,7 +181,7 @@ def main() -> None:
         steps = pd.concat(
             [steps, pd.DataFrame([{"trainer": "ours", "numbers": "float32, CPU", **on_cpu(["--tiny"] if given.tiny else [])}])]
         )
-    costs = artifacts.read_table(p, "costs")
+    costs = result_tables.read_table(p, "costs")
     costs["trained tokens/s"] = costs["trained_tokens"] / costs["device_seconds"]
     costs["generated tokens/s"] = costs["generated_tokens"] / costs["device_seconds"]
     weights = sum(path.stat().st_size for path in locations.model_folder(p.study, 0, "sft").glob("*.safetensors")) / 4e6

@@ -31,7 +31,7 @@ from m2rl_lib.config import locations, study
 from m2rl_lib.config.study import Parameters
 from m2rl_lib.data import problem_sets, rl_blend, sft_corpus
 from m2rl_lib.evaluation import judging
-from m2rl_lib.storage import artifacts
+from m2rl_lib.storage import result_tables
 from m2rl_lib.training import micro_model
 
 NAME = "smoke-blend"  # its figures are ignored by git, as the smoke study's are
@@ -109,20 +109,20 @@ def test_long_prompts_are_in_the_report(p):
 
 
 def test_what_is_measured_on_the_held_out_problems(p):
-    scores = artifacts.read_table(p, "scores", ["sft"])
+    scores = result_tables.read_table(p, "scores", ["sft"])
     assert set(scores["benchmark"]) == {f"{domain}_blend" for domain in DOMAINS}
     means = scores[scores["model"] == "sft"].groupby("domain")["correct"].mean()
     assert means.between(0, 1, inclusive="neither").any()  # something to judge, and to measure a path on
-    transfer = artifacts.read_table(p, "transfer", ["rq2"])
+    transfer = result_tables.read_table(p, "transfer", ["rq2"])
     assert "manipulated" not in set(transfer["origin"].dropna())  # nothing was built in
-    judged = artifacts.read_table(p, "judging", ["judging"])
+    judged = result_tables.read_table(p, "judging", ["judging"])
     assert judging.SHARED in set(judged["set"]) and not {judging.PLANTED, judging.SHIFTED} & set(judged["set"])
-    paths = artifacts.read_table(p, "paths", ["rq4"])
+    paths = result_tables.read_table(p, "paths", ["rq4"])
     samples = judging.read_samples(p, ["sft", "experts", "mixed"], "selection")
     solved = samples[(samples["correct"] == 1) & ~samples["truncated"]].groupby("domain")["problem_id"].nunique()
     counted = paths.groupby("domain")["n"].first().to_dict()
     assert counted and counted == solved.clip(upper=p.rlvr_selection_problems).to_dict()
-    assert artifacts.read_table(p, "barriers", ["rq4"])["barrier"].notna().all()
+    assert result_tables.read_table(p, "barriers", ["rq4"])["barrier"].notna().all()
 
 
 def test_chance_is_that_of_the_options(p):
@@ -131,5 +131,5 @@ def test_chance_is_that_of_the_options(p):
 
 
 def test_the_ledger_is_written(p):
-    ledger = artifacts.read_table(p, "claims", ["claims"])
+    ledger = result_tables.read_table(p, "claims", ["claims"])
     assert len(ledger) > 15 and isinstance(ledger, pd.DataFrame)

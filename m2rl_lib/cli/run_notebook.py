@@ -1,7 +1,7 @@
 """One notebook as a stage of the study: its executed copy appears whole or not at all, its failure is told in one line.
 
 The Snakefile runs `python -m m2rl_lib.cli.run_notebook NOTEBOOK OUT LOG VALUES`. papermill executes the notebook into the stage's
-work folder; the copy takes its final name only when every cell ran, none failed and no secret is in it, sealed with what
+work folder; the copy takes its final name only when every cell ran, none failed and no secret is in it, with what
 made it. After a failure the copy stays in the work folder for study, and the last good one where it was.
 """
 
@@ -22,7 +22,7 @@ from nbclient.exceptions import DeadKernelError
 from papermill.exceptions import PapermillExecutionError
 
 from m2rl_lib.config import locations, study
-from m2rl_lib.storage import artifacts, durable, safety
+from m2rl_lib.storage import artifacts, atomic, safety
 
 SHOWN = re.compile(r"[a-z0-9@=._-]+: |[A-Za-z]*Error: ")  # the lines that go to the screen; the log has all
 DISK = re.compile(
@@ -146,20 +146,19 @@ def refuse_unfinished(executed: nbformat.NotebookNode) -> None:
 
 
 def publish(executed: nbformat.NotebookNode, notebook: Path, out: Path, values: dict) -> None:
-    """Write the executed copy under its final name, sealed, with what made it in its metadata."""
+    """Write the executed copy under its final name, with what made it in its metadata."""
     executed.metadata["m2rl"] = {
-        "source": durable.sha256(notebook),
+        "source": atomic.sha256(notebook),
         "parameters": values,
         "versions": artifacts.versions(),
         "commit": artifacts.commit(),
         "device": artifacts.device(),
     }
     executed.metadata.papermill["output_path"] = str(out)
-    executed.metadata["seal"] = durable.OPEN_SEAL.decode()
     text = nbformat.writes(executed) + "\n"
     if found := safety.find_secrets(text):
         raise StageError(f"the executed notebook holds {', '.join(found)}: it is not published; find the cell that prints it")
-    durable.write(out, durable.seal(text.encode()))
+    atomic.write(out, text.encode())
 
 
 def explain(kind: str, message: str, killed_for_memory: bool = False) -> str:

@@ -1,8 +1,7 @@
-"""A study: its validated parameters, and where each thing it makes lives.
+"""A study's parameters, typed and checked.
 
-A parameter file `params/<study>.yaml` is the only difference between a laptop and a cluster. Its keys are
-flat and begin with the name of the stage they belong to; a notebook's cell tagged `parameters` declares
-the keys it uses. Everything a study makes is under `runs/<study>/`.
+A parameter file `params/<study>.yaml` is the only difference between a laptop and a cluster. Its keys are flat and begin
+with their section's name; a notebook's cell tagged `parameters` declares the keys it uses.
 """
 
 import difflib
@@ -12,64 +11,14 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 import yaml
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
-from m2rl_lib.config.locations import ACCELERATE, ROOT
+from m2rl_lib.config.locations import ROOT
+from m2rl_lib.config.value_types import Configuration, Count, Method, Number, Place, Positive, Sampler, Share, Source
 
 
 class ParameterError(ValueError):
     """A parameter that is unknown, missing, wrongly typed or out of range; the message is one line."""
-
-
-def _number(value: object) -> object:
-    """`1e-4` is a string in YAML: read it as the number it is."""
-    if isinstance(value, str) and re.fullmatch(r"[-+]?\d+(\.\d*)?[eE][-+]?\d+", value):
-        return float(value)
-    return float(value) if isinstance(value, int) and not isinstance(value, bool) else value
-
-
-def _place(value: str) -> str:
-    if value not in ("bubblewrap", "none") and not re.match(r"https?://[^/\s]+", value):
-        raise ValueError("allowed are 'bubblewrap', 'none' or the http address of a SandboxFusion server")
-    return value
-
-
-def _pinned(value: str) -> str:
-    """`micro`, a folder, or a Hub repository at a commit: what a branch or tag holds may change, so it is refused."""
-    if value == "micro" or value.startswith(("/", "./", "../")) or PINNED.fullmatch(value):
-        return value
-    if "/" in value:
-        raise ValueError(
-            "a repository needs its revision, owner/name@<the 40 hex digits of a commit>, and a folder a ./ or / at its start"
-        )
-    raise ValueError("allowed are micro, owner/name@<the 40 hex digits of a commit>, or a folder that starts with ./ or /")
-
-
-PINNED = re.compile(r"(?P<name>[\w.-]+/[\w.-]+)@(?P<revision>[0-9a-f]{40})(?::(?P<files>\S+))?")
-Source = Annotated[str, AfterValidator(_pinned)]
-Number = Annotated[float, BeforeValidator(_number)]
-Share = Annotated[Number, Field(ge=0, le=1)]
-Positive = Annotated[Number, Field(gt=0)]
-Count = Annotated[int, Field(ge=1)]
-
-
-def _configuration(value: str) -> str:
-    """`none`, or the name of a configuration in profiles/accelerate."""
-    known = sorted(path.stem for path in ACCELERATE.glob("*.yaml"))
-    if value != "none" and value not in known:
-        raise ValueError(f"allowed are none and the files of profiles/accelerate: {', '.join(known)}")
-    return value
-
-
-def _sampler(value: str) -> str:
-    if value not in ("transformers", "vllm") and not re.match(r"https?://[^/\s]+", value):
-        raise ValueError("allowed are 'transformers', 'vllm' (in the training process) or the http address of a vLLM server")
-    return value
-
-
-Configuration = Annotated[str, AfterValidator(_configuration)]
-Sampler = Annotated[str, AfterValidator(_sampler)]
-Method = Literal["average", "task-arithmetic", "task-arithmetic-dare", "ties", "ties-dare", "sce"]
 
 
 class Section(BaseModel):
@@ -82,7 +31,7 @@ class StudyConfig(Section):
     """Which study, which seed, which domains."""
 
     study: Annotated[str, Field(pattern=r"^[a-z0-9_-]+$")]  # the parameter file's stem
-    seed: Annotated[int, Field(ge=0)]  # redraws demonstrations, SFT and RL
+    seed: Annotated[int, Field(ge=0)]  # of demonstrations, SFT and RL
     domains: Annotated[list[str], Field(min_length=2)]  # the domains to be expert in, of those in m2rl_lib/domains
 
 
@@ -99,7 +48,9 @@ class MicroConfig(Section):
 class DataConfig(Section):
     """Where rows come from."""
 
-    data_sources: Annotated[list[Source], Field(min_length=1)]  # [micro], or the data sets of the blends (`blend`, `sft_blend`)
+    data_sources: Annotated[
+        list[Source], Field(min_length=1)
+    ]  # [micro], or the data sets of the blends (`rl_blend`, `sft_blend`)
     data_shared_arithmetic: bool | list[str]  # whether coding, science and agent problems need arithmetic, or which of them
     data_wrong_share: Share  # of the steps of the SFT demonstrations
     data_wrong_steps: Literal["random", "systematic"]
@@ -109,12 +60,12 @@ class SFTConfig(Section):
     """Supervised fine-tuning."""
 
     sft_base_model: Source  # what SFT starts from: micro, untrained, or a causal LM of the Hub or a folder
-    sft_demonstrations: Count  # a domain
+    sft_demonstrations: Count  # per domain
     sft_general: Count  # demonstrations of general facts
-    sft_judge: Count  # conversations of verdicts, a domain and mode
+    sft_judge: Count  # conversations of verdicts, per domain and mode
     sft_shifted_share: Share  # of the demonstrations, like the shifted benchmarks, which RL never trains
     sft_steps: Count
-    sft_batch: Count  # examples a step
+    sft_batch: Count  # examples per step
     sft_learning_rate: Positive
     sft_warmup_share: Share
     sft_threads: Count
@@ -133,13 +84,13 @@ class RLVRConfig(Section):
     rlvr_steps: Annotated[int, Field(ge=4)]  # of an expert's run
     rlvr_mixed_steps: Annotated[int, Field(ge=4)]  # of the mixed run
     rlvr_prompts_per_step: Count
-    rlvr_completions: Annotated[int, Field(ge=2)]  # a prompt
+    rlvr_completions: Annotated[int, Field(ge=2)]  # per prompt
     rlvr_learning_rate: Positive
     rlvr_warmup_steps: Annotated[int, Field(ge=0)]
     rlvr_prompt_tokens: Annotated[int, Field(ge=8)]  # of the longest prompt trained on; agent's may be longer
     rlvr_max_tokens: Annotated[int, Field(ge=8)]  # of a completion, tool results counted
     rlvr_rollouts: Sampler  # what samples in training: transformers, vllm, or a vLLM server's address
-    rlvr_selection_problems: Count  # a domain, logged at each named checkpoint
+    rlvr_selection_problems: Count  # per domain, logged at each named checkpoint
     rlvr_threads: Count
 
 
@@ -148,7 +99,7 @@ class DistillConfig(Section):
 
     distill_steps: Annotated[int, Field(ge=4)]
     distill_prompts_per_step: Count
-    distill_completions: Count  # a prompt
+    distill_completions: Count  # per prompt
     distill_learning_rate: Positive
     distill_threads: Count
 
@@ -169,9 +120,9 @@ class MergeConfig(Section):
 class EvaluateConfig(Section):
     """Avg@K."""
 
-    evaluate_problems: Count  # a test benchmark
+    evaluate_problems: Count  # per test benchmark
     evaluate_samples: Count  # K of Avg@K
-    evaluate_selection_problems: Count  # a selection benchmark
+    evaluate_selection_problems: Count  # per selection benchmark
     evaluate_selection_samples: Count
     evaluate_temperature: Positive
     evaluate_sharpened_temperatures: Annotated[list[Annotated[Number, Field(ge=0)]], Field(min_length=1)]  # 0 is greedy
@@ -183,28 +134,28 @@ class EvaluateConfig(Section):
 class AnalysisConfig(Section):
     """What the research questions are asked with."""
 
-    analysis_draws: Annotated[int, Field(ge=100)]  # bootstrap redraws
+    analysis_draws: Annotated[int, Field(ge=100)]  # bootstrap resamples
     analysis_margin: Positive  # points; the δ of the three-way verdict
-    analysis_skill_problems: Count  # a domain, for the gain vectors
-    analysis_skill_samples: Annotated[int, Field(ge=4)]  # a problem
-    analysis_gradient_prompts: Annotated[int, Field(ge=4)]  # a domain and checkpoint, in the gradient lens
+    analysis_skill_problems: Count  # per domain, for the gain vectors
+    analysis_skill_samples: Annotated[int, Field(ge=4)]  # per problem
+    analysis_gradient_prompts: Annotated[int, Field(ge=4)]  # per domain and checkpoint, in the gradient lens
     analysis_manipulation_check: bool  # whether math and coding are trained again in a world where coding needs no arithmetic
-    analysis_kl_problems: Annotated[int, Field(ge=2)]  # test prompts a domain on which policies are compared
-    analysis_kl_samples: Count  # completions a prompt and policy there
+    analysis_kl_problems: Annotated[int, Field(ge=2)]  # test prompts per domain on which policies are compared
+    analysis_kl_samples: Count  # completions per prompt and policy there
 
 
 class JudgingConfig(Section):
     """Models as judges."""
 
-    judging_trajectories: Annotated[int, Field(ge=2)]  # a domain and balanced set, half of them right
-    judging_problems: Count  # a domain, whose samples are chosen from and in which wrong steps are planted
+    judging_trajectories: Annotated[int, Field(ge=2)]  # per domain and balanced set, half of them right
+    judging_problems: Count  # per domain, whose samples are chosen from and in which wrong steps are planted
     judging_temperature: Annotated[Number, Field(ge=0)]  # of the judge; 0 is greedy
 
 
 class ReleasedConfig(Section):
     """Released checkpoints, notebook 22."""
 
-    released_models: list[Source]  # notebook 22: SFT, an expert of each domain, RL-Multi; [] takes this study's own
+    released_models: list[Source]  # notebook 22: SFT, one expert per domain, RL-Multi; [] takes this study's own
 
 
 class PlanConfig(Section):
@@ -220,7 +171,7 @@ class PlanConfig(Section):
 class SandboxConfig(Section):
     """Where generated programs run."""
 
-    sandbox_kind: Annotated[str, AfterValidator(_place)]  # where generated programs run; none is unprotected
+    sandbox_kind: Place  # where generated programs run; none is unprotected
 
 
 class Study(

@@ -22,10 +22,7 @@ JUDGE_CHARACTERS = 1000  # of one conversation after its first question, about
 
 
 def judge_turns(row: dict, rng: random.Random) -> int:
-    """How many trajectories of a problem like `row` are judged in one conversation: three to six, more where they are short.
-
-    Thousands of pieces that differ must be read before a small model reads them at all, so none is wasted.
-    """
+    """How many trajectories of a problem like `row` are judged in one conversation: three to six, more where they are short."""
     module = domains.ALL[row["domain"]]
     right = module.demonstrate(row, rng)
     pieces = module.gist(right, row)
@@ -34,11 +31,10 @@ def judge_turns(row: dict, rng: random.Random) -> int:
 
 
 def planted(rows: list[dict], places: list[str | int | None], rng: random.Random) -> tuple[list[str], list[bool]]:
-    """A trajectory of each row, all of one domain, with one wrong step at its place (`problems.PLACES`, or the step's
-    index) or none, and whether it is right.
+    """A trajectory of each row, all of one domain, with one wrong step at its place (`problems.PLACES`, or its index) or none,
+    and whether it is right.
 
-    A wrong step may still end right; it is then got wrong anew, a hundred times at most. A grader that fails says neither
-    right nor wrong; what it could not grade is made anew too, and a failure to the end is a SandboxError.
+    One that ends right despite a wrong step, or was not graded, is made anew up to a hundred times; then SandboxError.
     """
     module = domains.ALL[rows[0]["domain"]]
     steps = [_wrong_steps(place, row["steps"]) for row, place in zip(rows, places, strict=True)]
@@ -65,10 +61,7 @@ def _wrong_steps(place: str | int | None, steps: list[str]) -> frozenset[int]:
 
 
 def write_judgement(row: dict, rng: random.Random, trajectories: list[str], right: list[bool]) -> str:
-    """What a judge writes, with the questions after the first one between its turns.
-
-    It works the problem out once. Then it puts its own result beside the shown one and says its verdict, each time.
-    """
+    """What a judge writes, with the questions after the first one between its turns; it works the problem out once."""
     module = domains.ALL[row["domain"]]
     own = module.demonstrate(row, rng)
     thoughts, text = [thought[7:-8] for thought in chat.THINKING.findall(own)[:1]], ""  # without the tags

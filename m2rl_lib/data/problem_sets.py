@@ -1,8 +1,7 @@
-"""Rows at a scale: problems of a domain, the SFT corpus, the prompts of an RL run.
+"""Problems of a domain and the prompts of an RL run.
 
-Selection and test problems are the same for every seed, so that models are compared on equal problems;
-a seed redraws the training problems and the demonstrations. `sources` are the study's `data_sources`: the micro world's
-generators ([micro]), or the public data sets (`blend`, `sft_blend`), whose rows go through the same code.
+Selection and test problems are the same for every seed, training problems are drawn from it. `sources` are the study's
+`data_sources`: the micro world's generators ([micro]), or public data sets, whose rows go through the same code.
 """
 
 import random

@@ -1,8 +1,8 @@
 """RL's prompt limit: which training rows of a blend have a prompt short enough to be trained on.
 
-The paper's runs take prompts of up to 2048 tokens, agent's of any length; longer ones are left out. A prompt is counted as the
-model reads it, with its chat template and tools, so its length depends on the tokenizer: each row is counted once a tokenizer,
-and the counts stay beside the rows. Held-out problems, which the paper does not have, are asked whatever their length.
+The paper's runs take prompts of up to 2048 tokens, agent's of any length. A prompt is counted with its chat template and
+tools, once per tokenizer, and the counts stay beside the rows. Held-out problems, which the paper does not have, may be of
+any length.
 """
 
 import hashlib
@@ -29,7 +29,7 @@ class PromptLimit:
 
     @property
     def reason(self) -> str:
-        """What the drop report says of a row that is left out."""
+        """The drop report's reason for a row that is left out."""
         return f"a training prompt of more than {self.tokens} tokens"
 
     def counts(self, some: list[dict]) -> list[int]:
@@ -44,8 +44,8 @@ class PromptLimit:
     @property
     def digest(self) -> str:
         """Of what the counts depend on: the vocabulary and the chat template."""
-        told = json.dumps([sorted(self.tokenizer.get_vocab().items()), self.tokenizer.chat_template])
-        return hashlib.sha256(told.encode()).hexdigest()[:12]
+        described = json.dumps([sorted(self.tokenizer.get_vocab().items()), self.tokenizer.chat_template])
+        return hashlib.sha256(described.encode()).hexdigest()[:12]
 
 
 def count_prompts(folder: Path, domain: str, limit: PromptLimit) -> tuple[np.ndarray, np.ndarray]:

@@ -1,19 +1,19 @@
-"""Rows in files larger than memory: read one by one from a place, appended so that a kill loses nothing that was committed,
-and read back by number.
+"""Rows in files larger than memory: read from a place on, appended and committed, read back by number.
 
-A `Store` is a folder of JSON-lines files, each with an index of where its lines begin. What is appended counts from the next
-`commit`, which also records how far the input was read; opened again, a store cuts off what came after its last commit.
+A `Store` is a folder of JSON-lines files, each with an index of where its lines begin. `commit` also records how far the
+input was read; opened again, a store cuts off what came after its last commit.
 """
 
-import fcntl
 import json
 import os
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 import pyarrow.parquet as pq
+from filelock import FileLock
+
+from m2rl_lib.storage.atomic import write_json as write_whole
 
 PROGRESS, DONE = "progress.json", "done.json"
 BATCH = 1024  # rows of a Parquet file in memory
@@ -64,12 +64,15 @@ class Store:
         self.position: list[int] = progress.get("position", [0, 0])  # (number of the input file, place in it)
         self.counts: dict[str, int] = progress.get("counts", {})
         sizes = progress.get("sizes", {})
-        for file in (*folder.glob("*.jsonl"), *folder.glob("*.index"), *folder.glob("*.seen")):
+        for file in self._stored():
             if file.name in sizes:
                 os.truncate(file, sizes[file.name])
             else:
                 file.unlink()
         self._files: dict[str, object] = {}
+
+    def _stored(self) -> list[Path]:
+        return [file for file in self.folder.iterdir() if file.suffix in (".jsonl", ".index", ".seen")]
 
     def _file(self, name: str):
         if name not in self._files:
@@ -101,8 +104,7 @@ class Store:
             file.flush()
             os.fsync(file.fileno())
         self.position = position
-        held = (*self.folder.glob("*.jsonl"), *self.folder.glob("*.index"), *self.folder.glob("*.seen"))
-        sizes = {file.name: file.stat().st_size for file in held}
+        sizes = {file.name: file.stat().st_size for file in self._stored()}
         write_whole(self.folder / PROGRESS, {"position": position, "sizes": sizes, "counts": self.counts})
 
     def close(self) -> None:
@@ -110,20 +112,10 @@ class Store:
             file.close()
 
 
-def write_whole(path: Path, value: object) -> None:
-    """Write JSON to `path` whole or not at all."""
-    fresh = path.with_name(f".{path.name}.{os.getpid()}")
-    fresh.write_text(json.dumps(value, indent=1) + "\n")
-    fresh.replace(path)
-
-
-@contextmanager
-def locked(folder: Path) -> Iterator[None]:
+def locked(folder: Path) -> FileLock:
     """One process at a time in `folder`; the others wait. The lock ends with the process that holds it."""
     folder.mkdir(parents=True, exist_ok=True)
-    with (folder / ".lock").open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield
+    return FileLock(folder / ".lock")
 
 
 class Rows(Sequence):

@@ -1,17 +1,14 @@
 """The paper's SFT corpus at its published shares, from the six public Nemotron data sets.
 
-A part is what `published.sft_blend` lists: a data set, a number of samples and how they were drawn ('random sampling', 'use
-all', 'repeated 10 times'). One rule gives all three: a part's samples are drawn by going through its rows in random order,
-again and again, so that Science and Chat are repeated ten times at full size and not at all in a small corpus. Parts that
-`data_sources` does not name are left out, and the shares of the others grow; the report says so. Math-v2 is cut in two by
-whether a row brings tools. The user's text of competitive-programming rows is '-' where it belongs to another data set, which
-the published code fills from four more; those rows are dropped with that reason. A row becomes the prompt (all messages before
-the model's first turn) and the completion in our own text form, thinking and tool turns included.
+`published_sft_blend.csv` lists its parts: data set, number of samples, how they were drawn ('random sampling', 'use all',
+'repeated 10 times'). One rule gives all three: a part's rows are gone through in random order, again and again. Parts that
+`data_sources` does not name are left out, and the shares of the others grow. Math-v2 is cut in two by whether a row brings
+tools. Competitive-programming rows whose user's text is '-' belong to data sets that are not read and are dropped. A row
+becomes the prompt (all messages before the model's first turn) and the completion, thinking and tool turns included.
 """
 
 import json
 from collections.abc import Sequence
-from importlib import resources
 from pathlib import Path
 
 import numpy as np
@@ -30,8 +27,7 @@ KIND = "demonstration"
 
 def published_parts() -> pd.DataFrame:
     """The parts of the paper's SFT corpus, in part: part, samples, percent, source_dataset, sampling."""
-    with resources.files("m2rl_lib.data").joinpath("published_sft_blend.csv").open(encoding="utf-8") as file:
-        return pd.read_csv(file)
+    return pd.read_csv(Path(__file__).with_name("published_sft_blend.csv"))
 
 
 def parts() -> pd.DataFrame:
@@ -103,7 +99,7 @@ def _json(value: object) -> object:
 
 
 def make_example(part: str, raw: dict | None) -> dict:
-    """An example as `datasets.tokenise` takes it: kind, row, prompt, completion. Unusable, with the reason, where it is none."""
+    """An example as `sft_corpus.tokenise` takes it: kind, row, prompt, completion. Unusable, with the reason, where it is none."""
     if raw is None:
         raise Unusable("not a JSON object")
     messages = [dict(message) for message in raw.get("messages") or []]
@@ -137,7 +133,9 @@ def write_completion(messages: list[dict]) -> str:
         if message["role"] == "tool":
             answers.append(_text(message))
         elif message["role"] == "assistant":
-            text += _between(text, answers) + _turn(message)
+            if not answers and text.endswith(chat.END):
+                raise Unusable("turns out of order")
+            text += (chat.tool_turn(answers) if answers else "") + _turn(message)
             answers = []
         elif message["role"] == "user":
             if answers or not text.endswith(chat.END):
@@ -150,15 +148,6 @@ def write_completion(messages: list[dict]) -> str:
     if not text.replace(chat.END, "").strip():
         raise Unusable("the model says nothing")
     return text
-
-
-def _between(text: str, answers: list[str]) -> str:
-    """What stands before a turn of the model: nothing at the start and after a user's turn, else the tools' answers."""
-    if answers:
-        return chat.tool_turn(answers)
-    if text.endswith(chat.END):
-        raise Unusable("turns out of order")
-    return ""
 
 
 def _turn(message: dict) -> str:

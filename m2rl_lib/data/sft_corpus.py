@@ -24,10 +24,9 @@ def sft_corpus(
 ) -> list[dict]:
     """Demonstrations, shuffled: `row`, `kind` ('demonstration' or 'judge'), `prompt` messages, `completion`.
 
-    `per_domain` demonstrations of each domain named and `general` of the general facts, of which `shifted_share`
-    like the shifted benchmarks (which RL never trains), each step wrong with probability `wrong_share`; `judge`
-    conversations a domain and mode, on problems of their own, with several verdicts each, half of them on right and
-    half on wrong trajectories.
+    `per_domain` demonstrations of each domain and `general` of the general facts, a `shifted_share` of them like the shifted
+    benchmarks (which RL never trains), each step wrong with probability `wrong_share`; `judge` conversations per domain and
+    mode, on problems of their own, with several verdicts each, half of them on wrong trajectories.
     """
     rng = random.Random(f"sft {seed}")
     corpus = []

@@ -1,7 +1,7 @@
-"""Evaluation: K completions a problem of every benchmark, each graded by the verifier that gave the rewards.
+"""Avg@K: K completions per problem of every benchmark, graded by the verifier that gave the rewards.
 
-Writes the tables `scores` (one row a sample) and `samples` (the same keys and the text), from which
-every analysis starts. Avg@K is the mean over problems of the mean over their K samples.
+Avg@K is the mean over problems of the mean over their K samples. Every analysis starts from the tables written here:
+`scores` (one row per sample) and `samples` (the same keys and the text).
 """
 
 import time
@@ -16,7 +16,7 @@ from m2rl_lib.config import locations, model_names
 from m2rl_lib.config.study import Parameters
 from m2rl_lib.data import problem_sets
 from m2rl_lib.rollout import decoding
-from m2rl_lib.storage import artifacts
+from m2rl_lib.storage import artifacts, result_tables
 from m2rl_lib.training.common import cost, write_costs
 
 KEYS = ["seed", "model", "domain", "benchmark", "split", "problem_id", "sample"]
@@ -30,10 +30,9 @@ def benchmarks(p: Parameters) -> list[str]:
 def run(p: Parameters) -> list[Path]:
     """Evaluate the models that the notebook's parameters name, for their `purpose`:
 
-    `scores`: on selection and test problems (with `sft` goes `sft-sharpened`: SFT at whichever temperature is best on
-    the selection problems); `test`: on the test problems alone; `sweep`: on the selection problems, and the best of each
-    merging method on the test problems; `skills`: many samples of few test problems of each domain's first benchmark;
-    `apart`: on the test problems of math and coding alone.
+    `scores`: on selection and test problems (with `sft` goes `sft-sharpened`: SFT at the temperature that is best on the
+    selection problems); `test`: on test problems alone; `sweep`: on selection problems, and the best of each merging method
+    on test problems; `skills`: many samples of few test problems per domain; `apart`: on those of math and coding alone.
     """
     folders = [locations.model_folder(p.study, p.seed, name) for name in p.models]
     for folder in folders:
@@ -68,8 +67,7 @@ def _make(p: Parameters, folders: list[Path]) -> None:
 
 
 def best_of_each_method(frames: list[pd.DataFrame]) -> list[str]:
-    """Of the models scored on selection problems, one frame each, the best of each base name, by the mean over the trained
-    domains' benchmarks."""
+    """Of models scored on selection problems, one frame each, the best of each base name: mean over trained domains' benchmarks."""
     trained = [frame[frame["domain"] != domains.general.NAME] for frame in frames]
     scored = {frame["model"].iloc[0]: frame.groupby("benchmark")["correct"].mean().mean() for frame in trained}
     methods = dict.fromkeys(model_names.parse_model_name(name)[0] for name in scored)
@@ -143,5 +141,5 @@ def evaluate(p: Parameters, folder: Path, name: str, split: str, *, temperature:
 def write_scores(p: Parameters, writer: str, frames: list[pd.DataFrame], made_by: dict) -> None:
     """Write a writer's part of `scores` and of `samples`."""
     frame = pd.concat(frames, ignore_index=True)
-    artifacts.write_table(p, "scores", writer, frame.drop(columns="text"), made_by)
-    artifacts.write_table(p, "samples", writer, frame[[*KEYS, "text"]], made_by)
+    result_tables.write_table(p, "scores", writer, frame.drop(columns="text"), made_by)
+    result_tables.write_table(p, "samples", writer, frame[[*KEYS, "text"]], made_by)

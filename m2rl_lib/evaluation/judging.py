@@ -1,10 +1,9 @@
 """Models as judges: which trajectories they are shown, and the verdict that each gives (RQ5).
 
-The paper uses each trained model as a generative reward model on trajectories of its own domain: *outcome* shows the
-problem and the final answer, *process* the whole reasoning. Here a judge works the problem out in `<think>` and then
-says 'right' or 'wrong', as SFT taught it. Its verdict is read twice: from the probabilities of the two words at the place
-where the verdict stands, after the judge's own thinking (the score), and from what it wrote. Beyond the paper: sets that
-are balanced and the same for both modes and all judges, and trajectories with one wrong step planted at a known place.
+As in the paper each trained model judges trajectories of its domain: *outcome* shows the problem and the final answer,
+*process* the whole reasoning. A judge thinks, then says 'right' or 'wrong', as SFT taught it. Its verdict is read twice: from
+the probabilities of the two words after its thinking (the score), and from what it wrote. Beyond the paper: balanced sets,
+the same for both modes and all judges, and trajectories with one wrong step planted at a known place.
 """
 
 import random
@@ -25,7 +24,7 @@ from m2rl_lib.data import judge_prompts, problem_sets
 from m2rl_lib.domains import chat, instruction_following
 from m2rl_lib.rollout import decoding
 from m2rl_lib.stats.bootstrap import GENERAL, require_columns
-from m2rl_lib.storage import artifacts
+from m2rl_lib.storage import artifacts, result_tables
 
 SHARED, OWN, CANDIDATES, PLANTED, SHIFTED = "shared", "own", "candidates", "planted", "shifted"  # the sets
 ITEM = ["set", "source", "domain", "benchmark", "problem_id", "sample", "place", "distance", "right", "answer", "text"]
@@ -59,8 +58,7 @@ def read_verdict(text: str) -> str | None:
 def model_judge(model, tokenizer, *, temperature: float, max_tokens: int, batch: int, seed: int) -> Judge:
     """A model as a judge: it writes up to `max_tokens`, and its score is read where the verdict stands.
 
-    Thinking that does not end is closed for it there, so that every judgement has a score; its written verdict stays
-    unreadable.
+    Thinking that does not end is closed for it, so that every judgement has a score; its written verdict is unreadable.
     """
     turn = decoding.transformers_turn(model, tokenizer, temperature, max_tokens, seed)
     close, right, wrong = verdict_tokens(tokenizer)
@@ -97,7 +95,7 @@ def _thinking(written: list[int], close: list[int], eos: int) -> list[int]:
 
 def read_samples(p: Parameters, groups: list[str], split: str = "test") -> pd.DataFrame:
     """The graded completions of a split of these groups of models with their texts: `SAMPLES` and the seed."""
-    scores, texts = (artifacts.read_table(p, table, groups) for table in ("scores", "samples"))
+    scores, texts = (result_tables.read_table(p, table, groups) for table in ("scores", "samples"))
     keys = [column for column in texts.columns if column != "text"]
     both = scores[scores["split"] == split].merge(texts, on=keys, validate="one_to_one")
     return both[both["domain"] != GENERAL]
@@ -109,8 +107,8 @@ def first_benchmarks(names: list[str], sources: Sequence[str] = (problem_sets.MI
 
 
 def count_samples(samples: pd.DataFrame) -> pd.DataFrame:
-    """What there is to judge, a row a model and domain: samples, of these not graded, truncated, empty, without an answer (none
-    of these is in a balanced set), then right and wrong, and `reason` where there is no set ('' where there is one).
+    """One row per model and domain: samples, of these not graded, empty, truncated, without an answer (in no balanced set),
+    right and wrong, and the `reason` where there is no set ('' where there is one).
     """
     require_columns(samples, SAMPLES, "samples")
     rows = []
@@ -139,25 +137,20 @@ def _whole(samples: pd.DataFrame) -> pd.Series:
 
 
 def balanced_set(samples: pd.DataFrame, size: int, name: str, seed: int) -> pd.DataFrame:
-    """As many right as wrong whole trajectories of each domain, `size` at most: `ITEM`; no rows of a domain that lacks either.
+    """As many right as wrong whole trajectories of each domain, `size` at most: `ITEM`. `samples`: `SAMPLES`, of one model.
 
     At most one right and one wrong of a problem, problems that have both first: so a problem's difficulty says little.
-    `samples`: `SAMPLES`, of one model.
     """
     chosen = []
     for domain, cell in samples[_whole(samples)].groupby("domain", sort=False):
         order = np.random.default_rng([seed, zlib.crc32(str(domain).encode())]).permutation(len(cell))
         cell = cell.iloc[order].drop_duplicates(["problem_id", "correct"])
         both = cell.groupby("problem_id")["correct"].transform("size") == 2
-        cell = pd.concat([cell[both].sort_values("problem_id", key=_first_seen), cell[~both]])
+        cell = pd.concat([cell[both].sort_values("problem_id", key=lambda ids: pd.factorize(ids)[0]), cell[~both]])
         right, wrong = cell[cell["correct"] == 1], cell[cell["correct"] == 0]
         count = min(size // 2, len(right), len(wrong))
         chosen += [right.head(count), wrong.head(count)]
     return _items(pd.concat(chosen) if chosen else samples.head(0), name)
-
-
-def _first_seen(values: pd.Series) -> pd.Series:
-    return pd.Series(pd.factorize(values)[0], index=values.index)
 
 
 def candidate_set(samples: pd.DataFrame, problems: int, seed: int) -> pd.DataFrame:
@@ -181,10 +174,10 @@ def _items(samples: pd.DataFrame, name: str) -> pd.DataFrame:
 
 
 def planted_set(rows: list[dict], seed: int) -> pd.DataFrame:
-    """Of each row one right trajectory and one for each of its steps with that step alone got wrong: `ITEM`.
+    """Of each row one right trajectory and one for each of its steps with that step alone wrong: `ITEM`.
 
-    `distance` counts the steps from the wrong one to the end: 0 is the answer itself. A step whose error a hundred draws
-    could not make a wrong trajectory is left out.
+    `distance` counts the steps from the wrong one to the end: 0 is the answer itself. A step whose error did not make the
+    trajectory wrong in a hundred draws is left out.
     """
     items = []
     for name in dict.fromkeys(row["domain"] for row in rows):
@@ -220,8 +213,7 @@ def place_of(row: dict, step: int) -> str:
 def judge_items(judge: Judge, items: pd.DataFrame, rows: dict[str, dict], taught: bool = True) -> pd.DataFrame:
     """Every item judged in both modes: the columns of `ITEM` but the text, and mode, score, verdict (None: unreadable), tokens.
 
-    `rows` are the problems by problem_id; `taught` as in `datasets.judge_prompt`. A prompt that occurs more than once is
-    judged once.
+    `rows`: problems by problem_id; `taught` as in `judge_prompts.judge_prompt`. Equal prompts are judged once.
     """
     frames = [items.assign(mode=mode) for mode in judge_prompts.JUDGE_MODES]
     asked = pd.concat(frames, ignore_index=True)
@@ -237,13 +229,12 @@ def judge_items(judge: Judge, items: pd.DataFrame, rows: dict[str, dict], taught
 
 
 def run(p: Parameters, judges: dict[str, list[str]], samples: pd.DataFrame) -> pd.DataFrame:
-    """Every judge on the sets of its domains: `JUDGED`, a row a judge, trajectory and mode.
+    """Every judge on the sets of its domains: `JUDGED`, one row per judge, trajectory and mode.
 
-    `judges`: model -> the domains it judges; `samples` as `read_samples` gives them, SFT's among them. All sets are of each
-    domain's first benchmark, whose kind of problems SFT taught to judge: SFT's balanced set, the same for all (`shared`), each
-    other model's of its own samples (`own`), its `candidates`, and the `planted` trajectories. SFT alone also judges what it
-    wrote on the other benchmarks (`shifted`). The problems of a blend have no demonstrations to plant a wrong step in and no
-    shifted benchmark, so there are no such sets; its SFT corpus has no verdicts, so the judge is told its task in words.
+    `judges`: model -> the domains it judges; `samples` as `read_samples` gives them, SFT's among them. The sets are of each
+    domain's first benchmark, which SFT taught to judge: SFT's balanced set (`shared`), each other model's of its own samples
+    (`own`), its `candidates`, and the `planted` trajectories; SFT also judges what it wrote on the other benchmarks
+    (`shifted`). A blend has no planted and no shifted set, and its judge is given its task in words.
     """
     sandbox.configure(p.sandbox_kind)
     torch.set_num_threads(p.evaluate_threads)

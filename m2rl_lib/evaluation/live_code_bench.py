@@ -1,9 +1,9 @@
 """LiveCodeBench's problems graded in our sandbox: what is run, and what its output is compared with.
 
-The rule is the benchmark's own (github.com/LiveCodeBench/LiveCodeBench, `testing_util.py`): a problem is either read from
-standard input or a method of `Solution` called on JSON values; every test must pass within 6 s. It differs in three ways. A
-program runs in the sandbox, with the standard library only, and the comparison is made outside. A method's result is compared
-as the JSON it makes. Private tests, which are published as a pickle, are read by a reader that knows texts alone.
+The rule is the benchmark's own (github.com/LiveCodeBench/LiveCodeBench, `testing_util.py`): a program reads standard input, or
+a method of `Solution` is called on JSON values; every test must pass within 6 s. Unlike there, a program has the standard
+library only, the comparison is made outside the sandbox, a method's result is compared as JSON, and the private tests, a
+pickle, are read by a reader that knows texts alone.
 """
 
 import base64

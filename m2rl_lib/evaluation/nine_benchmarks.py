@@ -1,8 +1,8 @@
 """The paper's nine benchmarks: what each is called, where its rows are from, and its rows in their published form.
 
-Commits are those of the paper's code where it names them; GPQA-Diamond and MMLU-Redux have none, so that theirs has to be
-given, or a folder. Rows are read from the files themselves (`hub`), by no loading script. HLE is its text-only questions, as
-there; LiveCodeBench v5 and v6 are the problems that each release added.
+Commits are those of the paper's code where it names them; for GPQA-Diamond and MMLU-Redux one has to be given, or a folder.
+Rows are read from the files themselves (`hub`), by no loading script. HLE is its text-only questions, as there; LiveCodeBench
+v5 and v6 are the problems that each release added.
 """
 
 import csv
@@ -71,10 +71,9 @@ def choose(names: list[str]) -> list[str]:
 
 
 def read_rows(name: str, data: list[str]) -> tuple[list[dict], str]:
-    """The rows of a benchmark in its published form, and the source they are from.
+    """The rows of a benchmark in its published form, and their source; `data`, as `data_sources`, come before the commits here.
 
-    `data` are sources as in `data_sources`, which come before the commits written here. SourceError or BenchmarkError in one
-    line where there is no commit, the set is gated or has no rows.
+    SourceError or BenchmarkError in one line where there is no commit, the set is gated or has no rows.
     """
     benchmark = BENCHMARKS[name]
     repository = benchmark.source.partition("@")[0]

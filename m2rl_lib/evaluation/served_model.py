@@ -1,11 +1,9 @@
 """`python -m m2rl_lib.evaluation.served_model PARAMS MODEL --server URL`: the paper's nine benchmarks, asked of a served model.
 
-evalscope 1.14.1 (`pip install -e .[benchmarks]`) writes the prompts, asks any server that speaks OpenAI's protocol, reads the
-answers and grades them; K samples a problem (`evaluate_samples`) are Avg@K, and each goes into the study's `scores` and
-`samples` under MODEL's name, as notebook 07's do. It differs from evalscope alone in four ways: data sets are read at a commit
-or from a folder (`hub`), never at a branch or by a loading script; programs of LiveCodeBench run in our sandbox only
-(`live_code`); thoughts up to `</think>` are not graded; what could not be graded is null, not 0. HLE is
-graded by the model at `--judge`. Nothing else of the project imports evalscope.
+evalscope 1.14.1 (`pip install -e .[benchmarks]`) writes the prompts, asks any server that speaks OpenAI's protocol and grades
+the answers; K samples per problem go into the study's `scores` and `samples` under MODEL's name, as notebook 07's do. Unlike
+evalscope alone: data sets are read at a commit or from a folder (`hub`), programs run in our sandbox only (`live_code_bench`),
+thoughts up to `</think>` are not graded, and what could not be graded is null, not 0. HLE is graded by the model at `--judge`.
 """
 
 import argparse
@@ -26,7 +24,7 @@ from m2rl_lib.config import locations, model_names, study
 from m2rl_lib.config.study import Parameters
 from m2rl_lib.evaluation import live_code_bench
 from m2rl_lib.evaluation.nine_benchmarks import BENCHMARKS, BenchmarkError, choose, read_rows
-from m2rl_lib.storage import artifacts, durable, hub
+from m2rl_lib.storage import artifacts, atomic, hub, result_tables
 
 EVALSCOPE = "1.14.1"
 KEYS = ["seed", "model", "domain", "benchmark", "split", "problem_id", "sample"]
@@ -68,14 +66,11 @@ def check(names: list[str], judge: str | None) -> None:
     if "ifbench" in names:
         import nltk
 
-        for kind, word_list in (
-            ("tokenizers", "punkt_tab"),
-            ("taggers", "averaged_perceptron_tagger_eng"),
-            ("corpora", "stopwords"),
-        ):
+        for path in ("tokenizers/punkt_tab", "taggers/averaged_perceptron_tagger_eng", "corpora/stopwords"):
             try:
-                nltk.data.find(f"{kind}/{word_list}")
+                nltk.data.find(path)
             except LookupError:
+                word_list = path.split("/")[1]
                 raise BenchmarkError(
                     f"ifbench needs NLTK's {word_list}, which is not here: with network, python -m nltk.downloader {word_list}"
                 ) from None
@@ -191,15 +186,12 @@ def score(
     server: str,
     served: str | None = None,
     judge: str | None = None,
-    data: list[str] | None = None,
+    data: list[str] = (),
 ) -> None:
-    """Ask the served model the benchmarks `names` and write each, whole, as `<seed>-<benchmark>-<model>` of both tables.
-
-    Everything that can be refused is refused before the first question.
-    """
+    """Ask the served model the benchmarks `names` and write each to both tables. Refusals come before the first question."""
     model_names.parse_model_name(model)
     check(choose(names), judge)
-    rows = {name: read_rows(name, data or []) for name in choose(names)}
+    rows = {name: read_rows(name, list(data)) for name in choose(names)}
     served = served or served_name(server, model)
     judged = {"model_id": served_name(judge), "api_url": judge, "api_key": _key()} if judge and "hle" in names else None
     if any(name.startswith("livecodebench") for name in rows):
@@ -208,23 +200,23 @@ def score(
     folder = locations.model_folder(p.study, p.seed, model)
     made_by = artifacts.record(p, [folder] if folder.is_dir() else [])
     for name, (problems, source) in rows.items():
-        told = {"source": source, "server": server, "served": served, "evalscope": EVALSCOPE}
-        told |= {"judge": judged["model_id"]} if name == "hle" else {}
-        asked = json.dumps([told, {key: vars(p)[key] for key in READ}, made_by["inputs"]], sort_keys=True)
+        provenance = {"source": source, "server": server, "served": served, "evalscope": EVALSCOPE}
+        provenance |= {"judge": judged["model_id"]} if name == "hle" else {}
+        asked = json.dumps([provenance, {key: vars(p)[key] for key in READ}, made_by["inputs"]], sort_keys=True)
         work = locations.work_folder(p.study, p.seed, f"{name}-{model}") / f"{zlib.crc32(asked.encode()):08x}"
         frame = ask(p, name, problems, server, served, judged, work)
         frame = frame.assign(
             seed=p.seed, model=model, domain=BENCHMARKS[name].domain, benchmark=BENCHMARKS[name].name, split="test"
         )
-        both = made_by | {"benchmark": told}
+        both = made_by | {"benchmark": provenance}
         columns = [*KEYS, "correct", "parsed", "truncated", "completion_tokens"]
-        artifacts.write_table(p, "scores", f"{name}-{model}", frame[columns], both)
-        artifacts.write_table(p, "samples", f"{name}-{model}", frame[[*KEYS, "text"]], both)
+        result_tables.write_table(p, "scores", f"{name}-{model}", frame[columns], both)
+        result_tables.write_table(p, "samples", f"{name}-{model}", frame[[*KEYS, "text"]], both)
         shutil.rmtree(work)
-        print(say(frame, p.evaluate_samples), flush=True)
+        print(summary_line(frame, p.evaluate_samples), flush=True)
 
 
-def say(frame: pd.DataFrame, k: int) -> str:
+def summary_line(frame: pd.DataFrame, k: int) -> str:
     """Avg@K of one benchmark in a line."""
     means = frame.groupby("problem_id")["correct"].mean()
     lost = int(frame["correct"].isna().sum())
@@ -248,8 +240,8 @@ def main(arguments: list[str] | None = None) -> None:
     try:
         values = study.load(asked.params).model_dump()
         p = Parameters.model_construct(**{name: values[name] for name in ("study", "seed", *READ)})
-        score(p, asked.model, asked.benchmarks, asked.server, asked.served, asked.judge, asked.data)
-    except (BenchmarkError, hub.SourceError, study.ParameterError, sandbox.SandboxError, durable.DamagedError) as error:
+        score(p, asked.model, asked.benchmarks, asked.server, asked.served, asked.judge, asked.data or [])
+    except (BenchmarkError, hub.SourceError, study.ParameterError, sandbox.SandboxError, atomic.DamagedError) as error:
         sys.exit(str(error))
     except ValueError as error:
         sys.exit(" ".join(str(error).split()))

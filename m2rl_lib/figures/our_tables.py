@@ -21,7 +21,7 @@ from m2rl_lib.data import judge_prompts, problem_sets, sft_blend
 from m2rl_lib.figures import drawing
 from m2rl_lib.paper import published_tables
 from m2rl_lib.stats import bootstrap, comparisons
-from m2rl_lib.storage import artifacts
+from m2rl_lib.storage import result_tables
 
 
 class NothingToDrawError(ValueError):
@@ -30,7 +30,7 @@ class NothingToDrawError(ValueError):
 
 def scores(p: Parameters) -> pd.DataFrame:
     """SFT, the experts, the merge that is best on the selection split and RL-Multi on every benchmark, as `published.scores`."""
-    found = artifacts.read_table(p, "scores", ["sft", "experts", "merges", "mixed"], schedule.seeds_there(p, "rq1"))
+    found = result_tables.read_table(p, "scores", ["sft", "experts", "merges", "mixed"], schedule.seeds_there(p, "rq1"))
     best = bootstrap.choose_on_selection(found[found["split"] == "selection"], schedule.defaults(p))
     models = ["sft", *(f"rl-{domain}" for domain in p.domains), best, "rl-multi"]
     return _score_rows(p, found, models)
@@ -47,7 +47,7 @@ def _score_rows(p: Parameters, found: pd.DataFrame, models: list[str]) -> pd.Dat
 
 def methods(p: Parameters) -> pd.DataFrame:
     """The merging methods and MT-OPD with their places on every benchmark, as `seesaw.table_of_methods(published.merging())`."""
-    found = artifacts.read_table(p, "scores", ["merges", "distilled"], schedule.seeds_there(p, "rq4"))
+    found = result_tables.read_table(p, "scores", ["merges", "distilled"], schedule.seeds_there(p, "rq4"))
     models = [*schedule.defaults(p), "mt-opd"]
     return seesaw.table_of_methods(_score_rows(p, found, models), models)
 
@@ -64,7 +64,7 @@ def costs(p: Parameters) -> pd.DataFrame:
     experts = [f"rl-{domain}" for domain in p.domains]
     writers = [*experts, "rl-multi", "mt-opd", "merges", "evaluate-mixed", "evaluate-merges"]
     there = schedule.seeds_there(p, "rq1")
-    table = budgets.mean_costs(artifacts.read_table(p, "costs", writers, there))
+    table = budgets.mean_costs(result_tables.read_table(p, "costs", writers, there))
     spent = budgets.paradigm_costs(table, p).query("part != 'all' and part != 'experts'")
     runs = table[table["stage"] == "rl"].set_index("model")["device_seconds"]
     rows = [(paradigm, name, runs[name]) for paradigm in ("merged", "distilled") for name in experts]
@@ -93,7 +93,7 @@ def pairs(p: Parameters) -> pd.DataFrame:
         raise NothingToDrawError(
             f"no pair of the paper among the domains {', '.join(p.domains)}: those are {', '.join(dict.fromkeys(told['merged_experts']))}"
         )
-    found = artifacts.read_table(p, "scores", ["experts", "pairs"], schedule.seeds_there(p, "rq4"))
+    found = result_tables.read_table(p, "scores", ["experts", "pairs"], schedule.seeds_there(p, "rq4"))
     test, rows = found[found["split"] == "test"], []
     for target, added in wanted:
         for other in (added, "sft"):
@@ -118,7 +118,7 @@ def published_pairs() -> pd.DataFrame:
 def overlaps(p: Parameters) -> pd.DataFrame:
     """Overlap of each two experts' masks, of the study's own seed, at the paper's η and at equal density: pair, mask, jaccard,
     independent, note."""
-    table = artifacts.read_table(p, "weights_pairs", ["rq3"])
+    table = result_tables.read_table(p, "weights_pairs", ["rq3"])
     experts = [f"rl-{domain}" for domain in p.domains]
     table = table[table["model"].isin(experts) & table["other"].isin(experts) & (table["type"] == "all") & table["layer"].isna()]
     masks = {("relative", 0.001): "changed by more than η = 0.001", ("density", 0.1): "the tenth that changed most"}
@@ -144,7 +144,7 @@ def judging(p: Parameters) -> pd.DataFrame:
 
     NothingToDrawError where no model has right and wrong trajectories to be judged.
     """
-    table = artifacts.read_table(p, "judging_measures", ["rq5"]).query("set == 'own' and measure == 'accuracy'")
+    table = result_tables.read_table(p, "judging_measures", ["rq5"]).query("set == 'own' and measure == 'accuracy'")
     names = {"judge": "model", "domain": "benchmark", "estimate": "accuracy", "trajectories": "n"}
     frame = table.rename(columns=names).dropna(subset="accuracy")
     if frame.empty:

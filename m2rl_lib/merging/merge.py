@@ -19,7 +19,7 @@ from mergekit.merge import MergeOptions, run_merge
 from m2rl_lib.config import locations, model_names, schedule
 from m2rl_lib.config.study import Parameters
 from m2rl_lib.merging import dare, sce, task_arithmetic, task_vectors, ties  # noqa: F401  each registers its method with mergekit
-from m2rl_lib.storage import artifacts
+from m2rl_lib.storage import artifacts, result_tables
 from m2rl_lib.training.common import cost, write_costs
 
 DARE = ("task-arithmetic-dare", "ties-dare")
@@ -69,7 +69,7 @@ def _make(p: Parameters, names: list[str], read: list[Path]) -> None:
     print(f"merges: {len(names)} made of {len(read)} models in {time.monotonic() - started:.0f} s")
     made_by = artifacts.record(p, read)
     base, *experts = (locations.model_folder(p.study, p.seed, name) for name in ("sft", *(f"rl-{d}" for d in p.domains)))
-    artifacts.write_table(p, "sce", "merges", sce.branches(experts, base), made_by)
+    result_tables.write_table(p, "sce", "merges", sce.branches(experts, base), made_by)
     write_costs(p, "merges", made_by, costs)
 
 

@@ -11,7 +11,7 @@ from m2rl_lib.analysis.rq3_policies.prediction import NEGLIGIBLE
 from m2rl_lib.config.study import Parameters
 from m2rl_lib.paper import estimates, published_evidence
 from m2rl_lib.paper.claim_ledger import POINTS, RATIO, Claim
-from m2rl_lib.storage import artifacts
+from m2rl_lib.storage import result_tables
 
 SCORE_GROUPS = ("sft", "experts", "floors", "mixed", "merges", "distilled", "pairs")  # the groups whose scores are read
 TABLES = ("costs", "rank_correlations", "predictors", "neighbour_groups", "weights_pairs", "weights_cosines", "skills", "rq5")
@@ -27,9 +27,9 @@ def read_scores(p: Parameters) -> pd.DataFrame:
     """
     parts = []
     for one in _seeds(p, "scores"):
-        groups = [group for group in SCORE_GROUPS if artifacts.table_file(one, "scores", group).is_file()]
-        parts += [artifacts.read_table(one, "scores", groups)] if groups else []
-    return pd.concat(parts, ignore_index=True) if parts else artifacts.read_table(p, "scores", list(SCORE_GROUPS))
+        groups = [group for group in SCORE_GROUPS if result_tables.table_file(one, "scores", group).is_file()]
+        parts += [result_tables.read_table(one, "scores", groups)] if groups else []
+    return pd.concat(parts, ignore_index=True) if parts else result_tables.read_table(p, "scores", list(SCORE_GROUPS))
 
 
 def read_tables(p: Parameters) -> dict[str, pd.DataFrame | str]:
@@ -40,19 +40,19 @@ def read_tables(p: Parameters) -> dict[str, pd.DataFrame | str]:
     found = {}
     for name in TABLES:
         try:
-            found[name] = artifacts.read_table(p, name)
+            found[name] = result_tables.read_table(p, name)
         except FileNotFoundError:
             found[name] = f"stage missing: the study has no result table {name}"
-    if artifacts.table_file(p, OF_SEEDS, "rq3").is_file():
-        found[OF_SEEDS] = artifacts.read_table(p, OF_SEEDS)
+    if result_tables.table_file(p, OF_SEEDS, "rq3").is_file():
+        found[OF_SEEDS] = result_tables.read_table(p, OF_SEEDS)
     if not isinstance(found["costs"], str):
-        found["costs"] = pd.concat([artifacts.read_table(one, "costs") for one in _seeds(p, "costs")], ignore_index=True)
+        found["costs"] = pd.concat([result_tables.read_table(one, "costs") for one in _seeds(p, "costs")], ignore_index=True)
     return found
 
 
 def _seeds(p: Parameters, table: str) -> list[Parameters]:
     """The parameters with each seed of which there is a part of a table."""
-    files = artifacts.table_file(p, table, "any").parent.glob("*-*.parquet")
+    files = result_tables.table_file(p, table, "any").parent.glob("*-*.parquet")
     return [p.model_copy(update={"seed": seed}) for seed in sorted({int(file.stem.split("-")[0]) for file in files})]
 
 

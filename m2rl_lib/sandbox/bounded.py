@@ -1,10 +1,8 @@
-"""A function in a process of its own, bounded in processor time and memory: for graders that a hostile text can
-stall, bloat or crash.
+"""A function in a process of its own, bounded in processor time and memory: for graders that a text can stall or crash.
 
-The limits that libraries set themselves do not do: `signal.alarm` works on a main thread only, what it raises gets
-swallowed, and a wall clock makes a verdict depend on what else the machine does. Here the kernel counts the processor
-time of a question and ends the process that overruns it; its parent, which has the libraries loaded, forks the next
-one in a millisecond. Nothing here is from the paper, whose code gives a grader a thread and 10 s of wall clock.
+Ours, since libraries' limits do not do: `signal.alarm` works on a main thread only and what it raises gets swallowed, and a
+wall clock makes a verdict depend on what else the machine does. Here the kernel ends the process that overruns; its parent,
+with the libraries loaded, forks the next one in a millisecond. The paper's code gives a grader a thread and 10 s.
 """
 
 import atexit
@@ -114,10 +112,8 @@ class Bounded:
 
     def _kill(self) -> None:
         if self._process is not None:
-            try:
+            with contextlib.suppress(OSError):
                 os.killpg(self._process.pid, signal.SIGKILL)
-            except OSError:
-                pass
             self._process.wait()
             self._let_go()
 
@@ -134,8 +130,7 @@ class Bounded:
 
 
 def serve(answer: Callable, processor_seconds: float) -> None:
-    """Answer questions, one JSON value a line, until standard input closes: what a script does once it has imported
-    what it needs."""
+    """Answer questions, one JSON value a line, until standard input closes: a script calls it after its imports."""
     logging.disable()
     channel = os.dup(1)
     os.dup2(2, 1)  # what libraries print is no answer

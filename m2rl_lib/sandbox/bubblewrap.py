@@ -1,16 +1,14 @@
 """One worker: bare Python inside bubblewrap that runs programs (`inside/`), and the socket to it.
 
-User, network, process, IPC, UTS and mount namespaces of its own; of the file system only what the interpreter needs,
-read-only; no environment; the system call filter of `seccomp.py`. As real root the programs get a uid of the worker's
-own, since the kernel does not count root's processes. Options: bwrap(1), user_namespaces(7).
+All namespaces of its own; of the file system only what the interpreter needs, read-only; no environment; the system call
+filter of `seccomp.py`. As real root, whose processes the kernel does not count, programs get a uid of the worker's own.
+Options: bwrap(1), user_namespaces(7).
 """
 
-from __future__ import annotations
-
+import contextlib
 import io
 import json
 import os
-import pathlib
 import select
 import shutil
 import signal
@@ -23,10 +21,11 @@ import time
 import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
 
 from m2rl_lib.sandbox import seccomp
 
-INSIDE = pathlib.Path(__file__).with_name("inside")
+INSIDE = Path(__file__).with_name("inside")
 STATUSES = {b"k": "ok", b"e": "error", b"t": "timeout", b"o": "output", b"m": "memory"}
 START_SECONDS = 60.0  # a sandbox that is not ready by then has failed
 GRACE_SECONDS = 10.0  # what a busy machine may add to the sum of a program's time limits
@@ -68,12 +67,7 @@ def advice(problem: str) -> str:
 def read_only_paths() -> list[str]:
     """What the interpreter needs to run: shared libraries, its standard library and, last, its own binary."""
     wanted = [
-        "/usr/lib",
-        "/usr/lib32",
-        "/usr/lib64",
-        "/lib",
-        "/lib64",
-        "/etc/ld.so.cache",
+        *("/usr/lib", "/usr/lib32", "/usr/lib64", "/lib", "/lib64", "/etc/ld.so.cache"),
         os.path.join(sys.base_prefix, "lib"),
         os.path.dirname(os.__file__),
         os.path.realpath(getattr(sys, "_base_executable", None) or sys.executable),
@@ -82,8 +76,7 @@ def read_only_paths() -> list[str]:
 
 
 def command(info: int, block: int | None, filter_: int, script: int) -> list[str]:
-    """The bwrap command; its arguments are descriptors. `block`: wait there until the uids are mapped, programs get a
-    uid of their own."""
+    """The bwrap command; its arguments are descriptors. `block`: wait there until uids are mapped, one of the programs' own."""
     words = "bwrap --unshare-user --unshare-ipc --unshare-pid --unshare-net --unshare-uts --unshare-cgroup-try"
     words += " --as-pid-1 --new-session --clearenv"
     words += f" --setenv PYTHONHASHSEED 0 --info-fd {info} --seccomp {filter_}"
@@ -92,7 +85,7 @@ def command(info: int, block: int | None, filter_: int, script: int) -> list[str
         words += f" --cap-add CAP_{capability}"
     built = words.split()
     for path in read_only_paths():
-        for parent in list(pathlib.PurePosixPath(path).parents)[-2::-1]:  # without this only the server could walk them
+        for parent in list(PurePosixPath(path).parents)[-2::-1]:  # without this only the server could walk them
             built += ["--perms", "0755", "--dir", str(parent)]
         linked = os.path.islink(path) and os.path.isdir(path)
         built += ["--symlink", os.readlink(path), path] if linked else ["--ro-bind", path, path]
@@ -113,7 +106,7 @@ def temporary_file(content: bytes):
     return file
 
 
-def zipped(folder: pathlib.Path) -> bytes:
+def zipped(folder: Path) -> bytes:
     """The Python files of a folder as a zip archive, which Python runs like the folder."""
     archive = io.BytesIO()
     with zipfile.ZipFile(archive, "w") as file:
@@ -123,8 +116,7 @@ def zipped(folder: pathlib.Path) -> bytes:
 
 
 class Worker:
-    """One sandbox process and the socket to it; with `isolated` false an ordinary process. Raises SandboxError where
-    it cannot start."""
+    """One sandbox process (not `isolated`: an ordinary one) and the socket to it. SandboxError where it cannot start."""
 
     started = 0
     maps_uids = True  # until a user namespace takes no second user
@@ -194,8 +186,7 @@ class Worker:
                         os.close(descriptor)
 
     def _map_uids(self) -> None:
-        """Give the sandbox two users: 0, the server (root outside, without rights there), and 1, a uid of this
-        worker's own for the programs: the kernel does not count the processes of real root."""
+        """Give the sandbox two users: 0, the server (root outside, without rights there), and 1, the programs."""
         outside = 1_000_000 + os.getpid() % 4_000_000 * 100 + Worker.started % 100
         try:
             for kind in ("uid_map", "gid_map"):
@@ -255,8 +246,6 @@ class Worker:
             return
         if self.process.poll() is None:
             for pid in (self.pid_inside, self.process.pid):  # process 1 of the namespace: the kernel ends all others with it
-                try:
+                with contextlib.suppress(OSError):
                     os.kill(pid, signal.SIGKILL) if pid else None
-                except OSError:
-                    pass
         self.process.wait()

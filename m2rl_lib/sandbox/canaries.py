@@ -1,5 +1,4 @@
-"""Small programs that try to leave the sandbox, sent once a process before anything is graded; the canaries of
-`sandbox.check`."""
+"""Small programs that try to leave the sandbox: `sandbox.check` sends them before anything is graded."""
 
 import os
 import socket
@@ -37,8 +36,7 @@ print("; ".join(out) or "inside")
 
 
 def fault(run_programs: Callable, protected: bool) -> str | None:
-    """What is wrong with the sandbox, in a few words, or None. `protected`: expect isolation, not only that programs
-    run and are stopped."""
+    """What is wrong with the sandbox, in a few words, or None. `protected`: isolation is expected, too."""
     plain = run_programs(["print(int(input()) ** 2)"], [["12"]], timeout_seconds=PATIENCE)
     plain += run_programs(["while True: pass"], [[""]], timeout_seconds=0.5)
     plain += run_programs(["raise SystemExit(3)"], [[""]], timeout_seconds=PATIENCE)

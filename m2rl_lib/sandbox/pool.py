@@ -1,7 +1,5 @@
 """Warm workers, shared by all threads of a process: who gets which, and what happens when one breaks."""
 
-from __future__ import annotations
-
 import collections
 import logging
 import select
@@ -25,8 +23,7 @@ class Pool:
         self._changed = threading.Condition()
 
     def take(self, most: int, fresh: bool = False) -> Worker | None:
-        """An idle worker (a dead one is replaced, any one if `fresh`), or a new one while fewer than `most` live;
-        None where all are at work.
+        """An idle worker (a dead one is replaced, any one if `fresh`), or a new one while fewer than `most` live, or None.
 
         Raises SandboxError where a new one cannot start.
         """
@@ -78,8 +75,7 @@ class Pool:
         self.__init__(self.isolated)
 
     def run(self, jobs: list[tuple], limits: dict, most: int) -> list[list[Run] | None]:
-        """Run (program, inputs) jobs on at most `most` workers; None for a job whose sandbox failed twice, the second
-        time a fresh one."""
+        """Run (program, inputs) jobs on at most `most` workers; None for a job whose sandbox failed twice."""
         results: list[list[Run] | None] = [None] * len(jobs)
         waiting = collections.deque((at, 0) for at in range(len(jobs)))
         busy: dict[socket.socket, tuple[Worker, int, int]] = {}

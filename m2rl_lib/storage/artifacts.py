@@ -1,8 +1,7 @@
-"""Model folders and result tables that appear whole or not at all, and say what made them.
+"""Models with a manifest, published atomically, and the record of each stage that is done.
 
-A folder is written beside its place, given a manifest (SHA-256 of each file, parameters, seed, inputs' digests,
-versions, commit) and renamed into place (`durable`); a table carries the same in its own file. A stage's parameters are joined with those of its inputs, so that
-results of different parameters are never mixed: whoever reads two that disagree is told where.
+A manifest holds the SHA-256 of each file, parameters, seed, inputs' digests, versions and commit. A stage's parameters are
+joined with those of its inputs, so that results of different parameters are never mixed.
 """
 
 import hashlib
@@ -21,15 +20,11 @@ from functools import lru_cache
 from importlib import metadata
 from pathlib import Path
 
-import pandas as pd
-import pyarrow as pa
-import pyarrow.parquet as pq
-
 from m2rl_lib import sandbox
 from m2rl_lib.config import locations, model_names, study
 from m2rl_lib.config.locations import ROOT
 from m2rl_lib.config.study import Parameters
-from m2rl_lib.storage import durable, processes, safety
+from m2rl_lib.storage import atomic, locks, processes, safety
 
 STARTED = time.time()  # when this process first read the library: a notebook's first cell
 MANIFEST = "manifest.json"
@@ -76,13 +71,13 @@ def record(parameters: Parameters, inputs: Sequence[Path] = ()) -> dict:
 
     Raises MixedResultsError where two of them disagree.
     """
-    joined = {name: value for name, value in vars(parameters).items() if name not in UNSHARED}
+    joined = shared_parameters(parameters)
     digests = {}
     for folder in inputs:
         manifest = read_manifest(folder)
-        _agree(joined, manifest["parameters"], "this run", str(folder))
+        agree(joined, manifest["parameters"], "this run", str(folder))
         joined = manifest["parameters"] | joined
-        digests[_relative(folder)] = manifest["digest"]
+        digests[relative(folder)] = manifest["digest"]
     return {
         "parameters": joined,
         "seed": getattr(parameters, "seed", None),
@@ -94,18 +89,25 @@ def record(parameters: Parameters, inputs: Sequence[Path] = ()) -> dict:
     }
 
 
-def _agree(one: dict, other: dict, name_of_one: str, name_of_other: str) -> None:
+def agree(one: dict, other: dict, name_of_one: str, name_of_other: str) -> None:
+    """Raise MixedResultsError where two sets of parameters differ in one that both have."""
     differing = [key for key in one.keys() & other.keys() if one[key] != other[key]]
     if differing:
-        told = "; ".join(
+        listed = "; ".join(
             f"{key} is {one[key]!r} in {name_of_one} and {other[key]!r} in {name_of_other}" for key in sorted(differing)
         )
         raise MixedResultsError(
-            f"results of different parameters cannot be mixed: {told}. Run `make study`, or give the notebook another `study`."
+            f"results of different parameters cannot be mixed: {listed}. Run `make study`, or give the notebook another `study`."
         )
 
 
-def _relative(path: Path) -> str:
+def shared_parameters(parameters: Parameters) -> dict:
+    """The parameters that results which are read together must have alike."""
+    return {name: value for name, value in vars(parameters).items() if name not in UNSHARED}
+
+
+def relative(path: Path) -> str:
+    """A path for messages and records: from the repository's root where it is inside."""
     return str(path.relative_to(ROOT)) if path.is_relative_to(ROOT) else str(path)
 
 
@@ -123,39 +125,48 @@ def publish(folder: Path, made_by: dict) -> Iterator[Path]:
         processes.wait()  # all have written
         processes.wait()  # it is published
         return
-    with durable.folder_in_place(folder) as fresh:
+    with atomic.folder_in_place(folder) as fresh:
         fresh = processes.from_main(lambda: fresh)
         yield fresh
         processes.wait()
-        files = {str(p.relative_to(fresh)): durable.sha256(p) for p in sorted(fresh.rglob("*")) if p.is_file()}
-        digest = hashlib.sha256(json.dumps(files, sort_keys=True).encode()).hexdigest()
-        manifest = {"name": folder.name, "digest": digest, "files": files, **made_by, "seal": durable.OPEN_SEAL.decode()}
-        (fresh / MANIFEST).write_bytes(durable.seal(json.dumps(manifest, indent=1).encode()))
+        files = {str(p.relative_to(fresh)): atomic.sha256(p) for p in sorted(fresh.rglob("*")) if p.is_file()}
+        manifest = {"name": folder.name, "digest": _digest(files), "files": files, **made_by}
+        (fresh / MANIFEST).write_text(json.dumps(manifest | {"checksum": _digest(manifest)}, indent=1))
     processes.wait()
+
+
+def _digest(value: dict) -> str:
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
 
 
 @contextmanager
 def stage(parameters: Parameters, name: str) -> Iterator[None]:
     """Own stage `name` of a study while the block runs: two runs of it would only do the same work twice.
 
-    Raises durable.LockedError, naming the other run, where there is one. Of several processes the main one owns it.
+    Raises locks.LockedError, naming the other run, where there is one. Of several processes the main one owns it.
     """
     if not processes.is_main():
         processes.wait()
         yield
         return
-    with durable.hold(locations.work_folder(parameters.study, parameters.seed, f"{name}.lock")):
+    with locks.hold(locations.work_folder(parameters.study, parameters.seed, f"{name}.lock")):
         processes.wait()
         yield
 
 
 def read_manifest(folder: Path) -> dict:
-    """The manifest of a published model. One line where the folder is missing or is not one."""
+    """The manifest of a published model. One line where the folder is missing, is not one, or its manifest is damaged."""
     if not folder.is_dir():
-        raise FileNotFoundError(f"model folder {_relative(folder)} is missing; `make study` makes it")
+        raise FileNotFoundError(f"model folder {relative(folder)} is missing; `make study` makes it")
     if not (folder / MANIFEST).is_file():
-        raise FileNotFoundError(f"{_relative(folder)} is not a published model: it has no {MANIFEST}")
-    return durable.read_sealed(folder / MANIFEST, json.loads, _remedy(folder))
+        raise FileNotFoundError(f"{relative(folder)} is not a published model: it has no {MANIFEST}")
+    try:
+        manifest = json.loads((folder / MANIFEST).read_bytes())
+        if manifest.pop("checksum") == _digest(manifest):
+            return manifest
+    except (ValueError, KeyError, AttributeError, TypeError):
+        pass
+    raise atomic.DamagedError(f"{folder / MANIFEST} is damaged: it is not what was written; {_remedy(folder)}")
 
 
 def verify_model(folder: Path) -> Path:
@@ -173,38 +184,37 @@ def _remedy(folder: Path) -> str:
     variant.pop("step", None)
     name = "merges" if base.startswith("merge-") else model_names.model_name("sft" if base == "base" else base, **variant)
     record = folder.parents[2] / "done" / folder.parent.name / f"{name}.json"
-    return f"to make the model again: rm {_relative(record)}; make study"
+    return f"to make the model again: rm {relative(record)}; make study"
 
 
 # --- stages that are done -------------------------------------------------------------------------------
 
 
 def finish(parameters: Parameters, name: str, made: list[Path], read: list[Path], seeds: Sequence[int] | None = None) -> None:
-    """Say that a stage is done: what a notebook's last cell calls, and what Snakemake watches.
+    """Record that a stage is done: a notebook's last cell calls it, Snakemake watches the record.
 
-    `seeds` are those that an analysis speaks of; of a stage, its own alone.
-
-    A record that already says so is left as it is, with its time, so that nothing after it runs again.
+    `seeds` are those of an analysis; a stage has its own alone. A record that stands is left as it is, with its time, so
+    that nothing after it runs again.
     """
     if not is_done(parameters, name, made, read):
         record = {
             "name": name,
             "parameters": vars(parameters),
             "seeds": list(seeds or [parameters.seed]),
-            "made": {_relative(folder): read_manifest(folder)["digest"] for folder in made},
-            "read": {_relative(folder): read_manifest(folder)["digest"] for folder in read},
+            "made": {relative(folder): read_manifest(folder)["digest"] for folder in made},
+            "read": {relative(folder): read_manifest(folder)["digest"] for folder in read},
             "finished": datetime.now(UTC).isoformat(timespec="seconds"),
             "spent": spent(),
         }
-        write_json(locations.done_file(parameters.study, parameters.seed, name), record)
+        atomic.write_json(locations.done_file(parameters.study, parameters.seed, name), record)
     for checkpoint in locations.work_folder(parameters.study, parameters.seed, name).glob("checkpoint-*"):
         shutil.rmtree(checkpoint)  # they have served
     installed = ", ".join(f"{library} {version}" for library, version in versions().items())
     now = datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC")
-    if told := sandbox.stamp(getattr(parameters, "sandbox_kind", None)):
-        print(f"{name}: {told}")
-    spoken = f"seeds {', '.join(map(str, seeds))}" if seeds and len(seeds) > 1 else f"seed {parameters.seed}"
-    print(f"{name}: done, {now}, commit {commit()}, {spoken}, on {device()}; Python {platform.python_version()}, {installed}")
+    if stamp := sandbox.stamp(getattr(parameters, "sandbox_kind", None)):
+        print(f"{name}: {stamp}")
+    of_seeds = f"seeds {', '.join(map(str, seeds))}" if seeds and len(seeds) > 1 else f"seed {parameters.seed}"
+    print(f"{name}: done, {now}, commit {commit()}, {of_seeds}, on {device()}; Python {platform.python_version()}, {installed}")
 
 
 def spent() -> dict[str, float]:
@@ -217,90 +227,21 @@ def spent() -> dict[str, float]:
 
 
 def is_done(parameters: Parameters, name: str, made: list[Path], read: list[Path]) -> bool:
-    """Whether stage `name` stands: same parameters, same models read, everything made still there.
+    """Whether stage `name` is recorded with the same parameters and models read, and all that it made is there.
 
-    Raises MixedResultsError where it stands with other parameters: a notebook opened alone neither mixes nor
-    overwrites. `make study` deletes the record of a stage that it runs again.
+    Raises MixedResultsError where it is recorded with other parameters: `make study` deletes the record of a stage that
+    it runs again, a notebook opened alone overwrites nothing.
     """
     file = locations.done_file(parameters.study, parameters.seed, name)
     if not file.is_file():
         return False
     done = json.loads(file.read_text())
-    _agree(json.loads(json.dumps(vars(parameters))), done["parameters"], "this notebook", _relative(file))
+    agree(json.loads(json.dumps(vars(parameters))), done["parameters"], "this notebook", relative(file))
     try:
         return all(
-            folder.is_dir() and read_manifest(folder)["digest"] == done[kind].get(_relative(folder))
+            folder.is_dir() and read_manifest(folder)["digest"] == done[kind].get(relative(folder))
             for kind, folders in (("made", made), ("read", read))
             for folder in folders
         )
-    except durable.DamagedError:
+    except atomic.DamagedError:
         return False
-
-
-# --- result tables --------------------------------------------------------------------------------------
-
-
-def write_json(path: Path, value: object) -> None:
-    """Write `path` whole or not at all."""
-    durable.write(path, (json.dumps(value, indent=1) + "\n").encode())
-
-
-def table_file(parameters: Parameters, table: str, writer: str) -> Path:
-    """`runs/<study>/results/<table>/<seed>-<writer>.parquet`."""
-    return locations.study_folder(parameters.study) / "results" / table / f"{parameters.seed}-{writer}.parquet"
-
-
-def write_table(parameters: Parameters, table: str, writer: str, frame: pd.DataFrame, made_by: dict) -> Path:
-    """Write one writer's part of a table, whole or not at all, with what made it in the file's metadata; by the main process."""
-    path = table_file(parameters, table, writer)
-    if not processes.is_main():
-        return path
-    arrow = pa.Table.from_pandas(frame, preserve_index=False)
-    added = {b"m2rl": json.dumps(made_by).encode(), b"seal": durable.OPEN_SEAL}
-    arrow = arrow.replace_schema_metadata((arrow.schema.metadata or {}) | added)
-    sink = pa.BufferOutputStream()
-    pq.write_table(arrow, sink)
-    return durable.write(path, durable.seal(sink.getvalue().to_pybytes()))
-
-
-def read_table(
-    parameters: Parameters, table: str, writers: Sequence[str] | None = None, seeds: Sequence[int] | None = None
-) -> pd.DataFrame:
-    """A result table: the parts of the given writers (all by default) and seeds (the parameters' own), put together.
-
-    Raises FileNotFoundError where a part is missing, MixedResultsError where parts, or the parameters
-    given, disagree, DamagedError where one is not what was written.
-    """
-    folder = locations.study_folder(parameters.study) / "results" / table
-    seeds = seeds or [parameters.seed]
-    if writers is None:
-        paths = [path for seed in seeds for path in sorted(folder.glob(f"{seed}-*.parquet"))]
-    else:
-        paths = [folder / f"{seed}-{writer}.parquet" for seed in seeds for writer in writers]
-    missing = [path for path in paths if not path.is_file()]
-    if missing or not paths:
-        what = _relative(missing[0] if missing else folder / f"{seeds[0]}-*.parquet")
-        raise FileNotFoundError(f"result table {what} is missing; `make study PARAMS=params/{parameters.study}.yaml` makes it")
-    joined = {name: value for name, value in vars(parameters).items() if name not in UNSHARED}
-    frames = []
-    for path in paths:
-        arrow = durable.read_sealed(path, lambda data: pq.read_table(pa.BufferReader(data)), "run the stage again that makes it")
-        made_by = json.loads(arrow.schema.metadata[b"m2rl"])
-        _agree(joined, made_by["parameters"], "this notebook", _relative(path))
-        joined = made_by["parameters"] | joined
-        frames.append(arrow.to_pandas())
-    return pd.concat(frames, ignore_index=True)
-
-
-def write_headline(parameters: Parameters, lines: list[str]) -> None:
-    """Write `runs/<study>/headline.txt`, what `make study` ends by printing: the table, the verdicts, where the rest is."""
-    folder = locations.study_folder(parameters.study)
-    scores = (folder / "results" / "scores").glob(f"{parameters.seed}-*.parquet")
-    made_by = [json.loads(pq.read_schema(path).metadata[b"m2rl"]) for path in scores]
-    stamps = sorted({sandbox.stamp(made["parameters"].get("sandbox_kind")) for made in made_by} - {""})
-    where = [
-        f"figures:   {_relative(locations.figures_folder(parameters.study))}/",
-        f"notebooks: {_relative(folder / 'notebooks')}/",
-        f"tables:    {_relative(folder / 'results')}/",
-    ]
-    durable.write(folder / "headline.txt", ("\n".join([*lines, *stamps, *where]) + "\n").encode())

@@ -1,8 +1,8 @@
-"""Checkpoints read piece by piece: any part of any tensor of a Hugging Face folder, as float32, nothing held or mapped.
+"""Checkpoints read piece by piece: any part of any tensor of a Hugging Face folder, as float32.
 
-For analyses whose memory must not grow with the model. Files are read with plain reads at an offset that the header of a
-safetensors file gives (8 bytes of length, JSON, data); `safe_open` would map the file, and mapped pages count as resident
-memory. A folder is one `model.safetensors` or shards with an index. What cannot be compared is refused before work.
+For analyses whose memory must not grow with the model. `safe_open` checks a file's header (8 bytes of length, JSON, data);
+values are read by us at their offsets: `get_slice` maps the file, and mapped pages count as resident memory. A folder is
+one `model.safetensors` or shards with an index, which says in which of them a tensor is.
 """
 
 import json
@@ -12,21 +12,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from safetensors import SafetensorError, safe_open
 
 ONE_FILE, INDEX = "model.safetensors", "model.safetensors.index.json"
 STORED = {"BF16": np.dtype("<u2"), "F16": np.dtype("<f2"), "F32": np.dtype("<f4"), "F64": np.dtype("<f8")}
 HEAD = "lm_head.weight"
-TYPES = {
-    "q_proj": "q",
-    "k_proj": "k",
-    "v_proj": "v",
-    "o_proj": "o",
-    "gate_proj": "gate",
-    "up_proj": "up",
-    "down_proj": "down",
-    "embed_tokens": "embedding",
-    "lm_head": "head",
-}
+TYPES = {f"{kind}_proj": kind for kind in ("q", "k", "v", "o", "gate", "up", "down")}
+TYPES |= {"embed_tokens": "embedding", "lm_head": "head"}
 
 
 @dataclass(frozen=True)
@@ -56,40 +48,50 @@ class Checkpoint:
 def open_checkpoint(name: str, folder: Path) -> Checkpoint:
     """The tensors of a model folder, in the order of their names; only headers are read.
 
-    One line for a folder without weights (FileNotFoundError) and for a file that is cut short, is no safetensors file or
-    holds numbers that are not BF16, F16, F32 or F64 (ValueError).
+    One line for a folder without weights (FileNotFoundError) and for a damaged file or one that holds numbers other than
+    BF16, F16, F32 or F64 (ValueError). Of a tensor in several shards the one that the index names is taken.
     """
-    index, tensors = folder / INDEX, {}
-    if index.is_file():
-        placed = json.loads(index.read_text())["weight_map"]
-        files = sorted(set(placed.values()))
-    else:
-        placed, files = None, [ONE_FILE]
+    placed, tensors = None, {}
+    if (folder / INDEX).is_file():
+        placed = _read_json(name, folder / INDEX).get("weight_map")
+        if not isinstance(placed, dict) or not all(isinstance(file, str) for file in placed.values()):
+            raise ValueError(f"{name}: {folder / INDEX} has no weight_map of tensors to files")
+    files = [ONE_FILE] if placed is None else sorted(set(placed.values()))
     for file in files:
         if not (folder / file).is_file():
             wanted = f"{INDEX} lists it" if placed else f"a folder of weights has it or {INDEX}"
             raise FileNotFoundError(f"{name}: {folder / file} is missing; {wanted}")
-        tensors |= _read_header(name, folder / file)
+        found = _read_header(name, folder / file)
+        tensors |= {key: tensor for key, tensor in found.items() if placed is None or placed.get(key) == file}
     lacking = sorted(set(placed or {}) - set(tensors))
     if lacking:
         raise ValueError(f"{name}: {_names(lacking)} in {INDEX} but in no shard of {folder}")
-    config = json.loads((folder / "config.json").read_text()) if (folder / "config.json").is_file() else {}
+    config = _read_json(name, folder / "config.json") if (folder / "config.json").is_file() else {}
     tied = config.get("tie_word_embeddings", HEAD not in tensors)
     return Checkpoint(name, tied, {key: tensors[key] for key in sorted(tensors) if not (tied and key == HEAD)})
 
 
+def _read_json(name: str, file: Path) -> dict:
+    try:
+        value = json.loads(file.read_text())
+    except ValueError:
+        value = None
+    if not isinstance(value, dict):
+        raise ValueError(f"{name}: {file} is damaged: it is no JSON object")
+    return value
+
+
 def _read_header(name: str, file: Path) -> dict[str, Tensor]:
-    size = file.stat().st_size
+    try:
+        with safe_open(file, "np"):  # shapes, types and offsets fit each other and the file
+            pass
+    except SafetensorError as error:
+        why = " ".join(str(error).split())
+        raise ValueError(f"{name}: {file} is cut short, damaged or no safetensors file: {why}") from None
     with file.open("rb") as opened:
         length = int.from_bytes(opened.read(8), "little")
-        try:
-            header = json.loads(opened.read(min(length, size)))
-        except ValueError:
-            raise ValueError(f"{name}: {file} is cut short or no safetensors file: its header cannot be read") from None
+        header = json.loads(opened.read(length))
     header.pop("__metadata__", None)
-    promised = 8 + length + max((entry["data_offsets"][1] for entry in header.values()), default=0)
-    if promised != size:
-        raise ValueError(f"{name}: {file} is damaged: its header promises {promised} bytes, the file has {size}")
     for key, entry in header.items():
         if entry["dtype"] not in STORED:
             raise ValueError(f"{name}: {key} in {file} is stored as {entry['dtype']}; allowed are {', '.join(STORED)}")
@@ -110,12 +112,12 @@ def check_alike(reference: Checkpoint, others: list[Checkpoint]) -> None:
         for one, two in ((reference, other), (other, reference)):
             lacking = [key for key in one.tensors if key not in two.tensors]
             if lacking:
-                raise ValueError(f"{two.name} lacks {_names(lacking)}, which {one.name} has: shifts need the same tensors")
+                raise ValueError(f"{two.name} lacks {_names(lacking)}, which {one.name} has: task vectors need the same tensors")
         for key, tensor in reference.tensors.items():
             found, expected = [(t.dtype, list(t.shape)) for t in (other.tensors[key], tensor)]
             if found != expected:
-                told = [f"{dtype} {shape}" for dtype, shape in (found, expected)]
-                raise ValueError(f"{key} is {told[0]} in {other.name} and {told[1]} in {reference.name}: shifts need the same")
+                one, two = [f"{dtype} {shape}" for dtype, shape in (found, expected)]
+                raise ValueError(f"{key} is {one} in {other.name} and {two} in {reference.name}: task vectors need the same")
 
 
 def _names(names: list[str]) -> str:

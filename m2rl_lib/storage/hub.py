@@ -1,9 +1,9 @@
 """Files of data sets and models: a Hugging Face repository at a commit, or a folder with the same files.
 
-A repository is asked for by `owner/name@<commit>`, never by a branch, so that what is read cannot change; a glob after a
-colon takes some of its files only. What is wanted is listed, checked against the free disk and then fetched, once, into the
-Hub's own cache. Without network the same files are used from there, or from a folder that mirrors the Hub
-(`<folder>/<owner>/<name>/…`). Whatever goes wrong is told in one line that says what to do.
+`owner/name@<commit>`, never a branch, so that what is read cannot change; a glob after a colon takes some files only. What
+is wanted is checked against the free disk and fetched by `snapshot_download` into the Hub's cache; without network it is
+read from there, or from a folder that mirrors the Hub (`<folder>/<owner>/<name>/…`). Files are listed by one request for the
+tree: a dry run of `snapshot_download` asks once for each file.
 """
 
 import shutil
@@ -15,7 +15,7 @@ import httpx
 from huggingface_hub import HfApi, constants, errors, snapshot_download
 
 from m2rl_lib.config.locations import ROOT
-from m2rl_lib.config.study import PINNED
+from m2rl_lib.config.value_types import PINNED
 
 RESERVE = 2 * 2**30  # bytes of disk that stay free
 
@@ -54,10 +54,7 @@ def parse_source(text: str, kind: str = "dataset") -> Source:
 
 
 def find_dataset(sources: list[str], name: str) -> Source | None:
-    """The source of data set `name` among those of a study: by its name, or as a subfolder of a mirror; None where neither is.
-
-    A glob after the name narrows its files; the same name twice gives the first.
-    """
+    """The first source of data set `name` among a study's: by its name, or as a subfolder of a mirror; None where neither is."""
     for source in map(parse_source, sources):
         if source.folder is None and source.name == name:
             return source
@@ -68,14 +65,12 @@ def find_dataset(sources: list[str], name: str) -> Source | None:
 
 def list_files(source: Source) -> dict[str, int]:
     """The source's files that match its glob, with their sizes in bytes; nothing is downloaded."""
-    if source.folder is not None:
-        files = {str(file.relative_to(source.folder)): file.stat().st_size for file in source.folder.rglob("*") if file.is_file()}
-    elif constants.is_offline_mode():
-        cached = Path(_ask(source, snapshot_download, local_files_only=True))
-        files = {str(file.relative_to(cached)): file.stat().st_size for file in cached.rglob("*") if file.is_file()}
-    else:
+    if source.folder is None and not constants.is_offline_mode():
         tree = _ask(source, lambda **where: list(HfApi().list_repo_tree(recursive=True, **where)))
         files = {entry.path: entry.size for entry in tree if hasattr(entry, "size")}
+    else:
+        folder = source.folder or Path(_ask(source, snapshot_download, local_files_only=True))
+        files = {str(file.relative_to(folder)): file.stat().st_size for file in folder.rglob("*") if file.is_file()}
     return {name: size for name, size in sorted(files.items()) if fnmatch(name, source.files)}
 
 
@@ -111,28 +106,22 @@ def check_disk(needed: int, folder: Path, what: str) -> None:
 
 
 def _ask(source: Source, call, **more):
-    """`call` about the source's repository, its errors told in one line."""
+    """`call` about the source's repository, its errors as SourceError in one line."""
     where = {"repo_id": source.name, "repo_type": source.kind, "revision": source.revision, **more}
     page = f"https://huggingface.co/{'datasets/' if source.kind == 'dataset' else ''}{source.name}"
     try:
         return call(**where)
     except errors.GatedRepoError:
-        told = f"{source} is gated: accept its terms at {page}, then `hf auth login`, or set HF_TOKEN"
+        line = f"{source} is gated: accept its terms at {page}, then `hf auth login`, or set HF_TOKEN"
     except errors.RevisionNotFoundError:
-        told = f"{source.name} has no commit {source.revision}: {page}/commits/main lists them"
+        line = f"{source.name} has no commit {source.revision}: {page}/commits/main lists them"
     except errors.RepositoryNotFoundError:
-        told = f"{source.name} is not on the Hub or needs a token: see {page}, then `hf auth login`, or set HF_TOKEN"
-    except (
-        errors.LocalEntryNotFoundError,
-        errors.OfflineModeIsEnabled,
-        errors.HfHubHTTPError,
-        httpx.HTTPError,
-        OSError,
-    ) as error:
+        line = f"{source.name} is not on the Hub or needs a token: see {page}, then `hf auth login`, or set HF_TOKEN"
+    except (errors.HfHubHTTPError, httpx.HTTPError, OSError) as error:  # not in the cache and offline are OSErrors, too
         kind, given = (" --repo-type dataset", "./FOLDER") if source.kind == "dataset" else ("", f"./FOLDER/{source.name}")
         why = "HF_HUB_OFFLINE is set" if constants.is_offline_mode() else f"the Hub cannot be reached ({type(error).__name__})"
-        told = (
+        line = (
             f"{source} is not on this machine and {why}: run again with network and HF_HUB_OFFLINE=0, or where there is network "
             f"`hf download {source.name} --revision {source.revision}{kind} --local-dir FOLDER/{source.name}` and give {given}"
         )
-    raise SourceError(" ".join(told.split()))
+    raise SourceError(" ".join(line.split()))

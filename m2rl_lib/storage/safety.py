@@ -1,8 +1,7 @@
-"""What must not come in with a model, and must not go out with a notebook: damage, foreign code, and secrets.
+"""No damage or foreign code comes in with a model, no secret goes out with a notebook or log.
 
-A model is used once its files are those of its manifest: safetensors refuses a truncated shard by itself, but loads one
-with a zeroed tail or a flipped bit. Weights are safetensors, which hold numbers only; pickles and models that bring code of their own are refused before
-anything is loaded. What a stage leaves behind (its executed notebook, its log) is searched for secrets.
+safetensors refuses a truncated shard, but loads one with a zeroed tail or a flipped bit: so files are compared with the
+manifest's SHA-256. Pickles and models with code of their own are refused before anything is loaded.
 """
 
 import json
@@ -12,7 +11,7 @@ from collections.abc import Mapping
 from functools import lru_cache
 from pathlib import Path
 
-from m2rl_lib.storage import durable
+from m2rl_lib.storage import atomic
 
 PICKLED = (".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt", ".joblib")
 SECRET_NAME = re.compile(r"TOKEN|SECRET|PASSWORD|PASSWD|CREDENTIAL|API_?KEY|ACCESS_?KEY|PRIVATE_?KEY", re.IGNORECASE)
@@ -28,8 +27,9 @@ class UnsafeError(ValueError):
 
 
 def check_files(folder: Path, files: Mapping[str, str], manifest: str, remedy: str) -> None:
-    """Raise DamagedError, naming the file and the `remedy`, where a folder's files are not `files` (name: SHA-256), those
-    of its `manifest`. Hashed once a process, unless a file changes.
+    """Raise DamagedError, with the `remedy`, where a folder's files are not the `files` (name: SHA-256) of its `manifest`.
+
+    Hashed once per process, unless a file changes.
     """
     for name in files:
         if not (folder / name).is_file():
@@ -39,15 +39,15 @@ def check_files(folder: Path, files: Mapping[str, str], manifest: str, remedy: s
         if path.is_dir() or name == manifest:
             continue
         if name not in files:
-            raise durable.DamagedError(f"{path} was not published with this model: {manifest} does not list it; {remedy}")
+            raise atomic.DamagedError(f"{path} was not published with this model: {manifest} does not list it; {remedy}")
         state = path.stat()
         if _sha256(path, state.st_size, state.st_mtime_ns, state.st_ino) != files[name]:
-            raise durable.DamagedError(f"{path} is damaged: its SHA-256 is not the one in {manifest}; {remedy}")
+            raise atomic.DamagedError(f"{path} is damaged: its SHA-256 is not the one in {manifest}; {remedy}")
 
 
 @lru_cache(maxsize=10_000)
 def _sha256(path: Path, *state: int) -> str:
-    return durable.sha256(path)
+    return atomic.sha256(path)
 
 
 def refuse_unsafe(folder: Path) -> None:
@@ -63,7 +63,7 @@ def refuse_unsafe(folder: Path) -> None:
 
 
 def find_secrets(text: str, environment: Mapping[str, str] = os.environ) -> list[str]:
-    """What looks like a secret in `text`, each told without its value: a token's form, or the value of a secret variable.
+    """What looks like a secret in `text`, each named without its value: a token's form, or the value of a secret variable.
 
     >>> find_secrets("token=hf_" + "a" * 30, {})
     ['something that begins like hf_']

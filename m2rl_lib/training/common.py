@@ -18,7 +18,7 @@ from m2rl_lib.config.study import Parameters
 from m2rl_lib.data import problem_sets
 from m2rl_lib.domains import chat
 from m2rl_lib.rollout import decoding, trainer_rollouts
-from m2rl_lib.storage import artifacts, processes
+from m2rl_lib.storage import artifacts, processes, result_tables
 from m2rl_lib.training import launch
 
 # an executed notebook would keep every bar of loading, saving and preparing
@@ -179,7 +179,7 @@ class Keeper(TrainerCallback):
 
 def write_costs(p: Parameters, writer: str, made_by: dict, costs: list[dict]) -> None:
     """A writer's rows of the `costs` table, from `cost`."""
-    artifacts.write_table(p, "costs", writer, pd.DataFrame(costs).assign(seed=p.seed), made_by)
+    result_tables.write_table(p, "costs", writer, pd.DataFrame(costs).assign(seed=p.seed), made_by)
 
 
 def cost(

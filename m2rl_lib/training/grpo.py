@@ -26,7 +26,7 @@ from m2rl_lib.config import locations, model_names, schedule
 from m2rl_lib.config.study import Parameters
 from m2rl_lib.rollout import trainer_rollouts
 from m2rl_lib.rollout.tool_turns import Completion
-from m2rl_lib.storage import artifacts, processes
+from m2rl_lib.storage import artifacts, processes, result_tables
 from m2rl_lib.training import collapse, common, launch
 from m2rl_lib.training.common import Keeper, Progress
 from m2rl_lib.training.grpo_reward import permuted, reward_function
@@ -60,7 +60,7 @@ def _run(p, name: str, names: list[str], steps: int, checkpoints: list[int], rep
     how = {"seed": 1000 * p.seed + repeat, "permute_rewards": permute_rewards}
     folders = common.run_stage(p, name, "grpo", folders, [start], lambda: train(p, name, names, steps, checkpoints, start, **how))
     processes.wait()
-    print(f"{name}: {collapse.verdict(artifacts.read_table(p, 'training', [name]).to_dict('records'))}")
+    print(f"{name}: {collapse.verdict(result_tables.read_table(p, 'training', [name]).to_dict('records'))}")
     return folders
 
 
@@ -104,8 +104,10 @@ def train(
     trainer.remove_callback(PrinterCallback)  # prints every metric; Progress prints one line
     seconds = trainer.run(name, made_by, started, keeper, shuffles) - keeper.seconds
     log = pd.DataFrame([entry for entry in trainer.state.log_history if "reward" in entry]).assign(seed=p.seed, model=name)
-    artifacts.write_table(p, "training", name, log, made_by)
-    artifacts.write_table(p, "curves", name, pd.concat([pd.DataFrame(keeper.curve), _train_curve(p, name, names, log)]), made_by)
+    result_tables.write_table(p, "training", name, log, made_by)
+    result_tables.write_table(
+        p, "curves", name, pd.concat([pd.DataFrame(keeper.curve), _train_curve(p, name, names, log)]), made_by
+    )
     spent = common.cost(name, "rl", seconds=seconds, threads=p.rlvr_threads, prompts=len(rows), **trainer.totals())
     common.write_costs(p, name, made_by, [spent])
     return keeper.folders

@@ -22,7 +22,7 @@ import yaml
 
 from m2rl_lib.config import locations, study
 from m2rl_lib.config.study import ParameterError, Parameters
-from m2rl_lib.storage import artifacts, processes
+from m2rl_lib.storage import atomic, processes
 
 # what the processes divide among them; a group of completions stays on one
 SHARES = {"sft": "sft_batch", "grpo": "rlvr_prompts_per_step", "mt_opd": "distill_prompts_per_step"}
@@ -130,7 +130,7 @@ def start(p: Parameters, name: str, module: str) -> None:
     if os.environ.get("M2RL_LAUNCHED"):  # else it would go on starting itself
         raise LaunchError(f"{name}: the launcher of {p.train_accelerate!r} started one process where several were asked for")
     work = locations.work_folder(p.study, p.seed, name)
-    artifacts.write_json(work / "parameters.json", vars(p))
+    atomic.write_json(work / "parameters.json", vars(p))
     line = command(p, module, work / "parameters.json")
     print(f"{name}: {configuration(p)['num_processes']} processes: {' '.join(line)}", flush=True)
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, [str(locations.ROOT), os.environ.get("PYTHONPATH")]))}

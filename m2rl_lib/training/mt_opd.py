@@ -22,7 +22,7 @@ from trl.models import prepare_fsdp
 from m2rl_lib.config import locations, schedule
 from m2rl_lib.config.study import Parameters
 from m2rl_lib.rollout import trainer_rollouts
-from m2rl_lib.storage import artifacts, processes
+from m2rl_lib.storage import artifacts, processes, result_tables
 from m2rl_lib.training import common, launch
 from m2rl_lib.training.common import Keeper, Progress
 from m2rl_lib.training.resume import Resumable
@@ -67,8 +67,8 @@ def train(p: Parameters, start: Path, teachers: dict[str, Path], checkpoints: li
     )
     trainer.remove_callback(PrinterCallback)  # prints every metric; Progress prints one line
     seconds = trainer.run(MODEL, made_by, started, keeper) - keeper.seconds
-    artifacts.write_table(p, "curves", MODEL, pd.DataFrame(keeper.curve), made_by)
-    artifacts.write_table(p, "distillation", MODEL, _kl_curve(p, trainer.state.log_history, list(teachers)), made_by)
+    result_tables.write_table(p, "curves", MODEL, pd.DataFrame(keeper.curve), made_by)
+    result_tables.write_table(p, "distillation", MODEL, _kl_curve(p, trainer.state.log_history, list(teachers)), made_by)
     spent = common.cost(MODEL, "distillation", seconds=seconds, threads=p.distill_threads, prompts=len(rows), **trainer.totals())
     common.write_costs(p, MODEL, made_by, [spent])
     return keeper.folders

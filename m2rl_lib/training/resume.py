@@ -22,7 +22,7 @@ import torch
 from transformers import TrainerCallback
 from transformers.trainer_utils import SaveStrategy
 
-from m2rl_lib.storage import artifacts, durable, processes, safety
+from m2rl_lib.storage import artifacts, atomic, processes, safety
 from m2rl_lib.training import collapse
 from m2rl_lib.training.trl_adapter import TOTALS, TrainerHooks
 
@@ -115,7 +115,7 @@ class Resumable(TrainerHooks):
         """Refuse a checkpoint that lacks tensors other than tied ones, or has more."""
         if lacking:
             names = ", ".join(sorted(lacking))
-            raise durable.DamagedError(f"{self.name}: the checkpoint and the model differ in tensors {names}")
+            raise atomic.DamagedError(f"{self.name}: the checkpoint and the model differ in tensors {names}")
 
     def training_step(self, model, inputs, num_items_in_batch=None):
         """The trainer's own, and an end to the run where the loss, a reward or the gradient is not a finite number."""
@@ -196,8 +196,8 @@ def _last_good(trainer: Resumable) -> Path | None:
             safety.check_files(folder, manifest["files"], artifacts.MANIFEST, "an earlier one is taken")
             for step, digest in json.loads((folder / STATE).read_text())["folders"].items():
                 if artifacts.read_manifest(trainer.keeper.folder(int(step)))["digest"] != digest:
-                    raise durable.DamagedError(f"the model published at step {step} is another")
-        except (durable.DamagedError, FileNotFoundError) as error:
+                    raise atomic.DamagedError(f"the model published at step {step} is another")
+        except (atomic.DamagedError, FileNotFoundError) as error:
             print(f"{trainer.name}: {folder.name} is passed over: {error}", flush=True)
             continue
         differing = [key for key in SAME if manifest.get(key) != expected.get(key)]

@@ -19,7 +19,7 @@ from m2rl_lib.config import locations
 from m2rl_lib.config.study import Parameters
 from m2rl_lib.data import problem_sets, sft_blend, sft_corpus
 from m2rl_lib.data.tokenised import write_tokens
-from m2rl_lib.storage import artifacts, processes
+from m2rl_lib.storage import artifacts, processes, result_tables
 from m2rl_lib.training import base_models, launch, micro_model
 from m2rl_lib.training.common import Progress, cost, prepare, run_stage, trainer_settings, write_costs
 from m2rl_lib.training.resume import Resumable
@@ -115,7 +115,7 @@ def train(p: Parameters, base: Path, examples: Sequence[dict]) -> Path:
         trainer.write_model(fresh, tokenizer)
     history = pd.DataFrame([entry for entry in trainer.state.log_history if "loss" in entry])
     curve = pd.DataFrame({"seed": p.seed, "model": MODEL, "step": history["step"], "loss": history["loss"]})
-    artifacts.write_table(p, "sft_curve", MODEL, curve, made_by)
+    result_tables.write_table(p, "sft_curve", MODEL, curve, made_by)
     tokens = sum(lengths[i] for i in order)
     spent = cost(MODEL, "sft", seconds=seconds, threads=p.sft_threads, prompts=len(order), trained_tokens=tokens)
     write_costs(p, MODEL, made_by, [spent])

@@ -19,7 +19,7 @@ from m2rl_lib.figures import drawing, rq5_judging
 from m2rl_lib.paper import estimates
 from m2rl_lib.rollout import decoding
 from m2rl_lib.stats import over_seeds
-from m2rl_lib.storage import artifacts
+from m2rl_lib.storage import artifacts, result_tables
 from m2rl_lib.training import micro_model
 
 END = "<|im_end|>"
@@ -607,10 +607,10 @@ def test_best_of_n_over_seeds_by_hand():
 
 def test_a_seed_without_its_judging_is_named_by_its_stage(smoke):
     for name in ("judging", "judging_sets"):
-        artifacts.write_table(smoke, name, "judging", judges_of_seeds([0.7]), artifacts.record(smoke))
-    assert len(artifacts.read_table(smoke, "judging", ["judging"], [0])) == 400
+        result_tables.write_table(smoke, name, "judging", judges_of_seeds([0.7]), artifacts.record(smoke))
+    assert len(result_tables.read_table(smoke, "judging", ["judging"], [0])) == 400
     with pytest.raises(FileNotFoundError, match="judging/1-judging.parquet is missing"):
-        artifacts.read_table(smoke, "judging", ["judging"], [0, 1])
+        result_tables.read_table(smoke, "judging", ["judging"], [0, 1])
     artifacts.finish(over_seeds.at_seed(smoke, 1), "evaluate-sft", [], [])
     assert schedule.seeds_there(smoke, "rq5") == [0]
     artifacts.finish(over_seeds.at_seed(smoke, 1), "judging", [], [])

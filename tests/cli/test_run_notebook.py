@@ -13,7 +13,7 @@ from jupyter_client.provisioning import LocalProvisioner
 from m2rl_lib.cli import reruns, run_notebook
 from m2rl_lib.config.locations import ROOT
 from m2rl_lib.config.study import ParameterError
-from m2rl_lib.storage import durable
+from m2rl_lib.storage import atomic
 
 
 def notebook(path, *cells):
@@ -31,7 +31,7 @@ def execute(tmp_path, *cells, values=None):
     return out, log
 
 
-def test_a_notebook_that_ran_is_published_sealed_with_what_made_it(tmp_path, capsys, monkeypatch):
+def test_a_notebook_that_ran_is_published_with_what_made_it(tmp_path, capsys, monkeypatch):
     monkeypatch.setenv("SOME_TOKEN", "open-sesame-please")
     lines = "print('rl-math: step', seed)\nprint('aside')\nimport os\nprint('aside ' + os.environ['SOME_TOKEN'], flush=True)"
     with pytest.raises(run_notebook.StageError, match="holds the value of SOME_TOKEN: it is not published"):
@@ -43,10 +43,8 @@ def test_a_notebook_that_ran_is_published_sealed_with_what_made_it(tmp_path, cap
     assert "rl-math: step 3" in shown and "aside" not in shown
     monkeypatch.delenv("SOME_TOKEN")
     out, log = execute(tmp_path, "print('rl-math: step', seed)")
-    data = out.read_bytes()
-    assert durable.check_seal(data) and durable.check_seal(data.replace(b"step", b"stop")) is False
-    made_by = json.loads(data)["metadata"]["m2rl"]
-    assert made_by["parameters"] == {"seed": 3} and made_by["source"] == durable.sha256(tmp_path / "book.ipynb")
+    made_by = json.loads(out.read_bytes())["metadata"]["m2rl"]
+    assert made_by["parameters"] == {"seed": 3} and made_by["source"] == atomic.sha256(tmp_path / "book.ipynb")
     assert not (log / "unfinished.ipynb").exists()
 
 
@@ -61,7 +59,7 @@ def test_a_notebook_that_ran_is_published_sealed_with_what_made_it(tmp_path, cap
 )
 def test_a_notebook_that_did_not_leaves_the_last_good_copy(tmp_path, capsys, cell, told):
     good = tmp_path / "out" / "book.ipynb"
-    durable.write(good, b"the last good one")
+    atomic.write(good, b"the last good one")
     with pytest.raises(run_notebook.StageError, match=told) as error:
         execute(tmp_path, cell, "print(1)")
     assert "\n" not in str(error.value)

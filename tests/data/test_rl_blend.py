@@ -39,7 +39,7 @@ from m2rl_lib.config.study import Parameters
 from m2rl_lib.data import problem_sets, prompt_limit, rl_blend, row_files, sft_blend
 from m2rl_lib.domains import chat, mathematics, science
 from m2rl_lib.evaluation import judging
-from m2rl_lib.storage import artifacts, hub
+from m2rl_lib.storage import artifacts, hub, result_tables
 from m2rl_lib.training import base_models, sft
 
 
@@ -426,7 +426,7 @@ def test_sft_trains_on_the_published_form(corpus_mirror, smoke, tokenizer, model
     examples = sft.corpus(smoke)
     assert len(examples) == 8
     folder = sft.train(smoke, base, examples)
-    spent = artifacts.read_table(smoke, "costs", ["sft"]).iloc[0]
+    spent = result_tables.read_table(smoke, "costs", ["sft"]).iloc[0]
     assert spent["prompts"] == 8 and spent["trained_tokens"] > 0 and (folder / "model.safetensors").is_file()
 
 

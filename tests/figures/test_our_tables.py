@@ -11,7 +11,7 @@ from m2rl_lib.domains import ALL
 from m2rl_lib.figures import drawing, our_tables, paper_tables, rq1_mix_or_merge
 from m2rl_lib.paper import published_tables
 from m2rl_lib.stats import over_seeds
-from m2rl_lib.storage import artifacts
+from m2rl_lib.storage import artifacts, result_tables
 
 
 def graded(p, rates: dict[str, float], domains: list[str], split: str, problems: int = 10) -> pd.DataFrame:
@@ -29,7 +29,7 @@ def graded(p, rates: dict[str, float], domains: list[str], split: str, problems:
 
 def write(p, writer: str, rates: dict[str, float], table: str = "scores") -> None:
     both = [graded(p, rates, [*p.domains, "general"], split) for split in ("selection", "test")]
-    artifacts.write_table(p, table, writer, pd.concat(both), artifacts.record(p))
+    result_tables.write_table(p, table, writer, pd.concat(both), artifacts.record(p))
 
 
 @pytest.fixture
@@ -88,7 +88,7 @@ def test_costs_by_hand(p):
     rows |= {"evaluate-mixed": [("mixed", "selection", 4.0), ("mixed", "test", 70.0)]}
     for writer, some in rows.items():
         frame = pd.DataFrame(some, columns=["model", "stage", "device_seconds"]).assign(**columns)
-        artifacts.write_table(p, "costs", writer, frame, made_by)
+        result_tables.write_table(p, "costs", writer, frame, made_by)
     sums = our_tables.costs(p).groupby("paradigm")["spent"].sum()
     assert sums.to_dict() == {"mixed": 254.0, "merged": 510.0, "distilled": 550.0}
     paper_tables.plot_costs(our_tables.costs(p))  # every part has a name
@@ -96,7 +96,7 @@ def test_costs_by_hand(p):
     for writer, some in rows.items():
         frame = pd.DataFrame(some, columns=["model", "stage", "device_seconds"]).assign(**columns | {"seed": 1})
         frame["device_seconds"] *= 3
-        artifacts.write_table(other, "costs", writer, frame, made_by)
+        result_tables.write_table(other, "costs", writer, frame, made_by)
     for stage in schedule.stages_read(p, "rq1"):
         artifacts.finish(other, stage, [], [])
     assert our_tables.costs(p).groupby("paradigm")["spent"].sum().to_dict() == {
@@ -132,7 +132,7 @@ def test_overlaps_are_those_of_the_experts_at_both_masks(p):
         ]
     ]  # fmt: skip
     columns = ["model", "other", "type", "layer", "kind", "level", "precision", "jaccard", "chance"]
-    artifacts.write_table(p, "weights_pairs", "rq3", pd.DataFrame(rows, columns=columns), artifacts.record(p))
+    result_tables.write_table(p, "weights_pairs", "rq3", pd.DataFrame(rows, columns=columns), artifacts.record(p))
     frame = our_tables.overlaps(p)
     assert list(frame["pair"]) == ["math-coding"] * 2 and frame["mask"].nunique() == 2
     assert list(frame.columns) == list(our_tables.published_overlaps().columns)
@@ -143,9 +143,9 @@ def test_judging_is_of_trajectories_of_its_own_and_may_have_nothing_to_say(p):
             ("own", "rl-math", "math", "process", 40, "auroc", 0.9), ("own", "rl-agent", "agent", "outcome", 0, "accuracy", None)]  # fmt: skip
     columns = ["set", "judge", "domain", "mode", "trajectories", "measure", "estimate"]
     table = pd.DataFrame(rows, columns=columns).assign(low=70.0, high=90.0, seeds=2)
-    artifacts.write_table(p, "judging_measures", "rq5", table, artifacts.record(p))
+    result_tables.write_table(p, "judging_measures", "rq5", table, artifacts.record(p))
     assert our_tables.judging(p)[["model", "benchmark", "accuracy", "n"]].to_numpy().tolist() == [["rl-math", "math", 80.0, 40]]
-    artifacts.write_table(p, "judging_measures", "rq5", table.iloc[1:], artifacts.record(p))
+    result_tables.write_table(p, "judging_measures", "rq5", table.iloc[1:], artifacts.record(p))
     with pytest.raises(our_tables.NothingToDrawError, match="no model has right and wrong trajectories of its own"):
         our_tables.judging(p)
 
@@ -172,7 +172,7 @@ def test_both_stand_side_by_side_and_what_is_missing_is_named(p, tmp_path, monke
         PIL.Image.open(tmp_path / "smoke" / "paper_pairs.png") as other,
     ):
         assert shown.width == round(110 * (one.width + other.width) / 300)
-    artifacts.table_file(p, "scores", "pairs").unlink()
+    result_tables.table_file(p, "scores", "pairs").unlink()
     (tmp_path / "smoke" / "paper_pairs.png").unlink()
     our_tables.show_both(p, "pairs", paper_tables.plot_pair_changes, our_tables.published_pairs(), our_tables.pairs, part=True)
     assert len(told) == 1 and "left out" in told[0] and "scores/0-pairs.parquet is missing" in told[0]

@@ -13,7 +13,7 @@ from m2rl_lib.config import locations, schedule
 from m2rl_lib.merging import dare, merge, sce, task_arithmetic, task_vectors, ties
 from m2rl_lib.merging.merge import Recipe
 from m2rl_lib.rollout import decoding
-from m2rl_lib.storage import artifacts
+from m2rl_lib.storage import artifacts, result_tables
 from m2rl_lib.training import micro_model
 
 A, B = [4.0, -2.0, 0.0, 1.0], [-1.0, -4.0, 3.0, 0.5]  # two task vectors
@@ -261,9 +261,9 @@ def test_every_merge_of_a_study_is_made_and_its_cost_charged_once(smoke, experts
     assert [folder.name for folder in folders] == schedule.merges(smoke) == list(dict.fromkeys(schedule.merges(smoke)))
     assert "merge-average@experts=math+coding" in schedule.pairs(smoke)
     assert all(artifacts.verify_model(folder) for folder in folders)
-    costs = artifacts.read_table(smoke, "costs", ["merges"])
+    costs = result_tables.read_table(smoke, "costs", ["merges"])
     assert set(costs.loc[costs["stage"] == "merge", "model"]) == set(schedule.candidates(smoke))
-    assert set(artifacts.read_table(smoke, "sce", ["merges"])["tensor"]) == set(load_file(base / "model.safetensors"))
+    assert set(result_tables.read_table(smoke, "sce", ["merges"])["tensor"]) == set(load_file(base / "model.safetensors"))
 
 
 # --- refusals ------------------------------------------------------------------------------------------

@@ -18,7 +18,7 @@ import yaml
 
 from m2rl_lib.config import locations, study
 from m2rl_lib.config.locations import ROOT
-from m2rl_lib.storage import artifacts, durable
+from m2rl_lib.storage import artifacts, atomic
 
 HERE = Path(__file__).parent
 QUIET = ["--rerun-triggers", "mtime", "params", "input", "--rerun-incomplete", "--nolock", "--quiet", "rules", "host", "progress"]
@@ -63,7 +63,7 @@ def compare(local: str, cluster: str) -> list[tuple[str, str]]:
     )
     same = [
         (locations.study_folder(local) / path).is_file()
-        and durable.sha256(locations.study_folder(local) / path) == durable.sha256(locations.study_folder(cluster) / path)
+        and atomic.sha256(locations.study_folder(local) / path) == atomic.sha256(locations.study_folder(cluster) / path)
         for path in models
     ]
     rows.append(("models, byte for byte", f"{sum(same)} of {len(same)}"))

@@ -12,7 +12,7 @@ from m2rl_lib.config import locations, schedule
 from m2rl_lib.config.study import Parameters
 from m2rl_lib.stats import over_seeds
 from m2rl_lib.stats.comparisons import compare
-from m2rl_lib.storage import artifacts
+from m2rl_lib.storage import artifacts, result_tables
 
 P = Parameters.model_construct(
     domains=["math"], merge_lambda=1.0, merge_ties_density=0.2, merge_dare_density=0.8, merge_sce_topk=1.0
@@ -61,12 +61,12 @@ def test_tables_of_seeds_add_up_and_a_missing_one_is_named(smoke):
     p = Parameters.model_construct(study="smoke", seed=0, evaluate_samples=2)
     for seed in (0, 1):
         own = over_seeds.at_seed(p, seed)
-        artifacts.write_table(own, "scores", "sft", pd.DataFrame({"seed": [seed]}), artifacts.record(own))
-    assert artifacts.read_table(p, "scores", ["sft"], [0, 1])["seed"].tolist() == [0, 1]
-    assert artifacts.read_table(p, "scores", seeds=[1, 0])["seed"].tolist() == [1, 0]
-    assert artifacts.read_table(p, "scores", ["sft"])["seed"].tolist() == [0]
+        result_tables.write_table(own, "scores", "sft", pd.DataFrame({"seed": [seed]}), artifacts.record(own))
+    assert result_tables.read_table(p, "scores", ["sft"], [0, 1])["seed"].tolist() == [0, 1]
+    assert result_tables.read_table(p, "scores", seeds=[1, 0])["seed"].tolist() == [1, 0]
+    assert result_tables.read_table(p, "scores", ["sft"])["seed"].tolist() == [0]
     with pytest.raises(FileNotFoundError, match="scores/2-sft.parquet is missing"):
-        artifacts.read_table(p, "scores", ["sft"], [0, 2])
+        result_tables.read_table(p, "scores", ["sft"], [0, 2])
 
 
 def test_a_seed_is_there_once_all_that_an_analysis_reads_is_done(smoke, capsys):

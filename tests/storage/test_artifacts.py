@@ -1,4 +1,4 @@
-"""Artifacts appear whole or not at all, are checked before use, and are never mixed."""
+"""Models and tables are published atomically, checked before use, and never mixed."""
 
 import json
 
@@ -7,7 +7,7 @@ import pytest
 
 from m2rl_lib.config import locations
 from m2rl_lib.config.study import Parameters
-from m2rl_lib.storage import artifacts
+from m2rl_lib.storage import artifacts, atomic, result_tables
 
 
 def parameters(**values):
@@ -36,21 +36,66 @@ def test_failure_leaves_the_last_good_folder(folder):
     assert [p.name for p in folder.parent.iterdir()] == [folder.name]
 
 
-@pytest.mark.parametrize("damage", ["flip", "zero tail", "truncate", "remove"])
-def test_damage_is_named_before_use(folder, damage):
-    shard = folder / "model.safetensors"
-    data = bytearray(shard.read_bytes())
-    if damage == "flip":
-        data[len(data) // 2] ^= 1
-    elif damage == "zero tail":
-        data[-1000:] = bytes(1000)
-    elif damage == "truncate":
-        del data[-1000:]
-    shard.write_bytes(data)
-    if damage == "remove":
-        shard.unlink()
-    with pytest.raises((ValueError, FileNotFoundError), match="model.safetensors"):
+def damaged(data: bytes, kind: str, where: int) -> bytes:
+    """`data` with a bit flipped at `where`, with zeros from there on, or cut there."""
+    if kind == "flip":
+        return data[:where] + bytes([data[where] ^ 4]) + data[where + 1 :]
+    return data[:where] + (bytes(len(data) - where) if kind == "zero tail" else b"")
+
+
+DAMAGES = pytest.mark.parametrize("kind", ["flip", "zero tail", "truncate"])
+
+
+@DAMAGES
+@pytest.mark.parametrize("name", ["model.safetensors", "manifest.json"])
+def test_a_damaged_file_of_a_model_is_named(folder, kind, name):
+    data = (folder / name).read_bytes()
+    for where in (len(data) // 2, len(data) - 200):
+        (folder / name).write_bytes(damaged(data, kind, where))
+        with pytest.raises(atomic.DamagedError, match=f"{name} is damaged.*rm .*done/seed-0/sft.json; make study") as error:
+            artifacts.verify_model(folder)
+        assert "\n" not in str(error.value)
+
+
+def test_missing_and_added_files_are_named(folder):
+    (folder / "extra.safetensors").write_bytes(b"stale shard")
+    with pytest.raises(atomic.DamagedError, match="extra.safetensors was not published with this model"):
         artifacts.verify_model(folder)
+    (folder / "extra.safetensors").unlink()
+    assert artifacts.verify_model(folder) == folder
+    (folder / "model.safetensors").unlink()
+    with pytest.raises(FileNotFoundError, match="model.safetensors is missing"):
+        artifacts.verify_model(folder)
+
+
+def test_a_model_is_hashed_once_unless_it_changes(folder, monkeypatch):
+    hashed = []
+    original = atomic.sha256
+    monkeypatch.setattr(atomic, "sha256", lambda path: hashed.append(path.name) or original(path))
+    artifacts.verify_model(folder)
+    count = len(hashed)
+    artifacts.verify_model(folder)
+    assert len(hashed) == count > 0
+    (folder / "config.json").write_text((folder / "config.json").read_text() + " ")
+    with pytest.raises(atomic.DamagedError, match="config.json is damaged"):
+        artifacts.verify_model(folder)
+
+
+@DAMAGES
+def test_a_damaged_table_is_named(smoke, kind):
+    p = parameters()
+    path = result_tables.write_table(p, "scores", "sft", pd.DataFrame({"correct": [0.0, 1.0] * 500}), artifacts.record(p))
+    whole = path.read_bytes()
+    assert result_tables.read_table(p, "scores", ["sft"])["correct"].sum() == 500
+    for where in range(4, len(whole) - 8, 97):
+        path.write_bytes(damaged(whole, kind, where))
+        if path.read_bytes() != whole:
+            with pytest.raises(atomic.DamagedError, match=f"{path} is damaged") as error:
+                result_tables.read_table(p, "scores", ["sft"])
+            assert "\n" not in str(error.value)
+    path.write_bytes(whole)
+    path.with_name(f"{path.name}.sha256").unlink()  # as in the committed tables
+    assert result_tables.read_table(p, "scores", ["sft"])["correct"].sum() == 500
 
 
 def test_missing_and_foreign_folders(smoke, tmp_path):
@@ -93,33 +138,33 @@ def test_done_stands_until_something_differs(folder):
 def test_tables_are_read_together_only_if_they_agree(smoke):
     one, two = pd.DataFrame({"x": [1]}), pd.DataFrame({"x": [2]})
     p = parameters(evaluate_samples=2)
-    artifacts.write_table(p, "scores", "sft", one, artifacts.record(p))
-    artifacts.write_table(p, "scores", "rl", two, artifacts.record(p))
-    assert artifacts.read_table(parameters(), "scores", ["sft", "rl"])["x"].tolist() == [1, 2]
+    result_tables.write_table(p, "scores", "sft", one, artifacts.record(p))
+    result_tables.write_table(p, "scores", "rl", two, artifacts.record(p))
+    assert result_tables.read_table(parameters(), "scores", ["sft", "rl"])["x"].tolist() == [1, 2]
     other = parameters(evaluate_samples=4)
-    artifacts.write_table(other, "scores", "rl", two, artifacts.record(other))
+    result_tables.write_table(other, "scores", "rl", two, artifacts.record(other))
     with pytest.raises(artifacts.MixedResultsError, match="evaluate_samples"):
-        artifacts.read_table(parameters(), "scores", ["sft", "rl"])
+        result_tables.read_table(parameters(), "scores", ["sft", "rl"])
     with pytest.raises(artifacts.MixedResultsError, match="this notebook"):
-        artifacts.read_table(parameters(evaluate_samples=8), "scores", ["sft"])
+        result_tables.read_table(parameters(evaluate_samples=8), "scores", ["sft"])
 
 
 @pytest.mark.parametrize(
-    ("kind", "told"),
+    ("kind", "stamp"),
     [("none", "UNPROTECTED (sandbox_kind: none)"), ("http://box:8080", "run on http://box:8080"), ("bubblewrap", None)],
 )
-def test_results_say_where_their_programs_ran(smoke, capsys, kind, told):
+def test_results_say_where_their_programs_ran(smoke, capsys, kind, stamp):
     p = parameters(sandbox_kind=kind)
-    artifacts.write_table(p, "scores", "sft", pd.DataFrame({"x": [1]}), artifacts.record(p))
+    result_tables.write_table(p, "scores", "sft", pd.DataFrame({"x": [1]}), artifacts.record(p))
     artifacts.finish(p, "evaluate-sft", [], [])
-    artifacts.write_headline(parameters(), ["the table"])
+    result_tables.write_headline(parameters(), ["the table"])
     headline = (locations.study_folder("smoke") / "headline.txt").read_text()
     for text in (capsys.readouterr().out, headline):
-        assert ("generated programs" in text) == bool(told) and (told or "") in text
+        assert ("generated programs" in text) == bool(stamp) and (stamp or "") in text
     with pytest.raises(artifacts.MixedResultsError, match="sandbox_kind"):
-        artifacts.read_table(parameters(sandbox_kind="elsewhere"), "scores", ["sft"])
+        result_tables.read_table(parameters(sandbox_kind="elsewhere"), "scores", ["sft"])
 
 
 def test_missing_table_names_the_command_that_makes_it(smoke):
     with pytest.raises(FileNotFoundError, match="make study PARAMS=params/smoke.yaml"):
-        artifacts.read_table(parameters(), "scores", ["sft"])
+        result_tables.read_table(parameters(), "scores", ["sft"])

@@ -6,6 +6,8 @@ import re
 
 import pytest
 
+from m2rl_lib import sandbox
+from m2rl_lib.config import locations
 from m2rl_lib.config.locations import ROOT
 from m2rl_lib.config.study import Parameters
 from m2rl_lib.storage import artifacts, safety
@@ -14,28 +16,21 @@ SOURCES = [*sorted((ROOT / "m2rl_lib").rglob("*.py")), *sorted((ROOT / "dev").gl
 REMOTE = ("from_pretrained", "load_dataset", "snapshot_download", "hf_hub_download")
 
 
-@pytest.mark.parametrize("name", ["pytorch_model.bin", "optimizer.pt", "scores.pkl"])
-def test_pickles_are_refused_even_where_the_manifest_lists_them(smoke, name):
-    folder = smoke_model(name, b"\x80\x04")
-    with pytest.raises(safety.UnsafeError, match=f"{name} may be a pickle"):
-        artifacts.verify_model(folder)
+PICKLE, CODE = b"\x80\x04", json.dumps({"auto_map": {"AutoModel": "evil.Model"}}).encode()
 
 
-def test_a_model_with_code_of_its_own_is_refused(smoke):
-    folder = smoke_model("config.json", json.dumps({"auto_map": {"AutoModel": "evil.Model"}}).encode())
-    with pytest.raises(safety.UnsafeError, match="trust_remote_code"):
-        artifacts.verify_model(folder)
-
-
-def smoke_model(name: str, data: bytes):
-
-    from m2rl_lib.config import locations
-
+@pytest.mark.parametrize(
+    ("name", "data", "why"),
+    [(name, PICKLE, f"{name} may be a pickle") for name in ("pytorch_model.bin", "optimizer.pt", "scores.pkl")]
+    + [("config.json", CODE, "trust_remote_code")],
+)
+def test_pickles_and_code_are_refused_even_where_the_manifest_lists_them(smoke, name, data, why):
     p = Parameters.model_construct(study="smoke", seed=0)
     folder = locations.model_folder("smoke", 0, "sft")
     with artifacts.publish(folder, artifacts.record(p)) as fresh:
         (fresh / name).write_bytes(data)
-    return folder
+    with pytest.raises(safety.UnsafeError, match=why):
+        artifacts.verify_model(folder)
 
 
 def calls(path):
@@ -64,13 +59,8 @@ def test_secrets_are_found_in_a_notebooks_file():
     environment = {"HF_TOKEN": 'a"secret\\value', "TOKENIZERS_PARALLELISM": "false", "HOME": "/somewhere/long/enough"}
     assert safety.find_secrets(json.dumps({"text": 'it is a"secret\\value!'}), environment) == ["the value of HF_TOKEN"]
     assert safety.find_secrets("false, /somewhere/long/enough", environment) == []
-    for token in (
-        "hf_" + "x1" * 15,
-        "sk-" + "y2" * 15,
-        "ghp_" + "z3" * 15,
-        "AKIA" + "ABCD" * 4,
-        "-----BEGIN RSA PRIVATE KEY-----",
-    ):
+    tokens = ("hf_" + "x1" * 15, "sk-" + "y2" * 15, "ghp_" + "z3" * 15, "AKIA" + "ABCD" * 4, "-----BEGIN RSA PRIVATE KEY-----")
+    for token in tokens:
         assert safety.find_secrets(f'"{token}"', {}), token
 
 
@@ -80,8 +70,6 @@ def test_no_committed_notebook_holds_a_secret(path):
 
 
 def test_a_sandboxed_program_sees_no_secret(monkeypatch):
-    from m2rl_lib import sandbox
-
     monkeypatch.setenv("HF_TOKEN", "plover-plover-plover")
     sandbox.configure("bubblewrap")
     program = "import os\nprint([k for k in os.environ if 'TOKEN' in k], 'plover' in str(dict(os.environ)))"

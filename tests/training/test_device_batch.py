@@ -4,7 +4,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from m2rl_lib.storage import artifacts
+from m2rl_lib.storage import result_tables
 from m2rl_lib.training import grpo, mt_opd, sft
 from m2rl_lib.training.common import micro_batches
 
@@ -55,7 +55,7 @@ def test_rlvr(smoke, model, publish_model, monkeypatch):
     for held in (8, 4):
         p = smoke.model_copy(update={"train_device_batch": held})
         (folder,) = grpo.train(p, "rl-math", ["math"], 4, [4], start, seed=0)
-        ends.append((moved(start, folder), artifacts.read_table(p, "training", ["rl-math"])["reward"].tolist()))
+        ends.append((moved(start, folder), result_tables.read_table(p, "training", ["rl-math"])["reward"].tolist()))
     assert ends[0][1] == ends[1][1]  # the same completions at every step
     assert apart(ends[0][0], ends[1][0]) < 0.05
 

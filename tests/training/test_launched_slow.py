@@ -21,7 +21,7 @@ import yaml
 
 from m2rl_lib.config import locations, study
 from m2rl_lib.config.study import Parameters
-from m2rl_lib.storage import artifacts, durable
+from m2rl_lib.storage import artifacts, atomic, result_tables
 
 WHOLE, KILLED = "smoke-two", "smoke-two-killed"
 CHANGED = {
@@ -121,8 +121,8 @@ def tables(name: str, stage: str) -> dict[str, pd.DataFrame]:
     p = Parameters.model_construct(study=name, seed=0)
     found = {}
     for table in ("sft_curve", "training", "curves", "distillation", "costs"):
-        if artifacts.table_file(p, table, stage).is_file():
-            frame = artifacts.read_table(p, table, [stage])
+        if result_tables.table_file(p, table, stage).is_file():
+            frame = result_tables.read_table(p, table, [stage])
             found[table] = frame[[c for c in frame if not any(word in c for word in UNTIMED)]]
     return found
 
@@ -168,7 +168,7 @@ def test_a_killed_run_leaves_no_process_and_goes_on_to_the_same_weights(whole, k
     again = subprocess.run(command(killed, stage), cwd=locations.ROOT, check=True, capture_output=True, text=True)
     assert f"{stage}: goes on from step " in again.stdout + again.stderr
     for one, other in zip(*(sorted(locations.model_folder(name, 0, stage).glob("*.safetensors")) for name in (whole, killed))):
-        assert durable.sha256(one) == durable.sha256(other)
+        assert atomic.sha256(one) == atomic.sha256(other)
     one, other = tables(whole, stage), tables(killed, stage)
     assert one.keys() == other.keys() and "costs" in one
     for table in one:

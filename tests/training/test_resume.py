@@ -14,7 +14,7 @@ import torch
 from m2rl_lib import domains
 from m2rl_lib.config import locations, schedule, study
 from m2rl_lib.config.study import Parameters
-from m2rl_lib.storage import artifacts, durable
+from m2rl_lib.storage import artifacts, locks, result_tables
 from m2rl_lib.training import grpo, mt_opd, resume, sft
 
 TIMES = ("time", "runtime", "per_second")  # columns of TRL's log that no two runs share
@@ -65,9 +65,9 @@ def results(p, name: str, folders, tables) -> tuple:
     """Digests of the published models, and the tables without their times."""
     frames = []
     for table in tables:
-        frame = artifacts.read_table(p, table, [name])
+        frame = result_tables.read_table(p, table, [name])
         frames.append(frame[[c for c in frame if not any(word in c for word in TIMES)]])
-    costs = artifacts.read_table(p, "costs", [name])[["model", "stage", "prompts", "generated_tokens", "trained_tokens"]]
+    costs = result_tables.read_table(p, "costs", [name])[["model", "stage", "prompts", "generated_tokens", "trained_tokens"]]
     return [artifacts.read_manifest(folder)["digest"] for folder in folders], [*frames, costs]
 
 
@@ -109,7 +109,7 @@ def test_a_run_killed_twice_is_the_unbroken_one(base, killed_at, capsys):
     for step in (18, 46):
         assert f"{name}: goes on from step {step}/50; the weights will be those of an unbroken run" in told
     assert [entry["step"] for entry in artifacts.read_manifest(folders[-1])["resumed"]] == [18, 46]
-    assert artifacts.read_table(p, "training", [name])["reward"].nunique() > 1  # the weights did depend on the draws
+    assert result_tables.read_table(p, "training", [name])["reward"].nunique() > 1  # the weights did depend on the draws
 
 
 def test_sft_killed_between_checkpoints_is_the_unbroken_one(base, killed_at):
@@ -218,11 +218,11 @@ def test_what_is_not_finite_stops_the_run_with_its_step_and_batch(base, monkeypa
     assert str(kept) in str(error.value) and "\n" not in str(error.value)
     batch = torch.load(kept, weights_only=True)
     assert json.loads(batch["batch"][0]["row"])["domain"] == "math" and len(batch["completions"]) == p.rlvr_completions
-    assert not artifacts.table_file(p, "training", "rl-math@repeat=4").exists()
+    assert not result_tables.table_file(p, "training", "rl-math@repeat=4").exists()
 
 
 def test_two_runs_of_one_stage_do_not_trample_each_other(base, monkeypatch):
-    monkeypatch.setattr(durable, "PATIENCE", 0.1)
+    monkeypatch.setattr(locks, "PATIENCE", 0.1)
     p = Parameters.model_construct(**vars(base.p) | {"repeat": 5})
-    with artifacts.stage(p, "rl-math@repeat=5"), pytest.raises(durable.LockedError, match="is held by pid"):
+    with artifacts.stage(p, "rl-math@repeat=5"), pytest.raises(locks.LockedError, match="is held by pid"):
         grpo.run_expert(p)

@@ -23,7 +23,7 @@ from m2rl_lib.domains import agent, chat
 from m2rl_lib.evaluation import avg_at_k
 from m2rl_lib.rollout import decoding, tool_turns
 from m2rl_lib.rollout.kept_contexts import Contexts
-from m2rl_lib.storage import artifacts
+from m2rl_lib.storage import artifacts, result_tables
 from m2rl_lib.training import grpo, sft
 
 # --- generation ---------------------------------------------------------------------------------------
@@ -187,11 +187,11 @@ def test_expert_keeps_its_named_checkpoints(trained):
 
 
 def test_run_writes_curves_of_every_domain_and_costs(trained):
-    curves = artifacts.read_table(trained.p, "curves", ["rl-agent"])
+    curves = result_tables.read_table(trained.p, "curves", ["rl-agent"])
     selection = curves[curves["kind"] == "selection"]
     assert set(selection["domain"]) == {"math", "agent"}
     assert sorted(selection["step"].unique()) == [0, 1, 2, 3, 4]
-    costs = artifacts.read_table(trained.p, "costs", ["rl-agent"]).iloc[0]
+    costs = result_tables.read_table(trained.p, "costs", ["rl-agent"]).iloc[0]
     assert costs["prompts"] == trained.p.rlvr_steps * trained.p.rlvr_prompts_per_step
     assert 0 < costs["generated_tokens"] < costs["trained_tokens"]
     assert costs["device_seconds"] == costs["wall_seconds"] * trained.p.rlvr_threads
@@ -284,8 +284,8 @@ def test_unknown_domain_is_refused_before_work(trained):
 def test_evaluation_keeps_every_sample(trained):
     p = Parameters.model_construct(**vars(trained.p) | {"models": ["sft", "rl-agent"], "group": "some", "purpose": "scores"})
     avg_at_k.run(p)
-    scores = artifacts.read_table(p, "scores", ["some"])
-    samples = artifacts.read_table(p, "samples", ["some"])
+    scores = result_tables.read_table(p, "scores", ["some"])
+    samples = result_tables.read_table(p, "samples", ["some"])
     keys = avg_at_k.KEYS
     assert not scores.duplicated(keys).any()
     assert scores[keys].equals(samples[keys])
@@ -313,7 +313,7 @@ def test_a_sweep_tests_the_best_of_each_method_on_selection_problems(trained):
                 if file.name != artifacts.MANIFEST:
                     (fresh / file.name).write_bytes(file.read_bytes())
     avg_at_k.run(p)
-    scores = artifacts.read_table(p, "scores", ["sweeps"])
+    scores = result_tables.read_table(p, "scores", ["sweeps"])
     selection = scores[(scores["split"] == "selection") & (scores["domain"] != "general")]
     means = selection.groupby(["model", "benchmark"])["correct"].mean().groupby("model").mean()
     best = max(["merge-ties", "merge-ties@lambda=0.5"], key=means.get)
@@ -324,7 +324,7 @@ def test_a_sweep_tests_the_best_of_each_method_on_selection_problems(trained):
 def test_skills_are_many_samples_of_the_first_benchmarks(trained):
     p = Parameters.model_construct(**vars(trained.p) | {"models": ["sft"], "group": "skills", "purpose": "skills"})
     avg_at_k.run(p)
-    scores = artifacts.read_table(p, "scores", ["skills"])
+    scores = result_tables.read_table(p, "scores", ["skills"])
     assert set(scores["benchmark"]) == {"chain", "workplace"} and set(scores["split"]) == {"test"}
     assert (scores.groupby(["benchmark", "problem_id"]).size() == p.analysis_skill_samples).all()
     assert scores["problem_id"].nunique() == 2 * p.analysis_skill_problems

@@ -16,7 +16,7 @@ from safetensors.torch import load_file
 
 from m2rl_lib.config import locations
 from m2rl_lib.config.study import Parameters
-from m2rl_lib.storage import artifacts
+from m2rl_lib.storage import artifacts, result_tables
 
 PROGRAM = locations.ROOT / "tests" / "training" / "recorded.py"
 CONFIGURATION = locations.ACCELERATE / "cpu_1x2.yaml"
@@ -74,7 +74,7 @@ def test_counts_are_those_of_all_processes(folder, monkeypatch):
     monkeypatch.setattr(locations, "RUNS", folder / "runs")
     for model in ("rl-multi", "mt-opd"):
         one, two = (
-            artifacts.read_table(Parameters.model_construct(study=name, seed=0), "costs", [model]).iloc[0]
+            result_tables.read_table(Parameters.model_construct(study=name, seed=0), "costs", [model]).iloc[0]
             for name in ("none", "cpu_1x2")
         )
         assert two["prompts"] == one["prompts"] and two["generated_tokens"] == one["generated_tokens"] > 0

@@ -22,7 +22,7 @@ from m2rl_lib.config.study import Parameters
 from m2rl_lib.data import problem_sets, sft_corpus
 from m2rl_lib.evaluation import judging
 from m2rl_lib.rollout import decoding
-from m2rl_lib.storage import artifacts
+from m2rl_lib.storage import artifacts, result_tables
 
 SHARES = (0.25, 0.5, 0.75)  # of the way, between the ends
 TOKENS = 8192  # of a batch, padding counted; a longer solution is a batch of its own
@@ -63,8 +63,8 @@ def run(p: Parameters) -> tuple[pd.DataFrame, pd.DataFrame]:
     frame = pd.DataFrame(rows, columns=["start", "end", "share", "domain", "loss"])
     frame = frame.assign(seed=p.seed, n=frame["domain"].map({name: len(some) for name, some in solved.items()}))
     height = barriers(frame)
-    artifacts.write_table(p, "paths", "rq4", frame, made_by)
-    artifacts.write_table(p, "barriers", "rq4", height, made_by)
+    result_tables.write_table(p, "paths", "rq4", frame, made_by)
+    result_tables.write_table(p, "barriers", "rq4", height, made_by)
     return frame, height
 
 

@@ -1,13 +1,10 @@
-"""The half of the sandbox that runs inside it: a warm interpreter which forks untrusted programs and collects their
-bytes.
+"""The half of the sandbox that runs inside it: a warm interpreter that forks untrusted programs and collects their bytes.
 
-`bubblewrap.py` hands this folder as a zip file to bare Python (standard library only), inside bubblewrap, and talks
-to it over one socket. The *server*, process 1 of the sandbox's process namespace, reads a request and forks a *child*
-(`program.py`) which gives up all rights, compiles the program and runs it. Process 1 cannot be signalled from inside
-its namespace, adopts every orphan, and kills and reaps all that is left before the next child. No verdict is computed
-here and no expected output is ever here: what comes back is what the program wrote, and how it ended. Programs that
-leave no state (`sharing.py`) run up to 64 tests in one child, each with fresh globals and streams; any other program,
-and whatever follows a test that ended its process, gets a fork a test.
+`bubblewrap.py` hands this folder as a zip file to bare Python and talks to it over one socket. The *server*, process 1 of
+the sandbox, reads a request and forks a *child* (`program.py`) which gives up all rights and runs the program. Process 1
+cannot be signalled from inside, adopts every orphan, and kills and reaps all that is left before the next child. No verdict
+or expected output is ever here. Programs that leave no state (`sharing.py`) run up to 64 tests in one child; any other
+program, and whatever follows a test that ended its process, gets one fork per test.
 """
 
 # math to typing: what short programs import most, loaded once here so that no child has to.
@@ -75,15 +72,14 @@ def usage() -> tuple:
 
 
 class Server:
-    """Process 1 of the sandbox (`isolated`), or an ordinary process (not). `drop_uid`: programs run as a user of
-    their own."""
+    """Process 1 of the sandbox (`isolated`), or an ordinary process. `drop_uid`: programs run as a user of their own."""
 
     def __init__(self, isolated: bool, drop_uid: bool):
         self.isolated, self.drop_uid = isolated, drop_uid
         self.channel = os.dup(0)
         self.folder = None  # of the files that programs read and write as standard streams
         null = os.open("/dev/null", os.O_RDWR)
-        for descriptor in (0, 1):  # standard error stays: what fails in here is told outside
+        for descriptor in (0, 1):  # standard error stays: failures in here are reported outside
             os.dup2(null, descriptor)
         os.umask(0)
         builtins.exit = builtins.quit = sys.exit  # what the site module would have added
@@ -106,9 +102,7 @@ class Server:
         call("mount", b"tmpfs", path.encode(), b"tmpfs", MS_NOSUID_NODEV, options)
 
     def warm_up(self) -> None:
-        """Run a small program a few times, so that children inherit what the interpreter makes on first use: the
-        compiler's types, codecs, specialised bytecode. Then keep the collector off all that exists, so that children
-        share its memory."""
+        """Run a small program, so that children inherit what the interpreter makes on first use, and freeze the collector."""
         for _ in range(20):
             streams = bytes_file(self.folder, b"3\n1 2 3\n"), bytes_file(self.folder)
             code = compiled(WARM_UP)
@@ -174,10 +168,9 @@ class Server:
         return results
 
     def watch(self, pid: int, reading: int, tests: int, limits: dict) -> tuple:
-        """Wait until the child has ended or has to be stopped: (its reports on all tests but the last, why it is
-        stopped or None).
+        """Wait until the child has ended or has to be stopped: (reports on all tests but the last, why stopped or None).
 
-        Nothing but its end wakes the server; what it has reported meanwhile is looked at every TICK.
+        Nothing but its end wakes the server; what it has reported is looked at every TICK.
         """
         ended, event = end_of(pid, reading)
         poller = select.poll()
@@ -243,8 +236,7 @@ def read_available(descriptor: int, count: int) -> bytes:
 
 
 def end_of(pid: int, reading: int) -> tuple:
-    """(descriptor, events) to poll for the end of a child, or, on macOS and before Linux 5.3, for its letting go of
-    its pipe."""
+    """(descriptor, events) to poll for a child's end, or (macOS, Linux before 5.3) for its letting go of its pipe."""
     try:
         return os.pidfd_open(pid), select.POLLIN
     except (AttributeError, OSError):

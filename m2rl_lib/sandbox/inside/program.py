@@ -1,8 +1,7 @@
 """The child of the sandbox: gives up every right, then runs an untrusted program on its inputs, one after the other.
 
-It knows the program and the inputs it was handed, nothing else. How a test ended it reports as one byte before it
-begins the next; of the last one its exit code tells. So a program that writes reports of its own has written one too
-many, which the server takes as an error.
+It reports how a test ended as one byte before it begins the next, for the last one by its exit code. So a program that
+writes reports of its own has written one too many, which the server takes as an error.
 """
 
 import atexit
@@ -32,8 +31,7 @@ def call(name: str, *arguments) -> None:
 
 
 def give_up_rights(isolated: bool, drop_uid: bool, limits: dict, tests: int) -> None:
-    """Resource limits (which also hold for root: the uid changes first), then no capability and no uid to come back
-    to."""
+    """Resource limits (which also hold for root), then no capability and no uid to come back to."""
     seconds = int(limits["timeout"] * tests) + 2
     wanted = [
         ("RLIMIT_CPU", seconds),
@@ -111,8 +109,7 @@ def keep_only(descriptors: set[int]) -> None:
 
 
 def child(files: list, report: int, context: dict) -> None:
-    """Run the tests whose (stdin, stdout) descriptors are given, only the first one where they need processes of
-    their own. Never returns."""
+    """Run the tests of these (stdin, stdout) descriptors, only the first where each needs a process. Never returns."""
     status = ERROR
     try:
         gc.freeze()  # so that collecting touches no page that is still shared with the server

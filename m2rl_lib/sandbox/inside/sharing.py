@@ -1,8 +1,7 @@
 """Which programs may run all of their tests in one process: those that cannot plausibly leave anything behind.
 
-A fork costs about a millisecond, so this decides how many programs a second are graded. It is about fidelity, not
-safety: a program that slips through knows of no expected output and meets nothing but its own leavings. Whatever is
-not on these lists gets a fork a test.
+It is about speed and fidelity, not safety: a program that slips through meets nothing but its own leavings. Whatever is not
+on these lists gets one fork (about a millisecond) per test.
 """
 
 import opcode
@@ -33,8 +32,8 @@ ATTRIBUTE_WRITES = (opcode.opmap["STORE_ATTR"], opcode.opmap["DELETE_ATTR"])
 
 
 def may_share(code: types.CodeType) -> tuple[bool, bool]:
-    """(whether the compiled program imports pure modules only, names no door to shared state, and sets attributes
-    only in methods; whether it names `open`: most often to read its input as `open(0)`, but it may write a file)."""
+    """(whether a program imports pure modules only, names no door to shared state and sets attributes in methods only;
+    whether it names `open`: most often to read its input as `open(0)`, but it may write a file)."""
     harmless, opens, pending = True, False, [code]
     while pending and harmless:
         code = pending.pop()

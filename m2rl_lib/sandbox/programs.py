@@ -1,0 +1,110 @@
+"""Run Python programs on text inputs: once per distinct program, in warm sandboxes that a canary could not leave.
+
+A sandbox that fails is never a verdict: its programs give None, and one that cannot start or lets a canary out raises.
+"""
+
+import atexit
+import os
+import threading
+from collections.abc import Sequence
+
+from m2rl_lib.sandbox import canaries, remote
+from m2rl_lib.sandbox.bubblewrap import Run, SandboxError, advice
+from m2rl_lib.sandbox.pool import Pool
+
+_kind = "bubblewrap"
+_checked = False
+_pool = Pool(isolated=True)
+_lock = threading.RLock()
+
+
+def run_programs(
+    programs: Sequence[str],
+    inputs: Sequence[Sequence[str]],
+    *,
+    timeout_seconds: float = 2.0,
+    memory_bytes: int = 256 << 20,
+    output_bytes: int = 64 << 10,
+    workers: int | None = None,
+) -> list[list[Run] | None]:
+    """Run each Python source `programs[i]` once for each standard input in `inputs[i]`, every time in fresh state.
+
+    Returns for each program a list of `Run`, one per input, or None where the sandbox failed twice, the second time a
+    fresh one. After an input that overruns `timeout_seconds` of wall clock the further ones are "timeout" too.
+    `memory_bytes` bounds the address space of a process and the resident memory of all processes of a program,
+    `output_bytes` the standard output of one run. At most `workers` sandboxes (default: the usable cores) work at once.
+    Programs have the standard library only. Callable from any thread. Raises SandboxError where there is no sandbox.
+
+    >>> run_programs(["print(int(input()) ** 2)"], [["3", "x"]])  # doctest: +SKIP
+    [[Run(stdout=b'9\\n', status='ok'), Run(stdout=b'', status='error')]]
+    """
+    if len(programs) != len(inputs):
+        raise ValueError(f"run_programs: {len(programs)} programs but {len(inputs)} lists of inputs; give one list a program")
+    check()
+    keys = [(program, tuple(texts)) for program, texts in zip(programs, inputs)]
+    jobs = list(dict.fromkeys(keys))
+    limits = {"timeout": timeout_seconds, "memory": memory_bytes, "output": output_bytes}
+    if _kind.startswith("http"):
+        answers = remote.run_jobs(_kind, jobs, limits)
+        found = [None if runs is None else [Run(*run) for run in runs] for runs in answers]
+    else:
+        found = _pool.run(jobs, limits, max(1, workers or _cores()))
+    by_job = dict(zip(jobs, found))
+    return [None if by_job[key] is None else list(by_job[key]) for key in keys]
+
+
+def check() -> None:
+    """Once per process: start a sandbox and send canaries that try to get out. SandboxError in one line names the choices."""
+    global _checked
+    with _lock:
+        if _checked:
+            return
+        _checked = True  # the canaries go through run_programs themselves
+        try:
+            if _kind == "bubblewrap":
+                _pool.give(_pool.take(1 << 30))
+            fault = canaries.fault(run_programs, protected=_kind == "bubblewrap")
+            if fault:
+                raise SandboxError(advice(fault))
+        except BaseException:
+            _checked = False
+            raise
+
+
+def configure(kind: str) -> None:
+    """Choose where programs run: "bubblewrap" (default), the http address of a SandboxFusion server, or "none", unprotected.
+
+    Stops the warm workers. Raises ValueError for anything else.
+    """
+    global _kind, _checked
+    if kind not in ("bubblewrap", "none") and not kind.startswith(("http://", "https://")):
+        raise ValueError(f"sandbox_kind is {kind!r}; allowed: bubblewrap, none, or the http address of a SandboxFusion server")
+    with _lock:
+        _pool.close()
+        _kind, _checked, _pool.isolated = kind, False, kind == "bubblewrap"
+
+
+def kind() -> str:
+    """What is in force, as given to `configure`."""
+    return _kind
+
+
+def stamp(place: str | None) -> str:
+    """What results report of where their programs ran, given `sandbox_kind`: nothing for bubblewrap."""
+    where = {None: "", "bubblewrap": "", "none": "UNPROTECTED (sandbox_kind: none)"}.get(place, f"on {place}")
+    return where and f"generated programs run {where}"
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _after_fork() -> None:
+    """In a forked process: a lock of its own, and no hold on the parent's workers."""
+    global _lock
+    _lock = threading.RLock()
+    _pool.forget()
+
+
+atexit.register(_pool.close)
+os.register_at_fork(after_in_child=_after_fork)

@@ -1,0 +1,95 @@
+"""Result tables: one Parquet file per writer and seed, with what made it in its metadata and its SHA-256 beside it."""
+
+import hashlib
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from m2rl_lib import sandbox
+from m2rl_lib.config import locations
+from m2rl_lib.config.study import Parameters
+from m2rl_lib.storage import artifacts, atomic, processes
+
+
+def table_file(parameters: Parameters, table: str, writer: str) -> Path:
+    """`runs/<study>/results/<table>/<seed>-<writer>.parquet`."""
+    return locations.study_folder(parameters.study) / "results" / table / f"{parameters.seed}-{writer}.parquet"
+
+
+def write_table(parameters: Parameters, table: str, writer: str, frame: pd.DataFrame, made_by: dict) -> Path:
+    """Write one writer's part of a table atomically, what made it in its metadata, its SHA-256 beside it; by the main process."""
+    path = table_file(parameters, table, writer)
+    if not processes.is_main():
+        return path
+    arrow = pa.Table.from_pandas(frame, preserve_index=False)
+    metadata = (arrow.schema.metadata or {}) | {b"m2rl": json.dumps(made_by).encode()}
+    sink = pa.BufferOutputStream()
+    pq.write_table(arrow.replace_schema_metadata(metadata), sink)
+    data = sink.getvalue().to_pybytes()
+    checksum = _checksum_file(path)
+    checksum.unlink(missing_ok=True)  # a table without one is read as it is
+    atomic.write(path, data)
+    atomic.write(checksum, f"{hashlib.sha256(data).hexdigest()}  {path.name}\n".encode())
+    return path
+
+
+def _checksum_file(path: Path) -> Path:
+    """`<table>.parquet.sha256`, as `sha256sum -c` reads it; committed tables have none."""
+    return path.with_name(f"{path.name}.sha256")
+
+
+def _read(path: Path) -> pa.Table:
+    data, checksum = path.read_bytes(), _checksum_file(path)
+    try:
+        if not checksum.is_file() or checksum.read_text().split()[0] == hashlib.sha256(data).hexdigest():
+            return pq.read_table(pa.BufferReader(data))
+    except (ValueError, IndexError, NotImplementedError, OSError):  # what Arrow raises on broken files
+        pass
+    raise atomic.DamagedError(f"{path} is damaged: it is not what was written; run the stage again that makes it")
+
+
+def read_table(
+    parameters: Parameters, table: str, writers: Sequence[str] | None = None, seeds: Sequence[int] | None = None
+) -> pd.DataFrame:
+    """A result table: the parts of the given writers (all by default) and seeds (the parameters' own), concatenated.
+
+    Raises FileNotFoundError where a part is missing, MixedResultsError where parts, or the parameters given, disagree,
+    DamagedError where one is not what was written.
+    """
+    folder = locations.study_folder(parameters.study) / "results" / table
+    seeds = seeds or [parameters.seed]
+    if writers is None:
+        paths = [path for seed in seeds for path in sorted(folder.glob(f"{seed}-*.parquet"))]
+    else:
+        paths = [folder / f"{seed}-{writer}.parquet" for seed in seeds for writer in writers]
+    missing = [path for path in paths if not path.is_file()]
+    if missing or not paths:
+        what = artifacts.relative(missing[0] if missing else folder / f"{seeds[0]}-*.parquet")
+        raise FileNotFoundError(f"result table {what} is missing; `make study PARAMS=params/{parameters.study}.yaml` makes it")
+    joined = artifacts.shared_parameters(parameters)
+    frames = []
+    for path in paths:
+        arrow = _read(path)
+        made_by = json.loads(arrow.schema.metadata[b"m2rl"])
+        artifacts.agree(joined, made_by["parameters"], "this notebook", artifacts.relative(path))
+        joined = made_by["parameters"] | joined
+        frames.append(arrow.to_pandas())
+    return pd.concat(frames, ignore_index=True)
+
+
+def write_headline(parameters: Parameters, lines: list[str]) -> None:
+    """Write `runs/<study>/headline.txt`, which `make study` prints at its end: table, verdicts, where the rest is."""
+    folder = locations.study_folder(parameters.study)
+    scores = (folder / "results" / "scores").glob(f"{parameters.seed}-*.parquet")
+    made_by = [json.loads(pq.read_schema(path).metadata[b"m2rl"]) for path in scores]
+    stamps = sorted({sandbox.stamp(made["parameters"].get("sandbox_kind")) for made in made_by} - {""})
+    where = [
+        f"figures:   {artifacts.relative(locations.figures_folder(parameters.study))}/",
+        f"notebooks: {artifacts.relative(folder / 'notebooks')}/",
+        f"tables:    {artifacts.relative(folder / 'results')}/",
+    ]
+    atomic.write(folder / "headline.txt", ("\n".join([*lines, *stamps, *where]) + "\n").encode())
