@@ -9,8 +9,8 @@ import torch
 from scipy import stats
 
 from m2rl_lib import domains
-from m2rl_lib.analysis.rq3_policies import policy_kl, policy_neighbours
-from m2rl_lib.analysis.rq3_policies.policy_kl import Trajectory
+from m2rl_lib.analysis.rq3_policies import policy_kl, policy_neighbours, policy_samples
+from m2rl_lib.analysis.rq3_policies.policy_samples import Trajectory
 from m2rl_lib.config import schedule
 from m2rl_lib.data import problem_sets
 from m2rl_lib.figures import drawing, rq3_policies
@@ -52,7 +52,9 @@ def test_kl_of_markov_policies_is_the_analytic_value():
     p_logits, q_logits = generator.normal(size=(2, 5, 5))
     p, q = softmax(p_logits), softmax(q_logits)
     walks = [walk(p, 1, generator, str(problem), sample) for problem in range(400) for sample in range(5)]
-    rows = policy_kl.sequence_kl(Table(p_logits), {"q": Table(q_logits)}, walks, tokens=500).sort_values(["problem_id", "sample"])
+    rows = policy_samples.sequence_kl(Table(p_logits), {"q": Table(q_logits)}, walks, tokens=500).sort_values(
+        ["problem_id", "sample"]
+    )
     along = [
         sum(token_kl(p, q)[state] for state in one.ids[:-1]) for one in sorted(walks, key=lambda w: (w.problem_id, w.sample))
     ]
@@ -68,7 +70,7 @@ def test_kl_of_markov_policies_is_the_analytic_value():
 
 def test_docstrings_example():
     half, quarter = Table(np.zeros((2, 2))), Table(np.log([[0.25, 0.75]] * 2))
-    row = policy_kl.sequence_kl(half, {"q": quarter}, [Trajectory("a", 0, [0, 1, 0, 1], [0, 1, 1, 1], False)]).iloc[0]
+    row = policy_samples.sequence_kl(half, {"q": quarter}, [Trajectory("a", 0, [0, 1, 0, 1], [0, 1, 1, 1], False)]).iloc[0]
     assert row["kl"] == pytest.approx(3 * (0.5 * np.log(2) + 0.5 * np.log(2 / 3)), rel=1e-6) and row["tokens"] == 3
 
 
@@ -82,9 +84,9 @@ def build(tokenizer, seed):
 def test_kl_agrees_with_a_naive_loop(tokenizer):
     p_model, q_model = build(tokenizer, 1), build(tokenizer, 2)
     rows = [row for benchmark in BENCHMARKS for row in problem_sets.benchmark_problems(benchmark, "test", 2, True)]
-    sampled = policy_kl.sample_trajectories(p_model, tokenizer, rows, 2, max_tokens=12, batch=8, seed=0)
+    sampled = policy_samples.sample_trajectories(p_model, tokenizer, rows, 2, max_tokens=12, batch=8, seed=0)
     sampled[3].own[-4:-2] = [0, 0]  # as if a tool had written these
-    frame = policy_kl.sequence_kl(p_model, {"p": p_model, "q": q_model}, sampled, tokens=300)
+    frame = policy_samples.sequence_kl(p_model, {"p": p_model, "q": q_model}, sampled, tokens=300)
     own = frame[frame["target"] == "p"]
     assert (own["kl"] == 0).all() and (frame.loc[frame["target"] == "q", "kl"] > 0).all()
     for one in sampled:
@@ -101,7 +103,7 @@ def test_kl_agrees_with_a_naive_loop(tokenizer):
 
 def test_trajectories_are_prompts_and_completions(tokenizer):
     rows = problem_sets.benchmark_problems(BENCHMARKS[0], "test", 3, True)
-    sampled = policy_kl.sample_trajectories(build(tokenizer, 1), tokenizer, rows, 2, max_tokens=5, batch=8, seed=0)
+    sampled = policy_samples.sample_trajectories(build(tokenizer, 1), tokenizer, rows, 2, max_tokens=5, batch=8, seed=0)
     assert [(one.problem_id, one.sample) for one in sampled] == [(row["problem_id"], k) for row in rows for k in (0, 1)]
     for one in sampled:
         text = tokenizer.decode(one.ids[: one.own.index(1)])
@@ -112,13 +114,13 @@ def test_trajectories_are_prompts_and_completions(tokenizer):
 def test_what_kl_refuses(tokenizer):
     good, walks = Table(np.zeros((3, 3))), [Trajectory("a", 0, [0, 1], [0, 1], False)]
     with pytest.raises(ValueError, match="rl-x has a vocabulary of 4, the source 3"):
-        policy_kl.sequence_kl(good, {"rl-x": Table(np.zeros((4, 4)))}, walks)
+        policy_samples.sequence_kl(good, {"rl-x": Table(np.zeros((4, 4)))}, walks)
     with pytest.raises(ValueError, match="rl-x gives logits that are NaN"):
-        policy_kl.sequence_kl(good, {"rl-x": Table(np.full((3, 3), np.nan))}, walks)
+        policy_samples.sequence_kl(good, {"rl-x": Table(np.full((3, 3), np.nan))}, walks)
     with pytest.raises(ValueError, match="0 trajectories"):
-        policy_kl.sequence_kl(good, {"rl-x": good}, [])
+        policy_samples.sequence_kl(good, {"rl-x": good}, [])
     with pytest.raises(ValueError, match="prompt of at least one token"):
-        policy_kl.sequence_kl(good, {"rl-x": good}, [Trajectory("a", 0, [1], [1], False)])
+        policy_samples.sequence_kl(good, {"rl-x": good}, [Trajectory("a", 0, [1], [1], False)])
 
 
 def test_errors_are_clustered_by_prompt():
@@ -153,7 +155,7 @@ def little_study(smoke, tokenizer, publish_model):
     names = ["sft", "rl-math", "rl-agent", "rl-null", "merge-average@experts=math+agent", "merge-ties@density=0.5"]
     for seed, name in enumerate(names):
         publish_model(name, build(tokenizer, seed))
-    rows = policy_kl.kl_rows(smoke, ["rl-math", "rl-agent", "rl-null"], policy_kl.kl_targets(names, smoke.domains))
+    rows = policy_samples.kl_rows(smoke, ["rl-math", "rl-agent", "rl-null"], policy_kl.kl_targets(names, smoke.domains))
     return smoke, names, rows
 
 
@@ -173,8 +175,8 @@ def test_kl_of_a_study(little_study, monkeypatch):
     prompts = rows[(rows["domain"] == "math") & (rows["target"] == "sft")].groupby("source")["problem_id"].agg(set)
     assert prompts["rl-agent"] < prompts["rl-math"]
 
-    monkeypatch.setattr(policy_kl, "RESIDENT", 1)  # how many models are in memory changes nothing
-    again = policy_kl.kl_rows(p, ["rl-math", "rl-agent", "rl-null"], policy_kl.kl_targets(names, p.domains))
+    monkeypatch.setattr(policy_samples, "RESIDENT", 1)  # how many models are in memory changes nothing
+    again = policy_samples.kl_rows(p, ["rl-math", "rl-agent", "rl-null"], policy_kl.kl_targets(names, p.domains))
     one, two = (frame.sort_values(policy_kl.COLUMNS[:5], ignore_index=True) for frame in (rows, again))
     pd.testing.assert_frame_equal(one, two)
 
@@ -227,7 +229,7 @@ def bandits():
         logits[:prompts, prompts:] = start + move
         tables[name] = Table(logits)
     walks = [Trajectory(str(i), k, [i, prompts + k], [0, 1], False) for i in range(prompts) for k in (0, 1)]
-    frames = [policy_kl.sequence_kl(tables[name], tables, walks).assign(source=name, domain="math") for name in tables]
+    frames = [policy_samples.sequence_kl(tables[name], tables, walks).assign(source=name, domain="math") for name in tables]
     return pd.concat(frames)
 
 

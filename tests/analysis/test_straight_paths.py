@@ -7,7 +7,6 @@ import torch
 
 from m2rl_lib.analysis.rq4_methods import straight_paths
 from m2rl_lib.data import sft_corpus
-from m2rl_lib.storage import artifacts
 from m2rl_lib.training import micro_model
 
 
@@ -43,7 +42,6 @@ def test_paths_run_between_the_published_models(smoke, publish_model, tokenizer)
         publish_model(name, model, [base])
     frame, barriers = straight_paths.run(smoke)
     assert set(zip(frame["start"], frame["end"])) == set(straight_paths.ends(smoke.domains)) and len(barriers) == 5 * 3
-    assert artifacts.read_table(smoke, "paths", ["rq4"])["loss"].tolist() == frame["loss"].tolist()
     for (_, _, _), part in frame.groupby(["start", "end", "domain"]):
         assert part["share"].tolist() == [0, 0.25, 0.5, 0.75, 1]
 

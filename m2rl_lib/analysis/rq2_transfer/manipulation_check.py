@@ -8,12 +8,10 @@ predictions of own gains are there to notice. The world was changed for that, th
 such check: its domains are as they are.
 """
 
-from pathlib import Path
-
 import numpy as np
 import pandas as pd
-from safetensors import safe_open
 
+from m2rl_lib.config.study import Parameters
 from m2rl_lib.stats.comparisons import MARGIN, comparison_table
 from m2rl_lib.storage import artifacts
 
@@ -72,10 +70,21 @@ def _outcome(row: pd.Series, predicted: str, margin: float) -> str:
     return "undecided" if row["verdict"] == "undecided" else "not as predicted"
 
 
-def cosine_between(table: pd.DataFrame, one: str, other: str) -> tuple[float, float, float]:
-    """(cosine, low, high) of a pair of domains in `gradients.cosine_table`, whichever is named first there."""
-    row = table[[{a, b} == {one, other} for a, b in zip(table["domain"], table["other"])]].iloc[0]
-    return row["cosine"], row["low"], row["high"]
+def measured_cosines(p: Parameters) -> dict[str, tuple[float, float, float]]:
+    """(cosine, low, high) of math with coding in the world of `p`, as measured by notebook 09.
+
+    The cosine of task vectors is exact for these checkpoints: low and high are itself.
+    """
+    gradients = artifacts.read_table(p, "gradients", ["measuring"]).query("model == 'sft'")
+    between = gradients[[{a, b} == {"math", "coding"} for a, b in zip(gradients["domain"], gradients["other"])]].iloc[0]
+    task_vectors = weight_cosine(artifacts.read_table(p, "weights_cosines", ["measuring"]), "rl-math", "rl-coding")
+    return {"weight shifts": (task_vectors,) * 3, "gradients at SFT": tuple(between[["cosine", "low", "high"]])}
+
+
+def weight_cosine(cosines: pd.DataFrame, one: str, other: str) -> float:
+    """The exact cosine of two models' task vectors over all weights, from `mask_overlap.cosine_table`; NaN where one is 0."""
+    whole = cosines[(cosines["type"] == "all") & cosines["layer"].isna()]
+    return float(whole.loc[[{a, b} == {one, other} for a, b in zip(whole["model"], whole["other"])], "cosine"].iloc[0])
 
 
 def cosine_check(cosines: dict[str, dict[str, tuple[float, float, float]]]) -> pd.DataFrame:
@@ -138,30 +147,3 @@ def _span(row) -> str:
         return "refused"
     form = "{:+.1f}" if row.kind == "points" else "{:+.2f}"
     return form.format(row.estimate) + (f" [{form.format(row.low)}, {form.format(row.high)}]" if row.high > row.low else "")
-
-
-def shift_cosine(base: Path, one: Path, other: Path) -> float:
-    """Cosine of the weight shifts of two published models from their common base, tensor by tensor; NaN for no shift."""
-    for folder in (base, one, other):
-        artifacts.verify_model(folder)
-    files = [
-        {name: file for file in sorted(folder.glob("*.safetensors")) for name in _names(file)} for folder in (base, one, other)
-    ]
-    if files[0].keys() != files[1].keys() or files[0].keys() != files[2].keys():
-        raise ValueError(f"{base.name}, {one.name} and {other.name} do not have the same tensors: shifts cannot be compared")
-    dot = np.zeros(3)
-    for name in files[0]:
-        start, *ends = (_read(file[name], name) for file in files)
-        a, b = (end - start for end in ends)
-        dot += np.array([a @ b, a @ a, b @ b])
-    return float(dot[0] / np.sqrt(dot[1] * dot[2])) if dot[1] and dot[2] else float("nan")
-
-
-def _names(file: Path) -> list[str]:
-    with safe_open(file, framework="pt") as tensors:
-        return list(tensors.keys())
-
-
-def _read(file: Path, name: str) -> np.ndarray:
-    with safe_open(file, framework="pt") as tensors:
-        return tensors.get_tensor(name).double().flatten().numpy()

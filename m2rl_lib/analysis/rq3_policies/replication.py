@@ -9,10 +9,10 @@ import pandas as pd
 
 from m2rl_lib.analysis.rq3_policies import policy_kl, policy_neighbours, prediction
 from m2rl_lib.analysis.rq3_policies.policy_neighbours import NEIGHBOUR, PARTNERS
-from m2rl_lib.analysis.rq3_weights import footprints, mask_overlap
-from m2rl_lib.config import locations, schedule
+from m2rl_lib.analysis.rq3_weights import mask_overlap
 from m2rl_lib.config.study import Parameters
 from m2rl_lib.stats import over_seeds
+from m2rl_lib.storage import artifacts
 
 DENSITY = 0.1  # the equal-density mask whose overlap is followed over seeds
 
@@ -44,12 +44,12 @@ def measure_seed(p: Parameters, seed: int, scores: pd.DataFrame) -> pd.DataFrame
     p, test = over_seeds.at_seed(p, seed), scores[scores["seed"] == seed]
     sure = {"margin": p.analysis_margin, "draws": p.analysis_draws}
     experts = [f"rl-{domain}" for domain in p.domains]
-    models = {name: locations.model_folder(p.study, seed, name) for name in schedule.last_models(p)}
-    found = footprints.measure_footprints(models, locations.model_folder(p.study, seed, "sft"), seed=seed)
-    summary = mask_overlap.summarise_pairs(mask_overlap.pair_table(found), mask_overlap.cosine_table(found), experts)
+    pairs, cosines, rows = (
+        artifacts.read_table(p, name, ["measuring"]) for name in ("weights_pairs", "weights_cosines", "kl_rows")
+    )
+    summary = mask_overlap.summarise_pairs(pairs, cosines, experts)
     targets = policy_kl.kl_targets(list(pd.unique(test["model"])), p.domains)
     parts = {name: made_of for name in targets if (made_of := policy_kl.ingredients(name, p.domains))}
-    rows = policy_kl.kl_rows(p, [*experts, "rl-null"], targets)
     changes = prediction.performance_changes(test, {name: targets[name] for name in parts}, **sure)
     near = policy_neighbours.neighbour_table(rows, p.domains)
     by_target = pd.concat([policy_neighbours.neighbour_table(rows, p.domains, target=name) for name in parts], ignore_index=True)

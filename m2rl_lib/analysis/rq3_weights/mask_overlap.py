@@ -82,6 +82,11 @@ def pair_table(found: Footprints) -> pd.DataFrame:
     return _stack(frames)
 
 
+def all_tables(found: Footprints) -> dict[str, pd.DataFrame]:
+    """What one pass says, by the names of the result tables."""
+    return {name: make(found) for name, make in TABLES.items()}
+
+
 def overlap_of(both: np.ndarray, changed: np.ndarray, octaves: np.ndarray) -> dict[str, np.ndarray]:
     """Jaccard indices of M masks (M, M), and those of independent and of matched random masks, with the latter's sd.
 
@@ -128,6 +133,14 @@ def _pair_frame(found: Footprints, columns: dict) -> pd.DataFrame:
     one, two = np.triu_indices(len(found.models), 1)
     names = np.array(found.models, dtype=object)
     return pd.DataFrame({"model": names[one], "other": names[two], **columns})
+
+
+TABLES = {
+    "weights_shifts": shift_table,
+    "weights_masks": mask_table,
+    "weights_pairs": pair_table,
+    "weights_cosines": cosine_table,
+}
 
 
 # --- what they say --------------------------------------------------------------------------------------
