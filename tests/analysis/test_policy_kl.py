@@ -85,20 +85,20 @@ def test_kl_agrees_with_a_naive_loop(tokenizer):
     p_model, q_model = build(tokenizer, 1), build(tokenizer, 2)
     rows = [row for benchmark in BENCHMARKS for row in problem_sets.benchmark_problems(benchmark, "test", 2, True)]
     sampled = policy_samples.sample_trajectories(p_model, tokenizer, rows, 2, max_tokens=12, batch=8, seed=0)
-    sampled[3].own[-4:-2] = [0, 0]  # as if a tool had written these
+    sampled[3].loss_mask[-4:-2] = [0, 0]  # as if a tool had written these
     frame = policy_samples.sequence_kl(p_model, {"p": p_model, "q": q_model}, sampled, tokens=300)
     own = frame[frame["target"] == "p"]
     assert (own["kl"] == 0).all() and (frame.loc[frame["target"] == "q", "kl"] > 0).all()
     for one in sampled:
         expected = 0.0
-        for place in np.flatnonzero(one.own):
+        for place in np.flatnonzero(one.loss_mask):
             with torch.no_grad():
                 prefix = torch.tensor([one.ids[:place]])
                 p_log, q_log = (m(prefix).logits[0, -1].double().log_softmax(-1) for m in (p_model, q_model))
             expected += float((p_log.exp() * (p_log - q_log)).sum())
         found = frame[(frame["target"] == "q") & (frame["problem_id"] == one.problem_id) & (frame["sample"] == one.sample)]
         assert found["kl"].item() == pytest.approx(expected, rel=1e-4)
-        assert found["tokens"].item() == sum(one.own) and found["truncated"].item() == one.truncated
+        assert found["tokens"].item() == sum(one.loss_mask) and found["truncated"].item() == one.truncated
 
 
 def test_trajectories_are_prompts_and_completions(tokenizer):
@@ -106,8 +106,8 @@ def test_trajectories_are_prompts_and_completions(tokenizer):
     sampled = policy_samples.sample_trajectories(build(tokenizer, 1), tokenizer, rows, 2, max_tokens=5, batch=8, seed=0)
     assert [(one.problem_id, one.sample) for one in sampled] == [(row["problem_id"], k) for row in rows for k in (0, 1)]
     for one in sampled:
-        text = tokenizer.decode(one.ids[: one.own.index(1)])
-        assert text.endswith("<|im_start|>assistant\n") and len(one.own) == len(one.ids) and sum(one.own) <= 5
+        text = tokenizer.decode(one.ids[: one.loss_mask.index(1)])
+        assert text.endswith("<|im_start|>assistant\n") and len(one.loss_mask) == len(one.ids) and sum(one.loss_mask) <= 5
         assert one.truncated == (one.ids[-1] != tokenizer.eos_token_id)
 
 

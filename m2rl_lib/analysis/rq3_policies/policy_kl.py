@@ -14,7 +14,9 @@ from scipy import stats
 from m2rl_lib.config import model_names
 from m2rl_lib.stats.bootstrap import require_columns
 
-COLUMNS = ["domain", "source", "target", "problem_id", "sample", "kl", "tokens", "truncated"]
+CELL = ["domain", "source", "target"]
+COLUMNS = [*CELL, "problem_id", "sample", "kl", "tokens", "truncated"]  # of the KL rows that notebook 09 measures
+TABLE = [*CELL, "kl", "se", "low", "high", "kl_token", "se_token", "prompts", "completions", "tokens", "truncated"]
 
 
 def ingredients(model: str, names: list[str]) -> list[str]:
@@ -55,7 +57,6 @@ def ratio_by_cluster(top: np.ndarray, bottom: np.ndarray, cluster: Sequence) -> 
     """Σ top / Σ bottom, its standard error clustered by `cluster`, and the number of clusters.
 
     The linearised (sandwich) error: √(G / (G − 1) · Σ_g (Σ_{i∈g} top_i − ratio · bottom_i)²) / Σ bottom; NaN for one cluster.
-    Values 1, 1, 3, 3 in clusters a, a, b, b over 1s: 2, √(2 · (4 + 4)) / 4 = 1, 2; without clusters it would be 0.58.
     """
     sums = pd.DataFrame({"top": top, "bottom": bottom}).groupby(np.asarray(cluster)).sum()
     ratio, count = sums["top"].sum() / sums["bottom"].sum(), len(sums)
@@ -68,30 +69,15 @@ def ratio_by_cluster(top: np.ndarray, bottom: np.ndarray, cluster: Sequence) -> 
 def kl_table(rows: pd.DataFrame) -> pd.DataFrame:
     """The KL cross table: one row a domain, source and target, from `kl_rows`.
 
-    kl: nats a sequence, se its standard error clustered by prompt, low and high the 95% t interval; kl_token and se_token the
-    same per own token (Σ kl / Σ tokens); prompts, completions, tokens, truncated (completions cut off at the limit).
+    Columns TABLE: kl (nats a sequence), se (clustered by prompt), low and high (95% t interval); kl_token and se_token the same
+    per token of the loss mask (Σ kl / Σ tokens); truncated counts the completions cut off at the limit.
     """
     require_columns(rows, COLUMNS, "KL rows")
     out = []
-    for (domain, source, target), cell in rows.groupby(["domain", "source", "target"], sort=False):
+    for key, cell in rows.groupby(CELL, sort=False):
         kl, se, prompts = ratio_by_cluster(cell["kl"], np.ones(len(cell)), cell["problem_id"])
-        kl_token, se_token, _ = ratio_by_cluster(cell["kl"], cell["tokens"], cell["problem_id"])
+        per_token = ratio_by_cluster(cell["kl"], cell["tokens"], cell["problem_id"])[:2]
         half = se * stats.t.ppf(0.975, prompts - 1) if prompts > 1 else np.nan
-        out.append(
-            {
-                "domain": domain,
-                "source": source,
-                "target": target,
-                "kl": kl,
-                "se": se,
-                "low": kl - half,
-                "high": kl + half,
-                "kl_token": kl_token,
-                "se_token": se_token,
-                "prompts": prompts,
-                "completions": len(cell),
-                "tokens": int(cell["tokens"].sum()),
-                "truncated": int(cell["truncated"].sum()),
-            }
-        )
-    return pd.DataFrame(out)
+        counts = (prompts, len(cell), int(cell["tokens"].sum()), int(cell["truncated"].sum()))
+        out.append((*key, kl, se, kl - half, kl + half, *per_token, *counts))
+    return pd.DataFrame(out, columns=TABLE)

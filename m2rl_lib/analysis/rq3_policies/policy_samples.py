@@ -27,12 +27,12 @@ OTHERS = 3  # of an expert's completions on other domains than its own there are
 
 @dataclass
 class Trajectory:
-    """A prompt and one completion of it. `own` is 1 on the tokens that the policy chose, 0 on the prompt and tool results."""
+    """A prompt and one completion of it. `loss_mask` is 1 on the tokens that the policy chose, 0 on the prompt and tool results."""
 
     problem_id: str
     sample: int
     ids: list[int]
-    own: list[int]
+    loss_mask: list[int]
     truncated: bool
 
 
@@ -53,23 +53,22 @@ def sample_trajectories(
 
 @torch.inference_mode()
 def sequence_kl(source, targets: dict[str, object], trajectories: list[Trajectory], tokens: int = TOKENS) -> pd.DataFrame:
-    """KL(source ‖ target) along each trajectory, in nats: one row a target and trajectory.
+    """KL(source ‖ target) in nats along trajectories sampled from `source`: one row for each target and trajectory.
 
-    `source` and the values of `targets` are called as Hugging Face models: (ids (N, L), attention_mask) → .logits (N, L, V).
-    The trajectories were sampled from `source`. Columns target, problem_id, sample, kl (sum over own tokens of the KL between
-    the next-token distributions before each), tokens (own tokens), truncated. Source (½, ½) and target (¼, ¾) at each of three
-    own tokens: kl = 3 × (½ ln 2 + ½ ln ⅔) = 0.43. ValueError: another vocabulary, logits that are not finite, no trajectory.
+    Models are called as Hugging Face's: (ids (N, L), attention_mask) → .logits (N, L, V). kl sums over the loss mask the KL
+    between the next-token distributions: source (½, ½) and target (¼, ¾) at three tokens give 3 × (½ ln 2 + ½ ln ⅔) = 0.43.
+    ValueError: another vocabulary, logits that are not finite, no trajectory.
     """
     if not trajectories or not targets:
         raise ValueError(f"{len(trajectories)} trajectories and {len(targets)} targets: at least one of each is needed")
     device = next((parameter.device for parameter in source.parameters()), torch.device("cpu"))
     rows = []
     for part in _batches(trajectories, tokens):
-        ids, attention, own = _padded(part, device)
-        which = own.nonzero()[:, 0]  # the trajectory of each own token
-        p_log = _log_probabilities("the source", source, ids, attention, own)
+        ids, attention, mask = _padded(part, device)
+        which = mask.nonzero()[:, 0]  # the trajectory of each token in the loss mask
+        p_log = _log_probabilities("the source", source, ids, attention, mask)
         for name, target in targets.items():
-            q_log = _log_probabilities(name, target, ids, attention, own)
+            q_log = _log_probabilities(name, target, ids, attention, mask)
             if q_log.shape != p_log.shape:
                 raise ValueError(
                     f"{name} has a vocabulary of {q_log.shape[-1]}, the source {p_log.shape[-1]}: no KL between them"
@@ -77,7 +76,7 @@ def sequence_kl(source, targets: dict[str, object], trajectories: list[Trajector
             token_kl = (p_log.exp() * (p_log - q_log)).sum(-1).double()
             kl = torch.zeros(len(part), dtype=torch.double, device=device).index_add_(0, which, token_kl).tolist()
             rows += [
-                (name, one.problem_id, one.sample, value, sum(one.own), one.truncated)
+                (name, one.problem_id, one.sample, value, sum(one.loss_mask), one.truncated)
                 for one, value in zip(part, kl, strict=True)
             ]
     return pd.DataFrame(rows, columns=COLUMNS[2:])
@@ -94,21 +93,21 @@ def _batches(trajectories: list[Trajectory], tokens: int) -> list[list[Trajector
 
 
 def _padded(part: list[Trajectory], device) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Token ids, padded on the right, the mask that hides the padding, and where the own tokens are, each (N, L)."""
+    """Token ids padded on the right, the attention mask that hides the padding, and the loss mask, each (N, L)."""
     length = max(len(trajectory.ids) for trajectory in part)
-    ids, attention, own = (torch.zeros(len(part), length, dtype=torch.long) for _ in range(3))
+    ids, attention, mask = (torch.zeros(len(part), length, dtype=torch.long) for _ in range(3))
     for place, trajectory in enumerate(part):
         count = len(trajectory.ids)
         ids[place, :count], attention[place, :count] = torch.tensor(trajectory.ids), 1
-        own[place, :count] = torch.tensor(trajectory.own)
-    if own[:, 0].any():
+        mask[place, :count] = torch.tensor(trajectory.loss_mask)
+    if mask[:, 0].any():
         raise ValueError("a trajectory begins with a token of the policy's own: it needs a prompt of at least one token")
-    return ids.to(device), attention.to(device), own.bool().to(device)
+    return ids.to(device), attention.to(device), mask.bool().to(device)
 
 
-def _log_probabilities(name: str, model, ids: torch.Tensor, attention: torch.Tensor, own: torch.Tensor) -> torch.Tensor:
-    """(own tokens, V): the log-probabilities of the model before each own token."""
-    logits = model(ids, attention_mask=attention).logits[:, :-1][own[:, 1:]].float()
+def _log_probabilities(name: str, model, ids: torch.Tensor, attention: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+    """(tokens, V): the log-probabilities of the model before each token of the loss mask."""
+    logits = model(ids, attention_mask=attention).logits[:, :-1][mask[:, 1:]].float()
     if not torch.isfinite(logits).all():
         raise ValueError(f"{name} gives logits that are NaN or infinite: its weights are damaged")
     return logits.log_softmax(-1)
@@ -118,12 +117,11 @@ def _log_probabilities(name: str, model, ids: torch.Tensor, attention: torch.Ten
 
 
 def kl_rows(p: Parameters, sources: list[str], targets: dict[str, list[str]]) -> pd.DataFrame:
-    """The KL of each source to each target on the test prompts of the domains that `targets` names: `COLUMNS`, a row a sample.
+    """The KL of each source to each target on test prompts of the domains that `targets` names: `COLUMNS`, one row a sample.
 
-    The prompts are the first `analysis_kl_problems` of a domain's first test benchmark for the domain's own expert, a third of
-    them for the other sources, with `analysis_kl_samples` completions; one set for all targets, so that the differences of two
-    targets are paired. Everyone is compared with models that have no variant; with the others the domain's own expert and
-    those that the target is made of.
+    Prompts: the first `analysis_kl_problems` of a domain's first test benchmark for the domain's own expert, a third of them
+    for other sources, the same for all targets, so that targets are paired. All sources are compared with models without a
+    variant; only the domain's own expert and those that the target is made of with the others.
     """
     started = time.monotonic()
     drawn = {source: _draw(p, source) for source in sources}
