@@ -95,11 +95,9 @@ def sentence(table: pd.DataFrame) -> str:
     """What `cosine_table` says of one model (column `model`): pairs whose interval excludes 0, and how many were refused."""
     model, known = table["model"].iloc[0], table[table["cosine"].notna()]
     sides = {"above": known[known["low"] > 0], "below": known[known["high"] < 0]}
-    told = [
-        f"{side} 0: "
-        + ", ".join(f"{r.domain} with {r.other} {r.cosine:.2f} [{r.low:.2f}, {r.high:.2f}]" for r in rows.itertuples())
-        for side, rows in sides.items()
-        if len(rows)
-    ]
+    found = []
+    for side, rows in sides.items():
+        spans = [f"{r.domain} with {r.other} {r.cosine:.2f} [{r.low:.2f}, {r.high:.2f}]" for r in rows.itertuples()]
+        found += [f"{side} 0: {', '.join(spans)}"] if spans else []
     counts = f"{len(known)} of {len(table)} cosines can be told from noise"
-    return f"{display_name(model)}: {counts}; {'; '.join(told) or 'none has an interval that excludes 0'}."
+    return f"{display_name(model)}: {counts}; {'; '.join(found) or 'none has an interval that excludes 0'}."

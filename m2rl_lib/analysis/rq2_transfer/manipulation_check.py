@@ -1,11 +1,9 @@
 """The manipulation check of RQ2: does transfer between math and coding vanish when what they share is taken away?
 
 The micro world gives math and coding a skill in common, arithmetic, so synergy between them is built in. The check trains
-SFT and these two experts again in a world that is the same but that coding needs none (`schedule.apart`) and holds the outcome
-against predictions that stand here, written before any such run. A first version took arithmetic out of every domain but
-math: SFT could not add then (8 of 100 right, 46 in the shared world) and the math expert learned nothing, which the two
-predictions of own gains are there to notice. The world was changed for that, the predictions were not. The paper has no
-such check: its domains are as they are.
+SFT and these two experts again where coding needs none (`schedule.apart`), against predictions written before any such run.
+A first version took arithmetic out of every domain but math: SFT could not add then (8 of 100 right, 46 in the shared world)
+and the math expert learned nothing, which the predictions of own gains notice. The world was changed, the predictions not.
 """
 
 import numpy as np
@@ -26,6 +24,8 @@ PREDICTED = {  # of the world apart; (trained on, tested on) or the name of a co
     "weight shifts": COSINE,
     "gradients at SFT": COSINE,
 }
+PREDICTED_POINTS = [quantity for quantity in PREDICTED if not isinstance(quantity, str)]
+Cosines = dict[str, dict[str, tuple[float, float, float]]]  # world → name → (cosine, low, high)
 
 
 def name_of(quantity: tuple[str, str] | str) -> str:
@@ -41,24 +41,26 @@ def predictions() -> pd.DataFrame:
 def transfer_check(scores: dict[str, pd.DataFrame], margin: float = MARGIN, draws: int = 10_000, seed: int = 0) -> pd.DataFrame:
     """The four changes against SFT in both worlds, and whether the predictions came true.
 
-    `scores`: graded test samples of 'sft', 'rl-math' and 'rl-coding' in the worlds 'shared' and 'apart'. Columns: quantity,
-    kind ('points'), world, estimate, low, high (95%), verdict (`verdicts.three_way` against SFT), n, predicted, outcome (of
-    the world apart: 'as predicted', 'not as predicted', 'undecided'). A change has vanished if its 90% interval is inside
-    the margin, a gain has stayed if its 95% interval is above 0.
+    `scores`: graded test samples of 'sft', 'rl-math' and 'rl-coding' in WORLDS. Columns: quantity, kind ('points'), world,
+    estimate, low, high (95%), verdict (`comparisons.three_way` against SFT), n, predicted, outcome. A change has vanished if its
+    90% interval is inside the margin, a gain has stayed if its 95% interval is above 0.
     """
-    pairs = [quantity for quantity in PREDICTED if not isinstance(quantity, str)]
     rows = []
     for world in WORLDS:
         kept = scores[world][scores[world]["domain"].isin(["math", "coding"])]
-        contests, tested = [("rl-math", "sft"), ("rl-coding", "sft")], ["math", "coding"]
-        found = comparison_table(kept, contests, tested, margin, draws, seed).set_index(["model", "over"])
-        for trained, tested_on in pairs:
-            row, predicted = found.loc[(f"rl-{trained}", tested_on)], PREDICTED[trained, tested_on]
-            outcome = _outcome(row, predicted, margin)
+        contests = [("rl-math", "sft"), ("rl-coding", "sft")]
+        found = comparison_table(kept, contests, ["math", "coding"], margin, draws, seed).set_index(["model", "over"])
+        for trained, tested in PREDICTED_POINTS:
+            row, predicted = found.loc[(f"rl-{trained}", tested)], PREDICTED[trained, tested]
+            start = {"quantity": name_of((trained, tested)), "kind": "points", "world": world}
             numbers = row[["estimate", "low", "high", "verdict", "n"]].to_dict()
-            told = {"predicted": predicted, "outcome": outcome} if world == "apart" else {"predicted": "", "outcome": ""}
-            rows.append({"quantity": name_of((trained, tested_on)), "kind": "points", "world": world, **numbers, **told})
+            rows.append(start | numbers | _held(world, predicted, _outcome(row, predicted, margin)))
     return pd.DataFrame(rows)
+
+
+def _held(world: str, predicted: str, outcome: str) -> dict[str, str]:
+    """Predictions are of the world apart: 'as predicted', 'not as predicted' or 'undecided'."""
+    return {"predicted": predicted, "outcome": outcome} if world == "apart" else {"predicted": "", "outcome": ""}
 
 
 def _outcome(row: pd.Series, predicted: str, margin: float) -> str:
@@ -87,34 +89,31 @@ def weight_cosine(cosines: pd.DataFrame, one: str, other: str) -> float:
     return float(whole.loc[[{a, b} == {one, other} for a, b in zip(whole["model"], whole["other"])], "cosine"].iloc[0])
 
 
-def cosine_check(cosines: dict[str, dict[str, tuple[float, float, float]]]) -> pd.DataFrame:
-    """The same for the cosines of math with coding: `cosines` maps a world to name → (cosine, low, high).
+def cosine_check(cosines: Cosines) -> pd.DataFrame:
+    """The same for the cosines of math with coding.
 
-    A cosine without sampling has low = high = itself. Vanished: the interval inside ±`SMALL`; not: outside it; else undecided,
-    as is one that was refused (NaN).
+    Vanished: the interval inside ±SMALL; not: outside it; else undecided, as is one that was refused (NaN).
     """
     rows = []
     for world in WORLDS:
-        for name in [quantity for quantity in PREDICTED if isinstance(quantity, str)]:
-            estimate, low, high = cosines[world][name]
+        for name, (estimate, low, high) in cosines[world].items():
             inside, outside = low > -SMALL and high < SMALL, low > SMALL or high < -SMALL
             outcome = "as predicted" if inside else "not as predicted" if outside else "undecided"
             row = {"quantity": name, "kind": "cosine", "world": world, "estimate": estimate, "low": low, "high": high}
-            told = {"predicted": PREDICTED[name], "outcome": outcome} if world == "apart" else {"predicted": "", "outcome": ""}
-            rows.append(row | {"verdict": ""} | told)
+            rows.append(row | {"verdict": ""} | _held(world, PREDICTED[name], outcome))
     return pd.DataFrame(rows)
 
 
 def check_table(
     scores: dict[str, pd.DataFrame],
-    cosines: dict[str, dict[str, tuple[float, float, float]]],
+    cosines: Cosines,
     margin: float = MARGIN,
     draws: int = 10_000,
 ) -> pd.DataFrame:
     """`transfer_check` and `cosine_check` in one frame, with `reach`: how far from 0 was predicted at most (NaN: a gain was).
 
     In rows of the world apart also fall, fall_low, fall_high: the shared world's estimate less this one's, the interval from
-    those of the two, which are independent (Zou and Donner's): 20 ± 6 and 2 ± 8 fall by 18 ± 10.
+    those of the two, which are independent (Zou and Donner): 20 ± 6 and 2 ± 8 fall by 18 ± 10.
     """
     table = pd.concat([transfer_check(scores, margin, draws), cosine_check(cosines)], ignore_index=True)
     reach = {name_of(quantity): {ACROSS: margin, COSINE: SMALL}.get(told, np.nan) for quantity, told in PREDICTED.items()}

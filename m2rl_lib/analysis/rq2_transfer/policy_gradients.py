@@ -41,10 +41,10 @@ def advantages(rewards: np.ndarray) -> np.ndarray:
 def policy_gradient(
     model: torch.nn.Module, prompts: list[list[int]], completions: list[Completion], advantage: np.ndarray
 ) -> torch.Tensor:
-    """Σ over completions of advantage × mean over its own tokens of ∇ log π: one flat vector, the way up.
+    """Σ over completions of advantage × mean over the loss mask of ∇ log π, as one flat vector (uphill).
 
-    `prompts` are token ids, one a completion; tokens that the model did not write (tool results) count nothing. Divided by
-    the number of completions it is minus the gradient of the paper's loss. The model needs `.logits` and no dropout.
+    `prompts` are token ids, one a completion. Divided by the number of completions it is minus the gradient of the paper's
+    loss. The model needs `.logits` and no dropout.
     """
     useful = [i for i in np.argsort([len(c.ids) for c in completions]) if advantage[i] != 0 and sum(completions[i].own)]
     model.zero_grad(set_to_none=True)
@@ -81,13 +81,13 @@ def fold_gradients(
         written = [completion for i in some for completion in groups[i]]
         asked = [prompts[i] for i in some for _ in groups[i]]
         vectors.append(policy_gradient(model, asked, written, advantage[some].ravel()) / len(written))
-        telling = (advantage[some] != 0).any(axis=1).mean()
-        parts.append((fold, len(some), len(written), np.nanmean(rewards[some]), telling))
+        informative = (advantage[some] != 0).any(axis=1).mean()
+        parts.append((fold, len(some), len(written), np.nanmean(rewards[some]), informative))
     return vectors, pd.DataFrame(parts, columns=["fold", "prompts", "completions", "reward", "informative"])
 
 
 def lens_of(vectors: list[torch.Tensor], parts: list[pd.DataFrame]) -> Lens:
-    """The lens of the folds' gradients of several domains: `parts`, one frame a domain with its name, in their order."""
+    """The lens of the folds' gradients of several domains; `parts` has one frame per domain, with its name."""
     matrix = torch.stack(vectors)
     return Lens(pd.concat(parts, ignore_index=True), (matrix @ matrix.T).double().cpu().numpy())
 
