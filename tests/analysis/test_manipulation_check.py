@@ -59,18 +59,6 @@ def test_where_all_problems_are_alike_nothing_came_true():
     assert [found[name] for name in ("math → coding", "coding → math", "math → math")] == ["undecided"] * 3
 
 
-def test_the_sentence_gives_both_worlds():
-    cosines = {
-        world: {"weight shifts": (0.5, 0.5, 0.5), "gradients at SFT": (np.nan,) * 3} for world in manipulation_check.WORLDS
-    }
-    table = manipulation_check.check_table({"shared": world(SHARED), "apart": world(OWN)}, cosines, draws=200)
-    told = manipulation_check.sentence(table)
-    assert told.startswith("Manipulation check, 6 predictions: ")
-    assert "weight shifts +0.50 shared, +0.50 apart (not as predicted)" in told
-    assert "gradients at SFT refused shared, refused apart (undecided)" in told
-    assert table.set_index("quantity").loc["math → math", "reach"].isna().all()
-
-
 def test_cosines_are_those_that_were_measured(smoke):
     gradients = [("sft", "math", "agent", 0.9), ("sft", "coding", "math", 0.3), ("rl-multi@step=2", "coding", "math", 0.8)]
     gradients = pd.DataFrame(gradients, columns=["model", "domain", "other", "cosine"]).assign(low=0.2, high=0.4)
@@ -125,6 +113,5 @@ def test_the_default_study_has_enough_problems_of_the_other_world():
     p = study.load(locations.ROOT / "params" / "study.yaml")
     for benchmark in ("chain", "long_chain", "programs", "programs_shifted"):
         other = schedule.apart(p)
-        assert (
-            len(problem_sets.benchmark_problems(benchmark, "test", other.evaluate_problems, other.data_shared_arithmetic)) == 100
-        )
+        rows = problem_sets.benchmark_problems(benchmark, "test", other.evaluate_problems, other.data_shared_arithmetic)
+        assert len(rows) == 100

@@ -55,9 +55,8 @@ def test_kl_of_markov_policies_is_the_analytic_value():
     rows = policy_samples.sequence_kl(Table(p_logits), {"q": Table(q_logits)}, walks, tokens=500).sort_values(
         ["problem_id", "sample"]
     )
-    along = [
-        sum(token_kl(p, q)[state] for state in one.ids[:-1]) for one in sorted(walks, key=lambda w: (w.problem_id, w.sample))
-    ]
+    ordered = sorted(walks, key=lambda one: (one.problem_id, one.sample))
+    along = [sum(token_kl(p, q)[state] for state in one.ids[:-1]) for one in ordered]
     assert rows["kl"].to_numpy() == pytest.approx(along, rel=1e-5)
 
     visits = np.linalg.inv(np.eye(4) - p[1:, 1:])[0]  # expected visits of tokens 1..4 from token 1, before the end
@@ -184,9 +183,8 @@ def test_kl_of_a_study(little_study, monkeypatch):
 def test_rules_use_the_prompts_that_both_policies_have(little_study):
     p, _, rows = little_study
     assert set(policy_neighbours.neighbour_table(rows, p.domains)["prompts"]) == {7}
-    table = policy_neighbours.neighbour_table(rows, p.domains, target="merge-average@experts=math+agent").set_index(
-        ["domain", "expert"]
-    )
+    table = policy_neighbours.neighbour_table(rows, p.domains, target="merge-average@experts=math+agent")
+    table = table.set_index(["domain", "expert"])
     assert list(table.index) == [("math", "agent"), ("agent", "math")] and set(table["prompts"]) == {2}
     math = rows[(rows["domain"] == "math") & (rows["target"] == "merge-average@experts=math+agent")]
     means = math.groupby(["source", "problem_id"])["kl"].mean().unstack("source").dropna()
@@ -256,9 +254,8 @@ def test_epsilon_is_swept(bandits):
 
 def test_neighbours_by_the_papers_rule(bandits):
     with_b = of_math(policy_neighbours.neighbour_table(bandits, ALL, target="rl-aligned"))["label"]
-    assert with_b.to_dict() == {"aligned": "neighbour", "orthogonal": "not a neighbour", "opposed": "not a neighbour"} | {
-        "null": "undecided"  # half of the tilt away on one side, math on the other
-    }
+    assert with_b["aligned"] == "neighbour" and (with_b[["orthogonal", "opposed"]] == "not a neighbour").all()
+    assert with_b["null"] == "undecided"  # half of the tilt away on one side, math on the other
     with_a = of_math(policy_neighbours.neighbour_table(bandits, ALL, target="rl-math"))["label"]
     assert (with_a == "not a neighbour").all()  # nobody is nearer to A than A itself
 
@@ -301,22 +298,16 @@ def test_neighbours_are_paired_by_prompt():
 
 
 def test_asymmetry():
-    labels = {("a", "b"): "neighbour", ("b", "a"): "not a neighbour", ("a", "c"): "neighbour", ("c", "a"): "neighbour"}
-    labels |= {("b", "c"): "not a neighbour", ("c", "b"): "not a neighbour", ("a", "d"): "neighbour", ("d", "a"): "undecided"}
-    labels |= {(x, y): "not a neighbour" for x, y in [("b", "d"), ("d", "b"), ("c", "d"), ("d", "c")]}
+    near, far, unsure = policy_neighbours.NEIGHBOUR, policy_neighbours.STRANGER, policy_neighbours.UNDECIDED
+    labels = {"ab": near, "ba": far, "ac": near, "ca": near, "ad": near, "da": unsure}
+    labels |= {pair: far for pair in ("bc", "cb", "bd", "db", "cd", "dc")}
     order = sorted(labels)
-    table = pd.DataFrame([{"domain": a, "expert": b, "label": labels[a, b], "ratio": i} for i, (a, b) in enumerate(order)])
-    found = policy_neighbours.asymmetry(table).set_index(["one", "other"])
-    assert found["kind"].to_dict() == {
-        ("a", "b"): "one way",
-        ("a", "c"): "mutual",
-        ("a", "d"): "undecided",
-        ("b", "c"): "neither",
-        ("b", "d"): "neither",
-        ("c", "d"): "neither",
-    }
-    assert found.loc[("a", "b"), "ratio of one to other"] == order.index(("a", "b"))
-    assert found.loc[("a", "b"), "ratio of other to one"] == order.index(("b", "a"))
+    table = pd.DataFrame([{"domain": a, "expert": b, "label": labels[a + b], "ratio": i} for i, (a, b) in enumerate(order)])
+    found = policy_neighbours.asymmetry(table)
+    kinds = dict(zip(found["one"] + found["other"], found["kind"]))
+    assert kinds == {"ab": "one way", "ac": "mutual", "ad": "undecided", "bc": "neither", "bd": "neither", "cd": "neither"}
+    ratios = found.iloc[0][["ratio of one to other", "ratio of other to one"]]
+    assert ratios.tolist() == [order.index("ab"), order.index("ba")]
 
 
 # --- figures -------------------------------------------------------------------------------------------------
@@ -335,9 +326,7 @@ def test_kl_figure_shows_values_errors_and_counts(bandits, tmp_path):
 
 def test_pair_names(smoke):
     others = [(a, b) for a in smoke.domains for b in [*smoke.domains, "sft", "null"] if a != b]
-    assert {policy_neighbours.pair_model(smoke.domains, a, b) for a, b in others} == set(
-        schedule.pairs(smoke)
-    )  # those that are made
+    assert {policy_neighbours.pair_model(smoke.domains, a, b) for a, b in others} == set(schedule.pairs(smoke))
     assert policy_neighbours.pair_model(["math", "agent"], "null", "agent") == "merge-average@experts=agent+null"
     assert policy_neighbours.pair_model(["math", "agent"], "agent", "math") == "merge-average@experts=math+agent"
     with pytest.raises(ValueError, match="pair with 'law': allowed are math, agent, sft, null"):

@@ -25,10 +25,8 @@ def test_barriers_are_those_that_were_planted():
 
 def test_the_overall_barrier_is_of_the_mean_loss():
     """Domains that rise and fall against each other have barriers each, and none together."""
-    found = straight_paths.barriers(pd.concat([path([0, 1, 0]), path([0, -1, 0], domain="coding")])).set_index("domain")[
-        "barrier"
-    ]
-    assert found.to_dict() == {"math": 1.0, "coding": 0.0, "overall": 0.0}
+    found = straight_paths.barriers(pd.concat([path([0, 1, 0]), path([0, -1, 0], domain="coding")]))
+    assert found.set_index("domain")["barrier"].to_dict() == {"math": 1.0, "coding": 0.0, "overall": 0.0}
 
 
 def test_paths_run_between_the_published_models(smoke, publish_model, tokenizer):
