@@ -100,18 +100,14 @@ def pair_tests(scores: pd.DataFrame, table: pd.DataFrame, margin: float, draws: 
     """
     names, frames = list(pd.unique(table["domain"])), []
     for domain, part in table[table["expert"] != "null"].groupby("domain", sort=False):
-        references = {told: pair_model(names, domain, partner) for partner, told in PARTNERS.items()}
+        references = {against: pair_model(names, domain, partner) for partner, against in PARTNERS.items()}
         references["expert A"] = f"rl-{domain}"
-        cells = [
-            {"model": pair_model(names, domain, row.expert), "reference": reference, "against": told, "domain": domain}
-            | {"expert": row.expert, "label": row.label}
-            for row in part.itertuples()
-            for told, reference in references.items()
-        ]
-        wanted = [(cell["model"], cell["reference"]) for cell in cells]
+        asked = [(row.expert, row.label, against) for row in part.itertuples() for against in references]
+        cells = pd.DataFrame(asked, columns=["expert", "label", "against"]).assign(domain=domain)
+        wanted = [(pair_model(names, domain, expert), references[against]) for expert, _, against in asked]
         some = scores[(scores["domain"] == domain) & scores["model"].isin([name for pair in wanted for name in pair])]
         compared = comparison_table(some, wanted, [domain], margin, draws, seed)
-        frames.append(pd.DataFrame(cells)[["domain", "expert", "label", "against"]].join(compared.drop(columns="over")))
+        frames.append(cells[["domain", "expert", "label", "against"]].join(compared.drop(columns="over")))
     out = pd.concat(frames, ignore_index=True)
     return out.assign(p_adjusted=benjamini_hochberg(out["p"]))
 
