@@ -109,7 +109,7 @@ def stage(name, notebook, world=P, **run):
     }
 
 
-onstart:  # before any work: a machine that cannot run generated programs, or another run of this study, is told in one line
+onstart:  # before any work: a machine that cannot run generated programs, or another run of this study, is reported in one line
     try:
         sandbox.configure(P.sandbox_kind)
         sandbox.check()

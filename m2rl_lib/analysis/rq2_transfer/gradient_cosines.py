@@ -99,5 +99,5 @@ def sentence(table: pd.DataFrame) -> str:
     for side, rows in sides.items():
         spans = [f"{r.domain} with {r.other} {r.cosine:.2f} [{r.low:.2f}, {r.high:.2f}]" for r in rows.itertuples()]
         found += [f"{side} 0: {', '.join(spans)}"] if spans else []
-    counts = f"{len(known)} of {len(table)} cosines can be told from noise"
+    counts = f"{len(known)} of {len(table)} cosines stand out from noise"
     return f"{display_name(model)}: {counts}; {'; '.join(found) or 'none has an interval that excludes 0'}."

@@ -35,7 +35,9 @@ def name_of(quantity: tuple[str, str] | str) -> str:
 
 def predictions() -> pd.DataFrame:
     """What is predicted of the world without shared arithmetic: quantity, predicted."""
-    return pd.DataFrame([(name_of(quantity), told) for quantity, told in PREDICTED.items()], columns=["quantity", "predicted"])
+    return pd.DataFrame(
+        [(name_of(quantity), predicted) for quantity, predicted in PREDICTED.items()], columns=["quantity", "predicted"]
+    )
 
 
 def transfer_check(scores: dict[str, pd.DataFrame], margin: float = MARGIN, draws: int = 10_000, seed: int = 0) -> pd.DataFrame:
@@ -116,7 +118,9 @@ def check_table(
     those of the two, which are independent (Zou and Donner): 20 ± 6 and 2 ± 8 fall by 18 ± 10.
     """
     table = pd.concat([transfer_check(scores, margin, draws), cosine_check(cosines)], ignore_index=True)
-    reach = {name_of(quantity): {ACROSS: margin, COSINE: SMALL}.get(told, np.nan) for quantity, told in PREDICTED.items()}
+    reach = {
+        name_of(quantity): {ACROSS: margin, COSINE: SMALL}.get(predicted, np.nan) for quantity, predicted in PREDICTED.items()
+    }
     table = table.assign(reach=table["quantity"].map(reach))
     shared, apart = (table[table["world"] == world].set_index("quantity") for world in WORLDS)
     fall = shared["estimate"] - apart["estimate"]
@@ -129,11 +133,11 @@ def check_table(
 def sentence(table: pd.DataFrame) -> str:
     """What the check says, from `check_table`: how many predictions came true, then each quantity in both worlds."""
     worlds = {world: table[table["world"] == world] for world in WORLDS}
-    told, count = [], worlds["apart"]["outcome"].value_counts()
+    spans, count = [], worlds["apart"]["outcome"].value_counts()
     for before, after in zip(worlds["shared"].itertuples(), worlds["apart"].itertuples(), strict=True):
-        told.append(f"{after.quantity} {_span(before)} shared, {_span(after)} apart ({after.outcome}{_fell(after)})")
+        spans.append(f"{after.quantity} {_span(before)} shared, {_span(after)} apart ({after.outcome}{_fell(after)})")
     summary = ", ".join(f"{count.get(kind, 0)} {kind}" for kind in ("as predicted", "not as predicted", "undecided"))
-    return f"Manipulation check, {len(worlds['apart'])} predictions: {summary}. " + "; ".join(told) + "."
+    return f"Manipulation check, {len(worlds['apart'])} predictions: {summary}. " + "; ".join(spans) + "."
 
 
 def _fell(row) -> str:

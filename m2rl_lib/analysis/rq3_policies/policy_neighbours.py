@@ -27,7 +27,7 @@ SIDES = ("low", "high", "low90", "high90")
 
 
 def neighbour_table(rows: pd.DataFrame, names: list[str], factor: float = 1.0, target: str | None = None) -> pd.DataFrame:
-    """Who neighbours whom: one row for each domain A of `names` and expert B of another domain (or 'null', RL-Null, as floor).
+    """Who neighbours whom: one row for each domain A of `names` and expert B of another domain (or 'null', RL-Null, as control).
 
     `rows` is the table `kl_rows`. Without `target`: distance D_A(A‖B) against epsilon = `factor` · D_A(A‖SFT); with one, the
     paper's: D_A(B‖target) against `factor` · D_A(A‖target). Columns TABLE: difference, low, high in nats a sequence, a 95% t

@@ -249,13 +249,13 @@ def saturation_sentence(masks: pd.DataFrame, experts: list[str]) -> str:
     whole = masks[(masks["type"] == "all") & masks["layer"].isna() & (masks["kind"] == "relative")]
     shares = whole[whole["level"] == PAPER_ETA].set_index(["precision", "model"])["changed"]
     stored = shares["stored"].reindex(experts)
-    told = f"At η = {PAPER_ETA:g} the experts change {stored.min():.1%} to {stored.max():.1%} of their weights"
+    text = f"At η = {PAPER_ETA:g} the experts change {stored.min():.1%} to {stored.max():.1%} of their weights"
     if ROUNDED in shares["stored"]:
-        told += f" ({shares['bf16'].reindex(experts).mean():.1%} on average after rounding to bfloat16)"
-        told += f"; rounding SFT to bfloat16, without training, 'changes' {shares['stored'][ROUNDED]:.1%}"
+        text += f" ({shares['bf16'].reindex(experts).mean():.1%} on average after rounding to bfloat16)"
+        text += f"; rounding SFT to bfloat16, without training, 'changes' {shares['stored'][ROUNDED]:.1%}"
     else:
-        told += "; the checkpoints are stored in bfloat16, so an η below 0.4% asks whether any bit changed"
+        text += "; the checkpoints are stored in bfloat16, so an η below 0.4% asks whether any bit changed"
     share = stored.mean()
     chance = share / (2 - share)
     said = "the mask is saturated: read the masks of equal density" if share > 0.5 else "the mask is not saturated"
-    return f"{told}. Independent masks of the mean share overlap {chance:.2f}: {said}."
+    return f"{text}. Independent masks of the mean share overlap {chance:.2f}: {said}."
