@@ -35,9 +35,7 @@ def name_of(quantity: tuple[str, str] | str) -> str:
 
 def predictions() -> pd.DataFrame:
     """What is predicted of the world without shared arithmetic: quantity, predicted."""
-    return pd.DataFrame(
-        [(name_of(quantity), predicted) for quantity, predicted in PREDICTED.items()], columns=["quantity", "predicted"]
-    )
+    return pd.DataFrame({"quantity": map(name_of, PREDICTED), "predicted": PREDICTED.values()})
 
 
 def transfer_check(scores: dict[str, pd.DataFrame], margin: float = MARGIN, draws: int = 10_000, seed: int = 0) -> pd.DataFrame:
@@ -118,9 +116,7 @@ def check_table(
     those of the two, which are independent (Zou and Donner): 20 ± 6 and 2 ± 8 fall by 18 ± 10.
     """
     table = pd.concat([transfer_check(scores, margin, draws), cosine_check(cosines)], ignore_index=True)
-    reach = {
-        name_of(quantity): {ACROSS: margin, COSINE: SMALL}.get(predicted, np.nan) for quantity, predicted in PREDICTED.items()
-    }
+    reach = predictions().set_index("quantity")["predicted"].map({ACROSS: margin, COSINE: SMALL})
     table = table.assign(reach=table["quantity"].map(reach))
     shared, apart = (table[table["world"] == world].set_index("quantity") for world in WORLDS)
     fall = shared["estimate"] - apart["estimate"]
