@@ -109,7 +109,7 @@ def stage(name, notebook, world=P, **run):
     }
 
 
-onstart:  # before any work: a machine that cannot run generated programs, or another run of this study, is told in one line
+onstart:  # before any work: a machine that cannot run generated programs, or another run of this study, is reported in one line
     try:
         sandbox.configure(P.sandbox_kind)
         sandbox.check()
@@ -281,6 +281,23 @@ rule rq1:
         PAPERMILL
 
 
+rule measuring:
+    input:
+        done(*(f"evaluate-{group}" for group in schedule.groups_read(P, "rq3"))),
+    output:
+        done("measuring"),
+    params:
+        **stage("measuring", "09_measuring", purpose="all"),
+    resources:
+        **DEVICE,
+    threads: P.evaluate_threads
+    priority: earlier(0)
+    message:
+        "09: weights, policies and gradients measured, seed {wildcards.seed}"
+    shell:
+        PAPERMILL
+
+
 rule rq3:
     input:
         evaluated("rq3"),
@@ -288,8 +305,6 @@ rule rq3:
         done("rq3", seed=P.seed),
     params:
         **stage("rq3", "13_rq3_weights_and_policies"),
-    resources:
-        **DEVICE,
     message:
         "13: RQ3, weights and policies"
     shell:
@@ -314,6 +329,7 @@ rule released:
 rule rq4:
     input:
         evaluated("rq4"),
+        done("measuring", seed=P.seed),
     output:
         done("rq4", seed=P.seed),
     params:
@@ -420,18 +436,32 @@ if APART:  # SFT, math and coding once more where coding needs no arithmetic: a 
         shell:
             PAPERMILL
 
+    rule measuring_apart:
+        input:
+            done(*PAIR, world=APART),
+        output:
+            done("measuring", world=APART),
+        params:
+            **stage("apart-measuring", "09_measuring", world=APART, purpose="apart"),
+        resources:
+            **DEVICE,
+        threads: P.evaluate_threads
+        priority: earlier(0)
+        message:
+            "09: weights and gradients measured where coding needs no arithmetic, seed {wildcards.seed}"
+        shell:
+            PAPERMILL
+
 
 rule rq2:
     input:
-        done("mt-opd", seed=P.seed),
+        done("measuring", "mt-opd", seed=P.seed),
         evaluated("rq2"),
-        done("evaluate-apart", world=APART, seed=P.seed) if APART else [],
+        done("evaluate-apart", "measuring", world=APART, seed=P.seed) if APART else [],
     output:
         done("rq2", seed=P.seed),
     params:
         **stage("rq2", "12_rq2_interference_and_synergy"),
-    resources:
-        **DEVICE,
     message:
         "12: RQ2, interference and synergy"
     shell:

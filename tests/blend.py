@@ -117,12 +117,12 @@ def test_what_is_measured_on_the_held_out_problems(p):
     assert "manipulated" not in set(transfer["origin"].dropna())  # nothing was built in
     judged = result_tables.read_table(p, "judging", ["judging"])
     assert judging.SHARED in set(judged["set"]) and not {judging.PLANTED, judging.SHIFTED} & set(judged["set"])
-    paths = result_tables.read_table(p, "paths", ["rq4"])
+    paths = result_tables.read_table(p, "paths", ["measuring"])
     samples = judging.read_samples(p, ["sft", "experts", "mixed"], "selection")
     solved = samples[(samples["correct"] == 1) & ~samples["truncated"]].groupby("domain")["problem_id"].nunique()
     counted = paths.groupby("domain")["n"].first().to_dict()
     assert counted and counted == solved.clip(upper=p.rlvr_selection_problems).to_dict()
-    assert result_tables.read_table(p, "barriers", ["rq4"])["barrier"].notna().all()
+    assert result_tables.read_table(p, "barriers", ["measuring"])["barrier"].notna().all()
 
 
 def test_chance_is_that_of_the_options(p):

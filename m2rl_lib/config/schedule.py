@@ -174,8 +174,22 @@ def groups_read(p: Parameters, analysis: str) -> list[str]:
 
 
 def stages_read(p: Parameters, analysis: str) -> list[str]:
-    """The stages that must be done of a seed for it to be in an analysis: evaluations, or for RQ5 the judging of their samples."""
-    return ["judging"] if analysis == "rq5" else [f"evaluate-{group}" for group in groups_read(p, analysis)]
+    """The stages that must be done of a seed for it to be in an analysis: for RQ5 the judging, else evaluations, for RQ3 also
+    the measuring of weights and policies. (RQ2 and RQ4 read what was measured of the study's own seed alone.)"""
+    if analysis == "rq5":
+        return ["judging"]
+    return [*(f"evaluate-{group}" for group in groups_read(p, analysis)), *(["measuring"] if analysis == "rq3" else [])]
+
+
+def measured(p: Parameters) -> tuple[list[str], list[str], list[str]]:
+    """What notebook 09 measures: models whose weights are compared with SFT's, models at which gradients are taken, their domains.
+
+    In the world of the manipulation check (`purpose` apart) only what that check reads.
+    """
+    if p.purpose == "apart":
+        return ["rl-math", "rl-coding"], ["sft"], ["math", "coding"]
+    halves = [checkpoint_name("rl-multi", step, p.rlvr_mixed_steps) for step in quarters(p.rlvr_mixed_steps)[:2]]
+    return last_models(p), ["sft", *halves], p.domains
 
 
 def seeds_there(p: Parameters, analysis: str) -> list[int]:

@@ -201,7 +201,7 @@ class Run(Section):
     permute_rewards: bool  # 03: the null run, on all domains
     models: Annotated[list[str], Field(min_length=1)]  # 07: names of the models to evaluate
     group: Annotated[str, Field(pattern=r"^[a-z0-9_-]+$")]  # 07: the name of their part of the tables
-    purpose: Literal["scores", "test", "sweep", "skills", "apart"]  # 07: what they are evaluated for
+    purpose: Literal["scores", "test", "sweep", "skills", "apart", "all"]  # 07: what they are evaluated for; 09: all or apart
 
 
 class Parameters(Study, Run):

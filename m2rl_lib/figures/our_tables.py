@@ -118,7 +118,7 @@ def published_pairs() -> pd.DataFrame:
 def overlaps(p: Parameters) -> pd.DataFrame:
     """Overlap of each two experts' masks, of the study's own seed, at the paper's η and at equal density: pair, mask, jaccard,
     independent, note."""
-    table = result_tables.read_table(p, "weights_pairs", ["rq3"])
+    table = result_tables.read_table(p, "weights_pairs", ["measuring"])
     experts = [f"rl-{domain}" for domain in p.domains]
     table = table[table["model"].isin(experts) & table["other"].isin(experts) & (table["type"] == "all") & table["layer"].isna()]
     masks = {("relative", 0.001): "changed by more than η = 0.001", ("density", 0.1): "the tenth that changed most"}

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from m2rl_lib.analysis.rq3_policies import policy_kl
+from m2rl_lib.analysis.rq3_policies import policy_kl, policy_samples
 from m2rl_lib.analysis.rq3_weights.footprints import PIECE
 from m2rl_lib.config import locations, schedule, study
 from m2rl_lib.config.study import Parameters
@@ -167,7 +167,7 @@ def can_sample(parameters: int) -> bool:
 
 def kl_completions(p: Parameters) -> int:
     """Completions of one expert: all prompts of its own domain, a third of them (two or more) of the others."""
-    others = max(2, p.analysis_kl_problems // policy_kl.OTHERS) * (len(p.domains) - 1)
+    others = max(2, p.analysis_kl_problems // policy_samples.OTHERS) * (len(p.domains) - 1)
     return p.analysis_kl_samples * (p.analysis_kl_problems + others)
 
 
@@ -178,7 +178,7 @@ def kl_table(p: Parameters) -> pd.DataFrame:
         return pd.DataFrame({"domain": [], "source": [], "target": [], "kl": []})
     experts = [f"rl-{domain}" for domain in p.domains]
     targets = policy_kl.kl_targets([*names(p), *schedule.defaults(p)], p.domains)
-    return policy_kl.kl_table(policy_kl.kl_rows(world(p), experts, targets))
+    return policy_kl.kl_table(policy_samples.kl_rows(world(p), experts, targets))
 
 
 def norm_table(shifts: pd.DataFrame, cosines: pd.DataFrame, experts: list[str]) -> pd.DataFrame:

@@ -12,7 +12,6 @@ from scipy.linalg import hadamard
 
 from m2rl_lib.analysis.rq3_weights import footprints, mask_overlap, projection
 from m2rl_lib.analysis.rq3_weights.mask_overlap import cosine_table, mask_table, overlap_of, pair_table, shift_table
-from m2rl_lib.config import schedule
 from m2rl_lib.figures import rq3_weights
 from m2rl_lib.storage import checkpoints
 
@@ -117,6 +116,7 @@ def test_masks_overlaps_norms_and_cosines_are_the_definitions(tmp_path, monkeypa
         f"rl-{n}": {k: (v.float() + d).to(dtype) for (k, v), d in zip(sft.items(), draw(n, 10.0**-n).values())} for n in (1, 2, 3)
     }
     found = measure(tmp_path, sft, models)
+    assert (footprints.ROUNDED in found.models) == (dtype == torch.float32)  # nothing to round in bfloat16
     parts = {
         ("all", None): list(SHAPES),
         ("q", None): [name for name in SHAPES if "q_proj" in name],
@@ -338,13 +338,6 @@ def test_rounding_is_that_of_torch_and_its_floor_is_measured(tmp_path):
     assert masks["relative", 1e-3, "bf16", footprints.ROUNDED] == 0
 
 
-def test_bf16_checkpoints_have_no_rounding_to_measure(tmp_path):
-    sft, expert = ({k: v.bfloat16() for k, v in draw(seed).items()} for seed in (0, 1))
-    found = measure(tmp_path, sft, {"rl-math": expert})
-    assert found.models == ["rl-math"] and set(found.masks["precision"]) == {"stored"}
-    assert "stored in bfloat16" in mask_overlap.saturation_sentence(mask_table(found), ["rl-math"])
-
-
 # --- bad input ------------------------------------------------------------------------------------------
 
 
@@ -355,21 +348,15 @@ def without(tensors, *names):
 Q = "model.layers.0.self_attn.q_proj.weight"
 HEAD = {checkpoints.HEAD: torch.zeros(37, 8)}
 BAD = {
-    "lacks": (lambda t: (without(t, Q), True), f"rl-math lacks {Q}, which sft has"),
-    "more": (lambda t: (t | {"model.extra.weight": torch.ones(2)}, True), "sft lacks model.extra.weight, which rl-math has"),
-    "many": (lambda t: ({"model.norm.weight": t["model.norm.weight"]}, True), "and 2 more tensors, which sft has"),
-    "shape": (lambda t: (t | {Q: torch.ones(8, 16)}, True), f"{Q} is F32 [8, 16] in rl-math and F32 [16, 8] in sft"),
-    "dtype": (lambda t: (t | {Q: t[Q].bfloat16()}, True), f"{Q} is BF16 [16, 8] in rl-math and F32 [16, 8] in sft"),
-    "integers": (
-        lambda t: (t | {Q: torch.ones(16, 8, dtype=torch.int64)}, True),
-        "is stored as I64; allowed are BF16, F16, F32, F64",
-    ),
-    "untied": (
-        lambda t: (t | HEAD, False),
-        "rl-math has an output head of its own (lm_head.weight), sft ties it to the embedding",
-    ),
-    "nan": (lambda t: (t | {Q: torch.full((16, 8), torch.nan)}, True), f"rl-math: tensor {Q} has NaN or infinite values"),
-    "inf": (lambda t: (t | {Q: torch.full((16, 8), torch.inf)}, True), f"rl-math: tensor {Q} has NaN or infinite values"),
+    "lacks": (lambda t: without(t, Q), f"rl-math lacks {Q}, which sft has"),
+    "more": (lambda t: t | {"model.extra.weight": torch.ones(2)}, "sft lacks model.extra.weight, which rl-math has"),
+    "many": (lambda t: {"model.norm.weight": t["model.norm.weight"]}, "and 2 more tensors, which sft has"),
+    "shape": (lambda t: t | {Q: torch.ones(8, 16)}, f"{Q} is F32 [8, 16] in rl-math and F32 [16, 8] in sft"),
+    "dtype": (lambda t: t | {Q: t[Q].bfloat16()}, f"{Q} is BF16 [16, 8] in rl-math and F32 [16, 8] in sft"),
+    "integers": (lambda t: t | {Q: torch.ones(16, 8, dtype=torch.int64)}, "is stored as I64; allowed are BF16, F16, F32, F64"),
+    "untied": (lambda t: t | HEAD, "rl-math has an output head of its own (lm_head.weight), sft ties it to the embedding"),
+    "nan": (lambda t: t | {Q: torch.full((16, 8), torch.nan)}, f"rl-math: tensor {Q} has NaN or infinite values"),
+    "inf": (lambda t: t | {Q: torch.full((16, 8), torch.inf)}, f"rl-math: tensor {Q} has NaN or infinite values"),
 }
 
 
@@ -377,17 +364,10 @@ BAD = {
 @pytest.mark.filterwarnings("ignore:invalid value")
 def test_checkpoints_that_cannot_be_compared_are_refused_in_one_line(tmp_path, case):
     change, told = BAD[case]
-    tensors, tied = change(draw(1))
-    sft, expert = write(tmp_path / "sft", draw(0)), write(tmp_path / "rl-math", tensors, tied)
+    sft, expert = write(tmp_path / "sft", draw(0)), write(tmp_path / "rl-math", change(draw(1)), tied=case != "untied")
     with pytest.raises(ValueError) as error:
         footprints.measure_footprints({"rl-math": expert}, sft)
     assert told in str(error.value) and "\n" not in str(error.value)
-
-
-def test_nan_in_sft_is_told_of_sft(tmp_path):
-    sft = write(tmp_path / "sft", draw(0) | {Q: torch.full((16, 8), torch.nan)})
-    with pytest.raises(ValueError, match=f"^sft: tensor {Q} has NaN"):
-        footprints.measure_footprints({"rl-math": write(tmp_path / "rl-math", draw(1))}, sft)
 
 
 def test_a_stored_copy_of_a_tied_head_is_left_out(tmp_path):
@@ -439,11 +419,9 @@ def test_an_expert_identical_to_sft_has_no_cosine_and_says_so(tmp_path):
     pairs = whole(pair_table(found)).query("model == 'rl-a' and other == 'rl-b' and kind == 'relative'")
     assert (pairs["jaccard"] == 0).all() and (pairs["reason"] == "").all()  # nothing in common is a measured 0
     summary = mask_overlap.summarise_pairs(pair_table(found), cosine_table(found), ["rl-a", "rl-c"])
-    told = [mask_overlap.pair_sentence(row) for _, row in summary.iterrows()]
-    assert told[-1] == "Cosines of shifts: undefined for every pair of experts, since one of each did not move from SFT."
+    assert "undefined for every pair of experts" in mask_overlap.pair_sentence(summary.iloc[-1])
     some = mask_overlap.summarise_pairs(pair_table(found), cosine_table(found), ["rl-a", "rl-b"])
     assert some["undefined"].tolist() == [0] * (len(some) - 1) + [1]
-    assert told[2].endswith("(η = 0.001): undefined for every pair of experts, since neither changed a weight.")
 
 
 # --- what is said, and drawn ----------------------------------------------------------------------------
@@ -475,15 +453,12 @@ def test_pairs_are_placed_between_the_null_run_and_the_other_seed(world):
     assert row["pairs"] == row["above_matched"] == row["above_null"] == 3
     dense = summary[(summary["kind"] == "density") & (summary["level"] == 0.3)].iloc[0]
     assert dense["with_null"] < dense["mean"] < dense["other_seed"] and dense["above_matched"] == 3
-    assert "all above matched random masks" in mask_overlap.pair_sentence(dense)
-    assert "(the 30% largest shifts), 3 pairs of experts" in mask_overlap.pair_sentence(dense)
 
 
 def test_a_pair_is_above_the_null_run_where_it_is_above_both_of_its_experts():
     names = [("rl-a", "rl-b"), ("rl-a", "rl-null"), ("rl-b", "rl-null")]
-    table = pd.DataFrame(names, columns=["model", "other"]).assign(
-        type="all", layer=pd.array([None] * 3, "Int64"), cosine=[0.3, 0.1, 0.4]
-    )
+    table = pd.DataFrame(names, columns=["model", "other"]).assign(type="all", layer=pd.array([None] * 3, "Int64"))
+    table["cosine"] = [0.3, 0.1, 0.4]
     overlap = table.assign(kind="density", level=0.1, precision="stored", jaccard=[0.5, 0.1, 0.4], matched=0.45, matched_sd=0.02)
     row = mask_overlap.summarise_pairs(overlap, table, ["rl-a", "rl-b"]).set_index("kind")
     assert row["above_null"].tolist() == [1, 0] and row["above_matched"].tolist() == [0, 1]
@@ -500,17 +475,6 @@ def test_a_world_that_shares_nothing_is_not_called_overlap(tmp_path):
     assert told.endswith("This study has no null run to read it against.")
 
 
-def test_sentences_say_what_a_study_lacks(world):
-    pairs, angles = pair_table(world), cosine_table(world)
-    one_seed = [
-        frame[(frame["model"] != "rl-math@repeat=1") & (frame["other"] != "rl-math@repeat=1")] for frame in (pairs, angles)
-    ]
-    summary = mask_overlap.summarise_pairs(*one_seed, EXPERTS)
-    assert mask_overlap.pair_sentence(summary.iloc[-1]).endswith("no second seed of an expert to say what high is.")
-    finest = mask_overlap.summarise_pairs(pairs, angles, EXPERTS).iloc[0]  # η = 1e-5: everything changed in every model
-    assert mask_overlap.pair_sentence(finest).endswith("no scale to place the pairs on.")
-
-
 def test_saturation_is_told_from_the_shares(world, tmp_path):
     told = mask_overlap.saturation_sentence(mask_table(world), EXPERTS)
     assert "the mask is saturated" in told and "rounding SFT to bfloat16" in told
@@ -518,23 +482,12 @@ def test_saturation_is_told_from_the_shares(world, tmp_path):
     sparse = measure(tmp_path, draw(0), {"rl-a": place(flat(draw(0)) * np.where(draws, 1.1, 1))})
     share = draws.mean()
     told = mask_overlap.saturation_sentence(mask_table(sparse), ["rl-a"])
-    assert f"change {share:.1%} to {share:.1%}" in told and told.endswith(
-        f"{share / (2 - share):.2f}: the mask is not saturated."
-    )
-
-
-def test_a_study_compares_every_model_at_its_last_step(smoke):
-    names = schedule.last_models(smoke)
-    assert names[:7] == [*(f"rl-{domain}" for domain in smoke.domains), "rl-null", "rl-math@repeat=1"]
-    assert names[7:] == ["rl-multi", *(f"merge-{method}" for method in smoke.merge_methods), "mt-opd"]
+    assert f"change {share:.1%} to" in told and told.endswith(f"{share / (2 - share):.2f}: the mask is not saturated.")
 
 
 def test_parts_of_tensors():
-    found = {
-        name: checkpoints.tensor_part(name)
-        for name in (Q, "lm_head.weight", "model.layers.12.self_attn.k_norm.weight", "model.x.bias")
-    }
-    assert list(found.values()) == [("q", 0), ("head", None), ("norm", 12), ("other", None)]
+    names = (Q, "lm_head.weight", "model.layers.12.self_attn.k_norm.weight", "model.x.bias")
+    assert [checkpoints.tensor_part(name) for name in names] == [("q", 0), ("head", None), ("norm", 12), ("other", None)]
 
 
 def read_cells(axes):
@@ -564,8 +517,3 @@ def test_figures_draw_the_numbers_of_their_frames(world):
     first = dense[(dense["model"] == "rl-math") & (dense["type"] == "all")]
     assert panels[0].texts[0].get_text() == f"{first['value'].iloc[0]:.2f}"
     assert [text.get_text() for text in panels[1].texts][:2] == [f"{value:.2f}" for value in first["value"].iloc[1:]]
-
-
-def test_a_pair_without_a_number_is_drawn_as_a_dash():
-    frame = pd.DataFrame({"model": ["rl-a"], "other": ["rl-b"], "cosine": [np.nan], "projected": [0.5]})
-    assert read_cells(rq3_weights.plot_pairs(frame, "cosine", "cosine", "projected").axes[0]) == ["", "0.50", "–", ""]

@@ -8,7 +8,7 @@ import pytest
 import torch
 from scipy import stats
 
-from m2rl_lib.analysis.rq2_transfer import gradient_cosines
+from m2rl_lib.analysis.rq2_transfer import gradient_cosines, policy_gradients
 from m2rl_lib.rollout.decoding import Completion
 from m2rl_lib.storage import artifacts
 from m2rl_lib.training import micro_model
@@ -37,14 +37,14 @@ def bandits(angle: float, prompts: int, seed: int, k: int = 8) -> gradient_cosin
     for domain, token in (("first", 0), ("second", 1)):
         letters = rng.integers(0, LETTERS, (prompts, k))  # weight 0: the uniform policy
         groups = [[Completion([int(letter)], [1], "", False) for letter in group] for group in letters]
-        found, part = gradient_cosines.fold_gradients(model, [[token]] * prompts, groups, (letters == 0).astype(float))
+        found, part = policy_gradients.fold_gradients(model, [[token]] * prompts, groups, (letters == 0).astype(float))
         vectors += found
         parts.append(part.assign(domain=domain))
-    return gradient_cosines.lens_of(vectors, parts)
+    return policy_gradients.lens_of(vectors, parts)
 
 
 def test_advantages_by_hand():
-    found = gradient_cosines.advantages(np.array([[1.0, 0, 0, 1], [1, 1, 1, 1], [1, 0, np.nan, 0]]))
+    found = policy_gradients.advantages(np.array([[1.0, 0, 0, 1], [1, 1, 1, 1], [1, 0, np.nan, 0]]))
     assert found[0] == pytest.approx(np.array([0.5, -0.5, -0.5, 0.5]) / (np.sqrt(1 / 3) + 1e-4))
     assert (found[1] == 0).all()
     assert found[2] == pytest.approx(np.array([2 / 3, -1 / 3, 0, -1 / 3]) / (np.sqrt(1 / 3) + 1e-4))
@@ -63,7 +63,7 @@ def test_policy_gradient_is_that_of_the_loss_one_completion_at_a_time(model):
         own = [told[len(prompt) + t - 1, token] for t, token in enumerate(completion.ids) if completion.own[t]]
         loss = loss - a * torch.stack(own).mean()
     expected = torch.cat([one.flatten() for one in torch.autograd.grad(loss, list(model.parameters()))])
-    found = gradient_cosines.policy_gradient(model, prompts, completions, advantage)
+    found = policy_gradients.policy_gradient(model, prompts, completions, advantage)
     assert torch.allclose(found, -expected, atol=1e-5)
     assert found.norm() > 0.1
 
@@ -78,13 +78,13 @@ def test_a_known_angle_comes_back(angle):
 def planted(rng, gram: np.ndarray, noise: list[float], width: int = 200) -> gradient_cosines.Lens:
     """Domains whose gradients have the given inner products, each fold with noise of the given squared norm."""
     directions = np.linalg.cholesky(gram) @ np.eye(len(gram), width)
-    folds = [(d, f) for d in range(len(gram)) for f in range(gradient_cosines.FOLDS)]
+    folds = [(d, f) for d in range(len(gram)) for f in range(policy_gradients.FOLDS)]
     vectors = [torch.tensor(directions[d] + rng.normal(0, np.sqrt(noise[d] / width), width)) for d, _ in folds]
     parts = [
         pd.DataFrame({"fold": [f], "prompts": 1, "completions": 8, "reward": 0.5, "informative": 1.0, "domain": f"d{d}"})
         for d, f in folds
     ]
-    return gradient_cosines.lens_of(vectors, parts)
+    return policy_gradients.lens_of(vectors, parts)
 
 
 def test_noise_is_divided_out_and_the_interval_covers():
@@ -118,8 +118,8 @@ def test_too_noisy_a_domain_is_refused_with_its_reason():
 
 def test_without_any_reward_nothing_is_told(model):
     groups = [[Completion([7, 8], [1, 1], "", False)] * 2] * 4
-    parts = [gradient_cosines.fold_gradients(model, [[5, 6]] * 4, groups, np.zeros((4, 2))) for _ in range(2)]
-    lens = gradient_cosines.lens_of(parts[0][0] + parts[1][0], [parts[0][1].assign(domain="a"), parts[1][1].assign(domain="b")])
+    parts = [policy_gradients.fold_gradients(model, [[5, 6]] * 4, groups, np.zeros((4, 2))) for _ in range(2)]
+    lens = policy_gradients.lens_of(parts[0][0] + parts[1][0], [parts[0][1].assign(domain="a"), parts[1][1].assign(domain="b")])
     row = gradient_cosines.cosine_table(lens).iloc[0]
     assert np.isnan(row["cosine"]) and "undefined" in row["reason"]
     assert gradient_cosines.domain_table(lens)["informative"].eq(0).all()
@@ -128,9 +128,8 @@ def test_without_any_reward_nothing_is_told(model):
 def test_along_the_run_every_domain_and_pair_is_there(smoke, publish_model, tokenizer):
     built = micro_model.build_model(tokenizer, 32, 2, 2, 512, 0)
     publish_model("sft", built)
-    smoke.domains = ["math", "agent"]
-    pairs, singles = gradient_cosines.along_run(smoke, ["sft"])
-    assert pairs[["domain", "other", "model"]].values.tolist() == [["math", "agent", "sft"]]
+    pairs, singles = policy_gradients.along_run(smoke, ["sft"], ["math", "agent"])
+    assert pairs[["domain", "other", "model", "step"]].values.tolist() == [["math", "agent", "sft", 0]]
     assert singles["completions"].tolist() == [smoke.analysis_gradient_prompts * smoke.rlvr_completions] * 2
 
 
@@ -138,5 +137,5 @@ def test_a_damaged_model_is_refused(smoke, publish_model, model):
     folder = publish_model("sft", model)
     (folder / "model.safetensors").write_bytes(b"")
     with pytest.raises(ValueError, match="damaged"):
-        gradient_cosines.look(smoke, folder, ["math"])
+        policy_gradients.look(smoke, folder, ["math"])
     assert artifacts.read_manifest(folder)

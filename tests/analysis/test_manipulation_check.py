@@ -3,12 +3,11 @@
 import numpy as np
 import pandas as pd
 import pytest
-import torch
 
 from m2rl_lib.analysis.rq2_transfer import manipulation_check
 from m2rl_lib.config import locations, schedule, study
 from m2rl_lib.data import problem_sets
-from m2rl_lib.training import micro_model
+from m2rl_lib.storage import artifacts, result_tables
 
 
 def world(gains: dict[tuple[str, str], float], n: int = 400, seed: int = 0) -> pd.DataFrame:
@@ -60,39 +59,19 @@ def test_where_all_problems_are_alike_nothing_came_true():
     assert [found[name] for name in ("math → coding", "coding → math", "math → math")] == ["undecided"] * 3
 
 
-def test_the_sentence_gives_both_worlds():
-    cosines = {
-        world: {"weight shifts": (0.5, 0.5, 0.5), "gradients at SFT": (np.nan,) * 3} for world in manipulation_check.WORLDS
-    }
-    table = manipulation_check.check_table({"shared": world(SHARED), "apart": world(OWN)}, cosines, draws=200)
-    told = manipulation_check.sentence(table)
-    assert told.startswith("Manipulation check, 6 predictions: ")
-    assert "weight shifts +0.50 shared, +0.50 apart (not as predicted)" in told
-    assert "gradients at SFT refused shared, refused apart (undecided)" in told
-    assert table.set_index("quantity").loc["math → math", "reach"].isna().all()
-
-
-@pytest.mark.parametrize(
-    ("shift", "expected"),
-    [([1.0, 2.0], 1.0), ([-2.0, -4.0], -1.0), ([2.0, -1.0], 0.0), ([1.0, 0.0], 1 / np.sqrt(5)), ([0, 0], None)],
-)
-def test_cosine_of_known_shifts(publish_model, tokenizer, shift, expected):
-    def make(moved):
-        built = micro_model.build_model(tokenizer, 32, 2, 2, 512, 0)
-        with torch.no_grad():
-            built.model.norm.weight[:2] += torch.tensor(moved, dtype=torch.float32)
-        return built
-
-    base, one = publish_model("sft", make([0, 0])), publish_model("rl-math", make([1.0, 2.0]))
-    found = manipulation_check.shift_cosine(base, one, publish_model("rl-coding", make(shift)))
-    assert np.isnan(found) if expected is None else found == pytest.approx(expected, abs=1e-5)
-
-
-def test_models_of_other_tensors_are_refused(publish_model, tokenizer):
-    base = publish_model("sft", micro_model.build_model(tokenizer, 32, 2, 2, 512, 0))
-    deeper = publish_model("rl-math", micro_model.build_model(tokenizer, 32, 3, 2, 512, 0))
-    with pytest.raises(ValueError, match="sft, rl-math and sft do not have the same tensors"):
-        manipulation_check.shift_cosine(base, deeper, base)
+def test_cosines_are_those_that_were_measured(smoke):
+    gradients = [("sft", "math", "agent", 0.9), ("sft", "coding", "math", 0.3), ("rl-multi@step=2", "coding", "math", 0.8)]
+    gradients = pd.DataFrame(gradients, columns=["model", "domain", "other", "cosine"]).assign(low=0.2, high=0.4)
+    weights = [
+        ("all", None, "rl-coding", "rl-math", 0.5),
+        ("q", None, "rl-coding", "rl-math", 0.7),
+        ("all", 0, "rl-coding", "rl-math", 0.6),
+    ]
+    weights = pd.DataFrame(weights, columns=["type", "layer", "model", "other", "cosine"]).astype({"layer": "Int64"})
+    for name, frame in {"gradients": gradients, "weights_cosines": weights}.items():
+        result_tables.write_table(smoke, name, "measuring", frame, artifacts.record(smoke))
+    found = manipulation_check.measured_cosines(smoke)
+    assert found == {"weight shifts": (0.5,) * 3, "gradients at SFT": (0.3, 0.2, 0.4)}
 
 
 def test_in_the_other_world_coding_alone_needs_no_arithmetic(smoke):
@@ -134,6 +113,5 @@ def test_the_default_study_has_enough_problems_of_the_other_world():
     p = study.load(locations.ROOT / "params" / "study.yaml")
     for benchmark in ("chain", "long_chain", "programs", "programs_shifted"):
         other = schedule.apart(p)
-        assert (
-            len(problem_sets.benchmark_problems(benchmark, "test", other.evaluate_problems, other.data_shared_arithmetic)) == 100
-        )
+        rows = problem_sets.benchmark_problems(benchmark, "test", other.evaluate_problems, other.data_shared_arithmetic)
+        assert len(rows) == 100

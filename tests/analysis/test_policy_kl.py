@@ -9,8 +9,8 @@ import torch
 from scipy import stats
 
 from m2rl_lib import domains
-from m2rl_lib.analysis.rq3_policies import policy_kl, policy_neighbours
-from m2rl_lib.analysis.rq3_policies.policy_kl import Trajectory
+from m2rl_lib.analysis.rq3_policies import policy_kl, policy_neighbours, policy_samples
+from m2rl_lib.analysis.rq3_policies.policy_samples import Trajectory
 from m2rl_lib.config import schedule
 from m2rl_lib.data import problem_sets
 from m2rl_lib.figures import drawing, rq3_policies
@@ -52,10 +52,11 @@ def test_kl_of_markov_policies_is_the_analytic_value():
     p_logits, q_logits = generator.normal(size=(2, 5, 5))
     p, q = softmax(p_logits), softmax(q_logits)
     walks = [walk(p, 1, generator, str(problem), sample) for problem in range(400) for sample in range(5)]
-    rows = policy_kl.sequence_kl(Table(p_logits), {"q": Table(q_logits)}, walks, tokens=500).sort_values(["problem_id", "sample"])
-    along = [
-        sum(token_kl(p, q)[state] for state in one.ids[:-1]) for one in sorted(walks, key=lambda w: (w.problem_id, w.sample))
-    ]
+    rows = policy_samples.sequence_kl(Table(p_logits), {"q": Table(q_logits)}, walks, tokens=500).sort_values(
+        ["problem_id", "sample"]
+    )
+    ordered = sorted(walks, key=lambda one: (one.problem_id, one.sample))
+    along = [sum(token_kl(p, q)[state] for state in one.ids[:-1]) for one in ordered]
     assert rows["kl"].to_numpy() == pytest.approx(along, rel=1e-5)
 
     visits = np.linalg.inv(np.eye(4) - p[1:, 1:])[0]  # expected visits of tokens 1..4 from token 1, before the end
@@ -68,7 +69,7 @@ def test_kl_of_markov_policies_is_the_analytic_value():
 
 def test_docstrings_example():
     half, quarter = Table(np.zeros((2, 2))), Table(np.log([[0.25, 0.75]] * 2))
-    row = policy_kl.sequence_kl(half, {"q": quarter}, [Trajectory("a", 0, [0, 1, 0, 1], [0, 1, 1, 1], False)]).iloc[0]
+    row = policy_samples.sequence_kl(half, {"q": quarter}, [Trajectory("a", 0, [0, 1, 0, 1], [0, 1, 1, 1], False)]).iloc[0]
     assert row["kl"] == pytest.approx(3 * (0.5 * np.log(2) + 0.5 * np.log(2 / 3)), rel=1e-6) and row["tokens"] == 3
 
 
@@ -82,43 +83,43 @@ def build(tokenizer, seed):
 def test_kl_agrees_with_a_naive_loop(tokenizer):
     p_model, q_model = build(tokenizer, 1), build(tokenizer, 2)
     rows = [row for benchmark in BENCHMARKS for row in problem_sets.benchmark_problems(benchmark, "test", 2, True)]
-    sampled = policy_kl.sample_trajectories(p_model, tokenizer, rows, 2, max_tokens=12, batch=8, seed=0)
-    sampled[3].own[-4:-2] = [0, 0]  # as if a tool had written these
-    frame = policy_kl.sequence_kl(p_model, {"p": p_model, "q": q_model}, sampled, tokens=300)
+    sampled = policy_samples.sample_trajectories(p_model, tokenizer, rows, 2, max_tokens=12, batch=8, seed=0)
+    sampled[3].loss_mask[-4:-2] = [0, 0]  # as if a tool had written these
+    frame = policy_samples.sequence_kl(p_model, {"p": p_model, "q": q_model}, sampled, tokens=300)
     own = frame[frame["target"] == "p"]
     assert (own["kl"] == 0).all() and (frame.loc[frame["target"] == "q", "kl"] > 0).all()
     for one in sampled:
         expected = 0.0
-        for place in np.flatnonzero(one.own):
+        for place in np.flatnonzero(one.loss_mask):
             with torch.no_grad():
                 prefix = torch.tensor([one.ids[:place]])
                 p_log, q_log = (m(prefix).logits[0, -1].double().log_softmax(-1) for m in (p_model, q_model))
             expected += float((p_log.exp() * (p_log - q_log)).sum())
         found = frame[(frame["target"] == "q") & (frame["problem_id"] == one.problem_id) & (frame["sample"] == one.sample)]
         assert found["kl"].item() == pytest.approx(expected, rel=1e-4)
-        assert found["tokens"].item() == sum(one.own) and found["truncated"].item() == one.truncated
+        assert found["tokens"].item() == sum(one.loss_mask) and found["truncated"].item() == one.truncated
 
 
 def test_trajectories_are_prompts_and_completions(tokenizer):
     rows = problem_sets.benchmark_problems(BENCHMARKS[0], "test", 3, True)
-    sampled = policy_kl.sample_trajectories(build(tokenizer, 1), tokenizer, rows, 2, max_tokens=5, batch=8, seed=0)
+    sampled = policy_samples.sample_trajectories(build(tokenizer, 1), tokenizer, rows, 2, max_tokens=5, batch=8, seed=0)
     assert [(one.problem_id, one.sample) for one in sampled] == [(row["problem_id"], k) for row in rows for k in (0, 1)]
     for one in sampled:
-        text = tokenizer.decode(one.ids[: one.own.index(1)])
-        assert text.endswith("<|im_start|>assistant\n") and len(one.own) == len(one.ids) and sum(one.own) <= 5
+        text = tokenizer.decode(one.ids[: one.loss_mask.index(1)])
+        assert text.endswith("<|im_start|>assistant\n") and len(one.loss_mask) == len(one.ids) and sum(one.loss_mask) <= 5
         assert one.truncated == (one.ids[-1] != tokenizer.eos_token_id)
 
 
 def test_what_kl_refuses(tokenizer):
     good, walks = Table(np.zeros((3, 3))), [Trajectory("a", 0, [0, 1], [0, 1], False)]
     with pytest.raises(ValueError, match="rl-x has a vocabulary of 4, the source 3"):
-        policy_kl.sequence_kl(good, {"rl-x": Table(np.zeros((4, 4)))}, walks)
+        policy_samples.sequence_kl(good, {"rl-x": Table(np.zeros((4, 4)))}, walks)
     with pytest.raises(ValueError, match="rl-x gives logits that are NaN"):
-        policy_kl.sequence_kl(good, {"rl-x": Table(np.full((3, 3), np.nan))}, walks)
+        policy_samples.sequence_kl(good, {"rl-x": Table(np.full((3, 3), np.nan))}, walks)
     with pytest.raises(ValueError, match="0 trajectories"):
-        policy_kl.sequence_kl(good, {"rl-x": good}, [])
+        policy_samples.sequence_kl(good, {"rl-x": good}, [])
     with pytest.raises(ValueError, match="prompt of at least one token"):
-        policy_kl.sequence_kl(good, {"rl-x": good}, [Trajectory("a", 0, [1], [1], False)])
+        policy_samples.sequence_kl(good, {"rl-x": good}, [Trajectory("a", 0, [1], [1], False)])
 
 
 def test_errors_are_clustered_by_prompt():
@@ -153,7 +154,7 @@ def little_study(smoke, tokenizer, publish_model):
     names = ["sft", "rl-math", "rl-agent", "rl-null", "merge-average@experts=math+agent", "merge-ties@density=0.5"]
     for seed, name in enumerate(names):
         publish_model(name, build(tokenizer, seed))
-    rows = policy_kl.kl_rows(smoke, ["rl-math", "rl-agent", "rl-null"], policy_kl.kl_targets(names, smoke.domains))
+    rows = policy_samples.kl_rows(smoke, ["rl-math", "rl-agent", "rl-null"], policy_kl.kl_targets(names, smoke.domains))
     return smoke, names, rows
 
 
@@ -173,8 +174,8 @@ def test_kl_of_a_study(little_study, monkeypatch):
     prompts = rows[(rows["domain"] == "math") & (rows["target"] == "sft")].groupby("source")["problem_id"].agg(set)
     assert prompts["rl-agent"] < prompts["rl-math"]
 
-    monkeypatch.setattr(policy_kl, "RESIDENT", 1)  # how many models are in memory changes nothing
-    again = policy_kl.kl_rows(p, ["rl-math", "rl-agent", "rl-null"], policy_kl.kl_targets(names, p.domains))
+    monkeypatch.setattr(policy_samples, "RESIDENT", 1)  # how many models are in memory changes nothing
+    again = policy_samples.kl_rows(p, ["rl-math", "rl-agent", "rl-null"], policy_kl.kl_targets(names, p.domains))
     one, two = (frame.sort_values(policy_kl.COLUMNS[:5], ignore_index=True) for frame in (rows, again))
     pd.testing.assert_frame_equal(one, two)
 
@@ -182,9 +183,8 @@ def test_kl_of_a_study(little_study, monkeypatch):
 def test_rules_use_the_prompts_that_both_policies_have(little_study):
     p, _, rows = little_study
     assert set(policy_neighbours.neighbour_table(rows, p.domains)["prompts"]) == {7}
-    table = policy_neighbours.neighbour_table(rows, p.domains, target="merge-average@experts=math+agent").set_index(
-        ["domain", "expert"]
-    )
+    table = policy_neighbours.neighbour_table(rows, p.domains, target="merge-average@experts=math+agent")
+    table = table.set_index(["domain", "expert"])
     assert list(table.index) == [("math", "agent"), ("agent", "math")] and set(table["prompts"]) == {2}
     math = rows[(rows["domain"] == "math") & (rows["target"] == "merge-average@experts=math+agent")]
     means = math.groupby(["source", "problem_id"])["kl"].mean().unstack("source").dropna()
@@ -227,7 +227,7 @@ def bandits():
         logits[:prompts, prompts:] = start + move
         tables[name] = Table(logits)
     walks = [Trajectory(str(i), k, [i, prompts + k], [0, 1], False) for i in range(prompts) for k in (0, 1)]
-    frames = [policy_kl.sequence_kl(tables[name], tables, walks).assign(source=name, domain="math") for name in tables]
+    frames = [policy_samples.sequence_kl(tables[name], tables, walks).assign(source=name, domain="math") for name in tables]
     return pd.concat(frames)
 
 
@@ -254,9 +254,8 @@ def test_epsilon_is_swept(bandits):
 
 def test_neighbours_by_the_papers_rule(bandits):
     with_b = of_math(policy_neighbours.neighbour_table(bandits, ALL, target="rl-aligned"))["label"]
-    assert with_b.to_dict() == {"aligned": "neighbour", "orthogonal": "not a neighbour", "opposed": "not a neighbour"} | {
-        "null": "undecided"  # half of the tilt away on one side, math on the other
-    }
+    assert with_b["aligned"] == "neighbour" and (with_b[["orthogonal", "opposed"]] == "not a neighbour").all()
+    assert with_b["null"] == "undecided"  # half of the tilt away on one side, math on the other
     with_a = of_math(policy_neighbours.neighbour_table(bandits, ALL, target="rl-math"))["label"]
     assert (with_a == "not a neighbour").all()  # nobody is nearer to A than A itself
 
@@ -299,22 +298,16 @@ def test_neighbours_are_paired_by_prompt():
 
 
 def test_asymmetry():
-    labels = {("a", "b"): "neighbour", ("b", "a"): "not a neighbour", ("a", "c"): "neighbour", ("c", "a"): "neighbour"}
-    labels |= {("b", "c"): "not a neighbour", ("c", "b"): "not a neighbour", ("a", "d"): "neighbour", ("d", "a"): "undecided"}
-    labels |= {(x, y): "not a neighbour" for x, y in [("b", "d"), ("d", "b"), ("c", "d"), ("d", "c")]}
+    near, far, unsure = policy_neighbours.NEIGHBOUR, policy_neighbours.STRANGER, policy_neighbours.UNDECIDED
+    labels = {"ab": near, "ba": far, "ac": near, "ca": near, "ad": near, "da": unsure}
+    labels |= {pair: far for pair in ("bc", "cb", "bd", "db", "cd", "dc")}
     order = sorted(labels)
-    table = pd.DataFrame([{"domain": a, "expert": b, "label": labels[a, b], "ratio": i} for i, (a, b) in enumerate(order)])
-    found = policy_neighbours.asymmetry(table).set_index(["one", "other"])
-    assert found["kind"].to_dict() == {
-        ("a", "b"): "one way",
-        ("a", "c"): "mutual",
-        ("a", "d"): "undecided",
-        ("b", "c"): "neither",
-        ("b", "d"): "neither",
-        ("c", "d"): "neither",
-    }
-    assert found.loc[("a", "b"), "ratio of one to other"] == order.index(("a", "b"))
-    assert found.loc[("a", "b"), "ratio of other to one"] == order.index(("b", "a"))
+    table = pd.DataFrame([{"domain": a, "expert": b, "label": labels[a + b], "ratio": i} for i, (a, b) in enumerate(order)])
+    found = policy_neighbours.asymmetry(table)
+    kinds = dict(zip(found["one"] + found["other"], found["kind"]))
+    assert kinds == {"ab": "one way", "ac": "mutual", "ad": "undecided", "bc": "neither", "bd": "neither", "cd": "neither"}
+    ratios = found.iloc[0][["ratio of one to other", "ratio of other to one"]]
+    assert ratios.tolist() == [order.index("ab"), order.index("ba")]
 
 
 # --- figures -------------------------------------------------------------------------------------------------
@@ -333,9 +326,7 @@ def test_kl_figure_shows_values_errors_and_counts(bandits, tmp_path):
 
 def test_pair_names(smoke):
     others = [(a, b) for a in smoke.domains for b in [*smoke.domains, "sft", "null"] if a != b]
-    assert {policy_neighbours.pair_model(smoke.domains, a, b) for a, b in others} == set(
-        schedule.pairs(smoke)
-    )  # those that are made
+    assert {policy_neighbours.pair_model(smoke.domains, a, b) for a, b in others} == set(schedule.pairs(smoke))
     assert policy_neighbours.pair_model(["math", "agent"], "null", "agent") == "merge-average@experts=agent+null"
     assert policy_neighbours.pair_model(["math", "agent"], "agent", "math") == "merge-average@experts=math+agent"
     with pytest.raises(ValueError, match="pair with 'law': allowed are math, agent, sft, null"):

@@ -7,7 +7,6 @@ import torch
 
 from m2rl_lib.analysis.rq4_methods import straight_paths
 from m2rl_lib.data import sft_corpus
-from m2rl_lib.storage import result_tables
 from m2rl_lib.training import micro_model
 
 
@@ -26,10 +25,8 @@ def test_barriers_are_those_that_were_planted():
 
 def test_the_overall_barrier_is_of_the_mean_loss():
     """Domains that rise and fall against each other have barriers each, and none together."""
-    found = straight_paths.barriers(pd.concat([path([0, 1, 0]), path([0, -1, 0], domain="coding")])).set_index("domain")[
-        "barrier"
-    ]
-    assert found.to_dict() == {"math": 1.0, "coding": 0.0, "overall": 0.0}
+    found = straight_paths.barriers(pd.concat([path([0, 1, 0]), path([0, -1, 0], domain="coding")]))
+    assert found.set_index("domain")["barrier"].to_dict() == {"math": 1.0, "coding": 0.0, "overall": 0.0}
 
 
 def test_paths_run_between_the_published_models(smoke, publish_model, tokenizer):
@@ -43,7 +40,6 @@ def test_paths_run_between_the_published_models(smoke, publish_model, tokenizer)
         publish_model(name, model, [base])
     frame, barriers = straight_paths.run(smoke)
     assert set(zip(frame["start"], frame["end"])) == set(straight_paths.ends(smoke.domains)) and len(barriers) == 5 * 3
-    assert result_tables.read_table(smoke, "paths", ["rq4"])["loss"].tolist() == frame["loss"].tolist()
     for (_, _, _), part in frame.groupby(["start", "end", "domain"]):
         assert part["share"].tolist() == [0, 0.25, 0.5, 0.75, 1]
 

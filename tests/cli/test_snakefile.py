@@ -72,6 +72,7 @@ def test_the_smoke_study_trains_math_and_coding_in_the_other_world():
     assert done.returncode == 0, done.stderr
     for stage in ("02: supervised fine-tuning", "03: rl-math", "03: rl-coding", "07: evaluation"):
         assert f"{stage} where coding needs no arithmetic" in done.stdout
+    assert "09: weights and gradients measured where coding needs no arithmetic, seed 0" in done.stdout
     assert "03: rl-science where coding needs no arithmetic" not in done.stdout
 
 
@@ -93,8 +94,9 @@ def begun(tmp_path, smoke_values):
     shutil.rmtree(locations.study_folder(name), ignore_errors=True)
 
 
+MEASURING = "09: weights, policies and gradients measured"
 STAGES = ["sft", "rl-coding", "rl-agent", "rl-null", "rl-multi", "merges", "mt-opd"]
-STAGES += [*(f"evaluate-{group}" for group in schedule.READS["rq4"] if group != "matched"), "judging"]
+STAGES += [*(f"evaluate-{group}" for group in schedule.READS["rq4"] if group != "matched"), "judging", "measuring"]
 ANALYSES = {"11: RQ1, mix or merge?", "12: RQ2, interference and synergy", "13: RQ3, weights and policies"}
 ANALYSES |= {"15: RQ5, models as judges", "20: the paper's figures, and ours in the same form", "21: the paper's claims"}
 
@@ -116,8 +118,8 @@ def test_a_seed_that_only_rq1_asks_for_is_in_rq1_alone(begun):
     assert "07: evaluation of merges, seed 3" in short and not [job for job in short if "sweeps" in job or "12:" in job]
     finish(3, [f"evaluate-{group}" for group in schedule.READS["rq1"]])
     whole = jobs(plan(path))
-    assert {"07: evaluation of merges, seed 3", "07: evaluation of sweeps, seed 0"} <= whole
-    for missing in ("07: evaluation of sweeps, seed 3", "08: models as judges, seed 3"):
+    assert {"07: evaluation of merges, seed 3", "07: evaluation of sweeps, seed 0", f"{MEASURING}, seed 0"} <= whole
+    for missing in ("07: evaluation of sweeps, seed 3", "08: models as judges, seed 3", f"{MEASURING}, seed 3"):
         assert missing not in whole, "a seed is in the analyses that it has everything for"
 
 

@@ -14,6 +14,7 @@ import study_times  # noqa: E402
 ANALYSES = sorted((ROOT / "notebooks").glob("[12]*.ipynb"))
 TRAINING = {"trl", "mergekit", "datasets", "peft"}  # datasets: Hugging Face's
 SLOW = {"transformers.modeling_utils", "nltk"}  # wanted only where a model is loaded, or a text's instructions are checked
+TABLES_ONLY = {path.stem for path in ANALYSES if path.stem[:2] in ("11", "12", "13", "14")}  # they read tables: no torch either
 
 
 def brought(codes: list[str]) -> list[set[str]]:
@@ -35,6 +36,7 @@ def test_an_analysis_starts_without_trainers(name, first_brought):
     assert "m2rl_lib.storage.artifacts" in set().union(*first_brought.values())  # else nothing was looked at
     assert not first_brought[name] & TRAINING
     assert not first_brought[name] & SLOW
+    assert name not in TABLES_ONLY or "torch" not in first_brought[name]
 
 
 def test_a_trainer_would_be_noticed():

@@ -132,7 +132,7 @@ def test_overlaps_are_those_of_the_experts_at_both_masks(p):
         ]
     ]  # fmt: skip
     columns = ["model", "other", "type", "layer", "kind", "level", "precision", "jaccard", "chance"]
-    result_tables.write_table(p, "weights_pairs", "rq3", pd.DataFrame(rows, columns=columns), artifacts.record(p))
+    result_tables.write_table(p, "weights_pairs", "measuring", pd.DataFrame(rows, columns=columns), artifacts.record(p))
     frame = our_tables.overlaps(p)
     assert list(frame["pair"]) == ["math-coding"] * 2 and frame["mask"].nunique() == 2
     assert list(frame.columns) == list(our_tables.published_overlaps().columns)

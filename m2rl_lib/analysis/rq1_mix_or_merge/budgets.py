@@ -41,10 +41,7 @@ def paradigm_costs(costs: pd.DataFrame, p: Parameters) -> pd.DataFrame:
         ("distilled", "experts", costs["model"].isin(experts)),
         ("distilled", "distillation", costs["model"] == "mt-opd"),
     ]
-    rows = []
-    for paradigm, part, chosen in parts:
-        rows.append({"paradigm": paradigm, "part": part, **costs.loc[chosen, SPENT].sum()})
-    frame = pd.DataFrame(rows)
+    frame = pd.DataFrame([{"paradigm": side, "part": part, **costs.loc[chosen, SPENT].sum()} for side, part, chosen in parts])
     totals = frame.groupby("paradigm", sort=False)[SPENT].sum().reset_index().assign(part="all")
     return pd.concat([frame, totals], ignore_index=True)
 
@@ -59,46 +56,30 @@ def score_by_budget(averages: pd.DataFrame, costs: pd.DataFrame, p: Parameters) 
     spent = costs[costs["stage"] == "rl"].set_index("model")
     experts = [f"rl-{domain}" for domain in p.domains]
     series = [("rl-multi", ["rl-multi"], p.rlvr_mixed_steps), ("merge-average", experts, p.rlvr_steps)]
-    rows = []
+    units, columns, rows = ("prompts", "generated_tokens", "device_seconds"), ["score", "low", "high", "n", "seeds"], []
     for name, runs, steps in series:
         for model in overall.index:
             base, variant = model_names.parse_model_name(model)
             if base != name or set(variant) - {"step"}:
                 continue
             share = int(variant.get("step", steps)) / steps
-            for unit in ("prompts", "generated_tokens", "device_seconds"):
-                row = overall.loc[model, ["score", "low", "high", "n", "seeds"]].to_dict()
-                rows.append({"model": name, "unit": unit, "budget": share * spent.loc[runs, unit].sum(), **row})
-    for name, _, _ in series:
-        for unit in ("prompts", "generated_tokens", "device_seconds"):
-            start = overall.loc["sft", ["score", "low", "high", "n", "seeds"]].to_dict()
-            rows.append({"model": name, "unit": unit, "budget": 0.0, **start})
-    return pd.DataFrame(rows).sort_values(["unit", "model", "budget"], ignore_index=True)
+            spending = {unit: share * spent.loc[runs, unit].sum() for unit in units}
+            rows += [(name, unit, spending[unit], *overall.loc[model, columns]) for unit in units]
+        rows += [(name, unit, 0.0, *overall.loc["sft", columns]) for unit in units]
+    frame = pd.DataFrame(rows, columns=["model", "unit", "budget", *columns])
+    return frame.sort_values(["unit", "model", "budget"], ignore_index=True)
 
 
 def main_models(p: Parameters) -> list[str]:
     """The models of the headline, in the order of its rows."""
-    return [
-        "sft",
-        "sft-sharpened",
-        "rl-null",
-        *(f"rl-{domain}" for domain in p.domains),
-        "rl-multi",
-        *schedule.defaults(p),
-        "mt-opd",
-    ]
+    experts = [f"rl-{domain}" for domain in p.domains]
+    return ["sft", "sft-sharpened", "rl-null", *experts, "rl-multi", *schedule.defaults(p), "mt-opd"]
 
 
 def candidates(p: Parameters) -> dict[str, list[str]]:
-    """What each side may choose from on the selection problems, at the paper's and at matched prompts.
-
-    As many merges as there are methods; as many checkpoints of the mixed run as are kept.
-    """
-    return {
-        "merges": schedule.defaults(p),
-        "matched merges": schedule.matched(p),
-        "mixed checkpoints": schedule.kept_mixed(p),
-    }
+    """What each side may choose from on the selection problems, at the paper's and at matched prompts."""
+    merges = {"merges": schedule.defaults(p), "matched merges": schedule.matched(p)}
+    return merges | {"mixed checkpoints": schedule.kept_mixed(p)}
 
 
 def learning_bars(compared: pd.DataFrame, p: Parameters) -> pd.DataFrame:

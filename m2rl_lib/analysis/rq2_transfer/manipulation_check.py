@@ -1,21 +1,17 @@
 """The manipulation check of RQ2: does transfer between math and coding vanish when what they share is taken away?
 
 The micro world gives math and coding a skill in common, arithmetic, so synergy between them is built in. The check trains
-SFT and these two experts again in a world that is the same but that coding needs none (`schedule.apart`) and holds the outcome
-against predictions that stand here, written before any such run. A first version took arithmetic out of every domain but
-math: SFT could not add then (8 of 100 right, 46 in the shared world) and the math expert learned nothing, which the two
-predictions of own gains are there to notice. The world was changed for that, the predictions were not. The paper has no
-such check: its domains are as they are.
+SFT and these two experts again where coding needs none (`schedule.apart`), against predictions written before any such run.
+A first version took arithmetic out of every domain but math: SFT could not add then (8 of 100 right, 46 in the shared world)
+and the math expert learned nothing, which the predictions of own gains notice. The world was changed, the predictions not.
 """
-
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from safetensors import safe_open
 
+from m2rl_lib.config.study import Parameters
 from m2rl_lib.stats.comparisons import MARGIN, comparison_table
-from m2rl_lib.storage import artifacts
+from m2rl_lib.storage import result_tables
 
 SMALL = 0.1  # a cosine inside ±this has vanished
 WORLDS = ("shared", "apart")
@@ -28,6 +24,8 @@ PREDICTED = {  # of the world apart; (trained on, tested on) or the name of a co
     "weight shifts": COSINE,
     "gradients at SFT": COSINE,
 }
+PREDICTED_POINTS = [quantity for quantity in PREDICTED if not isinstance(quantity, str)]
+Cosines = dict[str, dict[str, tuple[float, float, float]]]  # world → name → (cosine, low, high)
 
 
 def name_of(quantity: tuple[str, str] | str) -> str:
@@ -37,30 +35,32 @@ def name_of(quantity: tuple[str, str] | str) -> str:
 
 def predictions() -> pd.DataFrame:
     """What is predicted of the world without shared arithmetic: quantity, predicted."""
-    return pd.DataFrame([(name_of(quantity), told) for quantity, told in PREDICTED.items()], columns=["quantity", "predicted"])
+    return pd.DataFrame({"quantity": map(name_of, PREDICTED), "predicted": PREDICTED.values()})
 
 
 def transfer_check(scores: dict[str, pd.DataFrame], margin: float = MARGIN, draws: int = 10_000, seed: int = 0) -> pd.DataFrame:
     """The four changes against SFT in both worlds, and whether the predictions came true.
 
-    `scores`: graded test samples of 'sft', 'rl-math' and 'rl-coding' in the worlds 'shared' and 'apart'. Columns: quantity,
-    kind ('points'), world, estimate, low, high (95%), verdict (`verdicts.three_way` against SFT), n, predicted, outcome (of
-    the world apart: 'as predicted', 'not as predicted', 'undecided'). A change has vanished if its 90% interval is inside
-    the margin, a gain has stayed if its 95% interval is above 0.
+    `scores`: graded test samples of 'sft', 'rl-math' and 'rl-coding' in WORLDS. Columns: quantity, kind ('points'), world,
+    estimate, low, high (95%), verdict (`comparisons.three_way` against SFT), n, predicted, outcome. A change has vanished if its
+    90% interval is inside the margin, a gain has stayed if its 95% interval is above 0.
     """
-    pairs = [quantity for quantity in PREDICTED if not isinstance(quantity, str)]
     rows = []
     for world in WORLDS:
         kept = scores[world][scores[world]["domain"].isin(["math", "coding"])]
-        contests, tested = [("rl-math", "sft"), ("rl-coding", "sft")], ["math", "coding"]
-        found = comparison_table(kept, contests, tested, margin, draws, seed).set_index(["model", "over"])
-        for trained, tested_on in pairs:
-            row, predicted = found.loc[(f"rl-{trained}", tested_on)], PREDICTED[trained, tested_on]
-            outcome = _outcome(row, predicted, margin)
+        contests = [("rl-math", "sft"), ("rl-coding", "sft")]
+        found = comparison_table(kept, contests, ["math", "coding"], margin, draws, seed).set_index(["model", "over"])
+        for trained, tested in PREDICTED_POINTS:
+            row, predicted = found.loc[(f"rl-{trained}", tested)], PREDICTED[trained, tested]
+            start = {"quantity": name_of((trained, tested)), "kind": "points", "world": world}
             numbers = row[["estimate", "low", "high", "verdict", "n"]].to_dict()
-            told = {"predicted": predicted, "outcome": outcome} if world == "apart" else {"predicted": "", "outcome": ""}
-            rows.append({"quantity": name_of((trained, tested_on)), "kind": "points", "world": world, **numbers, **told})
+            rows.append(start | numbers | _held(world, predicted, _outcome(row, predicted, margin)))
     return pd.DataFrame(rows)
+
+
+def _held(world: str, predicted: str, outcome: str) -> dict[str, str]:
+    """Predictions are of the world apart: 'as predicted', 'not as predicted' or 'undecided'."""
+    return {"predicted": predicted, "outcome": outcome} if world == "apart" else {"predicted": "", "outcome": ""}
 
 
 def _outcome(row: pd.Series, predicted: str, margin: float) -> str:
@@ -72,43 +72,51 @@ def _outcome(row: pd.Series, predicted: str, margin: float) -> str:
     return "undecided" if row["verdict"] == "undecided" else "not as predicted"
 
 
-def cosine_between(table: pd.DataFrame, one: str, other: str) -> tuple[float, float, float]:
-    """(cosine, low, high) of a pair of domains in `gradients.cosine_table`, whichever is named first there."""
-    row = table[[{a, b} == {one, other} for a, b in zip(table["domain"], table["other"])]].iloc[0]
-    return row["cosine"], row["low"], row["high"]
+def measured_cosines(p: Parameters) -> dict[str, tuple[float, float, float]]:
+    """(cosine, low, high) of math with coding in the world of `p`, as measured by notebook 09.
+
+    The cosine of task vectors is exact for these checkpoints: low and high are itself.
+    """
+    gradients = result_tables.read_table(p, "gradients", ["measuring"]).query("model == 'sft'")
+    between = gradients[[{a, b} == {"math", "coding"} for a, b in zip(gradients["domain"], gradients["other"])]].iloc[0]
+    task_vectors = weight_cosine(result_tables.read_table(p, "weights_cosines", ["measuring"]), "rl-math", "rl-coding")
+    return {"weight shifts": (task_vectors,) * 3, "gradients at SFT": tuple(between[["cosine", "low", "high"]])}
 
 
-def cosine_check(cosines: dict[str, dict[str, tuple[float, float, float]]]) -> pd.DataFrame:
-    """The same for the cosines of math with coding: `cosines` maps a world to name → (cosine, low, high).
+def weight_cosine(cosines: pd.DataFrame, one: str, other: str) -> float:
+    """The exact cosine of two models' task vectors over all weights, from `mask_overlap.cosine_table`; NaN where one is 0."""
+    whole = cosines[(cosines["type"] == "all") & cosines["layer"].isna()]
+    return float(whole.loc[[{a, b} == {one, other} for a, b in zip(whole["model"], whole["other"])], "cosine"].iloc[0])
 
-    A cosine without sampling has low = high = itself. Vanished: the interval inside ±`SMALL`; not: outside it; else undecided,
-    as is one that was refused (NaN).
+
+def cosine_check(cosines: Cosines) -> pd.DataFrame:
+    """The same for the cosines of math with coding.
+
+    Vanished: the interval inside ±SMALL; not: outside it; else undecided, as is one that was refused (NaN).
     """
     rows = []
     for world in WORLDS:
-        for name in [quantity for quantity in PREDICTED if isinstance(quantity, str)]:
-            estimate, low, high = cosines[world][name]
+        for name, (estimate, low, high) in cosines[world].items():
             inside, outside = low > -SMALL and high < SMALL, low > SMALL or high < -SMALL
             outcome = "as predicted" if inside else "not as predicted" if outside else "undecided"
             row = {"quantity": name, "kind": "cosine", "world": world, "estimate": estimate, "low": low, "high": high}
-            told = {"predicted": PREDICTED[name], "outcome": outcome} if world == "apart" else {"predicted": "", "outcome": ""}
-            rows.append(row | {"verdict": ""} | told)
+            rows.append(row | {"verdict": ""} | _held(world, PREDICTED[name], outcome))
     return pd.DataFrame(rows)
 
 
 def check_table(
     scores: dict[str, pd.DataFrame],
-    cosines: dict[str, dict[str, tuple[float, float, float]]],
+    cosines: Cosines,
     margin: float = MARGIN,
     draws: int = 10_000,
 ) -> pd.DataFrame:
     """`transfer_check` and `cosine_check` in one frame, with `reach`: how far from 0 was predicted at most (NaN: a gain was).
 
     In rows of the world apart also fall, fall_low, fall_high: the shared world's estimate less this one's, the interval from
-    those of the two, which are independent (Zou and Donner's): 20 ± 6 and 2 ± 8 fall by 18 ± 10.
+    those of the two, which are independent (Zou and Donner): 20 ± 6 and 2 ± 8 fall by 18 ± 10.
     """
     table = pd.concat([transfer_check(scores, margin, draws), cosine_check(cosines)], ignore_index=True)
-    reach = {name_of(quantity): {ACROSS: margin, COSINE: SMALL}.get(told, np.nan) for quantity, told in PREDICTED.items()}
+    reach = predictions().set_index("quantity")["predicted"].map({ACROSS: margin, COSINE: SMALL})
     table = table.assign(reach=table["quantity"].map(reach))
     shared, apart = (table[table["world"] == world].set_index("quantity") for world in WORLDS)
     fall = shared["estimate"] - apart["estimate"]
@@ -121,11 +129,11 @@ def check_table(
 def sentence(table: pd.DataFrame) -> str:
     """What the check says, from `check_table`: how many predictions came true, then each quantity in both worlds."""
     worlds = {world: table[table["world"] == world] for world in WORLDS}
-    told, count = [], worlds["apart"]["outcome"].value_counts()
+    spans, count = [], worlds["apart"]["outcome"].value_counts()
     for before, after in zip(worlds["shared"].itertuples(), worlds["apart"].itertuples(), strict=True):
-        told.append(f"{after.quantity} {_span(before)} shared, {_span(after)} apart ({after.outcome}{_fell(after)})")
+        spans.append(f"{after.quantity} {_span(before)} shared, {_span(after)} apart ({after.outcome}{_fell(after)})")
     summary = ", ".join(f"{count.get(kind, 0)} {kind}" for kind in ("as predicted", "not as predicted", "undecided"))
-    return f"Manipulation check, {len(worlds['apart'])} predictions: {summary}. " + "; ".join(told) + "."
+    return f"Manipulation check, {len(worlds['apart'])} predictions: {summary}. " + "; ".join(spans) + "."
 
 
 def _fell(row) -> str:
@@ -138,30 +146,3 @@ def _span(row) -> str:
         return "refused"
     form = "{:+.1f}" if row.kind == "points" else "{:+.2f}"
     return form.format(row.estimate) + (f" [{form.format(row.low)}, {form.format(row.high)}]" if row.high > row.low else "")
-
-
-def shift_cosine(base: Path, one: Path, other: Path) -> float:
-    """Cosine of the weight shifts of two published models from their common base, tensor by tensor; NaN for no shift."""
-    for folder in (base, one, other):
-        artifacts.verify_model(folder)
-    files = [
-        {name: file for file in sorted(folder.glob("*.safetensors")) for name in _names(file)} for folder in (base, one, other)
-    ]
-    if files[0].keys() != files[1].keys() or files[0].keys() != files[2].keys():
-        raise ValueError(f"{base.name}, {one.name} and {other.name} do not have the same tensors: shifts cannot be compared")
-    dot = np.zeros(3)
-    for name in files[0]:
-        start, *ends = (_read(file[name], name) for file in files)
-        a, b = (end - start for end in ends)
-        dot += np.array([a @ b, a @ a, b @ b])
-    return float(dot[0] / np.sqrt(dot[1] * dot[2])) if dot[1] and dot[2] else float("nan")
-
-
-def _names(file: Path) -> list[str]:
-    with safe_open(file, framework="pt") as tensors:
-        return list(tensors.keys())
-
-
-def _read(file: Path, name: str) -> np.ndarray:
-    with safe_open(file, framework="pt") as tensors:
-        return tensors.get_tensor(name).double().flatten().numpy()

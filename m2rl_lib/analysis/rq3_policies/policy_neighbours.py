@@ -14,62 +14,48 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
+from m2rl_lib.analysis.rq3_policies.policy_kl import CELL
 from m2rl_lib.config import model_names
 from m2rl_lib.stats.bootstrap import interval, problem_means, require_columns, resample
 from m2rl_lib.stats.comparisons import benjamini_hochberg, comparison_table, three_way
 
 NEIGHBOUR, STRANGER, UNDECIDED = "neighbour", "not a neighbour", "undecided"
+KINDS = {2: "mutual", 1: "one way", 0: "neither"}  # by how many of the two neighbour the other
 PARTNERS = {"sft": "merge(A, SFT)", "null": "merge(A, RL-Null)"}  # what a pair is judged against
+TABLE = ["domain", "expert", "target", "factor", "distance", "epsilon", "ratio", "difference", "low", "high", "prompts", "label"]
+SIDES = ("low", "high", "low90", "high90")
 
 
 def neighbour_table(rows: pd.DataFrame, names: list[str], factor: float = 1.0, target: str | None = None) -> pd.DataFrame:
-    """Who neighbours whom: one row for each domain A of `names` and expert B of another domain (or 'null', RL-Null, as floor).
+    """Who neighbours whom: one row for each domain A of `names` and expert B of another domain (or 'null', RL-Null, as control).
 
-    `rows` is what `policies.kl_rows` returns. Without `target`: distance D_A(A‖B) against epsilon = `factor` · D_A(A‖SFT); with
-    one, the paper's: D_A(B‖target) against `factor` · D_A(A‖target). Columns domain, expert, target, factor, distance, epsilon,
-    ratio, difference, low, high (nats a sequence, 95% t interval over prompts, paired), prompts, label. Small tilts a of A and
-    b of B from SFT have ratio |a − b|² / |a|²: 0 for b = a, 2 for orthogonal tilts of one length, 4 for opposed ones.
+    `rows` is the table `kl_rows`. Without `target`: distance D_A(A‖B) against epsilon = `factor` · D_A(A‖SFT); with one, the
+    paper's: D_A(B‖target) against `factor` · D_A(A‖target). Columns TABLE: difference, low, high in nats a sequence, a 95% t
+    interval over prompts, paired. Small tilts a of A and b of B from SFT have ratio |a − b|² / |a|².
     """
-    require_columns(rows, ["domain", "source", "target", "problem_id", "kl"], "KL rows")
+    require_columns(rows, [*CELL, "problem_id", "kl"], "KL rows")
     if not factor > 0:
         raise ValueError(f"factor = {factor!r} of ε: a number above 0 is allowed")
-    means = {
-        cell: part
-        for cell, part in rows.groupby(["domain", "source", "target", "problem_id"])["kl"].mean().groupby(level=[0, 1, 2])
-    }
+    means = dict(list(rows.groupby([*CELL, "problem_id"])["kl"].mean().groupby(level=[0, 1, 2])))
     there = set(rows["source"])
     out = []
     for domain in names:
         for other in [name for name in [*names, "null"] if name != domain]:
             own, model = f"rl-{domain}", f"rl-{other}"
-            cells = (
-                [(domain, own, model), (domain, own, "sft")]
-                if target is None
-                else [(domain, model, target), (domain, own, target)]
-            )
+            cells = [(domain, own, model), (domain, own, "sft")]
+            if target is not None:
+                cells = [(domain, model, target), (domain, own, target)]
             if model not in there or any(cell not in means for cell in cells):
                 continue
             near, limit = pd.concat([means[cell].droplevel([0, 1, 2]) for cell in cells], axis=1, join="inner").to_numpy().T
             gap = near - factor * limit  # on the prompts that both have
             half = gap.std(ddof=1) / np.sqrt(len(gap)) * stats.t.ppf(0.975, len(gap) - 1) if len(gap) > 1 else np.nan
             low, high = gap.mean() - half, gap.mean() + half
-            out.append(
-                {
-                    "domain": domain,
-                    "expert": other,
-                    "target": target or "",
-                    "factor": factor,
-                    "distance": near.mean(),
-                    "epsilon": factor * limit.mean(),
-                    "ratio": near.mean() / (factor * limit.mean()) if limit.mean() > 0 else np.nan,
-                    "difference": gap.mean(),
-                    "low": low,
-                    "high": high,
-                    "prompts": len(gap),
-                    "label": NEIGHBOUR if high < 0 else STRANGER if low > 0 else UNDECIDED,
-                }
-            )
-    return pd.DataFrame(out)
+            epsilon, label = factor * limit.mean(), NEIGHBOUR if high < 0 else STRANGER if low > 0 else UNDECIDED
+            ratio = near.mean() / epsilon if limit.mean() > 0 else np.nan
+            numbers = (near.mean(), epsilon, ratio, gap.mean(), low, high, len(gap))
+            out.append((domain, other, target or "", factor, *numbers, label))
+    return pd.DataFrame(out, columns=TABLE)
 
 
 def asymmetry(table: pd.DataFrame) -> pd.DataFrame:
@@ -81,25 +67,12 @@ def asymmetry(table: pd.DataFrame) -> pd.DataFrame:
     out = []
     for one, other in itertools.combinations(pd.unique(table["domain"]), 2):
         there, back = place.loc[(one, other)], place.loc[(other, one)]
-        labels = {there["label"], back["label"]}
-        if UNDECIDED in labels:
+        kind = KINDS.get((there["label"] == NEIGHBOUR) + (back["label"] == NEIGHBOUR))
+        if UNDECIDED in (there["label"], back["label"]):
             kind = UNDECIDED
-        elif len(labels) == 2:
-            kind = "one way"
-        else:
-            kind = "mutual" if NEIGHBOUR in labels else "neither"
-        out.append(
-            {
-                "one": one,
-                "other": other,
-                "ratio of one to other": there["ratio"],
-                "ratio of other to one": back["ratio"],
-                "other neighbours one": there["label"],
-                "one neighbours other": back["label"],
-                "kind": kind,
-            }
-        )
-    return pd.DataFrame(out)
+        out.append((one, other, there["ratio"], back["ratio"], there["label"], back["label"], kind))
+    ratios = ["ratio of one to other", "ratio of other to one"]
+    return pd.DataFrame(out, columns=["one", "other", *ratios, "other neighbours one", "one neighbours other", "kind"])
 
 
 # --- what a neighbour is worth: pairs ------------------------------------------------------------------------
@@ -127,18 +100,14 @@ def pair_tests(scores: pd.DataFrame, table: pd.DataFrame, margin: float, draws: 
     """
     names, frames = list(pd.unique(table["domain"])), []
     for domain, part in table[table["expert"] != "null"].groupby("domain", sort=False):
-        references = {told: pair_model(names, domain, partner) for partner, told in PARTNERS.items()}
+        references = {against: pair_model(names, domain, partner) for partner, against in PARTNERS.items()}
         references["expert A"] = f"rl-{domain}"
-        cells = [
-            {"model": pair_model(names, domain, row.expert), "reference": reference, "against": told, "domain": domain}
-            | {"expert": row.expert, "label": row.label}
-            for row in part.itertuples()
-            for told, reference in references.items()
-        ]
-        wanted = [(cell["model"], cell["reference"]) for cell in cells]
+        asked = [(row.expert, row.label, against) for row in part.itertuples() for against in references]
+        cells = pd.DataFrame(asked, columns=["expert", "label", "against"]).assign(domain=domain)
+        wanted = [(pair_model(names, domain, expert), references[against]) for expert, _, against in asked]
         some = scores[(scores["domain"] == domain) & scores["model"].isin([name for pair in wanted for name in pair])]
         compared = comparison_table(some, wanted, [domain], margin, draws, seed)
-        frames.append(pd.DataFrame(cells)[["domain", "expert", "label", "against"]].join(compared.drop(columns="over")))
+        frames.append(cells[["domain", "expert", "label", "against"]].join(compared.drop(columns="over")))
     out = pd.concat(frames, ignore_index=True)
     return out.assign(p_adjusted=benjamini_hochberg(out["p"]))
 
@@ -146,9 +115,9 @@ def pair_tests(scores: pd.DataFrame, table: pd.DataFrame, margin: float, draws: 
 def pair_groups(scores: pd.DataFrame, tests: pd.DataFrame, margin: float, draws: int = 10_000, seed: int = 0) -> pd.DataFrame:
     """The mean of `pair_tests` over neighbours, over the others, and their difference, against each reference.
 
-    Columns against, group ('neighbour', 'not a neighbour', 'undecided', 'neighbour − not'), pairs (ordered pairs in it),
-    estimate, low, high (95%), low90, high90 (points), verdict ('none' for a group without pairs), n (problems), seeds, scope.
-    All pairs of a group share their redraws of problems; the interval does not speak of other domains.
+    Columns against, group ('neighbour', 'not a neighbour', 'undecided', 'neighbour − not'), pairs (ordered), estimate, low, high
+    (95%), low90, high90 (points), verdict ('none' without pairs), n (problems), seeds, scope. All pairs of a group share their
+    bootstrap resamples of problems; the interval does not speak of other domains.
     """
     used = scores[scores["model"].isin({*tests["model"], *tests["reference"]})]
     sample, rows = resample(problem_means(used), draws=draws, seed=seed), []
@@ -168,7 +137,7 @@ def pair_groups(scores: pd.DataFrame, tests: pd.DataFrame, margin: float, draws:
 
 
 def _difference(sample, model: str, reference: str, domain: str) -> tuple[np.ndarray, np.ndarray]:
-    """Per-seed points and redraws of model − reference on a domain."""
+    """Per-seed points and bootstrap resamples of model − reference on a domain."""
     seeds, weights = sorted(set(sample.seeds(model)) & set(sample.seeds(reference))), sample.weights(domain)
     (a, a_draws, a_reason), (b, b_draws, b_reason) = (sample.values(name, seeds, weights) for name in (model, reference))
     if a_reason or b_reason:
@@ -177,20 +146,12 @@ def _difference(sample, model: str, reference: str, domain: str) -> tuple[np.nda
 
 
 def _group_row(sample, against: str, group: str, cells: pd.DataFrame, values, margin: float, seed: int) -> dict:
-    found = interval(*values, seed) if values else dict.fromkeys(["estimate", "low", "high", "low90", "high90"], np.nan)
-    limits = [found[key] for key in ("low", "high", "low90", "high90")]
+    found = interval(*values, seed) if values else dict.fromkeys(["estimate", *SIDES], np.nan)
     inside = sample.benchmarks["domain"].isin(set(cells["domain"]))
-    return {
-        "against": against,
-        "group": group,
-        "pairs": len(cells),
-        "estimate": found["estimate"],
-        **dict(zip(("low", "high", "low90", "high90"), limits)),
-        "verdict": three_way(*limits, margin) if values else "none",
-        "n": int(sample.benchmarks.loc[inside, "n"].sum()),
-        "seeds": found.get("seeds"),
-        "scope": found.get("scope"),
-    }
+    row = {"against": against, "group": group, "pairs": len(cells)} | {key: found[key] for key in ("estimate", *SIDES)}
+    verdict = three_way(*(found[key] for key in SIDES), margin) if values else "none"
+    n = int(sample.benchmarks.loc[inside, "n"].sum())
+    return row | {"verdict": verdict, "n": n, "seeds": found.get("seeds"), "scope": found.get("scope")}
 
 
 def group_sentence(row: pd.Series, margin: float) -> str:

@@ -1,16 +1,14 @@
 """RQ3, weights: which weights RL changes and in which direction, measured in one pass over all checkpoints at once.
 
-Definitions of the paper: weight w is changed where |w_RL − w_SFT| > η·max(|w_RL|, |w_SFT|), η = 1e-3; the overlap of two
-models is the Jaccard index of their changed masks; directions are compared by the cosine of shifts projected to 256
-dimensions. Added here, because the paper leaves it open: η swept over decades; the mask after both models are rounded to
-bfloat16, and SFT rounded to bfloat16 as if it were a model (ROUNDED); masks of equal density, the share of weights with the
-largest |shift| over the whole model; the exact cosine; and what `overlaps` needs for its null, the counts of changed weights
-in each octave of |w_SFT|.
+The paper: weight w is changed where |w_RL − w_SFT| > η·max(|w_RL|, |w_SFT|), η = 1e-3; the overlap of two models is the Jaccard
+index of their masks; directions are compared by the cosine of task vectors projected to 256 dimensions. Added here: η over
+decades; the mask after rounding to bfloat16, and SFT so rounded as if it were a model (ROUNDED); masks of equal density, the
+share of weights with the largest change over the whole model; the exact cosine; and, for the null of `mask_overlap`, counts of
+changed weights in each octave of |w_SFT|.
 
-Every statistic is a sum over weights, kept apart for each tensor. Pieces of PIECE weights are read from every checkpoint,
-measured and forgotten, so memory depends on the number of models and tensors, not on their size. Masks are packed to bits
-and their intersections counted by popcount. Products are summed in float64, in the order of the pieces: the numbers do not
-depend on the number of threads.
+Every statistic is a sum over weights, for each tensor separately. Pieces of PIECE weights are read from every checkpoint and
+forgotten, so memory does not grow with the model. Masks are packed to bits, intersections counted by popcount. Products are
+summed in float64 in the order of the pieces: the numbers do not depend on the number of threads.
 """
 
 from collections.abc import Iterator
@@ -83,11 +81,10 @@ def measure_footprints(
     seed: int = 0,
     threads: int = 1,
 ) -> Footprints:
-    """Masks, their intersections, inner products and projections of the shifts of `models` (name → folder) from `sft`.
+    """Masks, their intersections, inner products and projections of the task vectors of `models` (name → folder) from `sft`.
 
-    `seed` draws the projection. Where checkpoints hold more than bfloat16, the mask at PAPER_ETA after rounding and the
-    model ROUNDED are measured too. One line (ValueError, FileNotFoundError) before the pass for a folder that cannot be
-    read or does not have SFT's tensors, and in it for a tensor with a value that is not finite.
+    `seed` draws the projection. ValueError or FileNotFoundError in one line, before the pass for a folder that cannot be read or
+    lacks SFT's tensors, in it for a tensor with a value that is not finite.
     """
     if not models:
         raise ValueError("no models to compare with SFT: one or more are needed")
@@ -182,10 +179,9 @@ def _name_not_finite(source: _Source, tensor: int, start: int, stop: int) -> Non
 
 
 def _thresholds(source: _Source, densities: tuple[float, ...]) -> np.ndarray:
-    """(M, densities): the |shift| above which that share of a model's weights lies, over the whole model.
+    """(M, densities): the |change| above which that share of a model's weights lies, over the whole model.
 
-    Exact up to SAMPLE weights. Beyond, from SAMPLE weights in runs spread evenly over the model, so that one pass is
-    enough; the share that is reached is counted in the pass and stands in the tables.
+    Exact up to SAMPLE weights; beyond, from SAMPLE weights in runs spread evenly. The share reached stands in the tables.
     """
     sizes = np.array([source.size(t) for t in range(len(source.tensors))])
     ends = np.cumsum(sizes)

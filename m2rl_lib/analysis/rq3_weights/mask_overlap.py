@@ -1,11 +1,10 @@
-"""RQ3, weights: tables of shifts, changed shares, overlaps and cosines from one pass of `weights`, and what they say.
+"""RQ3, weights: tables of task vectors, changed shares, mask overlaps and cosines from `footprints`, and sentences of them.
 
-An overlap is read against four others. *chance*: independent masks of shares p₁, p₂ have p₁p₂ / (p₁ + p₂ − p₁p₂), which is
-p / (2 − p) for p₁ = p₂ = p (the paper's reference). *matched*: random masks that change as many weights as the model did in
-every tensor and every octave of |w_SFT|. A mask |w_RL − w_SFT| > η·max(…) prefers small weights, and some tensors move more
-than others, in every model alike; that much overlap needs no shared learning. *rl-null*: a run that learned nothing of its
-task. *Same domain, other seed*: what 'high' means. Every table has a row for the whole model, each type of tensor and each
-layer: `type` is 'all' or a type, `layer` its depth or missing for all.
+An overlap is read against four others. *chance*: independent masks of shares p₁, p₂ have p₁p₂ / (p₁ + p₂ − p₁p₂) (the paper's
+reference). *matched*: random masks that change as many weights as the model did in every tensor and every octave of |w_SFT|,
+since every mask prefers small weights and some tensors. *rl-null*: a run that learned nothing of its task. *Same domain, other
+seed*: what 'high' means. Every table has a row for the whole model, each type of tensor and each layer: `type` is 'all' or a
+type, `layer` its depth or missing for all.
 """
 
 from collections.abc import Iterator
@@ -130,16 +129,24 @@ def _pair_frame(found: Footprints, columns: dict) -> pd.DataFrame:
     return pd.DataFrame({"model": names[one], "other": names[two], **columns})
 
 
+TABLES = {
+    "weights_shifts": shift_table,
+    "weights_masks": mask_table,
+    "weights_pairs": pair_table,
+    "weights_cosines": cosine_table,
+}
+
+
 # --- what they say --------------------------------------------------------------------------------------
 
 
 def summarise_pairs(overlaps: pd.DataFrame, directions: pd.DataFrame, experts: list[str]) -> pd.DataFrame:
-    """One row a measure, over the pairs of `experts` on the whole model, with the four things it is read against.
+    """One row a measure, over the pairs of `experts` on the whole model, from the tables of pairs and of cosines.
 
-    Takes the tables of pairs and of cosines. Columns: kind ('relative', 'density', 'cosine'), level, precision, pairs (n),
-    undefined (pairs without a value), mean, least, most, matched (mean; 0 for a cosine), above_matched (pairs more than SURE standard deviations above it; a
-    cosine: above 0), with_null (mean of an expert with rl-null), above_null (pairs above both of their experts' values with
-    rl-null), other_seed, place: where the mean lies between with_null (0) and other_seed (1). Missing: not in this study.
+    Columns: kind ('relative', 'density', 'cosine'), level, precision, pairs (n), undefined (pairs without a value), mean, least,
+    most, matched (mean; 0 for a cosine), above_matched (pairs above it by SURE standard deviations), with_null (mean of an expert
+    with rl-null), above_null (pairs above both experts' values with rl-null), other_seed, place (of the mean between with_null, 0,
+    and other_seed, 1). Missing: not in this study.
     """
     angles = directions.assign(kind="cosine", level=np.nan, precision="stored", jaccard=directions["cosine"])
     every = pd.concat([overlaps, angles.assign(matched=0.0, matched_sd=0.0)], ignore_index=True)
@@ -151,26 +158,26 @@ def summarise_pairs(overlaps: pd.DataFrame, directions: pd.DataFrame, experts: l
         null = pd.Series({expert: value.get(frozenset((expert, NULL)), np.nan) for expert in experts})
         every_pair = table[table["model"].isin(experts) & table["other"].isin(experts)]
         among = every_pair.dropna(subset="jaccard")
-        floors = np.fmax(among["model"].map(null), among["other"].map(null))
-        mean, floor, ceiling = among["jaccard"].mean(), null.mean(), float(np.mean(seeds)) if seeds else np.nan
-        rows.append(
-            {
-                "kind": kind,
-                "level": level,
-                "precision": precision,
-                "pairs": len(among),
-                "undefined": len(every_pair) - len(among),
-                "mean": mean,
-                "least": among["jaccard"].min(),
-                "most": among["jaccard"].max(),
-                "matched": among["matched"].mean(),
-                "above_matched": int((among["jaccard"] > among["matched"] + SURE * among["matched_sd"]).sum()),
-                "with_null": floor,
-                "above_null": int((among["jaccard"] > floors).sum()) if np.isfinite(floor) else pd.NA,
-                "other_seed": ceiling,
-                "place": (mean - floor) / (ceiling - floor) if ceiling - floor > NARROW else np.nan,
-            }
-        )
+        controls, values = np.fmax(among["model"].map(null), among["other"].map(null)), among["jaccard"]
+        mean, null_mean, ceiling = values.mean(), null.mean(), float(np.mean(seeds)) if seeds else np.nan
+        above = int((values > among["matched"] + SURE * among["matched_sd"]).sum())
+        above_null = int((values > controls).sum()) if np.isfinite(null_mean) else pd.NA
+        row = {
+            "kind": kind,
+            "level": level,
+            "precision": precision,
+            "pairs": len(among),
+            "undefined": len(every_pair) - len(among),
+        }
+        row |= {
+            "mean": mean,
+            "least": values.min(),
+            "most": values.max(),
+            "matched": among["matched"].mean(),
+            "above_matched": above,
+        }
+        row |= {"with_null": null_mean, "above_null": above_null, "other_seed": ceiling}
+        rows.append(row | {"place": (mean - null_mean) / (ceiling - null_mean) if ceiling - null_mean > NARROW else np.nan})
     return pd.DataFrame(rows).astype({"above_null": "Int64"})
 
 
@@ -187,22 +194,25 @@ def pair_sentence(row: pd.Series) -> str:
     if not n:
         why = "one of each did not move from SFT" if cosine else "neither changed a weight"
         return f"{what}: undefined for every pair of experts, since {why}."
+
+    def reached(count: int) -> str:
+        return "all" if count == n else f"{count} of {n}"
+
     more = f" ({row['undefined']} more undefined)" if row["undefined"] else ""
-    told = f"{what}, {n} pair{'s' if n > 1 else ''} of experts{more}: {row['mean']:.3f} on average, from {row['least']:.3f} to {row['most']:.3f}"
-    reached = "all" if row["above_matched"] == n else f"{row['above_matched']} of {n}"
-    told += f"; {reached} above " + (
-        "0" if cosine else f"matched random masks ({row['matched']:.3f}) by {SURE} standard deviations"
+    spread = f"{row['mean']:.3f} on average, from {row['least']:.3f} to {row['most']:.3f}"
+    reference = "0" if cosine else f"matched random masks ({row['matched']:.3f}) by {SURE} standard deviations"
+    start = (
+        f"{what}, {n} pair{'s' if n > 1 else ''} of experts{more}: {spread}; {reached(row['above_matched'])} above {reference}"
     )
     if pd.isna(row["with_null"]):
-        return told + ". This study has no null run to read it against."
-    reached = "all" if row["above_null"] == n else f"{row['above_null']} of {n}"
-    told += f"; {reached} above both experts' with RL-Null ({row['with_null']:.3f} on average)"
+        return start + ". This study has no null run to read it against."
+    start += f"; {reached(row['above_null'])} above both experts' with RL-Null ({row['with_null']:.3f} on average)"
     if pd.isna(row["other_seed"]):
-        return told + ". This study has no second seed of an expert to say what high is."
-    told += f"; the same domain with another seed has {row['other_seed']:.3f}"
+        return start + ". This study has no second seed of an expert to say what high is."
+    start += f"; the same domain with another seed has {row['other_seed']:.3f}"
     if pd.isna(row["place"]):
-        return told + f", not {NARROW} more than with RL-Null: no scale to place the pairs on."
-    return told + f": the pairs are {row['place']:.0%} of the way there from RL-Null."
+        return start + f", not {NARROW} more than with RL-Null: no scale to place the pairs on."
+    return start + f": the pairs are {row['place']:.0%} of the way there from RL-Null."
 
 
 def sweep_table(masks: pd.DataFrame, summary: pd.DataFrame, experts: list[str]) -> pd.DataFrame:
@@ -239,13 +249,13 @@ def saturation_sentence(masks: pd.DataFrame, experts: list[str]) -> str:
     whole = masks[(masks["type"] == "all") & masks["layer"].isna() & (masks["kind"] == "relative")]
     shares = whole[whole["level"] == PAPER_ETA].set_index(["precision", "model"])["changed"]
     stored = shares["stored"].reindex(experts)
-    told = f"At η = {PAPER_ETA:g} the experts change {stored.min():.1%} to {stored.max():.1%} of their weights"
+    text = f"At η = {PAPER_ETA:g} the experts change {stored.min():.1%} to {stored.max():.1%} of their weights"
     if ROUNDED in shares["stored"]:
-        told += f" ({shares['bf16'].reindex(experts).mean():.1%} on average after rounding to bfloat16)"
-        told += f"; rounding SFT to bfloat16, without training, 'changes' {shares['stored'][ROUNDED]:.1%}"
+        text += f" ({shares['bf16'].reindex(experts).mean():.1%} on average after rounding to bfloat16)"
+        text += f"; rounding SFT to bfloat16, without training, 'changes' {shares['stored'][ROUNDED]:.1%}"
     else:
-        told += "; the checkpoints are stored in bfloat16, so an η below 0.4% asks whether any bit changed"
+        text += "; the checkpoints are stored in bfloat16, so an η below 0.4% asks whether any bit changed"
     share = stored.mean()
     chance = share / (2 - share)
     said = "the mask is saturated: read the masks of equal density" if share > 0.5 else "the mask is not saturated"
-    return f"{told}. Independent masks of the mean share overlap {chance:.2f}: {said}."
+    return f"{text}. Independent masks of the mean share overlap {chance:.2f}: {said}."

@@ -1,18 +1,14 @@
 """An orthogonal random projection whose matrix is never stored: a subsampled randomised Hadamard transform.
 
-The paper compares weight shifts projected to 256 dimensions 'by an orthogonal random projection' and does not say which.
-Here: cut the vector in blocks x₁, x₂, … of B numbers (zeros after the last). Give every number a random sign (D), rotate
-every block by a random number of places (R), transform it by the Hadamard matrix H of order B, keep the same random rows S
-of every block, and add the blocks up:
+The paper projects to 256 dimensions 'by an orthogonal random projection' and does not say which. Here: cut the vector in
+blocks x₁, x₂, … of B numbers, with random signs (D) and each rotated by a random number of places (R), transform them by the
+Hadamard matrix H of order B, keep random rows S, and add up:
 
     y = S·H·(R₁D₁x₁ + R₂D₂x₂ + …) / √dimensions
 
-The transform is linear, so the blocks are added first and one transform serves them all. The matrix S·H·[R₁D₁ R₂D₂ …] has
-rows that are orthogonal to each other and of equal norm, because rows of H are and RᵢDᵢ is orthogonal; and over random signs
-E⟨y, y′⟩ = ⟨x, x′⟩. Vectors that come in pieces are projected piece by piece and added. Without the rotations, weights of one
-column of a matrix, which often move together, would fall on a few places of a block and spoil the average over dimensions.
-After Ailon and Chazelle (2009) and Tropp (2011, arXiv 1011.1595), who transform one block. A cosine from 256 dimensions has
-a standard error of about 1/√256 = 0.06 around 0.
+Its rows are orthogonal and of equal norm, and E⟨y, y′⟩ = ⟨x, x′⟩ over random signs. Without the rotations, weights of one
+column of a matrix, which often move together, would fall on a few places of a block. After Ailon and Chazelle (2009) and
+Tropp (2011, arXiv 1011.1595). A cosine from 256 dimensions has a standard error of about 1/√256 = 0.06 around 0.
 """
 
 from functools import lru_cache

@@ -22,7 +22,7 @@ from m2rl_lib.config.study import Parameters
 from m2rl_lib.data import problem_sets, sft_corpus
 from m2rl_lib.evaluation import judging
 from m2rl_lib.rollout import decoding
-from m2rl_lib.storage import artifacts, result_tables
+from m2rl_lib.storage import artifacts
 
 SHARES = (0.25, 0.5, 0.75)  # of the way, between the ends
 TOKENS = 8192  # of a batch, padding counted; a longer solution is a batch of its own
@@ -37,14 +37,12 @@ def ends(names: list[str]) -> list[tuple[str, str]]:
 
 
 def run(p: Parameters) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """The loss along every path and the barriers, also written as the tables `paths` and `barriers`.
-
-    Without a row of a domain that has no right solution.
-    """
+    """The loss along every path (table `paths`) and its `barriers`, without a row of a domain that has no right solution."""
     pairs = ends(p.domains)
     names = list(dict.fromkeys(name for pair in pairs for name in pair))
     folders = {name: locations.model_folder(p.study, p.seed, name) for name in names}
-    made_by = artifacts.record(p, [artifacts.verify_model(folder) for folder in folders.values()])
+    for folder in folders.values():
+        artifacts.verify_model(folder)
     model, tokenizer = decoding.load_model(folders["sft"])
     solved = solutions(p)
     batches = {name: pad_batches(tokenizer, some) for name, some in solved.items()}
@@ -62,10 +60,7 @@ def run(p: Parameters) -> tuple[pd.DataFrame, pd.DataFrame]:
             rows += [{"start": start, "end": end, "share": share, "domain": d, "loss": loss} for d, loss in found.items()]
     frame = pd.DataFrame(rows, columns=["start", "end", "share", "domain", "loss"])
     frame = frame.assign(seed=p.seed, n=frame["domain"].map({name: len(some) for name, some in solved.items()}))
-    height = barriers(frame)
-    result_tables.write_table(p, "paths", "rq4", frame, made_by)
-    result_tables.write_table(p, "barriers", "rq4", height, made_by)
-    return frame, height
+    return frame, barriers(frame)
 
 
 def barriers(paths: pd.DataFrame) -> pd.DataFrame:
