@@ -35,6 +35,7 @@ METHODS = {
 }
 SHORT = {"instruction_following": "IF"}
 MARGIN = 3.0  # points; printed beside every verdict
+LEVEL = 0.05  # of a test
 
 
 def _parts(model: str) -> tuple[str, str]:
@@ -221,14 +222,6 @@ def chance_adjusted(table: pd.DataFrame, chance: dict[str, float]) -> pd.DataFra
         for column, source in [("adjusted", "score"), ("adjusted_low", "low"), ("adjusted_high", "high")]
     }
     return table.assign(**adjust)
-
-
-def holm(p: np.ndarray) -> np.ndarray:
-    """Holm-adjusted p values, in the order given: 0.01, 0.04, 0.03 → 0.03, 0.06, 0.06. ValueError outside [0, 1]."""
-    p = _probabilities(p)
-    order = np.argsort(p)
-    adjusted = np.maximum.accumulate((len(p) - np.arange(len(p))) * p[order]).clip(max=1)
-    return adjusted[np.argsort(order)]
 
 
 def benjamini_hochberg(p: np.ndarray) -> np.ndarray:
