@@ -196,17 +196,9 @@ COLUMNS = [
 
 
 def _row(claim: Claim, tables: dict) -> dict:
-    row = {
-        "question": claim.question,
-        "role": "primary" if claim.primary else "exploratory",
-        "claim": claim.claim,
-        "published": claim.published[1],
-        "published_value": claim.published[0],
-        "quantity": claim.quantity,
-        "unit": claim.unit,
-        "region": region_words(claim),
-        "rule": rule_words(claim),
-    }
+    row = {name: getattr(claim, name) for name in ("question", "claim", "quantity", "unit")}
+    row |= {"role": "primary" if claim.primary else "exploratory", "region": region_words(claim), "rule": rule_words(claim)}
+    row["published_value"], row["published"] = claim.published
     try:
         found, p, inside = weigh(claim, claim.measure(tables))
     except NotTestable as why:
@@ -215,19 +207,9 @@ def _row(claim: Claim, tables: dict) -> dict:
     if found.counted:  # the whole range, or nothing
         sides = {_depth(claim, found.low) > 0, _depth(claim, found.high) > 0}
         leaning = leaning if len(sides) == 1 else UNDECIDED
-    return row | {
-        "estimate": found.estimate,
-        "low": found.low,
-        "high": found.high,
-        "p": p,
-        "verdict": leaning,
-        "seen": np.nan if found.counted else seen(found),
-        "n": found.n,
-        "seeds": found.seeds,
-        "scope": SCOPES[found.seeds == 1 or found.these_weights],
-        "reason": found.note,
-        **_positions(claim, found),
-    }
+    row |= {name: getattr(found, name) for name in ("estimate", "low", "high", "n", "seeds")} | _positions(claim, found)
+    scope, able = SCOPES[found.seeds == 1 or found.these_weights], np.nan if found.counted else seen(found)
+    return row | {"p": p, "verdict": leaning, "seen": able, "scope": scope, "reason": found.note}
 
 
 def ledger(claims: Sequence[Claim], tables: dict[str, pd.DataFrame | str], question: str | None = None) -> pd.DataFrame:

@@ -34,6 +34,8 @@ METHODS = {
     "sce": "SCE",
 }
 SHORT = {"instruction_following": "IF"}
+COMPARED = ["model", "reference", "over", "estimate", "low", "high", "low90", "high90", "p", "seen", "margin", "verdict"]
+COMPARED += ["benchmarks", "n", "seeds", "seed_sd", "scope"]
 MARGIN = 3.0  # points; printed beside every verdict
 LEVEL = 0.05  # of a test
 
@@ -124,39 +126,10 @@ def comparison_table(
             if a_reason or b_reason:
                 raise ValueError(f"cannot compare {model} with {reference}: {a_reason or b_reason}")
             found, sizes = interval(a - b, a_draws - b_draws, seed), sample.benchmarks[weights > 0]
-            limits = [found[key] for key in ("low", "high", "low90", "high90")]
-            rows.append(
-                {
-                    "model": model,
-                    "reference": reference,
-                    "over": over,
-                    **found,
-                    "margin": margin,
-                    "verdict": three_way(*limits, margin),
-                    "benchmarks": len(sizes),
-                    "n": int(sizes["n"].sum()),
-                }
-            )
-    order = [
-        "model",
-        "reference",
-        "over",
-        "estimate",
-        "low",
-        "high",
-        "low90",
-        "high90",
-        "p",
-        "seen",
-        "margin",
-        "verdict",
-        "benchmarks",
-        "n",
-        "seeds",
-        "seed_sd",
-        "scope",
-    ]
-    return pd.DataFrame(rows, columns=order)
+            verdict = three_way(*(found[key] for key in ("low", "high", "low90", "high90")), margin)
+            named = {"model": model, "reference": reference, "over": over, "margin": margin, "verdict": verdict}
+            rows.append(named | found | {"benchmarks": len(sizes), "n": int(sizes["n"].sum())})
+    return pd.DataFrame(rows, columns=COMPARED)
 
 
 def compare(

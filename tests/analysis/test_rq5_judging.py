@@ -330,9 +330,7 @@ def test_a_models_score_is_read_where_its_verdict_stands(tokenizer, monkeypatch)
 def test_a_model_judges_whatever_it_is_shown(tokenizer, model):
     rows = {row["problem_id"]: row for row in first_problems("math", 3)}
     samples = pd.concat(
-        [
-            sample_rows([0, 0, 1], texts=["", "<think>2 +", f"<think>1</think>\n\\boxed{{3}}{END}"], problems=[0, 1, 2]),
-        ]
+        [sample_rows([0, 0, 1], texts=["", "<think>2 +", f"<think>1</think>\n\\boxed{{3}}{END}"], problems=[0, 1, 2])]
     )
     samples["problem_id"] = list(rows)
     items = judging.candidate_set(samples, 3, 0)
@@ -428,9 +426,7 @@ def test_an_oracle_judge_is_the_oracle_and_a_deaf_one_a_single_sample():
     assert table.loc["own judgement, outcome", columns].tolist() == table.loc["single sample", columns].tolist()
     assert table.loc["oracle", "score"] == pytest.approx(100 * np.mean([r.any() for r in right]))
     assert table.loc["single sample", "score"] == pytest.approx(100 * np.mean(right))
-    share = best_of_n.kept_share(table.reset_index()).iloc[0]
-    assert share["own judgement, process"] == 1 and share["own judgement, outcome"] == pytest.approx(0)
-    assert 0 < share["majority vote"] < 1 and (table["n"] == 25).all() and (table["samples"] == 4).all()
+    assert (table["n"] == 25).all() and (table["samples"] == 4).all()
     figure = rq5_judging.plot_best_of_n(table.reset_index())
     assert len(figure.axes) == 1
 

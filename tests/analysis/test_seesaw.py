@@ -108,10 +108,7 @@ def test_the_sentence_is_of_the_null_with_the_larger_p():
 
 @pytest.mark.parametrize(
     ("methods", "told"),
-    [
-        (["merge-ties"], "a seesaw of 1 methods"),
-        (["merge-ties", "merge-slerp"], "without scores: merge-slerp"),
-    ],
+    [(["merge-ties"], "a seesaw of 1 methods"), (["merge-ties", "merge-slerp"], "without scores: merge-slerp")],
 )
 def test_what_is_no_table_of_methods_is_refused(methods, told):
     with pytest.raises(ValueError, match=told):

@@ -145,19 +145,10 @@ def compare_with_null(scores: pd.DataFrame, methods: list[str], draws: int = 10_
         dealt = np.array([measures(deal(right, k, generator)) for _ in range(draws)])
         for column, measure in enumerate((GAIN, WINNERS)):
             low, high = np.quantile(dealt[:, column], [0.025, 0.975])
-            rows.append(
-                {
-                    "measure": measure,
-                    "null": null,
-                    "observed": observed[column],
-                    "expected": dealt[:, column].mean(),
-                    "low": low,
-                    "high": high,
-                    "p": (1 + (dealt[:, column] >= observed[column] - 1e-9).sum()) / (draws + 1),
-                }
-            )
+            p = (1 + (dealt[:, column] >= observed[column] - 1e-9).sum()) / (draws + 1)
+            rows.append((measure, null, observed[column], dealt[:, column].mean(), low, high, p))
     known = {"methods": len(methods), "benchmarks": len(weights), "n": len(right) // seeds, "k": k, "seeds": seeds}
-    return pd.DataFrame(rows).assign(**known)
+    return pd.DataFrame(rows, columns=["measure", "null", "observed", "expected", "low", "high", "p"]).assign(**known)
 
 
 def _counts_right(scores: pd.DataFrame, methods: list[str]) -> tuple[np.ndarray, np.ndarray, np.ndarray, int, int]:
