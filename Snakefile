@@ -13,6 +13,8 @@ import hashlib
 import json
 import sys
 from functools import lru_cache
+from itertools import chain
+from pathlib import Path
 
 import nbformat
 from papermill.inspection import inspect_notebook
@@ -56,8 +58,9 @@ def done(*names, world=P, seed="{seed}"):
 
 
 def evaluated(analysis):
-    """The evaluations, or judgings, that an analysis reads, of all its seeds."""
-    return [file for seed in SEEDS[analysis] for file in done(*schedule.stages_read(P, analysis), seed=seed)]
+    """The evaluations, or judgings, that an analysis reads, of all its seeds; of others those that are there, for its ledger entries."""
+    needed = {seed: done(*schedule.stages_read(P, analysis), seed=seed) for seed in sorted({*chain(*SEEDS.values())})}
+    return [file for seed, files in needed.items() for file in files if seed in SEEDS[analysis] or Path(file).is_file()]
 
 
 @lru_cache

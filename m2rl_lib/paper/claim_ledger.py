@@ -1,12 +1,12 @@
-"""The rule of the claim ledger: what may be said of a finding of the paper, from one estimate and its interval.
+"""The one rule by which every finding is judged: from one estimate and its interval to a verdict.
 
 A claim is a *region* of values of one quantity, such as 'above −3 points'. It is *supported* if the quantity is shown to lie
 inside the region, *contradicted* if shown to lie outside, else *undecided*, with the smallest distance from the region's edge
-that 80% of repetitions would have shown. Shown: p < 0.05, adjusted: Holm over the primary claims (one a research question),
-Benjamini–Hochberg among the exploratory ones of a question. p comes from the 95% interval (normal, or t where few seeds or
-domains made it), so that without adjustment a verdict is what the picture of interval and region says; for an *equivalence*
-each side is a one-sided test, which is the 90% interval inside the region. *Not testable*: nothing was measured, and why. The
-rule is ours; the claims, in `findings`, are the paper's.
+that 80% of repetitions would have shown. Shown: p < 0.05, adjusted: Bonferroni over the primary claims (one a question),
+Benjamini–Hochberg among the exploratory ones of a question, so that an entry depends on its own question alone. p comes from
+the 95% interval (normal, or t where few seeds or domains made it); for an *equivalence* each side is a one-sided test, which
+is the 90% interval inside the region. *Not testable*: nothing was measured, and why. The rule is ours, the findings (`claims`)
+are the paper's.
 """
 
 from collections.abc import Callable, Sequence
@@ -17,12 +17,11 @@ import pandas as pd
 from scipy import stats
 
 from m2rl_lib.stats.bootstrap import SCOPES
-from m2rl_lib.stats.comparisons import benjamini_hochberg, holm
+from m2rl_lib.stats.comparisons import LEVEL, benjamini_hochberg
 
 SUPPORTED, CONTRADICTED, UNDECIDED, NOT_TESTABLE = "supported", "contradicted", "undecided", "not testable"
 VERDICTS = (SUPPORTED, CONTRADICTED, UNDECIDED, NOT_TESTABLE)
-LEVEL = 0.05
-POINTS, RATIO = "points", "ratio"
+POINTS, RATIO = "points", "ratio"  # units that are written in a way of their own
 
 
 class NotTestable(ValueError):
@@ -33,9 +32,9 @@ class NotTestable(ValueError):
 class Found:
     """One measured quantity: estimate and 95% interval, from how many problems (`n`, in words) and seeds.
 
-    `df`: degrees of freedom of the t law behind the interval (None: normal). `p` and `inside`: where the test is not the
-    interval's, its two-sided p and on which side of the region's edge it speaks. `counted`: a range of counts, no sample; it
-    has no p. `these_weights`: it speaks of these weights, however many seeds.
+    `df`: degrees of freedom of the interval's t law (None: normal). `p`, `inside`: where the test is not the interval's, its
+    two-sided p and its side of the edge. `counted`: a range of counts without p. `these_weights`: whatever the seeds, it
+    speaks of fixed checkpoints.
     """
 
     estimate: float
@@ -93,7 +92,7 @@ def p_beyond(found: Found, edge: float, upward: bool) -> float:
     Estimate 4, interval [1, 7]: above 1 has p = 0.025, above 4 has 0.5.
     """
     half = found.estimate - found.low if upward else found.high - found.estimate
-    half = half if half > 0 else (found.high - found.low) / 2  # an estimate outside its own redraws
+    half = half if half > 0 else (found.high - found.low) / 2  # an estimate outside its own bootstrap interval
     law, distance = _law(found), found.estimate - edge if upward else edge - found.estimate
     return float(law.sf(distance / half * law.ppf(0.975)))
 
@@ -174,8 +173,8 @@ def _positions(claim: Claim, found: Found) -> dict[str, float]:
 def rule_words(claim: Claim) -> str:
     """The claim's rule in words, what is peculiar to it at the end."""
     level = "90" if claim.equivalence else "95"
-    told = f"supported if the {level}% interval lies {region_words(claim)}, contradicted if the 95% interval lies wholly outside"
-    return f"{told}; {claim.rule}" if claim.rule else told
+    words = f"supported if the {level}% interval lies {region_words(claim)}, contradicted if the 95% interval lies wholly outside"
+    return f"{words}; {claim.rule}" if claim.rule else words
 
 
 def region_words(claim: Claim) -> str:
@@ -197,59 +196,38 @@ COLUMNS = [
 
 
 def _row(claim: Claim, tables: dict) -> dict:
-    told = {
-        "question": claim.question,
-        "role": "primary" if claim.primary else "exploratory",
-        "claim": claim.claim,
-        "published": claim.published[1],
-        "published_value": claim.published[0],
-        "quantity": claim.quantity,
-        "unit": claim.unit,
-        "region": region_words(claim),
-        "rule": rule_words(claim),
-    }
+    row = {name: getattr(claim, name) for name in ("question", "claim", "quantity", "unit")}
+    row |= {"role": "primary" if claim.primary else "exploratory", "region": region_words(claim), "rule": rule_words(claim)}
+    row["published_value"], row["published"] = claim.published
     try:
         found, p, inside = weigh(claim, claim.measure(tables))
     except NotTestable as why:
-        return told | {"reason": str(why), "p": np.nan, "verdict": NOT_TESTABLE}
+        return row | {"reason": str(why), "p": np.nan, "verdict": NOT_TESTABLE}
     leaning = SUPPORTED if inside else CONTRADICTED
     if found.counted:  # the whole range, or nothing
         sides = {_depth(claim, found.low) > 0, _depth(claim, found.high) > 0}
         leaning = leaning if len(sides) == 1 else UNDECIDED
-    return told | {
-        "estimate": found.estimate,
-        "low": found.low,
-        "high": found.high,
-        "p": p,
-        "verdict": leaning,
-        "seen": np.nan if found.counted else seen(found),
-        "n": found.n,
-        "seeds": found.seeds,
-        "scope": SCOPES[found.seeds == 1 or found.these_weights],
-        "reason": found.note,
-        **_positions(claim, found),
-    }
+    row |= {name: getattr(found, name) for name in ("estimate", "low", "high", "n", "seeds")} | _positions(claim, found)
+    scope, able = SCOPES[found.seeds == 1 or found.these_weights], np.nan if found.counted else seen(found)
+    return row | {"p": p, "verdict": leaning, "seen": able, "scope": scope, "reason": found.note}
 
 
-def ledger(claims: Sequence[Claim], tables: dict[str, pd.DataFrame | str]) -> pd.DataFrame:
-    """One row a claim: the paper's evidence, our estimate with its 95% interval, and the verdict. Columns: COLUMNS.
+def ledger(claims: Sequence[Claim], tables: dict[str, pd.DataFrame | str], question: str | None = None) -> pd.DataFrame:
+    """One row a claim, of all questions or one: the paper's evidence, our estimate, the verdict. Columns: COLUMNS.
 
-    `tables`: result tables by name, or in a table's place the line that says why it is not there. p_adjusted is Holm's over
-    all primary claims, one that could not be tested counting as p = 1, so that missing stages buy nothing; among exploratory
-    claims Benjamini–Hochberg's within their question. `estimate`, `low`, `high` are not adjusted. `position…` are in
-    half-widths of the interval that decides, from the region's edge, positive inside.
+    `tables`: result tables by name, or in a table's place the line that says why it is not there. A question's rows are the
+    same alone and among all. `estimate`, `low`, `high` are not adjusted. `position…` are in half-widths of the interval that
+    decides, from the region's edge, positive inside.
     """
-    rows = pd.DataFrame([_row(claim, tables) for claim in claims]).reindex(columns=COLUMNS)
+    asked = [claim for claim in claims if question in (None, claim.question)]
+    rows = pd.DataFrame([_row(claim, tables) for claim in asked]).reindex(columns=COLUMNS)
     rows["id"] = rows["question"] + "." + (rows.groupby("question").cumcount() + 1).astype(str)
-    primary = rows["role"] == "primary"
-    rows["family"] = np.where(primary, f"Holm, {primary.sum()} primary claims", "Benjamini–Hochberg, " + rows["question"])
-    if primary.any():
-        rows.loc[primary, "p_adjusted"] = holm(rows.loc[primary, "p"].fillna(1))
+    primary, looks = rows["role"] == "primary", sum(claim.primary for claim in claims)
+    rows["family"] = np.where(primary, f"Bonferroni, {looks} primary claims", "Benjamini–Hochberg, " + rows["question"])
+    rows["p_adjusted"] = (looks * rows["p"]).clip(upper=1).where(primary)
     for _, part in rows[~primary & rows["p"].notna()].groupby("question"):
         rows.loc[part.index, "p_adjusted"] = benjamini_hochberg(part["p"])
-    tested = rows["p"].notna()
-    rows.loc[~tested, "p_adjusted"] = np.nan
-    rows.loc[tested & ~(rows["p_adjusted"] < LEVEL), "verdict"] = UNDECIDED
+    rows.loc[rows["p"].notna() & ~(rows["p_adjusted"] < LEVEL), "verdict"] = UNDECIDED
     return rows.astype({"p_adjusted": float, "seeds": "Int64"})
 
 
@@ -266,18 +244,21 @@ def claim_sentence(row: pd.Series) -> str:
     """A row of the ledger in English, whatever its verdict.
 
     'RQ1.1 Mixing matches merging: supported. RL-Multi − the best merge: +4.1 points [1.6, 6.8], claimed above −3 points
-    (p = 0.0001, Holm, 5 primary claims; 500 problems, 1 seed: speaks of these weights).'
+    (p = 0.0001, Bonferroni, 5 primary claims; 500 problems, 1 seed: speaks of these weights).'
     """
-    start = f"{row['id']} {row['claim']}: {row['verdict']}"
+    words = f"{row['id']} {row['claim']}: {row['verdict']}"
     if row["verdict"] == NOT_TESTABLE:
-        return f"{start}. {row['reason'][:1].upper()}{row['reason'][1:]}."
-    told = f"{start}. {row['quantity'][:1].upper()}{row['quantity'][1:]}: {estimate_words(row)}, claimed {row['region']}"
-    if pd.notna(row["p_adjusted"]):
-        told += f" (p = {row['p_adjusted']:.2g}, {row['family']}"
-    else:
-        told += " (a count, not a sample"
-    told += f"; {row['n']}, {row['seeds']} seed{'' if row['seeds'] == 1 else 's'}: speaks of {row['scope']})"
+        return f"{words}. {row['reason'][:1].upper()}{row['reason'][1:]}."
+    words += f". {row['quantity'][:1].upper()}{row['quantity'][1:]}: {estimate_words(row)}, claimed {row['region']}"
+    counted = pd.isna(row["p_adjusted"])
+    words += " (a count, not a sample" if counted else f" (p = {row['p_adjusted']:.2g}, {row['family']}"
+    words += f"; {row['n']}, {row['seeds']} seed{'' if row['seeds'] == 1 else 's'}: speaks of {row['scope']})"
     if row["verdict"] == UNDECIDED and pd.notna(row["seen"]):
         digits, unit = (1, f" {row['unit']}") if row["unit"] == POINTS else (2, "")
-        told += f"; {row['seen']:.{digits}f}{unit} beyond the edge could have been seen"
-    return told + "." + (f" {row['reason'][:1].upper()}{row['reason'][1:]}." if row["reason"] else "")
+        words += f"; {row['seen']:.{digits}f}{unit} beyond the edge could have been seen"
+    return words + "." + (f" {row['reason'][:1].upper()}{row['reason'][1:]}." if row["reason"] else "")
+
+
+def bullets(rows: pd.DataFrame) -> str:
+    """Rows of the ledger as a Markdown list of sentences."""
+    return "\n".join(f"- {claim_sentence(row)}" for _, row in rows.iterrows())

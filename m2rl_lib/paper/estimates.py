@@ -1,8 +1,8 @@
-"""What our result tables say of each finding of the paper: tables in, estimate and interval (`claims.Found`) out.
+"""What our result tables say of each finding: tables in, estimate and interval (`claim_ledger.Found`) out.
 
-One function a finding, named after it; the findings themselves, with their rules, are in `findings`. A table that is missing,
-or undefined at this scale, raises NotTestable with the line that says why. Tables are those of notebooks 11 to 15 and of
-`score_tables`; intervals are theirs, except of overlaps and cosines, where the unit is an expert.
+`claims.csv` names these functions. A table that is missing, or undefined at this scale, raises NotTestable with the line that
+says why. Tables are those of notebooks 13 to 15 and of `score_tables`; intervals are theirs, except of overlaps and cosines,
+where the unit is an expert.
 """
 
 from dataclasses import replace
@@ -12,15 +12,15 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
+from m2rl_lib.analysis.rq2_transfer.transfer_matrix import CLAIMS
 from m2rl_lib.analysis.rq3_policies.policy_neighbours import PARTNERS
-from m2rl_lib.analysis.rq3_policies.prediction import FEWEST
 from m2rl_lib.analysis.rq4_methods.seesaw import GAIN
 from m2rl_lib.config.model_names import parse_model_name
-from m2rl_lib.paper import published_evidence
-from m2rl_lib.paper.claim_ledger import LEVEL, Found, NotTestable, of_row, p_beyond
+from m2rl_lib.paper.claim_ledger import Found, NotTestable, of_row, p_beyond
 from m2rl_lib.stats.bootstrap import OVERALL, interval
-from m2rl_lib.stats.comparisons import display_name
+from m2rl_lib.stats.comparisons import LEVEL, display_name
 from m2rl_lib.stats.over_seeds import t_interval
+from m2rl_lib.stats.rank_correlation import FEWEST
 
 DENSITY = 0.1  # of the masks whose overlap is judged: at the paper's η a mask of float32 weights may hold nearly all of them
 Tables = dict[str, pd.DataFrame | str]
@@ -60,9 +60,9 @@ def cost_of_mixing(tables: Tables) -> Found:
     if ratio.empty:
         raise NotTestable("no costs of RL-Multi and of experts of one seed")
     n = f"{runs.loc[experts, 'model'].nunique()} experts"
-    told = f"range over {', '.join(name.replace('_', ' ') for name in counts)}, of the runs alone; the budgets set most of it"
+    note = f"range over {', '.join(name.replace('_', ' ') for name in counts)}, of the runs alone; the budgets set most of it"
     return Found(
-        ratio["device_seconds"].mean(), ratio.min(axis=None), ratio.max(axis=None), n, len(ratio), note=told, counted=True
+        ratio["device_seconds"].mean(), ratio.min(axis=None), ratio.max(axis=None), n, len(ratio), note=note, counted=True
     )
 
 
@@ -72,16 +72,16 @@ def transfer_cells(tables: Tables) -> list[Found]:
     return [of_row(row.rename({"change": "estimate"}), f"{len(cells)} cells", row["reason"]) for _, row in cells.iterrows()]
 
 
-def transfer_mean(tables: Tables, claim: str) -> Found:
-    """The mean change of the cells of a claim of `transfer.CLAIMS`, and what keeps it from being transfer."""
-    row = _one(_need(tables, "rq2").query("claim == @claim"), f"no row of {claim}")
+def transfer_mean(tables: Tables, part: str) -> Found:
+    """The mean change of the cells of a part of `transfer_matrix.CLAIMS`, and what keeps it from being transfer."""
+    row = _one(_need(tables, "rq2").query("claim == @part"), f"no row of {part}")
     if row["reason"]:
         raise NotTestable(row["reason"])
     built = int(row["built_in"]) if pd.notna(row["built_in"]) else 0
-    told = f"{built} of the cells join domains that were given arithmetic" if built else ""
+    note = f"{built} of the cells join domains that were given arithmetic" if built else ""
     if row["called"] == "sharpening":
-        told += f"{'; ' if told else ''}SFT sharpened gains no less there"
-    return of_row(row.rename({"change": "estimate"}), f"{row['cells']} cell{'s' if row['cells'] > 1 else ''}", told)
+        note += f"{'; ' if note else ''}SFT sharpened gains no less there"
+    return of_row(row.rename({"change": "estimate"}), f"{row['cells']} cell{'s' if row['cells'] > 1 else ''}", note)
 
 
 def _inside(found: Found, edge: float, sign: int) -> Found:
@@ -96,9 +96,7 @@ def transfer_whole(tables: Tables, margin: float) -> list[Found]:
     unknown = [place for place, cell in enumerate(cells) if not np.isfinite(cell.low)]
     worst = unknown[:1] or {min(range(len(cells)), key=lambda place: getattr(cells[place], side)) for side in ("low", "high")}
     parts = [_inside(cells[place], -margin, 1) for place in worst]
-    for claim, sign in zip(list(published_evidence.rq2_parts())[1:], (1, 1, -1)):
-        parts.append(_inside(transfer_mean(tables, claim), margin, sign))
-    return parts
+    return parts + [_inside(transfer_mean(tables, part), margin, sign) for part, sign in zip(list(CLAIMS)[1:], (1, 1, -1))]
 
 
 # --- RQ3 -----------------------------------------------------------------------------------------------------------
@@ -107,7 +105,7 @@ def transfer_whole(tables: Tables, margin: float) -> list[Found]:
 def kl_and_loss(tables: Tables) -> Found:
     """Rank correlation, within domains, of the KL from a domain's expert to a merged model with what that model lost there."""
     row = _one(_need(tables, "rank_correlations").query("x == 'kl' and y == 'delta'"), "no rank correlation of the KL")
-    if row["verdict"] == "none":
+    if row["points"] < FEWEST or pd.isna(row["rho"]):
         raise NotTestable(f"{row['points']} points, of which at least {FEWEST} that differ are needed")
     found = of_row(row.rename({"rho": "estimate"}), f"{row['points']} points, {row['targets']} models")
     return _over_seeds(tables, "rank correlation, kl and delta", found)
@@ -139,7 +137,7 @@ def merging_with_neighbours(tables: Tables) -> Found:
     """What a neighbour adds to a merge beyond what another expert does, both against merge(A, SFT)."""
     rows = _need(tables, "neighbour_groups")
     row = rows[(rows["against"] == PARTNERS["sft"]) & (rows["group"] == "neighbour − not")].iloc[0]
-    if row["verdict"] == "none":
+    if pd.isna(row["estimate"]):
         raise NotTestable("there are not both neighbours and experts that are shown to be none")
     found = of_row(row, f"{row['pairs']} ordered pairs, {row['n']} problems")
     return _over_seeds(tables, f"pairs against {PARTNERS['sft']}, neighbour − not", found)
@@ -151,8 +149,8 @@ def pair_asymmetry(tables: Tables) -> Found:
     half = np.hypot(*((row["high"] - row["low"]) / 2 for row in (math, coding)))  # other problems: independent
     both = pd.Series({"estimate": math["estimate"] - coding["estimate"], "seeds": min(math["seeds"], coding["seeds"])})
     both["low"], both["high"] = both["estimate"] - half, both["estimate"] + half
-    told = ", ".join(f"{row['over']} {row['estimate']:+.1f} [{row['low']:.1f}, {row['high']:.1f}]" for row in (math, coding))
-    return of_row(both, f"{math['n'] + coding['n']} problems", f"against its expert: {told}")
+    parts = ", ".join(f"{row['over']} {row['estimate']:+.1f} [{row['low']:.1f}, {row['high']:.1f}]" for row in (math, coding))
+    return of_row(both, f"{math['n'] + coding['n']} problems", f"against its expert: {parts}")
 
 
 def _mean_excess(table: pd.DataFrame, value: str, floor: str | None) -> Found:
@@ -221,11 +219,11 @@ def seesaw_beyond_luck(tables: Tables, margin: float) -> Found:
     cells = _need(tables, "leader")
     sides = [2 * p_beyond(of_row(cell, n), -margin, upward=True) for _, cell in cells.iterrows() if cell["low"] < cell["high"]]
     p = max(sides) if len(sides) == len(cells) else 1.0  # a cell without spread shows nothing
-    told = f"gain {row['observed']:.1f} of which luck {row['expected']:.1f}"
+    note = f"gain {row['observed']:.1f} of which luck {row['expected']:.1f}"
     if p < LEVEL:
-        told += f"; {display_name(cells['model'].iloc[0])} is nowhere behind by more than {margin:g} points"
-        return Found(**found, note=told, p=p, inside=False)
-    return Found(**found, note=told, p=float(row["p"]))
+        note += f"; {display_name(cells['model'].iloc[0])} is nowhere behind by more than {margin:g} points"
+        return Found(**found, note=note, p=p, inside=False)
+    return Found(**found, note=note, p=float(row["p"]))
 
 
 def ties_against(tables: Tables, other: str | None = None) -> list[Found]:
@@ -246,11 +244,10 @@ def new_skills(tables: Tables) -> Found:
     return of_row(row, f"{row['n']} problems, K = {row['k']}")
 
 
-def judging(tables: Tables, names: list[str], paradigm: str) -> list[Found]:
-    """Rows of RQ5's table of claims, on the set of trajectories that all judges share."""
-    table = _need(tables, "rq5")
-    found = []
-    for name in names:
+def judging(tables: Tables, paradigm: str, parts: str) -> list[Found]:
+    """Rows of `outcome_or_process.part_table` ('+' between parts), on the set of trajectories that all judges share."""
+    table, found = _need(tables, "rq5"), []
+    for name in parts.split("+"):
         rows = table[(table["claim"] == name) & (table["paradigm"] == paradigm) & (table["set"] == "shared")]
         row = _one(rows, f"no row of {name} for {paradigm}")
         if row["reason"]:

@@ -5,7 +5,7 @@ that says why. The best merge is chosen on selection problems where there are an
 problems it is the merge that is best on the other half, so that no problem helps to choose what is measured on it.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import pandas as pd
@@ -16,7 +16,8 @@ from m2rl_lib.config.model_names import parse_model_name
 from m2rl_lib.stats.bootstrap import GENERAL, OVERALL, average_table, choose_on_selection
 from m2rl_lib.stats.comparisons import BEST_MERGE, comparison_table, display_name
 
-NULL_DRAWS = 2_000  # redraws of the seesaw's null at most
+NULL_DRAWS = 2_000  # draws of the seesaw's null at most
+NAMES = ("contest", "transfer", "rq2", "seesaw", "leader", "rivals", "pair")
 Tables = dict[str, pd.DataFrame | str]
 
 
@@ -50,13 +51,14 @@ def make_score_tables(
     margin: float = 3.0,
     draws: int = 10_000,
     shared_arithmetic: bool | list[str] = False,
+    names: Sequence[str] = NAMES,
 ) -> Tables:
-    """The frames that `findings` reads of scores, or in a frame's place why it cannot be made.
+    """The frames that `estimates` reads of scores, those of `names`, or in a frame's place why it cannot be made.
 
-    `test`, `selection`: graded samples of one split each, as `statistics.check_scores` allows. Frames: contest (RL-Multi − the
-    best merge; `chosen` says which), transfer and rq2 (`transfer`), seesaw (`seesaw.compare_with_null`), leader (the method
-    with the best mean against each other on each benchmark), rivals (TIES against each other method), pair (math and coding
-    averaged, on each, against its expert). `shared_arithmetic` as `transfer.transfer_table`: which synergies were built in.
+    `test`, `selection`: graded samples of one split each, as `bootstrap.check_scores` allows. Frames: contest (RL-Multi − the
+    best merge; `chosen` says which), transfer and rq2 (`transfer_matrix`), seesaw (`seesaw.compare_with_null`), leader (the
+    method with the best mean against each other on each benchmark), rivals (TIES against each other method), pair (math and
+    coding averaged, on each, against its expert). `shared_arithmetic`: which synergies were built in (`transfer_table`).
     """
     merges = plain_merges(test)
     methods = [*merges, *(["mt-opd"] if "mt-opd" in set(test["model"]) else [])]
@@ -67,12 +69,11 @@ def make_score_tables(
         "leader": lambda: _leader(_of(test, methods), methods, how),
         "rivals": lambda: _rivals(test, methods, how),
         "pair": lambda: _pair(test, how),
-        "both": lambda: _transfer(test, shared_arithmetic, how),
+        "transfer": lambda: _transfer(test, shared_arithmetic, how),
     }
-    made = {name: _or_why(make) for name, make in makers.items()}
-    both = made.pop("both")
-    transfer_and_claims = (both, both) if isinstance(both, str) else both
-    return made | dict(zip(("transfer", "rq2"), transfer_and_claims))
+    made = {name: _or_why(make) for name, make in makers.items() if name in names}
+    both = made.get("transfer", "")
+    return made if not both else made | dict(zip(("transfer", "rq2"), (both, both) if isinstance(both, str) else both))
 
 
 def _or_why(make: Callable):
@@ -145,5 +146,5 @@ def _transfer(test: pd.DataFrame, shared: bool | list[str], how: dict) -> tuple[
     for name in ("sft-sharpened", "rl-null"):
         some = pd.concat([some, test[test["model"] == (name if name in models else "sft")].assign(model=name)])
     table = transfer_matrix.transfer_table(some, domains, pass_k=1, shared_arithmetic=shared, **how)
-    told = transfer_matrix.claim_table(some, table, domains, **how)
-    return table, told if "sft-sharpened" in models else told.assign(called="")
+    parts = transfer_matrix.claimed_changes(some, table, domains, **how)
+    return table, parts if "sft-sharpened" in models else parts.assign(called="")

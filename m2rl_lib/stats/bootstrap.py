@@ -250,18 +250,9 @@ def interval(points: np.ndarray, draws: np.ndarray, seed: int = 0) -> dict[str, 
             low90, high90 = estimate - half90, estimate + half90
         p = max(p, 2 * stats.t.sf(abs(estimate) / error, df) if error > 0 else float(estimate == 0))
         seen = max(seen, error * (stats.t.ppf(0.975, df) + stats.t.ppf(0.8, df)))
-    return {
-        "estimate": estimate,
-        "low": float(low),
-        "high": float(high),
-        "low90": float(low90),
-        "high90": float(high90),
-        "p": float(p),
-        "seen": float(seen),
-        "seeds": count,
-        "seed_sd": spread,
-        "scope": SCOPES[count == 1],
-    }
+    numbers = {"low": low, "high": high, "low90": low90, "high90": high90, "p": p, "seen": seen}
+    found = {"estimate": estimate} | {name: float(number) for name, number in numbers.items()}
+    return found | {"seeds": count, "seed_sd": spread, "scope": SCOPES[count == 1]}
 
 
 def describe(sample: Resample, model: str, domain: str, benchmark: str, weights: np.ndarray) -> dict:
@@ -269,15 +260,8 @@ def describe(sample: Resample, model: str, domain: str, benchmark: str, weights:
     seeds, rows = sample.seeds(model), np.flatnonzero(weights)
     points, draws, reason = sample.values(model, seeds, weights)
     sizes, ks = sample.benchmarks.iloc[rows], np.unique(sample.k[np.ix_(rows, sample.columns(model, seeds))])
-    return {
-        "model": model,
-        "domain": domain,
-        "benchmark": benchmark,
-        **measured(points, draws, reason, sample.seed),
-        "n": int(sizes["n"].sum()),
-        "dropped": int(sizes["dropped"].sum()),
-        "k": int(ks[0]) if len(ks) == 1 else pd.NA,
-    }
+    row = {"model": model, "domain": domain, "benchmark": benchmark} | measured(points, draws, reason, sample.seed)
+    return row | {name: int(sizes[name].sum()) for name in ("n", "dropped")} | {"k": int(ks[0]) if len(ks) == 1 else pd.NA}
 
 
 def measured(points: np.ndarray, draws: np.ndarray, reason: str, seed: int) -> dict:
@@ -286,15 +270,9 @@ def measured(points: np.ndarray, draws: np.ndarray, reason: str, seed: int) -> d
     A share lies between 0 and 100, so its interval ends there: t over two or three seeds reaches further.
     """
     found = {"estimate": np.nan, "low": np.nan, "high": np.nan, "seed_sd": np.nan} if reason else interval(points, draws, seed)
-    return {
-        "score": found["estimate"],
-        "low": float(np.clip(found["low"], 0, 100)),
-        "high": float(np.clip(found["high"], 0, 100)),
-        "seed_sd": found["seed_sd"],
-        "seeds": len(points),
-        "scope": SCOPES[len(points) == 1],
-        "reason": reason,
-    }
+    ends = {end: float(np.clip(found[end], 0, 100)) for end in ("low", "high")}
+    rest = {"seed_sd": found["seed_sd"], "seeds": len(points), "scope": SCOPES[len(points) == 1], "reason": reason}
+    return {"score": found["estimate"]} | ends | rest
 
 
 def _table(rows: list[dict]) -> pd.DataFrame:

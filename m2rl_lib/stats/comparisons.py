@@ -34,7 +34,10 @@ METHODS = {
     "sce": "SCE",
 }
 SHORT = {"instruction_following": "IF"}
+COMPARED = ["model", "reference", "over", "estimate", "low", "high", "low90", "high90", "p", "seen", "margin", "verdict"]
+COMPARED += ["benchmarks", "n", "seeds", "seed_sd", "scope"]
 MARGIN = 3.0  # points; printed beside every verdict
+LEVEL = 0.05  # of a test
 
 
 def _parts(model: str) -> tuple[str, str]:
@@ -123,39 +126,10 @@ def comparison_table(
             if a_reason or b_reason:
                 raise ValueError(f"cannot compare {model} with {reference}: {a_reason or b_reason}")
             found, sizes = interval(a - b, a_draws - b_draws, seed), sample.benchmarks[weights > 0]
-            limits = [found[key] for key in ("low", "high", "low90", "high90")]
-            rows.append(
-                {
-                    "model": model,
-                    "reference": reference,
-                    "over": over,
-                    **found,
-                    "margin": margin,
-                    "verdict": three_way(*limits, margin),
-                    "benchmarks": len(sizes),
-                    "n": int(sizes["n"].sum()),
-                }
-            )
-    order = [
-        "model",
-        "reference",
-        "over",
-        "estimate",
-        "low",
-        "high",
-        "low90",
-        "high90",
-        "p",
-        "seen",
-        "margin",
-        "verdict",
-        "benchmarks",
-        "n",
-        "seeds",
-        "seed_sd",
-        "scope",
-    ]
-    return pd.DataFrame(rows, columns=order)
+            verdict = three_way(*(found[key] for key in ("low", "high", "low90", "high90")), margin)
+            named = {"model": model, "reference": reference, "over": over, "margin": margin, "verdict": verdict}
+            rows.append(named | found | {"benchmarks": len(sizes), "n": int(sizes["n"].sum())})
+    return pd.DataFrame(rows, columns=COMPARED)
 
 
 def compare(
@@ -221,14 +195,6 @@ def chance_adjusted(table: pd.DataFrame, chance: dict[str, float]) -> pd.DataFra
         for column, source in [("adjusted", "score"), ("adjusted_low", "low"), ("adjusted_high", "high")]
     }
     return table.assign(**adjust)
-
-
-def holm(p: np.ndarray) -> np.ndarray:
-    """Holm-adjusted p values, in the order given: 0.01, 0.04, 0.03 → 0.03, 0.06, 0.06. ValueError outside [0, 1]."""
-    p = _probabilities(p)
-    order = np.argsort(p)
-    adjusted = np.maximum.accumulate((len(p) - np.arange(len(p))) * p[order]).clip(max=1)
-    return adjusted[np.argsort(order)]
 
 
 def benjamini_hochberg(p: np.ndarray) -> np.ndarray:

@@ -46,11 +46,7 @@ def measure_components(scores: pd.DataFrame, model: str, reference: str) -> Comp
     rate, size = cells["mean"], cells["size"]
     one = 1e4 * rate * (1 - rate) * size / (size - 1)  # variance of one sample, in points²
     frame = pd.DataFrame(
-        {
-            "difference": 100 * (rate[model] - rate[reference]),
-            "sample": one.sum(axis=1),
-            "noise": (one / size).sum(axis=1),
-        }
+        {"difference": 100 * (rate[model] - rate[reference]), "sample": one.sum(axis=1), "noise": (one / size).sum(axis=1)}
     ).reset_index()
     by_benchmark = frame.groupby(["benchmark", "seed"])
     spread = by_benchmark["difference"].var() - by_benchmark["noise"].mean()

@@ -330,9 +330,7 @@ def test_a_models_score_is_read_where_its_verdict_stands(tokenizer, monkeypatch)
 def test_a_model_judges_whatever_it_is_shown(tokenizer, model):
     rows = {row["problem_id"]: row for row in first_problems("math", 3)}
     samples = pd.concat(
-        [
-            sample_rows([0, 0, 1], texts=["", "<think>2 +", f"<think>1</think>\n\\boxed{{3}}{END}"], problems=[0, 1, 2]),
-        ]
+        [sample_rows([0, 0, 1], texts=["", "<think>2 +", f"<think>1</think>\n\\boxed{{3}}{END}"], problems=[0, 1, 2])]
     )
     samples["problem_id"] = list(rows)
     items = judging.candidate_set(samples, 3, 0)
@@ -428,9 +426,7 @@ def test_an_oracle_judge_is_the_oracle_and_a_deaf_one_a_single_sample():
     assert table.loc["own judgement, outcome", columns].tolist() == table.loc["single sample", columns].tolist()
     assert table.loc["oracle", "score"] == pytest.approx(100 * np.mean([r.any() for r in right]))
     assert table.loc["single sample", "score"] == pytest.approx(100 * np.mean(right))
-    share = best_of_n.kept_share(table.reset_index()).iloc[0]
-    assert share["own judgement, process"] == 1 and share["own judgement, outcome"] == pytest.approx(0)
-    assert 0 < share["majority vote"] < 1 and (table["n"] == 25).all() and (table["samples"] == 4).all()
+    assert (table["n"] == 25).all() and (table["samples"] == 4).all()
     figure = rq5_judging.plot_best_of_n(table.reset_index())
     assert len(figure.axes) == 1
 
@@ -456,45 +452,39 @@ def world(gains, *, n=120, hit=0.7, merge="merge-ties", worse=()):
     return judge_accuracy.measure_cells(pd.concat(frames), judge_accuracy.CELL, 200)
 
 
-def claims(measured, margin=3.0):
+def parts(measured):
     answerable = outcome_or_process.gate(measured, NAMES).query("answerable")["domain"].tolist()
-    return outcome_or_process.claim_table(measured, outcome_or_process.paradigms(NAMES, "merge-ties"), answerable, margin)
+    return outcome_or_process.part_table(measured, outcome_or_process.paradigms(NAMES, "merge-ties"), answerable)
 
 
 def test_the_papers_answer_is_found_where_it_is_true():
     gains = dict.fromkeys(NAMES, 0.2) | {"instruction_following": -0.3}
-    table = claims(world(gains, worse=["mt-opd"])).set_index(["claim", "paradigm", "set"]).sort_index()
+    table = parts(world(gains, worse=["mt-opd"])).set_index(["claim", "paradigm", "set"]).sort_index()
     for paradigm in ("single experts", "RL-Multi", "best merge", "MT-OPD"):
         for kind in ("shared", "own"):
             for claim, truth in (("process on logic", 20), ("outcome on instructions", 30), ("contrast", 50)):
                 row = table.loc[(claim, paradigm, kind)]
-                assert row["estimate"] == pytest.approx(truth, abs=1) and row["verdict"] == "better"
-    assert table.loc[("contrast", "single experts", "shared"), "role"] == "primary" and (table["role"] == "primary").sum() == 1
+                assert row["estimate"] == pytest.approx(truth, abs=1) and row["low"] > 0
     kept = table.loc["keeps process on logic"]
-    assert kept.loc[("MT-OPD", "shared"), "verdict"] == "worse" and kept.loc[("MT-OPD", "shared"), "estimate"] == pytest.approx(
-        -20, abs=1
-    )
-    assert kept.loc[("RL-Multi", "shared"), "verdict"] != "worse"
+    assert kept.loc[("MT-OPD", "shared"), "high"] < 0 < kept.loc[("RL-Multi", "shared"), "high"]
+    assert kept.loc[("MT-OPD", "shared"), "estimate"] == pytest.approx(-20, abs=1)
     assert (table.loc["contrast", "problems"] == 480).all()
-    told = [outcome_or_process.claim_sentence(row, 3.0) for _, row in table.reset_index().iterrows()]
-    assert any("**positive**, +50.0 points" in line for line in told) and len(told) == len(table)
 
 
 def test_the_opposite_and_nothing_are_found_as_well():
-    opposite = claims(world(dict.fromkeys(NAMES, -0.2) | {"instruction_following": 0.3}))
-    assert (opposite.loc[opposite["claim"] == "contrast", "verdict"] == "worse").all()
-    nothing = claims(world(dict.fromkeys(NAMES, 0.0), n=240))
-    assert set(nothing.loc[nothing["claim"] == "process on logic", "verdict"]) <= {"equivalent", "undecided"}
+    opposite = parts(world(dict.fromkeys(NAMES, -0.2) | {"instruction_following": 0.3})).query("claim == 'contrast'")
+    assert (opposite["high"] < 0).all()
+    nothing = parts(world(dict.fromkeys(NAMES, 0.0), n=240)).query("claim == 'process on logic'")
+    assert ((nothing["low"] < 0) & (nothing["high"] > 0)).all()
 
 
 def test_what_sft_cannot_judge_is_not_asked():
     measured = world(dict.fromkeys(NAMES, 0.0), hit=0.5)
     assert not outcome_or_process.gate(measured, NAMES)["answerable"].any()
-    table = claims(measured)
-    assert (table["verdict"] == "not answerable").all() and table["p_adjusted"].isna().all()
+    table = parts(measured)
+    assert table["estimate"].isna().all()
     row = table[(table["claim"] == "contrast")].iloc[0]
     assert row["reason"] == "no logic domain can be judged, no instruction following can be judged"
-    assert "cannot be answered" in outcome_or_process.claim_sentence(row, 3.0)
 
 
 # --- several seeds -------------------------------------------------------------------------------------------
@@ -545,14 +535,9 @@ def test_the_gate_and_the_claims_of_several_seeds_say_how_many():
     told = outcome_or_process.gate_sentences(gate.reset_index())
     assert all("n = 200 problems, 3 seeds" in line for line in told)
     who = outcome_or_process.paradigms(["math", "science"], "merge-ties")
-    row = (
-        outcome_or_process.claim_table(pooled, who, ["math"], 3.0)
-        .query("claim == 'process on logic' and paradigm == 'SFT'")
-        .iloc[0]
-    )
+    row = outcome_or_process.part_table(pooled, who, ["math"]).query("claim == 'process on logic' and paradigm == 'SFT'").iloc[0]
     assert row["estimate"] == pytest.approx(25) and row["seeds"] == 3 and row["seed_sd"] == pytest.approx(1)
-    assert "n = 200 problems, 3 seeds, margin" in outcome_or_process.claim_sentence(row, 3.0)
-    (found,) = estimates.judging({"rq5": row.to_frame().T}, ["process on logic"], "SFT")  # what the ledger makes of it
+    (found,) = estimates.judging({"rq5": row.to_frame().T}, "SFT", "process on logic")  # what the ledger makes of it
     assert (found.estimate, found.seeds, found.df) == (pytest.approx(25), 3, 2)
     spread = outcome_or_process.spread_table(pooled, who, ["math"]).set_index("quantity")
     by_seed = spread.loc["SFT's accuracy, math, process", ["seed 0", "seed 1", "seed 2", "mean", "seed_sd"]]

@@ -156,61 +156,26 @@ def test_asymmetry_by_hand_and_undefined_without_an_own_gain():
     assert np.isnan(undefined["asymmetry"]) and undefined["reason"].startswith("the 95% interval of Instruction following's own")
 
 
-@pytest.mark.parametrize(
-    ("gains", "verdicts"),
-    [
-        ({("rl-math", "coding"): 10, ("rl-coding", "math"): 10}, ["holds", "holds", "fails", "holds"]),
-        (
-            {("rl-instruction_following", "math"): 10, ("rl-instruction_following", "coding"): 10},
-            ["holds", "fails", "holds", "holds"],
-        ),
-        ({("rl-math", "instruction_following"): -10}, ["fails", "fails", "fails", "holds"]),
-        (
-            {("rl-math", "instruction_following"): 10, ("rl-coding", "instruction_following"): 10},
-            ["holds", "fails", "fails", "fails"],
-        ),
-    ],
-)
-def test_every_verdict_on_the_papers_claims_is_reached(gains, verdicts):
+def test_changes_of_the_papers_parts_say_sharpening_and_what_was_built_in():
+    gains = {("rl-math", "coding"): 10, ("rl-coding", "math"): 10, ("rl-instruction_following", "math"): -10}
+    gains |= {("sft-sharpened", "math"): 20, ("sft-sharpened", "coding"): 20}
     scores = world(gains, n=500)
-    found = transfer_matrix.claim_table(scores, matrix(scores, draws=300).reset_index(), DOMAINS, draws=300)
-    assert found["verdict"].tolist() == verdicts
-    assert (found["p"] < 0.05).tolist() == [verdict == "holds" for verdict in verdicts]
+    found = transfer_matrix.claimed_changes(scores, matrix(scores, draws=300).reset_index(), DOMAINS, draws=300)
+    assert found["claim"].tolist() == list(transfer_matrix.CLAIMS) and found["cells"].tolist() == [6, 2, 2, 2]
+    assert found["change"].tolist() == pytest.approx([-10, 10, -5, 0], abs=2) and (found["low"] < found["high"]).all()
+    assert found["called"].tolist() == ["", "sharpening", "", ""] and found["built_in"].tolist() == [2, 2, 0, 0]
+    assert found.loc[1, "sharpened"] == pytest.approx(20, abs=2)
 
 
-def test_few_problems_leave_the_claims_undecided():
-    scores = world({("rl-math", "coding"): 6, ("rl-coding", "math"): 1}, n=15)
-    table = matrix(scores, draws=300).reset_index()
-    found = transfer_matrix.claim_table(scores, table, DOMAINS, draws=300)
-    assert "undecided" in found["verdict"].tolist()
-    assert all(row["verdict"] in transfer_matrix.claim_sentence(row) for row in found.iloc)
-
-
-def test_sentences_say_sharpening_and_what_was_built_in(planted, table):
-    gains = {("rl-math", "coding"): 10, ("rl-coding", "math"): 10, ("sft-sharpened", "math"): 20, ("sft-sharpened", "coding"): 20}
-    scores = world(gains, n=500)
-    found = transfer_matrix.claim_table(scores, matrix(scores, draws=300).reset_index(), DOMAINS, draws=300)
-    told = transfer_matrix.claim_sentence(found.iloc[1])
-    assert told.startswith("Reasoning domains help each other: holds. Mean change +")
-    assert "sharpening, not transfer" in told and "manipulated, not discovered" in told
-
-
-def test_a_study_without_such_domains_has_no_verdict():
+def test_a_study_without_such_domains_or_without_spread_says_why():
     scores = world({}, n=50).query("domain != 'coding' and model != 'rl-coding'")
     domains = ["math", "instruction_following"]
     table = transfer_matrix.transfer_table(scores, domains, pass_k=2, shared_arithmetic=True, draws=100)
-    found = transfer_matrix.claim_table(scores, table, domains, draws=100)
-    assert transfer_matrix.claim_sentence(found.iloc[1]) == (
-        "Reasoning domains help each other: no verdict, the study has no such cells."
-    )
-
-
-def test_where_all_problems_are_alike_nothing_is_claimed():
+    found = transfer_matrix.claimed_changes(scores, table, domains, draws=100)
+    assert found.loc[1, "reason"] == "the study has no such cells"
     scores = world({}, n=20).assign(correct=0.0)
     table = matrix(scores, draws=100).reset_index()
-    found = transfer_matrix.claim_table(scores, table, DOMAINS, draws=100)
-    assert found["verdict"].tolist() == ["undecided"] * 4
-    assert all("no verdict, every problem changed alike" in transfer_matrix.claim_sentence(row) for row in found.iloc)
+    assert (transfer_matrix.claimed_changes(scores, table, DOMAINS, draws=100)["reason"] == transfer_matrix.ALIKE).all()
     assert (
         transfer_matrix.family_sentence(table)
         == "6 off-diagonal cells: 6 undecided; no interval, since every problem changed alike."

@@ -8,8 +8,10 @@ import pytest
 from test_bootstrap import cell
 
 from m2rl_lib.config.locations import ROOT
+from m2rl_lib.config.study import Parameters
 from m2rl_lib.paper import claim_ledger, claims, estimates, published_evidence, published_tables, score_tables
 from m2rl_lib.paper.claim_ledger import CONTRADICTED, NOT_TESTABLE, SUPPORTED, UNDECIDED, Claim, Found, NotTestable
+from m2rl_lib.storage import artifacts
 
 MARGIN = 3.0
 DOMAINS = ["math", "coding", "science", "instruction_following"]
@@ -68,15 +70,19 @@ def test_all_parts_must_hold_and_one_suffices_against():
     assert verdict(looked, joint=True) == CONTRADICTED  # simultaneous intervals have paid for the looks
 
 
-def test_holm_over_all_primary_claims_even_those_not_testable():
+def test_bonferroni_over_all_primary_claims_whatever_the_others_say():
     def missing(tables):
         raise NotTestable("stage missing")
 
     close = claim(Found(2.1, 0.1, 4.1, "9 problems"), primary=True)  # p 0.04
     absent = Claim("RQ2", "c", "q", "points", published_evidence.UNREAD, missing, above=0.0, primary=True)
-    alone, both = (claim_ledger.ledger(some, {}).iloc[0] for some in ([close], [close, absent]))
+    alone, both, asked = (
+        claim_ledger.ledger(some, {}, question).iloc[0]
+        for some, question in (([close], None), ([close, absent], None), ([absent, close], "RQ1"))
+    )
     assert alone["verdict"] == SUPPORTED and both["verdict"] == UNDECIDED
     assert both["p_adjusted"] == pytest.approx(2 * both["p"])
+    pd.testing.assert_series_equal(both, asked)
 
 
 def test_benjamini_hochberg_within_a_question():
@@ -320,12 +326,40 @@ def test_published_evidence_is_computed_from_the_tables():
     by_hand = np.mean([part(names, "rl-multi") - part(names, "merged-best") for names in homes])
     assert published_evidence.mixing_against_merging()[0] == pytest.approx(by_hand)
     assert published_evidence.cost_of_mixing()[0] == pytest.approx(0.332, abs=5e-4)
-    helps = published_evidence.rq2_parts()
-    assert len(helps) == 4 and "6 cells" in helps["Reasoning domains help each other"][1]
+    assert "6 cells" in published_evidence.transfer_mean("Reasoning domains help each other")[1]
     forms = np.mean([part(names, "rl-instruction_following") - part(names, "sft") for names in homes[:3]])
-    assert helps["Instruction following helps reasoning"][0] == pytest.approx(forms)
+    assert published_evidence.transfer_mean("Instruction following helps reasoning")[0] == pytest.approx(forms)
     assert published_evidence.overlap_above_chance()[0] == pytest.approx(0.465 - 0.18)
     assert published_evidence.pair_asymmetry()[0] == pytest.approx((0.63 + 2.66) / 2 - (-1.43 - 3.43) / 2)
+
+
+@pytest.fixture
+def committed(smoke) -> Parameters:
+    """The committed result tables of the study, as those of a study that ran."""
+    p = smoke.model_copy(update={"analysis_draws": 100, "data_shared_arithmetic": True})
+    for folder in (ROOT / "figures" / "study" / "tables").iterdir():
+        if folder.name not in claims_read():
+            continue
+        for file in folder.glob("*.parquet"):
+            seed, writer = file.stem.split("-", 1)
+            if folder.name != "scores" or writer in claims.SCORE_GROUPS:
+                one = p.model_copy(update={"seed": int(seed)})
+                artifacts.write_table(one, folder.name, writer, pd.read_parquet(file), artifacts.record(one))
+    return p
+
+
+def claims_read() -> set[str]:
+    return {"scores", *(name for _, written in claims.READS.values() for name in written)}
+
+
+def test_an_analysis_shows_the_rows_that_the_whole_ledger_shows(committed):
+    whole = claims.entries(committed)
+    assert list(whole["id"]) == IDS and (whole["verdict"] != NOT_TESTABLE).all()
+    for question, rows in whole.groupby("question"):
+        pd.testing.assert_frame_equal(claims.entries(committed, question), rows.reset_index(drop=True))
+    shown = pd.concat(map(pd.read_parquet, (ROOT / "figures" / "study" / "tables" / "claims").glob("*.parquet")))
+    assert shown["estimate"].tolist() == pytest.approx(whole["estimate"].tolist(), abs=0.2)
+    assert shown["seeds"].tolist() == whole["seeds"].tolist() and whole["seeds"].max() == 6
 
 
 def test_the_ledger_says_of_the_committed_study_what_notebook_11_says():

@@ -169,16 +169,13 @@ def _cosine(parts: dict[str, Resample], kind: str, model: str, seeds: list[int],
 
 
 def new_skills_sentence(gains: pd.DataFrame, model: str, over: str = OVERALL) -> str:
-    """What `skill_table` says of skills that no expert has, in English: shown only by an excess whose interval is above 0."""
+    """What `skill_table` measured of skills that no expert has, in English."""
     row = gains[(gains["measure"] == "excess") & (gains["model"] == model) & (gains["over"] == over)].iloc[0]
     size = f"n = {row['n']} problems, K = {row['k']}"
     if row["reason"]:
-        return f"Whether {display_name(model)} has skills that no expert has is not measured: {row['reason']} ({size})."
-    verdict = "is ahead of" if row["low"] > 0 else "is not shown to be ahead of"
-    return (
-        f"{display_name(model)} {verdict} the best of SFT and the experts on some problems: excess {row['estimate']:.1f} points "
-        f"[{row['low']:.1f}, {row['high']:.1f}] ({size})."
-    )
+        return f"{display_name(model)}: no excess is measured, {row['reason']} ({size})."
+    span = f"{row['estimate']:.1f} points [{row['low']:.1f}, {row['high']:.1f}]"
+    return f"{display_name(model)}: excess over the best of SFT and the experts on each problem {span} ({size})."
 
 
 def solved_sets(scores: pd.DataFrame, models: list[str], most: int = 20) -> pd.DataFrame:

@@ -12,20 +12,8 @@ from scipy import stats
 
 from m2rl_lib.stats.bootstrap import GENERAL, OVERALL, choose_on_selection, interval, problem_means, resample
 
-RECOVERY = [
-    "model",
-    "recovery",
-    "low",
-    "high",
-    "gain",
-    "routed_gain",
-    "routed_low",
-    "routed_high",
-    "n",
-    "seeds",
-    "scope",
-    "reason",
-]
+RECOVERY = ["model", "recovery", "low", "high", "gain", "routed_gain", "routed_low", "routed_high", "n", "seeds", "scope"]
+RECOVERY += ["reason"]
 
 
 def route(scores: pd.DataFrame, answers: dict[str, str], name: str) -> pd.DataFrame:
@@ -95,20 +83,10 @@ def _recovery(sample, model: str, seed: int) -> dict:
     (top, top_draws), (base, base_draws), (best, best_draws) = [(points, redrawn) for points, redrawn, _ in values]
     gain, gain_draws, whole, whole_draws = top - base, top_draws - base_draws, best - base, best_draws - base_draws
     denominator = interval(whole, whole_draws, seed)
-    out = {
-        "model": model,
-        "recovery": np.nan,
-        "low": np.nan,
-        "high": np.nan,
-        "gain": gain.mean(),
-        "routed_gain": denominator["estimate"],
-        "routed_low": denominator["low"],
-        "routed_high": denominator["high"],
-        "n": int(sample.benchmarks["n"][weights > 0].sum()),
-        "seeds": len(seeds),
-        "scope": denominator["scope"],
-        "reason": "the 95% interval of the experts' own gain is not above 0",
-    }
+    out = {"model": model, "recovery": np.nan, "low": np.nan, "high": np.nan, "gain": gain.mean()}
+    out |= {f"routed_{name}": denominator[key] for name, key in (("gain", "estimate"), ("low", "low"), ("high", "high"))}
+    out |= {"n": int(sample.benchmarks["n"][weights > 0].sum()), "seeds": len(seeds), "scope": denominator["scope"]}
+    out["reason"] = "the 95% interval of the experts' own gain is not above 0"
     if denominator["low"] <= 0:
         return out
     ratio = gain.mean() / whole.mean()

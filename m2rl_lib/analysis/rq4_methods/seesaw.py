@@ -29,10 +29,9 @@ from m2rl_lib.stats.bootstrap import (
     resample,
     score_table,
 )
-from m2rl_lib.stats.comparisons import benjamini_hochberg, comparison_table, display_name, holm, verdict_sentence
+from m2rl_lib.stats.comparisons import LEVEL, benjamini_hochberg, comparison_table
 
 GAIN, WINNERS = "gain of choosing by benchmark", "winners"
-LEVEL = 0.05
 
 
 def place_methods(table: pd.DataFrame) -> pd.DataFrame:
@@ -146,19 +145,10 @@ def compare_with_null(scores: pd.DataFrame, methods: list[str], draws: int = 10_
         dealt = np.array([measures(deal(right, k, generator)) for _ in range(draws)])
         for column, measure in enumerate((GAIN, WINNERS)):
             low, high = np.quantile(dealt[:, column], [0.025, 0.975])
-            rows.append(
-                {
-                    "measure": measure,
-                    "null": null,
-                    "observed": observed[column],
-                    "expected": dealt[:, column].mean(),
-                    "low": low,
-                    "high": high,
-                    "p": (1 + (dealt[:, column] >= observed[column] - 1e-9).sum()) / (draws + 1),
-                }
-            )
+            p = (1 + (dealt[:, column] >= observed[column] - 1e-9).sum()) / (draws + 1)
+            rows.append((measure, null, observed[column], dealt[:, column].mean(), low, high, p))
     known = {"methods": len(methods), "benchmarks": len(weights), "n": len(right) // seeds, "k": k, "seeds": seeds}
-    return pd.DataFrame(rows).assign(**known)
+    return pd.DataFrame(rows, columns=["measure", "null", "observed", "expected", "low", "high", "p"]).assign(**known)
 
 
 def _counts_right(scores: pd.DataFrame, methods: list[str]) -> tuple[np.ndarray, np.ndarray, np.ndarray, int, int]:
@@ -194,69 +184,13 @@ def _deal_samples(counts: np.ndarray, k: int, generator: np.random.Generator) ->
 
 
 def seesaw_sentence(tested: pd.DataFrame) -> str:
-    """What `compare_with_null` says, in English: shown if the gain's p is below 0.05 under both nulls."""
+    """What `compare_with_null` measured, in English; the gain by the null with the larger p."""
     gain, winners = (tested[tested["measure"] == measure] for measure in (GAIN, WINNERS))
-    p, row, chance = gain["p"].max(), gain.loc[gain["p"].idxmax()], winners[winners["null"] == "samples"].iloc[0]
-    verdict = "A seesaw is shown" if p < LEVEL else "A seesaw is not shown"
+    row, chance = gain.loc[gain["p"].idxmax()], winners[winners["null"] == "samples"].iloc[0]
     return (
-        f"{verdict}: choosing the best of {row['methods']} methods for each of {row['benchmarks']} benchmarks would gain "
+        f"Choosing the best of {row['methods']} methods for each of {row['benchmarks']} benchmarks would gain "
         f"{row['observed']:.1f} points over the one best method; methods of equal accuracy give {row['expected']:.1f} "
-        f"[{row['low']:.1f}, {row['high']:.1f}] by luck (p = {p:.2g}, null of {row['null']}, n = {row['n']} problems, K = {row['k']}). "
+        f"[{row['low']:.1f}, {row['high']:.1f}] by luck (p = {row['p']:.2g}, null of {row['null']}, n = {row['n']} problems, K = {row['k']}). "
         f"There are {chance['observed']:.0f} different winners; equal methods have {chance['expected']:.1f} "
         f"[{chance['low']:.0f}, {chance['high']:.0f}]."
-    )
-
-
-def best_verdict(compared: pd.DataFrame) -> str:
-    """Whether a method is the best on average: 'supported', 'contradicted' or 'undecided'.
-
-    `compared`: `verdicts.comparison_table` of (the method, each other). Supported: better than every other one. Contradicted:
-    worse than one of them, p by Holm below 0.05. Better than five and undecided against the sixth: 'undecided'.
-    """
-    worse = (compared["verdict"] == "worse") & (holm(compared["p"]) < LEVEL)
-    return "supported" if (compared["verdict"] == "better").all() else "contradicted" if worse.any() else "undecided"
-
-
-def close_verdict(comparison: pd.Series) -> str:
-    """Whether two methods are close: 'supported' if the 90% interval of their difference is inside ±margin, 'contradicted' if
-    the 95% interval is outside, else 'undecided'. Worse by 1 ± 0.5 points at margin 3 is close."""
-    row, margin = comparison, comparison["margin"]
-    if -margin < row["low90"] and row["high90"] < margin:
-        return "supported"
-    return "contradicted" if row["low"] > margin or row["high"] < -margin else "undecided"
-
-
-def claim_table(
-    scores: pd.DataFrame, tested: pd.DataFrame, methods: list[str], best: str, close: str, margin: float, draws: int = 10_000
-) -> pd.DataFrame:
-    """The paper's answer to RQ4, claim by claim: claim, verdict, estimate, low, high, p, n and the sentence that says why.
-
-    `tested`: `compare_with_null` of `methods`; `best` is claimed best on average, `close` claimed close to it. A seesaw is
-    supported or undecided; its estimate is the gain, low and high those of the null. Best on average: the smallest difference
-    to another method.
-    """
-    others = [method for method in methods if method != best]
-    rivals = comparison_table(scores, [(best, other) for other in others], [OVERALL], margin, draws)
-    gain, least = tested[tested["measure"] == GAIN].sort_values("p").iloc[-1], rivals.loc[rivals["estimate"].idxmin()]
-    pair = rivals[rivals["reference"] == close].iloc[0]
-    rows = {
-        "a seesaw": ("supported" if gain["p"] < LEVEL else "undecided", gain, "observed", seesaw_sentence(tested)),
-        f"{display_name(best)} is best on average": (
-            best_verdict(rivals),
-            least,
-            "estimate",
-            " ".join(verdict_sentence(row) for _, row in rivals.iterrows()),
-        ),
-        f"{display_name(close)} is close to {display_name(best)}": (
-            close_verdict(pair),
-            pair,
-            "estimate",
-            verdict_sentence(pair),
-        ),
-    }
-    return pd.DataFrame(
-        [
-            {"claim": claim, "verdict": verdict, "estimate": row[value], **row[["low", "high", "p", "n"]], "sentence": sentence}
-            for claim, (verdict, row, value, sentence) in rows.items()
-        ]
     )

@@ -22,12 +22,8 @@ def settings(models: list[str], p: Parameters) -> pd.DataFrame:
     Left out: models that are no merges, and merges that vary in anything but λ and density. 'merge-ties@lambda=0.5' where
     merge_ties_density is 0.2: ('merge-ties', 0.5, 0.2). Average and SCE have no λ of their own: 1.
     """
-    kept = {
-        "merge-ties": p.merge_ties_density,
-        "merge-ties-dare": p.merge_dare_density,
-        "merge-task-arithmetic-dare": p.merge_dare_density,
-        "merge-sce": p.merge_sce_topk,
-    }
+    kept = dict.fromkeys(("merge-ties-dare", "merge-task-arithmetic-dare"), p.merge_dare_density)
+    kept |= {"merge-ties": p.merge_ties_density, "merge-sce": p.merge_sce_topk}
     rows = []
     for name in models:
         method, variant = model_names.parse_model_name(name)
@@ -88,14 +84,7 @@ def tuned_table(
     some = some[some["model"].isin({name for pair in moved for name in pair})]
     compared = comparison_table(some, moved, [OVERALL], margin, draws, seed).rename(columns={"reference": "method"})
     table = table.merge(compared[["method", "estimate", "low", "high", "verdict", "n", "seeds"]], on="method", how="left")
-    blank = {
-        "estimate": 0.0,
-        "low": 0.0,
-        "high": 0.0,
-        "verdict": "",
-        "n": compared["n"].iloc[0],
-        "seeds": compared["seeds"].iloc[0],
-    }
+    blank = {"estimate": 0.0, "low": 0.0, "high": 0.0, "verdict": "", **compared[["n", "seeds"]].iloc[0]}
     return table.fillna(blank).astype({"n": int, "seeds": int})
 
 

@@ -78,10 +78,3 @@ def mean_table(table: pd.DataFrame) -> pd.DataFrame:
     """The mean score over the domains that a judge chose in, a row a judge and a column a chooser, and how many domains."""
     wide = table.pivot_table(index="judge", columns="chooser", values="score", sort=False)[list(CHOOSERS)]
     return wide.assign(domains=table.groupby("judge")["domain"].nunique())
-
-
-def kept_share(table: pd.DataFrame) -> pd.DataFrame:
-    """Of the way from a single sample to the oracle, the share each way of choosing makes; NaN where there is no way to make."""
-    wide = table.pivot_table(index=["judge", "domain"], columns="chooser", values="score", sort=False)
-    way = (wide[ORACLE] - wide[SINGLE]).replace(0, np.nan)
-    return wide[[MAJORITY, *CHOOSERS[2:4]]].sub(wide[SINGLE], axis=0).div(way, axis=0)

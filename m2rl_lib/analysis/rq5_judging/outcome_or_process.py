@@ -1,22 +1,21 @@
 """Outcome or process: whether RQ5 can be asked of a study's judges, and the paper's answer to it, part by part.
 
 The paper: judging the process suits logic domains, judging the outcome suits instruction following, and mixing keeps both.
-Each part is a linear combination of accuracies (`judging`), paired, with a three-way verdict; only domains that SFT judges
-above chance are asked. Logic domains are math, coding and science; agent is judged and shown, but is in no claim. Of several
+Each part is a linear combination of accuracies (`judge_accuracy`), paired; only domains that SFT judges above chance are
+asked, and verdicts are the ledger's. Logic domains are math, coding and science; agent is judged and shown, but is in no claim. Of several
 seeds each part is the mean over the seeds that have all its terms, with an interval that holds the seeds' spread.
 """
 
 import numpy as np
 import pandas as pd
 
-from m2rl_lib.analysis.rq5_judging.judge_accuracy import SIGNS, TOLD, Measured, add_up, combine, judge_interval
+from m2rl_lib.analysis.rq2_transfer.transfer_matrix import INSTRUCTIONS, REASONING
+from m2rl_lib.analysis.rq5_judging.judge_accuracy import SIGNS, TOLD, Measured, add_up, combine
 from m2rl_lib.evaluation.judging import OWN, SHARED
-from m2rl_lib.stats.comparisons import BEST_MERGE, benjamini_hochberg, display_domain, display_name
+from m2rl_lib.stats.comparisons import BEST_MERGE, display_domain, display_name
 
 CHANCE = 50.0  # points, on a balanced set
-LOGIC = ("math", "coding", "science")
-FORM = "instruction_following"
-PRIMARY = "contrast"
+CONTRAST = "contrast"
 
 
 def gate(measured: Measured, names: list[str], name: str = SHARED) -> pd.DataFrame:
@@ -93,23 +92,16 @@ def paradigms(names: list[str], merge: str) -> dict[str, dict[str, str]]:
     return first | {paradigm: dict.fromkeys(names, judge) for paradigm, judge in whole.items()}
 
 
-def claim_table(measured: Measured, judges: dict[str, dict[str, str]], answerable: list[str], margin: float) -> pd.DataFrame:
-    """Each part of the paper's answer for each paradigm (`paradigms`), on accuracy: claim, paradigm, set, verdict, estimate, low,
-    high, p, seen, problems, seeds, seed_sd, reason, role ('primary' or 'exploratory'), p_adjusted (Benjamini–Hochberg over the
-    exploratory). The parts are those of `claim_terms`.
+def part_table(measured: Measured, judges: dict[str, dict[str, str]], answerable: list[str]) -> pd.DataFrame:
+    """Each part of the paper's answer (`claim_terms`) for each paradigm, on accuracy; the ledger reads it.
+
+    Columns: claim, paradigm, set, estimate, low, high (points, 95%), p, seen, problems, seeds, seed_sd, reason.
     """
     rows = []
     for (claim, paradigm, name), (terms, reason) in claim_terms(judges, answerable).items():
-        found = (
-            judge_interval(combine(measured, terms), margin) if not reason else {"verdict": "not answerable", "reason": reason}
-        )
-        role = "primary" if (claim, paradigm, name) == (PRIMARY, "single experts", SHARED) else "exploratory"
-        rows.append({"claim": claim, "paradigm": paradigm, "set": name, "role": role, **found})
-    table = pd.DataFrame(rows).reindex(columns=[*CLAIM, "p_adjusted"])
-    explored = (table["role"] == "exploratory") & table["p"].notna()
-    if explored.any():
-        table.loc[explored, "p_adjusted"] = benjamini_hochberg(table.loc[explored, "p"])
-    return table
+        found = {"reason": reason} if reason else combine(measured, terms)
+        rows.append({"claim": claim, "paradigm": paradigm, "set": name, **found})
+    return pd.DataFrame(rows).reindex(columns=["claim", "paradigm", "set", *TOLD])
 
 
 def claim_terms(judges: dict[str, dict[str, str]], answerable: list[str]) -> dict[tuple, tuple[list, str]]:
@@ -118,8 +110,8 @@ def claim_terms(judges: dict[str, dict[str, str]], answerable: list[str]) -> dic
     *process on logic*: process − outcome, mean over the logic domains. *outcome on instructions*: outcome − process there.
     *contrast*: the sum of the two. *keeps …*: the paradigm − single experts, in the mode that suits. Only `answerable` domains.
     """
-    logic = [domain for domain in LOGIC if domain in answerable]
-    form = [FORM] if FORM in answerable else []
+    logic = [domain for domain in REASONING if domain in answerable]
+    form = [INSTRUCTIONS] if INSTRUCTIONS in answerable else []
     lacking = [what for what, there in (("logic domain", logic), ("instruction following", form)) if not there]
     found = {}
 
@@ -138,7 +130,7 @@ def claim_terms(judges: dict[str, dict[str, str]], answerable: list[str]) -> dic
             on_form = [(-weight, key) for domain in form for weight, key in differences[domain]]
             add("process on logic", paradigm, name, on_logic, ["logic domain"])
             add("outcome on instructions", paradigm, name, on_form, ["instruction following"])
-            add(PRIMARY, paradigm, name, on_logic + on_form, ["logic domain", "instruction following"])
+            add(CONTRAST, paradigm, name, on_logic + on_form, ["logic domain", "instruction following"])
     for paradigm, judge in judges.items():
         for claim, names, mode, need in KEEPS if paradigm not in ("single experts", "SFT") else ():
             there = [domain for domain in names if domain in answerable]
@@ -148,34 +140,10 @@ def claim_terms(judges: dict[str, dict[str, str]], answerable: list[str]) -> dic
     return found
 
 
-CLAIM = ["claim", "paradigm", "set", "role", "verdict", *TOLD]
 KEEPS = (
-    ("keeps process on logic", LOGIC, "process", "logic domain"),
-    ("keeps outcome on instructions", (FORM,), "outcome", "instruction following"),
+    ("keeps process on logic", REASONING, "process", "logic domain"),
+    ("keeps outcome on instructions", (INSTRUCTIONS,), "outcome", "instruction following"),
 )
-TOPICS = {
-    "process on logic": "judging the process against judging the outcome, logic domains",
-    "outcome on instructions": "judging the outcome against judging the process, instruction following",
-    PRIMARY: "process − outcome on logic domains, less process − outcome on instruction following",
-    "keeps process on logic": "judging the process of logic domains, against the single experts",
-    "keeps outcome on instructions": "judging the outcome of instruction following, against the single experts",
-}
-
-
-def claim_sentence(row: pd.Series, margin: float) -> str:
-    """A row of `claim_table` in English, whatever its verdict."""
-    where = {SHARED: "SFT's trajectories", OWN: "their own trajectories"}[row["set"]]
-    asked = f"{row['paradigm']}, {where}: {TOPICS[row['claim']]}: "
-    if row["verdict"] == "not answerable":
-        return f"{asked}**cannot be answered** ({row['reason']})."
-    contrast = {"better": "positive", "worse": "negative", "equivalent": "zero within the margin"}
-    word = contrast.get(row["verdict"], "undecided") if row["claim"] == PRIMARY else row["verdict"]
-    seen = f" (smallest effect that could have been seen {row['seen']:.1f})" if row["verdict"] == "undecided" else ""
-    return (
-        f"{asked}**{word}**, {row['estimate']:+.1f} points [{row['low']:.1f}, {row['high']:.1f}]{seen}, "
-        f"{count_words(row)}, margin ±{margin:g}."
-    )
-
 
 # --- seeds -----------------------------------------------------------------------------------------------
 
@@ -193,7 +161,7 @@ def spread_table(measured: Measured, judges: dict[str, dict[str, str]], answerab
         for _, mode in SIGNS
     }
     for (claim, paradigm, name), (terms, reason) in claim_terms(judges, answerable).items():
-        if (claim, name, reason) == (PRIMARY, SHARED, ""):
+        if (claim, name, reason) == (CONTRAST, SHARED, ""):
             asked[f"contrast, {paradigm}"] = terms
     rows = []
     for quantity, terms in asked.items():
