@@ -18,7 +18,7 @@ from m2rl_lib.data import problem_sets
 from m2rl_lib.paper import claim_ledger, estimates, published_evidence, score_tables
 from m2rl_lib.paper.claim_ledger import Claim
 from m2rl_lib.stats.rank_correlation import NEGLIGIBLE
-from m2rl_lib.storage import artifacts
+from m2rl_lib.storage import result_tables
 
 SCORE_GROUPS = ("sft", "experts", "floors", "mixed", "merges", "distilled", "pairs")  # the groups whose scores are read
 READS = {  # the tables that each question's entries need: those made of scores, and those that stages and notebooks wrote
@@ -74,8 +74,8 @@ def _read(p: Parameters, name: str) -> pd.DataFrame | str:
     """A written table: costs of every seed; of the others the one part, which holds all seeds its notebook read."""
     try:
         if name == "costs":
-            return pd.concat([artifacts.read_table(one, name) for one in _seeds(p, name) or [p]], ignore_index=True)
-        return artifacts.read_table(p, name)
+            return pd.concat([result_tables.read_table(one, name) for one in _seeds(p, name) or [p]], ignore_index=True)
+        return result_tables.read_table(p, name)
     except FileNotFoundError:
         return f"stage missing: the study has no result table {name}"
 

@@ -11,7 +11,7 @@ from m2rl_lib.config.locations import ROOT
 from m2rl_lib.config.study import Parameters
 from m2rl_lib.paper import claim_ledger, claims, estimates, published_evidence, published_tables, score_tables
 from m2rl_lib.paper.claim_ledger import CONTRADICTED, NOT_TESTABLE, SUPPORTED, UNDECIDED, Claim, Found, NotTestable
-from m2rl_lib.storage import artifacts
+from m2rl_lib.storage import artifacts, result_tables
 
 MARGIN = 3.0
 DOMAINS = ["math", "coding", "science", "instruction_following"]
@@ -344,7 +344,7 @@ def committed(smoke) -> Parameters:
             seed, writer = file.stem.split("-", 1)
             if folder.name != "scores" or writer in claims.SCORE_GROUPS:
                 one = p.model_copy(update={"seed": int(seed)})
-                artifacts.write_table(one, folder.name, writer, pd.read_parquet(file), artifacts.record(one))
+                result_tables.write_table(one, folder.name, writer, pd.read_parquet(file), artifacts.record(one))
     return p
 
 
