@@ -4,13 +4,12 @@ import io
 import json
 import subprocess
 import sys
-from types import SimpleNamespace
 
 import nbformat
 import pytest
 from jupyter_client.provisioning import LocalProvisioner
 
-from m2rl_lib.cli import reruns, run_notebook
+from m2rl_lib.cli import run_notebook
 from m2rl_lib.config.locations import ROOT
 from m2rl_lib.config.study import ParameterError
 from m2rl_lib.storage import durable
@@ -169,28 +168,3 @@ def test_a_secret_that_comes_in_pieces_is_left_out(capsys, monkeypatch):
         tee.write(piece)
     assert log.getvalue() == "(a line is left out: it held the value of SOME_TOKEN)\nsft: step 1\n"
     assert capsys.readouterr().out == "sft: step 1\n"
-
-
-def reason(**given):
-    names = ("missing_output", "incomplete_output", "updated_input", "updated_input_run", "params_changed")
-    return SimpleNamespace(**dict.fromkeys(names) | given)
-
-
-def test_what_runs_and_why_is_told():
-    old, new = [repr("ab12"), repr('{"seed": 0, "rlvr_steps": 4}')], [repr("ab12"), repr('{"seed": 0, "rlvr_steps": 8}')]
-    lines = reruns.explain(
-        [
-            ("03: rl-math", reason(params_changed=SimpleNamespace(only_old=old, only_new=new))),
-            ("05: merges", reason(updated_input_run={"x"})),
-            ("06: MT-OPD", reason(updated_input={"x"})),
-            ("01: data", reason(missing_output={"x"})),
-            ("02: SFT", reason(params_changed=SimpleNamespace(only_old=[repr("ab12")], only_new=[repr("cd34")]))),
-        ]
-    )
-    assert lines == [
-        "03: rl-math runs again: rlvr_steps was 4, is 8",
-        "02: SFT runs again: its notebook's code changed",
-        "1 not made yet, or broken off: 01: data",
-        "2 run again because what they read is made anew: 05: merges, 06: MT-OPD",
-    ]
-    assert reruns.explain([]) == ["nothing to run: everything is made, by these parameters and this code"]
