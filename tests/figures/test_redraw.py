@@ -143,13 +143,13 @@ def test_a_folder_of_csv_and_records_is_enough_and_torch_is_never_imported(tmp_p
     [
         (None, "loss.csv has no loss.json beside it"),
         ({"plot": "os.system", "keywords": {}, "title": ""}, "is drawn by 'os.system': only a plot_"),
-        ({"plot": "m2rl_lib.figures.plot_poetry", "keywords": {}, "title": ""}, "this version has no such function"),
+        ({"plot": "m2rl_lib.figures.style.plot_poetry", "keywords": {}, "title": ""}, "this version has no such function"),
         (
-            {"plot": "m2rl_lib.figures.plot_loss", "keywords": {}, "title": ""},
+            {"plot": "m2rl_lib.figures.training_curves.plot_loss", "keywords": {}, "title": ""},
             "loss.csv: training loss lacks step, loss: it has model, domain",
         ),
         (
-            {"plot": "m2rl_lib.figures.plot_overall", "keywords": {}, "title": ""},
+            {"plot": "m2rl_lib.figures.rq1_mix_or_merge.plot_overall", "keywords": {}, "title": ""},
             "loss.csv: unknown model 'mtopd': allowed are base",
         ),
     ],
