@@ -54,7 +54,7 @@ processes: $(VENV)/ready
 
 # every notebook on the public blends: a whole small study on files of their form (minutes; beside `make test`)
 blend: $(VENV)/ready
-	OMP_NUM_THREADS=1 pytest -q tests/blend.py
+	OMP_NUM_THREADS=1 pytest -q -m slow tests/test_blend.py
 
 hostile: $(VENV)/ready
 	python dev/hostile.py --out dev/HOSTILE.md
