@@ -138,7 +138,7 @@ def expected(p: study.Study) -> list[str]:
 
 
 def short(path: Path) -> str:
-    """A path as it is said: within the repository, relative to it."""
+    """A path to be shown: within the repository, relative to it."""
     return str(path.relative_to(ROOT) if path.is_relative_to(ROOT) else path)
 
 

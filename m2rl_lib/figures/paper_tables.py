@@ -94,7 +94,7 @@ def plot_overlap(frame: pd.DataFrame) -> Figure:
     for axes, rows in zip(grid, masks, strict=True):
         heights = -np.arange(len(rows))
         axes.hlines(heights, rows["independent"], rows["jaccard"], color=GREY, linewidth=0.8)
-        axes.plot(rows["independent"], heights, "o", color=GREY, markerfacecolor="white", markersize=6)  # seen round a diamond
+        axes.plot(rows["independent"], heights, "o", color=GREY, markerfacecolor="white", markersize=6)  # shows around a diamond
         axes.plot(rows["jaccard"], heights, "D", color=BLACK, markersize=3.6)
         for height, row in zip(heights, rows.itertuples()):
             if isinstance(row.note, str) and row.note:

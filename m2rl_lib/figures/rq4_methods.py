@@ -135,7 +135,7 @@ def plot_skills(frame: pd.DataFrame) -> Figure:
     """Consistency with the experts' union (the naive number and the unbiased one), excess over it and shortfall.
 
     Columns: model, measure ('naive consistency', 'consistency', 'excess', 'shortfall'), estimate, low, high, n, k. What is
-    undefined is said, not drawn. One domain, or 'overall', a figure.
+    undefined is a word, not a point. One domain, or 'overall', a figure.
     """
     require_columns(frame, ["model", "measure", "estimate", "low", "high", "n", "k"], "skills")
     panels = [("consistency", "cosine with the experts' union"), ("excess", "excess over the union, points"),

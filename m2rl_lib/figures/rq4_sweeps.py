@@ -117,8 +117,8 @@ def plot_paths(frame: pd.DataFrame) -> Figure:
             axes.plot(line["share"], line["loss"], color=BLACK if first else LIGHT, linewidth=1.5 if first else 0.8,
                       linestyle="--" if first else "-", zorder=3 if first else 2)  # fmt: skip
         ends = f"{display_name(top['start'])} → {display_name(top['end'])}"
-        said = f"highest barrier {top['barrier']:.3f}\n{ends}" if top["barrier"] > 0 else "no barrier\n"
-        axes.set_title(f"{name} ({rows['path'].nunique()}): {said}")
+        words = f"highest barrier {top['barrier']:.3f}\n{ends}" if top["barrier"] > 0 else "no barrier\n"
+        axes.set_title(f"{name} ({rows['path'].nunique()}): {words}")
         axes.xaxis.set_major_locator(MaxNLocator(5))
     figure.supxlabel("share of the way" + size_words(frame, "problems a domain"))
     figure.supylabel("loss, nats a token")

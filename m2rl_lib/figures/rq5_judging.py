@@ -39,7 +39,7 @@ def _seeds(frame: pd.DataFrame) -> str:
 def plot_judges(frame: pd.DataFrame) -> Figure:
     """Accuracy of every judge in both modes with its interval; a row of panels a set, a column a domain; dotted: chance.
 
-    Columns: set, judge, domain, mode, estimate, low, high (points), trajectories, and seeds where it is told. A judge that has no
+    Columns: set, judge, domain, mode, estimate, low, high (points), trajectories, and seeds where known. A judge that has no
     set in a domain has no point there.
     """
     require_columns(frame, ["set", "judge", "domain", "mode", "estimate", "low", "high", "trajectories"], "judges")
