@@ -9,34 +9,13 @@ import seaborn
 from matplotlib.figure import Figure
 
 COLUMN, WIDE = 3.4, 7.0  # inches
-STYLE = seaborn.axes_style("whitegrid") | {
-    "font.family": "DejaVu Sans",
-    "font.size": 7,
-    "axes.labelsize": 7,
-    "axes.titlesize": 7,
-    "xtick.labelsize": 6.5,
-    "ytick.labelsize": 6.5,
-    "legend.fontsize": 6.5,
-    "figure.titlesize": 7,
-    "figure.labelsize": 7,
-    "figure.titleweight": "bold",
-    "axes.linewidth": 0.6,
-    "grid.linewidth": 0.4,
-    "hatch.linewidth": 0.5,
-    "lines.linewidth": 1.1,
-    "lines.markersize": 4,
-    "xtick.major.pad": 1,
-    "ytick.major.pad": 1,
-    "xtick.major.size": 6,
-    "ytick.major.size": 6,
-    "xtick.major.width": 1.25,
-    "ytick.major.width": 1.25,
-    "axes.labelpad": 3,
-    "pdf.fonttype": 42,
-    "ps.fonttype": 42,
-    "savefig.dpi": 300,
-    "figure.dpi": 150,
-}
+STYLE = seaborn.axes_style("whitegrid") | {"font.family": "DejaVu Sans", "pdf.fonttype": 42, "ps.fonttype": 42}
+STYLE |= {"savefig.dpi": 300, "figure.dpi": 150, "figure.titleweight": "bold"}
+STYLE |= dict.fromkeys(["font.size", "axes.labelsize", "axes.titlesize", "figure.titlesize", "figure.labelsize"], 7)
+STYLE |= dict.fromkeys(["xtick.labelsize", "ytick.labelsize", "legend.fontsize"], 6.5)
+STYLE |= {"axes.linewidth": 0.6, "grid.linewidth": 0.4, "hatch.linewidth": 0.5, "lines.linewidth": 1.1, "lines.markersize": 4}
+STYLE |= {f"{axis}tick.major.{name}": size for axis in "xy" for name, size in (("pad", 1), ("size", 6), ("width", 1.25))}
+STYLE |= {"axes.labelpad": 3}
 BLACK, GREY, LIGHT = "#000000", "#777777", "#AAAAAA"
 BLUE, ORANGE, GREEN = "#0072B2", "#D55E00", "#009E73"
 COLOURS = [BLACK, ORANGE, BLUE, GREEN, "#CC79A7", GREY]
