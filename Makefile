@@ -54,7 +54,7 @@ processes: $(VENV)/ready
 
 # every notebook on the public blends: a whole small study on files of their form (minutes; beside `make test`)
 blend: $(VENV)/ready
-	OMP_NUM_THREADS=1 pytest -q tests/blend.py
+	OMP_NUM_THREADS=1 pytest -q -m slow tests/test_blend.py
 
 hostile: $(VENV)/ready
 	python dev/hostile.py --out dev/HOSTILE.md
@@ -83,6 +83,7 @@ lint: $(VENV)/ready
 publish: $(VENV)/ready
 	rm -rf notebooks/rendered/$(STUDY) figures/$(STUDY)/tables && mkdir -p notebooks/rendered/$(STUDY) figures/$(STUDY)/tables
 	cp runs/$(STUDY)/notebooks/seed-$$(sed -n 's/^seed: *\([0-9]*\).*/\1/p' $(PARAMS))/*.ipynb notebooks/rendered/$(STUDY)/
+	cd notebooks/rendered/$(STUDY) && sha256sum *.ipynb > SHA256SUMS
 	cp -r runs/$(STUDY)/results/. figures/$(STUDY)/tables/ && rm -r figures/$(STUDY)/tables/samples
 	pytest -q tests/cli/test_rendered.py
 

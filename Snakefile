@@ -1,6 +1,7 @@
 # The study as one graph: each rule runs one notebook through papermill and declares done/<name>.json, which
 # only the notebook's last cell writes. A rule's parameters are those its notebook declares, so that a change
-# of one reruns the stages that use it and what depends on them; a change of prose reruns nothing.
+# of one reruns the stages that use it and what depends on them; so does a change of the notebook's code or of its version
+# in m2rl_lib/config/versions.py. A change of an import, a comment, a docstring or prose reruns nothing.
 #
 #   snakemake --cores 2 --config params=params/study.yaml seeds=0,1,2
 #
@@ -9,19 +10,17 @@
 # seeds=3,4,5` makes of those seeds only what RQ1 reads.
 
 import atexit
-import hashlib
 import json
 import sys
 from functools import lru_cache
 from itertools import chain
 from pathlib import Path
 
-import nbformat
 from papermill.inspection import inspect_notebook
 
 from m2rl_lib import domains, sandbox
 from m2rl_lib.cli import reruns
-from m2rl_lib.config import locations, model_names, schedule, study
+from m2rl_lib.config import locations, model_names, schedule, study, versions
 from m2rl_lib.config.study import ParameterError
 from m2rl_lib.storage import locks
 from m2rl_lib.training import launch
@@ -64,13 +63,6 @@ def evaluated(analysis):
 
 
 @lru_cache
-def code_of(notebook):
-    """A digest of a notebook's code: prose may change without a rerun."""
-    cells = nbformat.read(f"notebooks/{notebook}.ipynb", 4).cells
-    return hashlib.sha256("\n".join(cell.source for cell in cells if cell.cell_type == "code").encode()).hexdigest()[:16]
-
-
-@lru_cache
 def declared(notebook):
     return inspect_notebook(f"notebooks/{notebook}.ipynb").keys()
 
@@ -106,7 +98,7 @@ def stage(name, notebook, world=P, **run):
     return {
         "notebook": notebook,
         "values": of_seed(lambda seed: parameters(notebook, world, seed, **run)),
-        "code": code_of(notebook),
+        "behaviour": versions.behaviour(Path(f"notebooks/{notebook}.ipynb")),
         "out": of_seed(lambda seed: f"runs/{P.study}/notebooks/seed-{seed}/{copy}"),
         "log": of_seed(lambda seed: str(locations.work_folder(P.study, seed, name).relative_to(locations.ROOT))),
     }

@@ -43,13 +43,9 @@ def stamp() -> dict:
 
 def shown(value: object) -> str:
     """A cell: numbers to three digits."""
-    return (
-        f"{value:.3g}"
-        if isinstance(value, float) and abs(value) < 1000
-        else f"{value:,.0f}"
-        if isinstance(value, float)
-        else str(value)
-    )
+    if not isinstance(value, float):
+        return str(value)
+    return f"{value:.3g}" if abs(value) < 1000 else f"{value:,.0f}"
 
 
 def table(rows: list[dict]) -> list[str]:

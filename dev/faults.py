@@ -143,8 +143,8 @@ def resumed_at(log: Path, name: str) -> float:
     """The step from which the run in a log went on; 0 for one that began anew, no bound for one that found all done."""
     if "has it already" in log.read_text():
         return math.inf
-    told = [line for line in log.read_text().splitlines() if f"{name}: goes on from step " in line]
-    return int(told[-1].split("goes on from step ")[1].split("/")[0]) if told else 0
+    reported = [line for line in log.read_text().splitlines() if f"{name}: goes on from step " in line]
+    return int(reported[-1].split("goes on from step ")[1].split("/")[0]) if reported else 0
 
 
 def kill_stages(kills: int, folder: Path, rng: random.Random) -> tuple[pd.DataFrame, SimpleNamespace, SimpleNamespace]:
@@ -155,7 +155,7 @@ def kill_stages(kills: int, folder: Path, rng: random.Random) -> tuple[pd.DataFr
         status, seconds[name] = in_child(lambda: run_stage(whole, name), folder / "whole.log")  # noqa: B023
         if status:
             raise SystemExit(f"the unbroken run failed in {name}: {(folder / 'whole.log').read_text()[-500:]}")
-    told = []
+    reported = []
     share = [kills // len(STAGES) + (i < kills % len(STAGES)) for i in range(len(STAGES))]
     for name, count in zip(STAGES, share):
         done = 0
@@ -167,7 +167,7 @@ def kill_stages(kills: int, folder: Path, rng: random.Random) -> tuple[pd.DataFr
             status, _ = in_child(lambda: run_stage(broken, name), log, after)  # noqa: B023
             begun = resumed_at(log, name)
             reached = max(step_reached.value, begun if begun < math.inf else 0)
-            told.append({"stage": name, "after": after, "killed": status == -9, "from": begun, "reached": reached})
+            reported.append({"stage": name, "after": after, "killed": status == -9, "from": begun, "reached": reached})
             done += status == -9
             if status == 0:  # it had less left to do, and was done before its kill: make it again, to be killed
                 locations.done_file(broken.study, broken.seed, name).unlink()
@@ -175,11 +175,11 @@ def kill_stages(kills: int, folder: Path, rng: random.Random) -> tuple[pd.DataFr
         log.write_text("")
         status, _ = in_child(lambda: run_stage(broken, name), log)  # noqa: B023
         final = resumed_at(log, name)
-        mine = [row for row in told if row["stage"] == name]
+        mine = [row for row in reported if row["stage"] == name]
         for row, following in zip(mine, [*[r["from"] for r in mine[1:]], final]):
             row["redone"] = max(0, row["reached"] - following)
             row["goes on"] = status == 0
-    return pd.DataFrame(told), whole, broken
+    return pd.DataFrame(reported), whole, broken
 
 
 # --- other faults ------------------------------------------------------------------------------------------
@@ -220,24 +220,24 @@ def kept(path: Path):
 
 
 def corrupt(p: SimpleNamespace) -> dict[str, str]:
-    """Damaged shards, manifests and tables, and models that would run code: what is said of each."""
+    """Damaged shards, manifests and tables, and models that would run code: what is reported of each."""
     folder = locations.model_folder(p.study, p.seed, "rl-math")
-    told = {}
+    reported = {}
     for kind in ("bit flipped", "tail zeroed", "end cut"):
         with kept(folder / "model.safetensors") as path:
             damage(path, kind)
-            told[f"shard: {kind}"] = raised(lambda: artifacts.verify_model(folder), atomic.DamagedError)
+            reported[f"shard: {kind}"] = raised(lambda: artifacts.verify_model(folder), atomic.DamagedError)
         with kept(folder / artifacts.MANIFEST) as path:
             damage(path, kind)
-            told[f"manifest: {kind}"] = raised(lambda: artifacts.verify_model(folder), atomic.DamagedError)
+            reported[f"manifest: {kind}"] = raised(lambda: artifacts.verify_model(folder), atomic.DamagedError)
         with kept(result_tables.table_file(p, "scores", "all")) as path:
             damage(path, kind)
-            told[f"table: {kind}"] = raised(lambda: result_tables.read_table(p, "scores", ["all"]), atomic.DamagedError)
+            reported[f"table: {kind}"] = raised(lambda: result_tables.read_table(p, "scores", ["all"]), atomic.DamagedError)
     for name, data in {"pytorch_model.bin": b"\x80", "extra.safetensors": b"stale"}.items():
         (folder / name).write_bytes(data)
-        told[f"{name} added"] = raised(lambda: artifacts.verify_model(folder), atomic.DamagedError, safety.UnsafeError)
+        reported[f"{name} added"] = raised(lambda: artifacts.verify_model(folder), atomic.DamagedError, safety.UnsafeError)
         (folder / name).unlink()
-    return told
+    return reported
 
 
 def full_disk(p: SimpleNamespace, folder: Path) -> str:
@@ -264,7 +264,7 @@ def full_disk(p: SimpleNamespace, folder: Path) -> str:
             return
         raise AssertionError("not noticed")
 
-    return child_told(work, folder / "disk.log")
+    return child_report(work, folder / "disk.log")
 
 
 def no_memory(p: SimpleNamespace, folder: Path) -> str:
@@ -280,7 +280,7 @@ def no_memory(p: SimpleNamespace, folder: Path) -> str:
             return
         raise AssertionError("not noticed")
 
-    return child_told(work, folder / "memory.log")
+    return child_report(work, folder / "memory.log")
 
 
 def ended_early(folder: Path) -> dict[str, str]:
@@ -290,20 +290,20 @@ def ended_early(folder: Path) -> dict[str, str]:
         "notebook left by sys.exit(0)": "import sys; sys.exit(0)",
         "notebook that prints a token": "print('hf_' + 'a' * 30)",
     }
-    told = {}
+    reported = {}
     for fault, code in cells.items():
         book = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(code), nbformat.v4.new_code_cell("1 + 1")])
         book.metadata["kernelspec"] = {"name": "python3", "language": "python", "display_name": "Python 3"}
         nbformat.write(book, folder / "book.ipynb")
-        told[fault] = raised(
+        reported[fault] = raised(
             lambda: run_notebook.run(folder / "book.ipynb", folder / "executed.ipynb", folder / "book", {}),
             run_notebook.StageError,
         )
         assert not (folder / "executed.ipynb").exists()
-    return told
+    return reported
 
 
-def child_told(work: Callable[[], None], log: Path) -> str:
+def child_report(work: Callable[[], None], log: Path) -> str:
     """The last line of a child that ended well."""
     status, _ = in_child(work, log)
     lines = log.read_text().strip().splitlines()
@@ -328,17 +328,17 @@ def two_runs(p: SimpleNamespace, folder: Path) -> dict[str, str]:
     while not (log.exists() and "held" in log.read_text()):
         time.sleep(0.01)
     locks.PATIENCE = 0.2
-    told = {"two runs of one stage": raised(lambda: artifacts.stage(p, "rl-math").__enter__(), locks.LockedError)}
+    reported = {"two runs of one stage": raised(lambda: artifacts.stage(p, "rl-math").__enter__(), locks.LockedError)}
     os.kill(pid, signal.SIGKILL)
     os.waitpid(pid, 0)
     with artifacts.stage(p, "rl-math"):
-        told["lock of a killed run"] = "taken over, with a line"
-    return told
+        reported["lock of a killed run"] = "taken over, with a line"
+    return reported
 
 
 def wrong_numbers(p: SimpleNamespace, folder: Path) -> dict[str, str]:
     """A reward, a loss and a weight that are not finite: each stops its run, with the step and the batch."""
-    told = {}
+    reported = {}
     for index, kind in enumerate(("reward", "loss", "weight"), 1):
 
         def work():
@@ -352,12 +352,12 @@ def wrong_numbers(p: SimpleNamespace, folder: Path) -> dict[str, str]:
             run = SimpleNamespace(**vars(p) | {"domain": "math", "repeat": index})  # noqa: B023
             print(raised(lambda: grpo.run_expert(run), FloatingPointError))
 
-        told[f"{kind} not finite"] = child_told(work, folder / f"{kind}.log")
-    return told
+        reported[f"{kind} not finite"] = child_report(work, folder / f"{kind}.log")
+    return reported
 
 
 def damaged_checkpoint(p: SimpleNamespace, folder: Path) -> str:
-    """Kill a run, damage its last checkpoint, leave a half-written one, go on: what is told, and whether weights are equal."""
+    """Kill a run, damage its last checkpoint, leave a half-written one, go on: what is reported, and whether weights are equal."""
     name, log = "rl-math", folder / "checkpoint.log"
     locations.done_file(p.study, p.seed, name).unlink()
     expected = digests(p)[name]
@@ -401,18 +401,24 @@ def main() -> None:
     started = time.monotonic()
     kills, whole, broken = kill_stages(given.kills, folder, random.Random(given.seed))
     lines = report(kills, whole, broken)
-    told = corrupt(broken) | two_runs(broken, folder) | wrong_numbers(broken, folder)
-    told["damaged and half-written checkpoint"] = damaged_checkpoint(broken, folder)
-    told |= ended_early(folder)
+    reported = corrupt(broken) | two_runs(broken, folder) | wrong_numbers(broken, folder)
+    reported["damaged and half-written checkpoint"] = damaged_checkpoint(broken, folder)
+    reported |= ended_early(folder)
     if os.geteuid() == 0:  # mounting a small disk needs root
-        told["full disk"] = full_disk(broken, folder)
-    told["no memory"] = no_memory(broken, folder)
-    told["parameter name that is code"] = raised(
+        reported["full disk"] = full_disk(broken, folder)
+    reported["no memory"] = no_memory(broken, folder)
+    reported["parameter name that is code"] = raised(
         lambda: run_notebook.run(Path("x.ipynb"), folder / "x.ipynb", folder / "x", {"seed=1;import os": 1}), ParameterError
     )
-    lines += ["", f"## Other faults: {len(told)} injected, {len(told)} noticed", "", "| fault | what is said |", "|---|---|"]
+    lines += [
+        "",
+        f"## Other faults: {len(reported)} injected, {len(reported)} noticed",
+        "",
+        "| fault | what is reported |",
+        "|---|---|",
+    ]
     hidden = {f"{folder}/runs/broken/work": "…", str(folder): "…", str(locations.ROOT): "…"}
-    for fault, line in told.items():
+    for fault, line in reported.items():
         for path, shown in hidden.items():
             line = line.replace(path, shown)
         lines.append(f"| {fault} | {line.replace('|', '/')[:260]} |")

@@ -148,17 +148,8 @@ def attempt(throw: Callable, name: str, what: str, *arguments: object) -> dict:
     try:
         return throw(*arguments)
     except Exception as error:
-        told = f"exception: {error!r}"[:80]
-        return {
-            "name": name,
-            "what": what,
-            "expect": "",
-            "outcome": told,
-            "seconds": 0,
-            "survivors": 0,
-            "passed": False,
-            "good": False,
-        }
+        given = {"name": name, "what": what, "expect": "", "outcome": f"exception: {error!r}"[:80]}
+        return given | {"seconds": 0, "survivors": 0, "passed": False, "good": False}
 
 
 def throw_everything() -> tuple[list[dict], dict]:
@@ -242,8 +233,8 @@ def main() -> None:
     ]
     shown = ("name", "what", "expect", "outcome")
     for entry in sorted(thrown, key=lambda entry: entry["name"]):
-        told = [*(entry[key] for key in shown), f"{entry['seconds']:.2f}", "yes" if entry["good"] else "NO"]
-        lines.append(f"| {' | '.join(told)} |")
+        cells = [*(entry[key] for key in shown), f"{entry['seconds']:.2f}", "yes" if entry["good"] else "NO"]
+        lines.append(f"| {' | '.join(cells)} |")
     print("\n".join(lines))
     if arguments.out:
         arguments.out.write_text("\n".join(lines) + "\n")

@@ -7,7 +7,7 @@ Prints JSON, which `dev/run.py` collects; `--out` writes a page.
 Random weights in Qwen3's architecture, five experts whose every weight is moved a little. Ours includes the checks (SHA-256 of
 every file, NaN) and the publishing; mergekit's is `mergekit-yaml` with its own method of the same settings. Every run is a
 process of its own: wall and CPU seconds from start to end, imports included, and peak memory, of
-which what is not pages of mapped files (sampled every 20 ms) stands apart: those the kernel can drop.
+which what is not pages of mapped files (sampled every 20 ms) is a column of its own: those the kernel can drop.
 Only the smallest size is run several times, in turns, to keep all of it short; a peer (`peers.py`) is timed at that size.
 """
 
@@ -102,13 +102,13 @@ def watch(command: list[str]) -> dict:
         raise RuntimeError(f"{' '.join(command)} ended with {child.returncode}")
     printed = child.stdout.read().decode().splitlines()
     seconds = {"wall": time.monotonic() - begun, "cpu": ended[2].ru_utime + ended[2].ru_stime}
-    return seconds | {"gb": whole * 1024 / 1e9, "anonymous": anonymous * 1024 / 1e9, "said": printed[-1] if printed else ""}
+    return seconds | {"gb": whole * 1024 / 1e9, "anonymous": anonymous * 1024 / 1e9, "printed": printed[-1] if printed else ""}
 
 
 def ours(folder: Path, names: list[str]) -> dict:
     """Our merges in one fresh process, watched; with the seconds of each."""
-    seen = watch([sys.executable, __file__, "--folder", str(folder), "--merges", *names])
-    return seen | {"each": json.loads(seen.pop("said"))}
+    used = watch([sys.executable, __file__, "--folder", str(folder), "--merges", *names])
+    return used | {"each": json.loads(used.pop("printed"))}
 
 
 def command_line(p: SimpleNamespace, folder: Path, name: str) -> dict:
@@ -135,7 +135,7 @@ def beside_peer(p: SimpleNamespace, folder: Path, peer: Path) -> dict[str, dict]
         made = ours(folder, [name])
         published = locations.model_folder(p.study, p.seed, name)
         theirs = watch(peers.command(peer, merge.recipe(p, name), name, published))
-        found[name] = {"ours": made, "peer": theirs | json.loads(theirs.pop("said"))}
+        found[name] = {"ours": made, "peer": theirs | json.loads(theirs.pop("printed"))}
     return found
 
 
@@ -152,8 +152,8 @@ def measure(p: SimpleNamespace, folder: Path, repeats: int, models: dict[str, tu
             name = f"merge-{method}"
             if place == 0:  # mergekit's was measured just now
                 made, known = ours(folder, [name]), methods["command"][name]
-                told = {"runs": 1, "ours": made, "mergekit": known, "ratio": known["wall"] / made["wall"]}
-                growth[f"{method}: {size}, 5 experts"] = told
+                row = {"runs": 1, "ours": made, "mergekit": known, "ratio": known["wall"] / made["wall"]}
+                growth[f"{method}: {size}, 5 experts"] = row
                 continue
             growth[f"{method}: {size}, 5 experts"] = pair(p, folder, name, repeats if last else 1)
             if place == 1:
@@ -172,19 +172,19 @@ def tables(result: dict) -> dict[str, list[dict]]:
         {
             "merge": label,
             "runs": both["runs"],
-            **{f"{side}, {told}": both[side][key] for side in ("ours", "mergekit") for key, told in COLUMNS.items()},
+            **{f"{side}, {column}": both[side][key] for side in ("ours", "mergekit") for key, column in COLUMNS.items()},
             "wall, mergekit over ours": both["ratio"],
         }
         for label, both in result["growth"].items()
     ]
     command, together = result["methods"]["command"], result["methods"]["together"]
     methods = [
-        {"merge": name, "ours, s": together["each"][name], **{f"mergekit, {told}": run[key] for key, told in COLUMNS.items()}}
+        {"merge": name, "ours, s": together["each"][name], **{f"mergekit, {column}": run[key] for key, column in COLUMNS.items()}}
         for name, run in command.items()
     ]
     six = {key: (sum if key in ("wall", "cpu") else max)(run[key] for run in command.values()) for key in COLUMNS}
     whole = [
-        {"in all, start to end": label, **{told: run[key] for key, told in COLUMNS.items()}}
+        {"in all, start to end": label, **{column: run[key] for key, column in COLUMNS.items()}}
         for label, run in (("ours, one process", together), ("mergekit, six processes", six))
     ]
     return {"growth": growth, "methods": methods, "whole": whole, "peer": peers.rows(result["beside peer"], COLUMNS)}

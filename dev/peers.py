@@ -5,7 +5,7 @@
 mergelm is the MergeLM repository (yule-BUAA), whose merging the paper's code goes back to. It merges models in memory: all experts are
 loaded with transformers, in float32, and its `MergingMethod` is called with the settings of our recipe (weight 1, λ, densities). Each merge is
 a process of its own; the seconds of the call alone stand beside those of the whole process. Where nothing is drawn at random, the share of
-weights that differ from ours, of the same definition, is told: in TIES those whose shifts cancel exactly, where no sign is the sum's. It imports torch, transformers and tqdm, of any version that it gets along with.
+weights that differ from ours, of the same definition, is reported: in TIES those whose task vectors cancel exactly, where no sign is the sum's. It imports torch, transformers and tqdm, of any version that it gets along with.
 """
 
 from __future__ import annotations
@@ -100,9 +100,9 @@ def rows(beside: dict[str, dict], columns: dict[str, str]) -> list[dict]:
     return [
         {
             "merge": name,
-            **{f"ours, {told}": both["ours"][key] for key, told in columns.items()},
+            **{f"ours, {column}": both["ours"][key] for key, column in columns.items()},
             "mergelm's call, s": both["peer"]["call"],
-            **{f"mergelm, {told}": both["peer"][key] for key, told in columns.items()},
+            **{f"mergelm, {column}": both["peer"][key] for key, column in columns.items()},
             "weights that differ": "drawn at random" if both["peer"]["difference"] is None else both["peer"]["difference"],
         }
         for name, both in beside.items()
@@ -113,9 +113,9 @@ def page(result: dict) -> list[str]:
     """The section of a peer in the result of the merging benchmark; nothing where none was given."""
     if not result["tables"]["peer"]:
         return []
-    told = f"mergelm is MergeLM, from a checkout given by path: experts of {result['size']} in memory, in float32, by the same definitions."
+    about = f"mergelm is MergeLM, from a checkout given by path: experts of {result['size']} in memory, in float32, by the same definitions."
     more = "Its call alone stands beside its whole process, which writes nothing; ours reads, checks and publishes. One run."
-    return ["### Merging beside a peer", "", told, more, "", *table(result["tables"]["peer"])]
+    return ["### Merging beside a peer", "", about, more, "", *table(result["tables"]["peer"])]
 
 
 if __name__ == "__main__":

@@ -42,12 +42,12 @@ def stages(name: str) -> list[dict]:
     found = []
     for file in done_files(name):
         record = json.loads(file.read_text())
-        told = " (apart)" if file.parts[-4] == f"{name}-apart" else ""
+        world = " (apart)" if file.parts[-4] == f"{name}-apart" else ""
         if "spent" in record:
             ended = datetime.fromisoformat(record["finished"]).timestamp()
             seed = None if record["name"] in ONCE else int(file.parent.name.removeprefix("seed-"))
             begun = ended - record["spent"]["wall_seconds"]
-            found.append({"stage": record["name"] + told, "seed": seed, "begun": begun, "ended": ended, **record["spent"]})
+            found.append({"stage": record["name"] + world, "seed": seed, "begun": begun, "ended": ended, **record["spent"]})
     first = min((stage["begun"] for stage in found), default=0)
     return sorted(
         ({**s, "begun": s["begun"] - first, "ended": s["ended"] - first} for s in found), key=lambda stage: stage["ended"]
@@ -80,7 +80,7 @@ def covered(found: list[dict]) -> float:
 
 
 def stage_table(found: list[dict]) -> list[dict]:
-    """A row a stage, in the order in which they first ended: medians of wall and CPU seconds over seeds, and the largest peak."""
+    """One row per stage, in the order in which they first ended: medians of wall and CPU seconds over seeds, and the largest peak."""
     rows = []
     for name in dict.fromkeys(stage["stage"] for stage in found):
         runs = [stage for stage in found if stage["stage"] == name]
@@ -97,7 +97,7 @@ def stage_table(found: list[dict]) -> list[dict]:
 
 
 def part_table(found: list[dict], cores: int) -> list[dict]:
-    """A row a seed, one for what runs once for all seeds and one in all.
+    """One row per seed, one for what runs once for all seeds and one in all.
 
     Minutes in which one of its stages ran, CPU minutes, and both as the share of the cores that its own stages kept busy. Seeds overlap where one
     begins while the other ends, so minutes add up to more than those in all, and a seed's share is less.
@@ -117,13 +117,13 @@ def say(times: dict) -> str:
     """The sentence of the README that says how long the study takes; `make bench` prints it into RESULTS.md."""
     *parts, whole = times["parts"]
     several = [part["minutes"] for part in parts if part["part"].startswith("seed")]
-    told = (
+    took = (
         f"seeds took {min(several):.0f} to {max(several):.0f} minutes each and all of it"
         if len(several) > 1
         else "`make study` took"
     )
     return (
-        f"On {times['cores']} cores {told} {whole['minutes']:.0f} minutes, the cores busy {whole['cores busy, %']:.0f}% of them, "
+        f"On {times['cores']} cores {took} {whole['minutes']:.0f} minutes, the cores busy {whole['cores busy, %']:.0f}% of them, "
         f"and no process had more than {times['peak memory of a process, GB']:.1f} GB."
     )
 
@@ -166,8 +166,8 @@ def start_up(repeats: int) -> list[dict]:
             ran = subprocess.run([sys.executable, "-c", code], cwd=locations.ROOT, capture_output=True, text=True, check=True)
             seconds.append(time.perf_counter() - started)
             trainer = ran.stdout.strip() == "1"
-        told = {"runs": len(seconds), "imports a trainer": trainer}
-        found.append({"notebook": notebook.stem, "seconds": statistics.median(seconds)} | told)
+        runs = {"runs": len(seconds), "imports a trainer": trainer}
+        found.append({"notebook": notebook.stem, "seconds": statistics.median(seconds)} | runs)
     return found
 
 

@@ -7,7 +7,7 @@ Prints JSON, which `dev/run.py` collects; `--out` writes a page. Writes the chec
 and deletes them. Each repeat reads the files plainly from end to end and then measures masks, all pair overlaps, exact and
 projected cosines in a process of its own, whose peak resident memory is the kernel's (`ru_maxrss`; files are read, not mapped).
 The script runs once, at the smallest size, to keep all of it short, and answers less: the same masks, overlaps and cosines of whole models, without parts of them,
-null overlaps or projections. How far they differ is told. Medians are over repeats, the load stands beside them.
+null overlaps or projections. How far they differ is reported. Medians are over repeats, the load stands beside them.
 """
 
 import argparse
@@ -45,7 +45,7 @@ def shapes(vocabulary: int, layers: int) -> dict[str, tuple[int, ...]]:
 
 
 def write_checkpoints(folder: Path, shape: tuple[int, int]) -> None:
-    """Random checkpoints, the five others being SFT with a random shift."""
+    """Random checkpoints, the five others being SFT with a random task vector."""
     import torch
     from safetensors.torch import save_file
 
@@ -108,7 +108,7 @@ def analyse(folder: Path, threads: int, results) -> None:
 
 
 def straightforward(folder: Path, threads: int, results) -> None:
-    """The script one would write first, in a fresh process: whole state dicts, whole shifts, a mask of all weights after the other."""
+    """The script one would write first, in a fresh process: whole state dicts, whole vectors, a mask of all weights after the other."""
     import torch
     from safetensors.torch import load_file
 
@@ -124,22 +124,22 @@ def straightforward(folder: Path, threads: int, results) -> None:
     started, spent = time.perf_counter(), time.process_time()
     sft, names, whole = weights("sft"), MODELS[1:], {}
     models = {name: weights(name) for name in names}
-    shifts = {name: model - sft for name, model in models.items()}
+    vectors = {name: model - sft for name, model in models.items()}
     for kind, levels in (("relative", ETAS), ("density", DENSITIES)):
         for level in levels:
             masks = {}
-            for name, shift in shifts.items():
+            for name, vector in vectors.items():
                 if kind == "relative":
-                    masks[name] = shift.abs() > level * torch.maximum(sft.abs(), models[name].abs())
+                    masks[name] = vector.abs() > level * torch.maximum(sft.abs(), models[name].abs())
                 else:
-                    kept = round(level * len(shift))
-                    masks[name] = shift.abs() > shift.abs().kthvalue(len(shift) - kept).values
-                whole[f"{name} {kind} {level}"] = float(masks[name].sum() / len(shift))
+                    kept = round(level * len(vector))
+                    masks[name] = vector.abs() > vector.abs().kthvalue(len(vector) - kept).values
+                whole[f"{name} {kind} {level}"] = float(masks[name].sum() / len(vector))
             for one, two in combinations(names, 2):
                 both, either = (masks[one] & masks[two]).sum(), (masks[one] | masks[two]).sum()
                 whole[f"{one} {two} {kind} {level}"] = float(both / either)
     for one, two in combinations(names, 2):
-        whole[f"{one} {two}"] = float(torch.cosine_similarity(shifts[one], shifts[two], dim=0))
+        whole[f"{one} {two}"] = float(torch.cosine_similarity(vectors[one], vectors[two], dim=0))
     results.put(
         {
             "seconds": time.perf_counter() - started,
@@ -227,7 +227,7 @@ def report(result: dict) -> str:
         "analysis, GB a second": [size / r["analysis"]["seconds"] / 1e9 for r in repeats],
         "plain read of the same files, GB a second": [size / r["read"]["seconds"] / 1e9 for r in repeats],
         "analysis over plain read, times": [r["analysis"]["seconds"] / r["read"]["seconds"] for r in repeats],
-        "equal density: largest error of a share (bfloat16 shifts have few sizes)": [
+        "equal density: largest error of a share (bfloat16 vectors have few sizes)": [
             r["analysis"]["density_error"] for r in repeats
         ],
         "load average before it": [r["load"] for r in repeats],

@@ -1,4 +1,4 @@
-"""Where a study's rows come from and what became of them: what notebook 01 shows, and `python -m m2rl_lib.cli.data_report
+"""Where a study's rows come from and what was dropped of them: what notebook 01 shows, and `python -m m2rl_lib.cli.data_report
 params/paper.yaml` makes and prints before anything is trained."""
 
 import sys
@@ -17,7 +17,7 @@ COLUMNS = ["corpus", "part", "domain", "reason", "rows", "share"]
 def source_table(p: Parameters) -> pd.DataFrame:
     """corpus ('RL', 'SFT'), part (label or published part), domain, reason ('kept', or why rows were dropped), rows, share.
 
-    In the micro world one line a domain, without a number: its problems are drawn as they are needed. Otherwise the data are
+    In the micro world one line per domain, without a number: its problems are drawn as they are needed. Otherwise the data are
     made ready where they are not; a corpus that `data_sources` has nothing for is left out.
     """
     if problem_sets.is_micro(p.data_sources):
@@ -54,13 +54,13 @@ def long_prompts(p: Parameters) -> pd.DataFrame:
 
 
 def leave_out_long(drops: pd.DataFrame, long: pd.DataFrame) -> pd.DataFrame:
-    """The drop table of the blend, of whose kept rows those of `long` are taken and told by their own reason."""
+    """The drop table of the blend, of whose kept rows those of `long` are taken out under their own reason."""
     kept = drops[drops["reason"] == "kept"].set_index("label")
-    told = long.assign(domain=long["label"].map(kept["domain"]))
-    told["share"] = told["rows"] * (kept["share"] / kept["rows"]).reindex(told["label"]).to_numpy()
+    out = long.assign(domain=long["label"].map(kept["domain"]))
+    out["share"] = out["rows"] * (kept["share"] / kept["rows"]).reindex(out["label"]).to_numpy()
     fewer = drops["label"].map(long.set_index("label")["rows"]).where(drops["reason"] == "kept").fillna(0).astype(int)
     rest = drops.assign(rows=drops["rows"] - fewer, share=drops["share"] * (1 - fewer / drops["rows"]))
-    return pd.concat([rest, told]).sort_values(["domain", "label"], kind="stable", ignore_index=True) if len(told) else drops
+    return pd.concat([rest, out]).sort_values(["domain", "label"], kind="stable", ignore_index=True) if len(out) else drops
 
 
 def main(arguments: list[str]) -> str:

@@ -3,11 +3,9 @@
     python -m m2rl_lib.cli.plan params/one_gpu.yaml
     python -m m2rl_lib.cli.plan params/study.yaml --pilot runs/study --effect 3   # problems x K x seeds for an effect of 3 points
 
-Counts follow from the parameters and the schedule; hours from the rates that the parameter file states (`plan_*`), or from
-those that a finished study's `costs` table has (`--pilot`). Memory is an estimate, spelled out in `device_memory`: weights,
-gradients and Adam's moments in float32, activations and logits of the sequences that are held at once. It is meant to refuse
-what is out of reach by a wide margin, not to predict the last gigabyte. Nothing is downloaded: the shapes of the paper's two
-base models are written down in `training.model_shape`, another's `config.json` must be on this machine.
+Counts follow from the parameters and the schedule; hours from the rates of the parameter file (`plan_*`) or of a finished study's
+`costs` (`--pilot`). Memory is an estimate (`device_memory`), to refuse what is far out of reach. Nothing is downloaded: shapes of
+the paper's two base models are in `training.model_shape`, another's `config.json` must be on this machine.
 """
 
 import argparse
@@ -31,11 +29,8 @@ TRAINED_BYTES = 16  # a parameter in training: float32 weight, gradient and two 
 TEACHER_PASS = 1 / 3  # of a training pass: a teacher only reads
 
 
-# --- counts and hours -------------------------------------------------------------------------------------
-
-
 def stages(p: Study, rates: dict[str, float]) -> pd.DataFrame:
-    """One row a stage: stage, runs, steps, sequences, generated_tokens, trained_tokens, hours (of one device).
+    """One row per stage: stage, runs, steps, sequences, generated_tokens, trained_tokens, hours (of one device).
 
     `rates`: `tokens` (of a completion), `example` (of a training sequence, prompt and all), `generated`, `trained` (a second).
     """
@@ -82,12 +77,8 @@ def evaluations(p: Study) -> list[tuple[str, int, int]]:
 
 def stated_rates(p: Study) -> dict[str, float]:
     """The rates that the parameter file states."""
-    return {
-        "tokens": p.plan_completion_tokens,
-        "example": p.plan_example_tokens,
-        "generated": p.plan_generated_tokens_per_second,
-        "trained": p.plan_trained_tokens_per_second,
-    }
+    speeds = {"generated": p.plan_generated_tokens_per_second, "trained": p.plan_trained_tokens_per_second}
+    return {"tokens": p.plan_completion_tokens, "example": p.plan_example_tokens} | speeds
 
 
 def measured_rates(costs: pd.DataFrame) -> dict[str, float]:
@@ -104,17 +95,13 @@ def measured_rates(costs: pd.DataFrame) -> dict[str, float]:
     return {"generated": generated, "trained": rl["trained_tokens"] / training}
 
 
-# --- memory and disk --------------------------------------------------------------------------------------
-
-
 def device_memory(p: Study) -> pd.DataFrame:
-    """use, gigabytes: the largest need of each kind of stage on its device.
+    """use, gigabytes: the largest need of each kind of stage on its device, without vLLM's, which is a setting of its own.
 
-    Training: 16 bytes a parameter; for each token held at once, 4 bytes for every activation of every layer, and for every
-    number of the vocabulary three times (logits, their log-softmax, its gradient). Sampling: 4 bytes a parameter, and keys and
-    values of `evaluate_batch` sequences. Distillation: the teachers too. Of several processes (`train_accelerate`) each has its
-    share of a batch and, by FSDP, its piece of all 16 bytes and of the teachers, by ZeRO-2 of all but the weights' 4; on a CPU
-    they share one memory. Without vLLM's part, which is a setting of its own.
+    Training: 16 bytes a parameter; per token of a micro-batch, 4 bytes for every activation of every layer and three times for
+    every number of the vocabulary (logits, log-softmax, gradient). Sampling: 4 bytes a parameter, and keys and values of
+    `evaluate_batch` sequences. Distillation: the teachers too. Of several processes each has its share of a batch; FSDP shards all
+    16 bytes and the teachers, ZeRO-2 all but the weights' 4; on a CPU they share one memory.
     """
     shape, config = shape_of(p), launch.configuration(p)
     count = config["num_processes"]
@@ -156,23 +143,23 @@ def disk(p: Study) -> float:
 
 
 def refusals(p: Study) -> list[str]:
-    """What this machine lacks for the plan, a line each; [] where it can be started."""
-    told, memory = launch.lacking(p), device_memory(p)
+    """What this machine lacks for the plan, a line each; [] where it can start."""
+    lacking, memory = launch.lacking(p), device_memory(p)
     need, use = memory["gigabytes"].max(), memory.loc[memory["gigabytes"].idxmax(), "use"]
     have, where = _memory(p.plan_device)
     if have is None:
-        told.append(
+        lacking.append(
             f"plan_device is cuda and this machine has no CUDA GPU: run it where there is one, or set plan_device: cpu ({p.study})"
         )
     elif need > have:
-        told.append(
+        lacking.append(
             f"{use} needs about {need:.1f} GB of memory, {where} has {have:.1f}: lower train_device_batch or the token limits"
         )
     try:
         hub.check_disk(round(1e9 * disk(p)), locations.RUNS, f"the models of {p.study}")
     except hub.SourceError as error:
-        told.append(str(error))
-    return told
+        lacking.append(str(error))
+    return lacking
 
 
 def _memory(device: str) -> tuple[float | None, str]:
@@ -186,9 +173,6 @@ def _memory(device: str) -> tuple[float | None, str]:
     return torch.cuda.get_device_properties(0).total_memory / 1e9, torch.cuda.get_device_name()
 
 
-# --- the dry run --------------------------------------------------------------------------------------------
-
-
 def describe(p: Study, rates: dict[str, float]) -> str:
     """The plan as text."""
     table, memory = stages(p, rates).astype({"runs": "Int64", "steps": "Int64"}), device_memory(p)
@@ -198,26 +182,26 @@ def describe(p: Study, rates: dict[str, float]) -> str:
     numbers = {name: "{:,.0f}".format for name in ("sequences", "generated_tokens", "trained_tokens")}
     shown = table.to_string(index=False, na_rep="", formatters={"hours": "{:.2f}".format, **numbers})
     uses = ", ".join(f"{row.use} {row.gigabytes:.1f}" for row in memory.itertuples())
-    return "\n".join(
-        [
-            f"{p.study}: {shape_of(p).parameters / 1e6:,.1f} M parameters on {p.plan_device}, {models_kept(p)} model folders",
-            f"rates: {rates['tokens']:.0f} tokens a completion, {rates['example']:.0f} a training sequence, {rates['generated']:,.0f} generated and {rates['trained']:,.0f} trained a second",
-            shown,
-            f"memory, GB at once: {uses}",
-            f"disk, GB of models: {disk(p):.1f}, beside data (`python -m m2rl_lib.cli.data_report`)",
-        ]
-    )
+    speeds = f"{rates['generated']:,.0f} generated and {rates['trained']:,.0f} trained a second"
+    lines = [
+        f"{p.study}: {shape_of(p).parameters / 1e6:,.1f} M parameters on {p.plan_device}, {models_kept(p)} model folders",
+        f"rates: {rates['tokens']:.0f} tokens a completion, {rates['example']:.0f} a training sequence, {speeds}",
+        shown,
+        f"memory, GB at once: {uses}",
+        f"disk, GB of models: {disk(p):.1f}, beside data (`python -m m2rl_lib.cli.data_report`)",
+    ]
+    return "\n".join(lines)
 
 
 def size_study(p: Study, pilot: Path, effect: float, model: str, reference: str, rates: dict[str, float]) -> str:
-    """How large a study must be to see `effect` points between two models, from a pilot's test scores."""
+    """How large a study must be to detect `effect` points between two models, from a pilot's test scores."""
     scores = pd.concat([pd.read_parquet(file) for file in sorted((pilot / "results" / "scores").glob("*.parquet"))])
     scores = scores[(scores["split"] == "test") & (scores["domain"] != domains.general.NAME)]
     found = power.measure_components(scores, model, reference)
     training = stages(p, rates).query("trained_tokens > 0")["hours"].sum()
     table = power.size_table(effect, found, rates["tokens"], rates["generated"], training)
     head = (
-        f"{model} against {reference}, an effect of {effect:g} points seen with 80% power; pilot: {found.pilot}; "
+        f"{model} against {reference}, an effect of {effect:g} points detected with 80% power; pilot: {found.pilot}; "
         f"variances (points²): seeds {found.seeds:.1f}, problems {found.problems:.0f}, samples {found.samples:.0f}"
     )
     return head + "\n" + table.to_string(index=False, float_format="{:.1f}".format)
@@ -229,7 +213,7 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("params")
     parser.add_argument("--check", action="store_true", help="say only what cannot fit")
     parser.add_argument("--pilot", type=Path, help="the folder of a finished study: its rates, and its scores for --effect")
-    parser.add_argument("--effect", type=float, help="points that are to be seen; needs --pilot")
+    parser.add_argument("--effect", type=float, help="points that are to be detected; needs --pilot")
     parser.add_argument("--model", default="rl-multi")
     parser.add_argument("--reference", default="merge-ties")
     given = parser.parse_args(arguments)

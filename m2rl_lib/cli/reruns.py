@@ -1,8 +1,4 @@
-"""What `make study` is about to run, and why: told before it starts, in a line for each cause.
-
-Snakemake decides (a stage's record is missing, its parameters or its notebook's code changed, what it reads was made
-anew); here its reasons are put in words that name the parameters.
-"""
+"""What `make study` is about to run, and why, in a line for each cause: Snakemake decides, and names no parameters."""
 
 import ast
 import json
@@ -35,23 +31,18 @@ def changes(old: Collection[str], new: Collection[str]) -> str:
     'rlvr_steps was 4, is 8'
     """
     before, after = _values(old), _values(new)
-    told = []
+    words = ["its notebook's code changed"] if before.pop("code", None) != after.pop("code", None) else []
     for key in sorted(before.keys() | after.keys()):
         if key not in before:
-            told.append(f"{key} is new")
+            words.append(f"{key} is new")
         elif key not in after:
-            told.append(f"{key} is no longer used")
+            words.append(f"{key} is no longer used")
         elif before[key] != after[key]:
-            told.append(f"{key} was {before[key]!r}, is {after[key]!r}")
-    if not told:
-        told.append("its notebook's code changed")
-    return "; ".join(told)
+            words.append(f"{key} was {before[key]!r}, is {after[key]!r}")
+    return "; ".join(words) or "how it is run changed"
 
 
 def _values(params: Collection[str]) -> dict:
-    """The parameters among a rule's params: the one that is a JSON object."""
-    for text in params:
-        value = ast.literal_eval(text)
-        if isinstance(value, str) and value.startswith("{"):
-            return json.loads(value)
-    return {}
+    """The values in a rule's params: those of each that is a JSON object."""
+    texts = [value for value in map(ast.literal_eval, params) if isinstance(value, str) and value.startswith("{")]
+    return {key: value for text in texts for key, value in json.loads(text).items()}

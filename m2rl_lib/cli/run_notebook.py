@@ -1,8 +1,7 @@
-"""One notebook as a stage of the study: its executed copy appears whole or not at all, its failure is told in one line.
+"""One notebook as a stage of the study: its executed copy is published atomically, its failure is one line.
 
-The Snakefile runs `python -m m2rl_lib.cli.run_notebook NOTEBOOK OUT LOG VALUES`. papermill executes the notebook into the stage's
-work folder; the copy takes its final name only when every cell ran, none failed and no secret is in it, with what
-made it. After a failure the copy stays in the work folder for study, and the last good one where it was.
+The Snakefile runs `python -m m2rl_lib.cli.run_notebook NOTEBOOK OUT LOG VALUES`. papermill executes into the stage's work folder;
+the copy takes its final name only when every cell ran and no secret is in it. After a failure it stays there for study.
 """
 
 import contextlib
@@ -25,14 +24,11 @@ from m2rl_lib.config import locations, study
 from m2rl_lib.storage import artifacts, atomic, safety
 
 SHOWN = re.compile(r"[a-z0-9@=._-]+: |[A-Za-z]*Error: ")  # the lines that go to the screen; the log has all
-DISK = re.compile(
-    r"No space left on device|os error 28|Errno 28|Disk quota exceeded|file write failed|PytorchStreamWriter failed"
-)
+DISK = re.compile("No space left on device|os error 28|Errno 28|Disk quota exceeded|file write failed|PytorchStreamWriter failed")
 MEMORY = re.compile(
-    r"MemoryError|bad_alloc|not enough memory|can't allocate memory|Cannot allocate memory|out of memory|OutOfMemory"
+    "MemoryError|bad_alloc|not enough memory|an't allocate memory|annot allocate memory|out of memory|OutOfMemory"
 )
 AGAIN = "then run the same command again: what is published stays, and training goes on from its last checkpoint"
-
 STARTS = 3  # of a kernel
 
 
@@ -62,7 +58,7 @@ class Tee:
 def run(notebook: Path, out: Path, log: Path, values: dict) -> None:
     """Execute `notebook` with the parameters `values` to `out`, its log and its unfinished copy in the folder `log`.
 
-    Raises ParameterError for a value that no stage may have, StageError for what goes wrong in it.
+    ParameterError: a value that no stage may have. StageError: what went wrong in it.
     """
     for name in values:  # papermill writes names into the notebook as code
         if name not in study.FIELDS:
@@ -75,8 +71,10 @@ def run(notebook: Path, out: Path, log: Path, values: dict) -> None:
         (log / "papermill.log").write_text("")
         with (log / "papermill.log").open("a") as file, _kernel_errors_to(file):
             tee = Tee(file)
+            streams = {"progress_bar": False, "stdout_file": tee, "stderr_file": tee}
             try:
-                executed = _execute(notebook, running, values, tee)
+                execute = answered(papermill.execute_notebook)
+                executed = execute(notebook, running, values, kernel_name="python3", **streams)
             finally:
                 tee.write("\n" if tee.rest else "")
         refuse_unfinished(executed)
@@ -98,8 +96,8 @@ def run(notebook: Path, out: Path, log: Path, values: dict) -> None:
 def answered(start: Callable) -> Callable:
     """`start`, which starts a kernel, tried up to STARTS times where the kernel dies before it answers: it has run nothing.
 
-    Jupyter picks free ports and lets go of them until the kernel takes them, so that of two that start at once one may die.
-    Used by stages here and by nbval's kernels in notebooks/conftest.py. Raises StageError when no kernel answered.
+    Jupyter frees the ports it picked until the kernel takes them, so of two that start at once one may die. notebooks/conftest.py
+    uses it too. StageError: no kernel answered.
     """
 
     @functools.wraps(start)
@@ -115,16 +113,9 @@ def answered(start: Callable) -> Callable:
     return started
 
 
-@answered
-def _execute(notebook: Path, running: Path, values: dict, tee: Tee) -> nbformat.NotebookNode:
-    return papermill.execute_notebook(
-        notebook, running, values, kernel_name="python3", progress_bar=False, stdout_file=tee, stderr_file=tee
-    )
-
-
 @contextlib.contextmanager
 def _kernel_errors_to(file) -> Iterator[None]:
-    """What the kernel's process itself says (that it runs over TCP, how it crashed) goes to the log, not to the screen."""
+    """What the kernel's process itself writes (how it crashed) goes to the log, not to the screen."""
     own = os.dup(2)
     os.dup2(file.fileno(), 2)
     try:
@@ -140,9 +131,7 @@ def refuse_unfinished(executed: nbformat.NotebookNode) -> None:
     for number, cell in enumerate(code, 1):
         if cell.execution_count != number:
             first = cell.source.strip().splitlines()[0]
-            raise StageError(
-                f"cell {number} of {len(code)} did not run ({first!r}): the notebook ended early; nothing claims it did"
-            )
+            raise StageError(f"cell {number} of {len(code)} did not run ({first!r}): the notebook ended early")
 
 
 def publish(executed: nbformat.NotebookNode, notebook: Path, out: Path, values: dict) -> None:
@@ -178,7 +167,7 @@ def explain(kind: str, message: str, killed_for_memory: bool = False) -> str:
 
 
 def _killed_for_memory() -> int:
-    """How often the kernel has killed a process of this control group for want of memory; 0 where it does not say."""
+    """How often Linux has killed a process of this control group for want of memory; 0 where it does not say."""
     try:
         group = Path("/proc/self/cgroup").read_text().strip().rsplit(":", 1)[1].lstrip("/")
         events = Path("/sys/fs/cgroup", group, "memory.events").read_text()

@@ -1,7 +1,7 @@
 """A figure drawn, saved as png, pdf, csv and the record of what drew it, and shown in a notebook.
 
-A `plot_*` takes a tidy frame and returns a Figure; published numbers are drawn as ours are (a frame without low and high has no
-error bars). What is drawn is read back from the csv, so `make figures` needs nothing else.
+A `plot_*` takes a tidy frame and returns a Figure; one without low and high (published numbers) has no error bars. What is drawn
+is read back from the csv, so `make figures` needs nothing else.
 """
 
 import json
@@ -14,9 +14,7 @@ import matplotlib
 import pandas as pd
 import PIL.Image
 
-from m2rl_lib.figures.style import (
-    STYLE,
-)
+from m2rl_lib.figures.style import STYLE
 
 
 def read_drawn(csv: str | Path) -> pd.DataFrame:
@@ -42,18 +40,14 @@ def draw(plot: Callable, csv: Path, folder: Path, title: str = "", **keywords) -
 
 
 def save(plot: Callable, frame: pd.DataFrame, folder: str | Path, name: str, title: str = "", **keywords) -> list[Path]:
-    """Draw `plot(frame, **keywords)` and write it as `name`.png, .pdf, .csv (the frame it draws) and .json (what drew it: plot,
-    keywords, title) into `folder`; returns the four paths. A title stands above the figure.
+    """Draw `plot(frame, **keywords)` and write `name`.png, .pdf, .csv (the frame) and .json (plot, keywords, title) into `folder`.
 
-    What is drawn is read from the csv. All four are made first and then renamed into place, so a failure leaves the old set
-    whole. ValueError: a name other than of lower-case letters, digits and any of _-@=; a frame without rows; no `plot_*`.
+    Returns the four paths, which are renamed into place together. ValueError: a bad name, a frame without rows, no `plot_*`.
     """
     if not name or set(name) - set("abcdefghijklmnopqrstuvwxyz0123456789_-@="):
         raise ValueError(f"figure name {name!r}: lower-case letters, digits and any of _-@= are allowed")
     if not getattr(plot, "__name__", "").startswith("plot_"):
-        raise ValueError(
-            f"figure {name} is to be drawn by a {type(plot).__name__}: give the plot_* function itself, and its frame"
-        )
+        raise ValueError(f"figure {name} is drawn by a {type(plot).__name__}: give the plot_* function itself, and its frame")
     if frame.empty:
         raise ValueError(f"figure {name}: the frame it draws is empty")
     folder = Path(folder)
@@ -69,7 +63,7 @@ def save(plot: Callable, frame: pd.DataFrame, folder: str | Path, name: str, tit
 
 
 def show(plot: Callable, frame: pd.DataFrame, folder: str | Path, name: str, title: str = "", **keywords):
-    """Save the figure as `save` does, and return its png for a notebook to display: what is seen is what was saved."""
+    """Save the figure as `save` does, and return its png for a notebook to display."""
     from IPython.display import Image  # here: drawing alone needs no notebook
 
     png = save(plot, frame, folder, name, title, **keywords)[0]

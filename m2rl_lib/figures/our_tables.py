@@ -1,8 +1,8 @@
 """Our results in the form of the paper's tables, and each table drawn twice, published and ours, by the same `plot_*`.
 
-`ours` of a table reads result tables of a study and returns a frame like the one that `published` gives, with intervals
-where problems were sampled, of all seeds that the analysis of the same question speaks of. A result that is not there is a FileNotFoundError that names the stage that makes it;
-`show_both` then leaves our figure out and says so. Scores are of the test split, choices are made on the selection split.
+A frame of ours is like the paper's, with intervals, of all seeds that the analysis of the same question speaks of. A missing
+result is a FileNotFoundError that names its stage; `show_both` then leaves our figure out and says so. Scores are of the test
+split, choices are made on the selection split.
 """
 
 import io
@@ -18,7 +18,7 @@ from m2rl_lib.config.locations import figures_folder
 from m2rl_lib.config.model_names import model_name
 from m2rl_lib.config.study import Parameters
 from m2rl_lib.data import judge_prompts, problem_sets, sft_blend
-from m2rl_lib.figures import drawing
+from m2rl_lib.figures import drawing, parts
 from m2rl_lib.paper import published_tables
 from m2rl_lib.stats import bootstrap, comparisons
 from m2rl_lib.storage import result_tables
@@ -85,13 +85,12 @@ def published_costs() -> pd.DataFrame:
 
 def pairs(p: Parameters) -> pd.DataFrame:
     """What the paper's pairs do to their target's benchmarks: target, added, benchmark, estimate, low, high, n; below each,
-    the same expert averaged with SFT, which is what halving its shift does. NothingToDrawError where the study has none of the pairs."""
-    told = published_tables.pairs()
-    wanted = [tuple(merged.split("+")) for merged in pd.unique(told["merged_experts"])]
-    wanted = [pair for pair in wanted if set(pair) <= set(p.domains)]
+    the same expert averaged with SFT, which halves its task vector. NothingToDrawError where the study has none of the pairs."""
+    published = list(pd.unique(published_tables.pairs()["merged_experts"]))
+    wanted = [pair for pair in (tuple(name.split("+")) for name in published) if set(pair) <= set(p.domains)]
     if not wanted:
         raise NothingToDrawError(
-            f"no pair of the paper among the domains {', '.join(p.domains)}: those are {', '.join(dict.fromkeys(told['merged_experts']))}"
+            f"no pair of the paper among the domains {', '.join(p.domains)}: those are {', '.join(published)}"
         )
     found = result_tables.read_table(p, "scores", ["experts", "pairs"], schedule.seeds_there(p, "rq4"))
     test, rows = found[found["split"] == "test"], []
@@ -103,9 +102,9 @@ def pairs(p: Parameters) -> pd.DataFrame:
             benchmarks = list(pd.unique(some["benchmark"]))
             compared = comparisons.comparison_table(some, [(model, expert)], benchmarks, p.analysis_margin, p.analysis_draws)
             rows.append(compared.assign(target=target, added=other, benchmark=benchmarks))
-    table = pd.concat(rows).sort_values(
-        "benchmark", kind="stable", key=lambda names: names.map(names.drop_duplicates().tolist().index)
-    )
+    table = pd.concat(rows)
+    order = {name: place for place, name in enumerate(pd.unique(table["benchmark"]))}
+    table = table.sort_values("benchmark", kind="stable", key=lambda names: names.map(order))
     return table[["target", "added", "benchmark", "estimate", "low", "high", "n", "seeds"]].reset_index(drop=True)
 
 
@@ -168,24 +167,15 @@ def blend(p: Parameters) -> pd.DataFrame:
 
 def seed_words(p: Parameters, frame: pd.DataFrame) -> str:
     """'3 seeds', or 'seed 0' of a frame that is of the study's own seed alone; '2–3 seeds' where rows differ."""
-    seeds = sorted(set(frame["seeds"].dropna().astype(int))) if "seeds" in frame else [1]
-    if seeds == [1]:
-        return f"seed {p.seed}"
-    return f"{seeds[0]}" + (f"–{seeds[-1]}" if len(seeds) > 1 else "") + " seeds"
+    seeds = parts.span(frame["seeds"]) if "seeds" in frame else "1"
+    return f"seed {p.seed}" if seeds == "1" else f"{seeds} seeds"
 
 
-def show_both(
-    p: Parameters,
-    name: str,
-    plot: Callable,
-    paper: pd.DataFrame,
-    ours: Callable[[Parameters], pd.DataFrame],
-    part: bool = False,
-):
+def show_both(p: Parameters, name: str, plot: Callable, paper: pd.DataFrame, ours: Callable, part: bool = False):
     """Save and show the published figure `figures/published/<name>` and ours, `figures/<study>/paper_<name>`, side by side.
 
-    `paper` is the published frame (`part`: holds only what of the paper's numbers could be read), `ours` makes ours. What it
-    cannot make is left out, and a line says which stage is missing. Returns what a notebook displays.
+    `paper` is the published frame (`part`: it holds only some of the paper's numbers), `ours` makes ours; where it cannot, a line
+    says which stage is missing. Returns what a notebook displays.
     """
     from IPython.display import Image, Markdown, display
 
@@ -193,17 +183,16 @@ def show_both(
     drawn = [drawing.save(plot, paper, figures_folder("published"), name, source)[0]]
     try:
         frame = ours(p)
-        drawn.append(
-            drawing.save(plot, frame, figures_folder(p.study), f"paper_{name}", f"Ours, {p.study}, {seed_words(p, frame)}")[0]
-        )
+        title = f"Ours, {p.study}, {seed_words(p, frame)}"
+        drawn.append(drawing.save(plot, frame, figures_folder(p.study), f"paper_{name}", title)[0])
     except FileNotFoundError as error:
         display(Markdown(f"**Our figure is left out, for a stage has not run:** {error}."))
     except NothingToDrawError as error:
         display(Markdown(f"**Our figure is left out:** {error}."))
     pictures = [PIL.Image.open(path).convert("RGB") for path in drawn]
-    beside = sum(picture.width for picture in pictures) <= 300 * 7
-    across = [sum(picture.width for picture in pictures), max(picture.width for picture in pictures)][not beside]
-    down = [max(picture.height for picture in pictures), sum(picture.height for picture in pictures)][not beside]
+    widths, heights = zip(*(picture.size for picture in pictures))
+    beside = sum(widths) <= 300 * 7
+    across, down = (sum(widths), max(heights)) if beside else (max(widths), sum(heights))
     sheet, place = PIL.Image.new("RGB", (across, down), "white"), 0
     for picture in pictures:
         sheet.paste(picture, (place, 0) if beside else (0, place))

@@ -7,10 +7,10 @@ only a part of the paper's numbers is drawn in part. Bars are told apart by hatc
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
 from matplotlib.ticker import EngFormatter, MaxNLocator
 
-from m2rl_lib.figures.style import BLACK, BLUE, COLUMN, GREY, ORANGE, count_words, is_sampled, make_canvas
+from m2rl_lib.figures.parts import counts_below, draw_estimate, handle, is_sampled, legend_above, name_heights, unique
+from m2rl_lib.figures.style import BLACK, COLUMN, GREY, MODES, make_canvas
 from m2rl_lib.stats.bootstrap import require_columns
 from m2rl_lib.stats.comparisons import display_domain, display_name
 
@@ -19,7 +19,6 @@ OVERHEAD = ("making the merges", "choosing a merge", "choosing a checkpoint")  #
 FIXED = ["rl-multi", "mt-opd", *OVERHEAD]  # these have the first fills, experts the others, so that both figures agree
 FILLS = [("#444444", ""), ("#FFFFFF", "----"), ("#BBBBBB", "||||"), ("#FFFFFF", "++++"), ("#999999", "oo"),
          ("#FFFFFF", "////"), ("#777777", ""), ("#DDDDDD", "...."), ("#FFFFFF", "\\\\\\\\"), ("#AAAAAA", "xxxx")]  # fmt: skip
-MODES = {"outcome": ("o", ORANGE, "white"), "process": ("s", BLUE, BLUE)}
 
 
 def plot_costs(frame: pd.DataFrame) -> Figure:
@@ -33,7 +32,7 @@ def plot_costs(frame: pd.DataFrame) -> Figure:
     unknown = sorted(set(frame["paradigm"]) - set(PARADIGMS))
     if unknown or frame["unit"].nunique() > 1:
         raise ValueError(f"costs of paradigm {unknown or 'in several units'}: allowed are {', '.join(PARADIGMS)}, in one unit")
-    parts = list(pd.unique(frame["part"]))
+    parts = unique(frame, "part")
     totals = frame.groupby("paradigm")["spent"].sum().reindex([name for name in PARADIGMS if name in set(frame["paradigm"])])
     figure = make_canvas(COLUMN, 0.3 * len(totals) + 0.14 * -(-len(parts) // 3) + 0.7)
     axes = figure.subplots()
@@ -42,9 +41,8 @@ def plot_costs(frame: pd.DataFrame) -> Figure:
     for part in parts:
         colour, hatch = FILLS[(FIXED.index(part) if part in FIXED else len(FIXED) + experts.index(part)) % len(FILLS)]
         rows = frame[frame["part"] == part].groupby("paradigm")["spent"].sum().reindex(totals.index, fill_value=0)
-        told = part if part in OVERHEAD else display_name(part)
-        heights = -np.arange(len(totals))
-        axes.barh(heights, rows, 0.6, left, color=colour, hatch=hatch, edgecolor=BLACK, linewidth=0.5, label=told)
+        look = {"color": colour, "hatch": hatch, "edgecolor": BLACK, "linewidth": 0.5}
+        axes.barh(-np.arange(len(totals)), rows, 0.6, left, **look, label=part if part in OVERHEAD else display_name(part))
         left += rows
     for place, (paradigm, total) in enumerate(totals.items()):
         share = f" ({total / totals['merged']:.1%})" if paradigm != "merged" and totals.get("merged", 0) > 0 else ""
@@ -54,9 +52,9 @@ def plot_costs(frame: pd.DataFrame) -> Figure:
     axes.xaxis.set_major_formatter(EngFormatter(sep=""))
     axes.grid(axis="y", visible=False)
     runs = int(frame["seeds"].max()) if "seeds" in frame else 1
-    told = "one run each" if runs == 1 else f"mean of {runs} seeds"
-    axes.set_xlabel(f"{frame['unit'].iloc[0]}, {told}\n(in brackets: share of the merged experts')")
-    figure.legend(loc="outside upper center", ncols=3, frameon=False, handlelength=1.6, columnspacing=1)
+    counted = "one run each" if runs == 1 else f"mean of {runs} seeds"
+    axes.set_xlabel(f"{frame['unit'].iloc[0]}, {counted}\n(in brackets: share of the merged experts')")
+    legend_above(figure, axes.get_legend_handles_labels()[0], 3, handlelength=1.6, columnspacing=1)
     return figure
 
 
@@ -72,28 +70,15 @@ def plot_pair_changes(frame: pd.DataFrame) -> Figure:
     axes = figure.subplots()
     names = []
     for height, row in zip(-np.arange(len(frame)), frame.itertuples()):
-        expert = row.added not in labels
-        colour = BLACK if expert else GREY
-        if is_sampled(frame):
-            axes.plot([row.low, row.high], [height, height], color=colour, linewidth=1)
-        axes.plot(
-            row.estimate,
-            height,
-            "D" if expert else "o",
-            color=colour,
-            markerfacecolor=colour if expert else "white",
-            markersize=3.6,
-        )
-        names.append(
-            f"{row.benchmark.replace('_', ' ')}: {display_domain(row.target)} + {labels.get(row.added) or display_domain(row.added)}"
-        )
+        look = ("o", GREY, False) if row.added in labels else ("D", BLACK, True)
+        draw_estimate(axes, row, row.estimate, height, *look)
+        added = labels.get(row.added) or display_domain(row.added)
+        names.append(f"{row.benchmark.replace('_', ' ')}: {display_domain(row.target)} + {added}")
     axes.axvline(0, color=GREY, linestyle="--", linewidth=0.8, zorder=1)
-    axes.set_yticks(-np.arange(len(frame)), names)
-    axes.set_ylim(0.6 - len(frame), 0.6)
-    axes.grid(axis="y", linewidth=0.25)
+    name_heights(axes, -np.arange(len(frame)), names, 0.6 - len(frame), 0.6)
     axes.margins(x=0.1)
     axes.xaxis.set_major_locator(MaxNLocator(5))
-    figure.supxlabel("change against the expert alone, points" + count_words(frame).replace(" (", "\n("), fontsize=7)
+    figure.supxlabel("change against the expert alone, points" + counts_below(frame))
     return figure
 
 
@@ -109,22 +94,17 @@ def plot_overlap(frame: pd.DataFrame) -> Figure:
     for axes, rows in zip(grid, masks, strict=True):
         heights = -np.arange(len(rows))
         axes.hlines(heights, rows["independent"], rows["jaccard"], color=GREY, linewidth=0.8)
-        axes.plot(rows["independent"], heights, "o", color=GREY, markerfacecolor="white", markersize=6)  # seen round a diamond
+        axes.plot(rows["independent"], heights, "o", color=GREY, markerfacecolor="white", markersize=6)  # shows around a diamond
         axes.plot(rows["jaccard"], heights, "D", color=BLACK, markersize=3.6)
         for height, row in zip(heights, rows.itertuples()):
             if isinstance(row.note, str) and row.note:
                 axes.annotate(row.note, (row.jaccard, height), (5, 0), textcoords="offset points", va="center", fontsize=6.5)
-        axes.set_yticks(heights, [" and ".join(display_domain(part) for part in pair.split("-")) for pair in rows["pair"]])
-        axes.set_ylim(0.6 - len(rows), 0.6)
+        names = [" and ".join(display_domain(part) for part in pair.split("-")) for pair in rows["pair"]]
+        name_heights(axes, heights, names, 0.6 - len(rows), 0.6)
         axes.set_title(rows["mask"].iloc[0])
-        axes.grid(axis="y", linewidth=0.25)
     grid[-1].set_xlim(0, 1.02)
-    figure.supxlabel("overlap of changed weights (Jaccard)", fontsize=7)
-    handles = [
-        Line2D([], [], marker="D", color=BLACK, linestyle="", markersize=3.6, label="two experts"),
-        Line2D([], [], marker="o", color=GREY, markerfacecolor="white", linestyle="", label="independent masks"),
-    ]
-    figure.legend(handles=handles, loc="outside upper center", ncols=2, frameon=False)
+    figure.supxlabel("overlap of changed weights (Jaccard)")
+    legend_above(figure, [handle("two experts", BLACK, "D", markersize=3.6), handle("independent masks", GREY, "o", False)], 2)
     return figure
 
 
@@ -141,21 +121,14 @@ def plot_judging(frame: pd.DataFrame) -> Figure:
     figure = make_canvas(COLUMN, 0.19 * len(keys) + 0.85)
     axes = figure.subplots()
     for row in frame.itertuples():
-        marker, colour, face = MODES[row.mode]
         height = -keys.index((row.model, row.benchmark)) + (0.16 if row.mode == "outcome" else -0.16) * is_sampled(frame)
-        if is_sampled(frame) and np.isfinite([row.low, row.high]).all():
-            axes.plot([row.low, row.high], [height, height], color=colour, linewidth=1)
-        axes.plot(row.accuracy, height, marker, color=colour, markerfacecolor=face, markersize=3.8)
-    axes.set_yticks(-np.arange(len(keys)), [f"{display_name(model)}: {name.replace('_', ' ')}" for model, name in keys])
-    axes.set_ylim(0.6 - len(keys), 0.6)
-    axes.grid(axis="y", linewidth=0.25)
+        draw_estimate(axes, row, row.accuracy, height, *MODES[row.mode][:3], size=3.8)
+    names = [f"{display_name(model)}: {name.replace('_', ' ')}" for model, name in keys]
+    name_heights(axes, -np.arange(len(keys)), names, 0.6 - len(keys), 0.6)
     axes.margins(x=0.1)
-    figure.supxlabel("accuracy as a judge, percent" + count_words(frame, "trajectories").replace(" (", "\n("), fontsize=7)
-    handles = [
-        Line2D([], [], marker=marker, color=colour, markerfacecolor=face, linestyle="", label=f"by {mode}")
-        for mode, (marker, colour, face) in MODES.items()
-    ]
-    figure.legend(handles=handles, loc="outside upper center", ncols=2, frameon=False)
+    figure.supxlabel("accuracy as a judge, percent" + counts_below(frame, "trajectories"))
+    handles = [handle(f"by {mode}", colour, marker, filled) for mode, (marker, colour, filled, _) in MODES.items()]
+    legend_above(figure, handles, 2)
     return figure
 
 
@@ -170,8 +143,8 @@ def plot_blend(frame: pd.DataFrame) -> Figure:
     axes.barh(range(len(rows)), share, 0.65, color=GREY)
     axes.set_yticks(range(len(rows)), rows["part"])
     for place, (percent, samples) in enumerate(zip(share, rows["samples"])):
-        told = f"{percent:.1f}% ({thousands(samples)})"
-        axes.annotate(told, (percent, place), (2, 0), textcoords="offset points", va="center", fontsize=6.5)
+        words = f"{percent:.1f}% ({thousands(samples)})"
+        axes.annotate(words, (percent, place), (2, 0), textcoords="offset points", va="center", fontsize=6.5)
     axes.set_xlim(0, 1.5 * share.max())
     axes.grid(axis="y", visible=False)
     axes.set_xlabel(f"share of the {thousands(total)} samples, percent")

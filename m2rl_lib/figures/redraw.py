@@ -17,31 +17,16 @@ from pathlib import Path
 from m2rl_lib.config.locations import ROOT
 from m2rl_lib.figures import drawing
 
-# figures that were saved before the library had packages name their function by its old module
-MOVED = {
-    "figures": ("rq1_mix_or_merge", "training_curves"),
-    "figures_claims": ("ledger_figure",),
-    "figures_judging": ("rq5_judging",),
-    "figures_paper": ("paper_tables",),
-    "figures_policies": ("rq3_policies",),
-    "figures_rq2": ("rq2_transfer",),
-    "figures_rq4": ("rq4_methods",),
-    "figures_sweeps": ("rq4_sweeps",),
-    "figures_weights": ("rq3_weights",),
-}
-
 
 def find_plot(name: str, where: Path):
-    """The function that a record names: 'm2rl_lib.figures.training_curves.plot_loss'. ValueError for anything but a `plot_*` of figures."""
-    module, _, function = name.removeprefix("m2rl_lib.").rpartition(".")
-    if not module.startswith("figures") or not function.startswith("plot_"):
+    """The function that a record names: 'm2rl_lib.figures.training_curves.plot_loss'. ValueError for anything else."""
+    module, _, function = name.rpartition(".")
+    if not module.startswith("m2rl_lib.figures.") or not function.startswith("plot_"):
         raise ValueError(f"{where} is drawn by {name!r}: only a plot_* of m2rl_lib.figures is allowed")
-    for home in MOVED.get(module, (module.removeprefix("figures."),)):
-        try:
-            return getattr(importlib.import_module(f"m2rl_lib.figures.{home}"), function)
-        except (ModuleNotFoundError, AttributeError):
-            continue
-    raise ValueError(f"{where} is drawn by {name!r}: this version has no such function")
+    try:
+        return getattr(importlib.import_module(module), function)
+    except (ModuleNotFoundError, AttributeError):
+        raise ValueError(f"{where} is drawn by {name!r}: this version has no such function") from None
 
 
 def redraw(csv: Path, folder: Path | None = None) -> Path:

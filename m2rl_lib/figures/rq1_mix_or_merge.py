@@ -8,20 +8,20 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter, MaxNLocator
 
-from m2rl_lib.figures.style import (
-    COLOURS,
-    COLUMN,
-    LINES,
-    WIDE,
+from m2rl_lib.figures.parts import (
     count_words,
+    counts_below,
     draw_points,
     draw_reference,
     embolden,
     family_handles,
     is_sampled,
-    make_canvas,
+    legend_above,
+    name_heights,
     name_rows,
+    unique,
 )
+from m2rl_lib.figures.style import COLOURS, COLUMN, LINES, WIDE, make_canvas
 from m2rl_lib.stats.bootstrap import OVERALL, require_columns
 from m2rl_lib.stats.comparisons import display_domain, display_name
 
@@ -38,13 +38,13 @@ def plot_benchmark_scores(frame: pd.DataFrame) -> Figure:
     two, a column of panels a domain. Each panel has its own scale. ValueError: no rows, no such column, unknown model.
     """
     require_columns(frame, ["model", "domain", "benchmark", "score"], "benchmark scores")
-    models, panels = list(pd.unique(frame["model"])), frame.groupby(["domain", "benchmark"], sort=False)
+    models, panels = unique(frame, "model"), frame.groupby(["domain", "benchmark"], sort=False)
     names, inches = name_rows(models)
     narrow = len(models) <= MOST_NARROW
     if narrow:
         places = {divmod(number, 3): key for number, key in enumerate(panels.groups)}
     else:
-        domains = {domain: list(pd.unique(rows["benchmark"])) for domain, rows in frame.groupby("domain", sort=False)}
+        domains = {domain: unique(rows, "benchmark") for domain, rows in frame.groupby("domain", sort=False)}
         places = {(row, column): (domain, benchmark) for column, (domain, of_it) in enumerate(domains.items())
                   for row, benchmark in enumerate(of_it)}  # fmt: skip
     down, across = 1 + max(row for row, _ in places), 1 + max(column for _, column in places)
@@ -64,12 +64,9 @@ def plot_benchmark_scores(frame: pd.DataFrame) -> Figure:
         axes.set_title(f"{embolden(textwrap.fill(display_domain(domain), letters))}\n{title}" if first else title)
         _widen(axes)
         axes.xaxis.set_major_locator(MaxNLocator(3, integer=True))
-        axes.set_ylim(-0.7, len(models) - 0.3)
-        axes.set_yticks(heights, names)
-        axes.grid(axis="y", linewidth=0.25)
-    figure.supxlabel("score, points" + count_words(frame.drop(columns="n", errors="ignore")), fontsize=7)
-    handles = family_handles(models, line)
-    figure.legend(handles=handles, loc="outside upper center", ncols=2 if narrow else 6, frameon=False)
+        name_heights(axes, heights, names, -0.7, len(models) - 0.3)
+    figure.supxlabel("score, points" + count_words(frame.drop(columns="n", errors="ignore")))
+    legend_above(figure, family_handles(models, line), 2 if narrow else 6)
     return figure
 
 
@@ -95,11 +92,9 @@ def plot_overall(frame: pd.DataFrame) -> Figure:
     axes = figure.subplots()
     line = draw_reference(axes, rows)
     draw_points(axes, rows, np.arange(len(rows)))
-    axes.set_yticks(np.arange(len(rows)), names)
-    axes.set_ylim(-0.7, len(rows) - 0.3)
-    figure.supxlabel("mean over domains, points" + count_words(rows).replace(" (", "\n("), fontsize=7)
-    axes.grid(axis="y", linewidth=0.25)
-    figure.legend(handles=family_handles(rows["model"], line), loc="outside upper center", ncols=2, frameon=False)
+    name_heights(axes, np.arange(len(rows)), names, -0.7, len(rows) - 0.3)
+    figure.supxlabel("mean over domains, points" + counts_below(rows))
+    legend_above(figure, family_handles(rows["model"], line), 2)
     return figure
 
 
@@ -109,7 +104,7 @@ def plot_budget(frame: pd.DataFrame) -> Figure:
     Columns: model, budget, unit ('prompts', 'generated_tokens', 'device_seconds'), score (points), low, high; n if known.
     """
     require_columns(frame, ["model", "budget", "unit", "score"], "scores by budget")
-    models, units = list(pd.unique(frame["model"])), list(pd.unique(frame["unit"]))
+    models, units = unique(frame, "model"), unique(frame, "unit")
     if len(models) > len(LINES):
         raise ValueError(f"{len(models)} models in one budget figure: at most {len(LINES)} can be told apart")
     unknown = [unit for unit in units if unit not in UNITS]
@@ -120,16 +115,9 @@ def plot_budget(frame: pd.DataFrame) -> Figure:
     for axes, unit in zip(grid, units, strict=True):
         for place, model in enumerate(models):
             rows = frame[(frame["model"] == model) & (frame["unit"] == unit)].sort_values("budget")
-            aside = 0.008 * largest[unit] * (place - (len(models) - 1) / 2)  # so that intervals at one budget stay apart
-            axes.plot(
-                rows["budget"] + aside,
-                rows["score"],
-                linestyle=LINES[place],
-                marker="Dos^vX"[place],
-                color=COLOURS[place],
-                markerfacecolor="white",
-                label=display_name(model),
-            )
+            aside = 0.008 * largest[unit] * (place - (len(models) - 1) / 2)  # intervals at one budget side by side
+            look = {"linestyle": LINES[place], "marker": "Dos^vX"[place], "color": COLOURS[place], "markerfacecolor": "white"}
+            axes.plot(rows["budget"] + aside, rows["score"], label=display_name(model), **look)
             if is_sampled(rows):
                 axes.vlines(rows["budget"] + aside, rows["low"], rows["high"], color=COLOURS[place], linewidth=0.8)
         axes.set_xlabel(UNITS[unit])
@@ -137,8 +125,6 @@ def plot_budget(frame: pd.DataFrame) -> Figure:
         axes.xaxis.set_major_formatter(EngFormatter(sep=""))
         axes.xaxis.set_major_locator(MaxNLocator(4))
     grid[0].set_ylabel("mean over domains, points")
-    figure.supxlabel(("spent" + count_words(frame)) if count_words(frame) else "", fontsize=7)
-    figure.legend(
-        *grid[0].get_legend_handles_labels(), loc="outside upper center", ncols=3 if len(units) > 1 else 2, frameon=False
-    )
+    figure.supxlabel(("spent" + count_words(frame)) if count_words(frame) else "")
+    legend_above(figure, grid[0].get_legend_handles_labels()[0], 3 if len(units) > 1 else 2)
     return figure

@@ -1,29 +1,24 @@
-"""Figures of RQ2: transfer, gradients along the run, every reward of every run, and the manipulation check.
-
-As in `figures`, a `plot_*` takes a tidy frame and knows no model; the look is `style`'s.
-"""
+"""Figures of RQ2: transfer, gradients along the run, every reward of every run, and the manipulation check."""
 
 import numpy as np
 import pandas as pd
 from matplotlib.colors import TwoSlopeNorm
 from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
-from m2rl_lib.figures.style import (
-    BLACK,
-    BLUE,
-    COLUMN,
-    GREY,
-    ORANGE,
-    WIDE,
+from m2rl_lib.figures.parts import (
+    change_words,
     count_words,
     draw_cells,
+    handle,
     is_sampled,
-    make_canvas,
+    legend_above,
     name_cells,
+    panels,
     size_words,
+    unique,
 )
+from m2rl_lib.figures.style import BLACK, BLUE, COLUMN, GREY, ORANGE, WIDE, make_canvas
 from m2rl_lib.stats.bootstrap import require_columns
 from m2rl_lib.stats.comparisons import SHORT, display_domain, display_name
 
@@ -32,15 +27,12 @@ def _short(domain: str) -> str:
     return SHORT.get(domain) or display_domain(domain)
 
 
-def _change_words(row, sampled: bool) -> str:
+def _cell_words(row, sampled: bool) -> str:
     """A change, its interval where there was sampling and its verdict where there is one, a line each."""
-    if np.isnan(row.change):
+    if np.isnan(row.estimate):
         return "refused"
-    lines = [f"{row.change:+.1f}"]
-    if sampled:
-        lines.append(f"[{row.low:z.1f}, {row.high:z.1f}]" if np.isfinite(row.low) else "[unknown]")
     label = getattr(row, "label", "")
-    return "\n".join(lines).replace("-", "−") + (f"\n{label}" if isinstance(label, str) and label else "")
+    return change_words(row, sampled) + (f"\n{label}" if isinstance(label, str) and label else "")
 
 
 def plot_transfer(frame: pd.DataFrame) -> Figure:
@@ -50,15 +42,16 @@ def plot_transfer(frame: pd.DataFrame) -> Figure:
     word to stand under the numbers, if there are verdicts. The sign is printed in every cell, so greyscale loses nothing.
     """
     require_columns(frame, ["model", "domain", "change"], "changes by domain")
-    models, domains = list(pd.unique(frame["model"])), list(pd.unique(frame["domain"]))
+    models, domains = unique(frame, "model"), unique(frame, "domain")
     figure = make_canvas(WIDE, (0.48 if "label" in frame else 0.38) * len(models) + 1.0)
     axes = figure.subplots()
     size = max(float(frame["change"].abs().max()), 1e-9)
-    told = frame.assign(words=[_change_words(row, is_sampled(frame)) for row in frame.itertuples()], sure=False)
+    rows = frame.rename(columns={"change": "estimate"}).itertuples()
+    table = frame.assign(words=[_cell_words(row, is_sampled(frame)) for row in rows], sure=False)
     if is_sampled(frame):
-        told["sure"] = (frame["low"] > 0) | (frame["high"] < 0)
+        table["sure"] = (frame["low"] > 0) | (frame["high"] < 0)
     cells, words, sure = (
-        told.pivot(index="model", columns="domain", values=column).loc[models, domains].to_numpy()
+        table.pivot(index="model", columns="domain", values=column).loc[models, domains].to_numpy()
         for column in ("change", "words", "sure")
     )
     picture = draw_cells(axes, cells.astype(float), words, "PuOr_r", TwoSlopeNorm(0, -size, size), 6.5, sure)
@@ -78,11 +71,8 @@ def plot_gradient_cosines(frame: pd.DataFrame) -> Figure:
     """
     require_columns(frame, ["step", "domain", "other", "cosine", "low", "high"], "gradient cosines")
     pairs = list(frame[["domain", "other"]].drop_duplicates().itertuples(index=False, name=None))
-    across = min(5, len(pairs))
-    down = -(-len(pairs) // across)
-    figure = make_canvas(WIDE if across > 1 else COLUMN, 1.25 * down + 0.6)
-    grid = figure.subplots(down, across, squeeze=False, sharex=True, sharey=True)
-    for axes, (domain, other) in zip(grid.flat, pairs, strict=False):
+    figure = make_canvas(WIDE if len(pairs) > 1 else COLUMN, 1.25 * -(-len(pairs) // 5) + 0.6)
+    for axes, (domain, other) in zip(panels(figure, len(pairs), 5, sharex=True, sharey=True), pairs, strict=True):
         rows = frame[(frame["domain"] == domain) & (frame["other"] == other)].sort_values("step")
         found, refused = rows[rows["cosine"].notna()], rows[rows["cosine"].isna()]
         for height in (0, 1):
@@ -94,15 +84,13 @@ def plot_gradient_cosines(frame: pd.DataFrame) -> Figure:
         axes.set_ylim(-0.75, 1.6)
         axes.xaxis.set_major_locator(MaxNLocator(3, integer=True))
         axes.margins(x=0.15)
-    for place in range(len(pairs), grid.size):
-        grid.flat[place].set_axis_off()
-    figure.supxlabel("step of the mixed run (0: SFT)", fontsize=7)
-    figure.supylabel("cosine of gradients" + size_words(frame, "prompts a domain"), fontsize=7)
+    figure.supxlabel("step of the mixed run (0: SFT)")
+    figure.supylabel("cosine of gradients" + size_words(frame, "prompts a domain"))
     handles = [
-        Line2D([], [], marker="o", color=BLUE, markersize=3.6, label="noise divided out, 95% interval"),
-        Line2D([], [], marker="x", color=GREY, linestyle="", markersize=3.6, label="refused: a gradient is mostly noise"),
+        handle("noise divided out, 95% interval", BLUE, "o", line="-", markersize=3.6),
+        handle("refused: a gradient is mostly noise", GREY, "x", markersize=3.6),
     ]
-    figure.legend(handles=handles, loc="outside upper center", ncols=2 if across > 1 else 1, frameon=False)
+    legend_above(figure, handles, 2 if len(pairs) > 1 else 1)
     return figure
 
 
@@ -113,7 +101,7 @@ def plot_every_curve(frame: pd.DataFrame) -> Figure:
     the run trains on the domain, which is where it has training rewards.
     """
     require_columns(frame, ["model", "step", "domain", "kind", "reward", "low", "high"], "curves")
-    models, domains = list(pd.unique(frame["model"])), list(pd.unique(frame["domain"]))
+    models, domains = unique(frame, "model"), unique(frame, "domain")
     figure = make_canvas(WIDE, 0.85 * len(domains) + 0.8)
     grid = figure.subplots(len(domains), len(models), squeeze=False, sharex="col", sharey=True)
     for row, domain in enumerate(domains):
@@ -131,13 +119,13 @@ def plot_every_curve(frame: pd.DataFrame) -> Figure:
         grid[row, 0].set_ylabel(_short(domain))
     for column, model in enumerate(models):
         grid[0, column].set_title(display_name(model).replace(" (", "\n("), fontsize=6.5)
-    figure.supxlabel("training step", fontsize=7)
-    figure.supylabel("mean reward" + count_words(frame.loc[frame["kind"] == "selection"]), fontsize=7)
+    figure.supxlabel("training step")
+    figure.supylabel("mean reward" + count_words(frame.loc[frame["kind"] == "selection"]))
     handles = [
-        Line2D([], [], marker="o", color=BLUE, linewidth=0.8, markersize=1.8, label="selection problems"),
-        Line2D([], [], color=ORANGE, linewidth=0.7, label="in training (thick frame: a trained domain)"),
+        handle("selection problems", BLUE, "o", line="-", linewidth=0.8, markersize=1.8),
+        handle("in training (thick frame: a trained domain)", ORANGE, line="-", linewidth=0.7),
     ]
-    figure.legend(handles=handles, loc="outside upper center", ncols=2, frameon=False)
+    legend_above(figure, handles, 2)
     return figure
 
 
@@ -148,30 +136,22 @@ def plot_manipulation(frame: pd.DataFrame) -> Figure:
     high, reach (predicted of the world apart: within ±reach of 0; NaN where a gain is predicted), n where there were problems.
     """
     require_columns(frame, ["quantity", "kind", "world", "estimate", "low", "high", "reach"], "manipulation check")
-    kinds = list(pd.unique(frame["kind"]))
+    kinds = unique(frame, "kind")
     widths = [frame.loc[frame["kind"] == kind, "quantity"].nunique() for kind in kinds]
     figure = make_canvas(WIDE, 2.3)
     grid = figure.subplots(1, len(kinds), squeeze=False, width_ratios=widths)[0]
     looks = {"shared": (-0.17, "#BBBBBB", "arithmetic shared"), "apart": (0.17, BLUE, "arithmetic apart")}
     for axes, kind in zip(grid, kinds, strict=True):
         rows = frame[frame["kind"] == kind]
-        names = list(pd.unique(rows["quantity"]))
+        names = unique(rows, "quantity")
         for row in rows.itertuples():
             aside, colour, _ = looks[row.world]
             place = names.index(row.quantity) + aside
             if row.world == "apart" and np.isfinite(row.reach):
                 axes.hlines([-row.reach, row.reach], place - 0.2, place + 0.2, color=ORANGE, linewidth=1.4)
             if np.isnan(row.estimate):
-                axes.text(
-                    place,
-                    np.nan_to_num(1.2 * row.reach),
-                    "refused",
-                    rotation=90,
-                    ha="center",
-                    va="bottom",
-                    fontsize=6,
-                    color=GREY,
-                )
+                above = np.nan_to_num(1.2 * row.reach)
+                axes.text(place, above, "refused", rotation=90, ha="center", va="bottom", fontsize=6, color=GREY)
                 continue
             axes.bar(place, row.estimate, 0.3, color=colour)
             axes.vlines(place, row.low, row.high, color=BLACK, linewidth=1)
@@ -181,7 +161,7 @@ def plot_manipulation(frame: pd.DataFrame) -> Figure:
         axes.grid(axis="x", visible=False)
         axes.set_ylabel("change against SFT, points" if kind == "points" else "cosine of math and coding")
     grid[0].set_xlabel(("trained → tested" + count_words(frame[frame["kind"] == "points"])) if kinds[0] == "points" else "")
-    handles = [Line2D([], [], color=colour, linewidth=5, label=name) for _, colour, name in looks.values()]
-    handles.append(Line2D([], [], color=ORANGE, linewidth=1.4, label="predicted: between these lines"))
-    figure.legend(handles=handles, loc="outside upper center", ncols=3, frameon=False)
+    handles = [handle(name, colour, line="-", linewidth=5) for _, colour, name in looks.values()]
+    handles.append(handle("predicted: between these lines", ORANGE, line="-", linewidth=1.4))
+    legend_above(figure, handles, 3)
     return figure

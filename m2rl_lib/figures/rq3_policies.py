@@ -1,19 +1,16 @@
-"""Figures of RQ3's policies: the KL cross table as heat maps, and what was lost against how far the policy is.
-
-In the one style of `figures`, whose rules hold here too: tidy frames in, a Figure out, no model known.
-"""
+"""Figures of RQ3's policies: the KL cross table as heat maps, and what was lost against how far the policy is."""
 
 import numpy as np
 import pandas as pd
 from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
 
-from m2rl_lib.figures.style import FAMILIES, GREY, WIDE, count_words, draw_cells, make_canvas, name_cells
+from m2rl_lib.figures.parts import count_words, draw_cells, handle, legend_above, name_cells, panels, unique
+from m2rl_lib.figures.style import FAMILIES, GREY, WIDE, make_canvas
 from m2rl_lib.stats.bootstrap import require_columns
 from m2rl_lib.stats.comparisons import display_domain, display_name, model_family
 
-FLOOR = 1e-3  # nats: smaller values are drawn as this
+LEAST = 1e-3  # nats: smaller values are drawn as this
 
 
 def plot_kl_table(frame: pd.DataFrame) -> Figure:
@@ -23,17 +20,17 @@ def plot_kl_table(frame: pd.DataFrame) -> Figure:
     a value is blank; the shade is logarithmic. n (of the own expert first) and truncations stand beside each panel's title.
     """
     require_columns(frame, ["domain", "source", "target", "kl", "se", "prompts", "completions", "truncated"], "KL cross table")
-    domains, sources, targets = (list(pd.unique(frame[column])) for column in ("domain", "source", "target"))
+    domains, sources, targets = (unique(frame, column) for column in ("domain", "source", "target"))
     figure = make_canvas(WIDE, len(domains) * (0.235 * len(sources) + 0.28) + 1.3)
     grid = figure.subplots(len(domains), 1, squeeze=False, sharex=True)[:, 0]
     positive = frame.loc[frame["kl"] > 0, "kl"]
-    least = max(float(positive.min()), FLOOR) if len(positive) else FLOOR
+    least = max(float(positive.min()), LEAST) if len(positive) else LEAST
     norm = LogNorm(least, max(float(frame["kl"].max()), 10 * least))
     for axes, domain in zip(grid, domains, strict=True):
         rows = frame[frame["domain"] == domain]
-        told = rows.assign(words=[_cell_words(row) for row in rows.itertuples()])
+        rows = rows.assign(words=[_cell_words(row) for row in rows.itertuples()])
         cells = rows.pivot(index="source", columns="target", values="kl").reindex(index=sources, columns=targets)
-        words = told.pivot(index="source", columns="target", values="words").reindex_like(cells).astype(object).fillna("")
+        words = rows.pivot(index="source", columns="target", values="words").reindex_like(cells).astype(object).fillna("")
         own = np.repeat(cells.index.to_numpy()[:, None] == f"rl-{domain}", len(targets), axis=1)
         picture = draw_cells(axes, cells.clip(lower=least).to_numpy(), words.to_numpy(), "Purples", norm, 4.6, own)
         cut = rows.drop_duplicates("source")[["completions", "truncated"]].sum()
@@ -42,8 +39,8 @@ def plot_kl_table(frame: pd.DataFrame) -> Figure:
         axes.set_title(f"{display_domain(domain)} ({counted})", fontsize=6.5, pad=2)
         names = [[display_name(model) for model in models] for models in (sources, targets)]
         name_cells(axes, *names, rotation=40, ha="right", fontsize=6)
-    figure.supylabel("completions sampled from", fontsize=7)
-    figure.supxlabel("KL to, nats a sequence (± standard error, clustered by prompt)", fontsize=7)
+    figure.supylabel("completions sampled from")
+    figure.supxlabel("KL to, nats a sequence (± standard error, clustered by prompt)")
     figure.colorbar(picture, ax=list(grid), fraction=0.02, pad=0.01)
     return figure
 
@@ -66,34 +63,24 @@ def plot_change_against_kl(frame: pd.DataFrame) -> Figure:
     """
     columns = ["target", "domain", "delta", "delta_low", "delta_high", "kl", "se", "neighbours"]
     require_columns(frame, columns, "changes against KL")
-    domains = list(pd.unique(frame["domain"]))
-    across = min(3, len(domains))
-    down = -(-len(domains) // across)
-    figure = make_canvas(WIDE, 1.75 * down + 0.6)
-    grid = figure.subplots(down, across, squeeze=False, sharex=True, sharey=True)
-    for axes, domain in zip(grid.flat, domains, strict=False):
+    domains = unique(frame, "domain")
+    figure = make_canvas(WIDE, 1.75 * -(-len(domains) // 3) + 0.6)
+    for axes, domain in zip(panels(figure, len(domains), 3, sharex=True, sharey=True), domains, strict=True):
         axes.axhline(0, color=GREY, linestyle="--", linewidth=0.8, zorder=1)
         for row in frame[frame["domain"] == domain].itertuples():
             marker, colour, _, _ = FAMILIES[model_family(row.target)]
-            at, ends = max(row.kl, FLOOR), [max(row.kl - row.se, FLOOR), max(row.kl + row.se, FLOOR)]
+            at, ends = max(row.kl, LEAST), [max(row.kl - row.se, LEAST), max(row.kl + row.se, LEAST)]
             axes.plot([at, at], [row.delta_low, row.delta_high], color=colour, linewidth=0.6)
             axes.plot(ends, [row.delta] * 2, color=colour, linewidth=0.6)
-            axes.plot(
-                at, row.delta, marker, color=colour, markerfacecolor=colour if row.neighbours > 0 else "white", markersize=3.6
-            )
+            face = colour if row.neighbours > 0 else "white"
+            axes.plot(at, row.delta, marker, color=colour, markerfacecolor=face, markersize=3.6)
         axes.set_xscale("log")
         axes.set_title(display_domain(domain))
-    for place in range(len(domains), grid.size):
-        grid.flat[place].set_axis_off()
-        grid.flat[place - across].tick_params(labelbottom=True)
     counts = count_words(frame.rename(columns={"delta_low": "low", "delta_high": "high"}))
-    figure.supxlabel("KL from the domain's expert, nats a sequence (± standard error)", fontsize=7)
-    figure.supylabel("change against the expert, points" + counts, fontsize=7)
+    figure.supxlabel("KL from the domain's expert, nats a sequence (± standard error)")
+    figure.supylabel("change against the expert, points" + counts)
     families = dict.fromkeys(model_family(target) for target in frame["target"])
-    kinds = [FAMILIES[family] for family in families]
-    handles = [Line2D([], [], marker=marker, color=colour, linestyle="", label=name) for marker, colour, _, name in kinds]
-    for filled, name in ((True, "with a neighbour in it"), (False, "without one")):
-        face = GREY if filled else "white"
-        handles.append(Line2D([], [], marker="o", color=GREY, markerfacecolor=face, linestyle="", label=name))
-    figure.legend(handles=handles, loc="outside upper center", ncols=len(handles), frameon=False)
+    handles = [handle(name, colour, marker) for marker, colour, _, name in (FAMILIES[family] for family in families)]
+    handles += [handle("with a neighbour in it", GREY, "o"), handle("without one", GREY, "o", filled=False)]
+    legend_above(figure, handles, len(handles))
     return figure

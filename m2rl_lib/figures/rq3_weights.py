@@ -1,7 +1,6 @@
-"""Figures of RQ3's weights, in the style of `figures`: sweeps of masks, heat maps of pairs, heat maps by type and depth.
+"""Figures of RQ3's weights: sweeps of masks, heat maps of pairs, heat maps by type and depth.
 
-A `plot_*` takes a frame that `overlaps` made and returns a Figure. A cell has its number where there is room for it (up to
-MOST_NUMBERS columns), so greyscale loses nothing.
+A cell has its number where there is room for it (up to MOST_NUMBERS columns), so greyscale loses nothing.
 """
 
 import numpy as np
@@ -10,7 +9,8 @@ from matplotlib.colors import Normalize, TwoSlopeNorm
 from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
-from m2rl_lib.figures.style import BLACK, BLUE, GREY, LINES, ORANGE, WIDE, draw_cells, make_canvas, name_cells
+from m2rl_lib.figures.parts import draw_cells, name_cells, unique
+from m2rl_lib.figures.style import BLACK, BLUE, GREY, LINES, ORANGE, WIDE, make_canvas
 from m2rl_lib.stats.bootstrap import require_columns
 from m2rl_lib.stats.comparisons import display_name
 
@@ -52,7 +52,7 @@ def plot_sweep(frame: pd.DataFrame) -> Figure:
         else:
             axes.set_xscale("log")
         axes.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), frameon=False, handlelength=2.6)
-    figure.supxlabel("shaded: from the least to the most", fontsize=7)
+    figure.supxlabel("shaded: from the least to the most")
     return figure
 
 
@@ -84,33 +84,26 @@ def plot_parts(frame: pd.DataFrame, label: str) -> Figure:
     Columns: row (text), type ('all' or a type), layer (missing for all), value; `label` is what the value measures.
     """
     require_columns(frame, ["row", "type", "layer", "value"], "values by type and layer")
-    names = list(pd.unique(frame["row"]))
+    names = unique(frame, "row")
     whole = frame[frame["layer"].isna()].assign(part=frame["type"].replace("all", "whole"))
     deep = frame[frame["layer"].notna() & (frame["type"] == "all")]
     deep = deep.assign(part=deep["layer"].astype(int).astype(str))
-    parts = [list(pd.unique(rows["part"])) for rows in (whole, deep)]
+    parts = [unique(rows, "part") for rows in (whole, deep)]
     figure = make_canvas(WIDE, 0.2 * len(names) + 1.2)
     panels = figure.subplots(1, 2, sharey=True, width_ratios=[len(part) + 0.01 for part in parts])
     largest, numbered = float(frame["value"].abs().max()), max(map(len, parts)) <= MOST_NUMBERS
-    for axes, rows, part, told in zip(panels, (whole, deep), parts, ("type of tensor", "layer")):
+    for axes, rows, part, words in zip(panels, (whole, deep), parts, ("type of tensor", "layer")):
         cells = rows.pivot(index="row", columns="part", values="value").reindex(index=names, columns=part)
         picture = _heat_map(axes, cells.to_numpy(dtype=float), largest, bool((frame["value"] < 0).any()), numbered=numbered)
         every = -(-len(part) // MOST_NUMBERS)
         shown = [name if i % every == 0 else "" for i, name in enumerate(part)]
         name_cells(axes, names, shown, rotation=90 if axes is panels[0] else 0)
-        axes.set_xlabel(told)
+        axes.set_xlabel(words)
     figure.colorbar(picture, ax=panels, label=label, fraction=0.03, pad=0.01)
     return figure
 
 
-def _heat_map(
-    axes,
-    cells: np.ndarray,
-    largest: float | None = None,
-    signed: bool | None = None,
-    blank: np.ndarray | None = None,
-    numbered: bool = True,
-):
+def _heat_map(axes, cells: np.ndarray, largest: float = 0, signed: bool | None = None, blank=None, numbered: bool = True):
     """Draw the cells, with numbers where they can be read; a scale around 0 where values are signed (by lightness alone where
     some cells are not `numbered`, so that greyscale keeps the sign). A missing one is a dash, but where `blank`."""
     largest = largest or max(float(np.nanmax(np.abs(cells), initial=0)), 1e-9)

@@ -1,8 +1,4 @@
-"""RQ4's figures in the one style of `figures`: places of methods, recovery, skills. Sweeps are in `figures_sweeps`.
-
-Nothing is told by colour alone: the best and second best method of a benchmark have frames. Published numbers are drawn by
-the same functions; without intervals there are no error bars.
-"""
+"""RQ4's figures: places of methods, recovery, skills. Sweeps are in `rq4_sweeps`."""
 
 import re
 import textwrap
@@ -12,23 +8,23 @@ import pandas as pd
 from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
 from matplotlib.patches import Patch, Rectangle
 from matplotlib.ticker import MaxNLocator
 
-from m2rl_lib.figures.style import (
-    BLACK,
-    COLUMN,
-    GREY,
-    LIGHT,
-    WIDE,
+from m2rl_lib.figures.parts import (
     count_words,
+    counts_below,
+    draw_estimate,
     draw_points,
     family_handles,
-    make_canvas,
+    handle,
+    legend_above,
+    name_heights,
     name_rows,
     size_words,
+    unique,
 )
+from m2rl_lib.figures.style import BLACK, COLUMN, GREY, LIGHT, WIDE, make_canvas
 from m2rl_lib.stats.bootstrap import require_columns
 
 FURTHEST = 10  # points behind the best, from which a cell has the darkest shade
@@ -53,7 +49,7 @@ def plot_methods(frame: pd.DataFrame) -> Figure:
     compete). Models and benchmarks stand in the order of the frame. The darker a cell, the further behind the best.
     """
     require_columns(frame, ["model", "domain", "benchmark", "score", "place"], "places of methods")
-    models, benchmarks = list(pd.unique(frame["model"])), list(pd.unique(frame["benchmark"]))
+    models, benchmarks = unique(frame, "model"), unique(frame, "benchmark")
     names, inches = name_rows(models)
     figure = make_canvas(WIDE, max(inches, 0.2) * len(models) + 1.1)
     axes = figure.subplots()
@@ -79,7 +75,7 @@ def plot_methods(frame: pd.DataFrame) -> Figure:
         Patch(fill=False, edgecolor=BLACK, linestyle=":", label="second best"),
         Patch(facecolor=shades(0.5), label=f"{FURTHEST} points or more behind the best"),
     ]
-    figure.legend(handles=handles, loc="outside upper center", ncols=3, frameon=False)
+    legend_above(figure, handles, 3)
     return figure
 
 
@@ -89,7 +85,7 @@ def plot_upset(frame: pd.DataFrame) -> Figure:
     Columns: set, problems, model, solves, n (problems in all), k (samples a problem). A filled dot: the model solves them.
     """
     require_columns(frame, ["set", "problems", "model", "solves", "n", "k"], "sets of solved problems")
-    models, sets = list(pd.unique(frame["model"])), frame.drop_duplicates("set").sort_values("set")
+    models, sets = unique(frame, "model"), frame.drop_duplicates("set").sort_values("set")
     names, inches = name_rows(models)
     figure = make_canvas(WIDE, 1.5 + inches * len(models))
     bars, dots = figure.subplots(2, 1, sharex=True, height_ratios=[1.2, inches * len(models)])
@@ -129,14 +125,9 @@ def plot_recovery(frame: pd.DataFrame) -> Figure:
     for edge, style in ((0, "--"), (100, "-")):
         axes.axvline(edge, color=GREY, linestyle=style, linewidth=0.8, zorder=1)
     draw_points(axes, rows, np.arange(len(rows)))
-    axes.set_yticks(np.arange(len(rows)), names)
-    axes.set_ylim(-0.7, len(rows) - 0.3)
-    axes.grid(axis="y", linewidth=0.25)
-    figure.supxlabel(
-        "recovered of the gap from SFT (dashed)\nto routed experts (solid), percent" + count_words(rows).replace(" (", "\n("),
-        fontsize=7,
-    )
-    figure.legend(handles=family_handles(rows["model"], False), loc="outside upper center", ncols=2, frameon=False)
+    name_heights(axes, np.arange(len(rows)), names, -0.7, len(rows) - 0.3)
+    figure.supxlabel("recovered of the gap from SFT (dashed)\nto routed experts (solid), percent" + counts_below(rows))
+    legend_above(figure, family_handles(rows["model"], False), 2)
     return figure
 
 
@@ -144,13 +135,13 @@ def plot_skills(frame: pd.DataFrame) -> Figure:
     """Consistency with the experts' union (the naive number and the unbiased one), excess over it and shortfall.
 
     Columns: model, measure ('naive consistency', 'consistency', 'excess', 'shortfall'), estimate, low, high, n, k. What is
-    undefined is said, not drawn. One domain, or 'overall', a figure.
+    undefined is a word, not a point. One domain, or 'overall', a figure.
     """
     require_columns(frame, ["model", "measure", "estimate", "low", "high", "n", "k"], "skills")
     panels = [("consistency", "cosine with the experts' union"), ("excess", "excess over the union, points"),
               ("shortfall", "shortfall to the union, points")]  # fmt: skip
     frame = frame[frame["measure"].isin(["naive consistency", *(name for name, _ in panels)])]
-    models = list(pd.unique(frame["model"]))
+    models = unique(frame, "model")
     names, inches = name_rows(models)
     figure = make_canvas(WIDE, inches * len(models) + 1.0)
     for axes, (measure, words) in zip(figure.subplots(1, 3, sharey=True), panels, strict=True):
@@ -161,24 +152,13 @@ def plot_skills(frame: pd.DataFrame) -> Figure:
                 place = {"xy": (0.03, height), "ha": "left"} if naive else {"xy": (0.97, height), "ha": "right"}
                 axes.annotate("undefined", **place, xycoords=("axes fraction", "data"), va="center", fontsize=5.5, color=GREY)
                 continue
-            colour = LIGHT if naive else BLACK
-            axes.plot([row.low, row.high], [height, height], color=colour, linewidth=1)
-            axes.plot(
-                row.estimate,
-                height,
-                "o" if naive else "D",
-                color=colour,
-                markersize=3.4,
-                markerfacecolor="white" if naive else colour,
-            )
+            look = ("o", LIGHT, False) if naive else ("D", BLACK, True)
+            draw_estimate(axes, row, row.estimate, height, *look, size=3.4)
         axes.axvline(0, color=GREY, linewidth=0.8, zorder=1)
         axes.set_xlabel(words)
         axes.xaxis.set_major_locator(MaxNLocator(5))
-        axes.set_ylim(-len(models) + 0.3, 0.7)
-        axes.set_yticks(-np.arange(len(models)), names)
-        axes.grid(axis="y", linewidth=0.25)
-    handles = [Line2D([], [], marker="o", color=LIGHT, markerfacecolor="white", label="the paper's number (naive)"),
-               Line2D([], [], marker="D", color=BLACK, label="unbiased")]  # fmt: skip
-    figure.legend(handles=handles, loc="outside upper center", ncols=2, frameon=False)
-    figure.supxlabel(count_words(frame).strip(" ()") + f", K = {int(frame['k'].iloc[0])} samples", fontsize=7)
+        name_heights(axes, -np.arange(len(models)), names, -len(models) + 0.3, 0.7)
+    handles = [handle("the paper's number (naive)", LIGHT, "o", False, "-"), handle("unbiased", BLACK, "D", line="-")]
+    legend_above(figure, handles, 2)
+    figure.supxlabel(count_words(frame).strip(" ()") + f", K = {int(frame['k'].iloc[0])} samples")
     return figure

@@ -1,6 +1,6 @@
-"""RQ4's figures of sweeps, in the one style of `figures`: grids of λ and density, merges of fewer experts, paths.
+"""RQ4's figures of sweeps: grids of λ and density, merges of fewer experts, paths.
 
-Nothing is told by colour alone: heat maps print their numbers, the line that matters is black and dashed.
+Heat maps print their numbers, and the line that matters is black and dashed, so greyscale loses nothing.
 """
 
 import numpy as np
@@ -11,7 +11,8 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from matplotlib.ticker import MaxNLocator
 
-from m2rl_lib.figures.style import BLACK, LIGHT, WIDE, count_words, draw_cells, make_canvas, name_cells, size_words
+from m2rl_lib.figures.parts import change_words, count_words, counts_below, draw_cells, name_cells, size_words, unique
+from m2rl_lib.figures.style import BLACK, LIGHT, WIDE, make_canvas
 from m2rl_lib.stats.bootstrap import OVERALL, require_columns
 from m2rl_lib.stats.comparisons import display_domain, display_name
 
@@ -25,7 +26,7 @@ def plot_sweeps(frame: pd.DataFrame) -> Figure:
     Columns: method, lambda, density (NaN where the method has none), score (points), best.
     """
     require_columns(frame, ["method", "lambda", "density", "score", "best"], "a sweep")
-    methods, across = list(pd.unique(frame["method"])), 3
+    methods, across = unique(frame, "method"), 3
     parts = [frame[frame["method"] == method] for method in methods]
     heights = [max(part["density"].nunique(), 1) for part in parts]
     rows = [heights[first : first + across] for first in range(0, len(heights), across)]
@@ -36,9 +37,7 @@ def plot_sweeps(frame: pd.DataFrame) -> Figure:
         part = part.assign(density=part["density"].fillna(NO_DENSITY)).sort_values(["density", "lambda"])
         cells = part.pivot(index="density", columns="lambda", values="score").sort_index(ascending=False)
         best = part.pivot(index="density", columns="lambda", values="best").reindex_like(cells).eq(True).to_numpy()
-        words = cells.map(
-            lambda score: f"{score:.0f}" if np.isfinite(score) else ""
-        ).to_numpy()  # not every setting need be there
+        words = cells.map(lambda score: f"{score:.0f}" if np.isfinite(score) else "").to_numpy()  # a setting may be missing
         draw_cells(axes, cells.to_numpy(dtype=float), words, "cividis", norm, 6)
         inks = {text.get_position(): text.get_color() for text in axes.texts}
         for y, x in np.argwhere(best):
@@ -48,26 +47,21 @@ def plot_sweeps(frame: pd.DataFrame) -> Figure:
         axes.set_title(display_name(method).replace(" merge", ""))
     for axes in grid.flat[len(methods) :]:
         axes.set_axis_off()
-    figure.supxlabel(
-        "λ; the number is the mean over domains, points" + size_words(frame),
-        fontsize=7,
-    )
-    figure.supylabel("density", fontsize=7)
+    figure.supxlabel("λ; the number is the mean over domains, points" + size_words(frame))
+    figure.supylabel("density")
     return figure
 
 
 def _changes(axes: Axes, frame: pd.DataFrame, row: str, column: str, rows: list[str], columns: list[str], size: float) -> None:
     """A table of changes with their intervals as a heat map; bold where the interval excludes 0."""
-    table = frame.pivot(index=row, columns=column).reindex(index=rows)
-    estimate, low, high = (table[part].reindex(columns=columns).to_numpy(dtype=float) for part in ("estimate", "low", "high"))
-    words = np.full(estimate.shape, "", dtype=object)
-    for at in np.argwhere(np.isfinite(estimate)):
-        x = tuple(at)
-        words[x] = f"{estimate[x]:+.1f}\n[{low[x]:z.1f}, {high[x]:z.1f}]".replace("-", "−")
-    draw_cells(axes, estimate, words, "PuOr_r", TwoSlopeNorm(0, -size, size), 6, (low > 0) | (high < 0))
+    words = [change_words(change) if np.isfinite(change.estimate) else "" for change in frame.itertuples()]
+    table = frame.assign(words=words, sure=(frame["low"] > 0) | (frame["high"] < 0)).pivot(index=row, columns=column)
+    parts = {part: table[part].reindex(index=rows, columns=columns) for part in ("estimate", "words", "sure")}
+    words, sure = parts["words"].fillna("").to_numpy(), parts["sure"].eq(True).to_numpy()
+    draw_cells(axes, parts["estimate"].to_numpy(dtype=float), words, "PuOr_r", TwoSlopeNorm(0, -size, size), 6, sure)
     labels = {"sft": "SFT", "null": "RL-Null", OVERALL: "Mean"}
-    told = [[labels.get(name) or display_domain(name) for name in names] for names in (rows, columns)]
-    name_cells(axes, told[0], [name.replace(" ", "\n") for name in told[1]])
+    names = [[labels.get(name) or display_domain(name) for name in given] for given in (rows, columns)]
+    name_cells(axes, names[0], [name.replace(" ", "\n") for name in names[1]])
 
 
 def plot_leave_one_out(frame: pd.DataFrame) -> Figure:
@@ -76,14 +70,14 @@ def plot_leave_one_out(frame: pd.DataFrame) -> Figure:
     Columns: method, left_out, over ('overall' or a domain), estimate, low, high (points, without − with), n.
     """
     require_columns(frame, ["method", "left_out", "over", "estimate", "low", "high"], "merges without one expert")
-    methods, size = list(pd.unique(frame["method"])), max(float(frame["estimate"].abs().max()), 1e-9)
-    left, over = list(pd.unique(frame["left_out"])), list(pd.unique(frame["over"]))
+    methods, size = unique(frame, "method"), max(float(frame["estimate"].abs().max()), 1e-9)
+    left, over = unique(frame, "left_out"), unique(frame, "over")
     figure = make_canvas(WIDE, (0.32 * len(left) + 0.3) * len(methods) + 0.6)
     for axes, method in zip(figure.subplots(len(methods), 1, squeeze=False, sharex=True)[:, 0], methods, strict=True):
         _changes(axes, frame[frame["method"] == method], "left_out", "over", left, over, size)
         axes.set_title(display_name(method))
-    figure.supxlabel("tested on; change in points" + count_words(frame) + "; bold: interval excludes 0", fontsize=7)
-    figure.supylabel("expert left out", fontsize=7)
+    figure.supxlabel("tested on; change in points" + count_words(frame) + "; bold: interval excludes 0")
+    figure.supylabel("expert left out")
     return figure
 
 
@@ -93,15 +87,13 @@ def plot_pairs(frame: pd.DataFrame) -> Figure:
     Columns: target, added (a domain, 'sft' or 'null'), estimate, low, high (points), n.
     """
     require_columns(frame, ["target", "added", "estimate", "low", "high"], "merges of pairs")
-    targets, added = list(pd.unique(frame["target"])), list(pd.unique(frame["added"]))
+    targets, added = unique(frame, "target"), unique(frame, "added")
     columns = [*(name for name in targets if name in added), *(name for name in added if name not in targets)]
     figure = make_canvas(WIDE, 0.32 * len(targets) + 0.9)
     axes = figure.subplots()
     _changes(axes, frame, "target", "added", targets, columns, max(float(frame["estimate"].abs().max()), 1e-9))
-    axes.set_xlabel(
-        "averaged with; change against the expert alone, points; bold: interval excludes 0"
-        + count_words(frame).replace(" (", "\n(")
-    )
+    label = "averaged with; change against the expert alone, points; bold: interval excludes 0"
+    axes.set_xlabel(label + counts_below(frame))
     axes.set_ylabel("expert of, and tested on")
     return figure
 
@@ -125,9 +117,9 @@ def plot_paths(frame: pd.DataFrame) -> Figure:
             axes.plot(line["share"], line["loss"], color=BLACK if first else LIGHT, linewidth=1.5 if first else 0.8,
                       linestyle="--" if first else "-", zorder=3 if first else 2)  # fmt: skip
         ends = f"{display_name(top['start'])} → {display_name(top['end'])}"
-        said = f"highest barrier {top['barrier']:.3f}\n{ends}" if top["barrier"] > 0 else "no barrier\n"
-        axes.set_title(f"{name} ({rows['path'].nunique()}): {said}")
+        words = f"highest barrier {top['barrier']:.3f}\n{ends}" if top["barrier"] > 0 else "no barrier\n"
+        axes.set_title(f"{name} ({rows['path'].nunique()}): {words}")
         axes.xaxis.set_major_locator(MaxNLocator(5))
-    figure.supxlabel("share of the way" + size_words(frame, "problems a domain"), fontsize=7)
-    figure.supylabel("loss, nats a token", fontsize=7)
+    figure.supxlabel("share of the way" + size_words(frame, "problems a domain"))
+    figure.supylabel("loss, nats a token")
     return figure

@@ -2,28 +2,23 @@
 
 import pandas as pd
 from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
-from m2rl_lib.figures.style import (
-    BLACK,
-    BLUE,
-    COLOURS,
-    COLUMN,
-    LIGHT,
-    LINES,
-    ORANGE,
-    WIDE,
-    count_words,
-    is_sampled,
-    make_canvas,
-)
+from m2rl_lib.figures.parts import count_words, handle, is_sampled, legend_above, panels, unique
+from m2rl_lib.figures.style import BLACK, BLUE, COLOURS, COLUMN, LIGHT, LINES, ORANGE, WIDE, make_canvas
 from m2rl_lib.stats.bootstrap import require_columns
 from m2rl_lib.stats.comparisons import display_domain, model_family
 
+KINDS = {  # name in the legend, colour, line, width
+    "own": ("this domain's expert", BLUE, "-", 1.6),
+    "mixed": ("mixed", BLACK, "--", 1.4),
+    "null": ("RL-Null (permuted rewards)", ORANGE, ":", 1.4),
+    "other": ("other runs", LIGHT, "-", 0.8),
+}
+
 
 def plot_loss(frame: pd.DataFrame) -> Figure:
-    """Training loss of one run. Columns: step, loss (mean over the model's own tokens, nats)."""
+    """Training loss of one run. Columns: step, loss (mean over the tokens of the loss mask, nats)."""
     require_columns(frame, ["step", "loss"], "training loss")
     figure = make_canvas(COLUMN, 2.2)
     axes = figure.subplots()
@@ -45,52 +40,35 @@ def plot_distillation(frame: pd.DataFrame) -> Figure:
     return figure
 
 
+def _kind(model: str, domain: str) -> str:
+    if model in (f"rl-{domain}", "rl-null"):
+        return "own" if model == f"rl-{domain}" else "null"
+    return "mixed" if model_family(model) == "mixed" else "other"
+
+
 def plot_learning_curves(frame: pd.DataFrame) -> Figure:
     """Reward on the selection split over training, a panel each domain: its own expert, the mixed run, the rest in grey.
 
     Columns: model, step, domain, reward (0 to 1); low, high, n where known. The expert of a domain is 'rl-<domain>'.
     """
     require_columns(frame, ["model", "step", "domain", "reward"], "learning curves")
-    domains = list(pd.unique(frame["domain"]))
-    across = min(3, len(domains))
-    down = -(-len(domains) // across)
-    figure = make_canvas(WIDE if len(domains) > 1 else COLUMN, 1.65 * down + 0.5)
-    grid = figure.subplots(down, across, squeeze=False, sharex=True, sharey=True)
-    kinds = {
-        "own": ("this domain's expert", BLUE, "-", 1.6),
-        "mixed": ("mixed", BLACK, "--", 1.4),
-        "null": ("RL-Null (permuted rewards)", ORANGE, ":", 1.4),
-        "other": ("other runs", LIGHT, "-", 0.8),
-    }
-    seen = set()
-    for axes, domain in zip(grid.flat, domains, strict=False):
+    domains = unique(frame, "domain")
+    wide, found = len(domains) > 1, set()
+    figure = make_canvas(WIDE if wide else COLUMN, 1.65 * -(-len(domains) // 3) + 0.5)
+    for axes, domain in zip(panels(figure, len(domains), 3, sharex=True, sharey=True), domains, strict=True):
         for model, rows in frame[frame["domain"] == domain].groupby("model", sort=False):
-            kind = (
-                "own"
-                if model == f"rl-{domain}"
-                else "mixed"
-                if model_family(model) == "mixed"
-                else "null"
-                if model == "rl-null"
-                else "other"
-            )
-            _, colour, style, width = kinds[kind]
+            kind = _kind(model, domain)
+            _, colour, style, width = KINDS[kind]
             rows, order = rows.sort_values("step"), 2 if kind == "other" else 3
             axes.plot(rows["step"], rows["reward"], color=colour, linestyle=style, linewidth=width, zorder=order)
             if is_sampled(rows) and kind != "other":
                 axes.fill_between(rows["step"], rows["low"], rows["high"], color=colour, alpha=0.15, linewidth=0)
-            seen.add(kind)
+            found.add(kind)
         axes.set_title(display_domain(domain))
         axes.xaxis.set_major_locator(MaxNLocator(4, integer=True))
-    for place in range(len(domains), grid.size):
-        grid.flat[place].set_axis_off()
-        grid.flat[place - across].tick_params(labelbottom=True)
-    figure.supxlabel("training step", fontsize=7)
-    figure.supylabel("mean selection reward" + count_words(frame), fontsize=7)
-    handles = [
-        Line2D([], [], color=colour, linestyle=style, linewidth=width, label=name)
-        for kind, (name, colour, style, width) in kinds.items()
-        if kind in seen
-    ]
-    figure.legend(handles=handles, loc="outside upper center", ncols=4 if len(domains) > 1 else 2, frameon=False)
+    figure.supxlabel("training step")
+    figure.supylabel("mean selection reward" + count_words(frame))
+    shown = {kind: look for kind, look in KINDS.items() if kind in found}
+    handles = [handle(name, colour, line=style, linewidth=width) for name, colour, style, width in shown.values()]
+    legend_above(figure, handles, 4 if wide else 2)
     return figure

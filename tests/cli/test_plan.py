@@ -62,9 +62,8 @@ def test_training_counts_are_those_of_the_finished_study(default):
     assert table.loc["RLVR: mixed", "sequences"] == rl["rl-multi"] * batch
     assert table.loc["RLVR: experts, null, repeat", "sequences"] == rl.drop("rl-multi").sum() * batch
     assert table.loc["SFT", "sequences"] == costs[costs["stage"] == "sft"]["prompts"].sum()
-    assert (
-        table.loc["MT-OPD", "sequences"] == costs[costs["stage"] == "distillation"]["prompts"].sum() * default.distill_completions
-    )
+    distilled = costs[costs["stage"] == "distillation"]["prompts"].sum()
+    assert table.loc["MT-OPD", "sequences"] == distilled * default.distill_completions
 
 
 def test_hours_and_tokens_by_hand(default):
@@ -130,10 +129,8 @@ def test_memory_of_several_processes(default):
     checkpointed = shape.layers * shape.hidden + shape.activations  # a layer's numbers are made again for the backward pass
     assert parts("fsdp2_1x8")[1] == pytest.approx(4 * (checkpointed + 3 * shape.vocabulary))
     whole = changed(default, train_device_batch=64)  # 8 prompts of 8: with 8 processes 8 sequences on each
-    assert (
-        plan.device_memory(changed(whole, train_accelerate="fsdp2_1x8"))["gigabytes"][1]
-        < plan.device_memory(whole)["gigabytes"][1] / 7
-    )
+    eight = plan.device_memory(changed(whole, train_accelerate="fsdp2_1x8"))["gigabytes"][1]
+    assert eight < plan.device_memory(whole)["gigabytes"][1] / 7
 
 
 def test_disk_by_hand(default):

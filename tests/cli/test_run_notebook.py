@@ -1,16 +1,15 @@
-"""A stage's executed notebook is whole or not there; what ended it is told in one line that says what to do."""
+"""A stage's executed notebook is published atomically; what ended it is one line that says what to do."""
 
 import io
 import json
 import subprocess
 import sys
-from types import SimpleNamespace
 
 import nbformat
 import pytest
 from jupyter_client.provisioning import LocalProvisioner
 
-from m2rl_lib.cli import reruns, run_notebook
+from m2rl_lib.cli import run_notebook
 from m2rl_lib.config.locations import ROOT
 from m2rl_lib.config.study import ParameterError
 from m2rl_lib.storage import atomic
@@ -119,41 +118,23 @@ def test_a_parameter_name_that_is_code_is_refused_before_work(tmp_path, name):
     ("kind", "message", "told"),
     [
         ("SafetensorError", "I/O error: No space left on device (os error 28)", "the disk is full"),
-        (
-            "RuntimeError",
-            "[enforce fail at inline_container.cc] PytorchStreamWriter failed writing file data/0",
-            "the disk is full",
-        ),
+        ("RuntimeError", "[enforce fail] PytorchStreamWriter failed writing file data/0", "the disk is full"),
         ("RuntimeError", "DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes", "out of memory"),
         ("OutOfMemoryError", "CUDA out of memory. Tried to allocate 2 GiB\nmore\nlines", "out of memory"),
         ("MemoryError", "", "out of memory"),
-        (
-            "FloatingPointError",
-            "rl-math: loss is nan; stopped at step 3",
-            "FloatingPointError: rl-math: loss is nan; stopped at step 3",
-        ),
+        ("FloatingPointError", "rl-math: loss is nan; step 3", "FloatingPointError: rl-math: loss is nan; step 3"),
     ],
 )
 def test_causes_are_told_in_one_line(kind, message, told):
     line = run_notebook.explain(kind, message)
     assert line.startswith(told) and "\n" not in line
-
-
-def test_a_kernel_killed_for_memory_is_told_so():
     assert run_notebook.explain("DeadKernelError", "", killed_for_memory=True).startswith("out of memory")
 
 
 def test_the_command_fails_in_one_line(tmp_path):
     book = notebook(tmp_path / "book.ipynb")
-    command = [
-        sys.executable,
-        "-m",
-        "m2rl_lib.cli.run_notebook",
-        str(book),
-        str(tmp_path / "out.ipynb"),
-        str(tmp_path / "sft"),
-        '{"seedz": 1}',
-    ]
+    given = [str(book), str(tmp_path / "out.ipynb"), str(tmp_path / "sft"), '{"seedz": 1}']
+    command = [sys.executable, "-m", "m2rl_lib.cli.run_notebook", *given]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 1 and done.stdout.count("\n") == 1 and not done.stderr
     assert done.stdout.startswith("sft: FAILED: book.ipynb: 'seedz' is no parameter")
@@ -167,28 +148,3 @@ def test_a_secret_that_comes_in_pieces_is_left_out(capsys, monkeypatch):
         tee.write(piece)
     assert log.getvalue() == "(a line is left out: it held the value of SOME_TOKEN)\nsft: step 1\n"
     assert capsys.readouterr().out == "sft: step 1\n"
-
-
-def reason(**given):
-    names = ("missing_output", "incomplete_output", "updated_input", "updated_input_run", "params_changed")
-    return SimpleNamespace(**dict.fromkeys(names) | given)
-
-
-def test_what_runs_and_why_is_told():
-    old, new = [repr("ab12"), repr('{"seed": 0, "rlvr_steps": 4}')], [repr("ab12"), repr('{"seed": 0, "rlvr_steps": 8}')]
-    lines = reruns.explain(
-        [
-            ("03: rl-math", reason(params_changed=SimpleNamespace(only_old=old, only_new=new))),
-            ("05: merges", reason(updated_input_run={"x"})),
-            ("06: MT-OPD", reason(updated_input={"x"})),
-            ("01: data", reason(missing_output={"x"})),
-            ("02: SFT", reason(params_changed=SimpleNamespace(only_old=[repr("ab12")], only_new=[repr("cd34")]))),
-        ]
-    )
-    assert lines == [
-        "03: rl-math runs again: rlvr_steps was 4, is 8",
-        "02: SFT runs again: its notebook's code changed",
-        "1 not made yet, or broken off: 01: data",
-        "2 run again because what they read is made anew: 05: merges, 06: MT-OPD",
-    ]
-    assert reruns.explain([]) == ["nothing to run: everything is made, by these parameters and this code"]

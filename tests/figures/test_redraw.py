@@ -139,26 +139,20 @@ def test_a_folder_of_csv_and_records_is_enough_and_torch_is_never_imported(tmp_p
 
 
 @pytest.mark.parametrize(
-    ("record", "message"),
+    ("plot", "message"),
     [
         (None, "loss.csv has no loss.json beside it"),
-        ({"plot": "os.system", "keywords": {}, "title": ""}, "is drawn by 'os.system': only a plot_"),
-        ({"plot": "m2rl_lib.figures.plot_poetry", "keywords": {}, "title": ""}, "this version has no such function"),
-        (
-            {"plot": "m2rl_lib.figures.plot_loss", "keywords": {}, "title": ""},
-            "loss.csv: training loss lacks step, loss: it has model, domain",
-        ),
-        (
-            {"plot": "m2rl_lib.figures.plot_overall", "keywords": {}, "title": ""},
-            "loss.csv: unknown model 'mtopd': allowed are base",
-        ),
+        ("os.system", "is drawn by 'os.system': only a plot_"),
+        ("m2rl_lib.figures.style.plot_poetry", "this version has no such function"),
+        ("m2rl_lib.figures.training_curves.plot_loss", "loss.csv: training loss lacks step, loss: it has model, domain"),
+        ("m2rl_lib.figures.rq1_mix_or_merge.plot_overall", "loss.csv: unknown model 'mtopd': allowed are base"),
     ],
 )
-def test_what_cannot_be_redrawn_is_refused_in_one_line(tmp_path, record, message):
+def test_what_cannot_be_redrawn_is_refused_in_one_line(tmp_path, plot, message):
     csv = tmp_path / "loss.csv"
     pd.DataFrame({"model": ["mtopd"], "domain": ["overall"], "score": [50.0]}).to_csv(csv, index=False)
-    if record:
-        csv.with_suffix(".json").write_text(json.dumps(record))
+    if plot:
+        csv.with_suffix(".json").write_text(json.dumps({"plot": plot, "keywords": {}, "title": ""}))
     with pytest.raises(ValueError, match=message) as refused:
         redraw.redraw(csv)
     assert "\n" not in str(refused.value) and not list(tmp_path.glob("*.p*"))
