@@ -5,7 +5,7 @@ Answer: D' gives C, and gold I or J can never be right. Ours, after `</think>`: 
 `Answer: <letter>` or a box with a letter, in whatever bold, brackets or LaTeX text; every option's letter is allowed.
 - Two letters ('C or D', 'C, D') are a statement without an answer.
 - A letter that begins a formula (`\\boxed{E = mc^2}`) or a word is no statement; neither are 'A' and 'I' as words.
-- A small letter counts only alone behind `Answer:`.
+- Small letters count for an `output_regex` only.
 - A row's `output_regex` is read as the blend's verifier reads it (NeMo Gym's mcqa): case ignored, the last match, stripped
   and upper-cased, an option's whole text for its letter, else the last box. Unlike there, two letters are no answer, and
   neither is the first letter of a word.
@@ -44,7 +44,6 @@ CLOSING = re.compile(r"(?:\\right\b|\\[)\],;! ]|[*_$)\]}`'\"~])*")
 WORDS = r"(?:or|and|is|because|since)\b"  # that may follow 'A' or 'I' as letters
 LETTER = rf"(?:[B-HJ-Z]|[AI](?!\s+(?!{WORDS})[a-z]))(?![A-Za-z0-9'’])"
 STATED = re.compile(rf"{OPENING}({LETTER})")
-SMALL = re.compile(rf"{OPENING}([a-z])(?=[*_$)\]}}`.\s]*(?:\n|$))")
 OTHER = re.compile(rf"\s*(?:[,/&|;+-]|\\text\w*\{{|\s)*(?:\b(?:or|and)\b)?(?:\}}|{OPENING})*({LETTER})")
 FORMULA = re.compile(r"[ \t]*(?:[=^<>≈≤≥+]|_\w|\\(?!f?box|text|right)[a-z])")
 SEPARATOR = re.compile(r"[ \t]*(?:[,/&|;+-]|\\text\w*\{\s*(?:or|and)|(?:or|and)\b)")
@@ -134,8 +133,6 @@ def _last_stated(part: str, boxes_only: bool = False) -> str | None:
             continue
         stated = STATED.match(part, marker.end(), marker.end() + 200)
         if stated is None:
-            small = SMALL.match(part, marker.end(), marker.end() + 200) if marker[1] else None
-            found = small[1].upper() if small else found
             continue
         closed = CLOSING.match(part, stated.end())
         rest = part[closed.end() : closed.end() + 200]

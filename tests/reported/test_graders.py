@@ -132,7 +132,7 @@ TAGS = "<final>(.*?)</final>"
         (CHOICE, "Answer: D", None),
         (None, "**Answer**: C", "C"),
         (None, "**Answer:** C", "C"),
-        (None, "answer: c", "C"),
+        (None, "ANSWER: C", "C"),
         (None, r"Answer: \(C\)", "C"),
         (None, "Answer: [D]", "D"),
         (None, "Answer:\nC", "C"),
