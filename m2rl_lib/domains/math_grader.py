@@ -1,6 +1,6 @@
 r"""Equality of two mathematical answers, by math-verify in a bounded process (this file run as a script).
 
-Answers that are equal as text or as whole numbers need no library. The published rule normalises strings, then tries
+Answers that are equal as text, whole numbers and fractions of them need no library. The published rule normalises strings, then tries
 sympy, within 10 s of wall clock, and gives 0 where that fails. Here an answer is wrong if it has more than 1000
 characters or takes more than a second of processor time (honest ones take a hundredth) or 2 GB; an expected answer
 that cannot be read, or a machine too busy to decide, gives None. `numbers.py` beside this file says when numbers are equal.
@@ -14,6 +14,7 @@ Which text is the answer: the content of the last `\boxed{…}` or `\fbox{…}`.
 
 import logging
 import re
+from fractions import Fraction
 
 from m2rl_lib.sandbox.bounded import Bounded, Failed, Overrun, serve
 
@@ -25,7 +26,7 @@ BOX = re.compile(r"\\(?:boxed|fbox)\s*\{|\\[{}]|\\\\(?!boxed|fbox)|[{}]")
 JOINED = re.compile(
     r"(?:[\s$.]|\\[()\[\]]|\\q?quad)*(?:,|;|\\text\w*\{\s*(?:and|or)\s*\}|\band\b|\bor\b)+(?:[\s$]|\\[()\[\]]|\\q?quad)*(?:(?:and|or)\b[\s$]*)?"
 )
-WHOLE = re.compile(r"-?[0-9]{1,15}")
+RATIONAL = re.compile(r"(-?)(?:\\[dt]?frac\{([0-9]{1,15})\}\{([0-9]{1,15})\}|([0-9]{1,15})(?:/([0-9]{1,15}))?)")
 RELATION = re.compile(r"\\(?:neq?|leq?|geq?|lt|gt|not|approx|sim)(?![a-zA-Z])|[<>≠≤≥≈]")
 APPROXIMATELY = re.compile(r"\\approx(?![a-zA-Z])|≈")
 WRAPPED = re.compile(r"\*\*(.*)\*\*|\$\$?([^$]*)\$\$?|\\\((.*)\\\)|\\\[(.*)\\\]", re.DOTALL)
@@ -44,7 +45,7 @@ WARM_UP = (
 
 _log = logging.getLogger(__name__)
 _grader = Bounded(__file__)
-_known: dict[tuple[str, str | None], float] = {}
+_known: dict[tuple[str, str | None], float | None] = {}
 
 
 def last_boxed(text: str) -> str | None:
@@ -107,27 +108,35 @@ def _grade(expected: object, given: str | None) -> float | None:
     expected, given = clean(expected), clean(given)
     if given == expected:
         return 1.0
-    if WHOLE.fullmatch(expected) and WHOLE.fullmatch(given):
-        return float(int(expected) == int(given))
+    plain = _rational(expected), _rational(given)
+    if None not in plain:
+        return float(plain[0] == plain[1])
     if any(sign.isdecimal() and not sign.isascii() for sign in given):
         return 0.0  # full-width and other scripts' digits, which Python and sympy would read
     if not RELATION.search(expected):
         given = APPROXIMATELY.split(given)[0].strip()
         if not given or RELATION.search(given):
             return 0.0  # math-verify would take the number out of `\neq 4`
-    if not _ask(expected, None):
-        return None
     return _ask(expected, given)
 
 
+def _rational(text: str) -> Fraction | None:
+    """A whole number or a fraction of two, as most answers are; None for anything else."""
+    found = RATIONAL.fullmatch(text)
+    if not found:
+        return None
+    above, below = (found[2], found[3]) if found[2] else (found[4], found[5] or "1")
+    return Fraction(int(f"{found[1]}{above}"), int(below)) if int(below) else None
+
+
 def _ask(expected: str, given: str | None) -> float | None:
-    """Whether the given answer equals the expected one, or without one, whether the expected one can be read; None
-    where the grader failed."""
+    """Whether the given answer equals the expected one, None where that cannot be read or the grader failed; without a given
+    answer, whether the expected one can be read."""
     if (expected, given) not in _known:
         try:
             answer = _grader.ask([expected, given])
-        except Overrun:
-            answer = 0.0
+        except Overrun:  # on one of the two
+            answer = 0.0 if given is None or _ask(expected, None) else None
         except Failed as error:
             _log.warning("%s", error)
             return None
@@ -144,11 +153,13 @@ def _serve() -> None:
 
     numbers.install(grader)
 
-    def equal(question: list) -> float:
+    def equal(question: list) -> float | None:
         expected, given = question
         gold = parse(f"\\boxed{{{expected}}}", parsing_timeout=None)
-        if given is None or not numbers.readable(gold):
+        if given is None:
             return float(numbers.readable(gold))
+        if not numbers.readable(gold):
+            return None
         return float(verify(gold, parse(f"\\boxed{{{given}}}", parsing_timeout=None), timeout_seconds=None))
 
     for pair in WARM_UP:  # sympy loads much of itself on first use
