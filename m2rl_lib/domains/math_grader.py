@@ -2,7 +2,7 @@ r"""Equality of two mathematical answers, by math-verify in a bounded process (t
 
 Answers that are equal as text, whole numbers and fractions of them need no library. The published rule normalises strings, then tries
 sympy, within 10 s of wall clock, and gives 0 where that fails. Here an answer is wrong if it has more than 1000
-characters or takes more than a second of processor time (honest ones take a hundredth) or 2 GB; an expected answer
+characters or takes more than half a second of processor time (honest ones take a hundredth) or 2 GB; an expected answer
 that cannot be read, or a machine too busy to decide, gives None. `numbers.py` beside this file says when numbers are equal.
 
 Which text is the answer: the content of the last `\boxed{…}` or `\fbox{…}`.
@@ -20,7 +20,7 @@ from m2rl_lib.sandbox.bounded import Bounded, Failed, Overrun, serve
 
 LONGEST_ANSWER = 1000  # characters; a longer one is wrong
 MOST_KNOWN = 100_000
-MOST_SECONDS = 1.0  # of processor time
+MOST_SECONDS = 0.5  # of processor time; a busy machine has to give them within 2.8 s
 
 BOX = re.compile(r"\\(?:boxed|fbox)\s*\{|\\[{}]|\\\\(?!boxed|fbox)|[{}]")
 JOINED = re.compile(
