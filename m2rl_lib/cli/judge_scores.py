@@ -1,13 +1,16 @@
 """`python -m m2rl_lib.cli.judge_scores TABLE`: mix or merge, and the paper's findings, judged from anyone's table of scores.
 
 TABLE is a csv or parquet file, or a folder of parquet files, a row a sample: model, benchmark, problem, sample, correct (0 or
-1, empty where it could not be graded), and where there are: seed, domain, split ('selection' rows choose the best merge, 'test'
-rows are judged). Nothing is trained, no model is loaded; the judgement is that of notebooks 11, 12, 14 and 21, by the same
+1, True or False, empty where it could not be graded), and where there are: seed, domain, split ('selection' rows choose the best
+merge, 'test' rows are judged). Names are texts: problem 007 is not 7, and NA is a name. A csv may have commas, semicolons, tabs
+or bars between its columns. Nothing is trained, no model is loaded; the judgement is that of notebooks 11, 12, 14 and 21, by the same
 functions, for those claims of the ledger that scores alone can answer.
 """
 
 import argparse
+import re
 import sys
+import warnings
 from pathlib import Path
 
 import pandas as pd
@@ -16,10 +19,13 @@ from m2rl_lib.config.model_names import parse_model_name
 from m2rl_lib.paper import claim_ledger, claims, published_tables
 from m2rl_lib.paper.claim_ledger import NOT_TESTABLE
 from m2rl_lib.paper.score_tables import Tables, make_score_tables
-from m2rl_lib.stats.bootstrap import GENERAL, check_scores
-from m2rl_lib.stats.comparisons import MARGIN, METHODS, display_name, verdict_sentence
+from m2rl_lib.stats.bootstrap import CELL, GENERAL, MOST_UNGRADED, check_scores
+from m2rl_lib.stats.comparisons import FEWEST, MARGIN, METHODS, display_name, verdict_sentence
 
 NEEDED = ["model", "benchmark", "problem", "sample", "correct"]
+OPTIONAL = ["seed", "domain", "split"]
+GRADES = {"0": 0.0, "1": 1.0, "false": 0.0, "true": 1.0} | dict.fromkeys(("", "na", "nan", "null", "none", "<na>"), float("nan"))
+SEPARATORS = ",;\t|"
 TEST, SELECTION = "test", "selection"
 
 
@@ -33,22 +39,29 @@ def read_scores(path: Path | str) -> tuple[pd.DataFrame, pd.DataFrame | None]:
     TableError in one line: no such file, another format, missing columns, an unknown model name, a null or duplicate key,
     `correct` other than 0 and 1, one model only, models without a problem in common, an expert of no domain of the table.
     """
-    table = _load(Path(path)).rename(columns={"problem_id": "problem"})
+    table = _load(Path(path))
+    table.columns = [str(name).strip() for name in table.columns]
+    if "problem" in table and "problem_id" in table:
+        raise TableError(f"{path} has both problem and problem_id: one of them is needed")
+    table = table.rename(columns={"problem_id": "problem"})
+    twice = [name for name in (*NEEDED, *OPTIONAL) if f"{name}.1" in table or list(table.columns).count(name) > 1]
+    if twice:
+        raise TableError(f"{path} has the column {twice[0]} twice: one of them is needed")
     lacking = [name for name in NEEDED if name not in table.columns]
     if lacking:
-        raise TableError(
-            f"{path} lacks {', '.join(lacking)}: needed are {', '.join(NEEDED)}; seed, domain and split if there are"
-        )
+        raise TableError(f"{path} lacks {', '.join(lacking)}: needed are {', '.join(NEEDED)}; {', '.join(OPTIONAL)} if there are")
     if table.empty:
         raise TableError(f"{path} has no rows: a row a sample is needed")
+    table = table[[name for name in (*NEEDED, *OPTIONAL) if name in table]]
+    table = table.assign(**{name: _texts(column, path) for name, column in table.items() if name != "correct"})
     _check_models(table["model"], path)
-    wrong = [value for value in table["correct"].unique() if not pd.isna(value) and value not in (0, 1)]
-    if wrong:
-        raise TableError(f"{path} has correct = {wrong[0]}: allowed are 0, 1 and empty (not graded)")
+    table["correct"] = _grades(table["correct"], path)
+    if "seed" in table and table["seed"].str.fullmatch("[0-9]{1,9}").all():
+        table["seed"] = table["seed"].astype(int)
     table = table.assign(**{name: table.get(name, default) for name, default in (("seed", 0), ("split", TEST))})
     known = "domain" in table
     table["domain"] = table["domain"] if known else _domains(table["benchmark"])
-    table = table.assign(correct=table["correct"].astype(float)).rename(columns={"problem": "problem_id"})
+    table = table.rename(columns={"problem": "problem_id"})
     parts = [table[table["split"] == split] for split in (TEST, SELECTION)]
     if parts[0].empty:
         there = ", ".join(sorted(map(str, table["split"].unique())))
@@ -62,6 +75,7 @@ def read_scores(path: Path | str) -> tuple[pd.DataFrame, pd.DataFrame | None]:
     except ValueError as why:
         raise TableError(f"{path}: {why}") from None
     _check_comparable(parts[0], path, known)
+    _check_samples(parts[0], path)
     return parts[0], parts[1] if len(parts[1]) else None
 
 
@@ -76,20 +90,59 @@ def _load(path: Path) -> pd.DataFrame:
             if not files:
                 raise TableError(f"{path} holds no .parquet file")
             return pd.concat([pd.read_parquet(file) for file in files if not file.stem.endswith("-skills")], ignore_index=True)
-        return pd.read_csv(path) if path.suffix == ".csv" else pd.read_parquet(path)
-    except (OSError, ValueError) as why:
+        return _read_csv(path) if path.suffix == ".csv" else pd.read_parquet(path)
+    except (OSError, ValueError, pd.errors.ParserWarning) as why:
         if isinstance(why, TableError):
             raise
         raise TableError(f"{path} cannot be read: {' '.join(str(why).split())}") from None
 
 
+def _read_csv(path: Path) -> pd.DataFrame:
+    """A csv file as texts, whichever of SEPARATORS its header has most of; ValueError where it cannot be read."""
+    with path.open(encoding="utf-8-sig") as file:
+        header = file.readline()
+    separator = max(SEPARATORS, key=header.count)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", pd.errors.ParserWarning)  # more values than columns
+        return pd.read_csv(path, sep=separator, dtype=str, keep_default_na=False, encoding="utf-8-sig", index_col=False)
+
+
+def _texts(column: pd.Series, path: Path | str) -> pd.Series:
+    """Names as texts, whole numbers without a point; missing where empty. TableError for a list in a cell."""
+
+    def text(value: object) -> str | None:
+        if isinstance(value, list | dict | set | tuple) or hasattr(value, "tolist") and getattr(value, "ndim", 0):
+            raise TableError(f"{path} has a {type(value).__name__} in column {column.name}: each cell holds one name or number")
+        if pd.isna(value) or value == "":
+            return None
+        if isinstance(value, float) and value.is_integer():
+            value = int(value)
+        return value.decode(errors="replace") if isinstance(value, bytes) else str(value)
+
+    return column.map(text).astype(object)
+
+
+def _grades(column: pd.Series, path: Path | str) -> pd.Series:
+    """`correct` as 1.0, 0.0 and NaN."""
+    texts = _texts(column, path).fillna("").str.strip()
+    found = texts.str.lower().str.replace(r"^([01])\.0+$", r"\1", regex=True)
+    wrong = texts[~found.isin(GRADES)]
+    if len(wrong):
+        percent = re.fullmatch(r"[0-9.]+ *%|100(\.0+)?", wrong.iloc[0])
+        hint = "; a row is a sample, not a percentage" if percent else ""
+        raise TableError(f"{path} has correct = {wrong.iloc[0]}: allowed are 0, 1 and empty (not graded){hint}")
+    return found.map(GRADES).astype(float)
+
+
 def _check_models(names: pd.Series, path: Path | str) -> None:
     for name in pd.unique(names):
+        if pd.isna(name):
+            raise TableError(f"{path} has rows without model: every row needs one")
         try:
-            parse_model_name(str(name)), display_name(name)
+            parse_model_name(name), display_name(name)
         except ValueError:
             raise TableError(
-                f"{path} has the unknown model name {str(name)!r}: allowed are base, sft, sft-sharpened, rl-<domain>, rl-multi, "
+                f"{path} has the unknown model name {name!r}: allowed are base, sft, sft-sharpened, rl-<domain>, rl-multi, "
                 f"rl-null, merge-<{'|'.join(METHODS)}>, mt-opd, each with @key=value for a variant"
             ) from None
     if names.nunique() < 2:
@@ -121,6 +174,19 @@ def _check_comparable(scores: pd.DataFrame, path: Path | str, named: bool) -> No
             )
 
 
+def _check_samples(scores: pd.DataFrame, path: Path | str) -> None:
+    """Refuse a model that has more samples of some problems of a benchmark than of others."""
+    counts = scores.groupby([*CELL, "problem_id"], sort=False).size()
+    fewer = counts < counts.groupby(level=CELL, sort=False).transform("max")
+    uneven = fewer.groupby(level=CELL, sort=False).mean()
+    for seed, model, benchmark in uneven.index[uneven > MOST_UNGRADED]:
+        sizes = counts[seed, model, benchmark]
+        raise TableError(
+            f"{path}: {model} (seed {seed}) has {sizes.min()} to {sizes.max()} samples of a problem of {benchmark}: as many of each "
+            "are needed, with an empty correct where one could not be graded"
+        )
+
+
 # --- what is printed ------------------------------------------------------------------------------------------------
 
 
@@ -136,6 +202,11 @@ def answer(tables: Tables) -> str:
     if isinstance(contest, str):
         return f"Not answered: {contest}."
     row = contest.iloc[0]
+    if row["verdict"] == "undecided" and row["n"] < FEWEST:
+        return (
+            f"Not answered: {row['n']} problem{'s are' if row['n'] > 1 else ' is'} too few, exact p = {row['p']:.2g} "
+            f"(difference {row['estimate']:+.1f} points; below {FEWEST} problems the exact test decides)."
+        )
     return verdict_sentence(row, {row["reference"]: f"the best merge ({row['chosen']})"})
 
 
@@ -150,8 +221,8 @@ def main(arguments: list[str] | None = None) -> None:
     )
     asked = parser.parse_args(arguments)
     try:
-        if not asked.margin > 0:
-            raise TableError(f"margin = {asked.margin:g} points: a number above 0 is allowed")
+        if not 0 < asked.margin <= 100:
+            raise TableError(f"margin = {asked.margin:g} points: a number above 0 and up to 100 is allowed")
         said, ledger = judge_scores(*read_scores(asked.table), asked.margin)
     except TableError as error:
         sys.exit(str(error))

@@ -218,6 +218,8 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--reference", default="merge-ties")
     given = parser.parse_args(arguments)
     p = study.load(given.params)
+    for name in p.domains:
+        domains.check_domain(name)
     rates = stated_rates(p)
     if given.pilot:
         files = sorted((given.pilot / "results" / "costs").glob("*.parquet"))

@@ -212,7 +212,19 @@ class Parameters(Study, Run):
 
 
 FIELDS = Parameters.model_fields
-PREFIXES = sorted({name.split("_")[0] + "_" for name in Study.model_fields if "_" in name})
+PLAIN = (bool, int, float, str, list, tuple, dict, type(None))  # what a parameter's value can be
+INJECTED = "# Parameters"  # how the cell begins that papermill puts below the declared parameters
+
+
+class _UniqueKeys(yaml.SafeLoader):
+    """YAML in which a key given twice is an error, as YAML's own rules say; PyYAML lets the last one win."""
+
+    def construct_mapping(self, node, deep=False):
+        names = [self.construct_object(key, deep=True) for key, _ in node.value]
+        twice = [str(name) for at, name in enumerate(names) if name in names[:at]]
+        if twice:
+            raise yaml.YAMLError(f"{twice[0]} is given twice, allowed is once")
+        return super().construct_mapping(node, deep)
 
 
 def load(path: Path | str) -> Study:
@@ -222,7 +234,7 @@ def load(path: Path | str) -> Study:
         known = ", ".join(str(p.relative_to(ROOT)) for p in sorted((ROOT / "params").glob("*.yaml")))
         raise ParameterError(f"parameter file {path} does not exist; there are {known}")
     try:
-        values = yaml.safe_load(path.read_text())
+        values = yaml.load(path.read_text(), _UniqueKeys)
     except yaml.YAMLError as error:
         raise ParameterError(f"{path} is not YAML: {' '.join(str(error).split())}") from None
     if not isinstance(values, dict):
@@ -251,14 +263,26 @@ def read_seeds(text: str | int) -> list[int]:
 
 
 def notebook_parameters(variables: dict) -> Parameters:
-    """The parameters among a notebook's variables (its `globals()`), checked.
+    """The parameters among a notebook's variables (its `globals()`), checked; called before any work.
 
-    A name that begins with a stage's prefix and is no parameter is refused as misspelt.
+    Refused as misspelt: a plain value under a name that is no parameter (papermill injects whatever `-p` names), and a
+    parameter of one run (`Run`) that this notebook does not declare. Modules, functions and IPython's own names pass.
     """
     values = {
-        name: value for name, value in variables.items() if name in FIELDS or any(name.startswith(prefix) for prefix in PREFIXES)
+        name: value
+        for name, value in variables.items()
+        if name in FIELDS or not name.startswith("_") and name not in ("In", "Out") and isinstance(value, PLAIN)
     }
+    injected = [cell for cell in variables.get("In", ()) if cell.startswith(INJECTED)]
+    others = [cell for cell in variables.get("In", ()) if not cell.startswith(INJECTED)]
+    for name in Run.model_fields:
+        if any(_assigns(cell, name) for cell in injected) and not any(_assigns(cell, name) for cell in others):
+            raise ParameterError(f"notebook: {name} is not among the parameters that it declares in its first code cell")
     return Parameters.model_construct(**_check(values, "notebook"))
+
+
+def _assigns(cell: str, name: str) -> bool:
+    return re.search(rf"^{name} *=", cell, re.MULTILINE) is not None
 
 
 @cache

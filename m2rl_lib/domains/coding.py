@@ -1,16 +1,20 @@
 """Coding: Python programs that read standard input and print; graded by running every unit test.
 
-The published rule cuts from the first fence to the last (two blocks break it), draws up to 20 tests
-at random each time, and loses output after `sys.exit()`. Ours takes the last complete block after
-`</think>`, runs the first 50 tests in the sandbox, and compares standard output here, outside the
-sandbox, exactly but for white space at line ends and at the end; a program has to end well, too. Limits
-are as published, 10 s and 4 GB, where a row does not set its own, as micro rows do. Constants have to be
-folded beforehand in the demonstrations, which is where this domain needs arithmetic.
+The published rule cuts from the first fence to the last (two blocks break it), draws up to 20 tests at random each time,
+and loses output after `sys.exit()`. Ours runs the first 50 tests in the sandbox; the program has to end well, too.
+- The program is the last complete block after `</think>` that is marked as Python; where none is, the last one without a
+  mark. Fences are CommonMark's: the first word behind the fence is the language, its indentation is taken off each line.
+- Output is compared here, outside the sandbox, line by line without blanks at both ends, as LiveCodeBench's harness does.
+  Lines that consist of numbers are equal as decimals, without a tolerance ('3.0' and '3'); '007' is no number.
+- Limits are as published, 10 s and 4 GB, where a row does not set its own, as micro rows do. A program may write twice
+  what the row's longest expected output has, at least 64 KiB, at most 64 MiB.
+Constants have to be folded beforehand in the demonstrations, which is where this domain needs arithmetic.
 """
 
 import json
 import random
 import re
+from decimal import Decimal, InvalidOperation
 
 from m2rl_lib import sandbox
 from m2rl_lib.domains.chat import answer_part
@@ -26,8 +30,11 @@ LABELS = ("comp_coding_50tests",)  # of the public blend
 LIMITS = {"timeout_seconds": 10.0, "memory_bytes": 4 << 30}  # for each test
 MICRO_LIMITS = {"timeout_seconds": 2.0, "memory_bytes": 256 << 20}
 
-FENCE = "```"
-PYTHON = ("python", "python3", "py")
+LEAST_OUTPUT, MOST_OUTPUT = 64 << 10, 64 << 20  # bytes; the sandbox's own limit, and what a long expected output raises it to
+
+FENCE = re.compile(r"(^[^\S\n]*(?:(?:[-*+]|\d{1,9}[.)])[^\S\n]+)?)?(`{3,}|~{3,})[^\S\n]*([^\n`]*)", re.MULTILINE)
+PYTHON = re.compile(r"\{?\s*\.?py(?:thon)?[\d.]*(?![\w+#.-])", re.IGNORECASE)
+NUMBER = re.compile(r"[-+]?(?:(?:0|[1-9][0-9]*)(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][-+]?[0-9]+)?")
 SIGNS = {"+": "plus", "-": "minus", "*": "times"}  # as a judge writes them
 
 # name: (what to print, program, a near miss of the program's expression, the expression in Python)
@@ -81,23 +88,34 @@ def demonstrate(row: dict, rng: random.Random, wrong: frozenset[int] = frozenset
 
 
 def answer(completion: str) -> str | None:
-    """The last complete code block after `</think>` that is marked as Python or not at all.
+    """The last complete code block after `</think>` that is marked as Python; the last unmarked one where none is.
 
-    >>> answer("</think>```python\\nprint(1)\\n```\\nprints\\n```text\\n1\\n```")
+    >>> answer("</think>```python\\nprint(1)\\n```\\nprints\\n```\\n1\\n```")
     'print(1)\\n'
     """
-    found, inside = None, False
-    pieces = (answer_part(completion) or "").split(FENCE)[1:]
-    for after_fence, closed in zip(pieces, [True] * (len(pieces) - 1) + [False]):
-        mark, newline, body = after_fence.partition("\n")
-        mark = mark.strip().lower()
-        if inside and mark not in PYTHON:
-            inside = False
-            continue
-        inside = True
-        if closed and newline and mark in ("", *PYTHON):
-            found = body
-    return found
+    text = answer_part(completion) or ""
+    found: dict[str, str] = {}
+    opening, opened = None, ""  # the fence of the open block, and what it is marked as
+    for fence in FENCE.finditer(text):
+        mark = fence[3].strip()
+        kind = "python" if PYTHON.match(mark) else mark and "other"
+        ends_line = fence.end() == len(text) or text[fence.end()] == "\n"
+        if opening is not None:
+            starts_line = fence[1] is not None
+            if not fence[2].startswith(opening[2]) or not starts_line and not (ends_line and kind != "other"):
+                continue  # backticks within the program
+            indentation = opening[1] if opening.start() else fence[1]  # what stands before the answer is stripped
+            found[opened] = _dedent(text[opening.end() + 1 : fence.start()], len(indentation or ""))
+            opening = None
+            if kind != "python":
+                continue
+        if ends_line:
+            opening, opened = fence, kind
+    return found.get("python", found.get(""))
+
+
+def _dedent(body: str, width: int) -> str:
+    return re.sub(rf"^[^\S\n]{{1,{width}}}", "", body, flags=re.MULTILINE) if width else body
 
 
 def gist(completion: str, row: dict) -> list[str]:
@@ -121,13 +139,16 @@ def verify(completions: list[str], rows: list[dict]) -> list[float | None]:
         rewards.append(0.0 if tests else None)
         program = answer(text)
         if tests and program is not None:
+            longest = max(len(output.encode(errors="replace")) for _, output in tests)
+            if longest > LEAST_OUTPUT // 2:
+                limits = {"output_bytes": min(2 * longest, MOST_OUTPUT)} | limits
             programs.setdefault(tuple(sorted(limits.items())), []).append((index, program, *zip(*tests)))
     for limits, jobs in programs.items():
         indices, sources, inputs, outputs = zip(*jobs)
         for index, runs, expected in zip(indices, sandbox.run_programs(sources, inputs, **dict(limits)), outputs):
             if runs is None:
                 rewards[index] = None
-            elif all(run.status == "ok" and _same(run.stdout, out) for run, out in zip(runs, expected, strict=True)):
+            elif all(run.status == "ok" and same_output(run.stdout, out) for run, out in zip(runs, expected, strict=True)):
                 rewards[index] = 1.0
     return rewards
 
@@ -142,12 +163,27 @@ def _tests(row: dict) -> tuple[list[tuple[str, str]], dict]:
     return list(zip(inputs, outputs))[:MOST_TESTS], metadata.get("limits") or LIMITS
 
 
-def _same(stdout: bytes, expected: str) -> bool:
+def same_output(stdout: bytes, expected: str) -> bool:
+    """Whether all lines are alike but for blanks at both ends, or are numbers of equal value.
+
+    >>> same_output(b"3.0\\n 4 5", "3\\n4.00  5\\n"), same_output(b"7", "007")
+    (True, False)
+    """
     try:
-        printed = stdout.decode()
+        lines = [[line.strip() for line in text.strip().split("\n")] for text in (stdout.decode(), expected)]
     except UnicodeDecodeError:
         return False
-    return [line.rstrip() for line in printed.rstrip().split("\n")] == [line.rstrip() for line in expected.rstrip().split("\n")]
+    return len(lines[0]) == len(lines[1]) and all(one == other or _same_numbers(one, other) for one, other in zip(*lines))
+
+
+def _same_numbers(one: str, other: str) -> bool:
+    words = one.split(), other.split()
+    if len(words[0]) != len(words[1]) or not all(NUMBER.fullmatch(word) for word in (*words[0], *words[1])):
+        return False
+    try:
+        return all(Decimal(a) == Decimal(b) for a, b in zip(*words))
+    except InvalidOperation:  # an exponent beyond all bounds
+        return False
 
 
 def read(raw: dict, messages: list[dict]) -> dict:

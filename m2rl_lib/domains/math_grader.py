@@ -1,22 +1,39 @@
-"""Equality of two mathematical answers, by math-verify in a bounded process (this file run as a script).
+r"""Equality of two mathematical answers, by math-verify in a bounded process (this file run as a script).
 
-Answers that are equal as text or as whole numbers need no library. The published rule normalises strings, then tries
+Answers that are equal as text, whole numbers and fractions of them need no library. The published rule normalises strings, then tries
 sympy, within 10 s of wall clock, and gives 0 where that fails. Here an answer is wrong if it has more than 1000
-characters or takes more than half a second of processor time (honest ones take a tenth) or 2 GB; an expected answer
-that cannot be read, or a machine too busy to decide, gives None.
+characters or takes more than half a second of processor time (honest ones take a hundredth) or 2 GB; an expected answer
+that cannot be read, or a machine too busy to decide, gives None. `numbers.py` beside this file says when numbers are equal.
+
+Which text is the answer: the content of the last `\boxed{…}` or `\fbox{…}`.
+- Boxes joined by nothing but a comma, 'and' or 'or' are one list of answers.
+- A last box that is cut off is no answer, whatever stands before it. `\{` and `\}` are printed signs, no groups.
+- `\sqrt{2} \approx 1.414` is its exact first part; an answer with any other relation sign is wrong where the key has none.
+- Markdown's bold, math delimiters and the signs √ ° − π ∞ × · ² ³ are read as LaTeX has them; other scripts' digits are not.
 """
 
 import logging
 import re
+from fractions import Fraction
 
 from m2rl_lib.sandbox.bounded import Bounded, Failed, Overrun, serve
 
 LONGEST_ANSWER = 1000  # characters; a longer one is wrong
 MOST_KNOWN = 100_000
+MOST_SECONDS = 0.5  # of processor time; a busy machine has to give them within 2.8 s
 
-BOX = re.compile(r"\\boxed\s*\{|[{}]")
-WHOLE = re.compile(r"-?[0-9]{1,15}")
+BOX = re.compile(r"\\(?:boxed|fbox)\s*\{|\\[{}]|\\\\(?!boxed|fbox)|[{}]")
+JOINED = re.compile(
+    r"(?:[\s$.]|\\[()\[\]]|\\q?quad)*(?:,|;|\\text\w*\{\s*(?:and|or)\s*\}|\band\b|\bor\b)+(?:[\s$]|\\[()\[\]]|\\q?quad)*(?:(?:and|or)\b[\s$]*)?"
+)
+RATIONAL = re.compile(r"(-?)(?:\\[dt]?frac\{([0-9]{1,15})\}\{([0-9]{1,15})\}|([0-9]{1,15})(?:/([0-9]{1,15}))?)")
 RELATION = re.compile(r"\\(?:neq?|leq?|geq?|lt|gt|not|approx|sim)(?![a-zA-Z])|[<>≠≤≥≈]")
+APPROXIMATELY = re.compile(r"\\approx(?![a-zA-Z])|≈")
+WRAPPED = re.compile(r"\*\*(.*)\*\*|\$\$?([^$]*)\$\$?|\\\((.*)\\\)|\\\[(.*)\\\]", re.DOTALL)
+SIGNS = str.maketrans(
+    {"°": r"^\circ ", "−": "-", "π": r"\pi ", "∞": r"\infty ", "×": r"\times ", "·": r"\cdot ", "²": "^{2}", "³": "^{3}"}
+)
+ROOT = re.compile(r"√\s*(?:([0-9.]+|[A-Za-z])|\{([^{}]*)\}|\(([^()]*)\))")
 WARM_UP = (
     ["1/2", "0.5"],
     ["(x+1)^2", "x^2+2x+1"],
@@ -28,24 +45,47 @@ WARM_UP = (
 
 _log = logging.getLogger(__name__)
 _grader = Bounded(__file__)
-_known: dict[tuple[str, str | None], float] = {}
+_known: dict[tuple[str, str | None], float | None] = {}
 
 
 def last_boxed(text: str) -> str | None:
-    """The content of the last complete `\\boxed{…}`, braces balanced; None where there is none. In linear time.
+    r"""The answer in a text by the rules above, braces balanced; None where there is none. In linear time.
 
-    >>> last_boxed("\\\\boxed{5} or \\\\boxed{\\\\frac{1}{2}}")
-    '\\\\frac{1}{2}'
+    >>> last_boxed("\\boxed{5}; \\boxed{\\frac{1}{2}}"), last_boxed("\\boxed{5}, no, \\boxed{6}"), last_boxed("\\boxed{5} \\boxed{6")
+    ('5, \\frac{1}{2}', '6', None)
     """
-    found, opened = (-1, -1), []  # opened: where the content of each brace begins, or None for a brace that is no box
+    boxes, opened = [], []  # boxes: (where its command begins, content from, content to); opened: the same, without an end
     for match in BOX.finditer(text):
-        if match.group() == "}":
-            start = opened.pop() if opened else None
-            if start is not None and start > found[0]:
-                found = start, match.start()
-        else:
-            opened.append(match.end() if match.group().startswith("\\") else None)
-    return text[found[0] : found[1]].strip() if found[0] >= 0 else None
+        sign = match.group()
+        if sign == "}":
+            begun = opened.pop() if opened else None
+            if begun is not None:
+                while boxes and boxes[-1][0] > begun[0]:
+                    boxes.pop()
+                boxes.append((*begun, match.start()))
+        elif sign.endswith("{") and sign != r"\{":
+            opened.append((match.start(), match.end()) if sign != "{" else None)
+    if not boxes or any(begun is not None and begun[0] > boxes[-1][0] for begun in opened):
+        return None
+    last = len(boxes) - 1
+    while last and JOINED.fullmatch(text, boxes[last - 1][2] + 1, boxes[last][0]):
+        last -= 1
+    return ", ".join(dict.fromkeys(text[start:end].strip() for _, start, end in boxes[last:]))
+
+
+def clean(text: str) -> str:
+    """`text` without markdown's bold and math delimiters around it, and with LaTeX for the signs that stand for it."""
+    text = text.strip()
+    while found := WRAPPED.fullmatch(text):
+        text = next(part for part in found.groups() if part is not None).strip()
+    return ROOT.sub(lambda root: rf"\sqrt{{{root[1] or root[2] or root[3]}}}", text.translate(SIGNS)).strip()
+
+
+def readable(expected: str) -> bool | None:
+    """Whether math-verify reads an expected answer as more than a text and as no recurrence, so that other forms of it can be
+    equal; None where the grader failed."""
+    found = _ask(clean(expected), None)
+    return None if found is None else bool(found)
 
 
 def grade(pairs: list[tuple[str, str | None]]) -> list[float | None]:
@@ -65,25 +105,38 @@ def _grade(expected: object, given: str | None) -> float | None:
         return 1.0
     if not given or len(given) > LONGEST_ANSWER:
         return 0.0
-    if WHOLE.fullmatch(expected) and WHOLE.fullmatch(given):
-        return float(int(expected) == int(given))
+    expected, given = clean(expected), clean(given)
+    if given == expected:
+        return 1.0
+    plain = _rational(expected), _rational(given)
+    if None not in plain:
+        return float(plain[0] == plain[1])
     if any(sign.isdecimal() and not sign.isascii() for sign in given):
         return 0.0  # full-width and other scripts' digits, which Python and sympy would read
-    if RELATION.search(given) and not RELATION.search(expected):
-        return 0.0  # math-verify would take the number out of `\neq 4`
-    if not _ask(expected, None):
-        return None
+    if not RELATION.search(expected):
+        given = APPROXIMATELY.split(given)[0].strip()
+        if not given or RELATION.search(given):
+            return 0.0  # math-verify would take the number out of `\neq 4`
     return _ask(expected, given)
 
 
+def _rational(text: str) -> Fraction | None:
+    """A whole number or a fraction of two, as most answers are; None for anything else."""
+    found = RATIONAL.fullmatch(text)
+    if not found:
+        return None
+    above, below = (found[2], found[3]) if found[2] else (found[4], found[5] or "1")
+    return Fraction(int(f"{found[1]}{above}"), int(below)) if int(below) else None
+
+
 def _ask(expected: str, given: str | None) -> float | None:
-    """Whether the given answer equals the expected one, or without one, whether the expected one can be read; None
-    where the grader failed."""
+    """Whether the given answer equals the expected one, None where that cannot be read or the grader failed; without a given
+    answer, whether the expected one can be read."""
     if (expected, given) not in _known:
         try:
             answer = _grader.ask([expected, given])
-        except Overrun:
-            answer = 0.0
+        except Overrun:  # on one of the two
+            answer = 0.0 if given is None or _ask(expected, None) else None
         except Failed as error:
             _log.warning("%s", error)
             return None
@@ -94,18 +147,24 @@ def _ask(expected: str, given: str | None) -> float | None:
 
 
 def _serve() -> None:
-    from math_verify import parse, verify
+    from math_verify import grader, parse, verify
 
-    def equal(question: list) -> float:
+    from m2rl_lib.domains import numbers
+
+    numbers.install(grader)
+
+    def equal(question: list) -> float | None:
         expected, given = question
         gold = parse(f"\\boxed{{{expected}}}", parsing_timeout=None)
-        if given is None or not gold:
-            return float(bool(gold))
+        if given is None:
+            return float(numbers.readable(gold))
+        if not numbers.readable(gold):
+            return None
         return float(verify(gold, parse(f"\\boxed{{{given}}}", parsing_timeout=None), timeout_seconds=None))
 
     for pair in WARM_UP:  # sympy loads much of itself on first use
         equal(pair)
-    serve(equal, processor_seconds=0.5)
+    serve(equal, processor_seconds=MOST_SECONDS)
 
 
 if __name__ == "__main__":

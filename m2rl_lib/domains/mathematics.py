@@ -70,37 +70,40 @@ def verify(completions: list[str], rows: list[dict]) -> list[float | None]:
 def read(raw: dict, messages: list[dict]) -> dict:
     """The fields of a math row of the public blend; `messages` is asked for a box where it does not speak of one.
 
-    Unusable without an answer, or with one that math-verify cannot read or does not find equal to itself.
+    Unusable without an answer, or with one that math-verify cannot read.
     """
     answer = first_answer(raw.get("expected_answer"))
     if not answer:
         raise Unusable("empty answer")
-    if not _equals_itself(answer):
+    if not _readable(answer):
         raise Unusable("math-verify cannot read the expected answer")
     if not any("boxed" in message["content"] for message in messages):
         messages[-1]["content"] += BOX
     return {"expected_answer": answer}
 
 
-def _equals_itself(answer: str) -> bool:
-    """Whether a right answer can be rewarded at all. A busy machine can make the grader miss its deadline, so it is asked
-    again; a grader that does not work is an error, not a reason to drop a row."""
-    if any(math_grader.grade([(answer, answer)]) == [1.0] for _ in range(2)):
-        return True
-    if math_grader.grade([("1", "1")]) != [1.0]:
-        raise RuntimeError("the math grader does not answer: no row can be checked; is the machine overloaded?")
-    return False
+def _readable(answer: str) -> bool:
+    """Whether other forms of a right answer can be rewarded. A busy machine can make the grader miss its deadline, so it is
+    asked again; a grader that does not work is an error, not a reason to drop a row."""
+    for _ in range(2):
+        found = math_grader.readable(answer)
+        if found is not None:
+            return found and math_grader.grade([(answer, f" {answer}")]) == [1.0]
+    raise RuntimeError("the math grader does not answer: no row can be checked; is the machine overloaded?")
 
 
 def first_answer(given: object) -> str:
-    """The answer of a row: a text, a number, or a list of them (also as JSON text), of which it is the first; '' for none.
+    """The answer of a row: a text, a number, or a list of them, of which it is the first; '' for none.
 
-    >>> first_answer('["12", "twelve"]'), first_answer(" 1/2 "), first_answer("[]"), first_answer("[0, 1)")
-    ('12', '1/2', '', '[0, 1)')
+    Of texts, those are lists that are JSON for a list of texts, or of one thing: `[2,5]` is an interval.
+
+    >>> first_answer('["12", "twelve"]'), first_answer(" 1/2 "), first_answer("[]"), first_answer("[0, 1)"), first_answer("[2,5]")
+    ('12', '1/2', '', '[0, 1)', '[2,5]')
     """
     if isinstance(given, str) and given.strip().startswith("["):
         try:
-            given = json.loads(given)
+            listed = json.loads(given)
+            given = listed if len(listed) < 2 or all(isinstance(part, str) for part in listed) else given
         except ValueError:
             pass  # an interval, say
     if isinstance(given, list):

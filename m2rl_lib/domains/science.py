@@ -1,9 +1,14 @@
 """Science: multiple choice about quantities that rise and fall; the answer is a letter.
 
-The published rule tries ordered patterns for a letter A–H and falls back on the last lone capital:
-'answer choices … Answer: D' gives C, and gold I or J can never be right. Ours reads the last
-`Answer: <letter>` (or a boxed letter) after `</think>` and nothing else, and allows every option's letter;
-where a row of the public blend asks for another form and says so by its `output_regex`, that is read instead.
+The published rule tries ordered patterns for a letter A–H and falls back on the last lone capital: 'answer choices …
+Answer: D' gives C, and gold I or J can never be right. Ours, after `</think>`: the last statement decides, which is
+`Answer: <letter>` or a box with a letter, in whatever bold, brackets or LaTeX text; every option's letter is allowed.
+- Two letters ('C or D', 'C, D') are a statement without an answer.
+- A letter that begins a formula (`\\boxed{E = mc^2}`) or a word is no statement; neither are 'A' and 'I' as words.
+- Small letters count for an `output_regex` only.
+- A row's `output_regex` is read as the blend's verifier reads it (NeMo Gym's mcqa): case ignored, the last match, stripped
+  and upper-cased, an option's whole text for its letter, else the last box. Unlike there, two letters are no answer, and
+  neither is the first letter of a word.
 """
 
 import random
@@ -30,9 +35,18 @@ QUANTITIES = {
 # The options are ranges in rising order: finding a number among shuffled ones is beyond a micro model
 # (tried: it stayed at chance after an SFT that solved everything else).
 RANGES = {"A": (0, 9), "B": (10, 19), "C": (20, 29), "D": (30, LARGEST)}
-ANSWER = re.compile(r"(?:Answer:[\s*]*|\\boxed\{(?:\\text\{)?)\(?([A-Z])\b")
-LONGEST_ANSWER = 500  # characters, the last, in which an `output_regex` is looked for
+LONGEST_ANSWER = 2000  # characters, the last, in which an `output_regex` is looked for
 MOST_SECONDS = 2.0  # that it may take there: no answer is found by a pattern that goes on for longer
+
+MARKER = re.compile(r"(?i:(answer)[*_\s]*:)|\\f?box(?:ed)?\s*\{")
+OPENING = r"(?:\\(?:text|math|bold|f?box|left|big|rm\b|bf\b)[a-z]*|\\[(\[,;! ]|[\s*_$(\[{~`'\":])*"
+CLOSING = re.compile(r"(?:\\right\b|\\[)\],;! ]|[*_$)\]}`'\"~])*")
+WORDS = r"(?:or|and|is|because|since)\b"  # that may follow 'A' or 'I' as letters
+LETTER = rf"(?:[B-HJ-Z]|[AI](?!\s+(?!{WORDS})[a-z]))(?![A-Za-z0-9'’])"
+STATED = re.compile(rf"{OPENING}({LETTER})")
+OTHER = re.compile(rf"\s*(?:[,/&|;+-]|\\text\w*\{{|\s)*(?:\b(?:or|and)\b)?(?:\}}|{OPENING})*({LETTER})")
+FORMULA = re.compile(r"[ \t]*(?:[=^<>≈≤≥+]|_\w|\\(?!f?box|text|right)[a-z])")
+SEPARATOR = re.compile(r"[ \t]*(?:[,/&|;+-]|\\text\w*\{\s*(?:or|and)|(?:or|and)\b)")
 
 
 def make(rng: random.Random, benchmark: str, shared_arithmetic: bool) -> dict:
@@ -78,18 +92,61 @@ def demonstrate(row: dict, rng: random.Random, wrong: frozenset[int] = frozenset
     return f"<think>{row['quantity']}\n" + "\n".join(lines) + f"</think>\nAnswer: {letter}<|im_end|>"
 
 
-def answer(completion: str, output_regex: str | None = None) -> str | None:
-    """The last stated letter after `</think>`."""
+def answer(completion: str, output_regex: str | None = None, options: list[dict] = ()) -> str | None:
+    """The letter that is stated last after `</think>`, in the form that `output_regex` asks for where there is one."""
     part = answer_part(completion) or ""
+    if not output_regex:
+        return _last_stated(part)
+    part = part[-LONGEST_ANSWER:]
     try:
-        found = (
-            regex.findall(output_regex, part[-LONGEST_ANSWER:], timeout=MOST_SECONDS) if output_regex else ANSWER.findall(part)
-        )
+        found = list(regex.finditer(output_regex, part, flags=regex.IGNORECASE, timeout=MOST_SECONDS))
     except TimeoutError:
         return None
-    if not found:
-        return None
-    return next(filter(None, found[-1]), None) if isinstance(found[-1], tuple) else found[-1]
+    for match in reversed(found):
+        group = next((group for group in range(1, len(match.groups()) + 1) if match[group]), 0)
+        letter = _captured(match[group], part[match.end(group) :], options)
+        if letter is not None:
+            return letter or None
+    return _last_stated(part, boxes_only=True)
+
+
+def _captured(text: str, rest: str, options: list[dict]) -> str | None:
+    """The letter in what a row's pattern captured; '' for two of them, None where it is no letter."""
+    text = text.strip()
+    if len(text) == 1:
+        if re.match(r"[A-Za-z]", rest):
+            return None  # the first letter of a word
+        return "" if _another(rest) else text.upper()
+    bare = STATED.fullmatch(CLOSING.sub("", text).upper().strip(" ."))
+    if bare:
+        return bare[1]
+    same = [
+        letter for option in options for letter, told in option.items() if " ".join(str(told).split()).lower() == text.lower()
+    ]
+    return same[0] if len(same) == 1 else None
+
+
+def _last_stated(part: str, boxes_only: bool = False) -> str | None:
+    found, end = None, 0
+    for marker in MARKER.finditer(part):
+        if marker.start() < end or boxes_only and marker[1]:
+            continue
+        stated = STATED.match(part, marker.end(), marker.end() + 200)
+        if stated is None:
+            continue
+        closed = CLOSING.match(part, stated.end())
+        rest = part[closed.end() : closed.end() + 200]
+        another = _another(rest)
+        if another:
+            found, end = None, closed.end() + another.end()
+        elif not FORMULA.match(part, stated.end()) and not (FORMULA.match(rest) and "}" not in closed[0]):
+            found, end = stated[1], stated.end()
+    return found
+
+
+def _another(rest: str) -> re.Match | None:
+    """Another letter joined to the one before `rest`, as in ' or D'."""
+    return OTHER.match(rest) if SEPARATOR.match(rest) else None
 
 
 def gist(completion: str, row: dict) -> list[str]:
@@ -108,7 +165,7 @@ def verify(completions: list[str], rows: list[dict]) -> list[float | None]:
         letters = {letter for option in row.get("options") or [] for letter, value in option.items() if value is not None}
         expected = row.get("expected_answer")
         try:
-            given = answer(text, (row.get("template_metadata") or {}).get("output_regex"))
+            given = answer(text, (row.get("template_metadata") or {}).get("output_regex"), row.get("options") or [])
         except (regex.error, TypeError):
             letters = set()  # such a row cannot be graded
         rewards.append(float(given == expected) if expected in letters else None)

@@ -10,10 +10,11 @@ import base64
 import io
 import json
 import pickle
+import re
 import zlib
-from decimal import Decimal, InvalidOperation
 
 from m2rl_lib import sandbox
+from m2rl_lib.domains.coding import same_output
 
 LIMITS = {"timeout_seconds": 6.0, "memory_bytes": 4 << 30, "output_bytes": 8 << 20}  # for each test
 STARS = "string re datetime collections heapq bisect copy math random statistics itertools functools operator io sys json builtins typing"
@@ -22,6 +23,7 @@ PREAMBLE = (  # the benchmark gives every program these names
     + "".join(f"import {name}\n" for name in STARS.split()[:-2])
     + "sys.setrecursionlimit(50000)\n"
 )
+FUTURE = re.compile(r"^from __future__ import (?:\([^)]*\)|[^\n(;]*)", re.MULTILINE)
 CALL = """import io, json, sys
 _arguments = [json.loads(line) for line in sys.stdin.read().strip().split("\\n")]
 _stdout, sys.stdout = sys.stdout, io.StringIO()
@@ -63,6 +65,12 @@ def unpack_private_tests(text: str) -> str:
     return _TextsOnly(io.BytesIO(zlib.decompress(base64.b64decode(text)))).load()
 
 
+def with_preamble(program: str) -> str:
+    """The program below the benchmark's imports; its `from __future__` lines, which must come first, above them."""
+    future = [line.strip() for line in FUTURE.findall(program)]
+    return "".join(f"{line}\n" for line in future) + PREAMBLE + FUTURE.sub("", program)
+
+
 def grade_program(program: str, tests: dict) -> float | None:
     """1.0 where the program passes every test of `read_tests`, else 0.0; None where there are none or the sandbox failed."""
     if not tests["inputs"]:
@@ -70,11 +78,12 @@ def grade_program(program: str, tests: dict) -> float | None:
     if not program.strip():
         return 0.0
     called = tests["fn_name"]
-    source = CALL.format(source=PREAMBLE + program, name=called) if called else PREAMBLE + program
+    source = with_preamble(program)
+    source = CALL.format(source=source, name=called) if called else source
     (runs,) = sandbox.run_programs([source], [tests["inputs"]], **LIMITS)
     if runs is None:
         return None
-    same = _same_value if called else _same_lines
+    same = _same_value if called else same_output
     return float(all(run.status == "ok" and same(run.stdout, out) for run, out in zip(runs, tests["outputs"], strict=True)))
 
 
@@ -82,20 +91,4 @@ def _same_value(stdout: bytes, expected: str) -> bool:
     try:
         return json.loads(stdout) == json.loads(expected)
     except (ValueError, RecursionError):
-        return False
-
-
-def _same_lines(stdout: bytes, expected: str) -> bool:
-    """Lines alike but for white space at their ends, or alike as decimal numbers."""
-    try:
-        lines = [[line.strip() for line in text.strip().split("\n")] for text in (stdout.decode(), expected)]
-    except UnicodeDecodeError:
-        return False
-    return len(lines[0]) == len(lines[1]) and all(one == other or _same_numbers(one, other) for one, other in zip(*lines))
-
-
-def _same_numbers(one: str, other: str) -> bool:
-    try:
-        return [Decimal(word) for word in one.split()] == [Decimal(word) for word in other.split()]
-    except InvalidOperation:
         return False

@@ -2,7 +2,7 @@
 
 *Better* (or *worse*): the 95% interval of the paired difference is above (below) 0. *Equivalent*: the 90% interval lies
 inside ±margin. Else *undecided*, and the smallest effect that could have been seen is printed: 'no significant difference'
-is never 'matches'. Sentences are computed from the numbers. Stands one floor above `statistics`, whose redraws it reads.
+is never 'matches'. No certainty comes from a spread of zero, and below 15 problems an exact test has to agree. Sentences are computed from the numbers. Stands one floor above `statistics`, whose redraws it reads.
 """
 
 import re
@@ -37,6 +37,7 @@ SHORT = {"instruction_following": "IF"}
 COMPARED = ["model", "reference", "over", "estimate", "low", "high", "low90", "high90", "p", "seen", "margin", "verdict"]
 COMPARED += ["benchmarks", "n", "seeds", "seed_sd", "scope"]
 MARGIN = 3.0  # points; printed beside every verdict
+FEWEST = 15  # problems; below, the bootstrap is wrong too often (in one of ten tables), and an exact test has to agree
 LEVEL = 0.05  # of a test
 
 
@@ -95,6 +96,48 @@ def three_way(low: float, high: float, low90: float, high90: float, margin: floa
     return "equivalent" if -margin < low90 and high90 < margin else "undecided"
 
 
+def without_spread(found: dict[str, float], n: int) -> dict[str, float]:
+    """Limits and smallest visible effect where all n problems have the same difference, of which a bootstrap knows no spread.
+
+    As many problems as could have been missed, 1 − α^(1/n) of them (Clopper–Pearson), may differ by −100 to 100 points:
+    30 problems without a difference leave ±11.6 points at 95%, and ±3 at 90% take 99 problems.
+    """
+    estimate, wider = found["estimate"], {}
+    for low, high, tail in (("low", "high", 0.025), ("low90", "high90", 0.05)):
+        missed = 1 - tail ** (1 / n)
+        wider[low] = min(found[low], estimate - missed * (estimate + 100))
+        wider[high] = max(found[high], estimate + missed * (100 - estimate))
+    half = (wider["high"] - wider["low"]) / 2
+    return wider | {"seen": max(found["seen"], half * (1 + stats.norm.ppf(0.8) / stats.norm.ppf(0.975)))}
+
+
+def few_problems(differences: np.ndarray, verdict: str, p: float, margin: float) -> tuple[str, float]:
+    """Verdict and p below FEWEST problems: that of the intervals stands where the exact test of random signs agrees.
+
+    `differences` (n,): each problem's part of the estimate, in points, which is their sum. Three problems that one model
+    alone solves have p = 0.25: undecided. Six: p = 0.03. Equivalence is tested against both margins, one-sided.
+    """
+    n = len(differences)
+    signs = 1 - 2 * (np.arange(2**n)[:, None] >> np.arange(n) & 1)
+
+    def tail(parts: np.ndarray) -> float:
+        return float(np.mean(signs @ parts >= parts.sum() - 1e-9))
+
+    p = max(p, min(1.0, 2 * min(tail(differences), tail(-differences))))
+    if verdict == "equivalent":
+        verdict = verdict if max(tail(margin / n + differences), tail(margin / n - differences)) <= LEVEL else "undecided"
+    return ("undecided" if verdict in ("better", "worse") and p > LEVEL else verdict), p
+
+
+def _differences(problems: pd.DataFrame, model: str, reference: str, seeds: list, shares: dict[str, float]) -> np.ndarray:
+    """Each problem's part of model − reference in points, averaged over seeds, weighted by its benchmark's share."""
+    some = problems[problems["seed"].isin(seeds) & problems["benchmark"].map(shares).gt(0)]
+    means = some.groupby(["model", "benchmark", "problem_id"], observed=True)["value"].mean()
+    apart = (means[model] - means[reference]).dropna()
+    benchmarks = apart.index.get_level_values("benchmark")
+    return 100 * (apart * benchmarks.map(shares) / benchmarks.map(benchmarks.value_counts())).to_numpy()
+
+
 def comparison_table(
     scores: pd.DataFrame,
     pairs: list[tuple[str, str]],
@@ -113,7 +156,8 @@ def comparison_table(
     """
     if not margin > 0:
         raise ValueError(f"margin = {margin!r} points: a number above 0 is allowed")
-    sample, rows = resample(problem_means(scores), draws=draws, seed=seed), []
+    problems = problem_means(scores)
+    sample, rows = resample(problems, draws=draws, seed=seed), []
     for model, reference in pairs:
         seeds = sorted(set(sample.seeds(model)) & set(sample.seeds(reference)))
         if not seeds:
@@ -126,9 +170,16 @@ def comparison_table(
             if a_reason or b_reason:
                 raise ValueError(f"cannot compare {model} with {reference}: {a_reason or b_reason}")
             found, sizes = interval(a - b, a_draws - b_draws, seed), sample.benchmarks[weights > 0]
+            n = int(sizes["n"].sum())
+            if not np.ptp(a_draws - b_draws, axis=0).any():
+                found |= without_spread(found, n)
             verdict = three_way(*(found[key] for key in ("low", "high", "low90", "high90")), margin)
+            if n < FEWEST:
+                shares = dict(zip(sample.benchmarks.index, weights))
+                differences = _differences(problems, model, reference, seeds, shares)
+                verdict, found["p"] = few_problems(differences, verdict, found["p"], margin)
             named = {"model": model, "reference": reference, "over": over, "margin": margin, "verdict": verdict}
-            rows.append(named | found | {"benchmarks": len(sizes), "n": int(sizes["n"].sum())})
+            rows.append(named | found | {"benchmarks": len(sizes), "n": n})
     return pd.DataFrame(rows, columns=COMPARED)
 
 

@@ -111,7 +111,7 @@ RIGHT = "print(2 * int(input()))"
     [
         (f"</think>```python\n{RIGHT}\n```", 1, 1),
         (f"</think>```python\nprint(0)\n```\nbetter:\n```python\n{RIGHT}\n```", 0, 1),  # two blocks
-        (f"</think>```python\n{RIGHT}\n```\nprints\n```\n4\n```", 0, 0),  # an unmarked block is taken for the program
+        (f"</think>```python\n{RIGHT}\n```\nprints\n```\n4\n```", 0, 1),  # an unmarked block is no program beside a marked one
         (f"</think>```python\n{RIGHT}\n```\nprints\n```text\n4\n```", 0, 1),
         (f"</think>```python\nimport sys\n{RIGHT}\nsys.exit()\n```", 0, 1),  # output before an exit
         (f"</think>```python\n{RIGHT}\n1 / 0\n```", 0, 0),
