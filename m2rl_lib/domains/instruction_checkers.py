@@ -78,7 +78,9 @@ def _serve() -> None:
     def answer(question: list) -> float | None:
         ids, kwargs, text = question
         try:
-            checkers = [(name, check(name, constraints.read_arguments(name, given))) for name, given in zip(ids, kwargs, strict=True)]
+            checkers = [
+                (name, check(name, constraints.read_arguments(name, given))) for name, given in zip(ids, kwargs, strict=True)
+            ]
         except (Unusable, KeyError, TypeError, ValueError):  # the row's fault
             return None
         if not checkers:
