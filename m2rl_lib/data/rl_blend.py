@@ -52,13 +52,14 @@ def prepare_rows(sources: list[str]) -> Path:
     folder = folder_of("rl", [*places.values(), *([(tables, "*")] if tables else [])])
     with row_files.locked(folder):
         if not (folder / row_files.DONE).is_file():
-            digest = _install(tables) if tables else None
+            digest = install_workplace(tables) if tables else None
             files = fetch_all(places, folder)
             _write(folder, files, {label: str(source) for label, (source, _) in places.items()}, digest)
     return folder
 
 
-def _install(tables: hub.Source) -> str:
+def install_workplace(tables: hub.Source) -> str:
+    """The digest of the workplace that agent rows name; SourceError where its files are missing or not the pinned ones."""
     if tables.folder is None:
         raise hub.SourceError(f"{tables} is no folder: the workplace's tables are read from one, ./FOLDER/nemo-gym")
     try:
