@@ -19,6 +19,7 @@ import pandas as pd
 from m2rl_lib import domains
 from m2rl_lib.config import locations
 from m2rl_lib.data import row_files
+from m2rl_lib.domains import workplace
 from m2rl_lib.domains.problems import Unusable, fraction_of, read_messages
 from m2rl_lib.storage import hub
 
@@ -32,7 +33,7 @@ WRAPPER = (
     'Remember to put your answer on its own line after "Answer:".',
 )  # DAPO's own, of which the end of the first and the beginning of the second enclose the problem
 HELD_OUT = {"selection": 0.02, "test": 0.04}  # shares of the prompts; the rest is `train`
-RULES = 1  # raised when the rules below change, so that data made by others is not taken for theirs
+RULES = 2  # raised when the rules below change, so that data made by others is not taken for theirs
 STRIDE = 2000  # rows between commits
 DIGEST = 16  # bytes of a prompt's identity
 DUPLICATE, OTHER_ANSWER = "duplicate prompt", "duplicate prompt with another answer"
@@ -41,17 +42,30 @@ DUPLICATE, OTHER_ANSWER = "duplicate prompt", "duplicate prompt with another ans
 def prepare_rows(sources: list[str]) -> Path:
     """The folder of a study's RL rows, made of its `data_sources` where it is not there yet.
 
-    `<domain>-<split>.jsonl` with an index, `drops.csv`, and `done.json` when it is whole. SourceError in one line where a
-    data set is not named, cannot be had, or does not fit on the disk.
+    `<domain>-<split>.jsonl` with an index, `drops.csv`, and `done.json` when it is whole. Agent rows need a folder of
+    `data_sources` with the workplace's tables, and are dropped without. SourceError in one line where a data
+    set is not named, cannot be had, or does not fit on the disk, or the tables are not the pinned ones.
     """
     wanted = {"blend": (BLEND, "train.jsonl"), **QUESTIONS}
     places = {label: (find_source(sources, name), pattern) for label, (name, pattern) in wanted.items()}
-    folder = folder_of("rl", list(places.values()))
+    tables = next(filter(None, (hub.find_dataset(sources, name) for name in workplace.NAMES)), None)
+    folder = folder_of("rl", [*places.values(), *([(tables, "*")] if tables else [])])
     with row_files.locked(folder):
         if not (folder / row_files.DONE).is_file():
+            digest = install_workplace(tables) if tables else None
             files = fetch_all(places, folder)
-            _write(folder, files, {label: str(source) for label, (source, _) in places.items()})
+            _write(folder, files, {label: str(source) for label, (source, _) in places.items()}, digest)
     return folder
+
+
+def install_workplace(tables: hub.Source) -> str:
+    """The digest of the workplace that agent rows name; SourceError where its files are missing or not the pinned ones."""
+    if tables.folder is None:
+        raise hub.SourceError(f"{tables} is no folder: the workplace's tables are read from one, ./FOLDER/nemo-gym")
+    try:
+        return workplace.install(tables.folder)
+    except workplace.WorkplaceError as error:
+        raise hub.SourceError(str(error)) from None
 
 
 def find_source(sources: list[str], name: str) -> hub.Source:
@@ -83,7 +97,7 @@ def folder_of(kind: str, places: list[tuple[hub.Source, str]]) -> Path:
     return locations.RUNS / "data" / f"{kind}-{hashlib.sha256(json.dumps([RULES, key]).encode()).hexdigest()[:12]}"
 
 
-def _write(folder: Path, files: dict[str, list[Path]], sources: dict[str, str]) -> None:
+def _write(folder: Path, files: dict[str, list[Path]], sources: dict[str, str], tables: str | None) -> None:
     questions = {label: read_questions(files[label], _wanted(files["blend"], label)) for label in QUESTIONS}
     store = row_files.Store(folder)
     seen = dict(_pair(digest) for digest in store.marked("prompts", DIGEST + 4))
@@ -92,7 +106,7 @@ def _write(folder: Path, files: dict[str, list[Path]], sources: dict[str, str]) 
             continue
         start = store.position[1] if number == store.position[0] else 0
         for count, (place, raw) in enumerate(row_files.read_rows(file, start), 1):
-            _take(store, seen, raw, questions)
+            _take(store, seen, raw and {**raw, "workplace": tables}, questions)
             if count % STRIDE == 0:
                 store.commit([number, place])
         store.commit([number + 1, 0])
@@ -135,7 +149,10 @@ def _row_or_reason(raw: dict | None, questions: dict) -> dict:
 
 def _answer(row: dict) -> object:
     """What a completion of a row is graded by, whatever its domain."""
-    return [row.get(key) for key in ("expected_answer", "kwargs", "instruction_id_list", "verifier_metadata", "options")]
+    return [
+        row.get(key)
+        for key in ("expected_answer", "kwargs", "instruction_id_list", "verifier_metadata", "options", "ground_truth")
+    ]
 
 
 def labels() -> dict[str, object]:

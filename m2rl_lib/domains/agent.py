@@ -1,14 +1,16 @@
-"""Agent: tool calls on a small workplace of five tables, graded by the state they leave behind.
+"""Agent: tool calls on a workplace of five tables, graded by the state they leave behind.
 
-As published: the calls of the completion and the gold calls are replayed on fresh copies and the five
-tables compared; at most six turns of calls; the thinking need not be closed. Ours reads calls only
-from the model's own turns, so a forged `<tool_response>` has no effect.
+As published: the calls of the completion and the gold calls are replayed on fresh tables and the five compared; at most
+six turns of calls. Calls are read only from the model's own turns, so a forged `<tool_response>` has no effect, and not
+from its thinking. A call's arguments are an object or one as JSON text; a number is digits, with a sign or without.
+Micro rows carry a small workplace of their own (`Workplace`), rows of the public blend name NeMo Gym's (`workplace`).
 """
 
 import json
 import random
+import re
 
-from m2rl_lib.domains import chat
+from m2rl_lib.domains import chat, workplace, workplace_tools
 from m2rl_lib.domains.problems import LARGEST, Unusable, arithmetic_chain, step_names, work_out
 
 NAME = "agent"
@@ -45,7 +47,7 @@ class Workplace:
         """Run one tool call, the JSON between `<tool_call>` tags, and return the tool's answer."""
         try:
             call = json.loads(text, parse_constant=lambda name: None)
-            name, arguments = call["name"], call["arguments"]
+            name, arguments = call["name"], workplace.parse_arguments(call["arguments"])
             if name in READS and set(arguments) == {"name"}:
                 return str(self.tables[READS[name]][_text(arguments["name"])])
             if name in WRITES and set(arguments) == {"name", "value"}:
@@ -66,14 +68,14 @@ def _text(value: object) -> str:
 
 
 def _whole(value: object) -> int:
-    if isinstance(value, bool) or not isinstance(value, int | str):
+    if isinstance(value, bool) or not isinstance(value, int | str) or not re.fullmatch(r"-?[0-9]+", str(value)):
         raise TypeError("a whole number is expected")
     return int(value)
 
 
-def environment(row: dict) -> Workplace:
-    """A fresh workplace for one completion of `row`."""
-    return Workplace(row)
+def environment(row: dict) -> Workplace | workplace.Workplace:
+    """A fresh workplace for one completion of `row`; WorkplaceError where the one it names is not there."""
+    return workplace.Workplace(row["workplace"]) if row.get("workplace") else Workplace(row)
 
 
 def _call(name: str, /, **arguments: object) -> str:
@@ -161,8 +163,8 @@ def gist(completion: str, row: dict) -> list[str]:
     >>> gist(_call("set_task", name="survey", value=31), {})
     ['name', 'survey', 'value', '3', '1']
     """
-    calls = [json.loads(call) for turn in _own_calls(completion) for call in turn]
-    words = [str(word) for call in calls for argument in call["arguments"].items() for word in argument]
+    calls = [workplace.parse_arguments(json.loads(call)["arguments"]) for turn in _own_calls(completion) for call in turn]
+    words = [str(word) for arguments in calls for argument in arguments.items() for word in argument]
     return [piece for word in words for piece in (word if word.isdigit() else [word])]
 
 
@@ -173,15 +175,19 @@ def _own_calls(completion: str) -> list[list[str]]:
 def verify(completions: list[str], rows: list[dict]) -> list[float | None]:
     """1.0 where replaying the completion's calls leaves the same five tables as the gold calls, else 0.0.
 
-    None for a row whose tables are not known (rows of the public blend without their workplace), or
-    whose gold calls do not run.
+    None for a row without a workplace, and for a micro row whose gold calls do not run. WorkplaceError where the
+    workplace that a row names is not there.
     """
-    return [_verify(text, row) if row.get("tables") else None for text, row in zip(completions, rows)]
+    return [_verify(text, row) for text, row in zip(completions, rows)]
 
 
 def _verify(completion: str, row: dict) -> float | None:
-    gold, own = Workplace(row), Workplace(row)
-    if not row.get("ground_truth") or any(gold.call(json.dumps(call)).startswith("error") for call in row["ground_truth"]):
+    if not row.get("workplace") and not row.get("tables"):
+        return None
+    gold, own = environment(row), environment(row)
+    if row.get("workplace"):
+        wanted = gold.replay(row["ground_truth"]).compared()
+    elif not row.get("ground_truth") or any(gold.call(json.dumps(call)).startswith("error") for call in row["ground_truth"]):
         return None
     if not isinstance(completion, str):
         return 0.0
@@ -191,12 +197,26 @@ def _verify(completion: str, row: dict) -> float | None:
     for turn in turns:
         for call in turn:
             own.call(call)
-    return float(own.tables == gold.tables)
+    return float(own.compared() == wanted if row.get("workplace") else own.tables == gold.tables)
 
 
 def read(raw: dict, messages: list[dict]) -> dict:
-    """Unusable, all of them: a row of the public blend has calls (`ground_truth`), but neither the five tables nor the tools.
+    """The fields of an agent row of the public blend: gold calls, and the digest of its workplace (`workplace.install`).
 
-    They are program code of NeMo-Gym's `workplace_assistant`, for which this study has no pinned source.
+    Unusable without a workplace or tools, or with a tool or a gold call that the workplace does not have.
     """
-    raise Unusable("the workplace's tables and tools are not in the row (NeMo-Gym's workplace_assistant has them)")
+    tools = [tool.get("name") for tool in (raw.get("responses_create_params") or {}).get("tools") or []]
+    gold = raw.get("ground_truth")
+    gold = json.loads(gold) if isinstance(gold, str) else gold
+    if not tools:
+        raise Unusable("no tools")
+    if not isinstance(gold, list):
+        raise Unusable("no gold calls")
+    for name in [*tools, *(call["name"] for call in gold)]:
+        if name not in workplace_tools.TOOLS:
+            raise Unusable(f"unknown tool {str(name)[:80]}")
+    if not raw.get("workplace"):
+        raise Unusable("data_sources names no folder with the workplace's tables (nemo-gym or workplace_tables)")
+    calls = [{"name": call["name"], "arguments": workplace.parse_arguments(call["arguments"])} for call in gold]
+    fields = {key: raw.get(key) for key in ("environment_name", "category")}
+    return {**fields, "ground_truth": calls, "workplace": raw["workplace"]}

@@ -23,12 +23,28 @@ def row_prompt(tokenizer, row: dict) -> str:
 
 
 def tool_calls(turn: str) -> list[str]:
-    """The JSON texts of the calls in one turn of the model.
+    """The JSON texts of the calls in one turn of the model; a call in its thinking is a draft and none of them.
 
-    >>> tool_calls('<tool_call>\\n{"name": "f", "arguments": {}}\\n</tool_call>')
+    Thinking ends at `</think>`; it begins at `<think>`, or with the turn where the prompt has opened it. One that never
+    ends goes on to the end of the turn.
+
+    >>> tool_calls('<think><tool_call>{}</tool_call></think><tool_call>\\n{"name": "f", "arguments": {}}\\n</tool_call>')
     ['{"name": "f", "arguments": {}}']
     """
-    return [body.strip() for _, body, _ in _between(turn, "<tool_call>", "</tool_call>")]
+    calls, at = [], 0
+    close = turn.find("</think>")
+    if close >= 0 and turn.find("<think>", 0, close) < 0:
+        at = close + len("</think>")
+    while (start := turn.find("<tool_call>", at)) >= 0:
+        think = turn.find("<think>", at, start)
+        opened, closing = (think, "</think>") if think >= 0 else (start + len("<tool_call>"), "</tool_call>")
+        close = turn.find(closing, opened)
+        if close < 0:
+            break
+        if think < 0:
+            calls.append(turn[opened:close].strip())
+        at = close + len(closing)
+    return calls
 
 
 def user_turn(text: str) -> str:

@@ -1,31 +1,31 @@
-"""IFEval's own instruction checkers, by if-verifiable in a bounded process (this file run as a script).
+"""Instruction checkers in a bounded process (this file run as a script): if-verifiable's, and ours (`constraint_checks`).
 
-Some of their patterns go through all of a text again for every bracket in it, and language detection is seeded for a
-whole process, so they run in one of their own. The registry's loop is not used: it skips unknown ids (which then
-count as followed) and draws missing arguments at random.
+Some patterns go through all of a text again for every bracket in it, and language detection is seeded for a whole
+process, so they run in one of their own. The library's loop is not used: it skips unknown ids, which then count as
+followed. Its parts that want NLTK's data, a download, take ours instead.
 """
 
-import inspect
 import logging
 
+from m2rl_lib.domains import constraints
+from m2rl_lib.domains.problems import Unusable
 from m2rl_lib.sandbox.bounded import Bounded, Failed, Overrun, serve
 
-NEEDS_DOWNLOAD = {"length_constraints:number_sentences", "change_case:capital_word_frequency"}  # NLTK data
-LANGUAGE = "language:response_language"
+LANGUAGES = {"language:response_language", "change_case:english_capital", "change_case:english_lowercase"}
 
 _log = logging.getLogger(__name__)
 _checkers = Bounded(__file__)
 
 
-def follows_all(ids: list, kwargs: list, prompt: str, response: str) -> float | None:
+def follows_all(ids: list, kwargs: list, response: str) -> float | None:
     """1.0 where `response` follows every instruction, else 0.0, also where it keeps the checkers busy for more than
     half a second.
 
-    None where `ids` is empty, has an id that IFEval does not have or that needs a download, or arguments are missing
-    or of the wrong type; and where the checkers themselves fail. From any thread.
+    None where `ids` is empty or `constraints.read_arguments` refuses one, and where the checkers themselves fail. From
+    any thread.
     """
     try:
-        return _checkers.ask([ids, kwargs, prompt, response])
+        return _checkers.ask([ids, kwargs, response])
     except Overrun:
         return 0.0
     except Failed as error:
@@ -33,45 +33,61 @@ def follows_all(ids: list, kwargs: list, prompt: str, response: str) -> float | 
         return None
 
 
+def _library() -> dict:
+    """if-verifiable's checker classes by instruction, without its downloads."""
+    import nltk
+
+    from m2rl_lib.domains import constraint_checks
+
+    nltk.download = lambda *names, **more: False
+    nltk.word_tokenize = constraint_checks.tokens
+    from if_verifiable.ifbench import instructions_registry as ifbench
+    from if_verifiable.ifbench import instructions_util as ifbench_util
+    from if_verifiable.ifeval import instructions_registry as ifeval
+    from if_verifiable.ifeval import instructions_util as ifeval_util
+
+    ifbench_util.count_stopwords = constraint_checks.stop_word_count
+    ifeval_util.count_sentences = lambda text: len(constraint_checks.punkt_sentences(text))
+    return {**ifeval.INSTRUCTION_DICT, **ifbench.INSTRUCTION_DICT}
+
+
 def _serve() -> None:
     import langdetect
-    from if_verifiable.ifeval.instructions_registry import INSTRUCTION_DICT
 
+    from m2rl_lib.domains.constraint_checks import OWN
+
+    library = _library()
     langdetect.DetectorFactory.seed = 0
 
-    def checker(instruction_id: object, given: dict | None, prompt: str):
-        """The checker of one instruction, its arguments set. Raises where they are not what it takes."""
-        if instruction_id in NEEDS_DOWNLOAD:
-            raise KeyError(instruction_id)
-        made = INSTRUCTION_DICT[instruction_id](instruction_id)
-        arguments = {name: value for name, value in (given or {}).items() if value is not None}
-        expected = set(inspect.signature(made.build_description).parameters)
-        if expected - arguments.keys() == {"prompt_to_repeat"}:
-            arguments["prompt_to_repeat"] = prompt
-        if expected != arguments.keys():
-            raise TypeError(f"{instruction_id} takes {expected}")
+    def check(name: str, arguments: dict):
+        """A function of the text. Raises where the library refuses the arguments."""
+        if name in OWN:
+            return lambda text: OWN[name](text, **arguments)
+        made = library[name](name)
         made.build_description(**arguments)
-        return made
+        return made.check_following
 
-    def follows(made, response: str) -> bool:
-        if made.id == LANGUAGE and not any(sign.isalpha() for sign in response):
-            return False  # IFEval counts what has no letters as any language
+    def follows(name: str, checker, text: str) -> bool:
+        if name in LANGUAGES and not any(sign.isalpha() for sign in text):
+            return False  # the library counts what has no letters as any language
         try:
-            return bool(made.check_following(response))
+            return bool(checker(text))
         except Exception:  # the text's fault: the arguments were good
             return False
 
     def answer(question: list) -> float | None:
-        ids, kwargs, prompt, response = question
+        ids, kwargs, text = question
         try:
-            checkers = [checker(*pair, prompt) for pair in zip(ids, kwargs, strict=True)]
-        except Exception:  # the row's fault
+            checkers = [
+                (name, check(name, constraints.read_arguments(name, given))) for name, given in zip(ids, kwargs, strict=True)
+            ]
+        except (Unusable, KeyError, TypeError, ValueError):  # the row's fault
             return None
         if not checkers:
             return None
-        return float(bool(response) and all(follows(made, response) for made in checkers))
+        return float(bool(text.strip()) and all(follows(name, checker, text) for name, checker in checkers))
 
-    answer([[LANGUAGE], [{"language": "en"}], "", "It rains."])
+    answer([["language:response_language", "words:start_verb"], [{"language": "en"}, {}], "It rains."])
     serve(answer, processor_seconds=0.5)
 
 

@@ -1,14 +1,15 @@
-"""Instruction following: IFEval's own instruction ids, checked by IFEval's own checkers, strictly.
+"""Instruction following: the instructions of IFEval, IFEvalG and IFBench, checked strictly.
 
-As published: reward 1 only where every instruction is followed, checked on the text as it is. The
-published loop also gives 1 where the list of instructions is empty, and 0 where an id is unknown or an
-argument missing; such a row cannot be graded here (None).
+As published: reward 1 only where every instruction is followed, checked on the text as it is. The published loop also
+gives 1 where the list of instructions is empty, and 0 where an id is unknown or an argument missing; such a row cannot
+be graded here (None). A row that asks for the share of instructions followed (`grading_mode: fraction`, NeMo Gym's
+IFBench rows) is graded like the others: 1 for all, else 0.
 """
 
 import random
 import re
 
-from m2rl_lib.domains import instruction_checkers
+from m2rl_lib.domains import constraints, instruction_checkers
 from m2rl_lib.domains.chat import answer_part
 from m2rl_lib.domains.problems import Unusable
 
@@ -168,36 +169,28 @@ def gist(completion: str, row: dict) -> list[str]:
 
 
 def verify(completions: list[str], rows: list[dict]) -> list[float | None]:
-    """1.0 where every instruction is followed by the text after `</think>`, else 0.0; None where `follows_all` cannot tell."""
+    """1.0 where every instruction is followed by the text after `</think>`, else 0.0; None where the row cannot be graded."""
     return [
-        instruction_checkers.follows_all(
-            row.get("instruction_id_list") or [], row.get("kwargs") or [], str(row.get("prompt", "")), answer(text) or ""
-        )
+        instruction_checkers.follows_all(row.get("instruction_id_list") or [], row.get("kwargs") or [], answer(text) or "")
         for text, row in zip(completions, rows)
     ]
 
 
 def read(raw: dict, messages: list[dict]) -> dict:
-    """The fields of an instruction-following row of the public blend; arguments that are null are left out.
+    """The fields of an instruction-following row of the public blend, which stand in the row or in its `verifier_metadata`.
 
-    Unusable without instructions, with one that cannot be checked here, or with arguments that its checker does not take.
+    Arguments are in their types, those that are null left out. Unusable, naming the instruction, where one is unknown or
+    has arguments that no text or any text would meet (`constraints.read_arguments`).
     """
+    raw = {**raw, **(raw.get("verifier_metadata") or {})}
     ids, kwargs = raw.get("instruction_id_list") or [], raw.get("kwargs") or []
     if not ids:
         raise Unusable("no instructions")
     if len(ids) != len(kwargs):
         raise Unusable("instructions and arguments differ in number")
-    from if_verifiable.ifeval.instructions_registry import INSTRUCTION_DICT  # for its names: the checkers run elsewhere
-
-    for name in ids:
-        if name not in INSTRUCTION_DICT:
-            raise Unusable(f"instruction {name} is not one of IFEval's")
-        if name in instruction_checkers.NEEDS_DOWNLOAD:
-            raise Unusable(f"instruction {name} cannot be checked offline")
-    kwargs = [{key: value for key, value in (given or {}).items() if value is not None} for given in kwargs]
-    row = {"prompt": raw.get("prompt") or messages[-1]["content"], "instruction_id_list": ids, "kwargs": kwargs}
-    if instruction_checkers.follows_all(ids, kwargs, row["prompt"], ".") is None:
-        if instruction_checkers.follows_all(["punctuation:no_comma"], [{}], "", ".") is None:
+    kwargs = [constraints.read_arguments(*pair) for pair in zip(ids, kwargs)]
+    if instruction_checkers.follows_all(ids, kwargs, ".") is None:
+        if instruction_checkers.follows_all(["punctuation:no_comma"], [{}], ".") is None:
             raise RuntimeError("the instruction checkers do not answer: no row can be checked; is the machine overloaded?")
-        raise Unusable("an instruction's arguments are missing or not what its checker takes")
-    return row
+        raise Unusable("an instruction's arguments are not what its checker takes")
+    return {"prompt": raw.get("prompt") or messages[-1]["content"], "instruction_id_list": ids, "kwargs": kwargs}
