@@ -6,6 +6,7 @@ Hits are candidates: a word of plain English (a job is *held*, a path is *apart*
 import argparse
 import json
 import re
+import signal
 from collections import Counter
 from pathlib import Path
 
@@ -14,9 +15,9 @@ WORDS = {
     r"told|telling|said of|became of": "reported, report, rows with nonzero advantage",
     r"an? (?:stage|expert|module|row|file|problem|run|line|seed) an? (?:stage|domain|sample|row|problem|run|expert|case)": "one … per …",
     r"a (?:stage|module|expert) each": "one module per stage",
-    r"apart": "separately, excluded, or name the condition",
+    r"(?<!points )(?<!lie )(?<!tell )(?<!told )(?<!further )apart": "separately, excluded, or name the condition",
     r"own tokens?|tokens of its own": "loss mask",
-    r"held(?!-out)|(?<!in )\bparts\b": "micro-batch size, accumulation steps",
+    r"held(?!-out)|holds at once|equal parts|in parts|parts of (?:a|the) batch": "micro-batch size, accumulation steps",
     r"gists?": "judge features",
     r"could have been seen|smallest effect": "minimum detectable effect",
     r"these weights|this recipe|the recipe": "fixed checkpoints, across training seeds",
@@ -25,7 +26,7 @@ WORDS = {
     r"re-?draws?|redrawn|redrawing|_redraw": "bootstrap resample",
     r"whole or not at all": "atomic",
     r"signs? of collapse": "collapse warnings",
-    r"house|room": "package, module",
+    r"the house|a room|rooms|house of": "package, module",
     r"sharpened": "SFT at its best temperature, low-temperature decoding",
 }
 PLACES = ("m2rl_lib", "tests", "dev", "notebooks", "docs", "README.md", "Makefile", "Snakefile", "params", "profiles")
@@ -63,6 +64,7 @@ def hits(path: Path):
 
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGPIPE, signal.SIG_DFL)
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("places", nargs="*", type=Path, default=[ROOT / place for place in PLACES])
     parser.add_argument("--lines", action="store_true", help="each hit with its file and line")

@@ -161,6 +161,10 @@ def test_pages_of_measurements_quote_their_reports():
     faults, resumed = (ROOT / "dev" / "FAULTS.md").read_text(), (ROOT / "docs" / "reliability.md").read_text()
     survived = re.search(r"## (\d+) kills at random moments: (\d+) survived, (\d+) of (\d+)", faults)
     assert f"{survived[2]} of {survived[1]} `kill -9`" in resumed and f"{survived[3]} of {survived[4]} models" in resumed
+    noticed = re.search(r"Other faults: (\d+) injected, (\d+) noticed", faults)
+    assert f"{noticed[2]} of {noticed[1]} other faults noticed" in resumed
+    equal = re.search(r"models, byte for byte \| (\d+ of \d+) \|", (ROOT / "dev" / "SLURM.md").read_text())[1]
+    assert f"{equal} models byte for byte" in (ROOT / "docs" / "scaling.md").read_text()
     results, speed = (ROOT / "dev" / "RESULTS.md").read_text(), (ROOT / "docs" / "benchmarks.md").read_text()
     for domain in ("math", "coding"):
         faster = re.search(rf"\| {domain} \| ours \|.*\| ([\d.]+) \|", results)[1]
