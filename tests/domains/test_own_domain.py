@@ -1,4 +1,4 @@
-"""The README's recipe for a sixth domain, done: its module, its one line, and a trained expert."""
+"""The guide's recipe for a sixth domain, done: its module, its one line, and a trained expert."""
 
 import json
 import os
@@ -10,9 +10,9 @@ import sys
 from m2rl_lib.config.locations import ROOT
 
 
-def test_readmes_sixth_domain_becomes_an_expert(tmp_path):
-    readme = (ROOT / "README.md").read_text()
-    module = re.search(r"```python\n(# m2rl_lib/domains/reversal\.py\n.*?)```", readme, re.DOTALL)[1]
+def test_the_guides_sixth_domain_becomes_an_expert(tmp_path):
+    guide = (ROOT / "docs" / "guide.md").read_text()
+    module = re.search(r"```python\n(# m2rl_lib/domains/reversal\.py\n.*?)```", guide, re.DOTALL)[1]
     for part in ("m2rl_lib", "notebooks", "params"):
         shutil.copytree(ROOT / part, tmp_path / part, ignore=shutil.ignore_patterns("__pycache__", "rendered"))
     (tmp_path / "m2rl_lib" / "domains" / "reversal.py").write_text(module)
