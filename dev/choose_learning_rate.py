@@ -1,4 +1,4 @@
-"""The RL learning rate, by the rule in the README: the highest mean gain of experts on their own domain's
+"""The RL learning rate, by the rule in docs/guide.md: the highest mean gain of experts on their own domain's
 selection problems after half an expert's run, from the study's SFT model, before any mixed or merged model exists.
 
     python dev/choose_learning_rate.py params/study.yaml --domains math coding

@@ -100,7 +100,7 @@ def without_spread(found: dict[str, float], n: int) -> dict[str, float]:
     """Limits and smallest visible effect where all n problems have the same difference, of which a bootstrap knows no spread.
 
     As many problems as could have been missed, 1 − α^(1/n) of them (Clopper–Pearson), may differ by −100 to 100 points:
-    30 problems without a difference leave ±11.6 points at 95%, and ±3 at 90% take 99 problems.
+    30 problems without a difference leave ±11.6 points at 95%.
     """
     estimate, wider = found["estimate"], {}
     for low, high, tail in (("low", "high", 0.025), ("low90", "high90", 0.05)):
@@ -171,9 +171,12 @@ def comparison_table(
                 raise ValueError(f"cannot compare {model} with {reference}: {a_reason or b_reason}")
             found, sizes = interval(a - b, a_draws - b_draws, seed), sample.benchmarks[weights > 0]
             n = int(sizes["n"].sum())
-            if not np.ptp(a_draws - b_draws, axis=0).any():
+            tied = not np.ptp(a_draws - b_draws, axis=0).any()
+            if tied:
                 found |= without_spread(found, n)
             verdict = three_way(*(found[key] for key in ("low", "high", "low90", "high90")), margin)
+            if tied and not found["estimate"]:  # all pairs equal: a spread of zero shows no equivalence
+                verdict = "undecided"
             if n < FEWEST:
                 shares = dict(zip(sample.benchmarks.index, weights))
                 differences = _differences(problems, model, reference, seeds, shares)

@@ -26,7 +26,7 @@ def rules(tmp_path_factory):
 
 def test_rules_that_run_the_model_ask_for_a_gpu_and_no_other(rules):
     without = {name for name, resources in rules.items() if "gpu" not in resources}
-    assert without == {"all", "data", "merges", "rq1", "rq4", "rq5", "paper", "claims"}
+    assert without == {"all", "data", "merges", "rq1", "rq2", "rq3", "rq4", "rq5", "paper", "claims"}
 
 
 def test_rules_that_train_ask_for_all_gpus_of_their_processes(rules):
@@ -34,7 +34,7 @@ def test_rules_that_train_ask_for_all_gpus_of_their_processes(rules):
     assert len(training) > 9
     for asked in training.values():
         assert (asked["gpu"], asked["nodes"], asked["mem_mb"]) == (32, 4, 8 * 96_000)  # memory is that of a node
-    assert rules["rq3"]["gpu"] == rules["evaluate_experts"]["gpu"] == 1 and "nodes" not in rules["evaluate_experts"]
+    assert rules["measuring"]["gpu"] == rules["evaluate_experts"]["gpu"] == 1 and "nodes" not in rules["evaluate_experts"]
 
 
 def test_the_profile_names_rules_and_says_memory_and_time_of_all(rules):

@@ -64,12 +64,10 @@ def _held(world: str, predicted: str, outcome: str) -> dict[str, str]:
 
 
 def _outcome(row: pd.Series, predicted: str, margin: float) -> str:
-    inside = -margin < row["low90"] and row["high90"] < margin
-    if row["low"] == row["high"]:  # every problem changed alike: the spread is unknown
+    if row["verdict"] == "undecided":
         return "undecided"
-    if inside if predicted == ACROSS else row["verdict"] == "better":
-        return "as predicted"
-    return "undecided" if row["verdict"] == "undecided" else "not as predicted"
+    inside = -margin < row["low90"] and row["high90"] < margin
+    return "as predicted" if (inside if predicted == ACROSS else row["verdict"] == "better") else "not as predicted"
 
 
 def measured_cosines(p: Parameters) -> dict[str, tuple[float, float, float]]:
