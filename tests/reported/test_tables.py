@@ -55,7 +55,7 @@ def judge(path, capsys, *arguments: str) -> str:
         (1, alike, "Not answered: 1 problem is"),
         (14, alike, "Not answered: 14 problems are"),
         (30, alike, "undecided: +0.0 points [-11.6, 11.6]"),
-        (300, alike, "undecided: +0.0 points [-1.0, 1.0]"),
+        (300, alike, "undecided: +0.0 points [-1.2, 1.2]"),
     ],
 )
 def test_no_certainty_from_a_spread_of_zero(count, right, line, tmp_path, capsys):
