@@ -2,8 +2,10 @@
 
 import io
 import json
+import re
 import subprocess
 import sys
+from pathlib import Path
 
 import nbformat
 import pytest
@@ -148,3 +150,14 @@ def test_a_secret_that_comes_in_pieces_is_left_out(capsys, monkeypatch):
         tee.write(piece)
     assert log.getvalue() == "(a line is left out: it held the value of SOME_TOKEN)\nsft: step 1\n"
     assert capsys.readouterr().out == "sft: step 1\n"
+
+
+def test_a_whole_parameter_file_is_given_without_a_warning(tmp_path):
+    papermill = [
+        str(Path(sys.executable).with_name("papermill")),
+        "notebooks/03_rlvr_single_domain.ipynb",
+        str(tmp_path / "out.ipynb"),
+    ]
+    given = ["-f", "params/smoke.yaml", "-p", "domian", "coding", "--prepare-only"]
+    done = subprocess.run([*papermill, *given], capture_output=True, text=True, cwd=ROOT)
+    assert done.returncode == 0 and re.findall("unknown parameter: (.*)", done.stderr) == ["domian"]
