@@ -22,6 +22,7 @@ from m2rl_lib.data import row_files
 from m2rl_lib.domains import workplace
 from m2rl_lib.domains.problems import Unusable, fraction_of, read_messages
 from m2rl_lib.storage import hub
+from m2rl_lib.storage.atomic import write_json
 
 BLEND = "nvidia/Nemotron-3-Nano-RL-Training-Blend"
 PREFIX = "nano_v3_sft_profiled_"
@@ -113,7 +114,7 @@ def _write(folder: Path, files: dict[str, list[Path]], sources: dict[str, str], 
     store.close()
     drop_table(store.counts).to_csv(folder / "drops.csv", index=False)
     read = {label: [file.name for file in some] for label, some in files.items()}
-    row_files.write_whole(folder / row_files.DONE, {"sources": sources, "files": read, "counts": store.counts})
+    write_json(folder / row_files.DONE, {"sources": sources, "files": read, "counts": store.counts})
 
 
 def _pair(mark: bytes) -> tuple[bytes, bytes]:

@@ -13,7 +13,7 @@ import numpy as np
 import pyarrow.parquet as pq
 from filelock import FileLock
 
-from m2rl_lib.storage.atomic import write_json as write_whole
+from m2rl_lib.storage.atomic import write_json
 
 PROGRESS, DONE = "progress.json", "done.json"
 BATCH = 1024  # rows of a Parquet file in memory
@@ -105,7 +105,7 @@ class Store:
             os.fsync(file.fileno())
         self.position = position
         sizes = {file.name: file.stat().st_size for file in self._stored()}
-        write_whole(self.folder / PROGRESS, {"position": position, "sizes": sizes, "counts": self.counts})
+        write_json(self.folder / PROGRESS, {"position": position, "sizes": sizes, "counts": self.counts})
 
     def close(self) -> None:
         for file in self._files.values():

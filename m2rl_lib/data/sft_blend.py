@@ -18,6 +18,7 @@ from m2rl_lib.data import rl_blend, row_files
 from m2rl_lib.domains import chat
 from m2rl_lib.domains.problems import Unusable, plain_text
 from m2rl_lib.storage import hub
+from m2rl_lib.storage.atomic import write_json
 
 OWNER = "nvidia/"
 TOOLS = "Math with Tools"  # of the rows of Math-v2 those with tools
@@ -65,7 +66,7 @@ def _write(folder: Path, files: dict[str, list[Path]], sources: dict[str, str]) 
     store.close()
     drop_table(store.counts).to_csv(folder / "drops.csv", index=False)
     read = [f"{name}/{file.name}" for name, file in every]
-    row_files.write_whole(folder / row_files.DONE, {"sources": sources, "files": read, "counts": store.counts})
+    write_json(folder / row_files.DONE, {"sources": sources, "files": read, "counts": store.counts})
 
 
 def _one_form(files: list[Path]) -> list[Path]:
