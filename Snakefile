@@ -37,7 +37,7 @@ EXPERTS = [f"rl-{domain}" for domain in P.domains]
 LOCK = locks.hold(locations.study_folder(P.study) / ".lock")  # instead of Snakemake's, which a kill leaves behind
 FLOORS = schedule.floors(P)
 GROUPS = schedule.groups(P)
-APART = schedule.apart(P)  # the world of RQ2's manipulation check, or None
+WORLDS = schedule.worlds(P)  # of RQ2's manipulation check, by name
 # what a rule that runs the model asks of a cluster (profiles/slurm), where it runs on a GPU
 DEVICE = {"gpu": 1, "mem_mb": 96_000, "runtime": 48 * 60} if P.plan_device == "cuda" else {}
 # and one that trains: a GPU and as much memory for each process, on as many nodes as `train_accelerate` has machines
@@ -378,72 +378,78 @@ rule paper:
         PAPERMILL
 
 
-if APART:  # SFT, math and coding once more where coding needs no arithmetic: a study of its own, by the same notebooks
-    PAIR = ["rl-math", "rl-coding"]
+PAIR = ["rl-math", "rl-coding"]
 
-    rule sft_apart:
+for name, WORLD in WORLDS.items():  # math and coding once more from the same SFT where other readings are right
+
+    rule:
+        name:
+            f"sft_{name}"
+        input:
+            done("sft"),
         output:
-            done("sft", world=APART),
+            done("sft", world=WORLD),
         params:
-            **stage("apart-sft", "02_sft", world=APART),
-        resources:
-            **TRAINER,
-        threads: P.sft_threads
+            models=f"runs/{WORLD.study}/models/seed-{{seed}}",
+            sft=f"../../../{P.study}/models/seed-{{seed}}/sft",
+        localrule: True
         priority: earlier(8)
-        message:
-            "02: supervised fine-tuning where coding needs no arithmetic, seed {wildcards.seed}"
         shell:
-            PAPERMILL
+            "mkdir -p {params.models} && ln -sfn {params.sft} {params.models}/sft && cp {input} {output}"
 
     for model in PAIR:
 
         rule:
             name:
-                f"expert_{model}_apart"
+                f"expert_{model}_{name}"
             input:
-                done("sft", world=APART),
+                done("sft", world=WORLD),
             output:
-                done(model, world=APART),
+                done(model, world=WORLD),
             params:
-                **stage(f"apart-{model}", "03_rlvr_single_domain", world=APART, **expert_run(model)),
+                **stage(f"{name}-{model}", "03_rlvr_single_domain", world=WORLD, **expert_run(model)),
             resources:
                 **TRAINER,
             threads: P.rlvr_threads
             priority: earlier(5)
             message:
-                f"03: {model} where coding needs no arithmetic, seed {{wildcards.seed}}"
+                f"03: {model} in the world {name}, seed {{wildcards.seed}}"
             shell:
                 PAPERMILL
 
-    rule evaluate_apart:
+    rule:
+        name:
+            f"evaluate_{name}"
         input:
-            done(*PAIR, world=APART),
+            done(*PAIR, world=WORLD),
         output:
-            done("evaluate-apart", world=APART),
+            done(f"evaluate-{name}", world=WORLD),
         params:
-            **stage("apart", "07_evaluation", world=APART, models=["sft", *PAIR], group="apart", purpose="apart"),
+            **stage(name, "07_evaluation", world=WORLD, models=["sft", *PAIR], group=name, purpose="world"),
         resources:
             **DEVICE,
         threads: P.evaluate_threads
         priority: earlier(0)
         message:
-            "07: evaluation where coding needs no arithmetic, seed {wildcards.seed}"
+            f"07: evaluation in the world {name}, seed {{wildcards.seed}}"
         shell:
             PAPERMILL
 
-    rule measuring_apart:
+    rule:
+        name:
+            f"measuring_{name}"
         input:
-            done(*PAIR, world=APART),
+            done(*PAIR, world=WORLD),
         output:
-            done("measuring", world=APART),
+            done("measuring", world=WORLD),
         params:
-            **stage("apart-measuring", "09_measuring", world=APART, purpose="apart"),
+            **stage(f"{name}-measuring", "09_measuring", world=WORLD, purpose="world"),
         resources:
             **DEVICE,
         threads: P.evaluate_threads
         priority: earlier(0)
         message:
-            "09: weights and gradients measured where coding needs no arithmetic, seed {wildcards.seed}"
+            f"09: weights and gradients measured in the world {name}, seed {{wildcards.seed}}"
         shell:
             PAPERMILL
 
@@ -452,7 +458,7 @@ rule rq2:
     input:
         done("measuring", "mt-opd", seed=P.seed),
         evaluated("rq2"),
-        done("evaluate-apart", "measuring", world=APART, seed=P.seed) if APART else [],
+        [done(f"evaluate-{name}", "measuring", world=world, seed=P.seed) for name, world in WORLDS.items()],
     output:
         done("rq2", seed=P.seed),
     params:

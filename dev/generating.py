@@ -51,7 +51,7 @@ def measure(folder: Path, names: list[str], repeats: int) -> list[dict]:
     found = []
     for domain in names:
         benchmark = next(iter(domains.ALL[domain].BENCHMARKS))
-        rows = problem_sets.benchmark_problems(benchmark, "test", p.evaluate_problems, p.data_shared_arithmetic)
+        rows = problem_sets.benchmark_problems(benchmark, "test", p.evaluate_problems, problem_sets.world_of(p))
         rates: dict[str, list[float]] = {"ours": [], "plain": []}
         for _ in range(repeats):
             for name, write in (("ours", ours), ("plain", plainly)):

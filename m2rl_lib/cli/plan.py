@@ -56,9 +56,7 @@ def stages(p: Study, rates: dict[str, float]) -> pd.DataFrame:
 
 def evaluations(p: Study) -> list[tuple[str, int, int]]:
     """(group, models, completions) of every run of notebook 07."""
-    benchmarks = [
-        name for domain in [*p.domains, domains.general.NAME] for name in problem_sets.benchmarks(domain, p.data_sources)
-    ]
+    benchmarks = problem_sets.study_benchmarks(p)
     test = len(benchmarks) * p.evaluate_problems * p.evaluate_samples
     selection = len(benchmarks) * p.evaluate_selection_problems * p.evaluate_selection_samples
     rows = []
@@ -196,7 +194,7 @@ def describe(p: Study, rates: dict[str, float]) -> str:
 def size_study(p: Study, pilot: Path, effect: float, model: str, reference: str, rates: dict[str, float]) -> str:
     """How large a study must be to detect `effect` points between two models, from a pilot's test scores."""
     scores = pd.concat([pd.read_parquet(file) for file in sorted((pilot / "results" / "scores").glob("*.parquet"))])
-    scores = scores[(scores["split"] == "test") & (scores["domain"] != domains.general.NAME)]
+    scores = scores[(scores["split"] == "test") & ~scores["domain"].isin(domains.UNTRAINED)]
     found = power.measure_components(scores, model, reference)
     training = stages(p, rates).query("trained_tokens > 0")["hours"].sum()
     table = power.size_table(effect, found, rates["tokens"], rates["generated"], training)

@@ -55,3 +55,13 @@ Configuration = Annotated[str, AfterValidator(_configuration)]
 Sampler = Annotated[str, _words_or_address("transformers", "vllm", "vLLM")]
 Place = Annotated[str, _words_or_address("bubblewrap", "none", "SandboxFusion")]
 Method = Literal["average", "task-arithmetic", "task-arithmetic-dare", "ties", "ties-dare", "sce"]
+
+
+def _world(value: dict) -> dict:
+    """A number of words, or for shared and conflicting their list, for each kind of word."""
+    if sorted(value) != ["conflicting", "private", "shared"]:
+        raise ValueError(f"it has {', '.join(value) or 'nothing'}, allowed are exactly shared, private and conflicting")
+    return value
+
+
+World = Annotated[dict[str, Annotated[int, Field(ge=0)] | list[str]], AfterValidator(_world)]

@@ -7,8 +7,10 @@ from itertools import islice
 
 from m2rl_lib import domains
 from m2rl_lib.data.judge_prompts import JUDGE_MODES, judge_prompt, judge_turns, planted, write_judgement
-from m2rl_lib.data.problem_sets import Shared, train_problems
-from m2rl_lib.domains import chat, problems
+from m2rl_lib.data.problem_sets import train_problems
+from m2rl_lib.domains import chat, conventions, problems
+
+DEMONSTRATED = conventions.Demonstrated()
 
 
 def sft_corpus(
@@ -19,14 +21,15 @@ def sft_corpus(
     shifted_share: float,
     wrong_share: float,
     wrong_steps: str,
+    thinking: dict[str, float],
     seed: int,
-    shared_arithmetic: Shared,
 ) -> list[dict]:
     """Demonstrations, shuffled: `row`, `kind` ('demonstration' or 'judge'), `prompt` messages, `completion`.
 
     `per_domain` demonstrations of each domain and `general` of the general facts, a `shifted_share` of them like the shifted
     benchmarks (which RL never trains), each step wrong with probability `wrong_share`; `judge` conversations per domain and
     mode, on problems of their own, with several verdicts each, half of them on wrong trajectories.
+    A `thinking` share of a domain's demonstrations works its problem out (of one that is not named, all), the rest answer at once.
     """
     rng = random.Random(f"sft {seed}")
     corpus = []
@@ -34,15 +37,18 @@ def sft_corpus(
         module = domains.ALL[name]
         count = general if name == domains.general.NAME else per_domain
         shifted = round(shifted_share * count)
-        drawn = train_problems(name, count - shifted, 2 * seed, shared_arithmetic)
-        drawn += train_problems(name, shifted, 2 * seed, shared_arithmetic, shifted=True)
+        drawn = train_problems(name, count - shifted, 2 * seed, DEMONSTRATED)
+        drawn += train_problems(name, shifted, 2 * seed, DEMONSTRATED, shifted=True)
         for row in drawn:
             wrong = frozenset(problems.noisy_steps(rng, row["steps"], wrong_share, wrong_steps))
+            think = rng.random() < thinking.get(name, 1.0)
             corpus.append(
-                example_of("demonstration", row, row["responses_create_params"]["input"], module.demonstrate(row, rng, wrong))
+                example_of(
+                    "demonstration", row, row["responses_create_params"]["input"], module.demonstrate(row, rng, wrong, think)
+                )
             )
     for name in names:
-        drawn = train_problems(name, len(JUDGE_MODES) * judge, 10**6 + seed, shared_arithmetic)
+        drawn = train_problems(name, len(JUDGE_MODES) * judge, 10**6 + seed, DEMONSTRATED)
         turns = judge_turns(drawn[0], rng)
         patterns = [rng.getrandbits(turns) for _ in range(judge)]
         bits = [bits for pattern in patterns for bits in (pattern, ~pattern)]  # a bit a turn, balanced in every two rows

@@ -22,17 +22,12 @@ from m2rl_lib.training.common import cost, write_costs
 KEYS = ["seed", "model", "domain", "benchmark", "split", "problem_id", "sample"]
 
 
-def benchmarks(p: Parameters) -> list[str]:
-    """The benchmarks of the study's domains and the general one."""
-    return [name for domain in [*p.domains, domains.general.NAME] for name in problem_sets.benchmarks(domain, p.data_sources)]
-
-
 def run(p: Parameters) -> list[Path]:
     """Evaluate the models that the notebook's parameters name, for their `purpose`:
 
     `scores`: on selection and test problems (with `sft` goes `sft-sharpened`: SFT at the temperature that is best on the
     selection problems); `test`: on test problems alone; `sweep`: on selection problems, and the best of each merging method
-    on test problems; `skills`: many samples of few test problems per domain; `apart`: on those of math and coding alone.
+    on test problems; `skills`: many samples of few test problems per domain; `world`: on those of math and coding alone.
     """
     folders = [locations.model_folder(p.study, p.seed, name) for name in p.models]
     for folder in folders:
@@ -68,7 +63,7 @@ def _make(p: Parameters, folders: list[Path]) -> None:
 
 def best_of_each_method(frames: list[pd.DataFrame]) -> list[str]:
     """Of models scored on selection problems, one frame each, the best of each base name: mean over trained domains' benchmarks."""
-    trained = [frame[frame["domain"] != domains.general.NAME] for frame in frames]
+    trained = [frame[~frame["domain"].isin(domains.UNTRAINED)] for frame in frames]
     scored = {frame["model"].iloc[0]: frame.groupby("benchmark")["correct"].mean().mean() for frame in trained}
     methods = dict.fromkeys(model_names.parse_model_name(name)[0] for name in scored)
     return [
@@ -84,7 +79,7 @@ def evaluate_sharpened(p: Parameters, folder: Path) -> list[pd.DataFrame]:
         )
         for temperature in p.evaluate_sharpened_temperatures
     }
-    trained = {temperature: frame[frame["domain"] != domains.general.NAME] for temperature, frame in tried.items()}
+    trained = {temperature: frame[~frame["domain"].isin(domains.UNTRAINED)] for temperature, frame in tried.items()}
     best = max(trained, key=lambda temperature: trained[temperature].groupby("benchmark")["correct"].mean().mean())
     print(f"sft-sharpened: temperature {best} is best on the selection problems")
     return [*tried.values(), evaluate(p, folder, "sft-sharpened", "test", temperature=best)]
@@ -92,15 +87,15 @@ def evaluate_sharpened(p: Parameters, folder: Path) -> list[pd.DataFrame]:
 
 def problems(p: Parameters, split: str) -> tuple[list[dict], int]:
     """What a model is asked for the run's purpose: rows, and the number of samples of each."""
-    names, count, k = benchmarks(p), p.evaluate_problems, p.evaluate_samples
+    names, count, k = problem_sets.study_benchmarks(p), p.evaluate_problems, p.evaluate_samples
     if split == "selection":
         count, k = p.evaluate_selection_problems, p.evaluate_selection_samples
-    elif p.purpose == "apart":
+    elif p.purpose == "world":
         names = [name for domain in ("math", "coding") for name in problem_sets.benchmarks(domain, p.data_sources)]
     elif p.purpose == "skills":
         names = [problem_sets.benchmarks(domain, p.data_sources)[0] for domain in p.domains]
         count, k = p.analysis_skill_problems, p.analysis_skill_samples
-    world = (p.data_shared_arithmetic, p.data_sources)
+    world = (problem_sets.world_of(p), p.data_sources)
     return [row for name in names for row in problem_sets.benchmark_problems(name, split, count, *world)], k
 
 

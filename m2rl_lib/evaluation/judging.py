@@ -242,7 +242,7 @@ def run(p: Parameters, judges: dict[str, list[str]], samples: pd.DataFrame) -> p
     count = max(p.evaluate_problems, p.judging_problems) if micro else p.evaluate_problems
     first = first_benchmarks(p.domains, p.data_sources)
     tested = {
-        benchmark: problem_sets.benchmark_problems(benchmark, "test", count, p.data_shared_arithmetic, p.data_sources)
+        benchmark: problem_sets.benchmark_problems(benchmark, "test", count, problem_sets.world_of(p), p.data_sources)
         for domain in p.domains
         for benchmark in problem_sets.benchmarks(domain, p.data_sources)
     }

@@ -294,7 +294,7 @@ def test_evaluation_keeps_every_sample(trained):
     assert set(scores["model"]) == {"sft", "rl-agent", "sft-sharpened", "sft@temperature=0.0", "sft@temperature=1.0"}
     rows = {
         r["problem_id"]: r
-        for b in avg_at_k.benchmarks(p)
+        for b in problem_sets.study_benchmarks(p)
         for r in problem_sets.benchmark_problems(b, "test", p.evaluate_problems, True)
     }
     joined = samples.assign(correct=scores["correct"])

@@ -168,7 +168,7 @@ def _draw(p: Parameters, source: str) -> dict[str, list[Trajectory]]:
     for domain in p.domains:
         count = p.analysis_kl_problems if source == f"rl-{domain}" else max(2, p.analysis_kl_problems // OTHERS)
         benchmark = problem_sets.benchmarks(domain, p.data_sources)[0]
-        world = (p.data_shared_arithmetic, p.data_sources)
+        world = (problem_sets.world_of(p), p.data_sources)
         rows = problem_sets.benchmark_problems(benchmark, "test", p.analysis_kl_problems, *world)[:count]
         how = {"max_tokens": p.evaluate_max_tokens, "batch": p.evaluate_batch}
         seed = zlib.crc32(f"{p.seed} kl {source} {domain}".encode()) % 2**31

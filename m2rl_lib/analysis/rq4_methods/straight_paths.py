@@ -98,14 +98,14 @@ def solutions(p: Parameters) -> dict[str, list[dict]]:
 def _demonstrations(p: Parameters, name: str, rng: random.Random) -> list[dict]:
     module = domains.ALL[name]
     first = problem_sets.benchmarks(name, p.data_sources)[0]
-    rows = problem_sets.benchmark_problems(first, "selection", p.rlvr_selection_problems, p.data_shared_arithmetic)
+    rows = problem_sets.benchmark_problems(first, "selection", p.rlvr_selection_problems, problem_sets.world_of(p))
     return [_example(row, module.demonstrate(row, rng)) for row in rows]
 
 
 def _completions(p: Parameters, name: str, right: pd.DataFrame) -> list[dict]:
     """A right completion of each of `rlvr_selection_problems` problems at most, by any of the models that have one, all equally likely."""
     (benchmark,) = problem_sets.benchmarks(name, p.data_sources)
-    world = (p.data_shared_arithmetic, p.data_sources)
+    world = (problem_sets.world_of(p), p.data_sources)
     rows = problem_sets.benchmark_problems(benchmark, "selection", p.evaluate_selection_problems, *world)
     by_id = {row["problem_id"]: row for row in rows}
     rng = np.random.default_rng([p.seed, zlib.crc32(name.encode())])

@@ -1,0 +1,103 @@
+"""Conventions: words for amounts that have two readings, of which a domain's verifier accepts one.
+
+Demonstrations use either reading, so SFT knows both and cannot know which is right where. The *world*, the verifiers' table of
+right readings, is a parameter of RL and evaluation alone: a word is *shared* (the same reading in every domain), *private* (occurs
+in one domain) or *conflicting* (domains of even and of odd place read it differently). Half of each kind's right readings are the
+less frequent ones of the demonstrations, so that greedy decoding of SFT is right on half of the words.
+"""
+
+import random
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+# Words whose readings differ by 1 and by 2 take turns: in a problem with one of each, two wrong readings never cancel.
+READINGS = {  # word: its usual reading, the other one
+    "a few": (3, 4),
+    "several": (5, 3),
+    "some": (2, 3),
+    "a couple": (2, 4),
+    "a handful": (5, 4),
+    "a bunch": (4, 6),
+    "a bit": (3, 2),
+    "a lot": (4, 6),
+    "a touch": (2, 3),
+    "plenty": (6, 4),
+    "a dash": (4, 3),
+    "many": (3, 5),
+    "a pinch": (3, 2),
+    "a heap": (4, 6),
+    "a spot": (3, 4),
+    "a load": (6, 4),
+    "a drop": (2, 3),
+    "a stack": (5, 3),
+}
+USUAL = 0.65  # how often a demonstration takes the usual reading
+COMMON = tuple(READINGS)[:6]  # shared and conflicting words are taken from these, in this order
+BUNDLES = tuple(zip(tuple(READINGS)[6::2], tuple(READINGS)[7::2]))  # the private words of the first, second, … domain
+
+
+@dataclass(frozen=True)
+class World:
+    """Which words are shared, private and conflicting; `data_world` gives counts, or the words of the first and last by name."""
+
+    domains: tuple[str, ...]  # in the order that decides their private words and their sides in conflicts
+    shared: tuple[str, ...]
+    private: int
+    conflicting: tuple[str, ...]
+
+    def words(self, domain: str, _: random.Random | None = None) -> dict[str, int]:
+        """The words that occur in a domain's problems, each with the amount that its verifier reads."""
+        return {word: READINGS[word][reading] for word, reading in self.readings(domain).items()}
+
+    def readings(self, domain: str) -> dict[str, int]:
+        """The words of a domain, each with 0 where the usual reading is right and 1 where the other is."""
+        place = self.domains.index(domain)
+        shared = {word: at % 2 for at, word in enumerate(self.shared)}
+        private = {word: (at + 1) % 2 for at, word in enumerate(self.private_words(domain))}
+        return shared | private | {word: (at + place) % 2 for at, word in enumerate(self.conflicting)}
+
+    def private_words(self, domain: str) -> tuple[str, ...]:
+        """The words that occur in this domain alone."""
+        return BUNDLES[self.domains.index(domain)][: self.private] if self.private else ()
+
+
+def read_world(given: Mapping | World, domains: tuple[str, ...]) -> World:
+    """The world of a `data_world`. ValueError in one line where it contradicts itself or asks for words that are not there."""
+    if isinstance(given, World):
+        return given
+    named = {kind: given[kind] for kind in ("shared", "conflicting") if isinstance(given[kind], list)}
+    free = [word for word in COMMON if not any(word in words for words in named.values())]
+    for kind in ("shared", "conflicting"):
+        count = given[kind]
+        if kind in named:
+            continue
+        if count > len(free):
+            raise ValueError(f"data_world asks for {count} {kind} words, {len(free)} are left of {', '.join(COMMON)}")
+        named[kind], free = free[:count], free[count:]
+    private = {word for bundle in BUNDLES for word in bundle[: given["private"]]}
+    if given["private"] > len(BUNDLES[0]):
+        raise ValueError(
+            f"data_world asks for {given['private']} private words of each domain, allowed are 0 to {len(BUNDLES[0])}"
+        )
+    if given["private"] and len(domains) > len(BUNDLES):
+        raise ValueError(f"data_world: there are private words for {len(BUNDLES)} domains, not for {len(domains)}")
+    kinds = {"shared": set(named["shared"]), "conflicting": set(named["conflicting"]), "private": private}
+    for kind, words in kinds.items():
+        for word in sorted(words):
+            if word not in READINGS:
+                raise ValueError(f"data_world: {word!r} is not one of {', '.join(READINGS)}")
+            other = next((name for name, those in kinds.items() if name != kind and word in those), None)
+            if other:
+                raise ValueError(f"data_world: {word!r} is both {kind} and {other}, allowed is one of them")
+    return World(domains, tuple(named["shared"]), given["private"], tuple(named["conflicting"]))
+
+
+class Demonstrated:
+    """What demonstrations read: in each problem the common words and those of one bundle, each with a reading drawn anew.
+
+    Two domains' private words therefore never meet in a demonstration.
+    """
+
+    def words(self, domain: str, rng: random.Random) -> dict[str, int]:
+        """The words that a problem may use, with the readings of this problem."""
+        return {word: READINGS[word][rng.random() >= USUAL] for word in (*COMMON, *rng.choice(BUNDLES))}
