@@ -1,7 +1,7 @@
 """RQ1's budgets: what mixing and merging cost, and score against prompts, tokens and device-seconds.
 
-The paper counts GPU hours of the runs only. Here the merging side also pays for making its merges and for
-choosing among them on the selection problems; the mixed side for choosing among its checkpoints.
+The paper counts GPU hours of the runs only. Here the merging side also pays for its merges and for choosing among them, the
+mixed side for choosing among its checkpoints.
 """
 
 import pandas as pd
@@ -27,10 +27,7 @@ def mixing_share(costs: pd.DataFrame, p: Parameters) -> pd.Series:
 
 
 def paradigm_costs(costs: pd.DataFrame, p: Parameters) -> pd.DataFrame:
-    """One row for each part of what a paradigm spends, and its total: columns `paradigm`, `part` and those of SPENT.
-
-    `costs` is the table of that name, of one seed or from `mean_costs`: one row a run, with `model` and `stage`.
-    """
+    """What each part of a paradigm spends, and its total: `paradigm`, `part` and SPENT; `costs` of one seed or from `mean_costs`."""
     experts = [f"rl-{domain}" for domain in p.domains]
     parts = [
         ("mixed", "RL-Multi", costs["model"] == "rl-multi"),
@@ -49,8 +46,7 @@ def paradigm_costs(costs: pd.DataFrame, p: Parameters) -> pd.DataFrame:
 def score_by_budget(averages: pd.DataFrame, costs: pd.DataFrame, p: Parameters) -> pd.DataFrame:
     """Overall score of RL-Multi's checkpoints and of Average merges of the experts' checkpoints, against what each spent.
 
-    Long form for `figures.plot_budget`: model, budget, unit, score, low, high, n, seeds. What a run has spent at a
-    step is its whole cost × step / steps: every step has the same number of prompts and completions.
+    Long form: model, unit, budget, score, low, high, n, seeds. A run has spent its whole cost × step / steps at a step.
     """
     overall = averages[averages["domain"] == "overall"].set_index("model")
     spent = costs[costs["stage"] == "rl"].set_index("model")
@@ -83,10 +79,8 @@ def candidates(p: Parameters) -> dict[str, list[str]]:
 
 
 def learning_bars(compared: pd.DataFrame, p: Parameters) -> pd.DataFrame:
-    """Whether the study has something to say: each expert against SFT on its own first benchmark, and RL-Null there.
-
-    `compared` is `verdicts.comparison_table` of each model against SFT by benchmark. Columns: benchmark, model,
-    estimate, low, high, and `holds`: an expert gains 10 points or more with an interval above 0, RL-Null does not gain.
+    """Each expert against SFT on its own first benchmark, and RL-Null there, from `comparison_table`: benchmark, model, estimate, low,
+    high, `holds` (an expert gains 10 points or more with an interval above 0; RL-Null does not gain).
     """
     rows = compared[["over", "model", "estimate", "low", "high"]].rename(columns={"over": "benchmark"})
     null = rows["model"] == "rl-null"

@@ -1,9 +1,7 @@
 """The gradient lens of RQ2: do the domains' policy gradients point the same way, at SFT and along the mixed run?
 
-A gradient from few prompts is mostly noise, and the cosine of two noisy ones is near 0 whatever their directions: it is
-divided by √(r₁r₂), r the cosine of one half of a domain's prompts with the other, and refused where r < 0.3 (our rule, not
-the paper's). `policy_gradients` keeps the inner products of the gradients of a domain's folds of prompts: halves averaged
-over all ways to cut them, and jackknife intervals, follow from these.
+The cosine of two gradients is divided by √(r₁r₂), r the cosine of one half of a domain's prompts with the other, averaged over
+all ways to halve the folds; it is refused where r < 0.3 (our rule, not the paper's).
 """
 
 import itertools
@@ -29,8 +27,7 @@ class Lens:
 def signal(lens: Lens, kept: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Products (D, D) of the domains' gradients without their noise, and the noise (D,) of one fold, from the folds `kept`.
 
-    Two folds of a domain share its gradient and not its noise, so their mean product is the gradient's squared norm, and
-    what a fold's own squared norm has beyond it is noise: products 3, 1 / 1, 5 have signal 1 and noise 3.
+    Folds of a domain share its gradient, not its noise: products 3, 1 / 1, 5 have signal 1 and noise 3.
     """
     names = pd.unique(lens.parts["domain"])
     places = [np.flatnonzero((lens.parts["domain"] == name).to_numpy() & kept) for name in names]
@@ -52,7 +49,8 @@ def _corrected(lens: Lens, kept: np.ndarray) -> np.ndarray:
 
 def domain_table(lens: Lens) -> pd.DataFrame:
     """One row a domain: prompts, completions, reward (mean), informative (share of groups with unequal rewards), norm (of the
-    loss's gradient on all the prompts, noise included), itself (r: the cosine of halves, over all ways to halve the folds)."""
+    loss's gradient on all the prompts, noise included), itself (r).
+    """
     products, noise = signal(lens, np.ones(len(lens.parts), dtype=bool))
     grouped = lens.parts.groupby("domain", sort=False)
     table = grouped.agg({"prompts": "sum", "completions": "sum", "reward": "mean", "informative": "mean"}).reset_index()
@@ -70,8 +68,7 @@ def _halves(lens: Lens) -> np.ndarray:
 def cosine_table(lens: Lens) -> pd.DataFrame:
     """Cosines of all pairs of domains: domain, other, plain (of halves), cosine (that by √(r₁r₂)), low, high (95%), reason.
 
-    NaN and a reason where a domain's cosine with itself, r, is under 0.3. r = 0.5 and 0.8, plain 0.3: cosine 0.47; noise can
-    take it beyond 1. Intervals: jackknife over the folds of both domains, t with folds − 2 degrees of freedom.
+    r = 0.5 and 0.8, plain 0.3: cosine 0.47; noise can take it beyond 1. Intervals: jackknife over the folds of both domains.
     """
     names, every = list(pd.unique(lens.parts["domain"])), np.ones(len(lens.parts), dtype=bool)
     (products, _), cosine, halves = signal(lens, every), _corrected(lens, every), _halves(lens)

@@ -1,9 +1,7 @@
 """The manipulation check of RQ2: does transfer between math and coding vanish when what they share is taken away?
 
-The micro world gives math and coding a skill in common, arithmetic, so synergy between them is built in. The check trains
-SFT and these two experts again where coding needs none (`schedule.apart`), against predictions written before any such run.
-A first version took arithmetic out of every domain but math: SFT could not add then (8 of 100 right, 46 in the shared world)
-and the math expert learned nothing, which the predictions of own gains notice. The world was changed, the predictions not.
+SFT and these two experts are trained again where coding needs no arithmetic (`schedule.apart`), against predictions written
+before any such run.
 """
 
 import numpy as np
@@ -39,11 +37,9 @@ def predictions() -> pd.DataFrame:
 
 
 def transfer_check(scores: dict[str, pd.DataFrame], margin: float = MARGIN, draws: int = 10_000, seed: int = 0) -> pd.DataFrame:
-    """The four changes against SFT in both worlds, and whether the predictions came true.
+    """The four changes against SFT in both worlds, and whether the predictions came true; `scores` by world.
 
-    `scores`: graded test samples of 'sft', 'rl-math' and 'rl-coding' in WORLDS. Columns: quantity, kind ('points'), world,
-    estimate, low, high (95%), verdict (`comparisons.three_way` against SFT), n, predicted, outcome. A change has vanished if its
-    90% interval is inside the margin, a gain has stayed if its 95% interval is above 0.
+    A change has vanished if its 90% interval is inside the margin, a gain has stayed if its 95% interval is above 0.
     """
     rows = []
     for world in WORLDS:
@@ -71,10 +67,7 @@ def _outcome(row: pd.Series, predicted: str, margin: float) -> str:
 
 
 def measured_cosines(p: Parameters) -> dict[str, tuple[float, float, float]]:
-    """(cosine, low, high) of math with coding in the world of `p`, as measured by notebook 09.
-
-    The cosine of task vectors is exact for these checkpoints: low and high are itself.
-    """
+    """(cosine, low, high) of math with coding in the world of `p`, as measured by notebook 09; that of task vectors is exact."""
     gradients = result_tables.read_table(p, "gradients", ["measuring"]).query("model == 'sft'")
     between = gradients[[{a, b} == {"math", "coding"} for a, b in zip(gradients["domain"], gradients["other"])]].iloc[0]
     task_vectors = weight_cosine(result_tables.read_table(p, "weights_cosines", ["measuring"]), "rl-math", "rl-coding")
@@ -88,10 +81,7 @@ def weight_cosine(cosines: pd.DataFrame, one: str, other: str) -> float:
 
 
 def cosine_check(cosines: Cosines) -> pd.DataFrame:
-    """The same for the cosines of math with coding.
-
-    Vanished: the interval inside ±SMALL; not: outside it; else undecided, as is one that was refused (NaN).
-    """
+    """The same for the cosines of math with coding: vanished inside ±SMALL, not outside it, else (or where refused) undecided."""
     rows = []
     for world in WORLDS:
         for name, (estimate, low, high) in cosines[world].items():
@@ -110,8 +100,8 @@ def check_table(
 ) -> pd.DataFrame:
     """`transfer_check` and `cosine_check` in one frame, with `reach`: how far from 0 was predicted at most (NaN: a gain was).
 
-    In rows of the world apart also fall, fall_low, fall_high: the shared world's estimate less this one's, the interval from
-    those of the two, which are independent (Zou and Donner): 20 ± 6 and 2 ± 8 fall by 18 ± 10.
+    In rows of the world apart also fall, fall_low, fall_high: the shared world's estimate less this one's, two independent
+    intervals (Zou and Donner): 20 ± 6 and 2 ± 8 fall by 18 ± 10.
     """
     table = pd.concat([transfer_check(scores, margin, draws), cosine_check(cosines)], ignore_index=True)
     reach = predictions().set_index("quantity")["predicted"].map({ACROSS: margin, COSINE: SMALL})

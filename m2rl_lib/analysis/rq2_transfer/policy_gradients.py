@@ -1,7 +1,6 @@
 """The gradient of the paper's GRPO loss on each domain alone, for the gradient lens of RQ2 (measured in notebook 09).
 
-On policy: completions sampled from the model itself (ratio 1, so nothing is clipped), advantages (r − mean) / (std + 1e-4)
-within a prompt's group, the mean over each completion's loss mask.
+On policy (ratio 1, so nothing is clipped), the mean over each completion's loss mask.
 """
 
 import time
@@ -27,10 +26,7 @@ BATCH = 32  # completions in one backward pass
 
 
 def advantages(rewards: np.ndarray) -> np.ndarray:
-    """(r − mean) / (std + 1e-4) within each row of (prompts, completions), std unbiased; 0 where ungraded (NaN).
-
-    [1, 0, 0, 1] → ±0.866; a group of equal rewards → 0, so that it teaches nothing.
-    """
+    """(r − mean) / (std + 1e-4) within each row of (prompts, completions), std unbiased; 0 where ungraded (NaN): [1, 0, 0, 1] → ±0.866."""
     graded = ~np.isnan(rewards)
     count = graded.sum(axis=1, keepdims=True)
     mean = np.nansum(rewards, axis=1, keepdims=True) / np.maximum(count, 1)
@@ -43,8 +39,7 @@ def policy_gradient(
 ) -> torch.Tensor:
     """Σ over completions of advantage × mean over the loss mask of ∇ log π, as one flat vector (uphill).
 
-    `prompts` are token ids, one a completion. Divided by the number of completions it is minus the gradient of the paper's
-    loss. The model needs `.logits` and no dropout.
+    `prompts` are token ids, one a completion. The model needs `.logits` and no dropout.
     """
     useful = [i for i in np.argsort([len(c.ids) for c in completions]) if advantage[i] != 0 and sum(completions[i].own)]
     model.zero_grad(set_to_none=True)
@@ -73,8 +68,7 @@ def fold_gradients(
 ) -> tuple[list[torch.Tensor], pd.DataFrame]:
     """The gradient of each fold of the prompts (the mean over its completions), and what each fold was made of.
 
-    `prompts` are token ids, `groups` the completions of each and `rewards` (prompts, completions) their rewards, NaN where ungraded.
-    Columns: fold, prompts, completions, reward (mean), informative (share of groups with unequal rewards).
+    `prompts` are token ids, `rewards` (prompts, completions), NaN where ungraded; informative: share of groups of unequal rewards.
     """
     vectors, parts, advantage = [], [], advantages(rewards)
     for fold, some in enumerate(np.array_split(np.arange(len(prompts)), min(FOLDS, len(prompts)))):
@@ -93,10 +87,7 @@ def lens_of(vectors: list[torch.Tensor], parts: list[pd.DataFrame]) -> Lens:
 
 
 def look(p: Parameters, folder: Path, names: list[str]) -> Lens:
-    """The lens at one published model, on `analysis_gradient_prompts` training prompts of each domain named.
-
-    The prompts are a draw of their own from the training split, the same at every checkpoint; `rlvr_completions` each.
-    """
+    """The lens at one published model, on `analysis_gradient_prompts` training prompts of each domain, the same at every checkpoint."""
     sandbox.configure(p.sandbox_kind)
     sandbox.check()
     model, tokenizer = decoding.load_model(artifacts.verify_model(folder))
@@ -116,10 +107,7 @@ def look(p: Parameters, folder: Path, names: list[str]) -> Lens:
 
 
 def along_run(p: Parameters, models: list[str], names: list[str]) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """`cosine_table` and `domain_table` of each published model on the domains `names`, with a column `model`.
-
-    The cosines also have `n` (prompts of a domain) and `step` (of the run; 0 for SFT).
-    """
+    """`cosine_table` (with `n` prompts a domain and `step`) and `domain_table` of each published model, with a column `model`."""
     pairs, singles = [], []
     for model in models:
         started = time.monotonic()

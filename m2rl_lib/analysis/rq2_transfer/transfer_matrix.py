@@ -1,10 +1,7 @@
 """RQ2: what training on one domain does to the others, with labels that may be believed.
 
-T(i→r) is the change against SFT, in points, of the expert of domain i on the benchmarks of domain r (paper, RQ2). Intervals
-of all off-diagonal cells are simultaneous (95%, max-|t| over the paired redraws of problems): a cell is *synergy* wholly
-above +margin, *interference* wholly below −margin, *neither* wholly inside, else *undecided*. The labels, the margin and the
-baselines are ours: SFT at its best temperature, since a gain that it matches is *sharpening* and no transfer; the run on
-permuted rewards; pass@K. Synergy between domains that were given a skill in common is *manipulated*, not discovered.
+T(i→r) is the change against SFT, in points, of the expert of domain i on the benchmarks of r (paper, RQ2). Labels, margin and
+baselines are ours: a gain that SFT at its best temperature matches is *sharpening*, no transfer.
 """
 
 import numpy as np
@@ -24,14 +21,12 @@ ALIKE = "every problem changed alike: the spread is unknown"
 def simultaneous(
     points: np.ndarray, draws: np.ndarray, n: np.ndarray, strata: np.ndarray, level: float = 0.95, seed: int = 0
 ) -> tuple[np.ndarray, np.ndarray, float]:
-    """Intervals (C,), (C,) that hold all at once with probability `level`, and the critical |t|.
+    """Intervals (C,), (C,) that cover all cells at once with probability `level`, and the critical |t|.
 
-    `points` (C, S) of each cell and seed, `draws` (B, C, S) their joint redraws, `n` and `strata` (C,) each cell's problems and
-    benchmarks. Half-widths are the `level` quantile of max_c |draw − estimate| / sd, taken as a normal quantile and turned
-    into Student's with n − strata degrees of freedom, times sd √(n / (n − strata)): without this small-sample correction
-    twenty cells of 2 × 50 problems were all covered in 92 to 93% of simulated worlds, with it in 94 to 95%. Several seeds:
-    at least a Bonferroni t interval over seeds. One cell of many problems: 1.96 sd; twenty: about 3.0 sd. A cell whose redraws
-    never differ (every problem alike) gets NaN: nothing is known of its spread.
+    `points` (C, S) of each cell and seed, `draws` (B, C, S) their joint bootstrap resamples, `n` and `strata` (C,) each cell's
+    problems and benchmarks. Half-widths are the `level` quantile of max_c |draw − estimate| / sd, taken as a normal quantile and
+    turned into Student's with n − strata degrees of freedom, times sd √(n / (n − strata)); of several seeds at least a
+    Bonferroni t interval over seeds. A cell whose resamples never differ gets NaN.
     """
     estimate, means, free = points.mean(axis=1), mean_over_seeds(draws, seed), n - strata
     error = means.std(axis=0, ddof=1)
@@ -48,10 +43,7 @@ def simultaneous(
 
 
 def label(low: float, high: float, margin: float = MARGIN) -> str:
-    """'synergy', 'interference', 'neither' or 'undecided', from a simultaneous interval in points.
-
-    label(4, 12) is 'synergy', label(-2, 2) 'neither', label(1, 9) 'undecided' at margin 3; so is an interval of NaN.
-    """
+    """'synergy', 'interference', 'neither' or 'undecided' (also of NaN): (4, 12), (-12, -4), (-2, 2), (1, 9) at margin 3."""
     if low > margin:
         return "synergy"
     if high < -margin:
@@ -102,12 +94,9 @@ def transfer_table(
 ) -> pd.DataFrame:
     """The transfer matrix in long form: every expert, and the reference rows there are, on every domain.
 
-    `scores`: graded samples of one split, with 'sft', 'sft-sharpened', 'rl-null' and every expert. Columns: model, domain,
-    role ('own', 'off-diagonal', 'reference'), change, low, high (points against SFT), label (off-diagonal cells), pass_change,
-    pass_low, pass_high (the same for pass@`pass_k`), over_sharpened, over_low, over_high (against SFT sharpened), called
-    (a synergy's: 'transfer', 'sharpening' or 'undecided'), origin ('built in' where both domains were given arithmetic, else
-    'open'), n (problems), seeds, reason. `attrs['critical']` is the critical |t|, `attrs['cells']` how many cells it covers.
-    ValueError of one line as `statistics.check_scores`, or for a model that is not there.
+    Columns: model, domain, role ('own', 'off-diagonal', 'reference'), change, low, high (points against SFT), label (of off-diagonal
+    cells), pass_… (of pass@`pass_k`), over_… (against SFT sharpened), called (of a synergy, by `beyond_sharpening`), origin ('built
+    in' where both domains were given arithmetic, else 'open'), n (problems), seeds, reason. `attrs`: critical |t|, cells, margin.
     """
     experts = [f"rl-{domain}" for domain in domains]
     rows = [*experts, *(model for model in REFERENCES if model in set(scores["model"]))]
@@ -145,12 +134,10 @@ def beyond_sharpening(low: float, high: float, margin: float = MARGIN) -> str:
 
 
 def asymmetry_table(scores: pd.DataFrame, domains: list[str], draws: int = 10_000, seed: int = 0) -> pd.DataFrame:
-    """T(i→r) / T(r→r) − T(r→i) / T(i→i) of every pair of domains, with its 95% interval.
+    """T(i→r) / T(r→r) − T(r→i) / T(i→i) of every pair of domains: what another domain's training gives as a share of one's own.
 
-    Each part is what another domain's training gives as a share of what one's own gives. Columns: first (i), second (r),
-    gives (T(i→r) / T(r→r)), takes (T(r→i) / T(i→i)), asymmetry, low, high, p, seeds, reason. NaN and a reason where an own
-    gain's interval includes 0 or lies below it. Gains 4 of 20 one way and 10 of 20 the other: 0.2 − 0.5 = −0.3. Several
-    seeds: the wider of the hierarchical bootstrap and t on linearised per-seed values.
+    gives is the first part, takes the second: gains 4 of 20 one way and 10 of 20 the other have asymmetry 0.2 − 0.5 = −0.3. NaN
+    and a reason where an own gain's interval is not above 0.
     """
     experts = {domain: f"rl-{domain}" for domain in domains}
     kept = scores[scores["model"].isin(["sft", *experts.values()]) & scores["domain"].isin(domains)]
@@ -194,9 +181,8 @@ def claimed_changes(
 ) -> pd.DataFrame:
     """What the ledger reads of each part of the paper's answer to RQ2 (`CLAIMS`); `table` is `transfer_table`'s.
 
-    Columns: claim, cells (how many), synergy, interference, neither, undecided (counts of labels), built_in (cells between
-    domains given arithmetic), change, low, high (points, 95%; of the worst cell, or the mean of the cells), sharpened (mean
-    change of SFT sharpened there), called (of a gain: as `beyond_sharpening`), seeds, reason (why there is no number).
+    Counts of labels, built_in (cells between domains given arithmetic), change with its interval (the worst cell, or the mean of
+    the cells), sharpened (mean change of SFT sharpened there), called (of a gain), reason (why there is no number).
     """
     kept = scores[scores["model"].isin(["sft", "sft-sharpened", *table["model"]]) & scores["domain"].isin(domains)]
     sample, rows = resample(problem_means(kept), draws=draws, seed=seed), []

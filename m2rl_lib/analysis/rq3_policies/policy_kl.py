@@ -1,8 +1,6 @@
 """The KL cross table of RQ3: how far one model's distribution over completions is from another's, on a domain's test prompts.
 
-D_A(P‖Q) of the paper (section on policy distributions) is the mean over the prompts of domain A of KL(P(·|prompt) ‖ Q(·|prompt)),
-the completions sampled from P. `policy_samples` measures it sample by sample; here are the models to compare, and the means
-with standard errors clustered by prompt. Truncated completions are counted, since they make D a lower bound.
+D_A(P‖Q) of the paper is the mean over the prompts of domain A of KL(P(·|prompt) ‖ Q(·|prompt)), completions sampled from P.
 """
 
 from collections.abc import Sequence
@@ -20,9 +18,7 @@ TABLE = [*CELL, "kl", "se", "low", "high", "kl_token", "se_token", "prompts", "c
 
 
 def ingredients(model: str, names: list[str]) -> list[str]:
-    """The domains whose experts or prompts a multi-domain model is made of; [] for other models.
-
-    [] also for a merge of an expert with SFT or RL-Null, which is what a pair of experts is judged against, not one.
+    """The domains whose experts or prompts a multi-domain model is made of; [] for others, and for an expert merged with SFT or RL-Null.
 
     >>> ingredients("merge-average@experts=math+coding", ["math", "coding", "agent"]), ingredients("rl-multi", ["math", "agent"])
     (['math', 'coding'], ['math', 'agent'])
@@ -38,7 +34,7 @@ def kl_targets(models: Sequence[str], names: list[str]) -> dict[str, list[str]]:
     """Which of `models` are compared with the experts, and on which domains' prompts.
 
     SFT, the experts and rl-null on every domain, another seed of an expert on its own, and a multi-domain model on the
-    domains it is made of. Left out: checkpoints and merges at an earlier step, since the experts compared are the final ones.
+    domains it is made of; no checkpoints, and no merges at an earlier step.
     """
     experts, plan = [f"rl-{name}" for name in names], {}
     first = ["sft", *experts, "rl-null"]
@@ -54,10 +50,7 @@ def kl_targets(models: Sequence[str], names: list[str]) -> dict[str, list[str]]:
 
 
 def ratio_by_cluster(top: np.ndarray, bottom: np.ndarray, cluster: Sequence) -> tuple[float, float, int]:
-    """Σ top / Σ bottom, its standard error clustered by `cluster`, and the number of clusters.
-
-    The linearised (sandwich) error: √(G / (G − 1) · Σ_g (Σ_{i∈g} top_i − ratio · bottom_i)²) / Σ bottom; NaN for one cluster.
-    """
+    """Σ top / Σ bottom, its linearised standard error clustered by `cluster` (NaN for one cluster), and the number of clusters."""
     sums = pd.DataFrame({"top": top, "bottom": bottom}).groupby(np.asarray(cluster)).sum()
     ratio, count = sums["top"].sum() / sums["bottom"].sum(), len(sums)
     if count == 1:
@@ -69,8 +62,8 @@ def ratio_by_cluster(top: np.ndarray, bottom: np.ndarray, cluster: Sequence) -> 
 def kl_table(rows: pd.DataFrame) -> pd.DataFrame:
     """The KL cross table: one row a domain, source and target, from `kl_rows`.
 
-    Columns TABLE: kl (nats a sequence), se (clustered by prompt), low and high (95% t interval); kl_token and se_token the same
-    per token of the loss mask (Σ kl / Σ tokens); truncated counts the completions cut off at the limit.
+    kl (nats a sequence), se (clustered by prompt), low and high (95% t interval); kl_token and se_token the same per token of the
+    loss mask; truncated counts the completions cut off at the limit, which make kl a lower bound.
     """
     require_columns(rows, COLUMNS, "KL rows")
     out = []

@@ -1,11 +1,8 @@
 """Neighbours: which experts' policies are near on a domain, and whether adding a near one to a merge helps (RQ3).
 
-The paper (section on policy neighbourhoods) calls expert B a policy neighbour of A when KL(B ‖ target) on A's prompts is
-below an ε set against KL(A ‖ target), and merges pairs to test it. Here the first rule needs no target: B neighbours A where
-the 95% interval of D_A(A‖B) − ε_A is below 0, ε_A = D_A(A‖SFT): B is nearer to A, on A's prompts, than the model that A
-started from. The paper's rule, D_A(B‖target) against D_A(A‖target), is beside it, with an interval too; both at multiples of
-ε. A pair is judged against merge(A, SFT) and merge(A, RL-Null) at the same weights, since averaging alone halves A's shift;
-the paper's own reference, expert A, is beside them.
+B neighbours A where the 95% interval of D_A(A‖B) − ε_A is below 0, ε_A = D_A(A‖SFT); the paper's rule, D_A(B‖target) against
+D_A(A‖target), is beside it. A pair is judged against merge(A, SFT) and merge(A, RL-Null), since averaging alone halves A's
+task vector, and against expert A, the paper's reference.
 """
 
 import itertools
@@ -29,9 +26,8 @@ SIDES = ("low", "high", "low90", "high90")
 def neighbour_table(rows: pd.DataFrame, names: list[str], factor: float = 1.0, target: str | None = None) -> pd.DataFrame:
     """Who neighbours whom: one row for each domain A of `names` and expert B of another domain (or 'null', RL-Null, as control).
 
-    `rows` is the table `kl_rows`. Without `target`: distance D_A(A‖B) against epsilon = `factor` · D_A(A‖SFT); with one, the
-    paper's: D_A(B‖target) against `factor` · D_A(A‖target). Columns TABLE: difference, low, high in nats a sequence, a 95% t
-    interval over prompts, paired. Small tilts a of A and b of B from SFT have ratio |a − b|² / |a|².
+    Without `target`: distance D_A(A‖B) against epsilon = `factor` · D_A(A‖SFT); with one, the paper's: D_A(B‖target) against
+    `factor` · D_A(A‖target). difference, low, high in nats a sequence, a 95% t interval over prompts, paired.
     """
     require_columns(rows, [*CELL, "problem_id", "kl"], "KL rows")
     if not factor > 0:
@@ -59,10 +55,7 @@ def neighbour_table(rows: pd.DataFrame, names: list[str], factor: float = 1.0, t
 
 
 def asymmetry(table: pd.DataFrame) -> pd.DataFrame:
-    """Is neighbourhood mutual? One row for each two domains of a `neighbour_table`: both ratios, both labels, and kind.
-
-    kind: 'mutual' (each neighbours the other), 'one way' (one does, the other does not), 'neither', or 'undecided'.
-    """
+    """Is neighbourhood mutual? One row for each two domains of a `neighbour_table`: both ratios, both labels, and kind."""
     place = table.set_index(["domain", "expert"])
     out = []
     for one, other in itertools.combinations(pd.unique(table["domain"]), 2):
@@ -92,11 +85,10 @@ def pair_model(names: list[str], one: str, other: str) -> str:
 
 
 def pair_tests(scores: pd.DataFrame, table: pd.DataFrame, margin: float, draws: int = 10_000, seed: int = 0) -> pd.DataFrame:
-    """Does adding expert B to A's merge help on A's benchmarks? One row a domain A, expert B and reference.
+    """Does adding expert B to A's merge help on A's benchmarks? One row a domain A, expert B and reference (`against`).
 
-    `scores`: graded test samples with the pair models, `table`: a `neighbour_table`, whose label goes with each row. The
-    references (`against`) are those of PARTNERS and 'expert A'. Returns the columns of `verdicts.comparison_table` with
-    domain, expert, label, against, and p_adjusted (Benjamini–Hochberg over all rows: exploratory).
+    Columns of `comparison_table` with domain, expert, label (of `table`, a `neighbour_table`), against, and p_adjusted
+    (Benjamini–Hochberg over all rows).
     """
     names, frames = list(pd.unique(table["domain"])), []
     for domain, part in table[table["expert"] != "null"].groupby("domain", sort=False):
@@ -115,9 +107,7 @@ def pair_tests(scores: pd.DataFrame, table: pd.DataFrame, margin: float, draws: 
 def pair_groups(scores: pd.DataFrame, tests: pd.DataFrame, margin: float, draws: int = 10_000, seed: int = 0) -> pd.DataFrame:
     """The mean of `pair_tests` over neighbours, over the others, and their difference, against each reference.
 
-    Columns against, group ('neighbour', 'not a neighbour', 'undecided', 'neighbour − not'), pairs (ordered), estimate, low, high
-    (95%), low90, high90 (points), verdict ('none' without pairs), n (problems), seeds, scope. All pairs of a group share their
-    bootstrap resamples of problems; the interval does not speak of other domains.
+    All pairs of a group share their bootstrap resamples of problems; verdict 'none' without pairs; n counts problems.
     """
     used = scores[scores["model"].isin({*tests["model"], *tests["reference"]})]
     sample, rows = resample(problem_means(used), draws=draws, seed=seed), []
@@ -155,10 +145,7 @@ def _group_row(sample, against: str, group: str, cells: pd.DataFrame, values, ma
 
 
 def group_sentence(row: pd.Series, margin: float) -> str:
-    """A row of `pair_groups` in English, whatever its verdict.
-
-    'Merges with neighbours against merge(A, SFT): better by 4.1 points [1.2, 7.0], 6 ordered pairs, n = 300 problems.'
-    """
+    """A row of `pair_groups` in English, whatever its verdict."""
     names = {NEIGHBOUR: "Merges with neighbours", STRANGER: "Merges with experts that are not neighbours"}
     names |= {UNDECIDED: "Merges with experts of undecided label", "neighbour − not": "Neighbours against the others, both"}
     start = f"{names[row['group']]} against {row['against']}"

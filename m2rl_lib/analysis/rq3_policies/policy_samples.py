@@ -1,8 +1,7 @@
-"""The KL from one policy to another along completions sampled from the first (measured in notebook 09).
+"""The KL from one policy to another along completions sampled from the first, at temperature 1 (measured in notebook 09).
 
-The paper averages log π_P(y) − log π_Q(y) over samples; here each sampled prefix contributes the KL over the whole vocabulary
-instead, which has the same mean and far less noise. Tokens that tools wrote are context, never counted. A completion cut off
-at the token limit contributes what it had. Temperature 1: the policy as it is.
+Each sampled prefix contributes the KL over the whole vocabulary, which has the mean of the paper's log π_P(y) − log π_Q(y) and
+far less noise. Tokens that tools wrote are context, never counted; a truncated completion contributes what it had.
 """
 
 import time
@@ -55,9 +54,8 @@ def sample_trajectories(
 def sequence_kl(source, targets: dict[str, object], trajectories: list[Trajectory], tokens: int = TOKENS) -> pd.DataFrame:
     """KL(source ‖ target) in nats along trajectories sampled from `source`: one row for each target and trajectory.
 
-    Models are called as Hugging Face's: (ids (N, L), attention_mask) → .logits (N, L, V). kl sums over the loss mask the KL
-    between the next-token distributions: source (½, ½) and target (¼, ¾) at three tokens give 3 × (½ ln 2 + ½ ln ⅔) = 0.43.
-    ValueError: another vocabulary, logits that are not finite, no trajectory.
+    kl sums over the loss mask the KL between the next-token distributions: source (½, ½) and target (¼, ¾) at three tokens give
+    3 × (½ ln 2 + ½ ln ⅔) = 0.43.
     """
     if not trajectories or not targets:
         raise ValueError(f"{len(trajectories)} trajectories and {len(targets)} targets: at least one of each is needed")
@@ -119,9 +117,8 @@ def _log_probabilities(name: str, model, ids: torch.Tensor, attention: torch.Ten
 def kl_rows(p: Parameters, sources: list[str], targets: dict[str, list[str]]) -> pd.DataFrame:
     """The KL of each source to each target on test prompts of the domains that `targets` names: `COLUMNS`, one row a sample.
 
-    Prompts: the first `analysis_kl_problems` of a domain's first test benchmark for the domain's own expert, a third of them
-    for other sources, the same for all targets, so that targets are paired. All sources are compared with models without a
-    variant; only the domain's own expert and those that the target is made of with the others.
+    The domain's own expert answers the first `analysis_kl_problems` prompts of its first test benchmark, other sources a third of
+    them, the same for all targets. With a variant are compared only that expert and those that it is made of.
     """
     started = time.monotonic()
     drawn = {source: _draw(p, source) for source in sources}

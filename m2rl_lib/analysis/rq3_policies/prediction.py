@@ -1,8 +1,7 @@
 """Does a policy distance, or having a neighbour, predict what a merged or mixed model loses against an expert (RQ3)?
 
-The paper reads off its tables that the size of the KL does not predict loss of performance and that neighbourhoods explain
-more. Here both are predictors of ΔPerf, over all multi-domain models: by rank correlation within domains
-(`stats.rank_correlation`), and by linear prediction of a domain that was left out. Verdicts are the ledger's.
+Both are predictors of ΔPerf, over all multi-domain models: by rank correlation within domains (`stats.rank_correlation`), and
+by linear prediction of a domain that was left out.
 """
 
 import numpy as np
@@ -28,10 +27,7 @@ PREDICTORS = {  # name: columns of `prediction_points`
 def performance_changes(
     scores: pd.DataFrame, targets: dict[str, list[str]], margin: float, draws: int = 10_000, seed: int = 0
 ) -> pd.DataFrame:
-    """ΔPerf(target, A) = score of the target − score of A's expert on A's benchmarks, paired by problem.
-
-    `targets` names the domains of each target. Returns target, domain, delta, delta_low, delta_high (points, 95%), verdict, n.
-    """
+    """ΔPerf(target, A) = score of the target − score of A's expert on A's benchmarks, paired; `targets` names each target's domains."""
     frames = []
     for domain in dict.fromkeys(name for where in targets.values() for name in where):
         pairs = [(target, f"rl-{domain}") for target, where in targets.items() if domain in where and target != f"rl-{domain}"]
@@ -47,10 +43,8 @@ def prediction_points(
 ) -> pd.DataFrame:
     """One point a multi-domain model and domain A it is made of: what it lost there, and what might predict it.
 
-    `table`: the KL cross table, `changes`: `performance_changes`, `parts`: what each model is made of, `own` and `of_target`:
-    `neighbour_table`s without and with targets. Adds to `changes` kl and se (D_A(A‖target), nats a sequence), log_kl (natural),
-    neighbours and target_neighbours: the share, among the other experts in the model, of those that neighbour A. Math + coding
-    + science where only coding neighbours math: 0.5 on math.
+    Adds to `changes` kl and se (D_A(A‖target), nats a sequence), log_kl (natural), neighbours and target_neighbours: the share,
+    among the other experts in the model, of those that neighbour A by `own` and `of_target` (`neighbour_table`s).
     """
     require_columns(table, ["domain", "source", "target", "kl", "se"], "KL cross table")
     diagonal = table[table["source"] == "rl-" + table["domain"]]
@@ -70,10 +64,7 @@ def prediction_points(
 
 
 def held_out_errors(points: pd.DataFrame) -> pd.DataFrame:
-    """How well ΔPerf of each domain is predicted from the other domains' points: columns predictor, domain, rmse (points), n.
-
-    Least squares with an intercept on the columns of PREDICTORS, fitted without the domain. ValueError for one domain alone.
-    """
+    """Root mean square error of ΔPerf of each domain, predicted by least squares on PREDICTORS from the other domains' points."""
     domains = list(pd.unique(points["domain"]))
     if len(domains) < 2:
         raise ValueError(f"points of {', '.join(domains) or 'no domain'}: leaving one domain out needs at least two")
@@ -91,11 +82,9 @@ def held_out_errors(points: pd.DataFrame) -> pd.DataFrame:
 
 
 def compare_predictors(errors: pd.DataFrame) -> pd.DataFrame:
-    """Which predictors do better on left-out domains than the mean of the others, and than KL: rmse(other) − rmse(one).
+    """Which predictors do better on left-out domains than the mean of the others, and than KL: gain = rmse(other) − rmse(one).
 
-    The unit is a domain, since the claim is about another domain: a t interval over the domains, five being few. Returns one,
-    other, gain (points of rmse, positive where `one` is better), low, high (95%), p, p_adjusted (Benjamini–Hochberg over the
-    rows), domains. Errors 5, 6, 7 against 6, 8, 10: gain 2 ± 2.48.
+    A t interval over the domains, since the claim is about another domain. Errors 5, 6, 7 against 6, 8, 10: gain 2 ± 2.48.
     """
     wide, (nothing, kl, *rest) = errors.pivot(index="domain", columns="predictor", values="rmse"), PREDICTORS
     rows = []

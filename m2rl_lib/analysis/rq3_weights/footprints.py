@@ -1,14 +1,8 @@
 """RQ3, weights: which weights RL changes and in which direction, measured in one pass over all checkpoints at once.
 
-The paper: weight w is changed where |w_RL − w_SFT| > η·max(|w_RL|, |w_SFT|), η = 1e-3; the overlap of two models is the Jaccard
-index of their masks; directions are compared by the cosine of task vectors projected to 256 dimensions. Added here: η over
-decades; the mask after rounding to bfloat16, and SFT so rounded as if it were a model (ROUNDED); masks of equal density, the
-share of weights with the largest change over the whole model; the exact cosine; and, for the null of `mask_overlap`, counts of
-changed weights in each octave of |w_SFT|.
-
-Every statistic is a sum over weights, for each tensor separately. Pieces of PIECE weights are read from every checkpoint and
-forgotten, so memory does not grow with the model. Masks are packed to bits, intersections counted by popcount. Products are
-summed in float64 in the order of the pieces: the numbers do not depend on the number of threads.
+The paper: weight w is changed where |w_RL − w_SFT| > η·max(|w_RL|, |w_SFT|), η = 1e-3; masks are compared by Jaccard index,
+task vectors by cosine in 256 dimensions. Every statistic is a sum over pieces of PIECE weights in a fixed order, in float64:
+memory does not grow with the model, and numbers do not depend on the number of threads.
 """
 
 from collections.abc import Iterator
@@ -83,8 +77,8 @@ def measure_footprints(
 ) -> Footprints:
     """Masks, their intersections, inner products and projections of the task vectors of `models` (name → folder) from `sft`.
 
-    `seed` draws the projection. ValueError or FileNotFoundError in one line, before the pass for a folder that cannot be read or
-    lacks SFT's tensors, in it for a tensor with a value that is not finite.
+    ValueError or FileNotFoundError before the pass for a folder that cannot be read or lacks SFT's tensors, in it for a tensor
+    with a value that is not finite.
     """
     if not models:
         raise ValueError("no models to compare with SFT: one or more are needed")
@@ -179,10 +173,7 @@ def _name_not_finite(source: _Source, tensor: int, start: int, stop: int) -> Non
 
 
 def _thresholds(source: _Source, densities: tuple[float, ...]) -> np.ndarray:
-    """(M, densities): the |change| above which that share of a model's weights lies, over the whole model.
-
-    Exact up to SAMPLE weights; beyond, from SAMPLE weights in runs spread evenly. The share reached stands in the tables.
-    """
+    """(M, densities): the |change| above which that share of a model's weights lies; exact up to SAMPLE weights, beyond from a sample."""
     sizes = np.array([source.size(t) for t in range(len(source.tensors))])
     ends = np.cumsum(sizes)
     if ends[-1] <= SAMPLE:

@@ -1,10 +1,8 @@
 """RQ3, weights: tables of task vectors, changed shares, mask overlaps and cosines from `footprints`, and sentences of them.
 
-An overlap is read against four others. *chance*: independent masks of shares p₁, p₂ have p₁p₂ / (p₁ + p₂ − p₁p₂) (the paper's
-reference). *matched*: random masks that change as many weights as the model did in every tensor and every octave of |w_SFT|,
-since every mask prefers small weights and some tensors. *rl-null*: a run that learned nothing of its task. *Same domain, other
-seed*: what 'high' means. Every table has a row for the whole model, each type of tensor and each layer: `type` is 'all' or a
-type, `layer` its depth or missing for all.
+An overlap is read against independent masks (*chance*, the paper's), random masks that change as many weights in every tensor
+and octave of |w_SFT| (*matched*), RL-Null, and the same domain with another seed. `type` is 'all' or a type of tensor, `layer`
+its depth or missing for all.
 """
 
 from collections.abc import Iterator
@@ -40,7 +38,7 @@ def _stack(frames: list[pd.DataFrame]) -> pd.DataFrame:
 
 
 def shift_table(found: Footprints) -> pd.DataFrame:
-    """How far each model moved: model, type, layer, weights, norm (L2 of the shift), relative (norm / norm of SFT's weights)."""
+    """How far each model moved: model, type, layer, weights, norm (L2 of its task vector), relative (to the norm of SFT's weights)."""
     frames = []
     for part, inside in _parts(found, crossed=True):
         tensors = found.tensors.iloc[inside]
@@ -51,11 +49,7 @@ def shift_table(found: Footprints) -> pd.DataFrame:
 
 
 def mask_table(found: Footprints) -> pd.DataFrame:
-    """The share of weights in each mask: model, type, layer, kind, level, precision, changed (0 to 1).
-
-    Of a density mask, `level` is the share asked for over the whole model and `changed` the share reached: fewer where
-    fewer weights moved, or where many shifts have one size.
-    """
+    """The share of weights in each mask, `changed` (0 to 1); of a density mask, `level` is the share asked for, `changed` that reached."""
     frames = []
     for part, inside in _parts(found, crossed=True):
         weights = found.tensors["weights"].iloc[inside].sum()
@@ -66,8 +60,7 @@ def mask_table(found: Footprints) -> pd.DataFrame:
 
 
 def pair_table(found: Footprints) -> pd.DataFrame:
-    """Overlaps of two models' masks: model, other, type, layer, kind, level, precision, jaccard, chance, matched,
-    matched_sd (standard deviation of the matched null), reason ('' or why there is no overlap).
+    """Overlaps of two models' masks: jaccard, chance, matched, matched_sd, reason ('' or why there is no overlap).
 
     Shares 0.3 and 0.3: chance 0.176; 0.1 inside 0.4: jaccard 0.25, chance 0.087.
     """
@@ -84,9 +77,8 @@ def pair_table(found: Footprints) -> pd.DataFrame:
 def overlap_of(both: np.ndarray, changed: np.ndarray, octaves: np.ndarray) -> dict[str, np.ndarray]:
     """Jaccard indices of M masks (M, M), and those of independent and of matched random masks, with the latter's sd.
 
-    `both` (M, M) counts weights in both masks; `changed` (T, M, S) and `octaves` (T, S) those changed and all of them, in
-    each stratum. Of n weights with a and b changed at random, the number in both is hypergeometric: mean ab / n, variance
-    ab(n − a)(n − b) / n²(n − 1). NaN where both masks are empty.
+    `both` (M, M) counts weights in both masks; `changed` (T, M, S) and `octaves` (T, S) those changed and all of them, in each
+    stratum. Of n weights with a and b changed at random, the number in both is hypergeometric. NaN where both masks are empty.
     """
     own = np.diag(both)
     added, weights = own[:, None] + own[None, :], octaves.sum()
@@ -106,10 +98,7 @@ def overlap_of(both: np.ndarray, changed: np.ndarray, octaves: np.ndarray) -> di
 
 
 def cosine_table(found: Footprints) -> pd.DataFrame:
-    """Cosines of two models' shifts: model, other, type, layer, cosine (exact), projected (256 dimensions), reason.
-
-    A model identical to SFT has no direction: both are missing, and `reason` names it.
-    """
+    """Cosines of two models' task vectors: cosine (exact), projected (256 dimensions), reason (names a model identical to SFT)."""
     frames = []
     one, two = np.triu_indices(len(found.models), 1)
     for part, inside in _parts(found):
@@ -143,10 +132,9 @@ TABLES = {
 def summarise_pairs(overlaps: pd.DataFrame, directions: pd.DataFrame, experts: list[str]) -> pd.DataFrame:
     """One row a measure, over the pairs of `experts` on the whole model, from the tables of pairs and of cosines.
 
-    Columns: kind ('relative', 'density', 'cosine'), level, precision, pairs (n), undefined (pairs without a value), mean, least,
-    most, matched (mean; 0 for a cosine), above_matched (pairs above it by SURE standard deviations), with_null (mean of an expert
-    with rl-null), above_null (pairs above both experts' values with rl-null), other_seed, place (of the mean between with_null, 0,
-    and other_seed, 1). Missing: not in this study.
+    undefined: pairs without a value; matched: mean, 0 for a cosine; above_matched: pairs above it by SURE standard deviations;
+    with_null: mean of an expert with rl-null; above_null: pairs above both experts' values with rl-null; place: of the mean
+    between with_null, 0, and other_seed, 1. Missing: not in this study.
     """
     angles = directions.assign(kind="cosine", level=np.nan, precision="stored", jaccard=directions["cosine"])
     every = pd.concat([overlaps, angles.assign(matched=0.0, matched_sd=0.0)], ignore_index=True)
@@ -216,10 +204,8 @@ def pair_sentence(row: pd.Series) -> str:
 
 
 def sweep_table(masks: pd.DataFrame, summary: pd.DataFrame, experts: list[str]) -> pd.DataFrame:
-    """What `figures_weights.plot_sweep` draws: panel, series, level, value, low, high, over the masks as they are stored.
-
-    Panels: 'changed' (share of weights by η), 'relative' and 'density' (overlap by η and by density), from `mask_table` and
-    `summarise_pairs`. Of experts and their pairs the mean, with the least and the most as low and high.
+    """What `plot_sweep` draws: panel ('changed', 'relative', 'density'), series, level, value, low, high (of experts and their pairs
+    the mean, the least and the most), over the masks as they are stored.
     """
     whole = masks[(masks["type"] == "all") & masks["layer"].isna() & (masks["kind"] == "relative")]
     shares = whole[whole["precision"] == "stored"].pivot(index="level", columns="model", values="changed")
@@ -245,7 +231,7 @@ def mask_words(mask: pd.Series) -> str:
 
 
 def saturation_sentence(masks: pd.DataFrame, experts: list[str]) -> str:
-    """Whether the paper's η leaves a mask room to say something, from the table of masks: shares changed, and by rounding."""
+    """Whether the paper's η leaves a mask scope to say something, from the table of masks: shares changed, and by rounding."""
     whole = masks[(masks["type"] == "all") & masks["layer"].isna() & (masks["kind"] == "relative")]
     shares = whole[whole["level"] == PAPER_ETA].set_index(["precision", "model"])["changed"]
     stored = shares["stored"].reindex(experts)

@@ -1,19 +1,11 @@
 """Skills: does a multi-domain model gain on the problems on which the experts gain, and on any on which none of them does?
 
-The paper's gain vectors (RQ4): g_m(i) = max(acc_m(i) − acc_sft(i), 0) a problem, g_union the elementwise maximum over the
-experts, consistency the cosine of g_m and g_union; low consistency is read as skills that no expert has. With K samples a
-problem both maxima invent gains: five experts equal to SFT show a union gain of about 17 points and a consistency of about
-0.7 (K = 8). So the paper's number is given as the *naive* one, and beside it one without that bias: the samples, SFT's too,
-are split in quarters; two choose the best of {no gain, experts} for each problem, u is its signed gain in each of the other
-two, b and c, and consistency = mean(u_b·g_c) / √(mean(u_b·u_c)·mean(g_b·g_c)). Each mean is averaged over splits before the
-ratio is taken, since one split's squared norm may be negative. All models are split alike: evaluation draws them with common
-random numbers, so that samples of one number are not independent, those of two quarters are.
-
-'New skills' needs more than a low consistency: a cross-fitted *excess*, mean max(model − union, 0), where seven eighths of the
-samples choose the union's expert and the sign for each problem, and the eighth left is averaged; *shortfall* is the same of
-union − model. Both are 0 on average where all models are equal. A model that equals the true union still shows an excess of 1 to 2
-points (simulated, five experts, K = 32), since the expert is sometimes chosen wrongly: read it beside the floor (RL-Null) and
-the ceiling (the same expert's second draw).
+The paper's gain vectors (RQ4): g_m(i) = max(acc_m(i) − acc_sft(i), 0) a problem, the union's the maximum over the experts,
+consistency their cosine; of noisy accuracies both maxima invent gains (*naive*). Without that bias: two quarters of the samples
+choose the best of {no gain, experts} for each problem, u and g are signed gains in the other two, b and c, and consistency =
+mean(u_b·g_c) / √(mean(u_b·u_c)·mean(g_b·g_c)), each mean over random splits. *excess* is mean max(model − union, 0), where
+seven eighths of the samples choose expert and sign and the rest is averaged; *shortfall* the same of union − model. A model
+equal to the union still shows an excess of 1 to 2 points (five experts, K = 32): read it beside RL-Null's.
 """
 
 import numpy as np
@@ -34,13 +26,8 @@ def skill_table(
 ) -> pd.DataFrame:
     """Consistency of each model with the experts' union, excess over it and shortfall, over all domains and in each.
 
-    `scores`: graded samples of one split, K a problem for every model, with `sft` and the experts. Returns COLUMNS, long: for
-    every model and `over` ('overall' or a domain; general left out) the measures 'naive consistency', 'consistency' (cosines),
-    'excess', 'shortfall' (points), and for the model 'union' the measures 'naive union gain' and 'union gain' (points). low and
-    high are the 95% interval from redrawing problems; NaN and a reason where a measure is undefined: K < 32, or a squared norm
-    whose interval includes 0 (a model, or a union, whose gains cannot be told from none). Estimates are not clipped: a
-    consistency of 1.02 is 1 and noise. A model that gains exactly as the best expert: consistency 1, excess 0, shortfall 0.
-    ValueError of one line: unknown model, models with different K, more than 1% of a benchmark's problems ungraded.
+    `scores`: graded samples of one split, K a problem for every model, with `sft` and the experts. Rows of the model 'union' have its
+    own gains. NaN and a reason where a measure is undefined: K < 32, or gains that cannot be told from none. Not clipped.
     """
     names = list(dict.fromkeys(["sft", *experts, *models]))
     unknown = [name for name in names if name not in set(scores["model"])]
@@ -97,8 +84,7 @@ def _samples_of_all(scores: pd.DataFrame) -> int:
 def _problem_moments(scores: pd.DataFrame, models: list[str], experts: list[str], splits: int, seed: int) -> pd.DataFrame:
     """One row a model and problem that is graded for all: products of gains, excess and shortfall, averaged over splits.
 
-    Columns ug, uu, gg (u is the union's gain, g the model's, in independent quarters), naive_ug, naive_uu, naive_gg, excess,
-    shortfall, and the union's own 'union gain' and 'naive union gain' (the same in every model's rows).
+    Columns ug, uu, gg (u is the union's gain, g the model's), naive_ug, naive_uu, naive_gg, and the union's own gains.
     """
     wide = scores.pivot(index=KEYS, columns=["model", "sample"], values="correct").dropna()
     right = {name: wide[name].to_numpy(dtype=float) for name in ["sft", *experts, *models]}  # (n problems, K samples)
@@ -181,10 +167,8 @@ def new_skills_sentence(gains: pd.DataFrame, model: str, over: str = OVERALL) ->
 def solved_sets(scores: pd.DataFrame, models: list[str], most: int = 20) -> pd.DataFrame:
     """Which models solve which problems: one row for each set of models and each model, the largest sets first.
 
-    A model solves a problem if more than half of its samples are right. `scores`: one split, one seed. Returns set (1 is the
-    largest), problems (how many are solved by just these models), model, solves (whether it is in the set), n (all problems)
-    and k. At most `most` sets; the sets that nobody or everybody is in count as any other. Two problems, both solved by A, one
-    also by B: the sets {A} and {A, B} with one problem each. ValueError: several seeds, or a model without scores.
+    A model solves a problem if more than half of its samples are right. `scores`: one split, one seed. problems: how many are
+    solved by just the models of the set; n: all problems. Two problems, both solved by A, one also by B: the sets {A} and {A, B}.
     """
     problems = problem_means(scores[scores["model"].isin(models)])
     if problems["seed"].nunique() > 1:

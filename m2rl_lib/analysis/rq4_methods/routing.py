@@ -1,9 +1,7 @@
 """Routing: every benchmark answered by a model of its own, and how much of what that gains one model for all keeps.
 
-*Routed experts*, each benchmark answered by its domain's expert, is the upper bound that merging and distilling aim at:
-recovery is the share of the SFT→routed gap that a model closes, after definitions used in the merging literature (the paper
-reports scores only). A composite is written as the rows of a `scores` table, so that everything that is said of a model
-(intervals, paired comparisons) can be said of it.
+*Routed experts*, each benchmark answered by its domain's expert, is the upper bound; recovery is the share of the SFT→routed
+gap that a model closes. A composite is written as rows of a `scores` table.
 """
 
 import numpy as np
@@ -19,9 +17,7 @@ RECOVERY += ["reason"]
 def route(scores: pd.DataFrame, answers: dict[str, str], name: str) -> pd.DataFrame:
     """The rows of a composite called `name`: each benchmark's rows are those of the model that `answers` gives it.
 
-    `answers` maps benchmarks to models; benchmarks it does not name are left out, and so are seeds that not all of the models
-    have. {'chain': 'rl-math', 'programs': 'rl-coding'} takes the chain rows of rl-math and the programs rows of rl-coding.
-    ValueError where such rows are not there.
+    Benchmarks it does not name are left out, and so are seeds that not all of the models have.
     """
     rows = [scores[(scores["benchmark"] == benchmark) & (scores["model"] == model)] for benchmark, model in answers.items()]
     lacking = [f"{model} on {benchmark}" for (benchmark, model), part in zip(answers.items(), rows) if part.empty]
@@ -33,10 +29,7 @@ def route(scores: pd.DataFrame, answers: dict[str, str], name: str) -> pd.DataFr
 
 
 def route_to_experts(scores: pd.DataFrame, experts: dict[str, str] | None = None) -> pd.DataFrame:
-    """The upper bound `routed`: every benchmark by its domain's expert (rl-<domain> by default), `general` left out.
-
-    ValueError where `experts` does not name one for each domain.
-    """
+    """The upper bound `routed`: every benchmark by its domain's expert (rl-<domain> by default), `general` left out."""
     homes = scores.drop_duplicates("benchmark").set_index("benchmark")["domain"]
     homes = homes[homes != GENERAL]
     experts = experts or {domain: f"rl-{domain}" for domain in homes}
@@ -46,11 +39,7 @@ def route_to_experts(scores: pd.DataFrame, experts: dict[str, str] | None = None
 
 
 def choose_by_benchmark(selection: pd.DataFrame, candidates: list[str]) -> dict[str, str]:
-    """For every benchmark but the general one, the candidate that is best on its selection problems; of equals, the first named.
-
-    The answer to a seesaw, if there is one: `route` with it and compare with the one best candidate. ValueError as
-    `choose_on_selection`, which knows that only selection scores may reach a choice.
-    """
+    """For every benchmark but the general one, the candidate that is best on its selection problems; of equals, the first named."""
     trained = selection[selection["domain"] != GENERAL]
     return {benchmark: choose_on_selection(rows, candidates) for benchmark, rows in trained.groupby("benchmark", sort=False)}
 
@@ -58,13 +47,10 @@ def choose_by_benchmark(selection: pd.DataFrame, candidates: list[str]) -> dict[
 def recovery_table(
     scores: pd.DataFrame, models: list[str], experts: dict[str, str] | None = None, draws: int = 10_000, seed: int = 0
 ) -> pd.DataFrame:
-    """Recovery = Σ_d (model − SFT) / Σ_d (routed − SFT), for each of `models`: the share of routing's gain that one model keeps.
+    """Recovery = Σ_d (model − SFT) / Σ_d (routed − SFT), for each of `models`: SFT 40, model 52, routed 56 give 12 / 16 = 0.75.
 
-    Numerator and denominator share their redraws, and all models do. With several seeds, the wider of the hierarchical
-    bootstrap and a t interval on the linearised per-seed ratios. Returns RECOVERY: recovery, low, high (95%), gain, routed_gain,
-    routed_low, routed_high (points, mean over domains), n, seeds, scope, reason. NaN and a reason where the denominator's
-    interval includes 0 (or lies below it). SFT 40, model 52, routed 56: 12 / 16 = 0.75. ValueError: a model without scores or
-    without a seed in common, an expert too few, a cell refused for ungraded problems.
+    With several seeds, the wider of the hierarchical bootstrap and a t interval on the linearised per-seed ratios. NaN and a reason
+    where the denominator's interval is not above 0.
     """
     routed = route_to_experts(scores, experts)
     sample = resample(problem_means(pd.concat([scores, routed], ignore_index=True)), draws=draws, seed=seed)
@@ -100,7 +86,7 @@ def _recovery(sample, model: str, seed: int) -> dict:
 
 
 def _ratio_interval(top: np.ndarray, bottom: np.ndarray, seed: int) -> tuple[float, float]:
-    """95% percentile interval of mean over seeds of `top` / that of `bottom`, (B, S) each, seeds redrawn together."""
+    """95% percentile interval of mean over seeds of `top` / that of `bottom`, (B, S) each, seeds resampled together."""
     picked = np.random.default_rng([seed, top.shape[1]]).integers(0, top.shape[1], top.shape)
     ratios = np.take_along_axis(top, picked, 1).mean(1) / np.take_along_axis(bottom, picked, 1).mean(1)
     low, high = np.quantile(ratios, [0.025, 0.975])

@@ -1,15 +1,9 @@
 """The seesaw: is no merging method best everywhere, or does it only look so?
 
-The paper's table of merging methods (RQ4) has another winner on almost every benchmark and calls it a seesaw. But methods that
-are equal have different winners too: seven of them on nine benchmarks about five. So the table is set against a null in which
-all methods have equal accuracy on every problem. The number of winners is shown with its null, but cannot decide: a true seesaw
-has about as many winners as chance. What decides is what a seesaw would be good for, the *gain of choosing by benchmark*: the
-mean over benchmarks of the best method's score, less the best method's mean score. It is 0 where one method is best everywhere
-and, by luck, above 0 where all are equal. Two nulls keep every problem's difficulty, and the larger p counts: *samples* deals
-all graded samples of a problem out anew to the methods (equal accuracy on every problem, so it speaks of these problems);
-*problems* lets the methods' results on a problem change places (methods may differ on a problem, not on a benchmark). A method
-that is far behind widens both nulls without taking part in any seesaw: test the contenders too. Published scores
-come without samples: places and winners can be had, a null cannot.
+Equal methods have different winners too: seven of them on nine benchmarks about five. What decides is the *gain of choosing by
+benchmark*: the mean over benchmarks of the best method's score, less the best method's mean score. Two nulls keep every
+problem's difficulty, and the larger p counts: *samples* deals all graded samples of a problem out anew to the methods,
+*problems* lets the methods' results on a problem change places. A method that is far behind widens both nulls.
 """
 
 from collections.abc import Sequence
@@ -35,11 +29,7 @@ GAIN, WINNERS = "gain of choosing by benchmark", "winners"
 
 
 def place_methods(table: pd.DataFrame) -> pd.DataFrame:
-    """A table of scores with `place` on each benchmark: 1 is best, equals share the better place.
-
-    Takes model, domain, benchmark, score, with intervals or without. 60, 70, 70 have the places 3, 1, 1. ValueError if a model
-    lacks a benchmark.
-    """
+    """A table of scores with `place` on each benchmark: 1 is best, equals share the better place (60, 70, 70 have 3, 1, 1)."""
     require_columns(table, ["model", "domain", "benchmark", "score"], "table of methods")
     wide = table.pivot(index="model", columns="benchmark", values="score")
     if wide.isna().any(axis=None):
@@ -50,8 +40,9 @@ def place_methods(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def table_of_methods(table: pd.DataFrame, methods: list[str], beside: Sequence[str] = ()) -> pd.DataFrame:
-    """The paper's table: the placed scores of `methods` with a benchmark 'mean' (over domains, general apart) before the others,
-    and below them the models `beside`, which do not compete (place NaN). Takes scores with intervals or without."""
+    """The paper's table: the placed scores of `methods` with a benchmark 'mean' (over domains, general excluded) before the others,
+    and below them the models `beside`, which do not compete (place NaN). Takes scores with intervals or without.
+    """
     means = averages(table[table["model"].isin([*methods, *beside])]).query("domain == @OVERALL").assign(benchmark="mean")
     whole = pd.concat([means, table])
     competing = place_methods(whole[whole["model"].isin(methods)])
@@ -66,11 +57,7 @@ def count_winners(placed: pd.DataFrame) -> int:
 
 
 def contenders(selection: pd.DataFrame, methods: list[str], draws: int = 10_000, seed: int = 0) -> list[str]:
-    """The methods whose mean on the selection split is not shown to be below the best one's (paired 95% interval), in order.
-
-    A seesaw is between methods that are about level on average; being chosen elsewhere, they may be tested on the test split.
-    ValueError as `statistics.choose_on_selection`.
-    """
+    """The methods whose mean on the selection split is not shown to be below the best one's (paired 95% interval), in order."""
     best = choose_on_selection(selection, methods)
     pairs = [(method, best) for method in methods if method != best]
     some = selection[selection["model"].isin(methods)]
@@ -82,7 +69,6 @@ def count_wins(scores: pd.DataFrame, methods: list[str], margin: float, draws: i
     """Paired verdicts of each method against each other on each benchmark: model, better, worse, equivalent, undecided.
 
     The p values are one family (Benjamini–Hochberg): 'better' or 'worse' with an adjusted p above 0.05 counts as undecided.
-    Three methods on two benchmarks: each row sums to 4. ValueError as `verdicts.comparison_table`.
     """
     benchmarks = list(pd.unique(scores.loc[scores["domain"] != GENERAL, "benchmark"]))
     some = scores[scores["model"].isin(methods)]
@@ -101,9 +87,7 @@ def summarise_methods(
     scores: pd.DataFrame, methods: list[str], margin: float, draws: int = 10_000, seed: int = 0
 ) -> pd.DataFrame:
     """One row a method, best mean first: score, low, high (mean over domains), n, `first` and `second` (on how many benchmarks
-    it is best, second best), `leads` (percent of the redraws of problems in which its mean is the best), and `count_wins`.
-
-    `leads` says how sure the first place is: 50 and 50 for two equal methods. General is left out.
+    it is best, second best), `leads` (percent of the bootstrap resamples in which its mean is the best), and `count_wins`.
     """
     some = scores[scores["model"].isin(methods) & (scores["domain"] != GENERAL)]
     means = average_table(some, draws=draws, seed=seed).query("domain == @OVERALL").set_index("model")
@@ -125,11 +109,8 @@ def summarise_methods(
 def compare_with_null(scores: pd.DataFrame, methods: list[str], draws: int = 10_000, seed: int = 0) -> pd.DataFrame:
     """The seesaw against its nulls: a row a measure (GAIN in points, WINNERS as a number) and null ('samples', 'problems').
 
-    `scores`: graded samples of one split; problems ungraded for any method are dropped; benchmarks count equally within their
-    domain, domains equally, general is left out. Returns measure, null, observed, expected (mean under the null), low, high
-    (95% of the null), p (one-sided: a gain or number this large), methods, benchmarks, n (problems), k, seeds. Whatever the
-    seeds, it speaks of these weights. 60 and 50 on one benchmark, 50 and 60 on the other: gain 60 − 55 = 5. ValueError of one
-    line: fewer than two methods or benchmarks, a method without scores, methods with different K.
+    expected, low, high are the mean and the middle 95% of the null, p is one-sided; benchmarks count equally within their domain,
+    domains equally, general is left out. 60 and 50 on one benchmark, 50 and 60 on the other: gain 60 − 55 = 5.
     """
     right, row_of, weights, k, seeds = _counts_right(scores, methods)
     pick = (row_of[None] == np.arange(len(weights))[:, None]).astype(float)

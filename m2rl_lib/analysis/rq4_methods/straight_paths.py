@@ -1,10 +1,8 @@
 """Straight paths in weight space between models, and the barrier on them (linear mode connectivity; Frankle et al. 2020,
 arXiv 1912.05671): from SFT to each expert, between experts, and from each expert to RL-Multi.
 
-The loss at a point is the mean negative log-likelihood, in nats a token, of right solutions of selection problems of each
-domain: the points of a path need no sampling, so a barrier is no noise of it. Averaging models is safe where the path between
-them has no barrier. In the micro world the solutions are demonstrations. The problems of a blend have none: there they are
-completions that the verifier found right when the paths' own ends were evaluated, one a problem.
+The loss at a point is the mean negative log-likelihood, in nats a token, of right solutions of selection problems: in the micro
+world demonstrations, of a blend completions of the paths' own ends that the verifier found right, one a problem.
 """
 
 import random
@@ -103,7 +101,7 @@ def _demonstrations(p: Parameters, name: str, rng: random.Random) -> list[dict]:
 
 
 def _completions(p: Parameters, name: str, right: pd.DataFrame) -> list[dict]:
-    """A right completion of each of `rlvr_selection_problems` problems at most, by any of the models that have one, all equally likely."""
+    """A right completion of each of `rlvr_selection_problems` problems at most, by any model that has one, all equally likely."""
     (benchmark,) = problem_sets.benchmarks(name, p.data_sources)
     world = (p.data_shared_arithmetic, p.data_sources)
     rows = problem_sets.benchmark_problems(benchmark, "selection", p.evaluate_selection_problems, *world)

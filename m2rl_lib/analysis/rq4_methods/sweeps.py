@@ -1,10 +1,7 @@
-"""Sweeps: what λ, density, the length of the shift, the definition and the list of experts do to a merging method.
+"""Sweeps: what λ, density, the length of the task vector, the definition and the list of experts do to a merging method.
 
-The paper gives each method at one setting. Here each is tried over a grid of λ (the factor of the merged task vector) and
-density (the share of each task vector that is kept) on the selection split, and the setting chosen there is scored on the test
-split, beside the published one. The best of many settings looks better than it is where it was chosen, so selection scores are
-for the picture and test scores for the claim. Names say what a merge was made with; what a name does not say is the study's
-default (`merging.recipe`).
+The setting that is best on the selection split is scored on the test split, beside the published one, since the best of many
+settings looks better than it is where it was chosen. What a name does not say is the study's default (`merging.recipe`).
 """
 
 import numpy as np
@@ -19,8 +16,7 @@ from m2rl_lib.stats.comparisons import comparison_table
 def settings(models: list[str], p: Parameters) -> pd.DataFrame:
     """What the merges among `models` were made with: model, method, lambda, density (NaN where the method has none).
 
-    Left out: models that are no merges, and merges that vary in anything but λ and density. 'merge-ties@lambda=0.5' where
-    merge_ties_density is 0.2: ('merge-ties', 0.5, 0.2). Average and SCE have no λ of their own: 1.
+    Left out: merges that vary in anything but λ and density. Average and SCE have no λ of their own: 1.
     """
     kept = dict.fromkeys(("merge-ties-dare", "merge-task-arithmetic-dare"), p.merge_dare_density)
     kept |= {"merge-ties": p.merge_ties_density, "merge-sce": p.merge_sce_topk}
@@ -53,10 +49,8 @@ def tuned_table(
     """Each method at its own best setting: method, model (the best on selection), tried (settings), selection (its score there),
     and on the test problems score, and estimate, low, high, verdict, n, seeds against the method at its published setting.
 
-    `selection` holds every setting tried; `test` the published setting of each method and the best of the others. Each seed
-    chooses its own, as the recipe would; `model` names them all where they differ. Where the published setting is the best
-    throughout, the difference is 0 by definition and has no verdict. ValueError of one line: a method whose published setting
-    lacks test scores.
+    Each seed chooses its own, as the recipe would; `model` names them all where they differ. Where the published setting is the
+    best throughout, the difference is 0 by definition and has no verdict.
     """
     grid, rows, tuned = settings(list(pd.unique(selection["model"])), p), [], {}
     for method, models in grid.groupby("method", sort=False)["model"]:
@@ -95,10 +89,7 @@ def _renamed(scores: pd.DataFrame, names: dict[tuple[int, str], str]) -> pd.Data
 
 
 def compare_variants(scores: pd.DataFrame, key: str, margin: float, draws: int = 10_000, seed: int = 0) -> pd.DataFrame:
-    """Merges that vary in `key` alone against the same method without it: method and `verdicts.comparison_table` of the mean.
-
-    `key`: 'definition', 'norm' or 'step'. 'merge-sce@definition=paper' is compared with 'merge-sce'. Empty where there are none.
-    """
+    """Merges that vary in `key` alone ('definition', 'norm' or 'step') against the same method without it, on the mean."""
     named = {name: model_names.parse_model_name(name) for name in pd.unique(scores["model"])}
     pairs = [(name, base) for name, (base, variant) in named.items() if base.startswith("merge-") and set(variant) == {key}]
     some = scores[scores["model"].isin({name for pair in pairs for name in pair})]
@@ -109,11 +100,8 @@ def compare_variants(scores: pd.DataFrame, key: str, margin: float, draws: int =
 
 
 def leave_one_out(scores: pd.DataFrame, p: Parameters, margin: float, draws: int = 10_000, seed: int = 0) -> pd.DataFrame:
-    """What a merge loses or gains without one of its experts: method, left_out (a domain), over (a domain or 'overall'), and
-    the columns of `verdicts.comparison_table` for (without − with), e.g. estimate, low, high.
-
-    `scores` (one split) holds merges named '…@experts=<all but one, joined by +>' and the merges of all. Empty where there are
-    none. Without math's expert 40 on math, with it 55: left_out math, over math, estimate −15.
+    """What a merge loses or gains without one of its experts (named '…@experts=<all but one>'): method, left_out, over and
+    `comparison_table` for (without − with). Without math's expert 40 on math, with it 55: left_out math, over math, −15.
     """
     rows = []
     for name in pd.unique(scores["model"]):
@@ -131,10 +119,7 @@ def leave_one_out(scores: pd.DataFrame, p: Parameters, margin: float, draws: int
 
 def pair_table(scores: pd.DataFrame, p: Parameters, margin: float, draws: int = 10_000, seed: int = 0) -> pd.DataFrame:
     """What a domain's score becomes when its expert is averaged with another model: target, added (domains, or 'sft', 'null'),
-    and the columns of `verdicts.comparison_table` for (pair − the target's expert) on the target's benchmarks.
-
-    Averaging alone halves the expert's shift, which is the row 'sft': a partner helps where the pair beats that one. `scores`
-    (one split) holds merges named 'merge-average@experts=math+coding' and the experts. Empty where there are none.
+    and `comparison_table` for (pair − the target's expert) on the target's benchmarks.
     """
     rows = []
     for name in pd.unique(scores["model"]):

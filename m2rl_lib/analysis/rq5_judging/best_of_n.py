@@ -1,8 +1,7 @@
 """What a model's own judgement is good for: choosing one of its N samples (RQ5).
 
-For each problem the samples that evaluation drew are judged by the model that wrote them; the one with the highest score is
-taken, in each mode. Beside it, on the same samples: a single one (Avg@K, their mean), the majority's answer, and the oracle
-(any right one). Ties share: the value of a problem is the mean over the samples, or answers, that tie.
+Beside it, on the same samples: a single one (Avg@K, their mean), the majority's answer, and the oracle (any right one). Ties
+share: the value of a problem is the mean over the samples, or answers, that tie.
 """
 
 import numpy as np
@@ -17,8 +16,7 @@ CHOOSERS = (SINGLE, MAJORITY, "own judgement, outcome", "own judgement, process"
 
 
 def choose(judged: pd.DataFrame) -> pd.DataFrame:
-    """The value of each way of choosing on each problem of each seed: seed, judge, domain, benchmark, problem_id, chooser, value
-    (0 to 1), samples.
+    """The value (0 to 1) of each way of choosing on each problem of each seed.
 
     Samples right, wrong, wrong with scores 1, 1, 0 and answers a, b, b: single 1/3, majority 0, own judgement 1/2, oracle 1.
     """
@@ -44,9 +42,6 @@ def majority(samples: pd.DataFrame) -> float:
 def best_of_n_table(judged: pd.DataFrame, margin: float = 3.0, draws: int = 10_000, seed: int = 0) -> pd.DataFrame:
     """Score of every way of choosing, a row a judge, domain and chooser: score, low, high (points), and against the majority
     vote of the same samples gain, gain_low, gain_high and its verdict; n (distinct problems), samples (N), seeds.
-
-    Problems are redrawn within a benchmark, one redraw for all choosers (`statistics.resample`); benchmarks count equally. Each
-    seed has problems of its own; of several, the mean, with the interval of `statistics.interval`.
     """
     values = choose(judged)
     if values.empty:

@@ -1,11 +1,8 @@
 """What judges' verdicts are worth: accuracy, AUROC and calibration, and where errors are seen (RQ5).
 
-Verdicts in (`judges.run`), tidy frames out. The unit is a problem with all its trajectories; problems are redrawn within
-each benchmark, and one redraw serves both modes, all judges of a set and all seeds, so that their differences are paired. A
-measure of a seed is a vector of 1 + draws numbers: the estimate first, then its redraws; everything said is a linear
-combination of such vectors, seed by seed, then the mean over the seeds with the interval of `statistics.interval`. Shares are
-in points, 0 to 100; AUROC, Brier score and calibration error in 0 to 1. A verdict by probability is 'right' where the score
-is above 0; a written verdict that is unreadable counts as a wrong one.
+The unit is a problem with all its trajectories, resampled within each benchmark, the same for both modes, all judges of a set
+and all seeds. A measure of a seed is a vector of 1 + draws numbers: the estimate, then its bootstrap resamples. A verdict by
+probability is 'right' where the score is above 0; a written verdict that is unreadable counts as a wrong one.
 """
 
 import zlib
@@ -39,7 +36,8 @@ TOLD = ["estimate", "low", "high", "p", "seen", "problems", "seeds", "seed_sd", 
 @dataclass(frozen=True)
 class Measured:
     """Measures of cells: `values[(*key, measure)]` has for each seed of the cell a vector (1 + draws,), `problems[key]` the
-    names of those it was asked; `cells`, a row a key, has trajectories, right and problems of all its seeds."""
+    names of those it was asked; `cells`, a row a key, has trajectories, right and problems of all its seeds.
+    """
 
     by: list[str]
     cells: pd.DataFrame
@@ -48,7 +46,7 @@ class Measured:
 
 
 def measure_cells(judged: pd.DataFrame, by: list[str], draws: int = 10_000, seed: int = 0) -> Measured:
-    """`MEASURES` of each cell of `judged`, the cells told apart by the columns `by` (`CELL`, or more); no cells of no rows."""
+    """`MEASURES` of each cell of `judged`, a cell for each value of the columns `by` (`CELL`, or more); no cells of no rows."""
     rows, problems, values = [], {}, {}
     if len(judged):
         require_columns(judged, [*JUDGED, *by], "verdicts")
@@ -78,7 +76,7 @@ def redraw_problems(judged: pd.DataFrame, draws: int, seed: int) -> tuple[np.nda
 
 
 def measure(cell: pd.DataFrame, weights: np.ndarray) -> dict[str, np.ndarray]:
-    """`MEASURES` of one cell under each row of weights (1 + draws, n); NaN where a redraw holds no right or no wrong one.
+    """`MEASURES` of one cell under each row of weights (1 + draws, n); NaN where a resample has no right or no wrong one.
 
     Scores 2, −1 of right and −3, 1 of wrong trajectories: accuracy 50, AUROC 3/4.
     """
@@ -104,10 +102,7 @@ def measure(cell: pd.DataFrame, weights: np.ndarray) -> dict[str, np.ndarray]:
 
 
 def add_up(measured: Measured, terms: list[tuple[float, tuple]]) -> dict[int, np.ndarray]:
-    """Σ weight · measure over the terms, by seed: (1 + draws,). A seed that lacks a term, or in which one is undefined, is left out.
-
-    A term is (weight, (*key, measure)), as `Measured.values` has them.
-    """
+    """Σ weight · measure over the terms (weight, (*key, measure)), by seed: (1 + draws,). A seed that lacks a term is left out."""
     found = [measured.values.get(key, {}) for _, key in terms]
     sums = {
         seed: sum(weight * values[seed] for (weight, _), values in zip(terms, found))
@@ -117,8 +112,9 @@ def add_up(measured: Measured, terms: list[tuple[float, tuple]]) -> dict[int, np
 
 
 def combine(measured: Measured, terms: list[tuple[float, tuple]], seed: int = 0) -> dict:
-    """Σ weight · measure over the terms, as `statistics.interval` tells it of the seeds that have all of them (`add_up`), with
-    problems (distinct ones) and `reason` ('' or why it is NaN). The interval of a measure alone ends where the measure can."""
+    """`interval` of Σ weight · measure over the terms, of the seeds that have all of them (`add_up`), with problems (distinct ones)
+    and `reason` ('' or why it is NaN). The interval of a measure alone ends where the measure can.
+    """
     by_seed = add_up(measured, terms)
     asked = {(key[0], key[2]): measured.problems.get(key[:-1], {}) for _, key in terms}  # a set and domain, asked once or twice
     used = [
@@ -139,8 +135,7 @@ def combine(measured: Measured, terms: list[tuple[float, tuple]], seed: int = 0)
 
 
 def measure_table(measured: Measured) -> pd.DataFrame:
-    """Every measure of every cell with its 95% interval: the columns of the key, counts, measure, estimate, low, high, seeds,
-    seed_sd, reason."""
+    """Every measure of every cell with its 95% interval: the key, counts, measure, estimate, low, high, seeds, seed_sd, reason."""
     columns, rows = ["estimate", "low", "high", "seeds", "seed_sd", "reason"], []
     for cell in measured.cells.to_dict("records"):
         key = tuple(cell[name] for name in measured.by)
@@ -170,8 +165,7 @@ def judge_interval(found: dict, margin: float) -> dict:
 
 
 def reliability_table(judged: pd.DataFrame) -> pd.DataFrame:
-    """The judge's probability of 'right' against the share that is right, over ten bins: judge, mode, probability (mean of
-    the bin), share (0 to 1), n. Empty bins have no row."""
+    """The judge's probability of 'right' (mean of each of ten bins) against the share that is right: judge, mode, probability, share, n."""
     p = expit(judged["score"].to_numpy(float))
     rows = judged.assign(probability=p, bin=np.minimum((p * BINS).astype(int), BINS - 1), share=judged["right"].astype(float))
     groups = rows.groupby(["judge", "mode", "bin"], sort=True)
@@ -195,8 +189,7 @@ def against_right(judged: pd.DataFrame, column: str) -> pd.DataFrame:
 def horizon_table(measured: Measured, measure: str = "wrong seen", margin: float = 3.0) -> pd.DataFrame:
     """How much a measure changes with each step of distance between the error and the end: least squares over the distances.
 
-    `measured` by `CELL` and distance. Columns judge, domain, mode, distances, estimate (points a step), low, high, verdict
-    ('better' means that farther errors are seen better), reason.
+    `measured` by `CELL` and distance; verdict 'better' means that farther errors are seen better.
     """
     rows = []
     for (_, judge, domain, mode), cell in measured.cells.groupby(CELL, sort=False):

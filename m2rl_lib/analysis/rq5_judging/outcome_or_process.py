@@ -1,9 +1,7 @@
 """Outcome or process: whether RQ5 can be asked of a study's judges, and the paper's answer to it, part by part.
 
-The paper: judging the process suits logic domains, judging the outcome suits instruction following, and mixing keeps both.
-Each part is a linear combination of accuracies (`judge_accuracy`), paired; only domains that SFT judges above chance are
-asked, and verdicts are the ledger's. Logic domains are math, coding and science; agent is judged and shown, but is in no claim. Of several
-seeds each part is the mean over the seeds that have all its terms, with an interval that holds the seeds' spread.
+The paper: judging the process suits logic domains, judging the outcome suits instruction following, and mixing keeps both. Each
+part is a paired linear combination of accuracies (`judge_accuracy`), of domains that SFT judges above chance.
 """
 
 import numpy as np
@@ -19,10 +17,7 @@ CONTRAST = "contrast"
 
 
 def gate(measured: Measured, names: list[str], name: str = SHARED) -> pd.DataFrame:
-    """Whether SFT judges a domain above chance in at least one mode, on the set `name`: what RQ5 needs to be asked there.
-
-    domain, outcome, process (accuracy with interval, as text), problems, seeds (the fewer of the modes'), answerable, reason.
-    """
+    """Whether SFT judges a domain above chance in at least one mode, on the set `name`: what RQ5 needs to be asked there."""
     rows = []
     for domain in names:
         found = {mode: combine(measured, [(1.0, (name, "sft", domain, mode, "accuracy"))]) for _, mode in SIGNS}
@@ -93,10 +88,7 @@ def paradigms(names: list[str], merge: str) -> dict[str, dict[str, str]]:
 
 
 def part_table(measured: Measured, judges: dict[str, dict[str, str]], answerable: list[str]) -> pd.DataFrame:
-    """Each part of the paper's answer (`claim_terms`) for each paradigm, on accuracy; the ledger reads it.
-
-    Columns: claim, paradigm, set, estimate, low, high (points, 95%), p, seen, problems, seeds, seed_sd, reason.
-    """
+    """Each part of the paper's answer (`claim_terms`) for each paradigm, on accuracy; the ledger reads it."""
     rows = []
     for (claim, paradigm, name), (terms, reason) in claim_terms(judges, answerable).items():
         found = {"reason": reason} if reason else combine(measured, terms)
@@ -105,7 +97,7 @@ def part_table(measured: Measured, judges: dict[str, dict[str, str]], answerable
 
 
 def claim_terms(judges: dict[str, dict[str, str]], answerable: list[str]) -> dict[tuple, tuple[list, str]]:
-    """(claim, paradigm, set) -> the terms that add up to it (`judging.combine`), and why it cannot be asked ('': it can).
+    """(claim, paradigm, set) -> the terms that add up to it (`combine`), and why it cannot be asked ('': it can).
 
     *process on logic*: process − outcome, mean over the logic domains. *outcome on instructions*: outcome − process there.
     *contrast*: the sum of the two. *keeps …*: the paradigm − single experts, in the mode that suits. Only `answerable` domains.
@@ -149,11 +141,10 @@ KEEPS = (
 
 
 def spread_table(measured: Measured, judges: dict[str, dict[str, str]], answerable: list[str]) -> pd.DataFrame:
-    """How far the seeds lie apart, beside what redrawing problems does to one seed; in points.
+    """How far the seeds lie apart, beside what resampling problems does to one seed; in points.
 
-    A row for SFT's accuracy in each domain and mode, and for each paradigm's contrast where it can be asked, all on the shared
-    set: quantity, 'seed 0', …, mean, low, high (of the verdicts), seed_sd (of the per-seed values), problem_sd (of the redraws
-    of problems, root mean square over the seeds), seeds.
+    A row for SFT's accuracy in each domain and mode, and for each paradigm's contrast, all on the shared set: quantity, 'seed 0', …,
+    mean, low, high, seed_sd (of the per-seed values), problem_sd (of the resamples, root mean square over the seeds), seeds.
     """
     asked = {
         f"SFT's accuracy, {display_domain(domain).lower()}, {mode}": [(1.0, (SHARED, "sft", domain, mode, "accuracy"))]
