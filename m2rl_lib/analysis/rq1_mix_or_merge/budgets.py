@@ -19,28 +19,30 @@ def mean_costs(costs: pd.DataFrame) -> pd.DataFrame:
 
 def mixing_share(costs: pd.DataFrame, p: Parameters) -> pd.Series:
     """Device-seconds of the mixed side as a percentage of the merging side's, by seed: 441 s of 1,000 s is 44.1."""
-    shares = {}
-    for seed, part in costs.groupby("seed"):
-        spent = paradigm_costs(part, p).query("part == 'all'").set_index("paradigm")["device_seconds"]
-        shares[seed] = 100 * spent["mixed"] / spent["merged"]
-    return pd.Series(shares)
+    totals = {seed: paradigm_costs(part, p).query("part == 'all'") for seed, part in costs.groupby("seed")}
+    spent = pd.DataFrame({seed: table.set_index("paradigm")["device_seconds"] for seed, table in totals.items()})
+    return 100 * (spent.loc["mixed"] / spent.loc["merged"])
 
 
 def paradigm_costs(costs: pd.DataFrame, p: Parameters) -> pd.DataFrame:
     """What each part of a paradigm spends, and its total: `paradigm`, `part` and SPENT; `costs` of one seed or from `mean_costs`."""
-    experts = [f"rl-{domain}" for domain in p.domains]
+    model, stage = costs["model"], costs["stage"]
     parts = [
-        ("mixed", "RL-Multi", costs["model"] == "rl-multi"),
-        ("mixed", "choosing a checkpoint", (costs["model"] == "mixed") & (costs["stage"] == "selection")),
-        ("merged", "experts", costs["model"].isin(experts)),
-        ("merged", "making the merges", costs["stage"] == "merge"),
-        ("merged", "choosing a merge", (costs["model"] == "merges") & (costs["stage"] == "selection")),
-        ("distilled", "experts", costs["model"].isin(experts)),
-        ("distilled", "distillation", costs["model"] == "mt-opd"),
+        ("mixed", "RL-Multi", model == "rl-multi"),
+        ("mixed", "choosing a checkpoint", (model == "mixed") & (stage == "selection")),
+        ("merged", "experts", model.isin(_experts(p))),
+        ("merged", "making the merges", stage == "merge"),
+        ("merged", "choosing a merge", (model == "merges") & (stage == "selection")),
+        ("distilled", "experts", model.isin(_experts(p))),
+        ("distilled", "distillation", model == "mt-opd"),
     ]
     frame = pd.DataFrame([{"paradigm": side, "part": part, **costs.loc[chosen, SPENT].sum()} for side, part, chosen in parts])
     totals = frame.groupby("paradigm", sort=False)[SPENT].sum().reset_index().assign(part="all")
     return pd.concat([frame, totals], ignore_index=True)
+
+
+def _experts(p: Parameters) -> list[str]:
+    return [f"rl-{domain}" for domain in p.domains]
 
 
 def score_by_budget(averages: pd.DataFrame, costs: pd.DataFrame, p: Parameters) -> pd.DataFrame:
@@ -50,26 +52,22 @@ def score_by_budget(averages: pd.DataFrame, costs: pd.DataFrame, p: Parameters) 
     """
     overall = averages[averages["domain"] == "overall"].set_index("model")
     spent = costs[costs["stage"] == "rl"].set_index("model")
-    experts = [f"rl-{domain}" for domain in p.domains]
-    series = [("rl-multi", ["rl-multi"], p.rlvr_mixed_steps), ("merge-average", experts, p.rlvr_steps)]
     units, columns, rows = ("prompts", "generated_tokens", "device_seconds"), ["score", "low", "high", "n", "seeds"], []
-    for name, runs, steps in series:
+    for name, runs, steps in (("rl-multi", ["rl-multi"], p.rlvr_mixed_steps), ("merge-average", _experts(p), p.rlvr_steps)):
+        shares = {"sft": 0.0}
         for model in overall.index:
             base, variant = model_names.parse_model_name(model)
-            if base != name or set(variant) - {"step"}:
-                continue
-            share = int(variant.get("step", steps)) / steps
-            spending = {unit: share * spent.loc[runs, unit].sum() for unit in units}
-            rows += [(name, unit, spending[unit], *overall.loc[model, columns]) for unit in units]
-        rows += [(name, unit, 0.0, *overall.loc["sft", columns]) for unit in units]
+            if base == name and not set(variant) - {"step"}:
+                shares[model] = int(variant.get("step", steps)) / steps
+        totals = spent.loc[runs, list(units)].sum()
+        rows += [(name, unit, s * totals[unit], *overall.loc[m, columns]) for m, s in shares.items() for unit in units]
     frame = pd.DataFrame(rows, columns=["model", "unit", "budget", *columns])
     return frame.sort_values(["unit", "model", "budget"], ignore_index=True)
 
 
 def main_models(p: Parameters) -> list[str]:
     """The models of the headline, in the order of its rows."""
-    experts = [f"rl-{domain}" for domain in p.domains]
-    return ["sft", "sft-sharpened", "rl-null", *experts, "rl-multi", *schedule.defaults(p), "mt-opd"]
+    return ["sft", "sft-sharpened", "rl-null", *_experts(p), "rl-multi", *schedule.defaults(p), "mt-opd"]
 
 
 def candidates(p: Parameters) -> dict[str, list[str]]:

@@ -6,10 +6,12 @@ far less noise. Tokens that tools wrote are context, never counted; a truncated 
 
 import time
 import zlib
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import pandas as pd
 import torch
+from torch.nn.utils.rnn import pad_sequence
 
 from m2rl_lib.analysis.rq3_policies.policy_kl import COLUMNS, ingredients
 from m2rl_lib.config import locations
@@ -40,14 +42,12 @@ def sample_trajectories(
 ) -> list[Trajectory]:
     """`k` completions of each row from the policy itself (temperature 1, top-p 1), each with its prompt."""
     sampled = decoding.sample(model, tokenizer, rows, k, temperature=1.0, max_tokens=max_tokens, batch=batch, seed=seed)
-    trajectories = []
-    for row, completions in zip(rows, sampled, strict=True):
-        prompt = tokenizer(chat.row_prompt(tokenizer, row))["input_ids"]
-        trajectories += [
-            Trajectory(row["problem_id"], sample, prompt + c.ids, [0] * len(prompt) + c.own, c.truncated)
-            for sample, c in enumerate(completions)
-        ]
-    return trajectories
+    prompts = [tokenizer(chat.row_prompt(tokenizer, row))["input_ids"] for row in rows]
+    return [
+        Trajectory(row["problem_id"], sample, prompt + c.ids, [0] * len(prompt) + c.own, c.truncated)
+        for row, prompt, completions in zip(rows, prompts, sampled, strict=True)
+        for sample, c in enumerate(completions)
+    ]
 
 
 @torch.inference_mode()
@@ -61,46 +61,39 @@ def sequence_kl(source, targets: dict[str, object], trajectories: list[Trajector
         raise ValueError(f"{len(trajectories)} trajectories and {len(targets)} targets: at least one of each is needed")
     device = next((parameter.device for parameter in source.parameters()), torch.device("cpu"))
     rows = []
-    for part in _batches(trajectories, tokens):
+    for part in by_length(trajectories, lambda one: len(one.ids), tokens):
         ids, attention, mask = _padded(part, device)
         which = mask.nonzero()[:, 0]  # the trajectory of each token in the loss mask
         p_log = _log_probabilities("the source", source, ids, attention, mask)
         for name, target in targets.items():
             q_log = _log_probabilities(name, target, ids, attention, mask)
             if q_log.shape != p_log.shape:
-                raise ValueError(
-                    f"{name} has a vocabulary of {q_log.shape[-1]}, the source {p_log.shape[-1]}: no KL between them"
-                )
+                sizes = f"{q_log.shape[-1]}, the source {p_log.shape[-1]}"
+                raise ValueError(f"{name} has a vocabulary of {sizes}: no KL between them")
             token_kl = (p_log.exp() * (p_log - q_log)).sum(-1).double()
             kl = torch.zeros(len(part), dtype=torch.double, device=device).index_add_(0, which, token_kl).tolist()
-            rows += [
-                (name, one.problem_id, one.sample, value, sum(one.loss_mask), one.truncated)
-                for one, value in zip(part, kl, strict=True)
-            ]
+            for one, value in zip(part, kl, strict=True):
+                rows.append((name, one.problem_id, one.sample, value, sum(one.loss_mask), one.truncated))
     return pd.DataFrame(rows, columns=COLUMNS[2:])
 
 
-def _batches(trajectories: list[Trajectory], tokens: int) -> list[list[Trajectory]]:
-    """The trajectories by length, in batches of at most `tokens` padded tokens, or of one trajectory."""
-    batches: list[list[Trajectory]] = []
-    for one in sorted(trajectories, key=lambda trajectory: len(trajectory.ids)):
-        if not batches or (len(batches[-1]) + 1) * len(one.ids) > tokens:
+def by_length(items: list, length: Callable, tokens: int) -> list[list]:
+    """The items by length, in batches of at most `tokens` tokens with padding, or of one item."""
+    batches: list[list] = []
+    for one in sorted(items, key=length):
+        if not batches or (len(batches[-1]) + 1) * length(one) > tokens:
             batches.append([])
         batches[-1].append(one)
     return batches
 
 
-def _padded(part: list[Trajectory], device) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+def _padded(part: list[Trajectory], device) -> list[torch.Tensor]:
     """Token ids padded on the right, the attention mask that hides the padding, and the loss mask, each (N, L)."""
-    length = max(len(trajectory.ids) for trajectory in part)
-    ids, attention, mask = (torch.zeros(len(part), length, dtype=torch.long) for _ in range(3))
-    for place, trajectory in enumerate(part):
-        count = len(trajectory.ids)
-        ids[place, :count], attention[place, :count] = torch.tensor(trajectory.ids), 1
-        mask[place, :count] = torch.tensor(trajectory.loss_mask)
+    columns = [one.ids for one in part], [[1] * len(one.ids) for one in part], [one.loss_mask for one in part]
+    ids, attention, mask = (pad_sequence([torch.tensor(row) for row in rows], batch_first=True) for rows in columns)
     if mask[:, 0].any():
         raise ValueError("a trajectory begins with a token of the policy's own: it needs a prompt of at least one token")
-    return ids.to(device), attention.to(device), mask.bool().to(device)
+    return [ids.to(device), attention.to(device), mask.bool().to(device)]
 
 
 def _log_probabilities(name: str, model, ids: torch.Tensor, attention: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
@@ -125,25 +118,23 @@ def kl_rows(p: Parameters, sources: list[str], targets: dict[str, list[str]]) ->
     frames = []
     for group in _groups(p, list(targets)):
         models = {name: _load(p, name)[0] for name in group}
+        made_of = {name: [f"rl-{part}" for part in ingredients(name, p.domains)] for name in group}
         for source in sources:
             model = models.get(source) or _load(p, source)[0]
             for domain, trajectories in drawn[source].items():
-                some = {name: models[name] for name in group if domain in targets[name] and _wanted(p, source, domain, name)}
-                if some:
-                    frames.append(sequence_kl(model, some, trajectories).assign(domain=domain, source=source))
+                asked = [name for name in group if domain in targets[name]]
+                if source != f"rl-{domain}":
+                    asked = [name for name in asked if "@" not in name or source in made_of[name]]
+                if asked:
+                    found = sequence_kl(model, {name: models[name] for name in asked}, trajectories)
+                    frames.append(found.assign(domain=domain, source=source))
     print(f"policies: KL of {len(sources)} models to {len(targets)} in {time.monotonic() - started:.0f} s", flush=True)
     return pd.concat(frames, ignore_index=True)[COLUMNS]
 
 
-def _wanted(p: Parameters, source: str, domain: str, target: str) -> bool:
-    made_of = [f"rl-{name}" for name in ingredients(target, p.domains)]
-    return source == f"rl-{domain}" or "@" not in target or source in made_of
-
-
 def _groups(p: Parameters, names: list[str]) -> list[list[str]]:
     """The models in groups of at most `RESIDENT` bytes, or of one model."""
-    groups: list[list[str]] = []
-    used = 0
+    groups, used = [], 0
     for name in names:
         size = sum(file.stat().st_size for file in locations.model_folder(p.study, p.seed, name).glob("*.safetensors"))
         if not groups or used + size > RESIDENT:

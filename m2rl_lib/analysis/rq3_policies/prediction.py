@@ -11,6 +11,7 @@ from scipy import stats
 from m2rl_lib.analysis.rq3_policies.policy_neighbours import NEIGHBOUR
 from m2rl_lib.stats.bootstrap import require_columns
 from m2rl_lib.stats.comparisons import benjamini_hochberg, comparison_table
+from m2rl_lib.stats.over_seeds import t_interval
 from m2rl_lib.stats.rank_correlation import rank_correlation, rank_sentence  # noqa: F401  notebook 13's
 
 LEAST = 1e-6  # nats: a smaller KL is rounding
@@ -24,15 +25,13 @@ PREDICTORS = {  # name: columns of `prediction_points`
 }
 
 
-def performance_changes(
-    scores: pd.DataFrame, targets: dict[str, list[str]], margin: float, draws: int = 10_000, seed: int = 0
-) -> pd.DataFrame:
+def performance_changes(scores: pd.DataFrame, targets: dict[str, list[str]], margin: float, draws: int = 10_000) -> pd.DataFrame:
     """ΔPerf(target, A) = score of the target − score of A's expert on A's benchmarks, paired; `targets` names each target's domains."""
     frames = []
     for domain in dict.fromkeys(name for where in targets.values() for name in where):
         pairs = [(target, f"rl-{domain}") for target, where in targets.items() if domain in where and target != f"rl-{domain}"]
         some = scores[(scores["domain"] == domain) & scores["model"].isin({f"rl-{domain}", *(target for target, _ in pairs)})]
-        frames.append(comparison_table(some, pairs, [domain], margin, draws, seed))
+        frames.append(comparison_table(some, pairs, [domain], margin, draws))
     named = {"model": "target", "over": "domain", "estimate": "delta", "low": "delta_low", "high": "delta_high"}
     columns = [*named.values(), "verdict", "n", "seeds", "scope"]
     return pd.concat(frames, ignore_index=True).rename(columns=named)[columns]
@@ -52,12 +51,13 @@ def prediction_points(
     points["log_kl"] = np.log(points["kl"].clip(lower=LEAST))
     near = {(row.domain, row.expert) for row in own.itertuples() if row.label == NEIGHBOUR}
     near_target = {(row.domain, row.expert, row.target) for row in of_target.itertuples() if row.label == NEIGHBOUR}
-    shares = {"neighbours": [], "target_neighbours": []}
-    for point in points.itertuples():
-        others = [part for part in parts[point.target] if part != point.domain]
-        shares["neighbours"].append(np.mean([(point.domain, other) in near for other in others]))
-        shares["target_neighbours"].append(np.mean([(point.domain, other, point.target) in near_target for other in others]))
-    return points.assign(**shares)
+    cells = list(points[["domain", "target"]].itertuples(index=False, name=None))
+    others = [[part for part in parts[target] if part != domain] for domain, target in cells]
+    points["neighbours"] = [np.mean([(d, part) in near for part in some]) for (d, _), some in zip(cells, others)]
+    points["target_neighbours"] = [
+        np.mean([(domain, part, target) in near_target for part in some]) for (domain, target), some in zip(cells, others)
+    ]
+    return points
 
 
 # --- a domain left out -----------------------------------------------------------------------------------------
@@ -65,7 +65,7 @@ def prediction_points(
 
 def held_out_errors(points: pd.DataFrame) -> pd.DataFrame:
     """Root mean square error of ΔPerf of each domain, predicted by least squares on PREDICTORS from the other domains' points."""
-    domains = list(pd.unique(points["domain"]))
+    domains, delta = list(pd.unique(points["domain"])), points["delta"].to_numpy()
     if len(domains) < 2:
         raise ValueError(f"points of {', '.join(domains) or 'no domain'}: leaving one domain out needs at least two")
     rows = []
@@ -73,12 +73,10 @@ def held_out_errors(points: pd.DataFrame) -> pd.DataFrame:
         design = np.column_stack([np.ones(len(points)), points[columns].to_numpy(float)])
         for domain in domains:
             out = (points["domain"] == domain).to_numpy()
-            fitted = np.linalg.lstsq(design[~out], points["delta"].to_numpy()[~out], rcond=None)[0]
-            error = points["delta"].to_numpy()[out] - design[out] @ fitted
-            rows.append(
-                {"predictor": predictor, "domain": domain, "rmse": float(np.sqrt((error**2).mean())), "n": int(out.sum())}
-            )
-    return pd.DataFrame(rows)
+            fitted = np.linalg.lstsq(design[~out], delta[~out], rcond=None)[0]
+            rmse = float(np.sqrt(((delta[out] - design[out] @ fitted) ** 2).mean()))
+            rows.append((predictor, domain, rmse, int(out.sum())))
+    return pd.DataFrame(rows, columns=["predictor", "domain", "rmse", "n"])
 
 
 def compare_predictors(errors: pd.DataFrame) -> pd.DataFrame:
@@ -87,13 +85,13 @@ def compare_predictors(errors: pd.DataFrame) -> pd.DataFrame:
     A t interval over the domains, since the claim is about another domain. Errors 5, 6, 7 against 6, 8, 10: gain 2 ± 2.48.
     """
     wide, (nothing, kl, *rest) = errors.pivot(index="domain", columns="predictor", values="rmse"), PREDICTORS
-    rows = []
+    rows, count = [], len(wide)
     for one, other in [(kl, nothing), *((one, other) for other in (nothing, kl) for one in rest)]:
-        gain, count = (wide[other] - wide[one]).to_numpy(), len(wide)
-        mean, error = gain.mean(), gain.std(ddof=1) / np.sqrt(count)
-        half = error * stats.t.ppf(0.975, count - 1)
+        gain = (wide[other] - wide[one]).to_numpy()
+        mean, low, high = t_interval(gain)
+        error = gain.std(ddof=1) / np.sqrt(count)
         p = float(2 * stats.t.sf(abs(mean) / error, count - 1)) if error > 1e-12 else float(abs(mean) < 1e-12)
-        rows.append((one, other, mean, mean - half, mean + half, p, count))
+        rows.append((one, other, mean, low, high, p, count))
     table = pd.DataFrame(rows, columns=["one", "other", "gain", "low", "high", "p", "domains"])
     table.insert(6, "p_adjusted", benjamini_hochberg(table["p"]))
     return table

@@ -67,14 +67,7 @@ class _Source:
             yield round_to_bf16(sft)
 
 
-def measure_footprints(
-    models: dict[str, Path],
-    sft: Path,
-    etas: tuple[float, ...] = ETAS,
-    densities: tuple[float, ...] = DENSITIES,
-    seed: int = 0,
-    threads: int = 1,
-) -> Footprints:
+def measure_footprints(models: dict[str, Path], sft: Path, seed: int = 0, threads: int = 1) -> Footprints:
     """Masks, their intersections, inner products and projections of the task vectors of `models` (name → folder) from `sft`.
 
     ValueError or FileNotFoundError before the pass for a folder that cannot be read or lacks SFT's tensors, in it for a tensor
@@ -85,12 +78,12 @@ def measure_footprints(
     for folder in (sft, *models.values()):
         if (folder / artifacts.MANIFEST).is_file():  # a released checkpoint has none
             artifacts.verify_model(folder)
-    checkpoints = [open_checkpoint("sft", sft), *(open_checkpoint(name, folder) for name, folder in models.items())]
+    checkpoints = [open_checkpoint(name, folder) for name, folder in [("sft", sft), *models.items()]]
     check_alike(checkpoints[0], checkpoints[1:])
     names = list(checkpoints[0].tensors)
     wide = any(tensor.dtype != "BF16" for tensor in checkpoints[0].tensors.values())
     source = _Source(checkpoints, names, wide)
-    work = partial(_measure, source, etas, _thresholds(source, densities), seed)
+    work = partial(_measure, source, _thresholds(source), seed)
     pieces = [(t, start) for t in range(len(names)) for start in range(0, source.size(t), PIECE)]
     sums: list[list] = [[0.0] * len(names) for _ in range(6)]
     with ThreadPoolExecutor(threads) as pool:
@@ -103,14 +96,13 @@ def measure_footprints(
 
     frame = pd.DataFrame([tensor_part(name) for name in names], columns=["type", "layer"]).astype({"layer": "Int64"})
     frame = frame.assign(tensor=names, weights=[source.size(t) for t in range(len(names))], sft=squares)
-    masks = [("relative", eta, "stored") for eta in etas]
-    masks += [("relative", PAPER_ETA, "bf16")] if wide else []
-    masks += [("density", density, "stored") for density in densities]
+    masks = [("relative", eta, "stored") for eta in ETAS] + [("relative", PAPER_ETA, "bf16")] * wide
+    masks += [("density", density, "stored") for density in DENSITIES]
     table = pd.DataFrame(masks, columns=["kind", "level", "precision"])
-    return Footprints([*models, *([ROUNDED] if wide else [])], frame, table, *statistics)
+    return Footprints([*models, *[ROUNDED] * wide], frame, table, *statistics)
 
 
-def _measure(source: _Source, etas: tuple[float, ...], thresholds: np.ndarray, seed: int, piece: tuple[int, int]) -> tuple:
+def _measure(source: _Source, thresholds: np.ndarray, seed: int, piece: tuple[int, int]) -> tuple:
     """The sums of one piece (tensor, start): SFT's squares, then products … changed as in `Footprints`."""
     tensor, start = piece
     stop = min(start + PIECE, source.size(tensor))
@@ -123,13 +115,16 @@ def _measure(source: _Source, etas: tuple[float, ...], thresholds: np.ndarray, s
     for shift, limits, weights in zip(shifts, thresholds, models):
         np.subtract(weights, sft, out=shift)
         distance = np.abs(shift)
-        found = _changed(distance, np.maximum(size, np.abs(weights)), etas)
+        found = _changed(distance, np.maximum(size, np.abs(weights)), ETAS)
         if source.wide:
             weights = round_to_bf16(weights)
             found += _changed(np.abs(weights - rounded), np.maximum(np.abs(rounded), np.abs(weights)), (PAPER_ETA,))
         masks.append(found + [_pack(distance > limit) for limit in limits])
     if not np.isfinite(shifts).all():
-        _name_not_finite(source, tensor, start, stop)
+        for checkpoint, values in zip(source.checkpoints, source.read(tensor, start, stop)):
+            if not np.isfinite(values).all():
+                where = f"{checkpoint.name}: tensor {source.tensors[tensor]}"
+                raise ValueError(f"{where} has NaN or infinite values; nothing was measured")
     exponents = np.clip((size.view(np.uint32) >> 23).astype(np.uint8), *(OCTAVES[[0, -1]] + 127).astype(np.uint8))
     strata = np.array([_pack(exponents == octave + 127) for octave in OCTAVES])
     packed = np.array(masks).swapaxes(0, 1)  # (K, M, words)
@@ -165,14 +160,7 @@ def _count(words: np.ndarray) -> np.ndarray:
     return np.bitwise_count(words).sum(axis=-1, dtype=np.uint32)
 
 
-def _name_not_finite(source: _Source, tensor: int, start: int, stop: int) -> None:
-    for checkpoint, values in zip(source.checkpoints, source.read(tensor, start, stop)):
-        if not np.isfinite(values).all():
-            where = f"{checkpoint.name}: tensor {source.tensors[tensor]}"
-            raise ValueError(f"{where} has NaN or infinite values; nothing was measured")
-
-
-def _thresholds(source: _Source, densities: tuple[float, ...]) -> np.ndarray:
+def _thresholds(source: _Source) -> np.ndarray:
     """(M, densities): the |change| above which that share of a model's weights lies; exact up to SAMPLE weights, beyond from a sample."""
     sizes = np.array([source.size(t) for t in range(len(source.tensors))])
     ends = np.cumsum(sizes)
@@ -186,7 +174,7 @@ def _thresholds(source: _Source, densities: tuple[float, ...]) -> np.ndarray:
     for tensor, start, size in runs:
         sft, *models = source.read(int(tensor), int(start), int(min(start + SEGMENT, size)))
         found.append(np.abs(np.array(models) - sft))
-    return np.array([[_threshold(row, density) for density in densities] for row in np.concatenate(found, axis=1)], np.float32)
+    return np.array([[_threshold(row, density) for density in DENSITIES] for row in np.concatenate(found, axis=1)], np.float32)
 
 
 def _threshold(distances: np.ndarray, density: float) -> np.float32:

@@ -30,14 +30,8 @@ def project(vectors: np.ndarray, key: tuple[int, ...], dimensions: int = DIMENSI
         stay = min(block - places, part.shape[1])  # what the rotation moves past the end comes in at the front
         added[:, places : places + stay] += part[:, :stay]
         added[:, : part.shape[1] - stay] += part[:, stay:]
-    kept = walsh_hadamard(added)[:, kept_rows(key[0], dimensions, block)]
-    return kept.astype(np.float64) / np.sqrt(dimensions)
-
-
-@lru_cache
-def kept_rows(seed: int, dimensions: int, block: int) -> np.ndarray:
-    """Which rows of the transform are kept: `dimensions` different ones of `block`, the same for every piece."""
-    return np.random.default_rng([seed, dimensions, block]).choice(block, dimensions, replace=False)
+    rows = np.random.default_rng([key[0], dimensions, block]).choice(block, dimensions, replace=False)
+    return walsh_hadamard(added)[:, rows].astype(np.float64) / np.sqrt(dimensions)
 
 
 def walsh_hadamard(vectors: np.ndarray) -> np.ndarray:
@@ -45,7 +39,8 @@ def walsh_hadamard(vectors: np.ndarray) -> np.ndarray:
     count, block = vectors.shape
     across = 1 << (block.bit_length() // 2)
     grid = vectors.reshape(count, block // across, across)
-    return (_small_hadamard(block // across) @ grid @ _small_hadamard(across)).reshape(count, block)
+    down, over = (_small_hadamard(order) for order in (block // across, across))
+    return (down @ grid @ over).reshape(count, block)
 
 
 @lru_cache

@@ -8,10 +8,10 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from m2rl_lib.stats.bootstrap import GENERAL, OVERALL, choose_on_selection, interval, problem_means, resample
+from m2rl_lib.stats.bootstrap import GENERAL, OVERALL, choose_on_selection, interval, mean_over_seeds, problem_means, resample
 
-RECOVERY = ["model", "recovery", "low", "high", "gain", "routed_gain", "routed_low", "routed_high", "n", "seeds", "scope"]
-RECOVERY += ["reason"]
+RECOVERY = ["model", "recovery", "low", "high", "gain", "routed_gain", "routed_low", "routed_high"]
+RECOVERY += ["n", "seeds", "scope", "reason"]
 
 
 def route(scores: pd.DataFrame, answers: dict[str, str], name: str) -> pd.DataFrame:
@@ -45,7 +45,7 @@ def choose_by_benchmark(selection: pd.DataFrame, candidates: list[str]) -> dict[
 
 
 def recovery_table(
-    scores: pd.DataFrame, models: list[str], experts: dict[str, str] | None = None, draws: int = 10_000, seed: int = 0
+    scores: pd.DataFrame, models: list[str], experts: dict[str, str] | None = None, draws: int = 10_000
 ) -> pd.DataFrame:
     """Recovery = Σ_d (model − SFT) / Σ_d (routed − SFT), for each of `models`: SFT 40, model 52, routed 56 give 12 / 16 = 0.75.
 
@@ -53,41 +53,32 @@ def recovery_table(
     where the denominator's interval is not above 0.
     """
     routed = route_to_experts(scores, experts)
-    sample = resample(problem_means(pd.concat([scores, routed], ignore_index=True)), draws=draws, seed=seed)
-    return pd.DataFrame([_recovery(sample, model, seed) for model in models], columns=RECOVERY)
+    sample = resample(problem_means(pd.concat([scores, routed], ignore_index=True)), draws=draws)
+    return pd.DataFrame([_recovery(sample, model) for model in models], columns=RECOVERY)
 
 
-def _recovery(sample, model: str, seed: int) -> dict:
+def _recovery(sample, model: str) -> dict:
     weights, names = sample.weights(OVERALL), (model, "sft", "routed")
     seeds = sorted(set.intersection(*(set(sample.seeds(name)) for name in names)))
     if not seeds:
         raise ValueError(f"{', '.join(names)} have no seed in common: one is needed")
-    values = [sample.values(name, seeds, weights) for name in names]
+    (top, top_draws, _), (base, base_draws, _), (best, best_draws, _) = values = [
+        sample.values(name, seeds, weights) for name in names
+    ]
     reasons = sorted({reason for _, _, reason in values if reason})
     if reasons:
         raise ValueError(f"no recovery of {model}: {reasons[0]}")
-    (top, top_draws), (base, base_draws), (best, best_draws) = [(points, redrawn) for points, redrawn, _ in values]
     gain, gain_draws, whole, whole_draws = top - base, top_draws - base_draws, best - base, best_draws - base_draws
-    denominator = interval(whole, whole_draws, seed)
-    out = {"model": model, "recovery": np.nan, "low": np.nan, "high": np.nan, "gain": gain.mean()}
-    out |= {f"routed_{name}": denominator[key] for name, key in (("gain", "estimate"), ("low", "low"), ("high", "high"))}
+    denominator = interval(whole, whole_draws)
+    out = {"model": model, "gain": gain.mean(), "routed_gain": denominator["estimate"]}
+    out |= {f"routed_{end}": denominator[end] for end in ("low", "high")}
     out |= {"n": int(sample.benchmarks["n"][weights > 0].sum()), "seeds": len(seeds), "scope": denominator["scope"]}
-    out["reason"] = "the 95% interval of the experts' own gain is not above 0"
     if denominator["low"] <= 0:
-        return out
+        return out | {"reason": "the 95% interval of the experts' own gain is not above 0"}
     ratio = gain.mean() / whole.mean()
-    linear = ratio + (gain - ratio * whole) / whole.mean()  # per seed; its mean is the ratio
-    limits = [_ratio_interval(gain_draws, whole_draws, seed)]
+    low, high = np.quantile(mean_over_seeds(gain_draws) / mean_over_seeds(whole_draws), [0.025, 0.975])
     if len(seeds) > 1:
+        linear = ratio + (gain - ratio * whole) / whole.mean()  # per seed; its mean is the ratio
         half = np.std(linear, ddof=1) / np.sqrt(len(seeds)) * stats.t.ppf(0.975, len(seeds) - 1)
-        limits.append((ratio - half, ratio + half))
-    low, high = max(limits, key=lambda pair: pair[1] - pair[0])
-    return {**out, "recovery": ratio, "low": low, "high": high, "reason": ""}
-
-
-def _ratio_interval(top: np.ndarray, bottom: np.ndarray, seed: int) -> tuple[float, float]:
-    """95% percentile interval of mean over seeds of `top` / that of `bottom`, (B, S) each, seeds resampled together."""
-    picked = np.random.default_rng([seed, top.shape[1]]).integers(0, top.shape[1], top.shape)
-    ratios = np.take_along_axis(top, picked, 1).mean(1) / np.take_along_axis(bottom, picked, 1).mean(1)
-    low, high = np.quantile(ratios, [0.025, 0.975])
-    return float(low), float(high)
+        low, high = max((low, high), (ratio - half, ratio + half), key=lambda pair: pair[1] - pair[0])
+    return out | {"recovery": ratio, "low": low, "high": high, "reason": ""}

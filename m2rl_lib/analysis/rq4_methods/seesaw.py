@@ -56,57 +56,52 @@ def count_winners(placed: pd.DataFrame) -> int:
     return placed.loc[placed["place"] == 1, "model"].nunique()
 
 
-def contenders(selection: pd.DataFrame, methods: list[str], draws: int = 10_000, seed: int = 0) -> list[str]:
+def contenders(selection: pd.DataFrame, methods: list[str], draws: int = 10_000) -> list[str]:
     """The methods whose mean on the selection split is not shown to be below the best one's (paired 95% interval), in order."""
     best = choose_on_selection(selection, methods)
     pairs = [(method, best) for method in methods if method != best]
     some = selection[selection["model"].isin(methods)]
-    worse = comparison_table(some, pairs, [OVERALL], draws=draws, seed=seed).query("verdict == 'worse'")["model"]
-    return [method for method in methods if method not in set(worse)]
+    worse = set(comparison_table(some, pairs, [OVERALL], draws=draws).query("verdict == 'worse'")["model"])
+    return [method for method in methods if method not in worse]
 
 
-def count_wins(scores: pd.DataFrame, methods: list[str], margin: float, draws: int = 10_000, seed: int = 0) -> pd.DataFrame:
+def count_wins(scores: pd.DataFrame, methods: list[str], margin: float, draws: int = 10_000) -> pd.DataFrame:
     """Paired verdicts of each method against each other on each benchmark: model, better, worse, equivalent, undecided.
 
     The p values are one family (Benjamini–Hochberg): 'better' or 'worse' with an adjusted p above 0.05 counts as undecided.
     """
     benchmarks = list(pd.unique(scores.loc[scores["domain"] != GENERAL, "benchmark"]))
     some = scores[scores["model"].isin(methods)]
-    compared = comparison_table(some, list(combinations(methods, 2)), benchmarks, margin, draws, seed)
+    compared = comparison_table(some, list(combinations(methods, 2)), benchmarks, margin, draws)
     lucky = benjamini_hochberg(compared["p"]) > LEVEL
-    verdict = compared["verdict"].mask(compared["verdict"].isin(["better", "worse"]) & lucky, "undecided")
-    mirrored = verdict.replace({"better": "worse", "worse": "better"})
-    sides = [(compared["model"], verdict), (compared["reference"], mirrored)]
-    both = pd.concat([pd.DataFrame({"model": model, "verdict": found}) for model, found in sides])
-    counts = both.value_counts().unstack("verdict", fill_value=0)
+    compared["verdict"] = compared["verdict"].mask(compared["verdict"].isin(["better", "worse"]) & lucky, "undecided")
+    mirrored = compared.replace({"verdict": {"better": "worse", "worse": "better"}}).assign(model=compared["reference"])
+    both = pd.concat([compared, mirrored])
+    counts = both[["model", "verdict"]].value_counts().unstack("verdict", fill_value=0)
     counts = counts.reindex(index=methods, columns=["better", "worse", "equivalent", "undecided"], fill_value=0)
     return counts.rename_axis(index="model", columns=None).reset_index()
 
 
-def summarise_methods(
-    scores: pd.DataFrame, methods: list[str], margin: float, draws: int = 10_000, seed: int = 0
-) -> pd.DataFrame:
+def summarise_methods(scores: pd.DataFrame, methods: list[str], margin: float, draws: int = 10_000) -> pd.DataFrame:
     """One row a method, best mean first: score, low, high (mean over domains), n, `first` and `second` (on how many benchmarks
     it is best, second best), `leads` (percent of the bootstrap resamples in which its mean is the best), and `count_wins`.
     """
     some = scores[scores["model"].isin(methods) & (scores["domain"] != GENERAL)]
-    means = average_table(some, draws=draws, seed=seed).query("domain == @OVERALL").set_index("model")
+    means = average_table(some, draws=draws).query("domain == @OVERALL").set_index("model")
     placed = place_methods(score_table(some, draws=1))
-    sample = resample(problem_means(some), draws=draws, seed=seed)
-    redrawn = [sample.values(method, sample.seeds(method), sample.weights(OVERALL))[1].mean(axis=1) for method in methods]
-    best = np.stack(redrawn).round(9)
-    shares = (best == best.max(axis=0)) / (best == best.max(axis=0)).sum(axis=0)
-    table = means.loc[methods, ["score", "low", "high", "n", "k", "seeds", "scope"]].assign(
-        first=placed[placed["place"] == 1]["model"].value_counts(),
-        second=placed[placed["place"] == 2]["model"].value_counts(),
-        leads=100 * shares.mean(axis=1),
-    )
-    table[["first", "second"]] = table[["first", "second"]].fillna(0).astype(int)
-    table = table.join(count_wins(some, methods, margin, draws, seed).set_index("model"))
+    sample = resample(problem_means(some), draws=draws)
+    resampled = [sample.values(method, sample.seeds(method), sample.weights(OVERALL))[1].mean(axis=1) for method in methods]
+    resampled = np.stack(resampled).round(9)
+    best = resampled == resampled.max(axis=0)
+    table = means.loc[methods, ["score", "low", "high", "n", "k", "seeds", "scope"]]
+    for place, name in enumerate(("first", "second"), 1):
+        table[name] = placed.loc[placed["place"] == place, "model"].value_counts().reindex(methods, fill_value=0)
+    table["leads"] = 100 * (best / best.sum(axis=0)).mean(axis=1)
+    table = table.join(count_wins(some, methods, margin, draws).set_index("model"))
     return table.sort_values("score", ascending=False, kind="stable").reset_index()
 
 
-def compare_with_null(scores: pd.DataFrame, methods: list[str], draws: int = 10_000, seed: int = 0) -> pd.DataFrame:
+def compare_with_null(scores: pd.DataFrame, methods: list[str], draws: int = 10_000) -> pd.DataFrame:
     """The seesaw against its nulls: a row a measure (GAIN in points, WINNERS as a number) and null ('samples', 'problems').
 
     expected, low, high are the mean and the middle 95% of the null, p is one-sided; benchmarks count equally within their domain,
@@ -118,12 +113,16 @@ def compare_with_null(scores: pd.DataFrame, methods: list[str], draws: int = 10_
 
     def measures(counts: np.ndarray) -> tuple[float, int]:
         cells = (pick @ counts).round(9)
-        return weights @ cells.max(axis=1) - (weights @ cells).max(), int((cells == cells.max(axis=1)[:, None]).any(axis=0).sum())
+        best = cells.max(axis=1)
+        return weights @ best - (weights @ cells).max(), int((cells == best[:, None]).any(axis=0).sum())
 
     observed, rows = measures(right), []
-    for null, deal in (("samples", _deal_samples), ("problems", lambda counts, k, generator: generator.permuted(counts, axis=1))):
-        generator = np.random.default_rng([seed, len(null)])
-        dealt = np.array([measures(deal(right, k, generator)) for _ in range(draws)])
+    for null in ("samples", "problems"):
+        generator = np.random.default_rng([0, len(null)])
+        deals = (
+            _deal_samples(right, k, generator) if null == "samples" else generator.permuted(right, axis=1) for _ in range(draws)
+        )
+        dealt = np.array([measures(deal) for deal in deals])
         for column, measure in enumerate((GAIN, WINNERS)):
             low, high = np.quantile(dealt[:, column], [0.025, 0.975])
             p = (1 + (dealt[:, column] >= observed[column] - 1e-9).sum()) / (draws + 1)
@@ -142,10 +141,8 @@ def _counts_right(scores: pd.DataFrame, methods: list[str]) -> tuple[np.ndarray,
     if len(ks) > 1:
         raise ValueError(f"a seesaw of methods with K = {', '.join(map(str, sorted(ks)))} samples: equally many are needed")
     keys = ["domain", "benchmark", "seed", "problem_id"]
-    wide = problems.assign(solved=problems["solved"].where(problems["graded"])).pivot(
-        index=keys, columns="model", values="solved"
-    )
-    wide = wide[methods].dropna()
+    solved = problems.assign(solved=problems["solved"].where(problems["graded"]))
+    wide = solved.pivot(index=keys, columns="model", values="solved")[methods].dropna()
     names = wide.index.to_frame(index=False)
     row_of, benchmarks = pd.factorize(names["benchmark"])
     if len(benchmarks) < 2:
