@@ -21,7 +21,7 @@ def mixing_share(costs: pd.DataFrame, p: Parameters) -> pd.Series:
     """Device-seconds of the mixed side as a percentage of the merging side's, by seed: 441 s of 1,000 s is 44.1."""
     totals = {seed: paradigm_costs(part, p).query("part == 'all'") for seed, part in costs.groupby("seed")}
     spent = pd.DataFrame({seed: table.set_index("paradigm")["device_seconds"] for seed, table in totals.items()})
-    return 100 * (spent.loc["mixed"] / spent.loc["merged"])
+    return 100 * spent.loc["mixed"] / spent.loc["merged"]
 
 
 def paradigm_costs(costs: pd.DataFrame, p: Parameters) -> pd.DataFrame:

@@ -72,7 +72,7 @@ def _intervals(sample: Resample, cells: pd.DataFrame, reference: str) -> pd.Data
         for place, reason in enumerate(reasons):
             found = {} if reason else interval(points[place], draws[:, place])
             rows.append((*(found.get(key, np.nan) for key in ("estimate", "low", "high")), points.shape[1], reason))
-    found = pd.DataFrame(rows, cells.index, ["change", "low", "high", "seeds", "reason"])
+    found = pd.DataFrame(rows, cells.index, ["change", "low", "high", "seeds", "reason"]).astype({"reason": object})
     family = cells.index[(cells["role"] == "off-diagonal") & (found["reason"] == "")]
     if len(family):
         pairs = list(cells.loc[family, ["model", "domain"]].itertuples(index=False, name=None))
