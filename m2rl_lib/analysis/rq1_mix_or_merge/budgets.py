@@ -1,8 +1,4 @@
-"""RQ1's budgets: what mixing and merging cost, and score against prompts, tokens and device-seconds.
-
-The paper counts GPU hours of the runs only. Here the merging side also pays for its merges and for choosing among them, the
-mixed side for choosing among its checkpoints.
-"""
+"""RQ1's budgets: what mixing and merging cost (merges and choices included), and score against prompts, tokens, device-seconds."""
 
 import pandas as pd
 
@@ -25,7 +21,7 @@ def mixing_share(costs: pd.DataFrame, p: Parameters) -> pd.Series:
 
 
 def paradigm_costs(costs: pd.DataFrame, p: Parameters) -> pd.DataFrame:
-    """What each part of a paradigm spends, and its total: `paradigm`, `part` and SPENT; `costs` of one seed or from `mean_costs`."""
+    """What each part of a paradigm spends, and its total: `paradigm`, `part` and SPENT; `costs` of one seed or `mean_costs`."""
     model, stage = costs["model"], costs["stage"]
     parts = [
         ("mixed", "RL-Multi", model == "rl-multi"),
@@ -46,10 +42,7 @@ def _experts(p: Parameters) -> list[str]:
 
 
 def score_by_budget(averages: pd.DataFrame, costs: pd.DataFrame, p: Parameters) -> pd.DataFrame:
-    """Overall score of RL-Multi's checkpoints and of Average merges of the experts' checkpoints, against what each spent.
-
-    Long form: model, unit, budget, score, low, high, n, seeds. A run has spent its whole cost × step / steps at a step.
-    """
+    """Overall score of RL-Multi's and of merged experts' checkpoints, against what each spent: its whole cost × step / steps."""
     overall = averages[averages["domain"] == "overall"].set_index("model")
     spent = costs[costs["stage"] == "rl"].set_index("model")
     units, columns, rows = ("prompts", "generated_tokens", "device_seconds"), ["score", "low", "high", "n", "seeds"], []

@@ -26,9 +26,7 @@ class Lens:
 
 def signal(lens: Lens, kept: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Products (D, D) of the domains' gradients without their noise, and the noise (D,) of one fold, from the folds `kept`.
-
-    Folds of a domain share its gradient, not its noise: products 3, 1 / 1, 5 have signal 1 and noise 3.
-    """
+    Folds of a domain share its gradient, not its noise: products 3, 1 / 1, 5 have signal 1 and noise 3."""
     names = pd.unique(lens.parts["domain"])
     places = [np.flatnonzero((lens.parts["domain"] == name).to_numpy() & kept) for name in names]
     products = np.array([[lens.products[np.ix_(one, other)].mean() for other in places] for one in places])
@@ -41,8 +39,7 @@ def signal(lens: Lens, kept: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def domain_table(lens: Lens) -> pd.DataFrame:
-    """One row a domain: prompts, completions, reward (mean), informative (share of groups with unequal rewards), norm (of the
-    loss's gradient on all the prompts, noise included), itself (r)."""
+    """Prompts, completions, mean reward, informative (share of groups of unequal rewards), norm (of all, with noise), itself (r)."""
     products, noise = signal(lens, np.ones(len(lens.parts), dtype=bool))
     grouped = lens.parts.groupby("domain", sort=False)
     table = grouped.agg({"prompts": "sum", "completions": "sum", "reward": "mean", "informative": "mean"}).reset_index()
@@ -63,10 +60,8 @@ def _corrected(products: np.ndarray) -> np.ndarray:
 
 
 def cosine_table(lens: Lens) -> pd.DataFrame:
-    """Cosines of all pairs of domains: domain, other, plain (of halves), cosine (that by √(r₁r₂)), low, high (95%), reason.
-
-    r = 0.5 and 0.8, plain 0.3: cosine 0.47; noise can take it beyond 1. Intervals: jackknife over the folds of both domains.
-    """
+    """Cosines of all pairs of domains: plain (of halves), cosine (that by √(r₁r₂)), low, high (95%, jackknife over folds), reason.
+    r = 0.5 and 0.8, plain 0.3: cosine 0.47; noise can take it beyond 1."""
     products, noise = signal(lens, np.ones(len(lens.parts), dtype=bool))
     cosine, halves = _corrected(products), _halves(lens, products, noise)
     itself, variance, folds = products.diagonal() / halves, np.zeros_like(cosine), {}

@@ -1,7 +1,6 @@
-"""The manipulation check of RQ2: does transfer between math and coding vanish when what they share is taken away?
+"""The manipulation check of RQ2: does transfer between math and coding vanish where coding needs no arithmetic?
 
-SFT and these two experts are trained again where coding needs no arithmetic (`schedule.apart`), against predictions written
-before any such run.
+SFT and the two experts are trained again in such a world (`schedule.apart`), against predictions written before any such run.
 """
 
 import numpy as np
@@ -72,7 +71,7 @@ def weight_cosine(cosines: pd.DataFrame, one: str, other: str) -> float:
 
 
 def cosine_check(cosines: Cosines) -> pd.DataFrame:
-    """The same for the cosines of math with coding: vanished inside ±SMALL, not outside it, else (or where refused) undecided."""
+    """The same for the cosines of math with coding: vanished inside ±SMALL, not outside it, else (or refused) undecided."""
     rows = []
     for world in WORLDS:
         for name, (estimate, low, high) in cosines[world].items():

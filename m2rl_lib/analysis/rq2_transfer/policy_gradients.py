@@ -1,7 +1,4 @@
-"""The gradient of the paper's GRPO loss on each domain alone, for the gradient lens of RQ2 (measured in notebook 09).
-
-On policy (ratio 1, so nothing is clipped), the mean over each completion's loss mask.
-"""
+"""The gradient of the paper's GRPO loss, on policy, on each domain alone, for the gradient lens of RQ2 (notebook 09)."""
 
 import time
 from pathlib import Path
@@ -26,7 +23,7 @@ BATCH = 32  # completions in one backward pass
 
 
 def advantages(rewards: np.ndarray) -> np.ndarray:
-    """(r − mean) / (std + 1e-4) within each row of (prompts, completions), std unbiased; 0 where ungraded (NaN): [1, 0, 0, 1] → ±0.866."""
+    """(r − mean) / (std + 1e-4) in each row of (prompts, completions), std unbiased; 0 where ungraded (NaN): 1, 0, 0, 1 → ±0.866."""
     graded = ~np.isnan(rewards)
     count = graded.sum(axis=1, keepdims=True)
     mean = np.nansum(rewards, axis=1, keepdims=True) / np.maximum(count, 1)
@@ -37,10 +34,7 @@ def advantages(rewards: np.ndarray) -> np.ndarray:
 def policy_gradient(
     model: torch.nn.Module, prompts: list[list[int]], completions: list[Completion], advantage: np.ndarray
 ) -> torch.Tensor:
-    """Σ over completions of advantage × mean over the loss mask of ∇ log π, as one flat vector (uphill).
-
-    `prompts` are token ids, one a completion. The model needs `.logits` and no dropout.
-    """
+    """Σ over completions of advantage × mean over the loss mask of ∇ log π, as one flat vector; `prompts` has one a completion."""
     useful = [i for i in np.argsort([len(c.ids) for c in completions]) if advantage[i] != 0 and sum(completions[i].own)]
     model.zero_grad(set_to_none=True)
     device = next(model.parameters()).device
@@ -68,7 +62,7 @@ def fold_gradients(
 ) -> tuple[list[torch.Tensor], pd.DataFrame]:
     """The gradient of each fold of the prompts (the mean over its completions), and what each fold was made of.
 
-    `prompts` are token ids, `rewards` (prompts, completions), NaN where ungraded; informative: share of groups of unequal rewards.
+    `rewards` (prompts, completions) is NaN where ungraded; informative is the share of groups of unequal rewards.
     """
     vectors, parts, advantage = [], [], advantages(rewards)
     for fold, some in enumerate(np.array_split(np.arange(len(prompts)), min(FOLDS, len(prompts)))):
@@ -87,7 +81,7 @@ def lens_of(vectors: list[torch.Tensor], parts: list[pd.DataFrame]) -> Lens:
 
 
 def look(p: Parameters, folder: Path, names: list[str]) -> Lens:
-    """The lens at one published model, on `analysis_gradient_prompts` training prompts of each domain, the same at every checkpoint."""
+    """The lens at one published model, on `analysis_gradient_prompts` training prompts of each domain, always the same."""
     sandbox.configure(p.sandbox_kind)
     sandbox.check()
     model, tokenizer = decoding.load_model(artifacts.verify_model(folder))

@@ -76,11 +76,8 @@ def pair_model(names: list[str], one: str, other: str) -> str:
 
 
 def pair_tests(scores: pd.DataFrame, table: pd.DataFrame, margin: float, draws: int = 10_000) -> pd.DataFrame:
-    """Does adding expert B to A's merge help on A's benchmarks? One row a domain A, expert B and reference (`against`).
-
-    Columns of `comparison_table` with domain, expert, label (of `table`, a `neighbour_table`), against, and p_adjusted
-    (Benjamini–Hochberg over all rows).
-    """
+    """Does adding expert B to A's merge help on A's benchmarks? `comparison_table` of each A, B and reference (`against`), with
+    B's label in `table` (a `neighbour_table`) and p_adjusted (Benjamini–Hochberg over all rows)."""
     names, frames = list(pd.unique(table["domain"])), []
     for domain, part in table[table["expert"] != "null"].groupby("domain", sort=False):
         references = {against: pair_model(names, domain, partner) for partner, against in PARTNERS.items()}
@@ -95,10 +92,7 @@ def pair_tests(scores: pd.DataFrame, table: pd.DataFrame, margin: float, draws: 
 
 
 def pair_groups(scores: pd.DataFrame, tests: pd.DataFrame, margin: float, draws: int = 10_000) -> pd.DataFrame:
-    """The mean of `pair_tests` over neighbours, over the others, and their difference, against each reference.
-
-    All pairs of a group share their bootstrap resamples of problems; verdict 'none' without pairs; n counts problems.
-    """
+    """The mean of `pair_tests` over neighbours, over the others, and their difference, against each reference; n counts problems."""
     used = scores[scores["model"].isin({*tests["model"], *tests["reference"]})]
     sample, rows = resample(problem_means(used), draws=draws), []
     groups = {label: [label] for label in (NEIGHBOUR, STRANGER, UNDECIDED)} | {"neighbour − not": [NEIGHBOUR, STRANGER]}

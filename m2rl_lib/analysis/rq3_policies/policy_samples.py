@@ -28,7 +28,7 @@ OTHERS = 3  # of an expert's completions on other domains than its own there are
 
 @dataclass
 class Trajectory:
-    """A prompt and one completion of it. `loss_mask` is 1 on the tokens that the policy chose, 0 on the prompt and tool results."""
+    """A prompt and one completion; `loss_mask` is 1 on the tokens that the policy chose, 0 on the prompt and tool results."""
 
     problem_id: str
     sample: int
@@ -52,11 +52,7 @@ def sample_trajectories(
 
 @torch.inference_mode()
 def sequence_kl(source, targets: dict[str, object], trajectories: list[Trajectory], tokens: int = TOKENS) -> pd.DataFrame:
-    """KL(source ‖ target) in nats along trajectories sampled from `source`: one row for each target and trajectory.
-
-    kl sums over the loss mask the KL between the next-token distributions: source (½, ½) and target (¼, ¾) at three tokens give
-    3 × (½ ln 2 + ½ ln ⅔) = 0.43.
-    """
+    """KL(source ‖ target) in nats along trajectories sampled from `source`, over the loss mask: a row for each target and trajectory."""
     if not trajectories or not targets:
         raise ValueError(f"{len(trajectories)} trajectories and {len(targets)} targets: at least one of each is needed")
     device = next((parameter.device for parameter in source.parameters()), torch.device("cpu"))
@@ -110,8 +106,8 @@ def _log_probabilities(name: str, model, ids: torch.Tensor, attention: torch.Ten
 def kl_rows(p: Parameters, sources: list[str], targets: dict[str, list[str]]) -> pd.DataFrame:
     """The KL of each source to each target on test prompts of the domains that `targets` names: `COLUMNS`, one row a sample.
 
-    The domain's own expert answers the first `analysis_kl_problems` prompts of its first test benchmark, other sources a third of
-    them, the same for all targets. With a variant are compared only that expert and those that it is made of.
+    A domain's own expert answers the first `analysis_kl_problems` of its first test benchmark, other sources a third of them.
+    Targets with a variant are compared with that expert, and with those that they are made of.
     """
     started = time.monotonic()
     drawn = {source: _draw(p, source) for source in sources}

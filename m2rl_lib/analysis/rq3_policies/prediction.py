@@ -1,8 +1,4 @@
-"""Does a policy distance, or having a neighbour, predict what a merged or mixed model loses against an expert (RQ3)?
-
-Both are predictors of ΔPerf, over all multi-domain models: by rank correlation within domains (`stats.rank_correlation`), and
-by linear prediction of a domain that was left out.
-"""
+"""Does a policy distance, or having a neighbour, predict what a merged or mixed model loses against an expert (RQ3)?"""
 
 import numpy as np
 import pandas as pd
@@ -26,7 +22,7 @@ PREDICTORS = {  # name: columns of `prediction_points`
 
 
 def performance_changes(scores: pd.DataFrame, targets: dict[str, list[str]], margin: float, draws: int = 10_000) -> pd.DataFrame:
-    """ΔPerf(target, A) = score of the target − score of A's expert on A's benchmarks, paired; `targets` names each target's domains."""
+    """ΔPerf(target, A) = score of the target − score of A's expert on A's benchmarks, paired, on each target's domains."""
     frames = []
     for domain in dict.fromkeys(name for where in targets.values() for name in where):
         pairs = [(target, f"rl-{domain}") for target, where in targets.items() if domain in where and target != f"rl-{domain}"]
@@ -40,11 +36,8 @@ def performance_changes(scores: pd.DataFrame, targets: dict[str, list[str]], mar
 def prediction_points(
     table: pd.DataFrame, changes: pd.DataFrame, parts: dict[str, list[str]], own: pd.DataFrame, of_target: pd.DataFrame
 ) -> pd.DataFrame:
-    """One point a multi-domain model and domain A it is made of: what it lost there, and what might predict it.
-
-    Adds to `changes` kl and se (D_A(A‖target), nats a sequence), log_kl (natural), neighbours and target_neighbours: the share,
-    among the other experts in the model, of those that neighbour A by `own` and `of_target` (`neighbour_table`s).
-    """
+    """One point a multi-domain model and domain A it is made of: `changes` with kl, se (D_A(A‖target)), log_kl, and the shares of the
+    model's other experts that neighbour A by `own` and by `of_target` (`neighbour_table`s)."""
     require_columns(table, ["domain", "source", "target", "kl", "se"], "KL cross table")
     diagonal = table[table["source"] == "rl-" + table["domain"]]
     points = changes[changes["target"].isin(parts)].merge(diagonal[["target", "domain", "kl", "se"]], on=["target", "domain"])
@@ -80,10 +73,8 @@ def held_out_errors(points: pd.DataFrame) -> pd.DataFrame:
 
 
 def compare_predictors(errors: pd.DataFrame) -> pd.DataFrame:
-    """Which predictors do better on left-out domains than the mean of the others, and than KL: gain = rmse(other) − rmse(one).
-
-    A t interval over the domains, since the claim is about another domain. Errors 5, 6, 7 against 6, 8, 10: gain 2 ± 2.48.
-    """
+    """Which predictors do better on left-out domains than the mean of the others, and than KL: rmse(other) − rmse(one), by a t interval
+    over the domains. Errors 5, 6, 7 against 6, 8, 10: gain 2 ± 2.48."""
     wide, (nothing, kl, *rest) = errors.pivot(index="domain", columns="predictor", values="rmse"), PREDICTORS
     rows, count = [], len(wide)
     for one, other in [(kl, nothing), *((one, other) for other in (nothing, kl) for one in rest)]:

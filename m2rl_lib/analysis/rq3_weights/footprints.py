@@ -161,7 +161,7 @@ def _count(words: np.ndarray) -> np.ndarray:
 
 
 def _thresholds(source: _Source) -> np.ndarray:
-    """(M, densities): the |change| above which that share of a model's weights lies; exact up to SAMPLE weights, beyond from a sample."""
+    """(M, densities): the |change| above which that share of a model's weights lies; from a sample beyond SAMPLE weights."""
     sizes = np.array([source.size(t) for t in range(len(source.tensors))])
     ends = np.cumsum(sizes)
     if ends[-1] <= SAMPLE:

@@ -51,7 +51,7 @@ def shift_table(found: Footprints) -> pd.DataFrame:
 
 
 def mask_table(found: Footprints) -> pd.DataFrame:
-    """The share of weights in each mask, `changed` (0 to 1); of a density mask, `level` is the share asked for, `changed` that reached."""
+    """The share of weights in each mask, `changed` (0 to 1); of a density mask, `level` is the share asked for."""
     frames = []
     for part, inside in _parts(found, crossed=True):
         weights = found.tensors["weights"].iloc[inside].sum()
@@ -99,7 +99,7 @@ def overlap_of(both: np.ndarray, changed: np.ndarray, octaves: np.ndarray) -> di
 
 
 def cosine_table(found: Footprints) -> pd.DataFrame:
-    """Cosines of two models' task vectors: cosine (exact), projected (256 dimensions), reason (names a model identical to SFT)."""
+    """Cosines of two models' task vectors: cosine (exact), projected (256 dimensions), reason (names a model equal to SFT)."""
     frames = []
     for part, inside in _parts(found):
         products, sketch = found.products[inside].sum(axis=0), found.projected[inside].sum(axis=0)
@@ -189,9 +189,7 @@ def pair_sentence(row: pd.Series) -> str:
 
 
 def sweep_table(masks: pd.DataFrame, summary: pd.DataFrame, experts: list[str]) -> pd.DataFrame:
-    """What `plot_sweep` draws: panel ('changed', 'relative', 'density'), series, level, value, low, high (of experts and their pairs
-    the mean, the least and the most), over the masks as they are stored.
-    """
+    """What `plot_sweep` draws, in panels; low and high are the least and the most of the experts, or of their pairs."""
     shares = whole(masks).query("kind == 'relative' and precision == 'stored'")
     shares = shares.pivot(index="level", columns="model", values="changed")
     own = shares[experts]
@@ -216,7 +214,7 @@ def mask_words(mask: pd.Series) -> str:
 
 
 def saturation_sentence(masks: pd.DataFrame, experts: list[str]) -> str:
-    """Whether the paper's η leaves a mask scope to say something, from the table of masks: shares changed, and by rounding."""
+    """Whether the paper's η leaves a mask scope to say something, from the shares changed, and by rounding."""
     found = whole(masks)
     found = found[(found["kind"] == "relative") & (found["level"] == PAPER_ETA)]
     shares = found.set_index(["precision", "model"])["changed"]

@@ -35,7 +35,7 @@ def project(vectors: np.ndarray, key: tuple[int, ...], dimensions: int = DIMENSI
 
 
 def walsh_hadamard(vectors: np.ndarray) -> np.ndarray:
-    """Each row of (M, B) times the Hadamard matrix of order B, a power of two: [1, 2] → [3, −1]; by two factors of order near √B."""
+    """Each row of (M, B) times the Hadamard matrix of order B, a power of two: [1, 2] → [3, −1]; by factors of order near √B."""
     count, block = vectors.shape
     across = 1 << (block.bit_length() // 2)
     grid = vectors.reshape(count, block // across, across)

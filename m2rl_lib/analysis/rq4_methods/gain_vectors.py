@@ -26,8 +26,8 @@ def skill_table(
 ) -> pd.DataFrame:
     """Consistency of each model with the experts' union, excess over it and shortfall, over all domains and in each.
 
-    `scores`: graded samples of one split, K a problem for every model, with `sft` and the experts. Rows of the model 'union' have its
-    own gains. NaN and a reason where a measure is undefined: K < 32, or gains that cannot be told from none. Not clipped.
+    `scores` has `sft`, the experts and K samples a problem for every model. Rows of the model 'union' have its own gains. NaN and a
+    reason where a measure is undefined: K < 32, or gains that cannot be told from none.
     """
     names = list(dict.fromkeys(["sft", *experts, *models]))
     _require_models(scores, names)
@@ -80,10 +80,7 @@ def _samples_of_all(scores: pd.DataFrame) -> int:
 
 
 def _problem_moments(scores: pd.DataFrame, models: list[str], experts: list[str], splits: int) -> pd.DataFrame:
-    """One row a model and problem that is graded for all: products of gains, excess and shortfall, averaged over splits.
-
-    Columns ug, uu, gg (u is the union's gain, g the model's), naive_ug, naive_uu, naive_gg, and the union's own gains.
-    """
+    """One row a model and problem graded for all: products of gains (u the union's, g the model's), excess, shortfall, over splits."""
     wide = scores.pivot(index=KEYS, columns=["model", "sample"], values="correct").dropna()
     options, targets = (
         np.stack([wide[name].to_numpy(dtype=float) for name in names])  # (models, n problems, K samples)
@@ -162,11 +159,8 @@ def new_skills_sentence(gains: pd.DataFrame, model: str, over: str = OVERALL) ->
 
 
 def solved_sets(scores: pd.DataFrame, models: list[str], most: int = 20) -> pd.DataFrame:
-    """Which models solve which problems: one row for each set of models and each model, the largest sets first.
-
-    A model solves a problem if more than half of its samples are right. `scores`: one split, one seed. problems: how many are
-    solved by just the models of the set; n: all problems. Two problems, both solved by A, one also by B: the sets {A} and {A, B}.
-    """
+    """Which models solve which problems (more than half of the samples right): one row for each set of models and each model, the
+    largest first. Two problems, both solved by A, one also by B: the sets {A} and {A, B}."""
     problems = problem_means(scores[scores["model"].isin(models)])
     if problems["seed"].nunique() > 1:
         raise ValueError(f"sets of solved problems of {problems['seed'].nunique()} seeds at once: one is allowed")

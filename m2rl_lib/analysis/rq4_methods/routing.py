@@ -1,7 +1,6 @@
 """Routing: every benchmark answered by a model of its own, and how much of what that gains one model for all keeps.
 
-*Routed experts*, each benchmark answered by its domain's expert, is the upper bound; recovery is the share of the SFT→routed
-gap that a model closes. A composite is written as rows of a `scores` table.
+*Routed experts*, each benchmark answered by its domain's expert, is the upper bound. A composite is rows of a `scores` table.
 """
 
 import numpy as np
@@ -15,10 +14,7 @@ RECOVERY += ["n", "seeds", "scope", "reason"]
 
 
 def route(scores: pd.DataFrame, answers: dict[str, str], name: str) -> pd.DataFrame:
-    """The rows of a composite called `name`: each benchmark's rows are those of the model that `answers` gives it.
-
-    Benchmarks it does not name are left out, and so are seeds that not all of the models have.
-    """
+    """The rows of a composite: each benchmark's are those of the model that `answers` gives it, of the seeds that all of them have."""
     rows = [scores[(scores["benchmark"] == benchmark) & (scores["model"] == model)] for benchmark, model in answers.items()]
     lacking = [f"{model} on {benchmark}" for (benchmark, model), part in zip(answers.items(), rows) if part.empty]
     if lacking or not rows:
@@ -39,7 +35,7 @@ def route_to_experts(scores: pd.DataFrame, experts: dict[str, str] | None = None
 
 
 def choose_by_benchmark(selection: pd.DataFrame, candidates: list[str]) -> dict[str, str]:
-    """For every benchmark but the general one, the candidate that is best on its selection problems; of equals, the first named."""
+    """For every benchmark but the general one, the candidate that is best on its selection problems; of equals, the first."""
     trained = selection[selection["domain"] != GENERAL]
     return {benchmark: choose_on_selection(rows, candidates) for benchmark, rows in trained.groupby("benchmark", sort=False)}
 
@@ -49,8 +45,7 @@ def recovery_table(
 ) -> pd.DataFrame:
     """Recovery = Σ_d (model − SFT) / Σ_d (routed − SFT), for each of `models`: SFT 40, model 52, routed 56 give 12 / 16 = 0.75.
 
-    With several seeds, the wider of the hierarchical bootstrap and a t interval on the linearised per-seed ratios. NaN and a reason
-    where the denominator's interval is not above 0.
+    NaN and a reason where the denominator's interval is not above 0.
     """
     routed = route_to_experts(scores, experts)
     sample = resample(problem_means(pd.concat([scores, routed], ignore_index=True)), draws=draws)

@@ -40,9 +40,7 @@ def place_methods(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def table_of_methods(table: pd.DataFrame, methods: list[str], beside: Sequence[str] = ()) -> pd.DataFrame:
-    """The paper's table: the placed scores of `methods` with a benchmark 'mean' (over domains, general excluded) before the others,
-    and below them the models `beside`, which do not compete (place NaN). Takes scores with intervals or without.
-    """
+    """The placed scores of `methods`, a benchmark 'mean' first, and below them the models `beside`, which do not compete."""
     means = averages(table[table["model"].isin([*methods, *beside])]).query("domain == @OVERALL").assign(benchmark="mean")
     whole = pd.concat([means, table])
     competing = place_methods(whole[whole["model"].isin(methods)])
@@ -66,10 +64,7 @@ def contenders(selection: pd.DataFrame, methods: list[str], draws: int = 10_000)
 
 
 def count_wins(scores: pd.DataFrame, methods: list[str], margin: float, draws: int = 10_000) -> pd.DataFrame:
-    """Paired verdicts of each method against each other on each benchmark: model, better, worse, equivalent, undecided.
-
-    The p values are one family (Benjamini–Hochberg): 'better' or 'worse' with an adjusted p above 0.05 counts as undecided.
-    """
+    """Verdicts of each method against each other on each benchmark, counted; one not significant by Benjamini–Hochberg is undecided."""
     benchmarks = list(pd.unique(scores.loc[scores["domain"] != GENERAL, "benchmark"]))
     some = scores[scores["model"].isin(methods)]
     compared = comparison_table(some, list(combinations(methods, 2)), benchmarks, margin, draws)
@@ -83,9 +78,8 @@ def count_wins(scores: pd.DataFrame, methods: list[str], margin: float, draws: i
 
 
 def summarise_methods(scores: pd.DataFrame, methods: list[str], margin: float, draws: int = 10_000) -> pd.DataFrame:
-    """One row a method, best mean first: score, low, high (mean over domains), n, `first` and `second` (on how many benchmarks
-    it is best, second best), `leads` (percent of the bootstrap resamples in which its mean is the best), and `count_wins`.
-    """
+    """One row a method, best mean over domains first, with `first` and `second` (on how many benchmarks), `leads` (percent of the
+    bootstrap resamples in which its mean is the best), and `count_wins`."""
     some = scores[scores["model"].isin(methods) & (scores["domain"] != GENERAL)]
     means = average_table(some, draws=draws).query("domain == @OVERALL").set_index("model")
     placed = place_methods(score_table(some, draws=1))
@@ -102,11 +96,8 @@ def summarise_methods(scores: pd.DataFrame, methods: list[str], margin: float, d
 
 
 def compare_with_null(scores: pd.DataFrame, methods: list[str], draws: int = 10_000) -> pd.DataFrame:
-    """The seesaw against its nulls: a row a measure (GAIN in points, WINNERS as a number) and null ('samples', 'problems').
-
-    expected, low, high are the mean and the middle 95% of the null, p is one-sided; benchmarks count equally within their domain,
-    domains equally, general is left out. 60 and 50 on one benchmark, 50 and 60 on the other: gain 60 − 55 = 5.
-    """
+    """GAIN (points) and WINNERS (number) against both nulls: expected, low, high of the null, p one-sided, general left out.
+    60 and 50 on one benchmark, 50 and 60 on the other: gain 60 − 55 = 5."""
     right, row_of, weights, k, seeds = _counts_right(scores, methods)
     pick = (row_of[None] == np.arange(len(weights))[:, None]).astype(float)
     pick *= 100 / k / pick.sum(axis=1, keepdims=True)

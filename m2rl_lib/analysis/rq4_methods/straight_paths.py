@@ -59,10 +59,8 @@ def run(p: Parameters) -> tuple[pd.DataFrame, pd.DataFrame]:
 
 
 def barriers(paths: pd.DataFrame) -> pd.DataFrame:
-    """How far the loss rises above the straight line between a path's ends: start, end, domain, barrier (nats a token).
-
-    Domain 'overall' is the mean over domains. Losses 0, 1, 0 along a path have the barrier 1; 2, 1, 0 the barrier 0.
-    """
+    """How far the loss (nats a token) rises above the straight line between a path's ends, in each domain and for the mean loss.
+    Losses 0, 1, 0 along a path have the barrier 1; 2, 1, 0 the barrier 0."""
     overall = paths.groupby(["start", "end", "share"], sort=False, as_index=False)["loss"].mean().assign(domain="overall")
     rows = []
     for key, path in pd.concat([paths, overall]).groupby(["start", "end", "domain"], sort=False):
@@ -97,7 +95,7 @@ def _problems(p: Parameters, name: str, count: int) -> list[dict]:
 
 
 def _completions(p: Parameters, name: str, right: pd.DataFrame) -> list[dict]:
-    """A right completion of each of `rlvr_selection_problems` problems at most, by any model that has one, all equally likely."""
+    """Right completions of at most `rlvr_selection_problems` problems, each by any model that has one, all equally likely."""
     by_id = {row["problem_id"]: row for row in _problems(p, name, p.evaluate_selection_problems)}
     rng = np.random.default_rng([p.seed, zlib.crc32(name.encode())])
     one_each = right.sample(frac=1, random_state=rng).drop_duplicates(["problem_id", "model"])

@@ -1,8 +1,4 @@
-"""Sweeps: what λ, density, the length of the task vector, the definition and the list of experts do to a merging method.
-
-The setting that is best on the selection split is scored on the test split, beside the published one, since the best of many
-settings looks better than it is where it was chosen. What a name does not say is the study's default (`merging.recipe`).
-"""
+"""Sweeps: what λ, density, the length of the task vector, the definition and the list of experts do to a merging method."""
 
 from collections.abc import Iterable
 
@@ -16,10 +12,7 @@ from m2rl_lib.stats.comparisons import comparison_table
 
 
 def settings(models: list[str], p: Parameters) -> pd.DataFrame:
-    """What the merges among `models` were made with: model, method, lambda, density (NaN where the method has none).
-
-    Left out: merges that vary in anything but λ and density. Average and SCE have no λ of their own: 1.
-    """
+    """What the merges that vary in λ and density alone were made with: model, method, lambda, density (NaN where there is none)."""
     kept = dict.fromkeys(("merge-ties-dare", "merge-task-arithmetic-dare"), p.merge_dare_density)
     kept |= {"merge-ties": p.merge_ties_density, "merge-sce": p.merge_sce_topk}
     rows = []
@@ -44,7 +37,7 @@ def _compare(scores: pd.DataFrame, pairs: list[tuple[str, str]], overs: list[str
 
 
 def sweep_table(scores: pd.DataFrame, p: Parameters, draws: int = 10_000) -> pd.DataFrame:
-    """Every swept merge with its mean over domains: `settings` and score, low, high, n, seeds; `best` marks each method's best score."""
+    """Every swept merge with its `settings` and its mean over domains; `best` marks each method's best score."""
     grid = settings(scores["model"], p)
     if grid.empty:
         raise ValueError(f"no merges among the models {', '.join(sorted(set(scores['model'])))}")
@@ -55,12 +48,8 @@ def sweep_table(scores: pd.DataFrame, p: Parameters, draws: int = 10_000) -> pd.
 
 
 def tuned_table(selection: pd.DataFrame, test: pd.DataFrame, p: Parameters, margin: float, draws: int = 10_000) -> pd.DataFrame:
-    """Each method at its own best setting: method, model (the best on selection), tried (settings), selection (its score there),
-    and on the test problems score, and estimate, low, high, verdict, n, seeds against the method at its published setting.
-
-    Each seed chooses its own, as the recipe would; `model` names them all where they differ. Where the published setting is the
-    best throughout, the difference is 0 by definition and has no verdict.
-    """
+    """Each method at its own best setting on selection problems (by seed): model, tried (settings), selection (its score there), and on
+    test problems score and the difference from the method at its published setting (0 by definition where that is the best)."""
     rows, tuned = [], {}
     for method, models in settings(selection["model"], p).groupby("method", sort=False)["model"]:
         best = {}
@@ -105,9 +94,7 @@ def compare_variants(scores: pd.DataFrame, key: str, margin: float, draws: int =
 
 
 def leave_one_out(scores: pd.DataFrame, p: Parameters, margin: float, draws: int = 10_000) -> pd.DataFrame:
-    """What a merge loses or gains without one of its experts (named '…@experts=<all but one>'): method, left_out, over and
-    `comparison_table` for (without − with). Without math's expert 40 on math, with it 55: left_out math, over math, −15.
-    """
+    """What a merge loses or gains without one of its experts (named '…@experts=<all but one>'): left_out, over, without − with."""
     rows = []
     for name, method, variant in _merges(scores["model"]):
         absent = set(p.domains) - set(variant.get("experts", "").split("+"))
@@ -120,9 +107,7 @@ def leave_one_out(scores: pd.DataFrame, p: Parameters, margin: float, draws: int
 
 
 def pair_table(scores: pd.DataFrame, p: Parameters, margin: float, draws: int = 10_000) -> pd.DataFrame:
-    """What a domain's score becomes when its expert is averaged with another model: target, added (domains, or 'sft', 'null'),
-    and `comparison_table` for (pair − the target's expert) on the target's benchmarks.
-    """
+    """What a domain's score becomes when its expert is averaged with another model (a domain's, 'sft' or 'null'): target, added."""
     rows = []
     for name, method, variant in _merges(scores["model"]):
         parts = variant.get("experts", "").split("+")

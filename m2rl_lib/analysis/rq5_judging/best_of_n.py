@@ -40,9 +40,7 @@ def majority(samples: pd.DataFrame) -> float:
 
 
 def best_of_n_table(judged: pd.DataFrame, margin: float = 3.0, draws: int = 10_000) -> pd.DataFrame:
-    """Score of every way of choosing, a row a judge, domain and chooser: score, low, high (points), and against the majority
-    vote of the same samples gain, gain_low, gain_high and its verdict; n (distinct problems), samples (N), seeds.
-    """
+    """Score of every way of choosing by judge and domain, in points, and its gain against the majority vote of the same samples."""
     rows = []
     for (judge, domain), part in choose(judged).groupby(["judge", "domain"], sort=False):
         problems = part.rename(columns={"chooser": "model", "samples": "k"}).assign(graded=True)

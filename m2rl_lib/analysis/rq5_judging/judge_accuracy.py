@@ -46,7 +46,7 @@ class Measured:
 
 
 def measure_cells(judged: pd.DataFrame, by: list[str], draws: int = 10_000, seed: int = 0) -> Measured:
-    """`MEASURES` of each cell of `judged`, a cell for each value of the columns `by` (`CELL`, or more); no cells of no rows."""
+    """`MEASURES` of each cell of `judged`, a cell for each value of the columns `by` (`CELL`, or more)."""
     rows, problems, values = [], {}, {}
     if len(judged):
         require_columns(judged, [*JUDGED, *by], "verdicts")
@@ -74,10 +74,7 @@ def _problem_weights(judged: pd.DataFrame, draws: int, seed: int) -> pd.DataFram
 
 
 def measure(cell: pd.DataFrame, weights: np.ndarray) -> dict[str, np.ndarray]:
-    """`MEASURES` of one cell under each row of weights (1 + draws, n); NaN where a resample has no right or no wrong one.
-
-    Scores 2, −1 of right and −3, 1 of wrong trajectories: accuracy 50, AUROC 3/4.
-    """
+    """`MEASURES` under each row of weights (1 + draws, n). Scores 2, −1 of right and −3, 1 of wrong ones: accuracy 50, AUROC 3/4."""
     right, score = cell["right"].to_numpy(bool), cell["score"].to_numpy(float)
     probability, says = expit(score), score > 0
     total, of_right, of_wrong = weights.sum(1), weights[:, right], weights[:, ~right]
@@ -100,7 +97,7 @@ def measure(cell: pd.DataFrame, weights: np.ndarray) -> dict[str, np.ndarray]:
 
 
 def add_up(measured: Measured, terms: list[tuple[float, tuple]]) -> dict[int, np.ndarray]:
-    """Σ weight · measure over the terms (weight, (*key, measure)), by seed: (1 + draws,). A seed that lacks a term is left out."""
+    """Σ weight · measure over the terms (weight, (*key, measure)), by seed: (1 + draws,). Seeds that lack a term are left out."""
     found = [measured.values.get(key, {}) for _, key in terms]
     seeds = sorted(set.intersection(*map(set, found)))
     sums = {seed: sum(weight * values[seed] for (weight, _), values in zip(terms, found)) for seed in seeds}
@@ -108,9 +105,8 @@ def add_up(measured: Measured, terms: list[tuple[float, tuple]]) -> dict[int, np
 
 
 def combine(measured: Measured, terms: list[tuple[float, tuple]]) -> dict:
-    """`interval` of Σ weight · measure over the terms, of the seeds that have all of them (`add_up`), with problems (distinct ones)
-    and `reason` ('' or why it is NaN). The interval of a measure alone ends where the measure can.
-    """
+    """`interval` of Σ weight · measure over the terms and the seeds that have all of them, ending where a measure alone can; with
+    problems (distinct ones) and `reason` ('' or why it is NaN)."""
     by_seed = add_up(measured, terms)
     asked = {(key[0], key[2]): measured.problems.get(key[:-1], {}) for _, key in terms}  # a set and domain, asked once or twice
     names = [set().union(*(some[number] for number in some if number in by_seed or not by_seed)) for some in asked.values()]
@@ -129,7 +125,7 @@ def combine(measured: Measured, terms: list[tuple[float, tuple]]) -> dict:
 
 
 def measure_table(measured: Measured) -> pd.DataFrame:
-    """Every measure of every cell with its 95% interval: the key, counts, measure, estimate, low, high, seeds, seed_sd, reason."""
+    """Every measure of every cell with its 95% interval."""
     columns, rows = ["estimate", "low", "high", "seeds", "seed_sd", "reason"], []
     for cell in measured.cells.itertuples(index=False, name=None):
         for name in MEASURES:
@@ -158,7 +154,7 @@ def judge_interval(found: dict, margin: float) -> dict:
 
 
 def reliability_table(judged: pd.DataFrame) -> pd.DataFrame:
-    """The judge's probability of 'right' (mean of each of ten bins) against the share that is right: judge, mode, probability, share, n."""
+    """The judge's mean probability of 'right' in each of ten bins, against the share that is right."""
     p = expit(judged["score"].to_numpy(float))
     rows = judged.assign(probability=p, bin=np.minimum((p * BINS).astype(int), BINS - 1), share=judged["right"].astype(float))
     groups = rows.groupby(["judge", "mode", "bin"], sort=True)
@@ -177,10 +173,7 @@ def against_right(judged: pd.DataFrame, column: str) -> pd.DataFrame:
 
 
 def horizon_table(measured: Measured, margin: float = 3.0) -> pd.DataFrame:
-    """How much 'wrong seen' changes with each step of distance between the error and the end: least squares over the distances.
-
-    `measured` by `CELL` and distance; verdict 'better' means that farther errors are seen better.
-    """
+    """How 'wrong seen' changes with each step of distance from the error to the end, by least squares; 'better': farther is better."""
     rows = []
     for (_, judge, domain, mode), cell in measured.cells.groupby(CELL, sort=False):
         distance = cell["distance"].to_numpy(float)

@@ -65,7 +65,7 @@ def chosen_merges(judged: pd.DataFrame) -> dict[int, str]:
 
 
 def name_merge(judged: pd.DataFrame) -> tuple[pd.DataFrame, str]:
-    """The verdicts with the seeds' chosen merges under one name, and that name: the merge's own, or BEST_MERGE where they differ."""
+    """The verdicts with the seeds' chosen merges under one name, and that name: BEST_MERGE where they differ."""
     merges = chosen_merges(judged)
     name = next(iter(merges.values())) if len(set(merges.values())) == 1 else BEST_MERGE
     return judged.assign(judge=judged["judge"].replace(dict.fromkeys(merges.values(), name))), name
@@ -133,11 +133,8 @@ KEEPS = (
 
 
 def spread_table(measured: Measured, judges: dict[str, dict[str, str]], answerable: list[str]) -> pd.DataFrame:
-    """How far the seeds lie apart, beside what resampling problems does to one seed; in points.
-
-    A row for SFT's accuracy in each domain and mode, and for each paradigm's contrast, all on the shared set: quantity, 'seed 0', …,
-    mean, low, high, seed_sd (of the per-seed values), problem_sd (of the resamples, root mean square over the seeds), seeds.
-    """
+    """How far the seeds lie apart in SFT's accuracy and in each paradigm's contrast, in points: by seed, seed_sd, and problem_sd (of
+    the bootstrap resamples of problems, root mean square over the seeds)."""
     asked = {
         f"SFT's accuracy, {display_domain(domain).lower()}, {mode}": [(1.0, (SHARED, "sft", domain, mode, "accuracy"))]
         for domain in judges["SFT"]
