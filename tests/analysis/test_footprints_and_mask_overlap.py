@@ -59,9 +59,6 @@ def flat(tensors, names=SHAPES):
     return torch.cat([tensors[name].double().flatten() for name in names]).numpy()
 
 
-# --- the projection -------------------------------------------------------------------------------------
-
-
 def matrix(n: int, piece: int, dimensions=16, block=64, seed=3) -> np.ndarray:
     """The matrix (dimensions, n) by which vectors that come in pieces are projected: one column a unit vector."""
     units = np.eye(n, dtype=np.float32)
@@ -104,9 +101,6 @@ def test_projected_products_are_unbiased_on_large_vectors(kind):
     assert products.mean(axis=0) == pytest.approx(np.array([[1, 0.5], [0.5, 1]]), abs=4 * np.sqrt(2 / 256 / draws))
     found = products[:, 0, 1] / np.sqrt(products[:, 0, 0] * products[:, 1, 1])
     assert found.std() == pytest.approx((1 - 0.5**2) / np.sqrt(256), rel=0.25)  # that of a correlation of 256 numbers
-
-
-# --- the pass, against brute force ----------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
@@ -208,9 +202,6 @@ def test_memory_does_not_grow_with_the_model(tmp_path, monkeypatch):
     assert peaks[1] < 1.1 * peaks[0] and peaks[1] < 4 * 2**20  # one checkpoint of the larger is 8 MiB
 
 
-# --- known answers --------------------------------------------------------------------------------------
-
-
 def test_cosine_with_itself_negated_and_rotated(tmp_path):
     sft, v, u = draw(0), flat(draw(1)), flat(draw(2))
     u -= v * (u @ v) / (v @ v)
@@ -289,9 +280,6 @@ def test_matched_null_is_what_drawing_such_masks_gives():
     assert np.std(drawn) == pytest.approx(found["matched_sd"][0, 1], rel=0.08)
 
 
-# --- equal density, rounding ----------------------------------------------------------------------------
-
-
 def test_equal_density_is_exact_where_shifts_differ(tmp_path):
     found = measure(tmp_path, draw(0), {"rl-a": draw(1), "rl-b": draw(2, 1e-4)})
     rows = whole(mask_table(found)).query("kind == 'density' and model != @footprints.ROUNDED")
@@ -332,9 +320,6 @@ def test_rounding_is_that_of_torch_and_its_share_is_measured(tmp_path):
     both = np.mean(np.abs(high - low) > 1e-3 * np.maximum(np.abs(high), np.abs(low)))
     assert masks["relative", 1e-3, "bf16", "rl-math"] == pytest.approx(both, abs=1e-12)
     assert masks["relative", 1e-3, "bf16", footprints.ROUNDED] == 0
-
-
-# --- bad input ------------------------------------------------------------------------------------------
 
 
 Q = "model.layers.0.self_attn.q_proj.weight"
@@ -414,9 +399,6 @@ def test_an_expert_identical_to_sft_has_no_cosine_and_says_so(tmp_path):
     assert "undefined for every pair of experts" in mask_overlap.pair_sentence(summary.iloc[-1])
     some = mask_overlap.summarise_pairs(pairs, angles, ["rl-a", "rl-b"])
     assert some["undefined"].tolist() == [0] * (len(some) - 1) + [1]
-
-
-# --- what is said, and drawn ----------------------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")

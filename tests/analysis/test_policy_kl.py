@@ -182,9 +182,6 @@ def test_rules_use_the_prompts_that_both_policies_have(little_study):
     assert (row["distance"], row["epsilon"]) == (pytest.approx(means["rl-agent"].mean()), pytest.approx(means["rl-math"].mean()))
 
 
-# --- neighbours: bandits, a prompt token and one arm --------------------------------------------------------
-
-
 @pytest.fixture(scope="module")
 def bandits():
     """KL rows of bandits on 40 prompts: small tilts from SFT that are aligned with math's, orthogonal to it, and opposed."""
@@ -279,9 +276,6 @@ def test_asymmetry():
     kinds = dict(zip(found["one"] + found["other"], found["kind"]))
     assert kinds == {"ab": "one way", "ac": "mutual", "ad": "undecided", "bc": "neither", "bd": "neither", "cd": "neither"}
     assert found.loc[0, ["ratio of one to other", "ratio of other to one"]].tolist() == [0, 1]
-
-
-# --- figures -------------------------------------------------------------------------------------------------
 
 
 def test_kl_figure_shows_values_errors_and_counts(bandits, tmp_path):

@@ -44,9 +44,6 @@ def value(table, measure, **where):
     return row
 
 
-# --- measures -------------------------------------------------------------------------------------------------
-
-
 @pytest.mark.parametrize("skill", [0.0, 1.5, 3.0])
 def test_gaussian_judge_has_the_auroc_and_accuracy_of_its_skill(skill):
     generator, n = np.random.default_rng(0), 500
@@ -98,9 +95,6 @@ def test_modes_are_compared_on_the_same_resamples():
     both = pd.concat([verdict_rows(right, scores), verdict_rows(right, scores, mode="outcome")])
     row = judge_accuracy.difference_table(cells(both, 300)).iloc[0]
     assert (row["estimate"], row["low"], row["high"], row["verdict"]) == (0, 0, 0, "equivalent")
-
-
-# --- sets -------------------------------------------------------------------------------------------------------
 
 
 def sample_rows(correct, *, domain="math", texts=None, problems=None, k=1, truncated=False, parsed=True):
@@ -240,9 +234,6 @@ def test_horizon_and_places_come_out_as_constructed():
     assert len(figure.axes) == 1 and len(figure.axes[0].lines) == 3
 
 
-# --- a model that judges ---------------------------------------------------------------------------------------
-
-
 @pytest.mark.parametrize(
     ("text", "verdict"),
     [(f"<think>27\n26</think>\nwrong{END}", "wrong"), ("<think>right</think>\nRight.", "right"), ("<think>right", None)]
@@ -316,9 +307,6 @@ def test_all_judges_of_a_study_see_the_same_trajectories(smoke, tokenizer, publi
     assert candidates["sft", "math"] == candidates["rl-math", "math"] and len(candidates["sft", "math"]) == 2
 
 
-# --- best of N ---------------------------------------------------------------------------------------------------
-
-
 def candidate_rows(right, process, outcome, answers):
     """Verdicts of both modes on problems of N samples each: lists of lists."""
     frames = [
@@ -352,8 +340,6 @@ def test_an_oracle_judge_is_the_oracle_and_a_deaf_one_a_single_sample():
     assert (table["n"] == 25).all() and (table["samples"] == 4).all()
     assert len(rq5_judging.plot_best_of_n(table.reset_index()).axes) == 1
 
-
-# --- the paper's answer --------------------------------------------------------------------------------------------
 
 NAMES = ["math", "coding", "science", "instruction_following", "agent"]
 
@@ -404,9 +390,6 @@ def test_what_sft_cannot_judge_is_not_asked():
     assert table["estimate"].isna().all()
     reason = "no logic domain can be judged, no instruction following can be judged"
     assert (table.loc[table["claim"] == "contrast", "reason"] == reason).all()
-
-
-# --- several seeds -------------------------------------------------------------------------------------------
 
 
 def judges_of_seeds(hits, *, n=200, domain="math"):

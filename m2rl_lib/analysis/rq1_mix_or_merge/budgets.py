@@ -1,4 +1,4 @@
-"""RQ1's budgets: what mixing and merging cost (merges and choices included), and score against prompts, tokens, device-seconds."""
+"""RQ1's budgets: what mixing and merging cost (merges and choices included), and score against what was spent."""
 
 import pandas as pd
 
@@ -70,9 +70,8 @@ def candidates(p: Parameters) -> dict[str, list[str]]:
 
 
 def learning_bars(compared: pd.DataFrame, p: Parameters) -> pd.DataFrame:
-    """Each expert against SFT on its own first benchmark, and RL-Null there, from `comparison_table`: benchmark, model, estimate, low,
-    high, `holds` (an expert gains 10 points or more with an interval above 0; RL-Null does not gain).
-    """
+    """Each expert against SFT on its own first benchmark, and RL-Null there, from `comparison_table`; `holds`: an expert gains 10
+    points or more with an interval above 0, RL-Null does not gain."""
     rows = compared[["over", "model", "estimate", "low", "high"]].rename(columns={"over": "benchmark"})
     null = rows["model"] == "rl-null"
     holds = (rows["estimate"] >= 10) & (rows["low"] > 0)

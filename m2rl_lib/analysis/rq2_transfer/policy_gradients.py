@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import torch
+from torch.nn.utils.rnn import pad_sequence
 
 from m2rl_lib import domains, sandbox
 from m2rl_lib.analysis.rq2_transfer.gradient_cosines import Lens, cosine_table, domain_table
@@ -23,7 +24,7 @@ BATCH = 32  # completions in one backward pass
 
 
 def advantages(rewards: np.ndarray) -> np.ndarray:
-    """(r − mean) / (std + 1e-4) in each row of (prompts, completions), std unbiased; 0 where ungraded (NaN): 1, 0, 0, 1 → ±0.866."""
+    """(r − mean) / (std + 1e-4) in each row of (prompts, completions), std unbiased; 0 where ungraded: 1, 0, 0, 1 → ±0.866."""
     graded = ~np.isnan(rewards)
     count = graded.sum(axis=1, keepdims=True)
     mean = np.nansum(rewards, axis=1, keepdims=True) / np.maximum(count, 1)
@@ -34,20 +35,16 @@ def advantages(rewards: np.ndarray) -> np.ndarray:
 def policy_gradient(
     model: torch.nn.Module, prompts: list[list[int]], completions: list[Completion], advantage: np.ndarray
 ) -> torch.Tensor:
-    """Σ over completions of advantage × mean over the loss mask of ∇ log π, as one flat vector; `prompts` has one a completion."""
+    """Σ over completions of advantage × mean over the loss mask of ∇ log π, as one flat vector; one prompt a completion."""
     useful = [i for i in np.argsort([len(c.ids) for c in completions]) if advantage[i] != 0 and sum(completions[i].own)]
     model.zero_grad(set_to_none=True)
     device = next(model.parameters()).device
     for start in range(0, len(useful), BATCH):
-        some = useful[start : start + BATCH]
-        ids = [torch.tensor(prompts[i] + completions[i].ids) for i in some]
-        weights = [
-            torch.cat([torch.zeros(len(prompts[i])), advantage[i] * torch.tensor(c.own) / sum(c.own)])
-            for i, c in ((i, completions[i]) for i in some)
-        ]
-        tokens = torch.nn.utils.rnn.pad_sequence(ids, batch_first=True).to(device)
-        mask = torch.nn.utils.rnn.pad_sequence([torch.ones_like(one) for one in ids], batch_first=True).to(device)
-        weight = torch.nn.utils.rnn.pad_sequence(weights, batch_first=True).to(device)
+        some = [(prompts[i], completions[i], advantage[i]) for i in useful[start : start + BATCH]]
+        ids = [torch.tensor(prompt + c.ids) for prompt, c, _ in some]
+        weights = [torch.cat([torch.zeros(len(prompt)), a * torch.tensor(c.own) / sum(c.own)]) for prompt, c, a in some]
+        columns = ids, [torch.ones_like(one) for one in ids], weights
+        tokens, mask, weight = (pad_sequence(rows, batch_first=True).to(device) for rows in columns)
         logits = model(input_ids=tokens, attention_mask=mask).logits[:, :-1].float()
         written = torch.log_softmax(logits, dim=-1).gather(-1, tokens[:, 1:, None])[..., 0]
         (written * weight[:, 1:]).sum().backward()

@@ -46,10 +46,8 @@ def simultaneous(
 
 def label(low: float, high: float, margin: float = MARGIN) -> str:
     """'synergy', 'interference', 'neither' or 'undecided' (also of NaN): (4, 12), (-12, -4), (-2, 2), (1, 9) at margin 3."""
-    if low > margin:
-        return "synergy"
-    if high < -margin:
-        return "interference"
+    if low > margin or high < -margin:
+        return "synergy" if low > margin else "interference"
     return "neither" if -margin < low and high < margin else "undecided"
 
 
@@ -85,19 +83,12 @@ def _intervals(sample: Resample, cells: pd.DataFrame, reference: str) -> pd.Data
 
 
 def transfer_table(
-    scores: pd.DataFrame,
-    domains: list[str],
-    *,
-    pass_k: int,
-    shared_arithmetic: bool | list[str],
-    margin: float = MARGIN,
-    draws: int = 10_000,
+    scores: pd.DataFrame, domains: list[str], pass_k: int, shared_arithmetic, margin: float = MARGIN, draws: int = 10_000
 ) -> pd.DataFrame:
     """The transfer matrix in long form: every expert, and the reference rows there are, on every domain.
 
-    Columns: model, domain, role ('own', 'off-diagonal', 'reference'), change, low, high (points against SFT), label (of off-diagonal
-    cells), pass_… (of pass@`pass_k`), over_… (against SFT sharpened), called (of a synergy, by `beyond_sharpening`), origin ('built
-    in' where both domains were given arithmetic, else 'open'), n (problems), seeds, reason. `attrs`: critical |t|, cells, margin.
+    change, low, high are points against SFT, pass_… those of pass@`pass_k`, over_… those against SFT sharpened; label is of
+    off-diagonal cells, called of a synergy (`beyond_sharpening`), origin 'built in' where both domains were given arithmetic.
     """
     experts = [f"rl-{domain}" for domain in domains]
     rows = [*experts, *(model for model in REFERENCES if model in set(scores["model"]))]

@@ -54,8 +54,8 @@ def ratio_by_cluster(top: np.ndarray, bottom: np.ndarray, cluster: Sequence) -> 
 
 
 def kl_table(rows: pd.DataFrame) -> pd.DataFrame:
-    """The KL cross table from `kl_rows`: kl (nats a sequence) with se (clustered by prompt) and a 95% t interval, kl_token and se_token
-    (per token of the loss mask), counts; truncated ones make kl a lower bound."""
+    """The KL cross table from `kl_rows`: kl (nats a sequence), se (clustered by prompt), a 95% t interval, the same a token of the
+    loss mask, and counts; truncated completions make kl a lower bound."""
     require_columns(rows, COLUMNS, "KL rows")
     out = []
     for key, cell in rows.groupby(CELL, sort=False):

@@ -59,9 +59,6 @@ def asymmetry(table: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(out, columns=["one", "other", *ratios, "other neighbours one", "one neighbours other", "kind"])
 
 
-# --- what a neighbour is worth: pairs ------------------------------------------------------------------------
-
-
 def pair_model(names: list[str], one: str, other: str) -> str:
     """The name of the Average merge of two experts (or an expert and 'sft' or 'null'), domains in the order of `names`.
 
@@ -92,7 +89,7 @@ def pair_tests(scores: pd.DataFrame, table: pd.DataFrame, margin: float, draws: 
 
 
 def pair_groups(scores: pd.DataFrame, tests: pd.DataFrame, margin: float, draws: int = 10_000) -> pd.DataFrame:
-    """The mean of `pair_tests` over neighbours, over the others, and their difference, against each reference; n counts problems."""
+    """The mean of `pair_tests` over neighbours, over the others, and their difference, against each reference."""
     used = scores[scores["model"].isin({*tests["model"], *tests["reference"]})]
     sample, rows = resample(problem_means(used), draws=draws), []
     groups = {label: [label] for label in (NEIGHBOUR, STRANGER, UNDECIDED)} | {"neighbour − not": [NEIGHBOUR, STRANGER]}

@@ -52,7 +52,7 @@ def sample_trajectories(
 
 @torch.inference_mode()
 def sequence_kl(source, targets: dict[str, object], trajectories: list[Trajectory], tokens: int = TOKENS) -> pd.DataFrame:
-    """KL(source ‖ target) in nats along trajectories sampled from `source`, over the loss mask: a row for each target and trajectory."""
+    """KL(source ‖ target) in nats along trajectories sampled from `source`, summed over the loss mask."""
     if not trajectories or not targets:
         raise ValueError(f"{len(trajectories)} trajectories and {len(targets)} targets: at least one of each is needed")
     device = next((parameter.device for parameter in source.parameters()), torch.device("cpu"))
@@ -98,9 +98,6 @@ def _log_probabilities(name: str, model, ids: torch.Tensor, attention: torch.Ten
     if not torch.isfinite(logits).all():
         raise ValueError(f"{name} gives logits that are NaN or infinite: its weights are damaged")
     return logits.log_softmax(-1)
-
-
-# --- of a study -----------------------------------------------------------------------------------------
 
 
 def kl_rows(p: Parameters, sources: list[str], targets: dict[str, list[str]]) -> pd.DataFrame:

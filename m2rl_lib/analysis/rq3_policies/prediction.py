@@ -36,8 +36,8 @@ def performance_changes(scores: pd.DataFrame, targets: dict[str, list[str]], mar
 def prediction_points(
     table: pd.DataFrame, changes: pd.DataFrame, parts: dict[str, list[str]], own: pd.DataFrame, of_target: pd.DataFrame
 ) -> pd.DataFrame:
-    """One point a multi-domain model and domain A it is made of: `changes` with kl, se (D_A(A‖target)), log_kl, and the shares of the
-    model's other experts that neighbour A by `own` and by `of_target` (`neighbour_table`s)."""
+    """One point a multi-domain model and domain A it is made of: `changes` with kl, se (of D_A(A‖target)), log_kl, and the shares
+    of the model's other experts that neighbour A by `own` and by `of_target` (`neighbour_table`s)."""
     require_columns(table, ["domain", "source", "target", "kl", "se"], "KL cross table")
     diagonal = table[table["source"] == "rl-" + table["domain"]]
     points = changes[changes["target"].isin(parts)].merge(diagonal[["target", "domain", "kl", "se"]], on=["target", "domain"])
@@ -51,9 +51,6 @@ def prediction_points(
         np.mean([(domain, part, target) in near_target for part in some]) for (domain, target), some in zip(cells, others)
     ]
     return points
-
-
-# --- a domain left out -----------------------------------------------------------------------------------------
 
 
 def held_out_errors(points: pd.DataFrame) -> pd.DataFrame:
@@ -73,8 +70,8 @@ def held_out_errors(points: pd.DataFrame) -> pd.DataFrame:
 
 
 def compare_predictors(errors: pd.DataFrame) -> pd.DataFrame:
-    """Which predictors do better on left-out domains than the mean of the others, and than KL: rmse(other) − rmse(one), by a t interval
-    over the domains. Errors 5, 6, 7 against 6, 8, 10: gain 2 ± 2.48."""
+    """Which predictors do better on left-out domains than the mean of the others, and than KL: rmse(other) − rmse(one), t interval
+    over domains. Errors 5, 6, 7 against 6, 8, 10: gain 2 ± 2.48."""
     wide, (nothing, kl, *rest) = errors.pivot(index="domain", columns="predictor", values="rmse"), PREDICTORS
     rows, count = [], len(wide)
     for one, other in [(kl, nothing), *((one, other) for other in (nothing, kl) for one in rest)]:

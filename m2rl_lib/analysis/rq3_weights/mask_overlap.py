@@ -40,7 +40,7 @@ def whole(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def shift_table(found: Footprints) -> pd.DataFrame:
-    """How far each model moved: model, type, layer, weights, norm (L2 of its task vector), relative (to the norm of SFT's weights)."""
+    """How far each model moved: norm (L2 of its task vector) and relative (to the norm of SFT's weights), by part."""
     frames = []
     for part, inside in _parts(found, crossed=True):
         tensors = found.tensors.iloc[inside]
@@ -124,9 +124,6 @@ TABLES = {
     "weights_pairs": pair_table,
     "weights_cosines": cosine_table,
 }
-
-
-# --- what they say --------------------------------------------------------------------------------------
 
 
 SUMMARY = ["kind", "level", "precision", "pairs", "undefined", "mean", "least", "most", "matched", "above_matched"]

@@ -26,8 +26,8 @@ def skill_table(
 ) -> pd.DataFrame:
     """Consistency of each model with the experts' union, excess over it and shortfall, over all domains and in each.
 
-    `scores` has `sft`, the experts and K samples a problem for every model. Rows of the model 'union' have its own gains. NaN and a
-    reason where a measure is undefined: K < 32, or gains that cannot be told from none.
+    `scores` has `sft`, the experts and K samples a problem for every model. Rows of the model 'union' have its own gains. NaN and
+    a reason where a measure is undefined: K < 32, or gains that cannot be told from none.
     """
     names = list(dict.fromkeys(["sft", *experts, *models]))
     _require_models(scores, names)
@@ -80,7 +80,7 @@ def _samples_of_all(scores: pd.DataFrame) -> int:
 
 
 def _problem_moments(scores: pd.DataFrame, models: list[str], experts: list[str], splits: int) -> pd.DataFrame:
-    """One row a model and problem graded for all: products of gains (u the union's, g the model's), excess, shortfall, over splits."""
+    """One row a model and problem graded for all: products of gains (u the union's, g the model's), excess, shortfall."""
     wide = scores.pivot(index=KEYS, columns=["model", "sample"], values="correct").dropna()
     options, targets = (
         np.stack([wide[name].to_numpy(dtype=float) for name in names])  # (models, n problems, K samples)

@@ -14,7 +14,7 @@ RECOVERY += ["n", "seeds", "scope", "reason"]
 
 
 def route(scores: pd.DataFrame, answers: dict[str, str], name: str) -> pd.DataFrame:
-    """The rows of a composite: each benchmark's are those of the model that `answers` gives it, of the seeds that all of them have."""
+    """A composite: each benchmark's rows are those of the model that `answers` gives it, of the seeds that all of them have."""
     rows = [scores[(scores["benchmark"] == benchmark) & (scores["model"] == model)] for benchmark, model in answers.items()]
     lacking = [f"{model} on {benchmark}" for (benchmark, model), part in zip(answers.items(), rows) if part.empty]
     if lacking or not rows:

@@ -64,7 +64,7 @@ def contenders(selection: pd.DataFrame, methods: list[str], draws: int = 10_000)
 
 
 def count_wins(scores: pd.DataFrame, methods: list[str], margin: float, draws: int = 10_000) -> pd.DataFrame:
-    """Verdicts of each method against each other on each benchmark, counted; one not significant by Benjamini–Hochberg is undecided."""
+    """Verdicts of each method against each other on each benchmark, counted; undecided if not significant as one family."""
     benchmarks = list(pd.unique(scores.loc[scores["domain"] != GENERAL, "benchmark"]))
     some = scores[scores["model"].isin(methods)]
     compared = comparison_table(some, list(combinations(methods, 2)), benchmarks, margin, draws)
@@ -156,10 +156,10 @@ def seesaw_sentence(tested: pd.DataFrame) -> str:
     """What `compare_with_null` measured, in English; the gain by the null with the larger p."""
     gain, winners = (tested[tested["measure"] == measure] for measure in (GAIN, WINNERS))
     row, chance = gain.loc[gain["p"].idxmax()], winners[winners["null"] == "samples"].iloc[0]
+    counts = f"p = {row['p']:.2g}, null of {row['null']}, n = {row['n']} problems, K = {row['k']}"
     return (
         f"Choosing the best of {row['methods']} methods for each of {row['benchmarks']} benchmarks would gain "
         f"{row['observed']:.1f} points over the one best method; methods of equal accuracy give {row['expected']:.1f} "
-        f"[{row['low']:.1f}, {row['high']:.1f}] by luck (p = {row['p']:.2g}, null of {row['null']}, n = {row['n']} problems, K = {row['k']}). "
-        f"There are {chance['observed']:.0f} different winners; equal methods have {chance['expected']:.1f} "
-        f"[{chance['low']:.0f}, {chance['high']:.0f}]."
+        f"[{row['low']:.1f}, {row['high']:.1f}] by luck ({counts}). There are {chance['observed']:.0f} different winners; "
+        f"equal methods have {chance['expected']:.1f} [{chance['low']:.0f}, {chance['high']:.0f}]."
     )

@@ -12,7 +12,7 @@ from m2rl_lib.stats.comparisons import comparison_table
 
 
 def settings(models: list[str], p: Parameters) -> pd.DataFrame:
-    """What the merges that vary in λ and density alone were made with: model, method, lambda, density (NaN where there is none)."""
+    """What the merges that vary in λ and density alone were made with (density is NaN where the method has none)."""
     kept = dict.fromkeys(("merge-ties-dare", "merge-task-arithmetic-dare"), p.merge_dare_density)
     kept |= {"merge-ties": p.merge_ties_density, "merge-sce": p.merge_sce_topk}
     rows = []
@@ -48,8 +48,8 @@ def sweep_table(scores: pd.DataFrame, p: Parameters, draws: int = 10_000) -> pd.
 
 
 def tuned_table(selection: pd.DataFrame, test: pd.DataFrame, p: Parameters, margin: float, draws: int = 10_000) -> pd.DataFrame:
-    """Each method at its own best setting on selection problems (by seed): model, tried (settings), selection (its score there), and on
-    test problems score and the difference from the method at its published setting (0 by definition where that is the best)."""
+    """Each method at its own best setting on selection problems (by seed): its score there and on test problems, and its difference
+    from the published setting there (0 by definition where that is the best)."""
     rows, tuned = [], {}
     for method, models in settings(selection["model"], p).groupby("method", sort=False)["model"]:
         best = {}
@@ -94,7 +94,7 @@ def compare_variants(scores: pd.DataFrame, key: str, margin: float, draws: int =
 
 
 def leave_one_out(scores: pd.DataFrame, p: Parameters, margin: float, draws: int = 10_000) -> pd.DataFrame:
-    """What a merge loses or gains without one of its experts (named '…@experts=<all but one>'): left_out, over, without − with."""
+    """What a merge loses or gains without one of its experts ('…@experts=<all but one>'): left_out, over, without − with."""
     rows = []
     for name, method, variant in _merges(scores["model"]):
         absent = set(p.domains) - set(variant.get("experts", "").split("+"))
@@ -107,7 +107,7 @@ def leave_one_out(scores: pd.DataFrame, p: Parameters, margin: float, draws: int
 
 
 def pair_table(scores: pd.DataFrame, p: Parameters, margin: float, draws: int = 10_000) -> pd.DataFrame:
-    """What a domain's score becomes when its expert is averaged with another model (a domain's, 'sft' or 'null'): target, added."""
+    """What a domain's score becomes when its expert is averaged with `added` (another domain's, 'sft' or 'null')."""
     rows = []
     for name, method, variant in _merges(scores["model"]):
         parts = variant.get("experts", "").split("+")

@@ -40,7 +40,7 @@ def majority(samples: pd.DataFrame) -> float:
 
 
 def best_of_n_table(judged: pd.DataFrame, margin: float = 3.0, draws: int = 10_000) -> pd.DataFrame:
-    """Score of every way of choosing by judge and domain, in points, and its gain against the majority vote of the same samples."""
+    """Score of every way of choosing by judge and domain, in points, and its gain over the majority vote of the same samples."""
     rows = []
     for (judge, domain), part in choose(judged).groupby(["judge", "domain"], sort=False):
         problems = part.rename(columns={"chooser": "model", "samples": "k"}).assign(graded=True)

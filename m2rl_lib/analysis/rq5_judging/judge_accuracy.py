@@ -74,7 +74,7 @@ def _problem_weights(judged: pd.DataFrame, draws: int, seed: int) -> pd.DataFram
 
 
 def measure(cell: pd.DataFrame, weights: np.ndarray) -> dict[str, np.ndarray]:
-    """`MEASURES` under each row of weights (1 + draws, n). Scores 2, −1 of right and −3, 1 of wrong ones: accuracy 50, AUROC 3/4."""
+    """`MEASURES` for each row of weights (1 + draws, n). Scores 2, −1 of right, −3, 1 of wrong ones: accuracy 50, AUROC 3/4."""
     right, score = cell["right"].to_numpy(bool), cell["score"].to_numpy(float)
     probability, says = expit(score), score > 0
     total, of_right, of_wrong = weights.sum(1), weights[:, right], weights[:, ~right]
@@ -150,9 +150,6 @@ def judge_interval(found: dict, margin: float) -> dict:
     return {name: found[name] for name in NUMBERS} | {"verdict": verdict}
 
 
-# --- calibration, and where errors are seen --------------------------------------------------------------
-
-
 def reliability_table(judged: pd.DataFrame) -> pd.DataFrame:
     """The judge's mean probability of 'right' in each of ten bins, against the share that is right."""
     p = expit(judged["score"].to_numpy(float))
@@ -173,7 +170,7 @@ def against_right(judged: pd.DataFrame, column: str) -> pd.DataFrame:
 
 
 def horizon_table(measured: Measured, margin: float = 3.0) -> pd.DataFrame:
-    """How 'wrong seen' changes with each step of distance from the error to the end, by least squares; 'better': farther is better."""
+    """How 'wrong seen' changes with each step of distance from the error to the end, by least squares ('better': it rises)."""
     rows = []
     for (_, judge, domain, mode), cell in measured.cells.groupby(CELL, sort=False):
         distance = cell["distance"].to_numpy(float)

@@ -48,9 +48,6 @@ def gate_sentences(table: pd.DataFrame) -> list[str]:
     return lines
 
 
-# --- the paper's answer ----------------------------------------------------------------------------------
-
-
 def judges_of(who: dict[str, dict[str, str]]) -> dict[str, list[str]]:
     """The domains that each model judges, from `paradigms`."""
     found: dict[str, list[str]] = {}
@@ -129,12 +126,10 @@ KEEPS = (
     ("keeps outcome on instructions", (INSTRUCTIONS,), "outcome", FORM),
 )
 
-# --- seeds -----------------------------------------------------------------------------------------------
-
 
 def spread_table(measured: Measured, judges: dict[str, dict[str, str]], answerable: list[str]) -> pd.DataFrame:
-    """How far the seeds lie apart in SFT's accuracy and in each paradigm's contrast, in points: by seed, seed_sd, and problem_sd (of
-    the bootstrap resamples of problems, root mean square over the seeds)."""
+    """SFT's accuracy and each paradigm's contrast by seed, in points, seed_sd, and problem_sd (of the bootstrap resamples of
+    problems, root mean square over the seeds)."""
     asked = {
         f"SFT's accuracy, {display_domain(domain).lower()}, {mode}": [(1.0, (SHARED, "sft", domain, mode, "accuracy"))]
         for domain in judges["SFT"]
