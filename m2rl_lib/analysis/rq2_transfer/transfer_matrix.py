@@ -88,7 +88,8 @@ def transfer_table(
     """The transfer matrix in long form: every expert, and the reference rows there are, on every domain.
 
     change, low, high are points against SFT, pass_… those of pass@`pass_k`, over_… those against SFT sharpened; label is of
-    off-diagonal cells, called of a synergy (`beyond_sharpening`), origin 'built in' where both domains were given arithmetic.
+    off-diagonal cells, called of a synergy (`beyond_sharpening`), origin 'built in' where both domains were given arithmetic:
+    math and those that `shared_arithmetic` lists, or (True) those of ARITHMETIC.
     """
     experts = [f"rl-{domain}" for domain in domains]
     rows = [*experts, *(model for model in REFERENCES if model in set(scores["model"]))]
