@@ -38,8 +38,8 @@ class Footprints:
     models: list[str]
     tensors: pd.DataFrame
     masks: pd.DataFrame
-    products: np.ndarray  # (T, M, M) inner products of shifts
-    projected: np.ndarray  # (T, M, 256) projected shifts
+    products: np.ndarray  # (T, M, M) inner products of task vectors
+    projected: np.ndarray  # (T, M, 256) projected task vectors
     both: np.ndarray  # (T, K, M, M) weights in both masks; the diagonal counts one mask
     octaves: np.ndarray  # (T, S) weights in an octave
     changed: np.ndarray  # (T, K, M, S) changed weights in an octave
@@ -110,17 +110,17 @@ def _measure(source: _Source, thresholds: np.ndarray, seed: int, piece: tuple[in
     sft = next(models)
     size = np.abs(sft)
     rounded = round_to_bf16(sft) if source.wide else None
-    shifts = np.empty((len(thresholds), stop - start), np.float32)
+    vectors = np.empty((len(thresholds), stop - start), np.float32)
     masks = []
-    for shift, limits, weights in zip(shifts, thresholds, models):
-        np.subtract(weights, sft, out=shift)
-        distance = np.abs(shift)
+    for vector, limits, weights in zip(vectors, thresholds, models):
+        np.subtract(weights, sft, out=vector)
+        distance = np.abs(vector)
         found = _changed(distance, np.maximum(size, np.abs(weights)), ETAS)
         if source.wide:
             weights = round_to_bf16(weights)
             found += _changed(np.abs(weights - rounded), np.maximum(np.abs(rounded), np.abs(weights)), (PAPER_ETA,))
         masks.append(found + [_pack(distance > limit) for limit in limits])
-    if not np.isfinite(shifts).all():
+    if not np.isfinite(vectors).all():
         for checkpoint, values in zip(source.checkpoints, source.read(tensor, start, stop)):
             if not np.isfinite(values).all():
                 where = f"{checkpoint.name}: tensor {source.tensors[tensor]}"
@@ -128,7 +128,7 @@ def _measure(source: _Source, thresholds: np.ndarray, seed: int, piece: tuple[in
     exponents = np.clip((size.view(np.uint32) >> 23).astype(np.uint8), *(OCTAVES[[0, -1]] + 127).astype(np.uint8))
     strata = np.array([_pack(exponents == octave + 127) for octave in OCTAVES])
     packed = np.array(masks).swapaxes(0, 1)  # (K, M, words)
-    exact = shifts.astype(np.float64)
+    exact = vectors.astype(np.float64)
     products, both = np.zeros((len(exact), len(exact))), np.zeros(packed.shape[:2] + (len(exact),), np.uint32)
     for one in range(len(exact)):  # with the models after it: a product of few long rows is faster row by row
         products[one, one:] = products[one:, one] = exact[one:] @ exact[one]
@@ -138,7 +138,7 @@ def _measure(source: _Source, thresholds: np.ndarray, seed: int, piece: tuple[in
     changed = np.zeros(packed.shape[:2] + (len(OCTAVES),), np.uint32)
     changed[..., present] = [[_count(bits & strata[present]) for bits in mask] for mask in packed]
     square = np.dot(size.astype(np.float64), size)
-    return square, products, project(shifts, (seed, tensor, start)), both, octaves, changed
+    return square, products, project(vectors, (seed, tensor, start)), both, octaves, changed
 
 
 def _changed(distance: np.ndarray, size: np.ndarray, etas: tuple[float, ...]) -> list[np.ndarray]:
