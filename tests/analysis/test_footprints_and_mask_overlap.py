@@ -288,10 +288,10 @@ def test_equal_density_is_exact_where_shifts_differ(tmp_path):
 
 def test_equal_density_never_holds_weights_that_did_not_move(tmp_path):
     sft = draw(0, shapes=LARGE)
-    moved = {name: tensor + 1e-3 * (torch.arange(tensor.numel()).reshape(tensor.shape) % 14 == 0) for name, tensor in sft.items()}
+    moved = {name: tensor + 1e-3 * (torch.arange(tensor.numel()).reshape(tensor.shape) % 50 == 0) for name, tensor in sft.items()}
     rows = whole(mask_table(measure(tmp_path, sft, {"rl-a": moved}))).query("model == 'rl-a' and kind == 'density'")
     assert rows["level"].tolist() == [0.05, 0.1, 0.3]
-    assert rows["changed"].tolist() == pytest.approx([0.05, 1 / 14, 1 / 14], abs=0.002)
+    assert rows["changed"].tolist() == pytest.approx([0.02] * 3)
 
 
 def test_equal_density_takes_the_nearer_side_of_a_value_many_shifts_have():

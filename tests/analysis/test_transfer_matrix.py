@@ -60,7 +60,7 @@ def test_a_gain_a_loss_and_nothing_get_their_labels(table):
     for cell, row in off.iterrows():
         assert row["low"] <= GAINS.get(cell, 0) <= row["high"]
     assert set(table.loc[table["role"] != "off-diagonal", "label"]) == {""}
-    assert off.loc[planted, "called"].tolist() == ["sharpening", "", "transfer"]  # sharpening gains more on coding
+    assert off.loc[list(planted), "called"].tolist() == ["sharpening", "", "transfer"]  # sharpening gains more on coding
     assert table.loc[("rl-math", "coding"), "over_sharpened"] == pytest.approx(8 - 20, abs=2)
     half = (off["high"] - off["low"]).median() / 2
     assert f"only effects beyond about {3 + half:.1f} points can be labelled." in transfer_matrix.family_sentence(table)

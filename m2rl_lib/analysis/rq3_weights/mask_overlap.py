@@ -169,14 +169,17 @@ def pair_sentence(row: pd.Series) -> str:
     if not n:
         why = "one of each did not move from SFT" if cosine else "neither changed a weight"
         return f"{what}: undefined for every pair of experts, since {why}."
-    matched, with_null = ("all" if row[name] == n else f"{row[name]} of {n}" for name in ("above_matched", "above_null"))
+
+    def reached(count: int) -> str:
+        return "all" if count == n else f"{count} of {n}"
+
     more = f" ({row['undefined']} more undefined)" if row["undefined"] else ""
     reference = "0" if cosine else f"matched random masks ({row['matched']:.3f}) by {SURE} standard deviations"
     start = f"{what}, {n} pair{'s' if n > 1 else ''} of experts{more}: {row['mean']:.3f} on average, "
-    start += f"from {row['least']:.3f} to {row['most']:.3f}; {matched} above {reference}"
+    start += f"from {row['least']:.3f} to {row['most']:.3f}; {reached(row['above_matched'])} above {reference}"
     if pd.isna(row["with_null"]):
         return start + ". This study has no null run to read it against."
-    start += f"; {with_null} above both experts' with RL-Null ({row['with_null']:.3f} on average)"
+    start += f"; {reached(row['above_null'])} above both experts' with RL-Null ({row['with_null']:.3f} on average)"
     if pd.isna(row["other_seed"]):
         return start + ". This study has no second seed of an expert to say what high is."
     start += f"; the same domain with another seed has {row['other_seed']:.3f}"
