@@ -56,32 +56,30 @@ def analytics_create_plot(s: State, time_min=None, time_max=None, value_to_plot=
     return path
 
 
-def _by_day(s: State, time_min, time_max, value) -> dict[str, list]:
-    """`value(row)` of each visit within the dates, by day in order."""
+def _by_day(s: State, time_min, time_max, value, total=sum) -> dict:
+    """`total` of `value(row)` of the visits within the dates, by day in order."""
     days = defaultdict(list)
     for row in s.visits:
         day = row["date_of_visit"]
         if (not time_min or day >= time_min) and (not time_max or day <= time_max):
             days[day].append(value(row))
-    return dict(sorted(days.items()))
+    return {day: total(values) for day, values in sorted(days.items())}
 
 
 def analytics_total_visits_count(s: State, time_min=None, time_max=None) -> dict:
-    return {day: len(rows) for day, rows in _by_day(s, time_min, time_max, lambda row: 1).items()}
+    return _by_day(s, time_min, time_max, lambda row: 1)
 
 
 def analytics_engaged_users_count(s: State, time_min=None, time_max=None) -> dict:
-    return {day: sum(rows) for day, rows in _by_day(s, time_min, time_max, lambda row: row["user_engaged"] == "True").items()}
+    return _by_day(s, time_min, time_max, lambda row: row["user_engaged"] == "True")
 
 
 def analytics_traffic_source_count(s: State, time_min=None, time_max=None, traffic_source=None) -> dict:
-    days = _by_day(s, time_min, time_max, lambda row: not traffic_source or row["traffic_source"] == traffic_source)
-    return {day: sum(rows) for day, rows in days.items()}
+    return _by_day(s, time_min, time_max, lambda row: not traffic_source or row["traffic_source"] == traffic_source)
 
 
 def analytics_get_average_session_duration(s: State, time_min=None, time_max=None) -> dict:
-    days = _by_day(s, time_min, time_max, lambda row: float(row["session_duration_seconds"]))
-    return {day: sum(rows) / len(rows) for day, rows in days.items()}
+    return _by_day(s, time_min, time_max, lambda row: float(row["session_duration_seconds"]), lambda all_: sum(all_) / len(all_))
 
 
 def project_management_get_task_information_by_id(s: State, task_id=None, field=None) -> object:

@@ -62,7 +62,7 @@ def check() -> None:
         _checked = True  # the canaries go through run_programs themselves
         try:
             if _kind == "bubblewrap":
-                _pool.give(_pool.take(1 << 30))
+                _pool.give(_pool.take(1 << 30))  # an error in its own words where none can start
             fault = canaries.fault(run_programs, protected=_kind == "bubblewrap")
             if fault:
                 raise SandboxError(advice(fault))

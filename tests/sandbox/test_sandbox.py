@@ -153,13 +153,13 @@ def test_a_dead_worker_is_replaced():
 def test_a_sandbox_that_dies_twice_gives_none(monkeypatch):
     sandbox.check()
 
-    def send(worker, program, *rest):
+    def run(worker, program, *rest):
         if "doomed" in program:
             os.kill(worker.pid_inside, signal.SIGKILL)
-        original(worker, program, *rest)
+        return original(worker, program, *rest)
 
-    original = bubblewrap.Worker.send
-    monkeypatch.setattr(bubblewrap.Worker, "send", send)
+    original = bubblewrap.Worker.run
+    monkeypatch.setattr(bubblewrap.Worker, "run", run)
     assert sandbox.run_programs(["print(1)", "'doomed'"], [[""], [""]], timeout_seconds=10) == [[sandbox.Run(b"1\n", "ok")], None]
 
 
