@@ -1,8 +1,7 @@
 """A function in a process of its own, bounded in processor time and memory: for graders that a text can stall or crash.
 
-Ours, since libraries' limits do not do: `signal.alarm` works on a main thread only and what it raises gets swallowed, and a
-wall clock makes a verdict depend on what else the machine does. Here the kernel ends the process that overruns; its parent,
-with the libraries loaded, forks the next one in a millisecond. The paper's code gives a grader a thread and 10 s.
+The kernel ends the process that overruns; its parent, with the libraries loaded, forks the next one in a millisecond. Ours:
+`signal.alarm` works on a main thread only, and with a wall clock a verdict depends on what else the machine does.
 """
 
 import atexit
@@ -118,15 +117,15 @@ class Bounded:
             self._let_go()
 
     def _let_go(self) -> None:
-        if self._process is not None:
-            self._process.stdin.close()
-            self._process.stdout.close()
-            self._process = None
+        self._process.stdin.close()
+        self._process.stdout.close()
+        self._process = None
 
     def _forget(self) -> None:
         """In a forked process: the parent's grader is not ours."""
         self._lock = threading.Lock()
-        self._let_go()
+        if self._process is not None:
+            self._let_go()
 
 
 def serve(answer: Callable, processor_seconds: float) -> None:

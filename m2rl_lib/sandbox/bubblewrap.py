@@ -49,10 +49,6 @@ class Broken(Exception):
     """A worker hung up or overran."""
 
 
-class _NoMapping(Exception):
-    """The user namespace takes no second user."""
-
-
 def advice(problem: str) -> str:
     """One line: what is missing, what the choices are."""
     return (
@@ -125,10 +121,8 @@ class Worker:
             return self._start([sys.executable, "-s", "-S", str(INSIDE)], stdin, env={"PYTHONHASHSEED": "0"})
         if shutil.which("bwrap") is None:
             raise FileNotFoundError("bubblewrap, the program bwrap, is not installed")
-        try:
-            self._start_bubblewrap(stdin, as_root=Worker.maps_uids and os.getuid() == 0)
-        except _NoMapping:  # root of a container that owns few uids: not real root, whose processes are counted
-            Worker.maps_uids = False
+        if not self._start_bubblewrap(stdin, as_root=Worker.maps_uids and os.getuid() == 0):
+            Worker.maps_uids = False  # root of a container that owns few uids: not real root, whose processes are counted
             self._start_bubblewrap(stdin, as_root=False)
 
     def _start(self, words: list[str], stdin: socket.socket, **options) -> None:
@@ -136,7 +130,8 @@ class Worker:
             words, stdin=stdin, stdout=subprocess.DEVNULL, stderr=self.errors, start_new_session=True, **options
         )
 
-    def _start_bubblewrap(self, stdin: socket.socket, as_root: bool) -> None:
+    def _start_bubblewrap(self, stdin: socket.socket, as_root: bool) -> bool:
+        """False where the user namespace takes no second user."""
         info_read, info_write = os.pipe()
         block_read, block_write = os.pipe()
         open_ends = {info_read, info_write, block_read, block_write}
@@ -161,8 +156,13 @@ class Worker:
             if b"}" in information:
                 self.pid_inside = json.loads(information)["child-pid"]
             if as_root and self.pid_inside:
-                self._map_uids()
+                try:
+                    self._map_uids()
+                except OSError:
+                    self._kill()
+                    return False
                 os.write(block_write, b"x")
+            return True
         finally:
             for descriptor in open_ends:
                 os.close(descriptor)
@@ -170,13 +170,9 @@ class Worker:
     def _map_uids(self) -> None:
         """Give the sandbox two users: 0, the server (root outside, without rights there), and 1, the programs."""
         outside = 1_000_000 + os.getpid() % 4_000_000 * 100 + Worker.started % 100
-        try:
-            for kind in ("uid_map", "gid_map"):
-                with open(f"/proc/{self.pid_inside}/{kind}", "w") as file:
-                    file.write(f"0 0 1\n1 {outside} 1\n")
-        except OSError:
-            self._kill()
-            raise _NoMapping from None
+        for kind in ("uid_map", "gid_map"):
+            with open(f"/proc/{self.pid_inside}/{kind}", "w") as file:
+                file.write(f"0 0 1\n1 {outside} 1\n")
 
     def last_error(self) -> str:
         """The last line that the sandbox wrote to its standard error."""

@@ -41,14 +41,14 @@ def run_programs(
     if len(programs) != len(inputs):
         raise ValueError(f"run_programs: {len(programs)} programs but {len(inputs)} lists of inputs; give one list a program")
     check()
-    keys = [(program, tuple(texts)) for program, texts in zip(programs, inputs)]
+    keys = list(zip(programs, map(tuple, inputs)))
     jobs = list(dict.fromkeys(keys))
     limits = {"timeout": timeout_seconds, "memory": memory_bytes, "output": output_bytes}
     if _kind.startswith("http"):
-        answers = remote.run_jobs(_kind, jobs, limits)
-        found = [None if runs is None else [Run(*run) for run in runs] for runs in answers]
+        found = remote.run_jobs(_kind, jobs, limits)
     else:
-        found = _pool.run(jobs, limits, max(1, workers or _cores()))
+        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        found = _pool.run(jobs, limits, max(1, workers or cores))
     by_job = dict(zip(jobs, found))
     return [None if by_job[key] is None else list(by_job[key]) for key in keys]
 
@@ -95,12 +95,7 @@ def stamp(place: str | None) -> str:
     return where and f"generated programs run {where}"
 
 
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
 def _after_fork() -> None:
-    """In a forked process: a lock of its own, and no hold on the parent's workers."""
     global _lock
     _lock = threading.RLock()
     _pool.forget()
