@@ -13,11 +13,11 @@ them; other scripts' digits are not.
 import logging
 import re
 from fractions import Fraction
+from functools import lru_cache
 
 from m2rl_lib.sandbox.bounded import Bounded, Failed, Overrun, serve
 
 LONGEST_ANSWER = 1000  # characters; a longer one is wrong
-MOST_KNOWN = 100_000
 MOST_SECONDS = 0.5  # of processor time; a busy machine has to give them within 2.8 s
 
 BOX = re.compile(r"\\(?:boxed|fbox)\s*\{|\\[{}]|\\\\(?!boxed|fbox)|[{}]")
@@ -36,7 +36,6 @@ WARM_UP = {"1/2": "0.5", "(x+1)^2": "x^2+2x+1", r"\sqrt{8}": r"2\sqrt{2}", "(1,2
 
 _log = logging.getLogger(__name__)
 _grader = Bounded(__file__)
-_known: dict[tuple[str, str | None], float | None] = {}
 
 
 def last_boxed(text: str) -> str | None:
@@ -120,19 +119,20 @@ def _rational(text: str) -> Fraction | None:
 
 
 def _ask(expected: str, given: str | None) -> float | None:
-    """As `_serve`'s `equal`, from memory where it was asked before; None where the grader failed."""
-    if (expected, given) not in _known:
-        try:
-            answer = _grader.ask([expected, given])
-        except Overrun:  # on one of the two
-            answer = 0.0 if given is None or _ask(expected, None) else None
-        except Failed as error:
-            _log.warning("%s", error)
-            return None
-        if len(_known) >= MOST_KNOWN:
-            _known.clear()
-        _known[expected, given] = answer
-    return _known[expected, given]
+    """As `_serve`'s `equal`; None where the grader failed."""
+    try:
+        return _answer(expected, given)
+    except Failed as error:
+        _log.warning("%s", error)
+        return None
+
+
+@lru_cache(maxsize=100_000)
+def _answer(expected: str, given: str | None) -> float | None:
+    try:
+        return _grader.ask([expected, given])
+    except Overrun:  # on one of the two
+        return 0.0 if given is None or _answer(expected, None) else None
 
 
 def _serve() -> None:

@@ -19,6 +19,7 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import BinaryIO
 
 ROOT = Path(__file__).resolve().parents[2]
 WALL_SECONDS = 2.8  # of a question; after that the machine is to blame, not the question
@@ -33,6 +34,13 @@ class Overrun(Exception):
 
 class Failed(Exception):
     """The grader could not start, failed of itself, or got no processor time. Says nothing about the question."""
+
+
+def last_line(errors: BinaryIO) -> str:
+    """The last line of a process's standard error."""
+    errors.seek(0)
+    lines = errors.read().decode(errors="replace").strip().splitlines()
+    return lines[-1] if lines else "it said nothing"
 
 
 class Bounded:
@@ -60,7 +68,7 @@ class Bounded:
                     message = message[self._process.stdin.write(message) :]
                 reply = self._line(LOST_SECONDS)
             except (OSError, ValueError, Failed) as error:
-                reason = f"{Path(self.script).name}: {error}; {self._last_error()}"
+                reason = f"{Path(self.script).name}: {error}; {last_line(self._errors)}"
                 self._kill()
                 raise Failed(reason) from None
             except BaseException:  # an interrupt: the answer is still to come, and is not the next question's
@@ -103,11 +111,6 @@ class Bounded:
                 raise Failed("the process ended")
             line += piece
         return json.loads(line.splitlines()[-1])
-
-    def _last_error(self) -> str:
-        self._errors.seek(0)
-        lines = self._errors.read().decode(errors="replace").strip().splitlines()
-        return lines[-1] if lines else "it said nothing"
 
     def _kill(self) -> None:
         if self._process is not None:

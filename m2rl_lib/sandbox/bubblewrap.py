@@ -22,6 +22,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from m2rl_lib.sandbox import seccomp
+from m2rl_lib.sandbox.bounded import last_line
 
 INSIDE = Path(__file__).with_name("inside")
 STATUSES = {b"k": "ok", b"e": "error", b"t": "timeout", b"o": "output", b"m": "memory"}
@@ -50,7 +51,6 @@ class Broken(Exception):
 
 
 def advice(problem: str) -> str:
-    """One line: what is missing, what the choices are."""
     return (
         f"{' '.join(problem.split())}; choose one: install bubblewrap (apt-get install bubblewrap, dnf install "
         "bubblewrap) where user namespaces are allowed, give the address of a SandboxFusion server, or say "
@@ -109,7 +109,7 @@ class Worker:
                 self._launch(theirs, isolated)
             self.socket.settimeout(START_SECONDS)
             greeting = self.socket.recv(5, socket.MSG_WAITALL)
-            problem = None if greeting == b"ready" else self.last_error()
+            problem = None if greeting == b"ready" else last_line(self.errors)
         except (OSError, NotImplementedError) as error:
             problem = str(error)
         if problem:
@@ -173,12 +173,6 @@ class Worker:
         for kind in ("uid_map", "gid_map"):
             with open(f"/proc/{self.pid_inside}/{kind}", "w") as file:
                 file.write(f"0 0 1\n1 {outside} 1\n")
-
-    def last_error(self) -> str:
-        """The last line that the sandbox wrote to its standard error."""
-        self.errors.seek(0)
-        lines = self.errors.read().decode(errors="replace").strip().splitlines()
-        return lines[-1] if lines else "it said nothing"
 
     def hung_up(self) -> bool:
         """True for an idle worker that has died: it has nothing to say until it is asked."""

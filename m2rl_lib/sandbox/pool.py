@@ -4,6 +4,7 @@ import collections
 import logging
 import threading
 
+from m2rl_lib.sandbox.bounded import last_line
 from m2rl_lib.sandbox.bubblewrap import Broken, Run, SandboxError, Worker
 
 _log = logging.getLogger(__name__)
@@ -114,7 +115,7 @@ class Pool:
             runs = worker.run(*job, limits)
         except Broken:
             again = "its program runs again" if attempt == 0 else "its program gives None"
-            raise Broken(f"a sandbox failed ({worker.last_error()}); {again}") from None
+            raise Broken(f"a sandbox failed ({last_line(worker.errors)}); {again}") from None
         finally:
             busy.discard(worker)
             self.discard(worker) if runs is None else self.give(worker)

@@ -29,11 +29,10 @@ def run_programs(
 ) -> list[list[Run] | None]:
     """Run each Python source `programs[i]` once for each standard input in `inputs[i]`, every time in fresh state.
 
-    Returns for each program a list of `Run`, one per input, or None where the sandbox failed twice, the second time a
-    fresh one. After an input that overruns `timeout_seconds` of wall clock the further ones are "timeout" too.
-    `memory_bytes` bounds the address space of a process and the resident memory of all processes of a program,
-    `output_bytes` the standard output of one run. At most `workers` sandboxes (default: the usable cores) work at once.
-    Programs have the standard library only. Callable from any thread. Raises SandboxError where there is no sandbox.
+    Returns one `Run` per input, or None for a program whose sandbox failed twice. After an input that overruns
+    `timeout_seconds` of wall clock the further ones are "timeout" too. `memory_bytes` bounds each process and all of a
+    program's together, `workers` (default: the usable cores) the sandboxes at work. Programs have the standard library only.
+    Callable from any thread. Raises SandboxError where there is no sandbox.
 
     >>> run_programs(["print(int(input()) ** 2)"], [["3", "x"]])  # doctest: +SKIP
     [[Run(stdout=b'9\\n', status='ok'), Run(stdout=b'', status='error')]]
@@ -72,10 +71,7 @@ def check() -> None:
 
 
 def configure(kind: str) -> None:
-    """Choose where programs run: "bubblewrap" (default), the http address of a SandboxFusion server, or "none", unprotected.
-
-    Stops the warm workers. Raises ValueError for anything else.
-    """
+    """Choose where programs run, and stop the warm workers: bubblewrap, the http address of a SandboxFusion server, or none."""
     global _kind, _checked
     if kind not in ("bubblewrap", "none") and not kind.startswith(("http://", "https://")):
         raise ValueError(f"sandbox_kind is {kind!r}; allowed: bubblewrap, none, or the http address of a SandboxFusion server")

@@ -1,9 +1,8 @@
 """The sandbox's system call filter: what namespaces alone leave open.
 
-Classic BPF as seccomp(2) takes it. It refuses what a short program never needs: new user namespaces, tracing and reading
-other processes, changing their priority, key rings, BPF, io_uring, System V and POSIX message objects (which outlive their
-maker), files in memory and TCP buffers that no limit counts, and all sockets but Unix ones: a network namespace does not
-confine every family (AF_VSOCK, AF_ALG). Call numbers: the kernel's tables for x86_64 and aarch64 (asm-generic).
+Classic BPF as seccomp(2) takes it. It refuses what a short program never needs and what outlives it, or what no limit
+counts; and all sockets but Unix ones, since a network namespace does not confine every family (AF_VSOCK, AF_ALG). Call
+numbers: the kernel's tables for x86_64 and aarch64 (asm-generic).
 """
 
 import errno

@@ -111,10 +111,7 @@ def child(files: list, report: int, context: dict) -> None:
         os.dup2(0, 2)  # the server's standard input is /dev/null
         keep_only({0, 1, 2, report}.union(*files))
         isolated = context["isolated"]
-        if isolated:
-            os.chdir("/tmp")
-        else:
-            os.setsid()
+        os.chdir("/tmp") if isolated else os.setsid()
         give_up_rights(isolated, context["drop_uid"], context["limits"], len(files))
         code = compiled(context["request"].pop("program"))
         context["request"]["inputs"].clear()  # nothing of the other tests is left to find
