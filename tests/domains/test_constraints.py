@@ -54,7 +54,7 @@ CASES = {
     "change_case:capital_word_frequency": (
         {"capital_frequency": 2, "capital_relation": "at least"},
         "NASA met ESA.",
-        "NASA met them.",
+        "NASA met us.",
     ),
     "change_case:english_capital": ({}, ENGLISH.upper(), ENGLISH),
     "change_case:english_lowercase": ({}, ENGLISH, ENGLISH.upper()),

@@ -115,17 +115,14 @@ def test_bad_calls_answer_with_an_error_and_change_nothing(place, text):
 def test_the_five_tables_are_compared_as_published(tables):
     digest = workplace.install(tables)
     send = gold("email_send_email", recipient="bob@x.com", subject="Hello", body="b")
-    plot = gold(
-        "analytics_create_plot", time_min="2023-11-01", time_max="2023-11-02", value_to_plot="total_visits", plot_type="bar"
-    )
+    plot = gold("analytics_create_plot", time_min="2023-11-01", time_max="x", value_to_plot="total_visits", plot_type="bar")
     event = gold("calendar_create_event", event_name="e", participant_email="a@x.com", event_start="2023-12-03", duration="30")
     row = agent.read(raw_row([send]) | {"workplace": digest}, [])
     louder = gold("email_send_email", recipient="bob@x.com", subject="HELLO", body="b")
     failed = gold("email_reply_email", email_id="9", body="b")
     assert agent.verify([written(send), written(failed, louder), written(plot, send), "Done."], [row] * 4) == [1.0, 1.0, 0.0, 0.0]
     assert agent.verify(["Done.", written(event)], [agent.read(raw_row([]) | {"workplace": digest}, [])] * 2) == [1.0, 0.0]
-    thought = f"<think>{written(send)}</think>Done."
-    assert agent.verify([thought], [row]) == [0.0]
+    assert agent.verify([f"<think>{written(send)}</think>Done."], [row]) == [0.0]
 
 
 def test_blend_keeps_these_rows_with_their_tools_and_an_environment(tables):
