@@ -1,7 +1,6 @@
-"""What the training stages share: start, settings, progress, kept checkpoints, and the row that says what a run cost."""
+"""What the training stages share: start, settings, published checkpoints, and the row of what a run cost."""
 
 import json
-import math
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -38,13 +37,18 @@ def run_stage(p: Parameters, name: str, module: str, folders: list[Path], inputs
     return folders
 
 
-def prepare(p: Parameters, module: str, names: list[str], threads: int, seed: int) -> None:
-    """Refuse what cannot be trained; then set sandbox, threads and seed."""
+def check_grading(p: Parameters, names: list[str]) -> None:
+    """Refuse unknown domains and a sandbox that does not hold."""
     for domain in names:
         domains.check_domain(domain)
-    launch.check(p, module)
     sandbox.configure(p.sandbox_kind)
     sandbox.check()
+
+
+def prepare(p: Parameters, module: str, names: list[str], threads: int, seed: int) -> None:
+    """Refuse what cannot be trained; then set threads and seed."""
+    launch.check(p, module)
+    check_grading(p, names)
     torch.set_num_threads(threads)
     set_seed(seed)
 
@@ -85,9 +89,7 @@ def policy_settings(p: Parameters, name: str, *, rate: float, **settings) -> dic
 
 
 def micro_batches(total: int, most: int) -> tuple[int, int]:
-    """(micro-batch size, gradient accumulation steps) of a batch of `total`: the largest equal parts of at most `most`.
-
-    Of several processes each has an equal share of the batch: 2048 on 32 GPUs are 64 on each, as (16, 4).
+    """(micro-batch size, gradient accumulation steps) of this process's share of a batch: the largest divisor up to `most`.
 
     >>> micro_batches(2048, 16), micro_batches(64, 100), micro_batches(30, 8)
     ((16, 128), (64, 1), (6, 5))
@@ -106,22 +108,7 @@ def draw_prompts(p: Parameters, tokenizer: PreTrainedTokenizerBase, names: list[
 def prompt_dataset(tokenizer: PreTrainedTokenizerBase, rows: list[dict], repeats: int = 1) -> hf_datasets.Dataset:
     """TRL's training set: `prompt` and `row` (JSON), each problem `repeats` times in a row."""
     made = [{"prompt": chat.row_prompt(tokenizer, row), "row": json.dumps(row)} for row in rows]
-    return hf_datasets.Dataset.from_list([one for one in made for _ in range(repeats)])
-
-
-class Progress(TrainerCallback):
-    """Prints a line at every logging step, and stops at a value that is not a finite number."""
-
-    def __init__(self, name: str, key: str):
-        self.name, self.key = name, key
-
-    def on_log(self, args, state, control, logs=None, **kwargs):
-        for key in {self.key, "loss"} & (logs or {}).keys():
-            if logs[key] is not None and not math.isfinite(float(logs[key])):
-                raise FloatingPointError(f"{self.name}: {key} is {logs[key]} at step {state.global_step}; nothing was published")
-        if self.key in (logs or {}):  # None where nothing could be graded
-            value = "none" if logs[self.key] is None else f"{float(logs[self.key]):.3f}"
-            print(f"{self.name}: step {state.global_step}/{state.max_steps}, {self.key} {value}", flush=True)
+    return hf_datasets.Dataset.from_list([example for example in made for _ in range(repeats)])
 
 
 class Keeper(TrainerCallback):

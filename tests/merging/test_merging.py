@@ -10,7 +10,7 @@ from mergekit.merge_methods.base import TensorGroup
 from safetensors.torch import load_file, save_file
 
 from m2rl_lib.config import locations, schedule
-from m2rl_lib.merging import dare, merge, sce, task_arithmetic, task_vectors, ties
+from m2rl_lib.merging import merge, sce, task_arithmetic, task_vectors, ties
 from m2rl_lib.merging.merge import Recipe
 from m2rl_lib.rollout import decoding
 from m2rl_lib.storage import artifacts, result_tables
@@ -128,7 +128,7 @@ def test_blocks_give_the_numbers_of_mergekits_own_methods(monkeypatch, name, sha
 
 
 def after_dare(delta, *settings):
-    return torch.cat(list(dare.papers_dare(torch.zeros_like(delta), delta, *settings)()))
+    return torch.cat(list(task_arithmetic.papers_dare(torch.zeros_like(delta), delta, *settings)()))
 
 
 def test_dare_keeps_the_density_and_rescales_as_each_definition_says(smoke, experts):

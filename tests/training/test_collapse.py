@@ -1,4 +1,4 @@
-"""Collapse is told where it is, and not where it is not."""
+"""Collapse is reported where it is, and not where it is not."""
 
 import pytest
 

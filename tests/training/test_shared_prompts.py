@@ -3,10 +3,11 @@
 import pytest
 import torch
 from datasets import Dataset
+from tiny import gradient, random_model
 
 from m2rl_lib.data import problem_sets
 from m2rl_lib.rollout import kept_contexts
-from m2rl_lib.training import common, grpo, micro_model, mt_opd, sft, shared_prompts
+from m2rl_lib.training import common, grpo, mt_opd, sft, shared_prompts
 
 PROMPTS = [[7, 8, 9, 10, 11], [20, 21, 22], [7, 8, 9, 10, 11], [7, 8, 9], [20, 21, 22]]
 COMPLETIONS = [[30, 31, 32, 33], [40], [50, 51], [60, 61, 62], []]
@@ -19,15 +20,9 @@ def batch() -> tuple[torch.Tensor, torch.Tensor, int]:
     return torch.tensor(ids), torch.tensor(mask), 7
 
 
-def gradient(model, loss: torch.Tensor) -> torch.Tensor:
-    model.zero_grad()
-    loss.backward()
-    return torch.cat([parameter.grad.flatten() for parameter in model.parameters()])
-
-
 def test_hidden_states_and_their_gradient_are_those_of_whole_sequences(model):
     ids, mask, keep = batch()
-    told = mask[:, -keep:].bool()
+    counted = mask[:, -keep:].bool()
     read = []
     hook = model.model.register_forward_hook(
         lambda module, given, kwargs, out: read.append(kwargs["input_ids"].shape), with_kwargs=True
@@ -36,9 +31,9 @@ def test_hidden_states_and_their_gradient_are_those_of_whole_sequences(model):
     whole = model.model(input_ids=ids, attention_mask=mask).last_hidden_state[:, -keep - 1 : -1]
     hook.remove()
     assert read == [(3, 4), (5, 4), (5, 13)]  # three prompts but for their last tokens; no more than the longest completion
-    assert ours.shape == whole.shape and torch.allclose(ours[told], whole[told], atol=1e-5)
+    assert ours.shape == whole.shape and torch.allclose(ours[counted], whole[counted], atol=1e-5)
     weight = torch.randn(whole.shape, generator=torch.Generator().manual_seed(0))
-    gradients = [gradient(model, (states * weight)[told].sum()) for states in (ours, whole)]
+    gradients = [gradient(model, (states * weight)[counted].sum()) for states in (ours, whole)]
     assert torch.allclose(*gradients, atol=1e-5 * float(gradients[1].norm()))
 
 
@@ -67,7 +62,7 @@ def grpo_trainer(p, model, tokenizer):
 def mt_opd_trainer(p, model, tokenizer):
     data = common.prompt_dataset(tokenizer, ROWS, p.distill_completions)
     return mt_opd.MultiTeacherTrainer(
-        {name: micro_model.build_model(tokenizer, 32, 2, 2, 512, seed) for name, seed in (("math", 1), ("agent", 2))},
+        {"math": random_model(tokenizer, 1), "agent": random_model(tokenizer, 2)},
         model=model, args=mt_opd.configuration(p, 0), train_dataset=data, processing_class=tokenizer,
     )  # fmt: skip
 
@@ -75,11 +70,9 @@ def mt_opd_trainer(p, model, tokenizer):
 def trained_tokens(model) -> list[int]:
     """The tokens of each forward pass from now on that a gradient goes back through."""
     count = []
-
-    def tell(module, given, named, output):
-        count.append(output.last_hidden_state.shape[:2].numel() * torch.is_grad_enabled())
-
-    model.model.register_forward_hook(tell, with_kwargs=True)
+    model.model.register_forward_hook(
+        lambda module, given, out: count.append(out.last_hidden_state.shape[:2].numel() * torch.is_grad_enabled())
+    )
     return count
 
 
@@ -90,13 +83,13 @@ def test_training_ends_at_the_weights_of_trls_own_way(smoke, tokenizer, make, mo
     smoke.distill_steps, smoke.distill_prompts_per_step, smoke.distill_completions = 3, 4, 4
     smoke.rlvr_learning_rate = smoke.distill_learning_rate = 1e-3
     weights, tokens, texts = [], [], []
-    start = torch.cat([w.flatten() for w in micro_model.build_model(tokenizer, 32, 2, 2, 512, 0).parameters()])
+    start = torch.cat([parameter.detach().flatten() for parameter in random_model(tokenizer, 0).parameters()])
     for shares in (True, False):
         with monkeypatch.context() as patched:
             if not shares:
                 patched.setattr(shared_prompts.WholeGroups, "shares_prompts", False)
             torch.manual_seed(0)
-            model = micro_model.build_model(tokenizer, 32, 2, 2, 512, 0)
+            model = random_model(tokenizer, 0)
             trainer = make(smoke, model, tokenizer)
             count = trained_tokens(model)
             trainer.train()
@@ -121,14 +114,14 @@ def test_log_probabilities_are_trls_of_other_heads_too(smoke, model, tokenizer, 
     model.config.update(settings)
     trainer = grpo_trainer(smoke, model, tokenizer)
     ids, mask, keep = batch()
-    told = mask[:, -keep:].bool()
+    counted = mask[:, -keep:].bool()
     with torch.no_grad():
         both = [
             cls._get_per_token_logps_and_entropies(trainer, model, ids, mask, keep, compute_entropy=True)
             for cls in (grpo.DomainTrainer, grpo.GRPOTrainer)
         ]
     for ours, theirs in zip(both[0][:2], both[1][:2]):
-        assert torch.allclose(ours[told], theirs[told], atol=1e-5)
+        assert torch.allclose(ours[counted], theirs[counted], atol=1e-5)
 
 
 @pytest.mark.parametrize("settings", [{}, {"final_logit_softcapping": 0.5}])

@@ -1,0 +1,38 @@
+"""What several tests of training use: tiny models, weights and gradients as one vector, rewards that differ in any group."""
+
+import json
+import zlib
+
+import torch
+from safetensors.torch import load_file
+
+from m2rl_lib.training import micro_model
+
+
+def random_model(tokenizer, seed: int):
+    """A micro model with random weights."""
+    return micro_model.build_model(tokenizer, 32, 2, 2, 512, seed)
+
+
+def weights(folder) -> torch.Tensor:
+    """All weights of a published model, one vector."""
+    tensors = load_file(folder / "model.safetensors")
+    return torch.cat([tensors[name].flatten() for name in sorted(tensors)])
+
+
+def gradient(model, loss: torch.Tensor) -> torch.Tensor:
+    """The gradient of a loss, one vector."""
+    model.zero_grad()
+    loss.backward()
+    return torch.cat([parameter.grad.flatten() for parameter in model.parameters()])
+
+
+def parity(domain: str):
+    """A domain's reward function whose values differ within a group, whatever an untrained model writes."""
+
+    def reward(*, row, text, **_):
+        mine = [json.loads(one)["domain"] == domain for one in row]
+        return [float(zlib.crc32(one.encode()) % 2) if own else None for own, one in zip(mine, text)]
+
+    reward.__name__ = domain
+    return reward
