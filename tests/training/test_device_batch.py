@@ -1,6 +1,5 @@
 """A batch cut into micro-batches trains as the whole batch does."""
 
-import pytest
 import torch
 from tiny import parity, weights
 
@@ -52,10 +51,3 @@ def test_distillation(smoke, model, publish_model):
         p = smoke.model_copy(update={"train_device_batch": size, "domains": ["math", "agent"]})
         ends.append(rename(mt_opd.train(p, start, {"math": teacher}, [p.distill_steps])[0], size))
     assert distance(start, *ends) < 0.1
-
-
-@pytest.mark.parametrize("size", [1, 64])
-def test_the_configuration(smoke, size):
-    config = grpo.grpo_config(smoke.model_copy(update={"train_device_batch": size}), "rl-math", 4, 0)
-    assert config.per_device_train_batch_size * config.gradient_accumulation_steps == 8
-    assert config.generation_batch_size == 8  # all completions of a step are sampled together

@@ -11,12 +11,14 @@ import shutil
 import subprocess
 import sys
 import time
+from contextlib import suppress
 
 import nbformat
 import pandas as pd
 import psutil
 import pytest
 import yaml
+from tiny import wait_until_ended
 
 from m2rl_lib.config import locations
 from m2rl_lib.config.study import Parameters
@@ -67,9 +69,13 @@ def kill_at_first_checkpoint(name: str, stage: str, pattern: str) -> str:
         assert started.poll() is None, log.read_text()
         time.sleep(0.01)
     seen = started.children(recursive=True)
-    max((one for one in seen if re.search(pattern, " ".join([*one.cmdline(), ""]))), key=lambda one: one.pid).kill()
+    victims = []
+    for one in seen:
+        with suppress(psutil.NoSuchProcess):  # it has ended
+            victims += [one] * bool(re.search(pattern, " ".join([*one.cmdline(), ""])))
+    max(victims, key=lambda one: one.pid).kill()
     assert started.wait(timeout=300) != 0
-    assert not psutil.wait_procs(seen, timeout=60)[1]
+    wait_until_ended(seen, 60)
     return log.read_text()
 
 

@@ -1,8 +1,10 @@
 """What several tests of training use: tiny models, weights and gradients as one vector, rewards that differ in any group."""
 
 import json
+import time
 import zlib
 
+import psutil
 import torch
 from safetensors.torch import load_file
 
@@ -25,6 +27,22 @@ def gradient(model, loss: torch.Tensor) -> torch.Tensor:
     model.zero_grad()
     loss.backward()
     return torch.cat([parameter.grad.flatten() for parameter in model.parameters()])
+
+
+def is_running(process: psutil.Process) -> bool:
+    """Whether a process has not ended, nor is one that nobody reaps."""
+    try:
+        return process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+
+
+def wait_until_ended(processes: list[psutil.Process], seconds: float) -> None:
+    """Wait for processes, also such as we have not started."""
+    until = time.monotonic() + seconds
+    while left := list(filter(is_running, processes)):
+        assert time.monotonic() < until, left
+        time.sleep(0.1)
 
 
 def parity(domain: str):
