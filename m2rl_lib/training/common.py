@@ -114,17 +114,15 @@ def prompt_dataset(tokenizer: PreTrainedTokenizerBase, rows: list[dict], repeats
 class Keeper(TrainerCallback):
     """Publishes the model at named steps and logs the selection reward of every domain there."""
 
-    def __init__(self, p, name, steps, checkpoints, tokenizer, made_by, prompts_per_step):
-        self.p, self.name, self.steps, self.checkpoints = p, name, steps, checkpoints
-        self.prompts_per_step = prompts_per_step
-        self.tokenizer, self.made_by = tokenizer, made_by
+    def __init__(self, p: Parameters, name: str, steps: int, checkpoints: list[int], prompts_per_step: int):
+        self.p, self.name, self.steps, self.checkpoints, self.prompts_per_step = p, name, steps, checkpoints, prompts_per_step
         self.trainer = None  # set by `Resumable.run`
         self.folders: list[Path] = []
         self.curve: list[dict] = []
         self.seconds = 0.0  # spent here; not charged to training
         world = (p.rlvr_selection_problems, p.data_shared_arithmetic, p.data_sources)
-        first = {domain: problem_sets.benchmarks(domain, p.data_sources)[0] for domain in p.domains}
-        self.rows = {d: problem_sets.benchmark_problems(name, "selection", *world) for d, name in first.items()}
+        first = [problem_sets.benchmarks(domain, p.data_sources)[0] for domain in p.domains]
+        self.rows = [row for name in first for row in problem_sets.benchmark_problems(name, "selection", *world)]
 
     def folder(self, step: int) -> Path:
         """Where the model of a named step is published."""
@@ -138,27 +136,27 @@ class Keeper(TrainerCallback):
         if state.global_step in self.checkpoints:
             self.log_selection(model, state.global_step)
             folder = self.folder(state.global_step)
-            with artifacts.publish(folder, self.made_by | {"step": state.global_step}) as fresh:
-                self.trainer.write_model(fresh, self.tokenizer)
+            with artifacts.publish(folder, self.trainer.made_by | {"step": state.global_step}) as fresh:
+                self.trainer.write_model(fresh, self.trainer.processing_class)
             self.folders.append(folder)
 
     def log_selection(self, model, step: int) -> None:
         """The mean reward of one completion per selection problem, by domain; the run's own random state is kept."""
         started = time.monotonic()
-        rows = [row for part in self.rows.values() for row in part]
         training = model.training
         model.eval()
         with torch.random.fork_rng():
             if self.trainer.use_vllm:
-                texts = trainer_rollouts.ask_vllm(self.trainer, rows)
+                texts = trainer_rollouts.ask_vllm(self.trainer, self.rows)
             else:
                 how = {"temperature": 1.0, "max_tokens": self.p.rlvr_max_tokens, "batch": 256, "seed": self.p.seed}
-                texts = [completions[0].text for completions in decoding.sample(model, self.tokenizer, rows, 1, **how)]
+                sampled = decoding.sample(model, self.trainer.processing_class, self.rows, 1, **how)
+                texts = [completions[0].text for completions in sampled]
         model.train(training)
-        rewards = domains.verify(texts, rows)
+        rewards = domains.verify(texts, self.rows)
         shared = {"seed": self.p.seed, "model": self.name, "step": step, "prompts": step * self.prompts_per_step}
-        for domain in self.rows:
-            graded = [r for r, row in zip(rewards, rows) if row["domain"] == domain and r is not None]
+        for domain in self.p.domains:
+            graded = [r for r, row in zip(rewards, self.rows) if row["domain"] == domain and r is not None]
             reward = sum(graded) / len(graded) if graded else None
             self.curve.append(shared | {"domain": domain, "kind": "selection", "reward": reward})
         self.seconds += time.monotonic() - started
@@ -169,17 +167,9 @@ def write_costs(p: Parameters, writer: str, made_by: dict, costs: list[dict]) ->
     result_tables.write_table(p, "costs", writer, pd.DataFrame(costs).assign(seed=p.seed), made_by)
 
 
-def cost(
-    model: str, stage: str, *, seconds: float, threads: int, prompts: int = 0, generated_tokens: int = 0, trained_tokens: int = 0
-) -> dict:
+def cost(model: str, stage: str, *, seconds: float, threads: int, prompts=0, generated_tokens=0, trained_tokens=0) -> dict:
     """What a run spent; on the CPU device-seconds are wall seconds × threads granted, of all processes."""
-    return {
-        "model": model,
-        "stage": stage,
-        "wall_seconds": seconds,
-        "device_seconds": seconds * processes.count() * (1 if torch.cuda.is_available() else threads),
-        "prompts": prompts,
-        "generated_tokens": generated_tokens,
-        "trained_tokens": trained_tokens,
-        "peak_memory_bytes": artifacts.spent()["peak_memory_bytes"],
-    }
+    devices = processes.count() * (1 if torch.cuda.is_available() else threads)
+    time_spent = {"wall_seconds": seconds, "device_seconds": seconds * devices}
+    counts = {"prompts": prompts, "generated_tokens": generated_tokens, "trained_tokens": trained_tokens}
+    return {"model": model, "stage": stage, **time_spent, **counts, "peak_memory_bytes": artifacts.spent()["peak_memory_bytes"]}

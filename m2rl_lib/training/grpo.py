@@ -61,15 +61,7 @@ def _run(p, name: str, names: list[str], steps: int, checkpoints: list[int], rep
 
 
 def train(
-    p: Parameters,
-    name: str,
-    names: list[str],
-    steps: int,
-    checkpoints: list[int],
-    start: Path,
-    *,
-    seed: int,
-    permute_rewards=False,
+    p, name: str, names: list[str], steps: int, checkpoints: list[int], start: Path, *, seed: int, permute_rewards: bool = False
 ) -> list[Path]:
     """Train `start` by GRPO on the domains `names` for `steps` steps and publish it as `name`; a folder per step in `checkpoints`.
 
@@ -86,7 +78,7 @@ def train(
     shuffles = [random.Random(seed + processes.rank() * 10**6) for _ in names] if permute_rewards else []
     if permute_rewards:
         rewards = [permuted(reward, p.rlvr_completions, rng) for reward, rng in zip(rewards, shuffles)]
-    keeper = common.Keeper(p, name, steps, checkpoints, tokenizer, made_by, p.rlvr_prompts_per_step)
+    keeper = common.Keeper(p, name, steps, checkpoints, p.rlvr_prompts_per_step)
     trainer = DomainTrainer(
         model=model,
         args=grpo_config(p, name, steps, seed),

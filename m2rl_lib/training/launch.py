@@ -114,10 +114,7 @@ def command(p: Parameters, module: str, parameters: Path) -> list[str]:
 
 
 def start(p: Parameters, name: str, module: str) -> None:
-    """Train stage `name` by `m2rl_lib.training.<module>` on several processes, and show what they print.
-
-    Raises ParameterError before anything starts, LaunchError with the last error of the log where the run fails.
-    """
+    """Train stage `name` by `m2rl_lib.training.<module>` on several processes, and show what they print."""
     check(p, module)
     if os.environ.get("M2RL_LAUNCHED"):  # else it would go on starting itself
         raise LaunchError(f"{name}: the launcher of {p.train_accelerate!r} started one process where several were asked for")

@@ -50,7 +50,7 @@ def train(p: Parameters, start: Path, teachers: dict[str, Path], checkpoints: li
     made_by = artifacts.record(p, [start, *teachers.values()]) | {"stage": {"name": MODEL, "seed": seed}}
     loaded = {domain: AutoModelForCausalLM.from_pretrained(artifacts.verify_model(folder)) for domain, folder in teachers.items()}
     rows = common.draw_prompts(p, tokenizer, list(teachers), p.distill_steps * p.distill_prompts_per_step, seed)
-    keeper = common.Keeper(p, MODEL, p.distill_steps, checkpoints, tokenizer, made_by, p.distill_prompts_per_step)
+    keeper = common.Keeper(p, MODEL, p.distill_steps, checkpoints, p.distill_prompts_per_step)
     trainer = MultiTeacherTrainer(
         loaded,
         model=AutoModelForCausalLM.from_pretrained(start),
@@ -118,8 +118,7 @@ class MultiTeacherTrainer(Resumable, WholeGroups, DistillationHooks, Distillatio
     def distillation_loss(self, trls_loss, student, inputs, num_items_in_batch):
         """The sum of each domain's part, by its own teacher; logs the KL of each in nats per token.
 
-        Of several processes each asks every teacher, with a masked row where it has none for it: sharded models must be read
-        by all at once.
+        Of several processes each asks every teacher, if need be with a masked row: all must read a sharded model at once.
         """
         parts, self.sums = [], []
         for index, (domain, teacher) in enumerate(self.teachers.items()):

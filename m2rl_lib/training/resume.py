@@ -70,8 +70,7 @@ class Resumable(TrainerHooks):
         note = "the weights will be those of an unbroken run" if not doubts else f"NOT EXACT: {'; '.join(doubts)}"
         self.made_by["resumed"] = [*manifest.get("resumed", []), {"step": manifest["step"], "exact": not doubts, "note": note}]
         print(f"{self.name}: goes on from step {manifest['step']}/{self.args.max_steps}; {note}", flush=True)
-        self.spent = counters["seconds"]
-        self.keeper.curve, self.keeper.seconds = counters["curve"], counters["keeper_seconds"]
+        self.spent, self.keeper.curve, self.keeper.seconds = (counters[key] for key in ("seconds", "curve", "keeper_seconds"))
         self.keeper.folders = [self.keeper.folder(step) for step in map(int, counters["folders"])]
         for rng, (version, internal, gauss) in zip(self.rngs, counters["rngs"], strict=True):
             rng.setstate((version, tuple(internal), gauss))
@@ -95,7 +94,7 @@ class Resumable(TrainerHooks):
                 self.state.save_to_json(str(fresh / "trainer_state.json"))
             (fresh / _state_file()).write_text(json.dumps(state))
         if processes.is_main():
-            for old in [folder for folder in _checkpoints(self.work) if _step(folder) <= step][KEPT:]:
+            for old in [folder for made, folder in _checkpoints(self.work).items() if made <= step][KEPT:]:
                 shutil.rmtree(old)  # later ones are another run's, of other parameters: they go when this one gets there
 
     def write_model(self, folder: Path, tokenizer=None) -> None:
@@ -171,13 +170,9 @@ def _state_file() -> str:
     return f"{processes.rank()}-{STATE}" if processes.rank() else STATE
 
 
-def _step(checkpoint: Path) -> int:
-    return int(checkpoint.name.split("-")[1])
-
-
-def _checkpoints(work: Path) -> list[Path]:
-    """A run's checkpoints, the last first."""
-    return sorted(work.glob("checkpoint-*"), key=_step, reverse=True)
+def _checkpoints(work: Path) -> dict[int, Path]:
+    """A run's checkpoints by their steps, the last first."""
+    return dict(sorted(((int(path.name.split("-")[1]), path) for path in work.glob("checkpoint-*")), reverse=True))
 
 
 def _last_good(trainer: Resumable) -> Path | None:
@@ -187,7 +182,7 @@ def _last_good(trainer: Resumable) -> Path | None:
             print(f"{trainer.name}: {half.name.split('.')[1]} is half-written and passed over", flush=True)
             shutil.rmtree(half)
     expected = json.loads(json.dumps(trainer.made_by))
-    for folder in _checkpoints(trainer.work):
+    for folder in _checkpoints(trainer.work).values():
         try:
             manifest = artifacts.read_manifest(folder)
             safety.check_files(folder, manifest["files"], artifacts.MANIFEST, "an earlier one is taken")

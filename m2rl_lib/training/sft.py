@@ -32,9 +32,8 @@ def run(p: Parameters) -> list[Path]:
         base = make_base(p, examples)
         return [base, train(p, base, examples)]
 
-    return common.run_stage(
-        p, MODEL, "sft", [locations.model_folder(p.study, p.seed, name) for name in ("base", MODEL)], [], make
-    )
+    folders = [locations.model_folder(p.study, p.seed, name) for name in ("base", MODEL)]
+    return common.run_stage(p, MODEL, "sft", folders, [], make)
 
 
 def corpus(p: Parameters) -> Sequence[dict]:

@@ -35,10 +35,7 @@ class WholeGroups(PolicyHooks):
         return batch | {"place": torch.arange(len(ids), device=ids.device)}  # completions of a prompt are side by side
 
     def arrange(self, micro_batches: list[dict]) -> list[dict]:
-        """Micro-batches of one size, with the rows of all in the order of `place`.
-
-        Two of places [2, 0] and [3, 1] become [0, 1] and [2, 3]; what has not a value for each row stays.
-        """
+        """Micro-batches with the rows of all in the order of `place`: [2, 0] and [3, 1] become [0, 1] and [2, 3]."""
         rows = len(micro_batches[0]["place"])
         order = torch.cat([batch["place"] for batch in micro_batches]).argsort()
 

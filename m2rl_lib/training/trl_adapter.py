@@ -94,10 +94,11 @@ class GRPOHooks(PolicyHooks):
     def _compute_loss(self, model, inputs):
         return self.policy_loss(super()._compute_loss, model, inputs)
 
-    def _get_per_token_logps_and_entropies(self, model, input_ids, attention_mask, logits_to_keep, *given, **options):
-        if ours := self.log_probabilities(model, input_ids, attention_mask, logits_to_keep):
+    def _get_per_token_logps_and_entropies(self, model, input_ids, attention_mask, logits_to_keep, *others, **options):
+        given = (model, input_ids, attention_mask, logits_to_keep)
+        if ours := self.log_probabilities(*given):
             return *ours, None
-        return super()._get_per_token_logps_and_entropies(model, input_ids, attention_mask, logits_to_keep, *given, **options)
+        return super()._get_per_token_logps_and_entropies(*given, *others, **options)
 
 
 class DistillationHooks(PolicyHooks):
@@ -110,10 +111,9 @@ class DistillationHooks(PolicyHooks):
         return *self.roll_out(prompts), None, []
 
     def _get_last_hidden_state(self, model, input_ids, attention_mask, logits_to_keep, **others):
-        ours = self.last_hidden_state(model, input_ids, attention_mask, logits_to_keep)
-        if ours is not None:
-            return ours
-        return super()._get_last_hidden_state(model, input_ids, attention_mask, logits_to_keep, **others)
+        given = (model, input_ids, attention_mask, logits_to_keep)
+        ours = self.last_hidden_state(*given)
+        return super()._get_last_hidden_state(*given, **others) if ours is None else ours
 
     def _compute_loss(self, student, inputs, num_items_in_batch):
         return self.distillation_loss(super()._compute_loss, student, inputs, num_items_in_batch)
