@@ -48,30 +48,22 @@ def unpadded(given) -> list[list[int]]:
     return [ids[mask.bool()].tolist() for ids, mask in zip(given[1]["input_ids"], given[1]["attention_mask"])]
 
 
-def keep_completions(recorded: dict):
-    """`trainer_rollouts.roll_out` that writes each step's completions into `recorded`, by prompt."""
+def keep_or_replay(recorded: dict, replays: bool):
+    """`trainer_rollouts.roll_out` that writes each step's completions into `recorded`, by prompt, or takes them from there."""
     original = trainer_rollouts.roll_out
 
     def roll_out(trainer, prompts, rows):
-        completions, prompt_ids = original(trainer, prompts, rows)
         step = recorded.setdefault(f"{trainer.name} {trainer.state.global_step}", {})
+        if replays:
+            left = {prompt: iter(step[prompt]) for prompt in prompts}
+            completions = [Completion(**next(left[prompt])) for prompt in prompts]
+            trainer.generated_tokens += sum(sum(c.own) for c in completions)
+            return completions, trainer.processing_class(prompts)["input_ids"]
+        completions, prompt_ids = original(trainer, prompts, rows)
         for prompt, completion in zip(prompts, completions):
             step.setdefault(prompt, []).append(vars(completion))
-        assert len({len(group) for group in step.values()}) == 1, "a prompt twice in a step: no telling its groups apart"
+        assert len({len(group) for group in step.values()}) == 1, "a prompt is twice in a step, so its groups cannot be known"
         return completions, prompt_ids
-
-    return roll_out
-
-
-def replay(recorded: dict):
-    """`trainer_rollouts.roll_out` that gives each prompt its completions of that step, one after the other."""
-
-    def roll_out(trainer, prompts, rows):
-        step = recorded[f"{trainer.name} {trainer.state.global_step}"]
-        left = {prompt: iter(step[prompt]) for prompt in prompts}
-        completions = [Completion(**next(left[prompt])) for prompt in prompts]
-        trainer.generated_tokens += sum(sum(c.own) for c in completions)
-        return completions, trainer.processing_class(prompts)["input_ids"]
 
     return roll_out
 
@@ -91,8 +83,9 @@ def run(p: Parameters) -> None:
     orders = {"sft": watch(sft.DemonstrationTrainer, "training_step", unpadded)}
     for name, trainer in (("rl-multi", grpo.DomainTrainer), ("mt-opd", mt_opd.MultiTeacherTrainer)):
         orders[name] = watch(trainer, "_generate_and_score_completions", lambda given: [example["row"] for example in given[0]])
-    recorded = json.loads(RECORD.read_text()) if RECORD.is_file() else {}
-    trainer_rollouts.roll_out = replay(recorded) if RECORD.is_file() else keep_completions(recorded)
+    replays = RECORD.is_file()
+    recorded = json.loads(RECORD.read_text()) if replays else {}
+    trainer_rollouts.roll_out = keep_or_replay(recorded, replays)
     grpo.reward_function = parity
     base, _ = sft.run(p)
     tokenizer = grpo.AutoTokenizer.from_pretrained(base)
@@ -100,7 +93,7 @@ def run(p: Parameters) -> None:
     grpo.train(p, "rl-multi", p.domains, p.rlvr_mixed_steps, [p.rlvr_mixed_steps], base, seed=0)
     mt_opd.train(p, base, teachers, [p.distill_steps])
     (FOLDER / f"orders-{p.study}-{processes.rank()}.json").write_text(json.dumps(orders))
-    if not RECORD.is_file():
+    if not replays:
         RECORD.write_text(json.dumps(recorded))
 
 

@@ -2,13 +2,12 @@
 
 import pytest
 import torch
-from datasets import Dataset
-from tiny import gradient, random_model
+from tiny import gradient, mt_opd_trainer, random_model
 
 from m2rl_lib.data import problem_sets, sft_corpus
 from m2rl_lib.domains import chat
 from m2rl_lib.rollout import decoding
-from m2rl_lib.training import common, micro_model, mt_opd
+from m2rl_lib.training import common, micro_model
 
 MATH, AGENT = 0, 1  # the teachers' places
 SHAPES = {"prompt": 4, "completion": 5}  # tokens
@@ -27,13 +26,8 @@ def trainer(smoke, tokenizer):
     smoke.distill_steps, smoke.distill_prompts_per_step, smoke.distill_completions = 40, 4, 4
     smoke.distill_learning_rate, smoke.rlvr_max_tokens = 1e-2, 6
     rows = [problem_sets.train_problems(name, 80, 0, True)[i] for i in range(80) for name in ("math", "agent")]
-    return mt_opd.MultiTeacherTrainer(
-        {"math": sure_model(tokenizer, 1), "agent": sure_model(tokenizer, 2)},
-        model=random_model(tokenizer, 0),
-        args=mt_opd.configuration(smoke, 0),
-        train_dataset=common.prompt_dataset(tokenizer, rows, 4),
-        processing_class=tokenizer,
-    )
+    teachers = {"math": sure_model(tokenizer, 1), "agent": sure_model(tokenizer, 2)}
+    return mt_opd_trainer(smoke, random_model(tokenizer, 0), tokenizer, teachers, common.prompt_dataset(tokenizer, rows, 4))
 
 
 def batch(teachers: list[int]) -> dict:
@@ -101,10 +95,4 @@ def test_student_goes_to_the_teacher_of_each_domain(trainer, tokenizer):
 def test_teacher_of_another_vocabulary_is_refused(smoke, tokenizer, corpus):
     other = micro_model.train_tokenizer(sft_corpus.corpus_texts(corpus), 420, 512)
     with pytest.raises(ValueError, match="the teacher of math has 420 tokens, the student 400"):
-        mt_opd.MultiTeacherTrainer(
-            {"math": random_model(other, 1)},
-            model=random_model(tokenizer, 0),
-            args=mt_opd.configuration(smoke, 0),
-            train_dataset=Dataset.from_list([{"prompt": "a"}] * 8),
-            processing_class=tokenizer,
-        )
+        mt_opd_trainer(smoke, random_model(tokenizer, 0), tokenizer, {"math": random_model(other, 1)})

@@ -3,11 +3,11 @@
 import pytest
 import torch
 from datasets import Dataset
-from tiny import gradient, random_model
+from tiny import gradient, grpo_trainer, mt_opd_trainer, random_model
 
 from m2rl_lib.data import problem_sets
 from m2rl_lib.rollout import kept_contexts
-from m2rl_lib.training import common, grpo, mt_opd, sft, shared_prompts
+from m2rl_lib.training import common, grpo, sft, shared_prompts
 
 PROMPTS = [[7, 8, 9, 10, 11], [20, 21, 22], [7, 8, 9, 10, 11], [7, 8, 9], [20, 21, 22]]
 COMPLETIONS = [[30, 31, 32, 33], [40], [50, 51], [60, 61, 62], []]
@@ -50,21 +50,13 @@ def test_parts_are_put_in_order_of_place():
 ROWS = [problem_sets.train_problems(name, 8, 0, True)[i] for i in range(8) for name in ("math", "agent")]
 
 
-def grpo_trainer(p, model, tokenizer):
-    rewards = [lambda text, **_: [float(len(one) % 3) for one in text]]  # differs within groups
-    data = common.prompt_dataset(tokenizer, ROWS)
-    return grpo.DomainTrainer(
-        model=model, args=grpo.grpo_config(p, "rl-math", 3, 0), train_dataset=data, reward_funcs=rewards,
-        processing_class=tokenizer, rollout_func=grpo.roll_out,
-    )  # fmt: skip
-
-
-def mt_opd_trainer(p, model, tokenizer):
-    data = common.prompt_dataset(tokenizer, ROWS, p.distill_completions)
-    return mt_opd.MultiTeacherTrainer(
-        {"math": random_model(tokenizer, 1), "agent": random_model(tokenizer, 2)},
-        model=model, args=mt_opd.configuration(p, 0), train_dataset=data, processing_class=tokenizer,
-    )  # fmt: skip
+def trainer_of(method: str, p, model, tokenizer):
+    if method == "grpo":
+        rewards = lambda text, **_: [float(len(one) % 3) for one in text]  # noqa: E731  differs within groups
+        return grpo_trainer(p, model, tokenizer, rewards, common.prompt_dataset(tokenizer, ROWS))
+    teachers = {"math": random_model(tokenizer, 1), "agent": random_model(tokenizer, 2)}
+    rows = common.prompt_dataset(tokenizer, ROWS, p.distill_completions)
+    return mt_opd_trainer(p, model, tokenizer, teachers, rows)
 
 
 def trained_tokens(model) -> list[int]:
@@ -76,8 +68,8 @@ def trained_tokens(model) -> list[int]:
     return count
 
 
-@pytest.mark.parametrize("make", [grpo_trainer, mt_opd_trainer])
-def test_training_ends_at_the_weights_of_trls_own_way(smoke, tokenizer, make, monkeypatch):
+@pytest.mark.parametrize("method", ["grpo", "mt-opd"])
+def test_training_ends_at_the_weights_of_trls_own_way(smoke, tokenizer, method, monkeypatch):
     """Three steps, each in four parts: fewer tokens run through the model, and the same weights but for rounding."""
     smoke.rlvr_prompts_per_step, smoke.rlvr_completions, smoke.train_device_batch = 4, 4, 4
     smoke.distill_steps, smoke.distill_prompts_per_step, smoke.distill_completions = 3, 4, 4
@@ -90,7 +82,7 @@ def test_training_ends_at_the_weights_of_trls_own_way(smoke, tokenizer, make, mo
                 patched.setattr(shared_prompts.WholeGroups, "shares_prompts", False)
             torch.manual_seed(0)
             model = random_model(tokenizer, 0)
-            trainer = make(smoke, model, tokenizer)
+            trainer = trainer_of(method, smoke, model, tokenizer)
             count = trained_tokens(model)
             trainer.train()
         weights.append(torch.cat([parameter.detach().flatten() for parameter in model.parameters()]))
@@ -103,7 +95,7 @@ def test_training_ends_at_the_weights_of_trls_own_way(smoke, tokenizer, make, mo
 
 
 def test_prompts_are_not_shared_where_the_cache_forgets(smoke, model, tokenizer):
-    trainer = grpo_trainer(smoke, model, tokenizer)
+    trainer = trainer_of("grpo", smoke, model, tokenizer)
     assert trainer.shares_prompts and kept_contexts.remembers_all(model)
     model.config.layer_types, model.config.sliding_window = ["full_attention", "sliding_attention"], 8
     assert not trainer.shares_prompts and not kept_contexts.remembers_all(model)
@@ -112,7 +104,7 @@ def test_prompts_are_not_shared_where_the_cache_forgets(smoke, model, tokenizer)
 @pytest.mark.parametrize("settings", [{}, {"final_logit_softcapping": 0.5}])
 def test_log_probabilities_are_trls_of_other_heads_too(smoke, model, tokenizer, settings):
     model.config.update(settings)
-    trainer = grpo_trainer(smoke, model, tokenizer)
+    trainer = trainer_of("grpo", smoke, model, tokenizer)
     ids, mask, keep = batch()
     counted = mask[:, -keep:].bool()
     with torch.no_grad():

@@ -10,8 +10,7 @@ from types import SimpleNamespace
 import pandas as pd
 import pytest
 import torch
-from datasets import Dataset
-from tiny import gradient, weights
+from tiny import gradient, grpo_trainer, weights
 from trl import GRPOTrainer
 
 from m2rl_lib import domains
@@ -185,22 +184,10 @@ def test_run_writes_curves_of_every_domain_and_costs(trained):
     assert costs["device_seconds"] == costs["wall_seconds"] * trained.p.rlvr_threads
 
 
-def domain_trainer(p, model, tokenizer, domain: str):
-    trainer = grpo.DomainTrainer(
-        model=model,
-        args=grpo.grpo_config(p, f"rl-{domain}", 4, 0),
-        train_dataset=Dataset.from_list([{"prompt": "a"}] * 8),
-        reward_funcs=[grpo.reward_function(domain)],
-        processing_class=tokenizer,
-        rollout_func=grpo.roll_out,
-    )
-    trainer.current_gradient_accumulation_steps = 1
-    return trainer
-
-
 @pytest.mark.parametrize("advantages", [[1.5, 0.0, -0.5, 0.0], [0.0] * 4])
 def test_rows_without_advantage_are_skipped_and_the_gradient_is_the_same(smoke, model, tokenizer, advantages, monkeypatch):
-    trainer = domain_trainer(smoke, model, tokenizer, "math")
+    trainer = grpo_trainer(smoke, model, tokenizer, grpo.reward_function("math"))
+    trainer.current_gradient_accumulation_steps = 1
     model.train()
     generator = torch.Generator().manual_seed(0)
     batch = {
@@ -239,7 +226,8 @@ def test_what_vllm_samples_has_truncated_importance_weights(smoke, model, tokeni
             reported.append([[float(logprobs[t, token]) - math.log(drawn[-1][t])] for t, token in enumerate(new)])
         return None, ids, reported, None
 
-    trainer = domain_trainer(smoke.model_copy(update={"rlvr_max_tokens": 500}), model, tokenizer, "agent")
+    trainer = grpo_trainer(smoke.model_copy(update={"rlvr_max_tokens": 500}), model, tokenizer, grpo.reward_function("agent"))
+    trainer.current_gradient_accumulation_steps = 1
     trainer.use_vllm, trainer.vllm_mode, trainer._last_loaded_step = True, "colocate", 0
     trainer.vllm_generation = SimpleNamespace(generate=generate)
     model.train()

@@ -6,14 +6,29 @@ import zlib
 
 import psutil
 import torch
+from datasets import Dataset
 from safetensors.torch import load_file
 
-from m2rl_lib.training import micro_model
+from m2rl_lib.training import grpo, micro_model, mt_opd
+
+PLACEHOLDER = Dataset.from_list([{"prompt": "a"}] * 8)
 
 
 def random_model(tokenizer, seed: int):
     """A micro model with random weights."""
     return micro_model.build_model(tokenizer, 32, 2, 2, 512, seed)
+
+
+def grpo_trainer(p, model, tokenizer, reward, data=PLACEHOLDER):
+    """A trainer of GRPO on problems, or on none if it is not to run."""
+    how = {"model": model, "args": grpo.grpo_config(p, "rl-tiny", 3, 0), "train_dataset": data, "processing_class": tokenizer}
+    return grpo.DomainTrainer(**how, reward_funcs=[reward], rollout_func=grpo.roll_out)
+
+
+def mt_opd_trainer(p, model, tokenizer, teachers, data=PLACEHOLDER):
+    """A trainer of distillation on problems, or on none if it is not to run."""
+    how = {"model": model, "args": mt_opd.configuration(p, 0), "train_dataset": data, "processing_class": tokenizer}
+    return mt_opd.MultiTeacherTrainer(teachers, **how)
 
 
 def weights(folder) -> torch.Tensor:
