@@ -36,4 +36,4 @@ def verdict(log: Sequence[Mapping]) -> str:
     """One line on a finished run, for its notebook."""
     if found := warnings(log):
         return f"COLLAPSE? {'; '.join(found.values())}"
-    return f"no sign of collapse (reward, entropy and groups over the last {LONG} of {len(log)} logged points)"
+    return f"no collapse warning (reward, entropy and groups over the last {LONG} of {len(log)} logged points)"

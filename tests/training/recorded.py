@@ -23,7 +23,7 @@ locations.RUNS = FOLDER / "runs"
 
 
 def parameters() -> Parameters:
-    """The smoke study, a little larger; a batch is held by one process whole, by two in halves."""
+    """The smoke study, a little larger; one process takes a batch whole, two take a half each."""
     p = study.load(locations.ROOT / "params" / "smoke.yaml").model_dump()
     p |= {"study": CONFIGURATION, "train_accelerate": CONFIGURATION, "domains": ["math", "agent"], "sft_steps": 6, "sft_batch": 8}
     p |= {"rlvr_prompts_per_step": 4, "rlvr_mixed_steps": 4, "rlvr_max_tokens": 16, "rlvr_learning_rate": 1e-3}

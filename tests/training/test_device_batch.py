@@ -8,7 +8,7 @@ from m2rl_lib.training import grpo, mt_opd, sft
 
 
 def distance(start, one, two) -> float:
-    """How far the ends of two runs are apart, in units of the first one's way."""
+    """The distance between the ends of two runs, in units of the first run's way."""
     moved = (weights(one) - weights(start)).norm()
     assert moved > 0
     return float((weights(one) - weights(two)).norm() / moved)
