@@ -273,13 +273,17 @@ def test_strangers_nan_missing_tensors_other_shapes_and_damage_are_refused(smoke
         with pytest.raises(ValueError, match=message):
             merged(smoke, base, others, "ties", density=0.2)
 
+    shard = both[0] / "model.safetensors"
+    tensors, whole = load_file(shard), shard.read_bytes()
+    save_file({name: tensor + 1 for name, tensor in tensors.items()}, shard)
+    refused("damaged", *both)
+    shard.write_bytes(whole)
     stranger = publish_model("rl-science", micro_model.build_model(tokenizer, 32, 2, 2, 512, 1))
     refused("rl-science was not trained from sft", *both, stranger)
     refused(
         "rl-science: tensor .* in sft", publish_model("rl-science", micro_model.build_model(tokenizer, 64, 2, 2, 512, 1), [base])
     )
     refused("model.norm.weight has NaN", publish_model("rl-science", moved(tokenizer, [math.nan]), [base]))
-    tensors = load_file(both[0] / "model.safetensors")
     with artifacts.publish(base.with_name("rl-agent"), artifacts.record(smoke, [base])) as lacking:
         shutil.copy(both[0] / "config.json", lacking)
         save_file(
@@ -287,8 +291,6 @@ def test_strangers_nan_missing_tensors_other_shapes_and_damage_are_refused(smoke
         )
     refused("rl-agent has no tensor model.norm.weight, which sft has", base.with_name("rl-agent"))
     refused("no experts to merge")
-    save_file({name: tensor + 1 for name, tensor in tensors.items()}, both[0] / "model.safetensors")
-    refused("damaged", *both)
     assert not locations.model_folder("smoke", 0, "merge-ties").exists()
 
 
