@@ -1,7 +1,7 @@
 """Every notebook on the public blends: `make blend` runs a whole study by its own graph on small files of the published form.
 
-The files hold problems by the hundred, since 2% and 4% of them are held out, and easy ones, so that a micro-size model, taken from a
-folder like one of the Hub, gets some right and some wrong after 200 steps of SFT. The values are the smoke study's otherwise.
+Problems by the hundred, since 2% and 4% of them are held out, and easy ones, so that a micro-size model, taken from a folder like one
+of the Hub, gets some right and some wrong after 200 steps of SFT. The values are the smoke study's otherwise.
 """
 
 import subprocess
@@ -44,14 +44,10 @@ def write_world(folder) -> None:
     def said(text: str) -> dict:
         return {"role": "assistant", "reasoning_content": "so", "content": text}
 
-    science = [
-        told({"role": "user", "content": f"Which letter has number {i}?"}, said(f"Answer: {letters[i]}")) for i in range(80)
-    ]
-    chats = [
-        told({"role": "user", "content": f"Say {i} without commas."}, said(f"I say, {i}." if i % 2 else f"{i}"))
-        for i in range(80)
-    ]
-    write_sft(folder, science, chats)
+    asked = [(f"Which letter has number {i}?", f"Answer: {letters[i]}") for i in range(80)]
+    asked += [(f"Say {i} without commas.", f"I say, {i}." if i % 2 else f"{i}") for i in range(80)]
+    rows = [told({"role": "user", "content": question}, said(answer)) for question, answer in asked]
+    write_sft(folder, rows[:80], rows[80:])
 
 
 def write_base(folder) -> None:
@@ -75,14 +71,14 @@ def p() -> Parameters:
     path.write_text(yaml.safe_dump(values))
     command = [sys.executable, "-m", "snakemake", "--cores", "1", "--config", f"params={path}", *QUIET]
     subprocess.run(command, cwd=locations.ROOT, check=True)
-    return study.Parameters.model_construct(**study.load(path).model_dump())
+    return Parameters.model_construct(**study.load(path).model_dump())
 
 
 def test_every_notebook_ran_to_its_end(p):
-    copies = locations.study_folder(NAME) / "notebooks" / f"seed-{p.seed}"
-    ran = {path.name[:2] for path in copies.glob("*.ipynb")}
-    assert ran == {path.name[:2] for path in (locations.ROOT / "notebooks").glob("*.ipynb")}
-    for path in copies.glob("*.ipynb"):
+    copies = list((locations.study_folder(NAME) / "notebooks" / f"seed-{p.seed}").glob("*.ipynb"))
+    assert {path.name[:2] for path in copies} == {path.name[:2] for path in (locations.ROOT / "notebooks").glob("*.ipynb")}
+    assert len(result_tables.read_table(p, "claims", ["claims"])) > 15  # the ledger is written
+    for path in copies:
         assert not [o for cell in nbformat.read(path, 4).cells for o in cell.get("outputs", []) if o.output_type == "error"]
 
 
@@ -115,7 +111,3 @@ def test_what_is_measured_on_the_held_out_problems(p):
 def test_chance_is_that_of_the_options(p):
     assert problem_sets.chance("science_blend", p.data_sources) == pytest.approx(1 / len(FOUR))
     assert problem_sets.chance("math_blend", p.data_sources) == 0
-
-
-def test_the_ledger_is_written(p):
-    assert len(result_tables.read_table(p, "claims", ["claims"])) > 15
