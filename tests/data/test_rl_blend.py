@@ -148,7 +148,7 @@ from pathlib import Path
 from m2rl_lib.config import locations
 from m2rl_lib.data import rl_blend, row_files
 locations.RUNS = Path(sys.argv[2])
-rl_blend.STRIDE = 100
+row_files.STRIDE = 100
 commit = row_files.Store.commit
 def committed(store, position):
     commit(store, position)
@@ -172,9 +172,8 @@ def test_a_killed_preparation_goes_on_where_it_was(tmp_path, monkeypatch):
     assert done.returncode == -signal.SIGKILL
     monkeypatch.setattr(locations, "RUNS", torn)
     read = []
-    monkeypatch.setattr(
-        rl_blend, "_take", lambda store, seen, raw, q, take=rl_blend._take: (read.append(raw), take(store, seen, raw, q))
-    )
+    make_row = rl_blend.make_row
+    monkeypatch.setattr(rl_blend, "make_row", lambda raw, questions: read.append(raw) or make_row(raw, questions))
     found = rl_blend.prepare_rows([str(mirror)])
     assert len(read) == 200  # of 500: the first 300 were not read again
     for file in sorted(expected.glob("*.jsonl")) + [expected / "drops.csv"]:
