@@ -30,14 +30,7 @@ WRAPPER = (
 HELD_OUT = {"selection": 0.02, "test": 0.04}  # shares of the prompts; the rest is `train`
 RULES = 2  # raised when the rules below change, so that data made by others is not taken for theirs
 DIGEST = 16  # bytes of a prompt's identity
-ANSWER = (
-    "expected_answer",
-    "kwargs",
-    "instruction_id_list",
-    "verifier_metadata",
-    "options",
-    "ground_truth",
-)  # grade a completion
+GRADED_BY = ("expected_answer", "kwargs", "instruction_id_list", "verifier_metadata", "options", "ground_truth")
 LABELS = {label: module for module in domains.DOMAINS.values() for label in getattr(module, "LABELS", ())}
 
 
@@ -70,10 +63,9 @@ def install_workplace(tables: hub.Source) -> str:
 
 def find_source(sources: list[str], name: str) -> hub.Source:
     """The source of data set `name`; SourceError where `data_sources` has none."""
-    source = hub.find_dataset(sources, name)
-    if source is None:
-        raise hub.SourceError(f"data_sources has no {name}: name it with its revision, or give a folder that mirrors the Hub")
-    return source
+    if source := hub.find_dataset(sources, name):
+        return source
+    raise hub.SourceError(f"data_sources has no {name}: name it with its revision, or give a folder that mirrors the Hub")
 
 
 def fetch_all(places: dict[str, tuple[hub.Source, str]], folder: Path) -> dict[str, list[Path]]:
@@ -105,7 +97,7 @@ def _write(folder: Path, files: dict[str, list[Path]], sources: dict[str, str], 
     def make(label: str, raw: dict) -> tuple[str, dict]:
         row = make_row({**raw, "workplace": tables}, questions)
         key = hashlib.sha256(json.dumps(row["responses_create_params"], sort_keys=True).encode()).digest()[:DIGEST]
-        answer = hashlib.sha256(json.dumps([row.get(name) for name in ANSWER], sort_keys=True).encode()).digest()[:4]
+        answer = hashlib.sha256(json.dumps([row.get(name) for name in GRADED_BY], sort_keys=True).encode()).digest()[:4]
         if key in seen:
             raise Unusable("duplicate prompt" if seen[key] == answer else "duplicate prompt with another answer")
         seen[key] = answer

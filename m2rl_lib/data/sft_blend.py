@@ -6,7 +6,6 @@ A part's rows are gone through in random order, again and again; that is 'random
 
 import json
 from collections.abc import Sequence
-from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -25,7 +24,6 @@ def published_parts() -> pd.DataFrame:
     return pd.read_csv(Path(__file__).with_name("published_sft_blend.csv"))
 
 
-@cache
 def parts() -> pd.DataFrame:
     """The published parts, `source_dataset` with its owner."""
     frame = published_parts()
@@ -47,22 +45,24 @@ def prepare_examples(sources: list[str]) -> Path:
 
 
 def _write(folder: Path, files: dict[str, list[Path]], sources: dict[str, str]) -> None:
+    # some revisions hold the same rows as JSON lines and as Parquet
+    names = {
+        file: name for name, some in files.items() for file in _with_suffix(some, ".jsonl") or _with_suffix(some, ".parquet")
+    }
+    part_of_source = dict(zip(parts()["source_dataset"], parts()["part"]))
+
+    def part_of(file: Path, raw: dict) -> str:
+        if names[file] == OWNER + "Nemotron-Math-v2":
+            return "Math with Tools" if _json(raw.get("tools")) else "Math"
+        return part_of_source[names[file]]
+
     store = row_files.Store(folder)
-    names = {file: name for name, some in files.items() for file in _one_form(some)}
-    store.convert(list(names), lambda file, raw: part_of(names[file], raw), lambda part, raw: (part, make_example(part, raw)))
+    store.convert(list(names), part_of, lambda part, raw: (part, make_example(part, raw)))
     store.finish(store.drop_table("part"), sources, [f"{name}/{file.name}" for file, name in names.items()])
 
 
-def _one_form(files: list[Path]) -> list[Path]:
-    """The JSON-lines files, or the Parquet files where there are none: some revisions hold the same rows in both."""
-    return [f for f in files if f.suffix == ".jsonl"] or [f for f in files if f.suffix == ".parquet"]
-
-
-def part_of(name: str, raw: dict) -> str:
-    """The part of the published table that a row of data set `name` belongs to."""
-    if name == OWNER + "Nemotron-Math-v2":
-        return "Math with Tools" if _json(raw.get("tools")) else "Math"
-    return parts().set_index("source_dataset")["part"][name]
+def _with_suffix(files: list[Path], suffix: str) -> list[Path]:
+    return [file for file in files if file.suffix == suffix]
 
 
 def _json(value: object) -> object:

@@ -52,12 +52,13 @@ def device() -> str:
 @lru_cache
 def commit() -> str:
     """The repository's commit, with '+' where the work tree differs from it in more than drawn figures; 'unknown' without git."""
-    git = ["git", "-C", str(ROOT)]
+    status = ["status", "--porcelain", "--untracked-files=no", "--", ".", ":!figures"]
     try:
-        head = subprocess.run([*git, "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=True).stdout.strip()
-        status = [*git, "status", "--porcelain", "--untracked-files=no", "--", ".", ":!figures"]
-        changed = subprocess.run(status, capture_output=True, text=True).stdout
-        return head + ("+" if changed.strip() else "")
+        head, changed = [
+            subprocess.run(["git", "-C", str(ROOT), *arguments], capture_output=True, text=True, check=True).stdout.strip()
+            for arguments in (["rev-parse", "--short", "HEAD"], status)
+        ]
+        return head + ("+" if changed else "")
     except (OSError, subprocess.CalledProcessError):
         return "unknown"
 
