@@ -2,6 +2,7 @@
 
 import json
 import os
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
@@ -61,7 +62,7 @@ class Store:
         folder.mkdir(parents=True, exist_ok=True)
         progress = json.loads((folder / PROGRESS).read_text()) if (folder / PROGRESS).is_file() else {}
         self.position: list[int] = progress.get("position", [0, 0])  # (number of the input file, place in it)
-        self.counts: dict[str, int] = progress.get("counts", {})
+        self.counts = Counter(progress.get("counts"))
         sizes = progress.get("sizes", {})
         for file in self._stored():
             if file.name in sizes:
@@ -111,8 +112,7 @@ class Store:
                     reason = "fields are not of the published form"
                 else:
                     self.add(name, row)
-                key = f"{label}|{reason}"
-                self.counts[key] = self.counts.get(key, 0) + 1
+                self.counts[f"{label}|{reason}"] += 1
                 if count % STRIDE == 0:
                     self.commit([number, place])
             self.commit([number + 1, 0])

@@ -45,10 +45,7 @@ def prepare_examples(sources: list[str]) -> Path:
 
 
 def _write(folder: Path, files: dict[str, list[Path]], sources: dict[str, str]) -> None:
-    # some revisions hold the same rows as JSON lines and as Parquet
-    names = {
-        file: name for name, some in files.items() for file in _with_suffix(some, ".jsonl") or _with_suffix(some, ".parquet")
-    }
+    names = {file: name for name, some in files.items() for file in _one_form(some)}
     part_of_source = dict(zip(parts()["source_dataset"], parts()["part"]))
 
     def part_of(file: Path, raw: dict) -> str:
@@ -61,8 +58,9 @@ def _write(folder: Path, files: dict[str, list[Path]], sources: dict[str, str]) 
     store.finish(store.drop_table("part"), sources, [f"{name}/{file.name}" for file, name in names.items()])
 
 
-def _with_suffix(files: list[Path], suffix: str) -> list[Path]:
-    return [file for file in files if file.suffix == suffix]
+def _one_form(files: list[Path]) -> list[Path]:
+    """The JSON-lines files, or the Parquet files where there are none: some revisions hold the same rows in both."""
+    return [f for f in files if f.suffix == ".jsonl"] or [f for f in files if f.suffix == ".parquet"]
 
 
 def _json(value: object) -> object:

@@ -72,11 +72,10 @@ def fetch_files(source: Source, names: list[str]) -> Path:
         sizes = list_files(source)  # one request; a dry run of `snapshot_download` makes one for each file
         check_disk(sum(sizes.get(name, 0) for name in names), Path(constants.HF_HUB_CACHE), f"downloading {source}")
     folder = source.folder or Path(_ask(source, snapshot_download, allow_patterns=names))
-    for name in names:
-        if not (folder / name).is_file() and source.folder:
-            raise SourceError(f"{source} lacks {name}; copy it there, or give {source.name} by owner/name@<commit>")
-        if not (folder / name).is_file():
-            raise SourceError(f"{source}: {name} is not on this machine: run again with network and HF_HUB_OFFLINE=0")
+    if lacking := [name for name in names if not (folder / name).is_file()]:
+        if source.folder:
+            raise SourceError(f"{source} lacks {lacking[0]}; copy it there, or give {source.name} by owner/name@<commit>")
+        raise SourceError(f"{source}: {lacking[0]} is not on this machine: run again with network and HF_HUB_OFFLINE=0")
     return folder
 
 
