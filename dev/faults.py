@@ -148,7 +148,7 @@ def resumed_at(log: Path, name: str) -> float:
 
 
 def kill_stages(kills: int, folder: Path, rng: random.Random) -> tuple[pd.DataFrame, SimpleNamespace, SimpleNamespace]:
-    """Run the study once unbroken and once with `kills` kills spread over its stages; a row a kill, and both studies."""
+    """Run the study once unbroken and once with `kills` kills spread over its stages; one row per kill, and both studies."""
     whole, broken = parameters("whole"), parameters("broken")
     seconds = {}
     for name in STAGES:
@@ -317,7 +317,7 @@ def two_runs(p: SimpleNamespace, folder: Path) -> dict[str, str]:
 
     def hold():
         with artifacts.stage(p, "rl-math"):
-            print("held", flush=True)
+            print("locked", flush=True)
             time.sleep(60)
 
     pid = os.fork()
@@ -325,7 +325,7 @@ def two_runs(p: SimpleNamespace, folder: Path) -> dict[str, str]:
         with log.open("w") as file:
             os.dup2(file.fileno(), 1)
             hold()
-    while not (log.exists() and "held" in log.read_text()):
+    while not (log.exists() and "locked" in log.read_text()):
         time.sleep(0.01)
     locks.PATIENCE = 0.2
     reported = {"two runs of one stage": raised(lambda: artifacts.stage(p, "rl-math").__enter__(), locks.LockedError)}
@@ -431,7 +431,7 @@ def main() -> None:
 
 
 def report(kills: pd.DataFrame, whole: SimpleNamespace, broken: SimpleNamespace) -> list[str]:
-    """The lines on the kills: a row a stage, and what was lost."""
+    """The lines on the kills: one row per stage, and what was lost."""
     one, other = digests(whole), digests(broken)
     equal = sum(one[name] == other.get(name) for name in one)
     lost = doubled = 0

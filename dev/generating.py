@@ -43,7 +43,7 @@ def ours(model, tokenizer, rows: list[dict], k: int, max_tokens: int, batch: int
 
 
 def measure(folder: Path, names: list[str], repeats: int) -> list[dict]:
-    """A row a domain: tokens a second of both, and the median ratio of runs that stood side by side."""
+    """One row per domain: tokens a second of both, and the median ratio of runs that stood side by side."""
     p = parameters()
     torch.set_num_threads(p.evaluate_threads)
     tokenizer = AutoTokenizer.from_pretrained(folder)

@@ -136,7 +136,7 @@ def multiply_limit() -> float:
 
 
 def measure(folder: Path, names: list[str], steps: int, repeats: int) -> list[dict]:
-    """A row a domain and kind: medians over `repeats` runs, ours and TRL's in turns."""
+    """One row per domain and kind: medians over `repeats` runs, ours and TRL's in turns."""
     p = parameters()
     torch.set_num_threads(p.rlvr_threads)
     sandbox.configure(p.sandbox_kind)

@@ -42,7 +42,7 @@ def stages(name: str) -> list[dict]:
     found = []
     for file in done_files(name):
         record = json.loads(file.read_text())
-        world = " (apart)" if file.parts[-4] == f"{name}-apart" else ""
+        world = " (without arithmetic)" if file.parts[-4] == f"{name}-apart" else ""
         if "spent" in record:
             ended = datetime.fromisoformat(record["finished"]).timestamp()
             seed = None if record["name"] in ONCE else int(file.parent.name.removeprefix("seed-"))

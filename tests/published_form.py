@@ -123,7 +123,7 @@ SKYWORK = [
 # --- SFT --------------------------------------------------------------------------------------------------
 
 
-def told(*messages, tools=None, **more) -> dict:
+def talk(*messages, tools=None, **more) -> dict:
     return {"uuid": "u", "messages": list(messages), "license": "x", "used_in": [], "tools": tools, **more}
 
 
@@ -141,7 +141,7 @@ def write_sft(folder: Path, science: list[dict], chats: list) -> None:
     write_jsonl(owner / "Nemotron-Instruction-Following-Chat-v1" / "data" / "chat_if.jsonl", chats)
     calls = {"role": "assistant", "content": "", "tool_calls": [CALL]}
     answer = FOUND | {"content": json.dumps(FOUND["content"])}  # Parquet has texts only
-    math = [told(USER, SAID, tools="[]"), told(USER, calls, answer, SAID, USER, tools=json.dumps([SEARCH]))]
+    math = [talk(USER, SAID, tools="[]"), talk(USER, calls, answer, SAID, USER, tools=json.dumps([SEARCH]))]
     write_parquet(owner / "Nemotron-Math-v2" / "data" / "low.parquet", math)
-    code = [told({"role": "user", "content": "-"}, SAID, dataset="taco", split="train", index="3"), told(USER, SAID)]
+    code = [talk({"role": "user", "content": "-"}, SAID, dataset="taco", split="train", index="3"), talk(USER, SAID)]
     write_jsonl(owner / "Nemotron-Competitive-Programming-v1" / "data" / "python.jsonl", code)

@@ -10,7 +10,7 @@ import sys
 import nbformat
 import pytest
 import yaml
-from published_form import DAPO, FOUR, RL, SKYWORK, following, mcqa, placeholder, problem, program, told, write_rl, write_sft
+from published_form import DAPO, FOUR, RL, SKYWORK, following, mcqa, placeholder, problem, program, talk, write_rl, write_sft
 
 from m2rl_lib.cli import data_report
 from m2rl_lib.config import locations, study
@@ -45,10 +45,10 @@ def write_world(folder) -> None:
         return {"role": "assistant", "reasoning_content": "so", "content": text}
 
     science = [
-        told({"role": "user", "content": f"Which letter has number {i}?"}, said(f"Answer: {letters[i]}")) for i in range(80)
+        talk({"role": "user", "content": f"Which letter has number {i}?"}, said(f"Answer: {letters[i]}")) for i in range(80)
     ]
     chats = [
-        told({"role": "user", "content": f"Say {i} without commas."}, said(f"I say, {i}." if i % 2 else f"{i}"))
+        talk({"role": "user", "content": f"Say {i} without commas."}, said(f"I say, {i}." if i % 2 else f"{i}"))
         for i in range(80)
     ]
     write_sft(folder, science, chats)

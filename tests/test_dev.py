@@ -58,10 +58,10 @@ def three_seeds(tmp_path, monkeypatch) -> list[dict]:
 
 def test_stages_are_medians_over_seeds(three_seeds):
     rows = {row.pop("stage"): row for row in study_times.stage_table(three_seeds)}
-    assert list(rows) == ["sft", "sft (apart)", "rl-math", "rq1"]
+    assert list(rows) == ["sft", "sft (without arithmetic)", "rl-math", "rq1"]
     assert rows["sft"] == {"seeds": 3, "wall, s": 300, "CPU, s": 420, "peak, GB": 0.5}  # walls of 4, 5 and 6 minutes
     assert rows["rl-math"] == {"seeds": 3, "wall, s": 300, "CPU, s": 300, "peak, GB": 0.602}  # 6, 5 and 4
-    assert rows["sft (apart)"]["seeds"] == rows["rq1"]["seeds"] == 1
+    assert rows["sft (without arithmetic)"]["seeds"] == rows["rq1"]["seeds"] == 1
 
 
 def test_cores_are_as_busy_as_the_records_say(three_seeds):
@@ -144,10 +144,10 @@ def test_a_peers_weights_differ_where_rounding_does_not_explain_it(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("given", "told"),
+    ("given", "line"),
     [("mergekit=.", "no such peer; allowed: mergelm=PATH"), ("mergelm=.", "it has no model_merging_methods/merging_methods.py")],
 )
-def test_what_is_no_peer_is_refused_in_one_line(given, told):
-    with pytest.raises(SystemExit, match=told) as error:
+def test_what_is_no_peer_is_refused_in_one_line(given, line):
+    with pytest.raises(SystemExit, match=line) as error:
         peers.read_peer(given)
     assert "\n" not in str(error.value)

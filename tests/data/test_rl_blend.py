@@ -23,7 +23,7 @@ from published_form import (
     mcqa,
     placeholder,
     problem,
-    told,
+    talk,
     write_jsonl,
     write_parquet,
     write_rl,
@@ -368,10 +368,10 @@ def test_chance_on_a_blend_is_that_of_the_options(held):
 @pytest.fixture
 def corpus_mirror(tmp_path, monkeypatch):
     monkeypatch.setattr(locations, "RUNS", tmp_path / "runs")
-    chats = [told({"role": "system", "content": "Be kind."}, USER, SAID, {"role": "user", "content": "And?"}, SAID)]
-    chats += [told(USER), told({"role": "user", "content": " "}, SAID), told(USER, {"role": "assistant", "content": None})]
-    science_rows = [told({"role": "user", "content": f"Q{i}"}, SAID) for i in range(5)]
-    write_sft(tmp_path / "mirror", science_rows, [*chats, told(USER, SAID, SAID), "{torn"])
+    chats = [talk({"role": "system", "content": "Be kind."}, USER, SAID, {"role": "user", "content": "And?"}, SAID)]
+    chats += [talk(USER), talk({"role": "user", "content": " "}, SAID), talk(USER, {"role": "assistant", "content": None})]
+    science_rows = [talk({"role": "user", "content": f"Q{i}"}, SAID) for i in range(5)]
+    write_sft(tmp_path / "mirror", science_rows, [*chats, talk(USER, SAID, SAID), "{torn"])
     return tmp_path / "mirror"
 
 
