@@ -35,9 +35,9 @@ except (ParameterError, ValueError) as error:
 
 EXPERTS = [f"rl-{domain}" for domain in P.domains]
 LOCK = locks.hold(locations.study_folder(P.study) / ".lock")  # instead of Snakemake's, which a kill leaves behind
-FLOORS = schedule.floors(P)
+CONTROLS = schedule.floors(P)  # the null run and a second run of the math expert
 GROUPS = schedule.groups(P)
-APART = schedule.apart(P)  # the world of RQ2's manipulation check, or None
+NO_ARITHMETIC = schedule.apart(P)  # the study in which coding needs no arithmetic, of the manipulation check of RQ2; or None
 # what a rule that runs the model asks of a cluster (profiles/slurm), where it runs on a GPU
 DEVICE = {"gpu": 1, "mem_mb": 96_000, "runtime": 48 * 60} if P.plan_device == "cuda" else {}
 # and one that trains: a GPU and as much memory for each process, on as many nodes as `train_accelerate` has machines
@@ -164,7 +164,7 @@ def expert_run(name):
     return {"domain": P.domains[0] if null else base[3:], "repeat": int(variant.get("repeat", 0)), "permute_rewards": null}
 
 
-for model in [*EXPERTS, *FLOORS]:
+for model in [*EXPERTS, *CONTROLS]:
 
     rule:
         name:
@@ -236,10 +236,10 @@ rule distillation:
 MAKERS = {
     "sft": ["sft"],
     "experts": EXPERTS,
-    "floors": FLOORS,
+    "floors": CONTROLS,
     "mixed": ["rl-multi"],
     "distilled": ["mt-opd"],
-    "skills": [*FLOORS, "rl-multi", "merges", "mt-opd"],
+    "skills": [*CONTROLS, "rl-multi", "merges", "mt-opd"],
 }  # the others need the merges
 
 for group, (purpose, models) in GROUPS.items():
@@ -378,14 +378,14 @@ rule paper:
         PAPERMILL
 
 
-if APART:  # SFT, math and coding once more where coding needs no arithmetic: a study of its own, by the same notebooks
+if NO_ARITHMETIC:  # SFT, math and coding once more where coding needs no arithmetic: a study of its own, by the same notebooks
     PAIR = ["rl-math", "rl-coding"]
 
-    rule sft_apart:
+    rule sft_no_arithmetic:
         output:
-            done("sft", world=APART),
+            done("sft", world=NO_ARITHMETIC),
         params:
-            **stage("apart-sft", "02_sft", world=APART),
+            **stage("apart-sft", "02_sft", world=NO_ARITHMETIC),
         resources:
             **TRAINER,
         threads: P.sft_threads
@@ -399,13 +399,13 @@ if APART:  # SFT, math and coding once more where coding needs no arithmetic: a 
 
         rule:
             name:
-                f"expert_{model}_apart"
+                f"expert_{model}_no_arithmetic"
             input:
-                done("sft", world=APART),
+                done("sft", world=NO_ARITHMETIC),
             output:
-                done(model, world=APART),
+                done(model, world=NO_ARITHMETIC),
             params:
-                **stage(f"apart-{model}", "03_rlvr_single_domain", world=APART, **expert_run(model)),
+                **stage(f"apart-{model}", "03_rlvr_single_domain", world=NO_ARITHMETIC, **expert_run(model)),
             resources:
                 **TRAINER,
             threads: P.rlvr_threads
@@ -415,13 +415,13 @@ if APART:  # SFT, math and coding once more where coding needs no arithmetic: a 
             shell:
                 PAPERMILL
 
-    rule evaluate_apart:
+    rule evaluate_no_arithmetic:
         input:
-            done(*PAIR, world=APART),
+            done(*PAIR, world=NO_ARITHMETIC),
         output:
-            done("evaluate-apart", world=APART),
+            done("evaluate-apart", world=NO_ARITHMETIC),
         params:
-            **stage("apart", "07_evaluation", world=APART, models=["sft", *PAIR], group="apart", purpose="apart"),
+            **stage("apart", "07_evaluation", world=NO_ARITHMETIC, models=["sft", *PAIR], group="apart", purpose="apart"),
         resources:
             **DEVICE,
         threads: P.evaluate_threads
@@ -431,13 +431,13 @@ if APART:  # SFT, math and coding once more where coding needs no arithmetic: a 
         shell:
             PAPERMILL
 
-    rule measuring_apart:
+    rule measuring_no_arithmetic:
         input:
-            done(*PAIR, world=APART),
+            done(*PAIR, world=NO_ARITHMETIC),
         output:
-            done("measuring", world=APART),
+            done("measuring", world=NO_ARITHMETIC),
         params:
-            **stage("apart-measuring", "09_measuring", world=APART, purpose="apart"),
+            **stage("apart-measuring", "09_measuring", world=NO_ARITHMETIC, purpose="apart"),
         resources:
             **DEVICE,
         threads: P.evaluate_threads
@@ -452,7 +452,7 @@ rule rq2:
     input:
         done("measuring", "mt-opd", seed=P.seed),
         evaluated("rq2"),
-        done("evaluate-apart", "measuring", world=APART, seed=P.seed) if APART else [],
+        done("evaluate-apart", "measuring", world=NO_ARITHMETIC, seed=P.seed) if NO_ARITHMETIC else [],
     output:
         done("rq2", seed=P.seed),
     params:
