@@ -64,5 +64,5 @@ def plot_ledger(frame: pd.DataFrame) -> Figure:
     axes.grid(False)
     axes.set_xlabel("from the edge of the claim, half-widths of its interval\n← against the claim      for it →")
     drawn = set(frame["verdict"]) - {NOT_TESTABLE}
-    handles = [handle(verdict, *look, markersize=4.2) for verdict, look in LOOKS.items() if verdict in drawn]
+    handles = [handle(verdict, *look, line="-", markersize=4.2) for verdict, look in LOOKS.items() if verdict in drawn]
     return finish(figure, [*handles, handle("the paper", "D", GREY, False, markersize=2.4)], 4)
