@@ -22,11 +22,11 @@ from m2rl_lib import sandbox
 from m2rl_lib.config import locations, model_names, study
 from m2rl_lib.config.study import Parameters
 from m2rl_lib.evaluation import live_code_bench
-from m2rl_lib.evaluation.avg_at_k import KEYS, write_scores
 from m2rl_lib.evaluation.nine_benchmarks import BENCHMARKS, BenchmarkError, choose, read_rows
-from m2rl_lib.storage import artifacts, atomic, hub
+from m2rl_lib.storage import artifacts, atomic, hub, result_tables
 
 EVALSCOPE = "1.14.1"
+KEYS = ["seed", "model", "domain", "benchmark", "split", "problem_id", "sample"]
 GRADES = ("prompt_level_strict", "accuracy", "acc")  # as evalscope calls a sample's grade, by benchmark
 GRADED = ["correct", "parsed", "truncated", "completion_tokens"]
 READ = ["evaluate_samples", "evaluate_temperature", "evaluate_max_tokens", "evaluate_batch", "sandbox_kind"]
@@ -178,11 +178,14 @@ def score(p: Parameters, model: str, names: list[str], server: str, served=None,
         benchmark = BENCHMARKS[name]
         fixed = {"seed": p.seed, "model": model, "domain": benchmark.domain, "benchmark": benchmark.name, "split": "test"}
         frame = ask(p, name, problems, server, served, judged, work).assign(**fixed)
-        write_scores(p, f"{name}-{model}", [frame[[*KEYS, *GRADED, "text"]]], made_by | {"benchmark": provenance})
+        for table, columns in {"scores": GRADED, "samples": ["text"]}.items():
+            result_tables.write_table(p, table, f"{name}-{model}", frame[[*KEYS, *columns]], made_by | {"benchmark": provenance})
         shutil.rmtree(work)
         mean, lost = 100 * frame.groupby("problem_id")["correct"].mean().mean(), int(frame["correct"].isna().sum())
         ungraded = f", {lost} samples not graded" if lost else ""
-        print(f"{model}: {benchmark.name} Avg@{p.evaluate_samples} {mean:.1f}, n = {len(problems)} problems{ungraded}", flush=True)
+        print(
+            f"{model}: {benchmark.name} Avg@{p.evaluate_samples} {mean:.1f}, n = {len(problems)} problems{ungraded}", flush=True
+        )
 
 
 def main(arguments: list[str] | None = None) -> None:
