@@ -38,19 +38,23 @@ def run(p: Parameters) -> list[Path]:
         artifacts.read_manifest(folder)
     if artifacts.is_done(p, f"evaluate-{p.group}", [], folders):
         print(f"{p.group}: this study has these scores already")
-    else:
-        with artifacts.stage(p, f"evaluate-{p.group}"):
-            _make(p, folders)
+        return folders
+    with artifacts.stage(p, f"evaluate-{p.group}"):
+        sandbox.configure(p.sandbox_kind)
+        sandbox.check()
+        torch.set_num_threads(p.evaluate_threads)
+        frames, costs = _score_all(p, dict(zip(p.models, folders)))
+        made_by, frame = artifacts.record(p, folders), pd.concat(frames, ignore_index=True)
+        result_tables.write_table(p, "scores", p.group, frame.drop(columns="text"), made_by)
+        result_tables.write_table(p, "samples", p.group, frame[[*KEYS, "text"]], made_by)
+        write_costs(p, f"evaluate-{p.group}", made_by, costs)
     return folders
 
 
-def _make(p: Parameters, folders: list[Path]) -> None:
-    sandbox.configure(p.sandbox_kind)
-    sandbox.check()
-    torch.set_num_threads(p.evaluate_threads)
-    models = dict(zip(p.models, folders))
+def _score_all(p: Parameters, models: dict[str, Path]) -> tuple[list[pd.DataFrame], list[dict]]:
+    """The frames of all models and splits of the run's purpose, and what each split cost."""
     frames, costs = [], []
-    for split in {"scores": ("selection", "test"), "sweep": ("selection", "test")}.get(p.purpose, ("test",)):
+    for split in ("selection", "test") if p.purpose in ("scores", "sweep") else ("test",):
         if p.purpose == "sweep" and split == "test":
             models = {name: models[name] for name in best_of_each_method(frames)}
         started = time.monotonic()
@@ -58,13 +62,9 @@ def _make(p: Parameters, folders: list[Path]) -> None:
         spent = sum(int(frame["completion_tokens"].sum()) for frame in made)
         costs.append(cost(p.group, split, seconds=time.monotonic() - started, threads=p.evaluate_threads, generated_tokens=spent))
         frames += made
-    if "sft" in p.models and p.purpose == "scores":
-        frames += evaluate_sharpened(p, locations.model_folder(p.study, p.seed, "sft"))
-    made_by = artifacts.record(p, folders)
-    frame = pd.concat(frames, ignore_index=True)
-    result_tables.write_table(p, "scores", p.group, frame.drop(columns="text"), made_by)
-    result_tables.write_table(p, "samples", p.group, frame[[*KEYS, "text"]], made_by)
-    write_costs(p, f"evaluate-{p.group}", made_by, costs)
+    if "sft" in models and p.purpose == "scores":
+        frames += evaluate_sharpened(p, models["sft"])
+    return frames, costs
 
 
 def best_of_each_method(frames: list[pd.DataFrame]) -> list[str]:

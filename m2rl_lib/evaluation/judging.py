@@ -82,9 +82,6 @@ def verdict_tokens(tokenizer) -> tuple[list[int], int, int]:
     return right[:place], right[place], wrong[place]
 
 
-# --- the trajectories that are judged ---------------------------------------------------------------------
-
-
 def read_samples(p: Parameters, groups: list[str], split: str = "test") -> pd.DataFrame:
     """The graded completions of a split of these groups of models with their texts: `SAMPLES` and the seed."""
     scores, texts = (result_tables.read_table(p, table, groups) for table in ("scores", "samples"))
@@ -192,9 +189,6 @@ def place_of(row: dict, step: int) -> str:
         return "intention" if row["steps"][step].startswith("plan ") else "execution"
     last = len(row["steps"]) - 1
     return {last - 1: "late", 0: "early", last: "answer"}.get(step, "middle")
-
-
-# --- judging --------------------------------------------------------------------------------------------
 
 
 def judge_items(judge: Judge, items: pd.DataFrame, rows: dict[str, dict], taught: bool = True) -> pd.DataFrame:

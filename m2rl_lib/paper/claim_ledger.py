@@ -75,9 +75,6 @@ def of_row(row: pd.Series, n: str, note: str = "") -> Found:
     return Found(row["estimate"], row["low"], row["high"], n, seeds, seeds - 1 if seeds > 1 else None, note)
 
 
-# --- one claim ------------------------------------------------------------------------------------------------
-
-
 def _law(found: Found):
     return stats.norm if found.df is None else stats.t(found.df)
 
@@ -90,20 +87,11 @@ def p_beyond(found: Found, edge: float, upward: bool) -> float:
     return float(law.sf(distance / half * law.ppf(0.975)))
 
 
-def _one_sided(claim: Claim, found: Found, inside: bool) -> list[float]:
-    """p at each edge of the region against 'the quantity is not on the inner (or outer) side of it'."""
+def p_region(claim: Claim, found: Found, inside: bool) -> float:
+    """p of the test that shows the quantity inside, or outside, the region: two-sided, inside an equivalence one-sided; not capped at 1."""
     edges = [(claim.above, inside), (claim.below, not inside)]
-    return [p_beyond(found, edge, upward) for edge, upward in edges if np.isfinite(edge)]
-
-
-def p_inside(claim: Claim, found: Found) -> float:
-    """p against 'the quantity is outside the region': two-sided, one-sided of an equivalence; not capped at 1."""
-    return max(_one_sided(claim, found, True)) * (1 if claim.equivalence else 2)
-
-
-def p_outside(claim: Claim, found: Found) -> float:
-    """Two-sided p against 'the quantity is inside the region'."""
-    return 2 * min(_one_sided(claim, found, False))
+    one_sided = [p_beyond(found, edge, upward) for edge, upward in edges if np.isfinite(edge)]
+    return max(one_sided) * (1 if claim.equivalence else 2) if inside else 2 * min(one_sided)
 
 
 def weigh(claim: Claim, found: Found | Sequence[Found]) -> tuple[Found, float, bool]:
@@ -122,7 +110,7 @@ def weigh(claim: Claim, found: Found | Sequence[Found]) -> tuple[Found, float, b
         return parts[0], np.nan, bool(claim.above < parts[0].estimate < claim.below)
     if parts[0].p is not None:
         return parts[0], parts[0].p, parts[0].inside
-    for_it, against = ([p(claim, part) for part in parts] for p in (p_inside, p_outside))
+    for_it, against = ([p_region(claim, part, inside) for part in parts] for inside in (True, False))
     times = 1 if claim.joint else len(parts)
     if times * min(against) < LEVEL or (len(parts) == 1 and against[0] < for_it[0]):
         return parts[int(np.argmin(against))], min(1.0, times * min(against)), False
@@ -172,8 +160,6 @@ def _region_words(claim: Claim) -> str:
         return f"above {low}{unit}"
     return f"below {high}{unit}" if np.isinf(claim.above) else f"between {low} and {high}{unit}"
 
-
-# --- the ledger ---------------------------------------------------------------------------------------------------
 
 COLUMNS = [
     *("id", "question", "role", "claim", "published", "published_value", "quantity", "unit", "region", "rule"),

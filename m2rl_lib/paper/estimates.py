@@ -15,13 +15,13 @@ from m2rl_lib.analysis.rq3_policies.policy_neighbours import PARTNERS
 from m2rl_lib.analysis.rq4_methods.seesaw import GAIN
 from m2rl_lib.config.model_names import parse_model_name
 from m2rl_lib.paper.claim_ledger import Found, NotTestable, of_row, p_beyond
+from m2rl_lib.paper.score_tables import Tables
 from m2rl_lib.stats.bootstrap import OVERALL, interval
 from m2rl_lib.stats.comparisons import LEVEL, display_name
 from m2rl_lib.stats.over_seeds import t_interval
 from m2rl_lib.stats.rank_correlation import FEWEST
 
 DENSITY = 0.1  # of the masks whose overlap is judged: at the paper's η a mask of float32 weights may hold nearly all of them
-Tables = dict[str, pd.DataFrame | str]
 
 
 def _need(tables: Tables, name: str) -> pd.DataFrame:
@@ -36,9 +36,6 @@ def _one(rows: pd.DataFrame, why: str) -> pd.Series:
     if rows.empty or rows.iloc[0].get("reason", ""):
         raise NotTestable(why if rows.empty else rows.iloc[0]["reason"])
     return rows.iloc[0]
-
-
-# --- RQ1 and RQ2 ------------------------------------------------------------------------------------------------
 
 
 def mixing_against_merging(tables: Tables) -> Found:
@@ -96,9 +93,6 @@ def transfer_whole(tables: Tables, margin: float) -> list[Found]:
     worst = unknown[:1] or (lowest if lowest[0] is not lowest[1] else lowest[:1])
     parts = [_inside(cell, -margin, 1) for cell in worst]
     return parts + [_inside(transfer_mean(tables, part), margin, sign) for part, sign in zip(list(CLAIMS)[1:], (1, 1, -1))]
-
-
-# --- RQ3 -----------------------------------------------------------------------------------------------------------
 
 
 def kl_and_loss(tables: Tables) -> Found:
@@ -196,9 +190,6 @@ def overlap_above_chance(tables: Tables) -> Found:
 def shared_direction(tables: Tables) -> Found:
     """Exact cosine of two experts' task vectors, above both experts' with RL-Null."""
     return _mean_excess(_need(tables, "weights_cosines"), "cosine", None)
-
-
-# --- RQ4 and RQ5 ------------------------------------------------------------------------------------------------------
 
 
 def seesaw_beyond_luck(tables: Tables, margin: float) -> Found:

@@ -86,9 +86,6 @@ def mirror(tmp_path_factory):
     return str(folder)
 
 
-# --- rows and refusals --------------------------------------------------------------------------------------
-
-
 def test_the_nine_are_the_papers():
     names = [benchmark.name for benchmark in nine_benchmarks.BENCHMARKS.values()]
     assert sorted(names) == sorted(published_tables.scores()["benchmark"].unique())
@@ -137,9 +134,6 @@ def test_a_server_that_is_none_is_refused():
         served_model.served_name("http://127.0.0.1:9/v1")
 
 
-# --- programs -----------------------------------------------------------------------------------------------
-
-
 @pytest.mark.parametrize(
     "program, passes",
     [(TWICE, 1.0), (TWICE.replace("2 *", "3 *"), 0.0), ("print(6)", 0.0), ("1 / 0", 0.0), ("", 0.0)],
@@ -174,9 +168,6 @@ def test_a_pickle_of_more_than_text_is_never_run(tmp_path):
     with pytest.raises(ValueError, match="where a text is expected"):
         live_code_bench.unpack_private_tests(packed(Trap()))
     assert not (tmp_path / "trap").exists()
-
-
-# --- evalscope ----------------------------------------------------------------------------------------------
 
 
 def reply(prompt: str, count: int) -> tuple[str, str]:

@@ -31,18 +31,17 @@ def verdict(found, **changes) -> str:
     return row_of(found, **changes)["verdict"]
 
 
-# --- the rule -------------------------------------------------------------------------------------------------
-
-
 def test_p_is_what_the_interval_says():
     found = Found(4.0, 1.0, 7.0, "9 problems")
     assert claim_ledger.p_beyond(found, 1.0, upward=True) == pytest.approx(0.025)
     assert claim_ledger.p_beyond(found, 4.0, upward=True) == pytest.approx(0.5)
-    assert claim_ledger.p_inside(claim(found, above=1.0), found) == pytest.approx(0.05)
-    assert claim_ledger.p_outside(claim(found, above=7.0), found) == pytest.approx(0.05)
+    assert claim_ledger.p_region(claim(found, above=1.0), found, inside=True) == pytest.approx(0.05)
+    assert claim_ledger.p_region(claim(found, above=7.0), found, inside=False) == pytest.approx(0.05)
     few = Found(4.0, 1.0, 7.0, "9 problems", seeds=3, df=2)
-    assert claim_ledger.p_inside(claim(few, above=1.0), few) == pytest.approx(0.05)  # the same edge,
-    assert claim_ledger.p_inside(claim(few), few) > claim_ledger.p_inside(claim(found), found)  # but a longer tail
+    assert claim_ledger.p_region(claim(few, above=1.0), few, inside=True) == pytest.approx(0.05)  # the same edge,
+    assert claim_ledger.p_region(claim(few), few, inside=True) > claim_ledger.p_region(
+        claim(found), found, inside=True
+    )  # but a longer tail
     assert claim_ledger.seen(found) == pytest.approx(3 * (1.96 + 0.8416) / 1.96, abs=0.01)
 
 
@@ -116,11 +115,9 @@ def test_sentences_of_every_verdict_are_one_line():
     found = [Found(*limits, "9 problems") for limits in ((4, 1, 7), (-4, -7, -1), (1, -2, 4), (0, 0, 0))]
     lines = [claim_ledger.claim_sentence(row_of(one)) for one in found]
     assert "supported. Q: +4.0 points [1.0, 7.0], claimed above 0 points" in lines[0] and "contradicted" in lines[1]
-    assert "4.3 points beyond the edge could have been seen" in lines[2] and "every problem came out alike" in lines[3]
+    assert "4.3 points beyond the edge could have been seen" in lines[2] and "came out alike" in lines[3]
     assert not any("\n" in line or "nan" in line for line in lines)
 
-
-# --- planted worlds -------------------------------------------------------------------------------------------------
 
 RIGHT = {  # gains over SFT in points, by what is trained and tested, in a world in which the paper is right
     "reasoning on reasoning": 10, "form on reasoning": 10, "reasoning on form": 1, "rl-multi": 19, "merge-ties": 20,
@@ -283,9 +280,6 @@ def test_equal_merges_chosen_by_halves_are_not_ahead():
         halves.append(100 * rows["correct"].mean() - 50)
         naive.append(100 * scores.groupby("model")["correct"].mean().max() - 50)
     assert abs(np.mean(halves)) < 3 * np.std(halves) / np.sqrt(30) and np.mean(naive) > 5
-
-
-# --- the paper's numbers, and the committed study's ---------------------------------------------------------------------
 
 
 def test_published_evidence_is_computed_from_the_tables():
