@@ -16,7 +16,7 @@ from m2rl_lib.data import sft_corpus
 from m2rl_lib.rollout import trainer_rollouts
 from m2rl_lib.rollout.tool_turns import Completion
 from m2rl_lib.storage import artifacts
-from m2rl_lib.training import grpo, micro_model
+from m2rl_lib.training import common, grpo, micro_model
 
 STEPS = 2
 
@@ -41,7 +41,7 @@ def throw(rewards: list[float | None], texts: list[str] | None, expect: object) 
         p = SimpleNamespace(**study.load(locations.ROOT / "params" / "smoke.yaml").model_dump())
         start = _start_model(p)
         patches.enter_context(mock.patch.object(grpo.DomainTrainer, "_compute_loss", watched_loss))
-        patches.enter_context(mock.patch.object(grpo.Keeper, "log_selection", lambda *_: None))
+        patches.enter_context(mock.patch.object(common.Keeper, "log_selection", lambda *_: None))
         patches.enter_context(mock.patch.object(domains.DOMAINS["math"], "verify", lambda given, rows: rewards[: len(given)]))
         if texts is not None:
             patches.enter_context(mock.patch.object(trainer_rollouts, "roll_out", given_rollout))
