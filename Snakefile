@@ -35,7 +35,7 @@ except (ParameterError, ValueError) as error:
 
 EXPERTS = [f"rl-{domain}" for domain in P.domains]
 LOCK = locks.hold(locations.study_folder(P.study) / ".lock")  # instead of Snakemake's, which a kill leaves behind
-CONTROLS = schedule.floors(P)  # the null run and a second run of the math expert
+CONTROLS = schedule.controls(P)  # the null run and a second run of the math expert
 GROUPS = schedule.groups(P)
 NO_ARITHMETIC = schedule.apart(P)  # the study in which coding needs no arithmetic, of the manipulation check of RQ2; or None
 # what a rule that runs the model asks of a cluster (profiles/slurm), where it runs on a GPU

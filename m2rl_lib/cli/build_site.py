@@ -74,7 +74,7 @@ def sources() -> list[str]:
 
 def expected(p: study.Study) -> list[str]:
     """The stems of the copies that a whole study has: each notebook once, 03 once per expert, 07 once per group of models."""
-    runs = {"03_rlvr_single_domain": [*(f"rl-{domain}" for domain in p.domains), *schedule.floors(p)]}
+    runs = {"03_rlvr_single_domain": [*(f"rl-{domain}" for domain in p.domains), *schedule.controls(p)]}
     runs["07_evaluation"] = list(schedule.groups(p))
     return [stem for name in sources() for stem in ([f"{name}-{run}" for run in runs[name]] if name in MANY else [name])]
 

@@ -48,7 +48,7 @@ def read_scores(path: Path | str) -> tuple[pd.DataFrame, pd.DataFrame | None]:
     if lacking := [name for name in NEEDED if name not in there]:
         raise TableError(f"{path} lacks {', '.join(lacking)}: needed are {', '.join(NEEDED)}; {', '.join(OPTIONAL)} if there are")
     if table.empty:
-        raise TableError(f"{path} has no rows: a row a sample is needed")
+        raise TableError(f"{path} has no rows: one row per sample is needed")
     table = table[there].apply(lambda column: column if column.name == "correct" else _texts(column, path))
     _check_models(table["model"], path)
     table["correct"] = _grades(table["correct"], path)

@@ -33,7 +33,7 @@ def stages(p: Study, rates: dict[str, float]) -> pd.DataFrame:
 
     `rates`: `tokens` (of a completion), `example` (of a training sequence, prompt and all), `generated`, `trained` (a second).
     """
-    experts = len(p.domains) + len(schedule.floors(p))
+    experts = len(p.domains) + len(schedule.controls(p))
     batch, distilled = _batches(p)["RLVR"], _batches(p)["MT-OPD"]
     rows = [
         ("SFT", 1, p.sft_steps, p.sft_steps * p.sft_batch, 0, 1),
@@ -91,7 +91,7 @@ def measured_rates(costs: pd.DataFrame) -> dict[str, float]:
     test, rl = spent.loc["test"], spent.loc["rl"]
     generated = test["generated_tokens"] / test["device_seconds"]
     training = rl["device_seconds"] - rl["generated_tokens"] / generated
-    if training <= 0:  # rollouts in training are the faster ones: no way to tell the two apart
+    if training <= 0:  # rollouts in training are the faster ones: no way to separate the two
         training = rl["device_seconds"] / 2
     return {"generated": generated, "trained": rl["trained_tokens"] / training}
 
@@ -124,7 +124,7 @@ def device_memory(p: Study) -> pd.Series:
 
 def models_kept(p: Study) -> int:
     """Model folders of a study: base and SFT, kept checkpoints, merges, MT-OPD's quarters."""
-    kept = (len(p.domains) + len(schedule.floors(p))) * len(schedule.expert_checkpoints(p)) + len(schedule.mixed_checkpoints(p))
+    kept = (len(p.domains) + len(schedule.controls(p))) * len(schedule.expert_checkpoints(p)) + len(schedule.mixed_checkpoints(p))
     return 2 + kept + len(schedule.merges(p)) + len(schedule.quarters(p.distill_steps))
 
 

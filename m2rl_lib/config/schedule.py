@@ -112,14 +112,14 @@ def merges(p: Parameters) -> list[str]:
     return list(dict.fromkeys([*candidates(p), *definitions(p), *equal_norms(p), *sweep(p), *pairs(p), *left_out(p)]))
 
 
-def floors(p: Parameters) -> list[str]:
+def controls(p: Parameters) -> list[str]:
     """The null run and, where math is a domain, the same domain's second run."""
     return ["rl-null", "rl-math@repeat=1"] if "math" in p.domains else ["rl-null"]
 
 
 def last_models(p: Parameters) -> list[str]:
-    """Every model that is compared with SFT as it ended: experts, floors, mixed, merges at published settings, distilled."""
-    return [*(f"rl-{domain}" for domain in p.domains), *floors(p), "rl-multi", *defaults(p), "mt-opd"]
+    """Every model that is compared with SFT as it ended: experts, controls, mixed, merges at published settings, distilled."""
+    return [*(f"rl-{domain}" for domain in p.domains), *controls(p), "rl-multi", *defaults(p), "mt-opd"]
 
 
 def kept_mixed(p: Parameters) -> list[str]:
@@ -133,7 +133,7 @@ def groups(p: Parameters) -> dict[str, tuple[str, list[str]]]:
     every = {
         "sft": ("scores", ["sft"]),
         "experts": ("scores", [f"rl-{domain}" for domain in p.domains]),
-        "floors": ("scores", floors(p)),
+        "floors": ("scores", controls(p)),
         "mixed": ("scores", kept_mixed(p)),
         "merges": ("scores", defaults(p)),
         "matched": ("scores", [name for name in matched(p) if "@" in name]),

@@ -52,7 +52,7 @@ def _object(line: bytes) -> dict | None:
 
 
 class Store:
-    """A folder of JSON-lines files, each with an index of where its lines begin, and `counts` of what became of the input's rows.
+    """A folder of JSON-lines files, each with an index of where its lines begin, and `counts` of the input's rows by their outcome.
 
     `position` is how far the input was read at the last commit; opened again, a store cuts off what came after it.
     """

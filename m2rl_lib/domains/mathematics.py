@@ -53,13 +53,13 @@ def answer(completion: str) -> str | None:
     return math_grader.last_boxed(answer_part(completion) or "")
 
 
-def gist(completion: str, row: dict) -> list[str]:
+def judge_features(completion: str, row: dict) -> list[str]:
     """What a judge compares, in pieces: the answer's characters."""
     return list(answer(completion) or "")
 
 
 def verify(completions: list[str], rows: list[dict]) -> list[float | None]:
-    """1.0 where the last boxed answer equals the expected one, 0.0 where not, None where it cannot be told.
+    """1.0 where the last boxed answer equals the expected one, 0.0 where not, None where it is not known.
 
     >>> verify(["<think>2 + 2 = 4</think>\\n\\\\boxed{4}<|im_end|>"], [{"expected_answer": "4"}])
     [1.0]

@@ -64,7 +64,9 @@ def make(rng: random.Random, benchmark: str, shared_arithmetic: bool) -> dict:
         changes = (f"{rng.choice(raising if sign == '+' else lowering)} {operand}" for _, sign, operand, _ in chain)
         text += f" It {', then '.join(changes)}."
     options = [{letter: f"{low} to {high}"} for letter, (low, high) in RANGES.items()]
-    text += f" What is the {quantity}? " + ", ".join(f"{letter} {told}" for option in options for letter, told in option.items())
+    text += f" What is the {quantity}? " + ", ".join(
+        f"{letter} {text_of}" for option in options for letter, text_of in option.items()
+    )
     return {
         "domain": NAME,
         "dataset": "micro_science",
@@ -121,7 +123,10 @@ def _captured(text: str, rest: str, options: list[dict]) -> str | None:
     if bare:
         return bare[1]
     same = [
-        letter for option in options for letter, told in option.items() if " ".join(str(told).split()).lower() == text.lower()
+        letter
+        for option in options
+        for letter, text_of in option.items()
+        if " ".join(str(text_of).split()).lower() == text.lower()
     ]
     return same[0] if len(same) == 1 else None
 
@@ -149,7 +154,7 @@ def _another(rest: str) -> re.Match | None:
     return OTHER.match(rest) if SEPARATOR.match(rest) else None
 
 
-def gist(completion: str, row: dict) -> list[str]:
+def judge_features(completion: str, row: dict) -> list[str]:
     """What a judge compares: the letter."""
     return list(answer(completion) or "")
 

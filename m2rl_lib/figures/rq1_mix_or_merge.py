@@ -84,7 +84,7 @@ def plot_budget(frame: pd.DataFrame) -> Figure:
     require_columns(frame, ["model", "budget", "unit", "score"], "scores by budget")
     models, units = unique(frame, "model"), unique(frame, "unit")
     if len(models) > len(LINES):
-        raise ValueError(f"{len(models)} models in one budget figure: at most {len(LINES)} can be told apart")
+        raise ValueError(f"{len(models)} models in one budget figure: at most {len(LINES)} can be distinguished")
     if unknown := [unit for unit in units if unit not in UNITS]:
         raise ValueError(f"unknown unit {unknown[0]!r}: allowed are {', '.join(UNITS)}")
     figure, [grid] = make_figure(COLUMN if len(units) == 1 else WIDE, 2.4, 1, len(units), sharey=True)

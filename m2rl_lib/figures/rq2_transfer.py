@@ -73,7 +73,7 @@ def plot_gradient_cosines(frame: pd.DataFrame) -> Figure:
 
 
 def plot_every_curve(frame: pd.DataFrame) -> Figure:
-    """Every reward of every run: a column a run, a row a domain; on selection problems with intervals, in training as a line.
+    """Every reward of every run: one column per run, one row per domain; on selection problems with intervals, in training as a line.
 
     Columns: model, step, domain, kind ('train' or 'selection'), reward (0 to 1), low, high, n. A panel's frame is thick where
     the run trains on the domain, which is where it has training rewards.

@@ -31,7 +31,6 @@ METHODS = {
     "ties-dare": "m2rl_ties",
     "sce": "m2rl_sce",
 }
-shifts = task_vectors.norms_and_cosines
 
 
 @dataclass(frozen=True)
@@ -88,7 +87,7 @@ def recipe(p: Parameters, name: str) -> Recipe:
     base, method = folder("sft"), base_name.removeprefix("merge-")
     if variant.pop("norm", None):
         parent = folder(model_names.model_name(base_name, **variant))
-        norms = shifts({"parent": parent, **{f"rl-{d}": folder(f"rl-{d}") for d in p.domains}}, base)
+        norms = task_vectors.norms_and_cosines({"parent": parent, **{f"rl-{d}": folder(f"rl-{d}") for d in p.domains}}, base)
         scale = 1 / float(norms.set_index("model").loc["parent", "norm"])
         return Recipe("task-arithmetic", (parent,), base, scale, 1.0, False)
     step = int(variant.pop("step", p.rlvr_steps))

@@ -223,7 +223,7 @@ def claim_sentence(row: pd.Series) -> str:
     """A row of the ledger in English, whatever its verdict.
 
     'RQ1.1 Mixing matches merging: supported. RL-Multi − the best merge: +4.1 points [1.6, 6.8], claimed above −3 points
-    (p = 0.0001, Bonferroni, 5 primary claims; 500 problems, 1 seed: speaks of these weights).'
+    (p = 0.0001, Bonferroni, 5 primary claims; 500 problems, 1 seed: on fixed checkpoints).'
     """
     words = f"{row['id']} {row['claim']}: {row['verdict']}. "
     reason = _sentence(f"{row['reason']}.") if row["reason"] else ""
@@ -231,10 +231,10 @@ def claim_sentence(row: pd.Series) -> str:
         return words + reason
     shown = "a count, not a sample" if pd.isna(row["p_adjusted"]) else f"p = {row['p_adjusted']:.2g}, {row['family']}"
     words += f"{_sentence(row['quantity'])}: {estimate_words(row)}, claimed {row['region']} ({shown}; {row['n']}, "
-    words += f"{row['seeds']} seed{'' if row['seeds'] == 1 else 's'}: speaks of {row['scope']})"
+    words += f"{row['seeds']} seed{'' if row['seeds'] == 1 else 's'}: on {row['scope']})"
     if row["verdict"] == UNDECIDED and pd.notna(row["seen"]):
         digits, unit = _digits_and_unit(row)
-        words += f"; {row['seen']:.{digits}f}{unit} beyond the edge could have been seen"
+        words += f"; {row['seen']:.{digits}f}{unit} beyond the edge is the minimum detectable effect"
     return f"{words}. {reason}".rstrip()
 
 

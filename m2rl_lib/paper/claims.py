@@ -42,7 +42,8 @@ def study_tables(p: Parameters, question: str | None = None) -> dict[str, pd.Dat
     if of_scores:
         scores = read_scores(p)
         test, selection = (scores[scores["split"] == split] for split in ("test", "selection"))
-        shared = problem_sets.built_in(p.data_shared_arithmetic, p.data_sources)
+        # notebooks that show no transfer do not declare what was built in
+        shared = "transfer" in of_scores and problem_sets.built_in(p.data_shared_arithmetic, p.data_sources)
         found |= score_tables.make_score_tables(test, selection, p.analysis_margin, p.analysis_draws, shared, of_scores)
     return found
 

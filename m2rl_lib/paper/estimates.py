@@ -74,7 +74,7 @@ def transfer_mean(tables: Tables, part: str) -> Found:
     row = _one(_need(tables, "rq2").query("claim == @part"), f"no row of {part}")
     built = int(row["built_in"]) if pd.notna(row["built_in"]) else 0
     notes = [f"{built} of the cells join domains that were given arithmetic"] if built else []
-    notes += ["SFT sharpened gains no less there"] if row["called"] == "sharpening" else []
+    notes += ["SFT at its best temperature gains no less there"] if row["called"] == "sharpening" else []
     n = f"{row['cells']} cell{'s' if row['cells'] > 1 else ''}"
     return of_row(row.rename({"change": "estimate"}), n, "; ".join(notes))
 
@@ -143,7 +143,7 @@ def pair_asymmetry(tables: Tables) -> Found:
     return of_row(both, f"{math['n'] + coding['n']} problems", f"against its expert: {parts}")
 
 
-def _mean_excess(table: pd.DataFrame, value: str, floor: str | None) -> Found:
+def _mean_excess(table: pd.DataFrame, value: str, control: str | None) -> Found:
     """The mean of `_excess` over pairs of experts, with a jackknife over experts, which pairs share.
 
     One expert is left out at a time: half-width t √((n − 1) var) with n − 1 degrees of freedom. Several seeds: at least a t
@@ -152,7 +152,7 @@ def _mean_excess(table: pd.DataFrame, value: str, floor: str | None) -> Found:
     whole = table[(table["type"] == "all") & table["layer"].isna()]
     experts = [name for name in pd.unique(whole[["model", "other"]].to_numpy().ravel()) if _is_expert(name)]
     seeds = whole["seed"] if "seed" in whole else pd.Series(0, whole.index)
-    wide = pd.DataFrame({seed: _excess(rows, value, floor, experts) for seed, rows in whole.groupby(seeds)}).dropna()
+    wide = pd.DataFrame({seed: _excess(rows, value, control, experts) for seed, rows in whole.groupby(seeds)}).dropna()
     pairs, per_seed = wide.mean(axis=1), wide.mean().to_numpy()
     named = sorted({name for pair in pairs.index for name in pair})
     if len(named) < 3:
@@ -166,17 +166,17 @@ def _mean_excess(table: pd.DataFrame, value: str, floor: str | None) -> Found:
     return Found(estimate, estimate - half, estimate + half, n, len(per_seed), df)
 
 
-def _excess(rows: pd.DataFrame, value: str, floor: str | None, experts: list[str]) -> pd.Series:
-    """Each pair of experts' `value` less the largest of its `floor` (without: 0) and both experts' values with RL-Null.
+def _excess(rows: pd.DataFrame, value: str, control: str | None, experts: list[str]) -> pd.Series:
+    """Each pair of experts' `value` less the largest of its `control` (without: 0) and both experts' values with RL-Null.
 
     Jaccard 0.30, matched random masks 0.15, with RL-Null 0.20 and 0.12: 0.10.
     """
-    table = rows.assign(floor=rows[floor] if floor else 0.0).set_index(rows[["model", "other"]].apply(frozenset, axis=1))
-    known, floors = table[value].to_dict(), table["floor"].to_dict()
+    table = rows.assign(control=rows[control] if control else 0.0).set_index(rows[["model", "other"]].apply(frozenset, axis=1))
+    known, controls = table[value].to_dict(), table["control"].to_dict()
     found = {}
     for pair in combinations(experts, 2):
         null = [known.get(frozenset((name, "rl-null")), np.nan) for name in pair]
-        found[pair] = known.get(frozenset(pair), np.nan) - np.nanmax([floors.get(frozenset(pair), 0.0), *null])
+        found[pair] = known.get(frozenset(pair), np.nan) - np.nanmax([controls.get(frozenset(pair), 0.0), *null])
     return pd.Series(found, dtype=float)
 
 

@@ -127,7 +127,7 @@ def merge_all(p: Parameters) -> dict[str, Path]:
 
 
 def _is_made_by(folder: Path, recipe, released: Parameters) -> bool:
-    """Whether a merge was made by this recipe: of these very checkpoints, with these parameters."""
+    """Whether a merge was made as this recipe says: of these very checkpoints, with these parameters."""
     manifest = artifacts.read_manifest(folder)
     read = sorted(artifacts.read_manifest(expert)["digest"] for expert in (*recipe.experts, recipe.base))
     same = all(value == vars(released).get(key, value) for key, value in manifest["parameters"].items())
@@ -151,12 +151,12 @@ def kl_table(p: Parameters) -> pd.DataFrame:
     return policy_kl.kl_table(policy_samples.kl_rows(world(p), experts, targets))
 
 
-def norm_table(shifts: pd.DataFrame, cosines: pd.DataFrame, experts: list[str]) -> pd.DataFrame:
+def norm_table(vectors: pd.DataFrame, cosines: pd.DataFrame, experts: list[str]) -> pd.DataFrame:
     """By whole model: norm of its task vector in units of the experts' mean, and its cosine with each expert's.
 
     From `mask_overlap.shift_table` and `mask_overlap.cosine_table`.
     """
-    far = shifts[(shifts["type"] == "all") & shifts["layer"].isna()].set_index("model")["norm"]
+    far = vectors[(vectors["type"] == "all") & vectors["layer"].isna()].set_index("model")["norm"]
     far = far[[not name.startswith("sft") for name in far.index]]
     whole = cosines[(cosines["type"] == "all") & cosines["layer"].isna()]
     value = {frozenset(pair): cosine for *pair, cosine in whole[["model", "other", "cosine"]].itertuples(index=False)}

@@ -19,7 +19,7 @@ GENERAL = "general"  # in SFT but never in RL: excluded from every average
 OVERALL, AVERAGE = "overall", "average"
 MOST_UNGRADED = 0.01  # above this share of ungraded problems a cell is refused
 SEEN = 1 + stats.norm.ppf(0.8) / stats.norm.ppf(0.975)  # effect seen in 80% of repetitions, in half-widths of a 95% interval
-SCOPES = {True: "these weights", False: "this recipe"}  # keyed by 'one seed only'
+SCOPES = {True: "fixed checkpoints", False: "training seeds"}  # keyed by 'one seed only'
 
 
 def require_columns(frame: pd.DataFrame, columns: list[str], what: str) -> None:

@@ -1,4 +1,4 @@
-"""What may be said of scores: comparisons with a three-way verdict, and the English sentence for each.
+"""Comparisons of scores: with a three-way verdict, and the English sentence for each.
 
 *Better* (or *worse*): the 95% interval of the paired difference is above (below) 0. *Equivalent*: the 90% interval lies
 inside ±margin. Else *undecided*, which is never 'matches'.
@@ -133,7 +133,7 @@ def comparison_table(
 
     `scores`: graded samples of one split, with every model that shares the table (an ungraded problem is dropped for all).
     `overs`: 'overall', domains or benchmarks. Returns `COMPARED`: low and high are of the 95% interval, low90 and high90 of the
-    90% interval, seen is the smallest effect seen in 80% of repetitions. Seeds are those that both models have.
+    90% interval, seen is the minimum detectable effect at 80% power. Seeds are those that both models have.
     """
     if not margin > 0:
         raise ValueError(f"margin = {margin!r} points: a number above 0 is allowed")
@@ -178,11 +178,11 @@ def verdict_sentence(comparison: pd.Series, names: dict[str, str] | None = None)
     else:
         claim = (
             f"Whether {a} is better or worse than {b}{span} is undecided: {row['estimate']:+.1f} points "
-            f"[{row['low']:.1f}, {row['high']:.1f}], smallest effect that could have been seen {row['seen']:.1f} points"
+            f"[{row['low']:.1f}, {row['high']:.1f}], minimum detectable effect {row['seen']:.1f} points"
         )
     benchmarks, seeds = (f"{row[noun]} {noun[:-1] if row[noun] == 1 else noun}" for noun in ("benchmarks", "seeds"))
     counted = f"{benchmarks}, n = {row['n']} problems, {seeds}"
-    return f"{claim}, {counted}: speaks of {row['scope']} ({kind}; margin ±{row['margin']:g} points)."
+    return f"{claim}, {counted}: on {row['scope']} ({kind}; margin ±{row['margin']:g} points)."
 
 
 def chance_adjusted(table: pd.DataFrame, chance: dict[str, float]) -> pd.DataFrame:

@@ -120,7 +120,7 @@ def test_masks_overlaps_norms_and_cosines_are_the_definitions(tmp_path, monkeypa
         ("embedding", None): ["model.embed_tokens.weight"],
         ("all", 1): [name for name in SHAPES if ".1." in name],
     }
-    shifts, (masks, pairs, angles) = shift_table(found), measured(found)
+    vectors, (masks, pairs, angles) = shift_table(found), measured(found)
     for (kind, layer), names in parts.items():
         at = {"type": kind} | ({} if layer is None else {"layer": layer})
         start, w = flat(sft, names), {model: flat(tensors, names) for model, tensors in models.items()}
@@ -134,7 +134,7 @@ def test_masks_overlaps_norms_and_cosines_are_the_definitions(tmp_path, monkeypa
                 if row.model in mask and row.other in mask:
                     a, b = mask[row.model], mask[row.other]
                     assert row.jaccard == pytest.approx((a & b).sum() / (a | b).sum(), abs=1e-12)
-        for row in select(shifts, layer, **at).itertuples():
+        for row in select(vectors, layer, **at).itertuples():
             if row.model in w:
                 norm = np.linalg.norm(d[row.model])
                 assert (row.norm, row.relative) == pytest.approx((norm, norm / np.linalg.norm(start)), rel=1e-6)
@@ -206,8 +206,8 @@ def test_cosine_with_itself_negated_and_rotated(tmp_path):
     sft, v, u = draw(0), flat(draw(1)), flat(draw(2))
     u -= v * (u @ v) / (v @ v)
     u *= np.linalg.norm(v) / np.linalg.norm(u)
-    shifts = {"rl-a": v, "rl-same": 2 * v, "rl-negated": -v, "rl-rotated": np.cos(1.0) * v + np.sin(1.0) * u}
-    models = {name: place(flat(sft) + 1e-2 * shift) for name, shift in shifts.items()}
+    vectors = {"rl-a": v, "rl-same": 2 * v, "rl-negated": -v, "rl-rotated": np.cos(1.0) * v + np.sin(1.0) * u}
+    models = {name: place(flat(sft) + 1e-2 * vector) for name, vector in vectors.items()}
     rows = whole(cosine_table(measure(tmp_path, sft, models))).query("model == 'rl-a'").set_index("other")
     expected = {"rl-same": 1, "rl-negated": -1, "rl-rotated": np.cos(1.0)}
     assert rows["cosine"][list(expected)].to_dict() == pytest.approx(expected, abs=1e-5)
@@ -340,11 +340,11 @@ BAD = {
 @pytest.mark.parametrize("case", BAD)
 @pytest.mark.filterwarnings("ignore:invalid value")
 def test_checkpoints_that_cannot_be_compared_are_refused_in_one_line(tmp_path, case):
-    change, told = BAD[case]
+    change, line = BAD[case]
     sft, expert = write(tmp_path / "sft", draw(0)), write(tmp_path / "rl-math", change(draw(1)), tied=case != "untied")
     with pytest.raises(ValueError) as error:
         footprints.measure_footprints({"rl-math": expert}, sft)
-    assert told in str(error.value) and "\n" not in str(error.value)
+    assert line in str(error.value) and "\n" not in str(error.value)
 
 
 def test_a_stored_copy_of_a_tied_head_is_left_out(tmp_path):
@@ -389,7 +389,7 @@ def test_an_expert_identical_to_sft_has_no_cosine_and_says_so(tmp_path):
     _, pairs, angles = measured(measure(tmp_path, draw(0), {"rl-a": draw(0), "rl-b": draw(1), "rl-c": draw(0)}))
     rows = whole(angles).set_index(["model", "other"])
     assert rows.loc[("rl-a", "rl-b"), ["cosine", "projected"]].isna().all()
-    assert rows.loc[("rl-a", "rl-b"), "reason"] == "rl-a is identical to SFT: its shift has no direction"
+    assert rows.loc[("rl-a", "rl-b"), "reason"] == "rl-a is identical to SFT: its task vector has no direction"
     assert rows.loc[("rl-a", "rl-c"), "reason"].count("is identical to SFT") == 2
     nothing = whole(pairs).query("model == 'rl-a' and other == 'rl-c'")
     assert nothing["jaccard"].isna().all() and (nothing["reason"] == "no weight changed in either model").all()
@@ -406,10 +406,10 @@ def world(tmp_path_factory):
     """Tables of experts that share a direction, a second seed that shares more, and a null run that shares nothing."""
     sft, common = flat(draw(0)), flat(draw(50))
     shares = {"rl-math": 0.6, "rl-coding": 0.6, "rl-science": 0.6, "rl-null": 0.0}
-    shifts = {name: share * common + (1 - share) * flat(draw(i)) for i, (name, share) in enumerate(shares.items(), 1)}
-    shifts["rl-math@repeat=1"] = 0.9 * shifts["rl-math"] + 0.1 * flat(draw(9))
-    shifts["rl-multi"] = shifts["rl-math"] + shifts["rl-coding"]
-    models = {name: place(sft + 0.1 * shift) for name, shift in shifts.items()}
+    vectors = {name: share * common + (1 - share) * flat(draw(i)) for i, (name, share) in enumerate(shares.items(), 1)}
+    vectors["rl-math@repeat=1"] = 0.9 * vectors["rl-math"] + 0.1 * flat(draw(9))
+    vectors["rl-multi"] = vectors["rl-math"] + vectors["rl-coding"]
+    models = {name: place(sft + 0.1 * vector) for name, vector in vectors.items()}
     return measured(measure(tmp_path_factory.mktemp("world"), place(sft), models))
 
 

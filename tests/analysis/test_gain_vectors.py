@@ -53,11 +53,11 @@ def test_planted_disjoint_gains_have_consistency_0_and_a_full_excess():
 
 
 def test_planted_null_is_undefined_where_the_naive_number_is_large():
-    """Experts and model equal to SFT: the naive gains are noise; the unbiased ones cannot be told from 0."""
+    """Experts and model equal to SFT: the naive gains are noise; the unbiased ones cannot be distinguished from 0."""
     found = measure(world(chances({}), 32))
     assert found.loc["naive consistency", "low"] > 0.5
     assert np.isnan(found.loc["consistency", "estimate"])
-    assert found.loc["consistency", "reason"] == "the gains of the union cannot be told from 0"
+    assert found.loc["consistency", "reason"] == "the gains of the union cannot be distinguished from 0"
     for name in ("excess", "shortfall", "union gain"):
         assert found.loc[name, "low"] < 0 < found.loc[name, "high"]
 

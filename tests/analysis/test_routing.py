@@ -59,7 +59,7 @@ def test_route_takes_each_benchmark_from_its_model_and_leaves_general_out():
 def test_a_seed_that_one_of_the_models_lacks_is_left_out():
     scores = recovery_world(48, 64, seeds=3)
     row = routing.recovery_table(scores, ["rl-multi"]).iloc[0]
-    assert row["recovery"] == pytest.approx(49 / 64) and row["scope"] == "this recipe" and row["low"] < 0.75 < row["high"]
+    assert row["recovery"] == pytest.approx(49 / 64) and row["scope"] == "training seeds" and row["low"] < 0.75 < row["high"]
     scores = scores[(scores["model"] != "rl-coding") | (scores["seed"] < 2)]
     assert set(routing.route_to_experts(scores)["seed"]) == {0, 1}
     assert routing.recovery_table(scores, ["rl-multi"]).iloc[0]["seeds"] == 2

@@ -61,7 +61,7 @@ def test_csv_and_parquet_say_the_same_and_optional_columns_are_used(tmp_path, ta
         judge_scores.main([str(tmp_path / name)])
         out[name] = capsys.readouterr().out
     assert out["t.csv"] == out["t.parquet"] == out["folder"]
-    assert "2 seeds: speaks of this recipe" in out["seeds.parquet"]
+    assert "2 seeds: on training seeds" in out["seeds.parquet"]
 
 
 def test_a_selection_split_chooses_and_is_not_judged(tmp_path):

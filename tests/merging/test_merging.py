@@ -240,7 +240,7 @@ def test_equal_norms_are_equal(smoke, experts):
     for name in ("merge-average", "merge-task-arithmetic"):
         merge.merge(smoke, merge.recipe(smoke, name), name)
         models[name] = merge.merge(smoke, merge.recipe(smoke, f"{name}@norm=equal"), f"{name}@norm=equal")
-    norms = merge.shifts(models, base).set_index("model")["norm"]
+    norms = task_vectors.norms_and_cosines(models, base).set_index("model")["norm"]
     assert norms[["merge-average", "merge-task-arithmetic"]].tolist() == pytest.approx([1, 1], rel=1e-4)
 
 
@@ -296,7 +296,7 @@ def test_strangers_nan_missing_tensors_other_shapes_and_damage_are_refused(smoke
 
 def test_norms_and_cosines_of_task_vectors(experts):
     base, both = experts
-    frame = merge.shifts({folder.name: folder for folder in both}, base).set_index("model")
+    frame = task_vectors.norms_and_cosines({folder.name: folder for folder in both}, base).set_index("model")
     norms = torch.tensor([A, B]).norm(dim=1)
     assert frame.loc["rl-math", "norm"] == pytest.approx(float(norms[0] / norms.mean()), rel=1e-5)
     assert frame.loc["rl-math", "cosine rl-math"] == pytest.approx(1)

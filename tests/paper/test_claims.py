@@ -115,7 +115,7 @@ def test_sentences_of_every_verdict_are_one_line():
     found = [Found(*limits, "9 problems") for limits in ((4, 1, 7), (-4, -7, -1), (1, -2, 4), (0, 0, 0))]
     lines = [claim_ledger.claim_sentence(row_of(one)) for one in found]
     assert "supported. Q: +4.0 points [1.0, 7.0], claimed above 0 points" in lines[0] and "contradicted" in lines[1]
-    assert "4.3 points beyond the edge could have been seen" in lines[2] and "came out alike" in lines[3]
+    assert "4.3 points beyond the edge is the minimum detectable effect" in lines[2] and "came out alike" in lines[3]
     assert not any("\n" in line or "nan" in line for line in lines)
 
 
@@ -197,9 +197,9 @@ def tables_of(estimate: float, half: float, rng) -> dict[str, pd.DataFrame]:
 
 
 def test_a_null_without_seeds_is_about_fixed_checkpoints_whatever_the_seeds():
-    for fixed, scope in ((False, "this recipe"), (True, "these weights")):
+    for fixed, scope in ((False, "training seeds"), (True, "fixed checkpoints")):
         row = row_of(Found(1, 0, 2, "5 problems", 3, these_weights=fixed))
-        assert row["scope"] == scope and "3 seeds: speaks of " + scope in claim_ledger.claim_sentence(row)
+        assert row["scope"] == scope and "3 seeds: on " + scope in claim_ledger.claim_sentence(row)
 
 
 def test_rq3s_numbers_of_all_seeds_are_pooled():
@@ -266,7 +266,7 @@ def test_several_seeds_speak_of_the_recipe():
     tables["weights_pairs"] = pd.concat(pairs)
     ledger = claim_ledger.ledger(claims.list_claims(MARGIN), tables).set_index("id")
     for name in ("RQ1.1", "RQ2.3", "RQ3.5", "RQ4.2"):
-        assert ledger.loc[name, "seeds"] == 3 and ledger.loc[name, "scope"] == "this recipe"
+        assert ledger.loc[name, "seeds"] == 3 and ledger.loc[name, "scope"] == "training seeds"
 
 
 def test_equal_merges_chosen_by_halves_are_not_ahead():

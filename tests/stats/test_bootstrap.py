@@ -58,7 +58,7 @@ def test_score_table_by_hand():
     error = 100 * np.sqrt(0.75 * 0.25 / 200)
     assert row["score"] == 75
     assert row["low"] == pytest.approx(75 - 1.96 * error, abs=0.6) and row["high"] == pytest.approx(75 + 1.96 * error, abs=0.6)
-    assert row["scope"] == "these weights" and np.isnan(row["seed_sd"]) and row["reason"] == ""
+    assert row["scope"] == "fixed checkpoints" and np.isnan(row["seed_sd"]) and row["reason"] == ""
 
 
 def test_average_is_over_benchmarks_then_domains_without_general():
@@ -106,7 +106,7 @@ def test_interval_over_seeds_by_hand():
     found = st.interval(np.array([1.0, 2.0, 3.0]), np.tile([1.0, 2.0, 3.0], (4000, 1)))
     half = 4.302653 / np.sqrt(3)
     assert (found["low"], found["high"]) == pytest.approx((2 - half, 2 + half), abs=1e-4)
-    assert found["seed_sd"] == 1 and found["seeds"] == 3 and found["scope"] == "this recipe"
+    assert found["seed_sd"] == 1 and found["seeds"] == 3 and found["scope"] == "training seeds"
     assert found["p"] == pytest.approx(0.0742, abs=1e-3)  # t = 2 √3 on two degrees of freedom
 
 
@@ -177,9 +177,9 @@ def test_a_model_that_skipped_a_benchmark_has_no_average():
 @pytest.mark.parametrize(
     ("seeds", "seed_spread", "worlds", "least", "most"),
     [
-        (1, 0, 1000, 0.93, 0.97),  # 95% of these weights
-        (3, 3, 1000, 0.93, 0.97),  # 95% of the recipe
-        (1, 3, 200, 0, 0.7),  # why one seed may only speak of these weights: it misses the recipe far too often
+        (1, 0, 1000, 0.93, 0.97),  # 95% of fixed checkpoints
+        (3, 3, 1000, 0.93, 0.97),  # 95% of training seeds
+        (1, 3, 200, 0, 0.7),  # why one seed may only speak of fixed checkpoints: it misses the mean over seeds far too often
         (3, 0, 200, 0.97, 1),  # the wider of two intervals is conservative where problem sampling is all there is
     ],
 )
@@ -251,7 +251,7 @@ def test_planted_smallest_effect_seen_is_seen_in_80_percent():
 
 BEST = "the best merge (TIES, chosen on selection data)"
 SIZE = "10 benchmarks, n = 2000 problems"
-ROW = ["rl-multi", "merge-ties", "overall", 4.1, 1.2, 7, 1.6, 6.6, 0.01, 4.2, 3, "better", 10, 2000, 1, None, "these weights"]
+ROW = ["rl-multi", "merge-ties", "overall", 4.1, 1.2, 7, 1.6, 6.6, 0.01, 4.2, 3, "better", 10, 2000, 1, None, "fixed checkpoints"]
 
 
 @pytest.mark.parametrize(
@@ -259,23 +259,23 @@ ROW = ["rl-multi", "merge-ties", "overall", 4.1, 1.2, 7, 1.6, 6.6, 0.01, 4.2, 3,
     [
         (
             {},
-            f"RL-Multi is better than {BEST} by 4.1 points [1.2, 7.0], {SIZE}, 1 seed: speaks of these weights "
+            f"RL-Multi is better than {BEST} by 4.1 points [1.2, 7.0], {SIZE}, 1 seed: on fixed checkpoints "
             "(95% interval; margin ±3 points).",
         ),
         (
-            {"verdict": "worse", "estimate": -4.1, "low": -7.0, "high": -1.2, "seeds": 3, "scope": "this recipe"},
-            f"RL-Multi is worse than {BEST} by 4.1 points [1.2, 7.0], {SIZE}, 3 seeds: speaks of this recipe "
+            {"verdict": "worse", "estimate": -4.1, "low": -7.0, "high": -1.2, "seeds": 3, "scope": "training seeds"},
+            f"RL-Multi is worse than {BEST} by 4.1 points [1.2, 7.0], {SIZE}, 3 seeds: on training seeds "
             "(95% interval; margin ±3 points).",
         ),
         (
             {"verdict": "equivalent", "estimate": -0.3, "low90": -1.5, "high90": 0.9},
-            f"RL-Multi and {BEST} are equivalent: -0.3 points [-1.5, 0.9], {SIZE}, 1 seed: speaks of these weights "
+            f"RL-Multi and {BEST} are equivalent: -0.3 points [-1.5, 0.9], {SIZE}, 1 seed: on fixed checkpoints "
             "(90% interval, inside the margin; margin ±3 points).",
         ),
         (
             {"verdict": "undecided", "estimate": 1.1, "low": -2.0, "high": 4.2, "over": "math", "benchmarks": 1, "n": 200},
-            f"Whether RL-Multi is better or worse than {BEST} on math is undecided: +1.1 points [-2.0, 4.2], smallest effect that "
-            "could have been seen 4.2 points, 1 benchmark, n = 200 problems, 1 seed: speaks of these weights "
+            f"Whether RL-Multi is better or worse than {BEST} on math is undecided: +1.1 points [-2.0, 4.2], minimum detectable "
+            "effect 4.2 points, 1 benchmark, n = 200 problems, 1 seed: on fixed checkpoints "
             "(95% interval; margin ±3 points).",
         ),
     ],

@@ -131,4 +131,4 @@ def group_sentence(row: pd.Series, margin: float) -> str:
     if row["verdict"] == "equivalent":
         size = f"{row['estimate']:+.1f} points [{row['low90']:.1f}, {row['high90']:.1f}] (90%, inside ±{margin:g})"
     counted = f"{row['pairs']} ordered pairs, n = {row['n']} problems"
-    return f"{start}: {row['verdict']}, {size}, {counted}, speaks of {row['scope']}."
+    return f"{start}: {row['verdict']}, {size}, {counted}, on {row['scope']}."

@@ -14,7 +14,7 @@ from m2rl_lib.analysis.rq3_weights.footprints import PAPER_ETA, ROUNDED, Footpri
 from m2rl_lib.analysis.rq3_weights.projection import cosines
 from m2rl_lib.config.model_names import parse_model_name
 
-IDENTICAL = "{} is identical to SFT: its shift has no direction"
+IDENTICAL = "{} is identical to SFT: its task vector has no direction"
 NULL = "rl-null"
 SURE = 3  # standard deviations of the matched null
 NARROW = 0.02  # rl-null and other seed nearer than this are no scale to place a pair on
@@ -165,7 +165,7 @@ def _is_repeat(one: str, two: str) -> bool:
 def pair_sentence(row: pd.Series) -> str:
     """A row of `summarise_pairs` in English, whatever it says."""
     n, cosine = row["pairs"], row["kind"] == "cosine"
-    what = "Cosines of shifts" if cosine else f"Overlap of changed weights ({mask_words(row)})"
+    what = "Cosines of task vectors" if cosine else f"Overlap of changed weights ({mask_words(row)})"
     if not n:
         why = "one of each did not move from SFT" if cosine else "neither changed a weight"
         return f"{what}: undefined for every pair of experts, since {why}."
@@ -207,9 +207,9 @@ def sweep_table(masks: pd.DataFrame, summary: pd.DataFrame, experts: list[str]) 
 
 
 def mask_words(mask: pd.Series) -> str:
-    """A mask in words: 'η = 0.001', 'η = 0.001 after rounding to bfloat16', 'the 10% largest shifts'."""
+    """A mask in words: 'η = 0.001', 'η = 0.001 after rounding to bfloat16', 'the 10% largest changes'."""
     if mask["kind"] == "density":
-        return f"the {mask['level']:.0%} largest shifts"
+        return f"the {mask['level']:.0%} largest changes"
     return f"η = {mask['level']:g}" + (" after rounding to bfloat16" if mask["precision"] == "bf16" else "")
 
 

@@ -27,7 +27,7 @@ def skill_table(
     """Consistency of each model with the experts' union, excess over it and shortfall, over all domains and in each.
 
     `scores` has `sft`, the experts and K samples a problem for every model. Rows of the model 'union' have its own gains. NaN and
-    a reason where a measure is undefined: K < 32, or gains that cannot be told from none.
+    a reason where a measure is undefined: K < 32, or gains that cannot be distinguished from none.
     """
     names = list(dict.fromkeys(["sft", *experts, *models]))
     _require_models(scores, names)
@@ -142,7 +142,7 @@ def _cosine(parts: dict[str, Resample], kind: str, model: str, seeds: list[int],
     )
     for whose, points, draws in (("the union", uu, uu_draws), (model, gg, gg_draws)):
         if interval(points, draws)["low"] <= 0:
-            return _undefined(f"the gains of {whose} cannot be told from 0")
+            return _undefined(f"the gains of {whose} cannot be distinguished from 0")
     least = 1e-9 * max(uu.max(), gg.max())  # the few resamples at or below 0 become very wide, not NaN
     ratio = top_draws / np.sqrt(np.maximum(uu_draws, least) * np.maximum(gg_draws, least))
     return _measured(top / np.sqrt(np.maximum(uu, least) * np.maximum(gg, least)), ratio)
