@@ -79,7 +79,7 @@ class Pool:
         results: list[list[Run] | None] = [None] * len(jobs)
         waiting = collections.deque((at, 0) for at in range(len(jobs)))
         busy: set[Worker] = set()
-        ended = threading.Event()
+        ended, failed = threading.Event(), []
 
         def work() -> None:
             while waiting and not ended.is_set():
@@ -95,7 +95,14 @@ class Pool:
                     if attempt == 0:
                         waiting.append((at, 1))
 
-        threads = [threading.Thread(target=work, daemon=True) for _ in range(min(most, len(jobs)) - 1)]
+        def helper() -> None:
+            try:
+                work()
+            except Exception as error:
+                failed.append(error)  # raised below, in the caller's thread
+                ended.set()
+
+        threads = [threading.Thread(target=helper, daemon=True) for _ in range(min(most, len(jobs)) - 1)]
         for thread in threads:
             thread.start()
         try:
@@ -106,6 +113,8 @@ class Pool:
             ended.set()
             for worker in list(busy):  # after an interrupt
                 worker.stop()
+        if failed:
+            raise failed[0]
         return results
 
     def _run_one(self, job: tuple, limits: dict, most: int, attempt: int, busy: set) -> list[Run]:

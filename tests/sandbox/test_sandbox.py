@@ -165,6 +165,16 @@ def test_a_sandbox_that_dies_twice_gives_none(monkeypatch):
 
 
 @needs_bubblewrap
+def test_an_error_of_our_own_on_any_thread_reaches_the_caller(monkeypatch):
+    def fails(*_):
+        raise ZeroDivisionError("ours")
+
+    monkeypatch.setattr(bubblewrap.Worker, "run", fails)
+    with pytest.raises(ZeroDivisionError, match="ours"):
+        sandbox.run_programs(["print(1)", "print(2)"], [["1\n"], ["1\n"]])
+
+
+@needs_bubblewrap
 def test_works_in_a_forked_process_and_leaves_the_parents_workers():
     sandbox.run_programs(["print(1)"], [[""]])
     pid = os.fork()
