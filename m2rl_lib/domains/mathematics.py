@@ -84,8 +84,8 @@ def read(raw: dict, messages: list[dict]) -> dict:
 
 def _readable(answer: str) -> bool:
     """Whether other forms of a right answer can be rewarded. A busy machine can make the grader miss its deadline, so it is
-    asked again; a grader that does not work is an error, not a reason to drop a row."""
-    for _ in range(2):
+    asked up to five times; a grader that does not work is an error, not a reason to drop a row."""
+    for _ in range(5):
         found = math_grader.readable(answer)
         if found is not None:
             return found and math_grader.grade([(answer, f" {answer}")]) == [1.0]
