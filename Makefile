@@ -106,7 +106,7 @@ $(VENV)/ready: requirements.lock pyproject.toml
 	$(BIN)/pip install -q --disable-pip-version-check --no-deps --no-build-isolation -e .
 	@touch $@
 
-# Snakemake's executor for Slurm, apart: where Slurm is installed but does not answer, it holds up every start by 9 s
+# Snakemake's executor for Slurm, installed on its own: where Slurm is installed but does not answer, it holds up every start by 9 s
 $(VENV)/slurm: $(VENV)/ready
 	$(BIN)/pip install -q --disable-pip-version-check -c requirements.lock -e .[slurm] --no-build-isolation
 	@touch $@

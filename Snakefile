@@ -35,7 +35,7 @@ except (ParameterError, ValueError) as error:
 
 EXPERTS = [f"rl-{domain}" for domain in P.domains]
 LOCK = locks.hold(locations.study_folder(P.study) / ".lock")  # instead of Snakemake's, which a kill leaves behind
-FLOORS = schedule.floors(P)
+CONTROLS = schedule.controls(P)  # the null run and a second run of the math expert
 GROUPS = schedule.groups(P)
 WORLDS = schedule.worlds(P)  # of RQ2's manipulation check, by name
 # what a rule that runs the model asks of a cluster (profiles/slurm), where it runs on a GPU
@@ -164,7 +164,7 @@ def expert_run(name):
     return {"domain": P.domains[0] if null else base[3:], "repeat": int(variant.get("repeat", 0)), "permute_rewards": null}
 
 
-for model in [*EXPERTS, *FLOORS]:
+for model in [*EXPERTS, *CONTROLS]:
 
     rule:
         name:
@@ -236,10 +236,10 @@ rule distillation:
 MAKERS = {
     "sft": ["sft"],
     "experts": EXPERTS,
-    "floors": FLOORS,
+    "floors": CONTROLS,
     "mixed": ["rl-multi"],
     "distilled": ["mt-opd"],
-    "skills": [*FLOORS, "rl-multi", "merges", "mt-opd"],
+    "skills": [*CONTROLS, "rl-multi", "merges", "mt-opd"],
 }  # the others need the merges
 
 for group, (purpose, models) in GROUPS.items():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+import re
 import sys
 from datetime import UTC, datetime
 from pathlib import Path
@@ -31,8 +32,10 @@ def parameters() -> SimpleNamespace:
 
 def stamp() -> dict:
     """The machine, its load before the run, the commit, the libraries and the time."""
+    info = Path("/proc/cpuinfo")
+    named = re.search(r"model name\s*: (.*)", info.read_text() if info.is_file() else "")
     return {
-        "machine": f"{platform.machine()}, {_processor()}, {os.cpu_count()} cores",
+        "machine": f"{platform.machine()}, {named[1] if named else 'processor not named'}, {os.cpu_count()} cores",
         "load_average": round(os.getloadavg()[0], 2),
         "commit": artifacts.commit(),
         "python": platform.python_version(),
@@ -53,10 +56,3 @@ def table(rows: list[dict]) -> list[str]:
     head = list(rows[0])
     lines = [f"| {' | '.join(head)} |", "|" + "---|" * len(head)]
     return [*lines, *(f"| {' | '.join(shown(row[key]) for key in head)} |" for row in rows), ""]
-
-
-def _processor() -> str:
-    """The processor's name, where /proc says it."""
-    info = Path("/proc/cpuinfo")
-    lines = info.read_text().splitlines() if info.is_file() else []
-    return next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), "processor not named")

@@ -13,10 +13,10 @@ import math
 import multiprocessing
 import os
 import random
+import re
 import resource
 import shutil
 import signal
-import sys
 import tempfile
 import time
 import zlib
@@ -52,7 +52,8 @@ SMALL = {
 STAGES = ("sft", "rl-math", "rl-agent", "rl-null", "rl-multi", "merges", "mt-opd", "evaluate-all")
 TABLES = ("sft_curve", "training", "curves", "distillation", "costs", "scores", "samples")
 UNTIMED = ("time", "runtime", "per_second", "seconds", "memory")  # what no two runs share
-step_reached = multiprocessing.Value("i", 0)
+FORK = multiprocessing.get_context("fork")
+step_reached = FORK.Value("i", 0)
 
 
 def parameters(name: str) -> SimpleNamespace:
@@ -83,28 +84,18 @@ def run_stage(p: SimpleNamespace, name: str) -> None:
 
 def in_child(work: Callable[[], object], log: Path, kill_after: float | None = None) -> tuple[int, float]:
     """Run `work` in a forked process: (its exit status, −9 if it was killed; seconds). Its output goes to `log`."""
-    started = time.monotonic()
-    pid = os.fork()
-    if pid == 0:
-        status = 1
+
+    def logged() -> None:
         with log.open("a") as file:
             os.dup2(file.fileno(), 1), os.dup2(file.fileno(), 2)
-            try:
-                work()
-                status = 0
-            except BaseException as error:
-                print(f"{type(error).__name__}: {error}", flush=True)
-        sys.stdout.flush()
-        os._exit(status)
-    while True:
-        done, status = os.waitpid(pid, os.WNOHANG)
-        if done:
-            return os.waitstatus_to_exitcode(status), time.monotonic() - started
-        if kill_after is not None and time.monotonic() - started > kill_after:
-            os.kill(pid, signal.SIGKILL)
-            os.waitpid(pid, 0)
-            return -9, time.monotonic() - started
-        time.sleep(0.005)
+        work()
+
+    started, child = time.monotonic(), FORK.Process(target=logged)
+    child.start()
+    child.join(kill_after)
+    child.kill()  # nothing where it has ended
+    child.join()
+    return child.exitcode, time.monotonic() - started
 
 
 def prepare() -> None:
@@ -131,24 +122,19 @@ def digests(p: SimpleNamespace) -> dict[str, str]:
 
 def rows(p: SimpleNamespace) -> dict[str, pd.DataFrame]:
     """Every table of a study without what no two runs share."""
-    tables = {}
-    for name in TABLES:
-        frame = result_tables.read_table(SimpleNamespace(study=p.study, seed=p.seed), name)
-        frame = frame[sorted(c for c in frame if not any(word in c for word in UNTIMED))]
-        tables[name] = frame.map(repr)  # to the last digit, missing values too
-    return tables
+    tables = {name: result_tables.read_table(p, name) for name in TABLES}
+    kept = {name: [c for c in frame if not any(word in c for word in UNTIMED)] for name, frame in tables.items()}
+    return {name: frame[kept[name]].map(repr) for name, frame in tables.items()}  # to the last digit, missing values too
 
 
 def resumed_at(log: Path, name: str) -> float:
     """The step from which the run in a log went on; 0 for one that began anew, no bound for one that found all done."""
-    if "has it already" in log.read_text():
-        return math.inf
-    reported = [line for line in log.read_text().splitlines() if f"{name}: goes on from step " in line]
-    return int(reported[-1].split("goes on from step ")[1].split("/")[0]) if reported else 0
+    steps = re.findall(f"{re.escape(name)}: goes on from step (\\d+)/", log.read_text())
+    return math.inf if "has it already" in log.read_text() else int([0, *steps][-1])
 
 
 def kill_stages(kills: int, folder: Path, rng: random.Random) -> tuple[pd.DataFrame, SimpleNamespace, SimpleNamespace]:
-    """Run the study once unbroken and once with `kills` kills spread over its stages; a row a kill, and both studies."""
+    """Run the study once unbroken and once with `kills` kills spread over its stages; one row per kill, and both studies."""
     whole, broken = parameters("whole"), parameters("broken")
     seconds = {}
     for name in STAGES:
@@ -156,30 +142,27 @@ def kill_stages(kills: int, folder: Path, rng: random.Random) -> tuple[pd.DataFr
         if status:
             raise SystemExit(f"the unbroken run failed in {name}: {(folder / 'whole.log').read_text()[-500:]}")
     reported = []
-    share = [kills // len(STAGES) + (i < kills % len(STAGES)) for i in range(len(STAGES))]
-    for name, count in zip(STAGES, share):
-        done = 0
-        while done < count:
+    for place, name in enumerate(STAGES):
+        log, runs = folder / f"{name}.log", []
+        while sum(run["killed"] for run in runs) < kills // len(STAGES) + (place < kills % len(STAGES)):
             step_reached.value = 0
-            log = folder / f"{name}.log"
-            log.write_text("")
-            after = rng.uniform(0.05, 0.95) * seconds[name]
-            status, _ = in_child(lambda: run_stage(broken, name), log, after)  # noqa: B023
-            begun = resumed_at(log, name)
+            status, begun = go_on(broken, name, log, rng.uniform(0.05, 0.95) * seconds[name])
             reached = max(step_reached.value, begun if begun < math.inf else 0)
-            reported.append({"stage": name, "after": after, "killed": status == -9, "from": begun, "reached": reached})
-            done += status == -9
+            runs.append({"stage": name, "killed": status == -9, "from": begun, "reached": reached})
             if status == 0:  # it had less left to do, and was done before its kill: make it again, to be killed
                 locations.done_file(broken.study, broken.seed, name).unlink()
-        log = folder / f"{name}.log"
-        log.write_text("")
-        status, _ = in_child(lambda: run_stage(broken, name), log)  # noqa: B023
-        final = resumed_at(log, name)
-        mine = [row for row in reported if row["stage"] == name]
-        for row, following in zip(mine, [*[r["from"] for r in mine[1:]], final]):
-            row["redone"] = max(0, row["reached"] - following)
-            row["goes on"] = status == 0
+        status, final = go_on(broken, name, log)
+        for run, following in zip(runs, [*(run["from"] for run in runs[1:]), final]):
+            run |= {"redone": max(0, run["reached"] - following), "goes on": status == 0}
+        reported += runs
     return pd.DataFrame(reported), whole, broken
+
+
+def go_on(p: SimpleNamespace, name: str, log: Path, kill_after: float | None = None) -> tuple[int, float]:
+    """Run a stage in a child, with a new log: (its exit status, the step that it went on from)."""
+    log.write_text("")
+    status, _ = in_child(lambda: run_stage(p, name), log, kill_after)
+    return status, resumed_at(log, name)
 
 
 # --- other faults ------------------------------------------------------------------------------------------
@@ -196,6 +179,16 @@ def raised(work: Callable[[], object], *kinds: type[BaseException]) -> str:
     raise AssertionError("not noticed")
 
 
+def explained(work: Callable[[], object], *kinds: type[BaseException]) -> None:
+    """Print how a stage explains the error that `work` fails with."""
+    try:
+        work()
+    except kinds as error:
+        print(run_notebook.explain(type(error).__name__, str(error)))
+    else:
+        raise AssertionError("not noticed")
+
+
 def damage(path: Path, kind: str) -> None:
     """Flip a bit, zero the tail or cut the end of a file."""
     data = bytearray(path.read_bytes())
@@ -210,11 +203,12 @@ def damage(path: Path, kind: str) -> None:
 
 
 @contextlib.contextmanager
-def kept(path: Path):
-    """Put a file back as it was."""
+def damaged(path: Path, kind: str):
+    """A file that is damaged while the block runs."""
     before = path.read_bytes()
+    damage(path, kind)
     try:
-        yield path
+        yield
     finally:
         path.write_bytes(before)
 
@@ -222,17 +216,15 @@ def kept(path: Path):
 def corrupt(p: SimpleNamespace) -> dict[str, str]:
     """Damaged shards, manifests and tables, and models that would run code: what is reported of each."""
     folder = locations.model_folder(p.study, p.seed, "rl-math")
+    files = {"shard": folder / "model.safetensors", "manifest": folder / artifacts.MANIFEST}
+    readers = {what: (path, lambda: artifacts.verify_model(folder)) for what, path in files.items()}
+    table = result_tables.table_file(p, "scores", "all")
+    readers["table"] = table, lambda: result_tables.read_table(p, "scores", ["all"])
     reported = {}
     for kind in ("bit flipped", "tail zeroed", "end cut"):
-        with kept(folder / "model.safetensors") as path:
-            damage(path, kind)
-            reported[f"shard: {kind}"] = raised(lambda: artifacts.verify_model(folder), atomic.DamagedError)
-        with kept(folder / artifacts.MANIFEST) as path:
-            damage(path, kind)
-            reported[f"manifest: {kind}"] = raised(lambda: artifacts.verify_model(folder), atomic.DamagedError)
-        with kept(result_tables.table_file(p, "scores", "all")) as path:
-            damage(path, kind)
-            reported[f"table: {kind}"] = raised(lambda: result_tables.read_table(p, "scores", ["all"]), atomic.DamagedError)
+        for what, (path, read) in readers.items():
+            with damaged(path, kind):
+                reported[f"{what}: {kind}"] = raised(read, atomic.DamagedError)
     for name, data in {"pytorch_model.bin": b"\x80", "extra.safetensors": b"stale"}.items():
         (folder / name).write_bytes(data)
         reported[f"{name} added"] = raised(lambda: artifacts.verify_model(folder), atomic.DamagedError, safety.UnsafeError)
@@ -254,15 +246,14 @@ def full_disk(p: SimpleNamespace, folder: Path) -> str:
         made_by = artifacts.record(SimpleNamespace(study=p.study, seed=p.seed))
         with artifacts.publish(model, made_by) as fresh:
             (fresh / "model.safetensors").write_bytes(bytes(1_200_000))
-        try:
+
+        def too_large():
             with artifacts.publish(model, made_by) as fresh:
                 (fresh / "model.safetensors").write_bytes(bytes(1_300_000))
-        except OSError as error:
-            artifacts.verify_model(model)
-            assert [path.name for path in model.parent.iterdir()] == ["sft"]
-            print(run_notebook.explain(type(error).__name__, str(error)))
-            return
-        raise AssertionError("not noticed")
+
+        explained(too_large, OSError)
+        artifacts.verify_model(model)
+        assert [path.name for path in model.parent.iterdir()] == ["sft"]
 
     return child_report(work, folder / "disk.log")
 
@@ -273,12 +264,7 @@ def no_memory(p: SimpleNamespace, folder: Path) -> str:
     def work():
         used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
         resource.setrlimit(resource.RLIMIT_AS, (used + (64 << 20),) * 2)
-        try:
-            torch.zeros(1 << 30)
-        except (MemoryError, RuntimeError) as error:
-            print(run_notebook.explain(type(error).__name__, str(error)))
-            return
-        raise AssertionError("not noticed")
+        explained(lambda: torch.zeros(1 << 30), MemoryError, RuntimeError)
 
     return child_report(work, folder / "memory.log")
 
@@ -311,26 +297,22 @@ def child_report(work: Callable[[], None], log: Path) -> str:
     return lines[-1]
 
 
-def two_runs(p: SimpleNamespace, folder: Path) -> dict[str, str]:
+def two_runs(p: SimpleNamespace) -> dict[str, str]:
     """A second run of a stage while the first lives, and after it was killed."""
-    log = folder / "holder.log"
+    locked = FORK.Event()
 
     def hold():
         with artifacts.stage(p, "rl-math"):
-            print("held", flush=True)
+            locked.set()
             time.sleep(60)
 
-    pid = os.fork()
-    if pid == 0:
-        with log.open("w") as file:
-            os.dup2(file.fileno(), 1)
-            hold()
-    while not (log.exists() and "held" in log.read_text()):
-        time.sleep(0.01)
+    holder = FORK.Process(target=hold)
+    holder.start()
+    locked.wait()
     locks.PATIENCE = 0.2
     reported = {"two runs of one stage": raised(lambda: artifacts.stage(p, "rl-math").__enter__(), locks.LockedError)}
-    os.kill(pid, signal.SIGKILL)
-    os.waitpid(pid, 0)
+    holder.kill()
+    holder.join()
     with artifacts.stage(p, "rl-math"):
         reported["lock of a killed run"] = "taken over, with a line"
     return reported
@@ -401,7 +383,7 @@ def main() -> None:
     started = time.monotonic()
     kills, whole, broken = kill_stages(given.kills, folder, random.Random(given.seed))
     lines = report(kills, whole, broken)
-    reported = corrupt(broken) | two_runs(broken, folder) | wrong_numbers(broken, folder)
+    reported = corrupt(broken) | two_runs(broken) | wrong_numbers(broken, folder)
     reported["damaged and half-written checkpoint"] = damaged_checkpoint(broken, folder)
     reported |= ended_early(folder)
     if os.geteuid() == 0:  # mounting a small disk needs root
@@ -431,7 +413,7 @@ def main() -> None:
 
 
 def report(kills: pd.DataFrame, whole: SimpleNamespace, broken: SimpleNamespace) -> list[str]:
-    """The lines on the kills: a row a stage, and what was lost."""
+    """The lines on the kills: one row per stage, and what was lost."""
     one, other = digests(whole), digests(broken)
     equal = sum(one[name] == other.get(name) for name in one)
     lost = doubled = 0

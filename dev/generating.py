@@ -31,8 +31,8 @@ def plainly(model, tokenizer, rows: list[dict], k: int, max_tokens: int, batch: 
     for start in range(0, len(prompts), batch):
         inputs = tokenizer(prompts[start : start + batch], return_tensors="pt", padding=True, padding_side="left")
         ids = model.generate(**inputs, do_sample=True, top_k=0, max_new_tokens=max_tokens)[:, inputs["input_ids"].shape[1] :]
-        ended = (ids == tokenizer.eos_token_id).int().cumsum(1)
-        written += int((ended - (ids == tokenizer.eos_token_id).int() == 0).sum())
+        ends = (ids == tokenizer.eos_token_id).int()
+        written += int((ends.cumsum(1) == ends).sum())  # up to and with the first end of turn
     return written
 
 
@@ -43,7 +43,7 @@ def ours(model, tokenizer, rows: list[dict], k: int, max_tokens: int, batch: int
 
 
 def measure(folder: Path, names: list[str], repeats: int) -> list[dict]:
-    """A row a domain: tokens a second of both, and the median ratio of runs that stood side by side."""
+    """One row per domain: tokens a second of both, and the median ratio of runs that stood side by side."""
     p = parameters()
     torch.set_num_threads(p.evaluate_threads)
     tokenizer = AutoTokenizer.from_pretrained(folder)
@@ -52,21 +52,16 @@ def measure(folder: Path, names: list[str], repeats: int) -> list[dict]:
     for domain in names:
         benchmark = next(iter(domains.ALL[domain].BENCHMARKS))
         rows = problem_sets.benchmark_problems(benchmark, "test", p.evaluate_problems, problem_sets.world_of(p))
-        rates: dict[str, list[float]] = {"ours": [], "plain": []}
+        rates: dict = {ours: [], plainly: []}
         for _ in range(repeats):
-            for name, write in (("ours", ours), ("plain", plainly)):
+            for write, seconds in rates.items():
                 started = time.perf_counter()
                 tokens = write(model, tokenizer, rows, p.evaluate_samples, p.evaluate_max_tokens, p.evaluate_batch)
-                rates[name].append(tokens / (time.perf_counter() - started))
-        found.append(
-            {
-                "domain": domain,
-                "completions": len(rows) * p.evaluate_samples,
-                "ours, tokens a second": statistics.median(rates["ours"]),
-                "model.generate, tokens a second": statistics.median(rates["plain"]),
-                "times as fast": statistics.median(a / b for a, b in zip(rates["ours"], rates["plain"])),
-            }
-        )
+                seconds.append(tokens / (time.perf_counter() - started))
+        ratio = statistics.median(a / b for a, b in zip(*rates.values()))
+        one, other = map(statistics.median, rates.values())
+        row = {"domain": domain, "completions": len(rows) * p.evaluate_samples, "ours, tokens a second": one}
+        found.append(row | {"model.generate, tokens a second": other, "times as fast": ratio})
     return found
 
 

@@ -9,12 +9,14 @@ out and listed. `--tiny` rehearses all of it in a minute on a CPU. Programs are 
 """
 
 import argparse
+import contextlib
 import json
 import os
 import subprocess
 import sys
 import time
 from pathlib import Path
+from unittest import mock
 
 import pandas as pd
 import torch
@@ -105,9 +107,8 @@ def step_rows(p: study.Parameters, budget: Budget, steps: int) -> pd.DataFrame:
             with settings(bf16=numbers.startswith("bfloat16"), shared=shared):
                 found = time_step(kind, p, folder, "math", steps)
         except Exception as error:  # one kind that this machine cannot run does not take the others along
-            rows.append(
-                {"trainer": kind, "numbers": numbers, "seconds": float("nan"), "failed": f"{type(error).__name__}: {error}"[:200]}
-            )
+            failed = f"{type(error).__name__}: {error}"[:200]
+            rows.append({"trainer": kind, "numbers": numbers, "seconds": float("nan"), "failed": failed})
             continue
         parts = {name: found["parts"].get(name) for name in ("generation", "log-probs", "backward", "optimizer")}
         rows.append({"trainer": kind, "numbers": numbers, "seconds": found["seconds"], **parts,
@@ -116,26 +117,19 @@ def step_rows(p: study.Parameters, budget: Budget, steps: int) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-class settings:
+@contextlib.contextmanager
+def settings(bf16: bool, shared: bool):
     """RLVR with bfloat16 autocast, or with prompts shared where there is a GPU, while the block runs."""
+    make, shares = grpo.grpo_config, grpo.DomainTrainer.shares_prompts
 
-    def __init__(self, bf16: bool, shared: bool):
-        self.bf16, self.shared = bf16, shared
+    def config(*given):
+        args = make(*given)
+        args.bf16 = bf16
+        return args
 
-    def __enter__(self):
-        self.config, self.property = grpo.grpo_config, grpo.DomainTrainer.shares_prompts
-
-        def config(*given):
-            args = self.config(*given)
-            args.bf16 = self.bf16
-            return args
-
-        grpo.grpo_config = config
-        if self.shared:
-            grpo.DomainTrainer.shares_prompts = property(lambda trainer: True)
-
-    def __exit__(self, *_):
-        grpo.grpo_config, grpo.DomainTrainer.shares_prompts = self.config, self.property
+    always = property(lambda trainer: True) if shared else shares
+    with mock.patch.object(grpo, "grpo_config", config), mock.patch.object(grpo.DomainTrainer, "shares_prompts", always):
+        yield
 
 
 def on_cpu(arguments: list[str]) -> dict:
@@ -157,19 +151,10 @@ def main() -> None:
     p = study.Parameters.model_construct(**study.load(locations.ROOT / "params" / "study.yaml").model_dump())
     p = p.model_copy(update=SIZES | (TINY if given.tiny else {}) | {"study": "gpu-tiny" if given.tiny else "gpu"})
     if given.cpu_step:
-        threads = os.cpu_count()
-        found = time_step(
-            "ours", p.model_copy(update={"rlvr_threads": threads}), locations.model_folder(p.study, 0, "sft"), "math", 2
-        )
-        print(
-            json.dumps(
-                {
-                    "seconds": found["seconds"],
-                    "generated tokens/s": found["generated_tokens"] / found["seconds"],
-                    **found["parts"],
-                }
-            )
-        )
+        p = p.model_copy(update={"rlvr_threads": os.cpu_count()})
+        found = time_step("ours", p, locations.model_folder(p.study, 0, "sft"), "math", 2)
+        speed = found["generated_tokens"] / found["seconds"]
+        print(json.dumps({"seconds": found["seconds"], "generated tokens/s": speed, **found["parts"]}))
         return
     if not given.tiny and not torch.cuda.is_available():
         sys.exit("gpu_check: no CUDA GPU here; --tiny rehearses it on the CPU")
@@ -178,9 +163,8 @@ def main() -> None:
     scores, sentence = answer(p)
     steps = step_rows(p, budget, 2 if given.tiny else 4)
     if budget.allows("step on the CPU"):
-        steps = pd.concat(
-            [steps, pd.DataFrame([{"trainer": "ours", "numbers": "float32, CPU", **on_cpu(["--tiny"] if given.tiny else [])}])]
-        )
+        cpu = {"trainer": "ours", "numbers": "float32, CPU", **on_cpu(["--tiny"] if given.tiny else [])}
+        steps = pd.concat([steps, pd.DataFrame([cpu])])
     costs = result_tables.read_table(p, "costs")
     costs["trained tokens/s"] = costs["trained_tokens"] / costs["device_seconds"]
     costs["generated tokens/s"] = costs["generated_tokens"] / costs["device_seconds"]

@@ -19,6 +19,7 @@ import statistics
 import subprocess
 import sys
 import time
+from itertools import product
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -46,13 +47,9 @@ def make_models(p: SimpleNamespace, vocabulary: int, layers: int) -> None:
     from safetensors.torch import save_file
     from transformers import Qwen3Config, Qwen3ForCausalLM
 
-    shape = {
-        "hidden_size": WIDTH,
-        "intermediate_size": 3 * WIDTH,
-        "num_hidden_layers": layers,
-        "num_attention_heads": WIDTH // 64,
-    }
-    config = Qwen3Config(vocab_size=vocabulary, num_key_value_heads=4, head_dim=64, tie_word_embeddings=True, **shape)
+    shape = {"hidden_size": WIDTH, "intermediate_size": 3 * WIDTH, "num_hidden_layers": layers, "vocab_size": vocabulary}
+    shape |= {"num_attention_heads": WIDTH // 64, "num_key_value_heads": 4, "head_dim": 64}
+    config = Qwen3Config(tie_word_embeddings=True, **shape)
     config.architectures = ["Qwen3ForCausalLM"]
     with torch.device("meta"):
         shapes = {name: weight.shape for name, weight in Qwen3ForCausalLM(config).named_parameters()}
@@ -116,7 +113,7 @@ def command_line(p: SimpleNamespace, folder: Path, name: str) -> dict:
     config, out = folder / "config.yaml", folder / "out"
     config.write_text(json.dumps(mergekits(merge.recipe(p, name))))
     shutil.rmtree(out, ignore_errors=True)
-    program = str(Path(sys.executable).parent / "mergekit-yaml")
+    program = str(Path(sys.executable).with_name("mergekit-yaml"))
     return watch([program, str(config), str(out), "--quiet", "--no-write-model-card", "--no-copy-tokenizer"])
 
 
@@ -143,22 +140,20 @@ def measure(p: SimpleNamespace, folder: Path, repeats: int, models: dict[str, tu
     """All of it; the models of one size are on disk at a time. All six methods at the first size, two of them at the others."""
     load, methods, growth, beside = os.getloadavg()[0], {}, {}, {}
     for place, (size, shape) in enumerate(models.items()):
-        last = place == len(models) - 1
+        last, counts = place == len(models) - 1, {f"{size}, 5 experts": ""}
         watch([sys.executable, __file__, "--folder", str(folder), "--make", *map(str, shape)])
         if place == 0:
             names = [f"merge-{method}" for method in METHODS]
             methods = {"command": {name: command_line(p, folder, name) for name in names}, "together": ours(folder, names)}
-        for method in GROWTH:
-            name = f"merge-{method}"
+        if place == 1:
+            counts[f"{size}, 2 experts"] = f"@experts={'+'.join(DOMAINS[:2])}"
+        for method, (label, variant) in product(GROWTH, counts.items()):
+            name = f"merge-{method}{variant}"
             if place == 0:  # mergekit's was measured just now
                 made, known = ours(folder, [name]), methods["command"][name]
-                row = {"runs": 1, "ours": made, "mergekit": known, "ratio": known["wall"] / made["wall"]}
-                growth[f"{method}: {size}, 5 experts"] = row
-                continue
-            growth[f"{method}: {size}, 5 experts"] = pair(p, folder, name, repeats if last else 1)
-            if place == 1:
-                few = f"{name}@experts={'+'.join(DOMAINS[:2])}"
-                growth[f"{method}: {size}, 2 experts"] = pair(p, folder, few, repeats if last else 1)
+                growth[f"{method}: {label}"] = {"runs": 1, "ours": made, "mergekit": known, "ratio": known["wall"] / made["wall"]}
+            else:
+                growth[f"{method}: {label}"] = pair(p, folder, name, repeats if last else 1)
         if last and peer:
             beside = beside_peer(p, folder, peer)
         shutil.rmtree(folder)
@@ -168,26 +163,20 @@ def measure(p: SimpleNamespace, folder: Path, repeats: int, models: dict[str, tu
 
 def tables(result: dict) -> dict[str, list[dict]]:
     """The tables of the page: both on the same merges, and all six methods."""
-    growth = [
-        {
-            "merge": label,
-            "runs": both["runs"],
-            **{f"{side}, {column}": both[side][key] for side in ("ours", "mergekit") for key, column in COLUMNS.items()},
-            "wall, mergekit over ours": both["ratio"],
-        }
-        for label, both in result["growth"].items()
-    ]
+
+    def used(run: dict, side: str = "") -> dict:
+        return {side + column: run[key] for key, column in COLUMNS.items()}
+
+    growth = []
+    for label, both in result["growth"].items():
+        sides = used(both["ours"], "ours, ") | used(both["mergekit"], "mergekit, ")
+        growth.append({"merge": label, "runs": both["runs"], **sides, "wall, mergekit over ours": both["ratio"]})
     command, together = result["methods"]["command"], result["methods"]["together"]
-    methods = [
-        {"merge": name, "ours, s": together["each"][name], **{f"mergekit, {column}": run[key] for key, column in COLUMNS.items()}}
-        for name, run in command.items()
-    ]
+    methods = [{"merge": name, "ours, s": together["each"][name], **used(run, "mergekit, ")} for name, run in command.items()]
     six = {key: (sum if key in ("wall", "cpu") else max)(run[key] for run in command.values()) for key in COLUMNS}
-    whole = [
-        {"in all, start to end": label, **{column: run[key] for key, column in COLUMNS.items()}}
-        for label, run in (("ours, one process", together), ("mergekit, six processes", six))
-    ]
-    return {"growth": growth, "methods": methods, "whole": whole, "peer": peers.rows(result["beside peer"], COLUMNS)}
+    totals = {"ours, one process": together, "mergekit, six processes": six}
+    whole = [{"in all, start to end": label, **used(run)} for label, run in totals.items()]
+    return {"growth": growth, "methods": methods, "whole": whole, "peer": peers.rows(result["beside peer"], used)}
 
 
 def report(result: dict) -> str:

@@ -95,18 +95,14 @@ def difference(model, ours: Path) -> float:
     return differ / count
 
 
-def rows(beside: dict[str, dict], columns: dict[str, str]) -> list[dict]:
-    """A row a merge: what ours and the peer's processes took, the peer's call alone, and how far the results differ."""
-    return [
-        {
-            "merge": name,
-            **{f"ours, {column}": both["ours"][key] for key, column in columns.items()},
-            "mergelm's call, s": both["peer"]["call"],
-            **{f"mergelm, {column}": both["peer"][key] for key, column in columns.items()},
-            "weights that differ": "drawn at random" if both["peer"]["difference"] is None else both["peer"]["difference"],
-        }
-        for name, both in beside.items()
-    ]
+def rows(beside: dict[str, dict], used) -> list[dict]:
+    """One row per merge: what ours and the peer's processes used, the peer's call alone, and how far the results differ."""
+    found = []
+    for name, both in beside.items():
+        call, differ = both["peer"]["call"], both["peer"]["difference"]
+        row = {"merge": name, **used(both["ours"], "ours, "), "mergelm's call, s": call, **used(both["peer"], "mergelm, ")}
+        found.append(row | {"weights that differ": "drawn at random" if differ is None else differ})
+    return found
 
 
 def page(result: dict) -> list[str]:

@@ -14,6 +14,7 @@ import json
 import statistics
 import tempfile
 import time
+import timeit
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -85,39 +86,23 @@ def train(kind: str, p: SimpleNamespace, folder: Path, domain: str, steps: int) 
     with tempfile.TemporaryDirectory() as scratch:
         args = grpo.grpo_config(p, "benchmark", steps + WARM_UP, 0)
         args.output_dir = scratch
+        both = {"model": model, "args": args, "train_dataset": data, "processing_class": tokenizer, "callbacks": [clock]}
         if kind == "ours":
-            trainer = grpo.DomainTrainer(
-                model=model,
-                args=args,
-                train_dataset=data,
-                reward_funcs=[grpo.reward_function(domain)],
-                processing_class=tokenizer,
-                rollout_func=grpo.roll_out,
-                callbacks=[clock],
-            )
+            trainer = grpo.DomainTrainer(reward_funcs=[grpo.reward_function(domain)], rollout_func=grpo.roll_out, **both)
         else:
-            reward = bare_reward(domain, tokenizer, counted)
-            trainer = GRPOTrainer(
-                model=model, args=args, train_dataset=data, reward_funcs=[reward], processing_class=tokenizer, callbacks=[clock]
-            )
+            trainer = GRPOTrainer(reward_funcs=[bare_reward(domain, tokenizer, counted)], **both)
         trainer.remove_callback(PrinterCallback)
-        for method, part in (
-            ("_generate_and_score_completions", "generation"),
-            ("_calculate_rewards", "grading"),
-            ("compute_loss", "log-probs"),
-        ):
-            clock.watch(trainer, method, part)
-        clock.watch(trainer.accelerator, "backward", "backward")
         trainer.create_optimizer_and_scheduler(steps + WARM_UP)
+        clock.watch(trainer, "_generate_and_score_completions", "generation")
+        clock.watch(trainer, "_calculate_rewards", "grading")
+        clock.watch(trainer, "compute_loss", "log-probs")
+        clock.watch(trainer.accelerator, "backward", "backward")
         clock.watch(trainer.optimizer, "step", "optimizer")
         trainer.train()
     generated = (trainer.generated_tokens if kind == "ours" else sum(counted)) / (steps + WARM_UP)
-    prompt_tokens = (
-        statistics.mean(len(ids) for ids in tokenizer(list(data["prompt"]))["input_ids"]) * args.per_device_train_batch_size
-    )
-    second = statistics.median(clock.steps[WARM_UP:])
+    prompt_tokens = statistics.mean(map(len, tokenizer(list(data["prompt"]))["input_ids"])) * args.per_device_train_batch_size
     return {
-        "seconds": second,
+        "seconds": statistics.median(clock.steps[WARM_UP:]),
         "parts": {part: statistics.median(values[WARM_UP:]) for part, values in clock.parts.items()},
         "generated_tokens": generated,
         "operations": model.num_parameters() * (2 * generated + 6 * (generated + prompt_tokens)),
@@ -127,16 +112,11 @@ def train(kind: str, p: SimpleNamespace, folder: Path, domain: str, steps: int) 
 def multiply_limit() -> float:
     """Floating-point operations a second of a product of two 1024 × 1024 matrices: the median of nine."""
     a, b = torch.rand(2, 1024, 1024)
-    seconds = []
-    for _ in range(9):
-        started = time.perf_counter()
-        a @ b
-        seconds.append(time.perf_counter() - started)
-    return 2 * 1024**3 / statistics.median(seconds)
+    return 2 * 1024**3 / statistics.median(timeit.repeat(lambda: a @ b, number=1, repeat=9))
 
 
 def measure(folder: Path, names: list[str], steps: int, repeats: int) -> list[dict]:
-    """A row a domain and kind: medians over `repeats` runs, ours and TRL's in turns."""
+    """One row per domain and kind: medians over `repeats` runs, ours and TRL's in turns."""
     p = parameters()
     torch.set_num_threads(p.rlvr_threads)
     sandbox.configure(p.sandbox_kind)
@@ -152,19 +132,13 @@ def measure(folder: Path, names: list[str], steps: int, repeats: int) -> list[di
             ratio = [bare["seconds"] / one["seconds"] for one, bare in zip(found, runs["bare TRL"])]
             seconds = statistics.median(run["seconds"] for run in found)
             parts = {part: statistics.median(run["parts"][part] for run in found) for part in found[0]["parts"]}
-            rows.append(
-                {
-                    "domain": domain,
-                    "kind": kind,
-                    "seconds a step": seconds,
-                    **{f"{part}, s": value for part, value in parts.items()},
-                    "other, s": seconds - sum(parts.values()),
-                    "generated tokens a second": statistics.median(run["generated_tokens"] / run["seconds"] for run in found),
-                    "share of the limit": statistics.median(run["operations"] / run["seconds"] for run in found)
-                    / statistics.median(limits),
-                    "times as fast as bare TRL": statistics.median(ratio),
-                }
+            tokens, operations = (
+                statistics.median(run[key] / run["seconds"] for run in found) for key in ("generated_tokens", "operations")
             )
+            row = {"domain": domain, "kind": kind, "seconds a step": seconds}
+            row |= {f"{part}, s": value for part, value in parts.items()} | {"other, s": seconds - sum(parts.values())}
+            row |= {"generated tokens a second": tokens, "share of the limit": operations / statistics.median(limits)}
+            rows.append(row | {"times as fast as bare TRL": statistics.median(ratio)})
     return rows
 
 

@@ -21,6 +21,7 @@ from datetime import datetime
 from pathlib import Path
 
 import nbformat
+import pandas as pd
 
 from m2rl_lib.config import locations, schedule, study
 
@@ -42,16 +43,15 @@ def stages(name: str) -> list[dict]:
     found = []
     for file in done_files(name):
         record = json.loads(file.read_text())
-        world = " (apart)" if file.parts[-4] == f"{name}-apart" else ""
+        world = " (without arithmetic)" if file.parts[-4] == f"{name}-apart" else ""
         if "spent" in record:
             ended = datetime.fromisoformat(record["finished"]).timestamp()
             seed = None if record["name"] in ONCE else int(file.parent.name.removeprefix("seed-"))
             begun = ended - record["spent"]["wall_seconds"]
             found.append({"stage": record["name"] + world, "seed": seed, "begun": begun, "ended": ended, **record["spent"]})
     first = min((stage["begun"] for stage in found), default=0)
-    return sorted(
-        ({**s, "begun": s["begun"] - first, "ended": s["ended"] - first} for s in found), key=lambda stage: stage["ended"]
-    )
+    since = [{**stage, "begun": stage["begun"] - first, "ended": stage["ended"] - first} for stage in found]
+    return sorted(since, key=lambda stage: stage["ended"])
 
 
 def chain(found: list[dict]) -> list[str]:
@@ -81,19 +81,12 @@ def covered(found: list[dict]) -> float:
 
 def stage_table(found: list[dict]) -> list[dict]:
     """One row per stage, in the order in which they first ended: medians of wall and CPU seconds over seeds, and the largest peak."""
-    rows = []
-    for name in dict.fromkeys(stage["stage"] for stage in found):
-        runs = [stage for stage in found if stage["stage"] == name]
-        rows.append(
-            {
-                "stage": name,
-                "seeds": len(runs),
-                "wall, s": statistics.median(run["wall_seconds"] for run in runs),
-                "CPU, s": statistics.median(run["cpu_seconds"] for run in runs),
-                "peak, GB": max(run["peak_memory_bytes"] for run in runs) / 1e9,
-            }
-        )
-    return rows
+    grouped = pd.DataFrame(found).groupby("stage", sort=False)
+    rows = grouped.agg(
+        seeds=("stage", "size"),
+        **{"wall, s": ("wall_seconds", "median"), "CPU, s": ("cpu_seconds", "median"), "peak, GB": ("peak_memory_bytes", "max")},
+    )
+    return rows.assign(**{"peak, GB": rows["peak, GB"] / 1e9}).reset_index().to_dict("records")
 
 
 def part_table(found: list[dict], cores: int) -> list[dict]:
@@ -116,12 +109,9 @@ def part_table(found: list[dict], cores: int) -> list[dict]:
 def say(times: dict) -> str:
     """The sentence of the README that says how long the study takes; `make bench` prints it into RESULTS.md."""
     *parts, whole = times["parts"]
-    several = [part["minutes"] for part in parts if part["part"].startswith("seed")]
-    took = (
-        f"seeds took {min(several):.0f} to {max(several):.0f} minutes each and all of it"
-        if len(several) > 1
-        else "`make study` took"
-    )
+    several, took = [part["minutes"] for part in parts if part["part"].startswith("seed")], "`make study` took"
+    if len(several) > 1:
+        took = f"seeds took {min(several):.0f} to {max(several):.0f} minutes each and all of it"
     return (
         f"On {times['cores']} cores {took} {whole['minutes']:.0f} minutes, the cores busy {whole['cores busy, %']:.0f}% of them, "
         f"and no process had more than {times['peak memory of a process, GB']:.1f} GB."
@@ -146,10 +136,8 @@ def no_op(params: Path, repeats: int) -> float:
 def imports(notebook: Path) -> str:
     """The import statements of a notebook's code, a line each."""
     cells = [cell.source for cell in nbformat.read(notebook, 4).cells if cell.cell_type == "code"]
-    lines = [
-        ast.unparse(node) for cell in cells for node in ast.parse(cell).body if isinstance(node, ast.Import | ast.ImportFrom)
-    ]
-    return "\n".join(dict.fromkeys(lines))
+    nodes = [node for cell in cells for node in ast.parse(cell).body if isinstance(node, ast.Import | ast.ImportFrom)]
+    return "\n".join(dict.fromkeys(map(ast.unparse, nodes)))
 
 
 def start_up(repeats: int) -> list[dict]:

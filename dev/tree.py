@@ -2,27 +2,12 @@
 
 import ast
 import re
+import tomllib
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGE = ROOT / "docs" / "layout.md"
-# in the order of the layers: a package imports only from those before it
-PACKAGES = [
-    "config",
-    "sandbox",
-    "storage",
-    "stats",
-    "domains",
-    "data",
-    "rollout",
-    "training",
-    "merging",
-    "evaluation",
-    "analysis",
-    "paper",
-    "figures",
-    "cli",
-]
+LAYERS = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]["contracts"][0]["layers"]
 TOP = {
     "README.md": "what it answers, and the results",
     "docs/": "one page per subject",
@@ -46,12 +31,8 @@ def summary(path: Path) -> str:
 
 def rows(folder: Path) -> list[str]:
     """A table row for each module under a package, subpackages by their path."""
-    found = []
-    for path in sorted(folder.rglob("*.py")):
-        name = path.relative_to(folder).as_posix()
-        if line := summary(path) if path != folder / "__init__.py" else "":
-            found.append(f"| `{name}` | {line} |")
-    return found
+    found = {path.relative_to(folder).as_posix(): summary(path) for path in sorted(folder.rglob("*.py"))}
+    return [f"| `{name}` | {line} |" for name, line in found.items() if line and name != "__init__.py"]
 
 
 def page() -> str:
@@ -59,18 +40,11 @@ def page() -> str:
     lines = ["# Layout", "", "Written by `python dev/tree.py`.", "", "| | |", "|---|---|"]
     lines += [f"| `{name}` | {what} |" for name, what in TOP.items()]
     lines += ["", "A package of `m2rl_lib` imports only from packages above it on this page (import-linter checks it)."]
-    for name in PACKAGES:
-        folder = ROOT / "m2rl_lib" / name
+    for layer in reversed(LAYERS):
+        folder = ROOT / layer.replace(".", "/")
         about = summary(folder / "__init__.py")
-        lines += [
-            "",
-            f"## {name}",
-            "",
-            *([about + ".", ""] if about else []),
-            "| module | what it is for |",
-            "|---|---|",
-            *rows(folder),
-        ]
+        lines += ["", f"## {folder.name}", "", *([f"{about}.", ""] if about else []), "| module | what it is for |", "|---|---|"]
+        lines += rows(folder)
     return "\n".join(lines) + "\n"
 
 

@@ -51,7 +51,7 @@ def bare(texts: list[str], rows: list[dict], workers: int) -> list[float]:
 
 
 def measure(count: int, repeats: int) -> list[dict]:
-    """A row a domain and, last, one for the bare interpreter, which runs in turns with the sandbox on a tenth of the programs."""
+    """One row per domain and, last, one for the bare interpreter, which runs in turns with the sandbox on a tenth of the programs."""
     sandbox.configure(parameters().sandbox_kind)
     found = []
     for domain in domains.DOMAINS:

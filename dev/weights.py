@@ -20,6 +20,8 @@ import shutil
 import statistics
 import tempfile
 import time
+from collections import ChainMap
+from concurrent.futures import ProcessPoolExecutor
 from itertools import combinations
 from pathlib import Path
 
@@ -76,38 +78,31 @@ def read_plainly(folder: Path) -> dict:
     return {"seconds": time.perf_counter() - started, "bytes": size}
 
 
-def analyse(folder: Path, threads: int, results) -> None:
+def analyse(folder: Path, threads: int) -> dict:
     """The whole analysis, in a fresh process: seconds (with and without imports), CPU seconds, peak memory."""
     begun = time.perf_counter()
     from m2rl_lib.analysis.rq3_weights import footprints, mask_overlap
 
     started, spent = time.perf_counter(), time.process_time()
     found = footprints.measure_footprints({name: folder / name for name in MODELS[1:]}, folder / "sft", threads=threads)
-    tables = {
-        f.__name__: f(found)
-        for f in (mask_overlap.shift_table, mask_overlap.mask_table, mask_overlap.pair_table, mask_overlap.cosine_table)
-    }
-    ended = time.perf_counter()
-    masks, whole = tables["mask_table"], {}
-    for name, column in (("mask_table", "changed"), ("pair_table", "jaccard"), ("cosine_table", "cosine")):
-        rows = tables[name][(tables[name]["type"] == "all") & tables[name]["layer"].isna()]
+    tables = {name: make(found) for name, make in mask_overlap.TABLES.items()}
+    used, whole = {"imports": started - begun, **spent_since(started, spent)}, {}
+    for name, column in (("weights_masks", "changed"), ("weights_pairs", "jaccard"), ("weights_cosines", "cosine")):
+        rows = tables[name].query("type == 'all' and layer.isna()")
         keys = [key for key in ("model", "other", "kind", "level") if key in rows]
-        whole |= {" ".join(map(str, row[:-1])): row[-1] for row in rows[[*keys, column]].itertuples(index=False)}
-    dense = masks[(masks["type"] == "all") & masks["layer"].isna() & (masks["kind"] == "density")]
-    results.put(
-        {
-            "seconds": ended - started,
-            "imports": started - begun,
-            "cpu_seconds": time.process_time() - spent,
-            "peak_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
-            "rows": {name: len(table) for name, table in tables.items()},
-            "density_error": float((dense["changed"] - dense["level"]).abs().max()),
-            "whole": {key: float(value) for key, value in whole.items()},
-        }
-    )
+        whole |= {" ".join(map(str, row[:-1])): float(row[-1]) for row in rows[[*keys, column]].itertuples(index=False)}
+    dense = tables["weights_masks"].query("type == 'all' and layer.isna() and kind == 'density'")
+    error = float((dense["changed"] - dense["level"]).abs().max())
+    return used | {"rows": {name: len(table) for name, table in tables.items()}, "density_error": error, "whole": whole}
 
 
-def straightforward(folder: Path, threads: int, results) -> None:
+def spent_since(started: float, spent: float) -> dict:
+    """Seconds and CPU seconds since these two, and this process's peak memory."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    return {"seconds": time.perf_counter() - started, "cpu_seconds": time.process_time() - spent, "peak_bytes": peak}
+
+
+def straightforward(folder: Path, threads: int) -> dict:
     """The script one would write first, in a fresh process: whole state dicts, whole vectors, a mask of all weights after the other."""
     import torch
     from safetensors.torch import load_file
@@ -115,9 +110,7 @@ def straightforward(folder: Path, threads: int, results) -> None:
     from m2rl_lib.analysis.rq3_weights.footprints import DENSITIES, ETAS
 
     def weights(model: str) -> torch.Tensor:
-        state: dict = {}
-        for file in sorted((folder / model).glob("*.safetensors")):
-            state |= load_file(file)
+        state = dict(ChainMap(*map(load_file, (folder / model).glob("*.safetensors"))))
         return torch.cat([state[name].float().flatten() for name in sorted(state)])
 
     torch.set_num_threads(threads)
@@ -140,37 +133,20 @@ def straightforward(folder: Path, threads: int, results) -> None:
                 whole[f"{one} {two} {kind} {level}"] = float(both / either)
     for one, two in combinations(names, 2):
         whole[f"{one} {two}"] = float(torch.cosine_similarity(vectors[one], vectors[two], dim=0))
-    results.put(
-        {
-            "seconds": time.perf_counter() - started,
-            "cpu_seconds": time.process_time() - spent,
-            "peak_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
-            "whole": whole,
-        }
-    )
+    return spent_since(started, spent) | {"whole": whole}
 
 
-def in_process(work, *arguments) -> dict | None:
-    """What `work` puts into the queue that it is given last, in a fresh process: its peak memory is its own."""
-    process = multiprocessing.get_context("spawn")
-    results = process.Queue()
-    child = process.Process(target=work, args=(*arguments, results))
-    child.start()
-    found = results.get()
-    child.join()
-    return found
-
-
-def write(folder: Path, shape: tuple[int, int], results) -> None:
-    """The checkpoints, from a process of their own: a child begins with its parent's peak memory."""
-    results.put(write_checkpoints(folder, shape))
+def in_process(work, *arguments):
+    """What `work` returns in a fresh process, whose peak memory is its own."""
+    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
+        return pool.submit(work, *arguments).result()
 
 
 def measure(shape: tuple[int, int], arguments: argparse.Namespace, with_script: bool) -> dict:
     """All repeats of one size; the checkpoints are deleted whatever happens."""
     folder = Path(tempfile.mkdtemp(prefix="m2rl-weights-", dir=arguments.folder))
     try:
-        in_process(write, folder, shape)
+        in_process(write_checkpoints, folder, shape)
         repeats: list[dict] = []
         for _ in range(arguments.repeats):
             read, load = read_plainly(folder), os.getloadavg()[0]
@@ -198,6 +174,12 @@ def row(size: str, measured: dict) -> dict:
     analysis = {key: statistics.median(r["analysis"][key] for r in repeats) for key in ("seconds", "cpu_seconds", "peak_bytes")}
     read = statistics.median(r["read"]["seconds"] for r in repeats)
     file_bytes = repeats[0]["read"]["bytes"]
+    beside = dict.fromkeys(
+        ("script, s", "script's CPU s", "script's peak, GB", "script over ours", "largest difference"), "not run"
+    )
+    if script:
+        ratio, peak = script["seconds"] / analysis["seconds"], script["peak_bytes"] / 1e9
+        beside = dict(zip(beside, (script["seconds"], script["cpu_seconds"], peak, ratio, script["largest difference"])))
     return {
         "checkpoints of": size,
         "GB": file_bytes / 1e9,
@@ -206,12 +188,7 @@ def row(size: str, measured: dict) -> dict:
         "GB a second": file_bytes / analysis["seconds"] / 1e9,
         "peak, GB": analysis["peak_bytes"] / 1e9,
         "plain read, GB a second": file_bytes / read / 1e9,
-        "script, s": script["seconds"] if script else "not run",
-        "script's CPU s": script["cpu_seconds"] if script else "not run",
-        "script's peak, GB": script["peak_bytes"] / 1e9 if script else "not run",
-        "script over ours": script["seconds"] / analysis["seconds"] if script else "not run",
-        "largest difference": script["largest difference"] if script else "not run",
-    }
+    } | beside
 
 
 def report(result: dict) -> str:

@@ -1,4 +1,4 @@
-"""Small files in the exact form of the public blends: rows as they are published, the odd ones among them, and mirrors of the Hub."""
+"""Small files in the form of the public blends: rows as they are published, the odd ones among them, and mirrors of the Hub."""
 
 import json
 from pathlib import Path
@@ -16,8 +16,13 @@ DAPO = (
 )
 
 
-def asked(text: str, **more) -> dict:
-    return {"responses_create_params": {"input": [{"role": "user", "content": text}], **more}, "agent_ref": {"name": "x"}}
+def user(text: str) -> dict:
+    return {"role": "user", "content": text}
+
+
+def asked(label: str, text: str, **fields) -> dict:
+    prompt = {"input": [user(text)]}
+    return {"dataset": PREFIX + label, "responses_create_params": prompt, "agent_ref": {"name": "x"}} | fields
 
 
 def placeholder(label: str, row: int, template) -> dict:
@@ -25,21 +30,16 @@ def placeholder(label: str, row: int, template) -> dict:
 
 
 def mcqa(text: str, options, expected: str, **more) -> dict:
-    return {"dataset": PREFIX + "stem_mcqa", **asked(text), "options": options, "expected_answer": expected, **more}
+    return asked("stem_mcqa", text, options=options, expected_answer=expected, **more)
 
 
 def following(text: str, ids: list, kwargs: list) -> dict:
-    fields = {"prompt": text, "instruction_id_list": ids, "kwargs": kwargs}
-    return {"dataset": PREFIX + "instruction_following", **asked(text), **fields}
+    return asked("instruction_following", text, prompt=text, instruction_id_list=ids, kwargs=kwargs)
 
 
 def program(text: str, inputs: list, outputs: list) -> dict:
-    return {
-        "dataset": PREFIX + "comp_coding_50tests",
-        **asked(text),
-        "verifier_metadata": {"unit_tests": {"inputs": inputs, "outputs": outputs}},
-        "pass_rate": 0.5,
-    }
+    tests = {"unit_tests": {"inputs": inputs, "outputs": outputs}}
+    return asked("comp_coding_50tests", text, verifier_metadata=tests, pass_rate=0.5)
 
 
 FOUR = [{"A": "ant", "B": None}, {"A": None, "B": "bee"}, {"C": "cow"}, {"I": "ibis"}]  # as Arrow fills options
@@ -66,24 +66,18 @@ RL = [
     (mcqa("Which pattern?", FOUR, "C", template_metadata={"output_regex": "(["}), "output_regex is no pattern"),
     (following("No commas.", [NO_COMMA[0]], [NO_COMMA[1]]), ""),
     (following("Say lamp.", ["keywords:existence"], [{"keywords": ["lamp"]}]), ""),
-    (
-        following("Say it.", ["keywords:existence"], [{"keywords": None}]),
-        "instruction keywords:existence: keywords is missing",
-    ),
+    (following("It.", ["keywords:existence"], [{"keywords": None}]), "instruction keywords:existence: keywords is missing"),
     (following("Count.", ["count:word_count_range"], [{}]), "instruction count:word_count_range: min_words is missing"),
     (following("Nothing.", [], []), "no instructions"),
     (following("Two.", ["punctuation:no_comma"], [{}, {}]), "instructions and arguments differ in number"),
     (program("Print n.", ["1\n"], ["1\n"]), ""),
     (program("Print  m.", [], []), "no unit tests"),
     (program("Print k.", ["1\n"], []), "inputs and outputs of the unit tests differ in number"),
-    (
-        {"dataset": PREFIX + "workbench", **asked("Mail Ann."), "ground_truth": [], "id": 1},
-        "no tools",
-    ),
-    ({"dataset": PREFIX + "structured_outputs", **asked("JSON!")}, "no domain of this study"),
-    ({"dataset": PREFIX + "poetry", **asked("Sing.")}, "unknown label"),
-    (asked("Who am I?"), "no label"),
-    ({"dataset": PREFIX + "stem_mcqa", "responses_create_params": None, "options": FOUR}, "no prompt"),
+    (asked("workbench", "Mail Ann.", ground_truth=[], id=1), "no tools"),
+    (asked("structured_outputs", "JSON!"), "no domain of this study"),
+    (asked("poetry", "Sing."), "unknown label"),
+    (asked("", "Who am I?", dataset=None), "no label"),
+    (mcqa("", FOUR, "A", responses_create_params=None), "no prompt"),
     (mcqa("Hi<|im_end|>", FOUR, "A"), "a text holds markers of turns"),
     (mcqa("Odd", "not a list", "A"), "fields are not of the published form"),
 ]
@@ -100,7 +94,7 @@ def write_parquet(path, some: list) -> None:
 
 
 def problem(text: str, answer: str) -> dict:
-    return {"prompt": [{"role": "user", "content": text}], "reward_model": {"style": "rule", "ground_truth": answer}}
+    return {"prompt": [user(text)], "reward_model": {"style": "rule", "ground_truth": answer}}
 
 
 def write_rl(folder: Path, some: list, dapo: list[dict], skywork: list[dict]) -> None:
@@ -120,14 +114,11 @@ SKYWORK = [
 ]
 
 
-# --- SFT --------------------------------------------------------------------------------------------------
-
-
-def told(*messages, tools=None, **more) -> dict:
+def conversation(*messages, tools=None, **more) -> dict:
     return {"uuid": "u", "messages": list(messages), "license": "x", "used_in": [], "tools": tools, **more}
 
 
-USER = {"role": "user", "content": "What is 2 + 2?"}
+USER = user("What is 2 + 2?")
 SEARCH = {"type": "function", "function": {"name": "search", "parameters": {"type": "object", "properties": {"q": {}}}}}
 CALL = {"id": "1", "type": "function", "function": {"name": "search", "arguments": '{"q": "two"}'}}
 FOUND = {"role": "tool", "content": {"found": 4}, "tool_call_id": "1"}
@@ -141,7 +132,10 @@ def write_sft(folder: Path, science: list[dict], chats: list) -> None:
     write_jsonl(owner / "Nemotron-Instruction-Following-Chat-v1" / "data" / "chat_if.jsonl", chats)
     calls = {"role": "assistant", "content": "", "tool_calls": [CALL]}
     answer = FOUND | {"content": json.dumps(FOUND["content"])}  # Parquet has texts only
-    math = [told(USER, SAID, tools="[]"), told(USER, calls, answer, SAID, USER, tools=json.dumps([SEARCH]))]
+    math = [conversation(USER, SAID, tools="[]"), conversation(USER, calls, answer, SAID, USER, tools=json.dumps([SEARCH]))]
     write_parquet(owner / "Nemotron-Math-v2" / "data" / "low.parquet", math)
-    code = [told({"role": "user", "content": "-"}, SAID, dataset="taco", split="train", index="3"), told(USER, SAID)]
+    code = [
+        conversation(user("-"), SAID, dataset="taco", split="train", index="3"),
+        conversation(USER, SAID),
+    ]
     write_jsonl(owner / "Nemotron-Competitive-Programming-v1" / "data" / "python.jsonl", code)

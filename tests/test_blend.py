@@ -1,16 +1,16 @@
 """Every notebook on the public blends: `make blend` runs a whole study by its own graph on small files of the published form.
 
-The files hold problems by the hundred, since 2% and 4% of them are held out, and easy ones, so that a micro-size model, taken from a
-folder like one of the Hub, gets some right and some wrong after 200 steps of SFT. The values are the smoke study's otherwise.
+Problems by the hundred, since 2% and 4% of them are held out, and easy ones, so that a micro-size model, taken from a folder like one
+of the Hub, gets some right and some wrong after 200 steps of SFT. The values are the smoke study's otherwise.
 """
 
 import subprocess
 import sys
 
 import nbformat
+import published_form as form
 import pytest
 import yaml
-from published_form import DAPO, FOUR, RL, SKYWORK, following, mcqa, placeholder, problem, program, told, write_rl, write_sft
 
 from m2rl_lib.cli import data_report
 from m2rl_lib.config import locations, study
@@ -32,26 +32,22 @@ CHANGES = {"sft_steps": 200, "rlvr_prompt_tokens": 100, "data_wrong_share": 0.0,
 def write_world(folder) -> None:
     """The blends, small: `COUNT` problems of each domain, the odd rows, and an SFT corpus that shows the form of an answer."""
     letters = ["ABCI"[i % 4] for i in range(COUNT)]
-    some = [placeholder("dapo17k", i, {"prefix": "Put your answer in \\boxed{}."}) for i in range(COUNT + LONG)]
-    some += [mcqa(f"Which letter has number {i}?", FOUR, letter) for i, letter in enumerate(letters)]
-    some += [following(f"Say {i} without commas.", ["punctuation:no_comma"], [{"num_words": None}]) for i in range(COUNT)]
-    some += [program(f"Print {i} plus n.", ["1\n"], [f"{i + 1}\n"]) for i in range(COUNT)]
-    some += [row for row, _ in RL if "_hf_placeholder" not in row]
+    some = [form.placeholder("dapo17k", i, {"prefix": "Put your answer in \\boxed{}."}) for i in range(COUNT + LONG)]
+    some += [form.mcqa(f"Which letter has number {i}?", form.FOUR, letter) for i, letter in enumerate(letters)]
+    some += [form.following(f"Say {i} without commas.", ["punctuation:no_comma"], [{"num_words": None}]) for i in range(COUNT)]
+    some += [form.program(f"Print {i} plus n.", ["1\n"], [f"{i + 1}\n"]) for i in range(COUNT)]
+    some += [row for row, _ in form.RL if "_hf_placeholder" not in row]
     texts = [f"What is {i} plus 1?" for i in range(COUNT)] + [f"What is {i} plus 1? " + "Think well. " * 60 for i in range(LONG)]
-    dapo = [problem(DAPO.format(text), str(i + 1)) for i, text in enumerate(texts)]
-    write_rl(folder, some, dapo, SKYWORK)
+    dapo = [form.problem(form.DAPO.format(text), str(i + 1)) for i, text in enumerate(texts)]
+    form.write_rl(folder, some, dapo, form.SKYWORK)
 
-    def said(text: str) -> dict:
-        return {"role": "assistant", "reasoning_content": "so", "content": text}
+    def shown(text: str, answer: str) -> dict:
+        said = {"role": "assistant", "reasoning_content": "so", "content": answer}
+        return form.conversation(form.user(text), said)
 
-    science = [
-        told({"role": "user", "content": f"Which letter has number {i}?"}, said(f"Answer: {letters[i]}")) for i in range(80)
-    ]
-    chats = [
-        told({"role": "user", "content": f"Say {i} without commas."}, said(f"I say, {i}." if i % 2 else f"{i}"))
-        for i in range(80)
-    ]
-    write_sft(folder, science, chats)
+    science = [shown(f"Which letter has number {i}?", f"Answer: {letters[i]}") for i in range(80)]
+    chats = [shown(f"Say {i} without commas.", f"I say, {i}." if i % 2 else f"{i}") for i in range(80)]
+    form.write_sft(folder, science, chats)
 
 
 def write_base(folder) -> None:
@@ -75,14 +71,14 @@ def p() -> Parameters:
     path.write_text(yaml.safe_dump(values))
     command = [sys.executable, "-m", "snakemake", "--cores", "1", "--config", f"params={path}", *QUIET]
     subprocess.run(command, cwd=locations.ROOT, check=True)
-    return study.Parameters.model_construct(**study.load(path).model_dump())
+    return Parameters.model_construct(**study.load(path).model_dump())
 
 
 def test_every_notebook_ran_to_its_end(p):
-    copies = locations.study_folder(NAME) / "notebooks" / f"seed-{p.seed}"
-    ran = {path.name[:2] for path in copies.glob("*.ipynb")}
-    assert ran == {path.name[:2] for path in (locations.ROOT / "notebooks").glob("*.ipynb")}
-    for path in copies.glob("*.ipynb"):
+    copies = list((locations.study_folder(NAME) / "notebooks" / f"seed-{p.seed}").glob("*.ipynb"))
+    assert {path.name[:2] for path in copies} == {path.name[:2] for path in (locations.ROOT / "notebooks").glob("*.ipynb")}
+    assert len(result_tables.read_table(p, "claims", ["claims"])) > 15  # the ledger is written
+    for path in copies:
         assert not [o for cell in nbformat.read(path, 4).cells for o in cell.get("outputs", []) if o.output_type == "error"]
 
 
@@ -92,7 +88,7 @@ def test_long_prompts_are_in_the_report(p):
     assert long[["part", "domain", "rows"]].values.tolist() == [["dapo17k", "math", LONG]]
     counted = list(rl_blend.prepare_rows(p.data_sources).glob("math-train.*.npz"))
     assert len(counted) == 1  # the report and RL count by the same tokenizer
-    assert table["rows"].sum() == 4 * COUNT + LONG + sum("_hf_placeholder" not in row for row, _ in RL)
+    assert table["rows"].sum() == 4 * COUNT + LONG + sum("_hf_placeholder" not in row for row, _ in form.RL)
 
 
 def test_what_is_measured_on_the_held_out_problems(p):
@@ -113,9 +109,5 @@ def test_what_is_measured_on_the_held_out_problems(p):
 
 
 def test_chance_is_that_of_the_options(p):
-    assert problem_sets.chance("science_blend", p.data_sources) == pytest.approx(1 / len(FOUR))
+    assert problem_sets.chance("science_blend", p.data_sources) == pytest.approx(1 / len(form.FOUR))
     assert problem_sets.chance("math_blend", p.data_sources) == 0
-
-
-def test_the_ledger_is_written(p):
-    assert len(result_tables.read_table(p, "claims", ["claims"])) > 15

@@ -21,20 +21,14 @@ def stage(name, begun, ended, seed=0):
     return {"stage": name, "seed": seed, "begun": begun, "ended": ended}
 
 
-def test_the_chain_goes_back_through_what_ended_just_before():
+def test_the_chain_goes_back_through_what_ended_just_before_up_to_a_pause():
     found = [stage("sft", 0, 100), stage("short", 101, 120), stage("long", 103, 300), stage("last", 305, 400)]
     assert study_times.chain(found) == ["sft", "long", "last"]
-
-
-def test_a_pause_between_two_sittings_ends_the_chain():
     assert study_times.chain([stage("sft", 0, 100), stage("rl-math", 5000, 5100)]) == ["rl-math"]
 
 
 def test_time_covered_counts_overlaps_once_and_pauses_never():
     assert study_times.covered([stage("a", 0, 10), stage("b", 5, 20), stage("c", 6, 8), stage("d", 100, 130)]) == 50
-
-
-MEGABYTE = 10**6
 
 
 @pytest.fixture
@@ -47,24 +41,19 @@ def three_seeds(tmp_path, monkeypatch) -> list[dict]:
     for world, seed, name, begun, ended, cpu, peak in runs:
         file = locations.done_file(world, seed, name)
         file.parent.mkdir(parents=True, exist_ok=True)
-        spent = {"wall_seconds": 60.0 * (ended - begun), "cpu_seconds": 60.0 * cpu, "peak_memory_bytes": peak * MEGABYTE}
+        spent = {"wall_seconds": 60.0 * (ended - begun), "cpu_seconds": 60.0 * cpu, "peak_memory_bytes": peak * 10**6}
         finished = datetime.fromtimestamp(1_700_000_000 + 60 * ended, UTC).isoformat(timespec="seconds")
         file.write_text(json.dumps({"name": name, "seeds": [seed], "finished": finished, "spent": spent}))
-    locations.done_file("tiny", 0, "old").write_text(
-        json.dumps({"name": "old", "finished": finished})
-    )  # of before times were kept
+    locations.done_file("tiny", 0, "old").write_text(json.dumps({"name": "old", "finished": finished}))  # times were not kept
     return study_times.stages("tiny")
 
 
-def test_stages_are_medians_over_seeds(three_seeds):
+def test_stages_are_medians_over_seeds_and_cores_as_busy_as_the_records_say(three_seeds):
     rows = {row.pop("stage"): row for row in study_times.stage_table(three_seeds)}
-    assert list(rows) == ["sft", "sft (apart)", "rl-math", "rq1"]
+    assert list(rows) == ["sft", "sft (without arithmetic)", "rl-math", "rq1"]
     assert rows["sft"] == {"seeds": 3, "wall, s": 300, "CPU, s": 420, "peak, GB": 0.5}  # walls of 4, 5 and 6 minutes
     assert rows["rl-math"] == {"seeds": 3, "wall, s": 300, "CPU, s": 300, "peak, GB": 0.602}  # 6, 5 and 4
-    assert rows["sft (apart)"]["seeds"] == rows["rq1"]["seeds"] == 1
-
-
-def test_cores_are_as_busy_as_the_records_say(three_seeds):
+    assert rows["sft (without arithmetic)"]["seeds"] == rows["rq1"]["seeds"] == 1
     rows = {row.pop("part"): row for row in study_times.part_table(three_seeds, cores=2)}
     assert list(rows) == ["seed 0", "seed 1", "seed 2", "once for all seeds", "in all"]
     assert rows["seed 0"] == {"stages": 3, "minutes": 10, "CPU minutes": 13, "cores busy, %": 65}  # the second world is in it
@@ -119,13 +108,9 @@ def test_imports_are_all_those_of_the_notebook():
     assert "from m2rl_lib.config.study import" in code and "artifacts" in code and "=" not in code
 
 
-def test_tables_have_a_column_a_key():
-    assert bench.table([{"a": 1.23456, "b": "x"}, {"a": 12345.6, "b": True}])[:4] == [
-        "| a | b |",
-        "|---|---|",
-        "| 1.23 | x |",
-        "| 12,346 | True |",
-    ]
+def test_tables_have_a_column_per_key():
+    lines = ["| a | b |", "|---|---|", "| 1.23 | x |", "| 12,346 | True |"]
+    assert bench.table([{"a": 1.23456, "b": "x"}, {"a": 12345.6, "b": True}])[:4] == lines
 
 
 def test_a_failing_benchmark_is_named(tmp_path, monkeypatch):
@@ -144,10 +129,10 @@ def test_a_peers_weights_differ_where_rounding_does_not_explain_it(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("given", "told"),
+    ("given", "why"),
     [("mergekit=.", "no such peer; allowed: mergelm=PATH"), ("mergelm=.", "it has no model_merging_methods/merging_methods.py")],
 )
-def test_what_is_no_peer_is_refused_in_one_line(given, told):
-    with pytest.raises(SystemExit, match=told) as error:
+def test_what_is_no_peer_is_refused_in_one_line(given, why):
+    with pytest.raises(SystemExit, match=why) as error:
         peers.read_peer(given)
     assert "\n" not in str(error.value)

@@ -30,12 +30,8 @@ def parameters_cell(path):
 
 
 def declared(path) -> dict:
-    """The names and literal values of a notebook's parameters cell."""
-    values = {}
-    for node in ast.parse(parameters_cell(path)).body:
-        assert isinstance(node, ast.Assign), f"{path.name}: the parameters cell holds plain assignments only"
-        values[node.targets[0].id] = ast.literal_eval(node.value)
-    return values
+    """The names and literal values of a notebook's parameters cell, which holds plain assignments only."""
+    return {node.targets[0].id: ast.literal_eval(node.value) for node in ast.parse(parameters_cell(path)).body}
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
@@ -49,8 +45,10 @@ def test_notebook_parameters_are_the_smoke_study(path, smoke_values):
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
-def test_notebook_declares_what_it_uses(path):
-    source = "\n".join(c.source for c in nbformat.read(path, 4).cells if c.cell_type == "code")
+def test_notebook_declares_what_it_uses_and_has_no_outputs(path):
+    cells = [cell for cell in nbformat.read(path, 4).cells if cell.cell_type == "code"]
+    assert not any(cell.outputs or cell.execution_count for cell in cells)
+    source = "\n".join(cell.source for cell in cells)
     used = set(re.findall(r"\bp\.([a-z_]+)", source))
     assert used <= declared(path).keys()
     assert "def " not in source or path.stem.startswith("01"), "no function is defined in a notebook"
@@ -61,37 +59,29 @@ def test_every_parameter_is_used_by_a_notebook():
     assert study.FIELDS.keys() == everywhere
 
 
-@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
-def test_notebook_sources_have_no_outputs(path):
-    for cell in nbformat.read(path, 4).cells:
-        assert cell.cell_type != "code" or (not cell.outputs and cell.execution_count is None)
+def normal(name: str) -> str:
+    """A distribution's name as the lock file has it."""
+    return re.sub(r"[-_.]+", "-", name).lower()
 
 
 def pins(lines) -> dict[str, str]:
-    found = {}
-    for line in lines:
-        match = re.fullmatch(r"([A-Za-z0-9_.-]+)(?:\[[^]]*\])?==([^\s;]+)", line.strip())
-        if match:
-            found[re.sub(r"[-_.]+", "-", match[1]).lower()] = match[2]
-    return found
+    """The versions of exact pins; other lines are left out."""
+    matches = [re.fullmatch(r"([A-Za-z0-9_.-]+)(?:\[[^]]*\])?==([^\s;]+)", line.strip()) for line in lines]
+    return {normal(match[1]): match[2] for match in matches if match}
 
 
-def test_environment_files_agree():
-    locked = pins((ROOT / "requirements.lock").read_text().splitlines())
+def test_environment_files_agree_and_the_lock_pins_everything():
+    lines = [line for line in (ROOT / "requirements.lock").read_text().splitlines() if line.strip() and line[0] != "#"]
+    locked = pins(lines)
+    assert not [line for line in lines if not pins([line])], "no exact pins"
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     environment = yaml.safe_load((ROOT / "environment.yml").read_text())
     pip = next(part["pip"] for part in environment["dependencies"] if isinstance(part, dict))
     assert "-r requirements.lock" in pip
     for name, version in pins(project["dependencies"]).items():
         assert locked.get(name) == version, f"{name} is {version} in pyproject.toml and {locked.get(name)} in requirements.lock"
-    for requirement in project["dependencies"]:
-        name = re.match(r"[A-Za-z0-9_.-]+", requirement)[0]
-        assert re.sub(r"[-_.]+", "-", name).lower() in locked, f"{name} is not in requirements.lock"
-
-
-def test_lock_pins_everything():
-    for line in (ROOT / "requirements.lock").read_text().splitlines():
-        assert not line.strip() or line.startswith("#") or pins([line]), f"not an exact pin: {line}"
+    names = [re.match(r"[A-Za-z0-9_.-]+", requirement)[0] for requirement in project["dependencies"]]
+    assert not [name for name in names if normal(name) not in locked], "not in requirements.lock"
 
 
 def test_ci_runs_the_readmes_test_command():

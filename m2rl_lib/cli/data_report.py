@@ -17,8 +17,8 @@ COLUMNS = ["corpus", "part", "domain", "reason", "rows", "share"]
 def source_table(p: Parameters) -> pd.DataFrame:
     """corpus ('RL', 'SFT'), part (label or published part), domain, reason ('kept', or why rows were dropped), rows, share.
 
-    In the micro world one line per domain, without a number: its problems are drawn as they are needed. Otherwise the data are
-    made ready where they are not; a corpus that `data_sources` has nothing for is left out.
+    In the micro world one line per domain, without a number. Otherwise the data are made ready where they are not; a corpus that
+    `data_sources` has nothing for is left out.
     """
     if problem_sets.is_micro(p.data_sources):
         rows = [("RL, SFT", "micro", name, "kept: drawn as needed", pd.NA, 1.0) for name in p.domains]
@@ -37,10 +37,7 @@ def source_table(p: Parameters) -> pd.DataFrame:
 
 
 def long_prompts(p: Parameters) -> pd.DataFrame:
-    """label, reason, rows: how many training rows of each label RL leaves out for the length of their prompts (`rlvr_prompt_tokens`).
-
-    Counted by the tokenizer of `sft_base_model`; no rows for the micro model, whose tokenizer SFT makes.
-    """
+    """label, reason, rows: training rows that RL leaves out for the length of their prompts; none for the micro model."""
     found = []
     if p.sft_base_model != problem_sets.MICRO:
         limit = prompt_limit.PromptLimit(base_models.load_tokenizer(p.sft_base_model), p.rlvr_prompt_tokens)

@@ -1,10 +1,9 @@
 """`python -m m2rl_lib.cli.judge_scores TABLE`: mix or merge, and the paper's findings, judged from anyone's table of scores.
 
-TABLE is a csv or parquet file, or a folder of parquet files, a row a sample: model, benchmark, problem, sample, correct (0 or
+TABLE is a csv or parquet file, or a folder of parquet files, one row per sample: model, benchmark, problem, sample, correct (0 or
 1, True or False, empty where it could not be graded), and where there are: seed, domain, split ('selection' rows choose the best
-merge, 'test' rows are judged). Names are texts: problem 007 is not 7, and NA is a name. A csv may have commas, semicolons, tabs
-or bars between its columns. Nothing is trained, no model is loaded; the judgement is that of notebooks 11, 12, 14 and 21, by the same
-functions, for those claims of the ledger that scores alone can answer.
+merge, 'test' rows are judged). Names are texts: problem 007 is not 7, and NA is a name. The judgement is that of notebooks 11, 12,
+14 and 21, by the same functions, for those claims of the ledger that scores alone can answer.
 """
 
 import argparse
@@ -36,47 +35,41 @@ class TableError(ValueError):
 def read_scores(path: Path | str) -> tuple[pd.DataFrame, pd.DataFrame | None]:
     """The test and the selection rows (None without any) of a table of scores, in the columns of our `scores` tables.
 
-    TableError in one line: no such file, another format, missing columns, an unknown model name, a null or duplicate key,
-    `correct` other than 0 and 1, one model only, models without a problem in common, an expert of no domain of the table.
+    TableError in one line, naming the file, for a table that cannot be judged.
     """
     table = _load(Path(path))
     table.columns = [str(name).strip() for name in table.columns]
     if "problem" in table and "problem_id" in table:
         raise TableError(f"{path} has both problem and problem_id: one of them is needed")
     table = table.rename(columns={"problem_id": "problem"})
-    twice = [name for name in (*NEEDED, *OPTIONAL) if f"{name}.1" in table or list(table.columns).count(name) > 1]
-    if twice:
+    there = [name for name in (*NEEDED, *OPTIONAL) if name in table]
+    if twice := [name for name in there if f"{name}.1" in table or list(table.columns).count(name) > 1]:
         raise TableError(f"{path} has the column {twice[0]} twice: one of them is needed")
-    lacking = [name for name in NEEDED if name not in table.columns]
-    if lacking:
+    if lacking := [name for name in NEEDED if name not in there]:
         raise TableError(f"{path} lacks {', '.join(lacking)}: needed are {', '.join(NEEDED)}; {', '.join(OPTIONAL)} if there are")
     if table.empty:
-        raise TableError(f"{path} has no rows: a row a sample is needed")
-    table = table[[name for name in (*NEEDED, *OPTIONAL) if name in table]]
-    table = table.assign(**{name: _texts(column, path) for name, column in table.items() if name != "correct"})
+        raise TableError(f"{path} has no rows: one row per sample is needed")
+    table = table[there].apply(lambda column: column if column.name == "correct" else _texts(column, path))
     _check_models(table["model"], path)
     table["correct"] = _grades(table["correct"], path)
     if "seed" in table and table["seed"].str.fullmatch("[0-9]{1,9}").all():
         table["seed"] = table["seed"].astype(int)
-    table = table.assign(**{name: table.get(name, default) for name, default in (("seed", 0), ("split", TEST))})
-    known = "domain" in table
-    table["domain"] = table["domain"] if known else _domains(table["benchmark"])
-    table = table.rename(columns={"problem": "problem_id"})
-    parts = [table[table["split"] == split] for split in (TEST, SELECTION)]
-    if parts[0].empty:
-        there = ", ".join(sorted(map(str, table["split"].unique())))
-        raise TableError(
-            f"{path} has the splits {there}: rows of the split {TEST} are judged, those of {SELECTION} choose the merge"
-        )
+    domains = table.get("domain", _domains(table["benchmark"]))
+    whole = table.assign(seed=table.get("seed", 0), split=table.get("split", TEST), domain=domains)
+    whole = whole.rename(columns={"problem": "problem_id"})
+    test, selection = (whole[whole["split"] == split] for split in (TEST, SELECTION))
+    if test.empty:
+        splits = ", ".join(sorted(map(str, whole["split"].unique())))
+        needed = f"rows of the split {TEST} are judged, those of {SELECTION} choose the merge"
+        raise TableError(f"{path} has the splits {splits}: {needed}")
     try:
-        for part in parts:
-            if len(part):
-                check_scores(part)
+        check_scores(test)
+        if len(selection):
+            check_scores(selection)
     except ValueError as why:
         raise TableError(f"{path}: {why}") from None
-    _check_comparable(parts[0], path, known)
-    _check_samples(parts[0], path)
-    return parts[0], parts[1] if len(parts[1]) else None
+    _check_comparable(test, path, "domain" in table)
+    return test, selection if len(selection) else None
 
 
 def _load(path: Path) -> pd.DataFrame:
@@ -84,24 +77,20 @@ def _load(path: Path) -> pd.DataFrame:
         raise TableError(f"{path} does not exist: a csv or parquet file, or a folder of parquet files, is needed")
     if path.suffix not in (".csv", ".parquet") and not path.is_dir():
         raise TableError(f"{path} is neither .csv nor .parquet, nor a folder of parquet files")
+    files = sorted(path.glob("*.parquet")) if path.is_dir() else [path]
+    if not files:
+        raise TableError(f"{path} holds no .parquet file")
+    read = _read_csv if path.suffix == ".csv" and path.is_file() else pd.read_parquet
     try:
-        if path.is_dir():
-            files = sorted(path.glob("*.parquet"))
-            if not files:
-                raise TableError(f"{path} holds no .parquet file")
-            return pd.concat([pd.read_parquet(file) for file in files if not file.stem.endswith("-skills")], ignore_index=True)
-        return _read_csv(path) if path.suffix == ".csv" else pd.read_parquet(path)
+        return pd.concat([read(file) for file in files if not file.stem.endswith("-skills")], ignore_index=True)
     except (OSError, ValueError, pd.errors.ParserWarning) as why:
-        if isinstance(why, TableError):
-            raise
         raise TableError(f"{path} cannot be read: {' '.join(str(why).split())}") from None
 
 
 def _read_csv(path: Path) -> pd.DataFrame:
     """A csv file as texts, whichever of SEPARATORS its header has most of; ValueError where it cannot be read."""
     with path.open(encoding="utf-8-sig") as file:
-        header = file.readline()
-    separator = max(SEPARATORS, key=header.count)
+        separator = max(SEPARATORS, key=file.readline().count)
     with warnings.catch_warnings():
         warnings.simplefilter("error", pd.errors.ParserWarning)  # more values than columns
         return pd.read_csv(path, sep=separator, dtype=str, keep_default_na=False, encoding="utf-8-sig", index_col=False)
@@ -128,8 +117,7 @@ def _grades(column: pd.Series, path: Path | str) -> pd.Series:
     found = texts.str.lower().str.replace(r"^([01])\.0+$", r"\1", regex=True)
     wrong = texts[~found.isin(GRADES)]
     if len(wrong):
-        percent = re.fullmatch(r"[0-9.]+ *%|100(\.0+)?", wrong.iloc[0])
-        hint = "; a row is a sample, not a percentage" if percent else ""
+        hint = "; a row is a sample, not a percentage" if re.fullmatch(r"[0-9.]+ *%|100(\.0+)?", wrong.iloc[0]) else ""
         raise TableError(f"{path} has correct = {wrong.iloc[0]}: allowed are 0, 1 and empty (not graded){hint}")
     return found.map(GRADES).astype(float)
 
@@ -141,50 +129,41 @@ def _check_models(names: pd.Series, path: Path | str) -> None:
         try:
             parse_model_name(name), display_name(name)
         except ValueError:
-            raise TableError(
-                f"{path} has the unknown model name {name!r}: allowed are base, sft, sft-sharpened, rl-<domain>, rl-multi, "
-                f"rl-null, merge-<{'|'.join(METHODS)}>, mt-opd, each with @key=value for a variant"
-            ) from None
+            allowed = f"base, sft, sft-sharpened, rl-<domain>, rl-multi, rl-null, merge-<{'|'.join(METHODS)}>, mt-opd"
+            variants = "each with @key=value for a variant"
+            raise TableError(f"{path} has the unknown model name {name!r}: allowed are {allowed}, {variants}") from None
     if names.nunique() < 2:
         raise TableError(f"{path} has one model only, {names.iloc[0]}: there is nothing to compare it with")
 
 
 def _domains(benchmarks: pd.Series) -> pd.Series:
     """Domains of the paper's benchmarks; where any is another, every benchmark is a domain of its own."""
-    homes = published_tables.scores().drop_duplicates("benchmark").set_index("benchmark")["domain"]
-    return benchmarks.map(homes) if benchmarks.isin(homes.index).all() else benchmarks
+    homes = benchmarks.map(published_tables.scores().drop_duplicates("benchmark").set_index("benchmark")["domain"])
+    return homes if homes.notna().all() else benchmarks
 
 
 def _check_comparable(scores: pd.DataFrame, path: Path | str, named: bool) -> None:
-    """Refuse experts of no domain in the table (where it names domains), and models that share no problem of a benchmark."""
+    """Refuse experts of no domain in the table (where it names domains), models that share no problem of a benchmark, and a model
+    with more samples of some problems of a benchmark than of others."""
     domains = sorted(set(scores["domain"]) - {GENERAL})
     for name in pd.unique(scores["model"]) if named else ():
         expert = parse_model_name(name)[0].removeprefix("rl-")
         if name.startswith("rl-") and expert not in (*domains, "multi", "null"):
-            raise TableError(
-                f"{path} has {name}, an expert of no domain in it: allowed are rl-<{'|'.join(domains)}>, rl-multi, rl-null"
-            )
+            allowed = f"rl-<{'|'.join(domains)}>, rl-multi, rl-null"
+            raise TableError(f"{path} has {name}, an expert of no domain in it: allowed are {allowed}")
     for benchmark, rows in scores.groupby("benchmark", sort=False):
         problems = rows.groupby("model", sort=False)["problem_id"].agg(set)
         most = problems.map(len).idxmax()
-        apart = [name for name, own in problems.items() if not own & problems[most]]
-        if apart:
-            raise TableError(
-                f"{path}: {most} and {apart[0]} have no problem of {benchmark} in common; models are compared on the same ones"
-            )
-
-
-def _check_samples(scores: pd.DataFrame, path: Path | str) -> None:
-    """Refuse a model that has more samples of some problems of a benchmark than of others."""
+        if other := [name for name, own in problems.items() if own.isdisjoint(problems[most])]:
+            none = f"{most} and {other[0]} have no problem of {benchmark} in common"
+            raise TableError(f"{path}: {none}; models are compared on the same ones")
     counts = scores.groupby([*CELL, "problem_id"], sort=False).size()
     fewer = counts < counts.groupby(level=CELL, sort=False).transform("max")
     uneven = fewer.groupby(level=CELL, sort=False).mean()
     for seed, model, benchmark in uneven.index[uneven > MOST_UNGRADED]:
         sizes = counts[seed, model, benchmark]
-        raise TableError(
-            f"{path}: {model} (seed {seed}) has {sizes.min()} to {sizes.max()} samples of a problem of {benchmark}: as many of each "
-            "are needed, with an empty correct where one could not be graded"
-        )
+        found = f"{model} (seed {seed}) has {sizes.min()} to {sizes.max()} samples of a problem of {benchmark}"
+        raise TableError(f"{path}: {found}: as many of each are needed, with an empty correct where one could not be graded")
 
 
 # --- what is printed ------------------------------------------------------------------------------------------------
@@ -203,22 +182,20 @@ def answer(tables: Tables) -> str:
         return f"Not answered: {contest}."
     row = contest.iloc[0]
     if row["verdict"] == "undecided" and row["n"] < FEWEST:
-        return (
-            f"Not answered: {row['n']} problem{'s are' if row['n'] > 1 else ' is'} too few, exact p = {row['p']:.2g} "
-            f"(difference {row['estimate']:+.1f} points; below {FEWEST} problems the exact test decides)."
-        )
+        few = f"{row['n']} problem{'s are' if row['n'] > 1 else ' is'} too few, exact p = {row['p']:.2g}"
+        why = f"difference {row['estimate']:+.1f} points; below {FEWEST} problems the exact test decides"
+        return f"Not answered: {few} ({why})."
     return verdict_sentence(row, {row["reference"]: f"the best merge ({row['chosen']})"})
 
 
 def main(arguments: list[str] | None = None) -> None:
     """The command line: prints the answer and the ledger, or ends with one line that says what is wrong with the table."""
     parser = argparse.ArgumentParser(
-        prog="python -m m2rl_lib.cli.judge_scores", description="Mix or merge? Judged from a table of scores."
+        "python -m m2rl_lib.cli.judge_scores", description="Mix or merge? Judged from a table of scores."
     )
     parser.add_argument("table", help=f"csv, parquet or folder of parquet: {', '.join(NEEDED)}; seed, domain, split if there are")
-    parser.add_argument(
-        "--margin", type=float, default=MARGIN, help="points within which models are equivalent (default %(default)g)"
-    )
+    words = "points within which models are equivalent (default %(default)g)"
+    parser.add_argument("--margin", type=float, default=MARGIN, help=words)
     asked = parser.parse_args(arguments)
     try:
         if not 0 < asked.margin <= 100:

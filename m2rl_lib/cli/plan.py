@@ -3,9 +3,8 @@
     python -m m2rl_lib.cli.plan params/one_gpu.yaml
     python -m m2rl_lib.cli.plan params/study.yaml --pilot runs/study --effect 3   # problems x K x seeds for an effect of 3 points
 
-Counts follow from the parameters and the schedule; hours from the rates of the parameter file (`plan_*`) or of a finished study's
-`costs` (`--pilot`). Memory is an estimate (`device_memory`), to refuse what is far out of reach. Nothing is downloaded: shapes of
-the paper's two base models are in `training.model_shape`, another's `config.json` must be on this machine.
+Hours follow from the rates of the parameter file (`plan_*`) or of a finished study's `costs` (`--pilot`); memory is an estimate.
+Nothing is downloaded: a base model's `config.json` must be on this machine, but for the paper's two.
 """
 
 import argparse
@@ -34,9 +33,8 @@ def stages(p: Study, rates: dict[str, float]) -> pd.DataFrame:
 
     `rates`: `tokens` (of a completion), `example` (of a training sequence, prompt and all), `generated`, `trained` (a second).
     """
-    experts = len(p.domains) + len(schedule.floors(p))
-    batch = p.rlvr_prompts_per_step * p.rlvr_completions
-    distilled = p.distill_prompts_per_step * p.distill_completions
+    experts = len(p.domains) + len(schedule.controls(p))
+    batch, distilled = _batches(p)["RLVR"], _batches(p)["MT-OPD"]
     rows = [
         ("SFT", 1, p.sft_steps, p.sft_steps * p.sft_batch, 0, 1),
         ("RLVR: experts, null, repeat", experts, p.rlvr_steps, experts * p.rlvr_steps * batch, 1, 1),
@@ -45,13 +43,18 @@ def stages(p: Study, rates: dict[str, float]) -> pd.DataFrame:
     ]
     rows += [(f"evaluation: {name}", models, 0, completions, 1, 0) for name, models, completions in evaluations(p)]
     frame = pd.DataFrame(rows, columns=["stage", "runs", "steps", "sequences", "generates", "trains"])
-    frame["generated_tokens"] = frame["sequences"] * frame.pop("generates") * rates["tokens"]
-    frame["trained_tokens"] = frame["sequences"] * frame.pop("trains") * rates["example"]
-    frame = frame.astype({"generated_tokens": float, "trained_tokens": float})
+    frame["generated_tokens"] = (frame["sequences"] * frame.pop("generates") * rates["tokens"]).astype(float)
+    frame["trained_tokens"] = (frame["sequences"] * frame.pop("trains") * rates["example"]).astype(float)
     frame["hours"] = (frame["generated_tokens"] / rates["generated"] + frame["trained_tokens"] / rates["trained"]) / 3600
     merges = len(schedule.merges(p))
     seconds = merges * len(p.domains) * shape_of(p).parameters * MERGE_SECONDS
     return pd.concat([frame, pd.DataFrame([["merges", merges, 0, 0, 0.0, 0.0, seconds / 3600]], columns=frame.columns)])
+
+
+def _batches(p: Study) -> dict[str, int]:
+    """Sequences of one step of each kind of training."""
+    distilled = p.distill_prompts_per_step * p.distill_completions
+    return {"SFT": p.sft_batch, "RLVR": p.rlvr_prompts_per_step * p.rlvr_completions, "MT-OPD": distilled}
 
 
 def evaluations(p: Study) -> list[tuple[str, int, int]]:
@@ -67,7 +70,7 @@ def evaluations(p: Study) -> list[tuple[str, int, int]]:
             "sweep": len(models) * selection + len({model_names.parse_model_name(name)[0] for name in models}) * test,
             "skills": len(models) * len(p.domains) * p.analysis_skill_problems * p.analysis_skill_samples,
         }[purpose]
-        if group == "sft":  # and SFT sharpened
+        if group == "sft":  # and SFT decoded at lower temperatures
             count += len(p.evaluate_sharpened_temperatures) * selection + test
         rows.append((group, len(models), count))
     return rows
@@ -80,79 +83,67 @@ def stated_rates(p: Study) -> dict[str, float]:
 
 
 def measured_rates(costs: pd.DataFrame) -> dict[str, float]:
-    """The rates that a finished study's `costs` has, by device-second: evaluation for `generated`; for `trained` what RL took
-    longer than its rollouts alone would have. ValueError where it has neither."""
-    spent = costs.groupby("stage")[["generated_tokens", "trained_tokens", "device_seconds", "prompts"]].sum()
+    """A finished study's rates by device-second: `generated` of evaluation; `trained` of RL less what its rollouts alone would take."""
+    spent = costs.groupby("stage")[["generated_tokens", "trained_tokens", "device_seconds"]].sum()
     if not {"test", "rl"} <= set(spent.index):
         raise ValueError(f"the pilot's costs have the stages {', '.join(spent.index)}; test and rl are needed")
-    generated = spent.loc["test", "generated_tokens"] / spent.loc["test", "device_seconds"]
-    rl = spent.loc["rl"]
+    test, rl = spent.loc["test"], spent.loc["rl"]
+    generated = test["generated_tokens"] / test["device_seconds"]
     training = rl["device_seconds"] - rl["generated_tokens"] / generated
-    if training <= 0:
-        training = rl["device_seconds"] / 2  # rollouts in training are the faster ones: no way to tell the two apart
+    if training <= 0:  # rollouts in training are the faster ones: no way to separate the two
+        training = rl["device_seconds"] / 2
     return {"generated": generated, "trained": rl["trained_tokens"] / training}
 
 
-def device_memory(p: Study) -> pd.DataFrame:
-    """use, gigabytes: the largest need of each kind of stage on its device, without vLLM's, which is a setting of its own.
+def device_memory(p: Study) -> pd.Series:
+    """Gigabytes that each kind of stage needs at most on its device, without vLLM's, which is a setting of its own.
 
-    Training: 16 bytes a parameter; per token of a micro-batch, 4 bytes for every activation of every layer and three times for
-    every number of the vocabulary (logits, log-softmax, gradient). Sampling: 4 bytes a parameter, and keys and values of
-    `evaluate_batch` sequences. Distillation: the teachers too. Of several processes each has its share of a batch; FSDP shards all
-    16 bytes and the teachers, ZeRO-2 all but the weights' 4; on a CPU they share one memory.
+    Of several processes each has its share of a batch; FSDP shards weights, gradients, moments and teachers, ZeRO-2 gradients and
+    moments; on a CPU they share one memory.
     """
     shape, config = shape_of(p), launch.configuration(p)
-    count = config["num_processes"]
+    count, weights = config["num_processes"], WEIGHT_BYTES * shape.parameters
     sharded = count if "fsdp_config" in config else 1  # pieces of the weights
     moments = count if sharded > 1 or config.get("deepspeed_config") else 1  # pieces of gradients and Adam's moments
     fixed = shape.parameters * (WEIGHT_BYTES / sharded + (TRAINED_BYTES - WEIGHT_BYTES) / moments)
-    together = count if config.get("use_cpu") else 1
-    cache = 8 * shape.layers * shape.kv_heads * shape.head_dim
     kept = shape.layers * shape.activations
     if config.get("fsdp_config", {}).get("fsdp_activation_checkpointing"):  # between layers; within one at a time
         kept = shape.layers * shape.hidden + shape.activations
-    token = 4 * (kept + 3 * shape.vocabulary)
-    longest = p.rlvr_prompt_tokens + p.rlvr_max_tokens
-    held = {
-        "SFT": (p.sft_batch, p.micro_context),
-        "RLVR": (p.rlvr_prompts_per_step * p.rlvr_completions, longest),
-        "MT-OPD": (p.distill_prompts_per_step * p.distill_completions, longest),
-    }
-    rows = []
-    for use, (sequences, length) in held.items():
-        teachers = WEIGHT_BYTES * shape.parameters * len(p.domains) / sharded if use == "MT-OPD" else 0
-        rows.append((use, together * (fixed + teachers + token * min(sequences // count, p.train_device_batch) * length)))
-    rows.append(("evaluation", WEIGHT_BYTES * shape.parameters + cache * p.evaluate_batch * p.evaluate_max_tokens))
-    return pd.DataFrame([(use, size / 1e9) for use, size in rows], columns=["use", "gigabytes"])
+    token = 4 * (kept + 3 * shape.vocabulary)  # logits, log-softmax, gradient
+    needs = {}
+    for use, batch in _batches(p).items():
+        length = p.micro_context if use == "SFT" else p.rlvr_prompt_tokens + p.rlvr_max_tokens
+        teachers = weights * len(p.domains) / sharded if use == "MT-OPD" else 0
+        needs[use] = fixed + teachers + token * min(batch // count, p.train_device_batch) * length
+        needs[use] *= count if config.get("use_cpu") else 1
+    cache = 8 * shape.layers * shape.kv_heads * shape.head_dim  # keys and values of a token
+    needs["evaluation"] = weights + cache * p.evaluate_batch * p.evaluate_max_tokens
+    return pd.Series(needs) / 1e9
 
 
 def models_kept(p: Study) -> int:
     """Model folders of a study: base and SFT, kept checkpoints, merges, MT-OPD's quarters."""
-    runs = len(p.domains) + len(schedule.floors(p))
-    kept = runs * len(schedule.expert_checkpoints(p)) + len(schedule.mixed_checkpoints(p))
+    kept = (len(p.domains) + len(schedule.controls(p))) * len(schedule.expert_checkpoints(p)) + len(schedule.mixed_checkpoints(p))
     return 2 + kept + len(schedule.merges(p)) + len(schedule.quarters(p.distill_steps))
 
 
 def disk(p: Study) -> float:
     """Gigabytes of models, as they are written: merges in `merge_dtype`, the rest in float32."""
-    size, merges = shape_of(p).parameters, len(schedule.merges(p))
-    merged = merges * size * (2 if p.merge_dtype == "bfloat16" else 4)
-    return (merged + 4 * size * (models_kept(p) - merges)) / 1e9
+    saved = 2 * len(schedule.merges(p)) if p.merge_dtype == "bfloat16" else 0
+    return shape_of(p).parameters * (WEIGHT_BYTES * models_kept(p) - saved) / 1e9
 
 
 def refusals(p: Study) -> list[str]:
-    """What this machine lacks for the plan, a line each; [] where it can start."""
+    """What this machine lacks for the plan, one line for each; [] where it can start."""
     lacking, memory = launch.lacking(p), device_memory(p)
-    need, use = memory["gigabytes"].max(), memory.loc[memory["gigabytes"].idxmax(), "use"]
+    need, use = memory.max(), memory.idxmax()
     have, where = _memory(p.plan_device)
     if have is None:
-        lacking.append(
-            f"plan_device is cuda and this machine has no CUDA GPU: run it where there is one, or set plan_device: cpu ({p.study})"
-        )
+        cure = f"run it where there is one, or set plan_device: cpu ({p.study})"
+        lacking.append(f"plan_device is cuda and this machine has no CUDA GPU: {cure}")
     elif need > have:
-        lacking.append(
-            f"{use} needs about {need:.1f} GB of memory, {where} has {have:.1f}: lower train_device_batch or the token limits"
-        )
+        cure = "lower train_device_batch or the token limits"
+        lacking.append(f"{use} needs about {need:.1f} GB of memory, {where} has {have:.1f}: {cure}")
     try:
         hub.check_disk(round(1e9 * disk(p)), locations.RUNS, f"the models of {p.study}")
     except hub.SourceError as error:
@@ -173,28 +164,32 @@ def _memory(device: str) -> tuple[float | None, str]:
 
 def describe(p: Study, rates: dict[str, float]) -> str:
     """The plan as text."""
-    table, memory = stages(p, rates).astype({"runs": "Int64", "steps": "Int64"}), device_memory(p)
-    sums = table[["sequences", "generated_tokens", "trained_tokens", "hours"]].sum()
-    total = pd.DataFrame([{"stage": "all", "runs": pd.NA, "steps": pd.NA, **sums}]).astype(table.dtypes)
-    table = pd.concat([table, total], ignore_index=True)
-    numbers = {name: "{:,.0f}".format for name in ("sequences", "generated_tokens", "trained_tokens")}
-    shown = table.to_string(index=False, na_rep="", formatters={"hours": "{:.2f}".format, **numbers})
-    uses = ", ".join(f"{row.use} {row.gigabytes:.1f}" for row in memory.itertuples())
+    table = stages(p, rates).astype({"runs": "Int64", "steps": "Int64"})
+    counts = ["sequences", "generated_tokens", "trained_tokens"]
+    total = table[[*counts, "hours"]].sum().to_frame().T.assign(stage="all").reindex(columns=table.columns).astype(table.dtypes)
+    formats = {"hours": "{:.2f}".format} | dict.fromkeys(counts, "{:,.0f}".format)
     speeds = f"{rates['generated']:,.0f} generated and {rates['trained']:,.0f} trained a second"
     lines = [
         f"{p.study}: {shape_of(p).parameters / 1e6:,.1f} M parameters on {p.plan_device}, {models_kept(p)} model folders",
         f"rates: {rates['tokens']:.0f} tokens a completion, {rates['example']:.0f} a training sequence, {speeds}",
-        shown,
-        f"memory, GB at once: {uses}",
+        pd.concat([table, total]).to_string(index=False, na_rep="", formatters=formats),
+        f"memory, GB at once: {', '.join(f'{use} {size:.1f}' for use, size in device_memory(p).items())}",
         f"disk, GB of models: {disk(p):.1f}, beside data (`python -m m2rl_lib.cli.data_report`)",
     ]
     return "\n".join(lines)
 
 
+def read_pilot(pilot: Path, table: str) -> pd.DataFrame:
+    """A result table of a finished study, of all seeds."""
+    files = sorted((pilot / "results" / table).glob("*.parquet"))
+    if not files:
+        raise ParameterError(f"{pilot} is no finished study: it has no results/{table}")
+    return pd.concat([pd.read_parquet(file) for file in files])
+
+
 def size_study(p: Study, pilot: Path, effect: float, model: str, reference: str, rates: dict[str, float]) -> str:
     """How large a study must be to detect `effect` points between two models, from a pilot's test scores."""
-    scores = pd.concat([pd.read_parquet(file) for file in sorted((pilot / "results" / "scores").glob("*.parquet"))])
-    scores = scores[(scores["split"] == "test") & ~scores["domain"].isin(domains.UNTRAINED)]
+    scores = read_pilot(pilot, "scores").query("split == 'test' and domain not in @domains.UNTRAINED")
     found = power.measure_components(scores, model, reference)
     training = stages(p, rates).query("trained_tokens > 0")["hours"].sum()
     table = power.size_table(effect, found, rates["tokens"], rates["generated"], training)
@@ -207,7 +202,7 @@ def size_study(p: Study, pilot: Path, effect: float, model: str, reference: str,
 
 def main(arguments: list[str]) -> int:
     """Print the plan; 1 where something cannot fit, its lines last."""
-    parser = argparse.ArgumentParser(prog="python -m m2rl_lib.cli.plan", description="what a study will take")
+    parser = argparse.ArgumentParser("python -m m2rl_lib.cli.plan", description="what a study will take")
     parser.add_argument("params")
     parser.add_argument("--check", action="store_true", help="say only what cannot fit")
     parser.add_argument("--pilot", type=Path, help="the folder of a finished study: its rates, and its scores for --effect")
@@ -220,10 +215,7 @@ def main(arguments: list[str]) -> int:
         domains.check_domain(name)
     rates = stated_rates(p)
     if given.pilot:
-        files = sorted((given.pilot / "results" / "costs").glob("*.parquet"))
-        if not files:
-            raise ParameterError(f"{given.pilot} is no finished study: it has no results/costs")
-        rates |= measured_rates(pd.concat([pd.read_parquet(file) for file in files]))
+        rates |= measured_rates(read_pilot(given.pilot, "costs"))
     if not given.check:
         print(describe(p, rates))
     if given.effect is not None:
@@ -231,7 +223,8 @@ def main(arguments: list[str]) -> int:
             raise ParameterError("--effect is a positive number of points and needs --pilot, the folder of a finished study")
         print(size_study(p, given.pilot, given.effect, given.model, given.reference, rates))
     lines = refusals(p)
-    print(*lines, sep="\n", end="\n" if lines else "", file=sys.stderr)
+    for line in lines:
+        print(line, file=sys.stderr)
     return 1 if lines else 0
 
 

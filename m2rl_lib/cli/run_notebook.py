@@ -64,8 +64,7 @@ def run(notebook: Path, out: Path, log: Path, values: dict) -> None:
         if name not in study.FIELDS:
             raise study.ParameterError(f"{notebook.name}: {name!r} is no parameter")
     study.notebook_parameters(values)
-    running = log / "unfinished.ipynb"
-    killed = _killed_for_memory()
+    running, killed = log / "unfinished.ipynb", _killed_for_memory()
     try:
         log.mkdir(parents=True, exist_ok=True)
         (log / "papermill.log").write_text("")
@@ -73,31 +72,24 @@ def run(notebook: Path, out: Path, log: Path, values: dict) -> None:
             tee = Tee(file)
             streams = {"progress_bar": False, "stdout_file": tee, "stderr_file": tee}
             try:
-                execute = answered(papermill.execute_notebook)
-                executed = execute(notebook, running, values, kernel_name="python3", **streams)
+                executed = answered(papermill.execute_notebook)(notebook, running, values, kernel_name="python3", **streams)
             finally:
                 tee.write("\n" if tee.rest else "")
-        refuse_unfinished(executed)
         publish(executed, notebook, out, values)
-    except PapermillExecutionError as error:
-        launched = error.ename == "LaunchError"  # of processes that may have been killed as a kernel may
-        raise StageError(explain(error.ename, error.evalue, launched and _killed_for_memory() > killed)) from None
-    except DeadKernelError:
-        raise StageError(explain("DeadKernelError", "", _killed_for_memory() > killed)) from None
-    except OSError as error:
-        raise StageError(explain(type(error).__name__, str(error))) from None
-    else:
         running.unlink()
+    except (PapermillExecutionError, DeadKernelError, OSError) as error:
+        kind, message = getattr(error, "ename", type(error).__name__), getattr(error, "evalue", str(error))
+        processes = kind in ("LaunchError", "DeadKernelError")  # which may have been killed from outside
+        raise StageError(explain(kind, message, processes and _killed_for_memory() > killed)) from None
     finally:
         if running.is_file() and safety.find_secrets(running.read_text()):
             running.unlink()  # kept for study otherwise
 
 
 def answered(start: Callable) -> Callable:
-    """`start`, which starts a kernel, tried up to STARTS times where the kernel dies before it answers: it has run nothing.
+    """`start`, which starts a kernel, tried up to STARTS times where the kernel dies before it answers, and has run nothing.
 
-    Jupyter frees the ports it picked until the kernel takes them, so of two that start at once one may die. notebooks/conftest.py
-    uses it too. StageError: no kernel answered.
+    Jupyter frees the ports it picked until the kernel takes them, so of two that start at once one may die.
     """
 
     @functools.wraps(start)
@@ -125,17 +117,13 @@ def _kernel_errors_to(file) -> Iterator[None]:
         os.close(own)
 
 
-def refuse_unfinished(executed: nbformat.NotebookNode) -> None:
-    """Raise StageError where a cell did not run: a killed kernel or `sys.exit(0)` can leave such a copy without an error."""
+def publish(executed: nbformat.NotebookNode, notebook: Path, out: Path, values: dict) -> None:
+    """Write the executed copy under its final name, with what made it in its metadata; StageError where it may not be published."""
     code = [cell for cell in executed.cells if cell.cell_type == "code" and cell.source.strip()]
     for number, cell in enumerate(code, 1):
-        if cell.execution_count != number:
+        if cell.execution_count != number:  # a killed kernel or `sys.exit(0)` can end a notebook without an error
             first = cell.source.strip().splitlines()[0]
             raise StageError(f"cell {number} of {len(code)} did not run ({first!r}): the notebook ended early")
-
-
-def publish(executed: nbformat.NotebookNode, notebook: Path, out: Path, values: dict) -> None:
-    """Write the executed copy under its final name, with what made it in its metadata."""
     executed.metadata["m2rl"] = {
         "source": atomic.sha256(notebook),
         "parameters": values,
@@ -159,8 +147,8 @@ def explain(kind: str, message: str, killed_for_memory: bool = False) -> str:
         return f"the disk is full ({free:.1f} GB free on that of {locations.ROOT}): free some space, {AGAIN} ({line})"
     if killed_for_memory or MEMORY.search(text):
         peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1e6
-        what = f"out of memory (the stage's processes reached {peak:.1f} GB)"
-        return f"{what}: run fewer stages at once (make study CORES=1) or lower the batch in params/, {AGAIN} ({line})"
+        cure = "run fewer stages at once (make study CORES=1) or lower the batch in params/"
+        return f"out of memory (the stage's processes reached {peak:.1f} GB): {cure}, {AGAIN} ({line})"
     if kind == "DeadKernelError":
         return f"the notebook's kernel died: it was killed from outside, or crashed; look at `dmesg` and the log, {AGAIN}"
     return line

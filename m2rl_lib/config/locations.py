@@ -32,5 +32,5 @@ def done_file(study: str, seed: int | str, name: str) -> Path:
 
 
 def figures_folder(study: str) -> Path:
-    """`figures/<study>`; where M2RL_FIGURES is set, as for the stages of a further seed, that folder."""
+    """`figures/<study>`, or the folder M2RL_FIGURES, which the stages of a further seed have."""
     return ROOT / os.environ.get("M2RL_FIGURES", f"figures/{study}")

@@ -19,7 +19,7 @@ def model_name(base: str, **variant: object) -> str:
 
 
 def parse_model_name(name: str) -> tuple[str, dict[str, str]]:
-    """(base, variant) of a model's name. Raises ValueError for a name that no stage makes.
+    """(base, variant) of a model's name; ValueError for a name that no stage makes.
 
     >>> parse_model_name("merge-ties@density=0.5")
     ('merge-ties', {'density': '0.5'})
@@ -29,5 +29,4 @@ def parse_model_name(name: str) -> tuple[str, dict[str, str]]:
         raise ValueError(
             f"model name {name!r} is not sft, rl-<domain>, rl-multi, rl-null, merge-<method> or mt-opd, with what differs after an @"
         )
-    variant = match["variant"]
-    return match["base"], dict(part.split("=", 1) for part in variant.split(",")) if variant else {}
+    return match["base"], dict(part.split("=", 1) for part in (match["variant"] or "").split(",") if part)

@@ -1,11 +1,10 @@
 """Which checkpoints the runs keep, what is merged from them, and in which groups models are evaluated.
 
-The budgets of RQ1 live here: the mixed run sees as many prompts as its steps say, each expert as many as
-its own; at the *matched* step all experts together have seen the mixed run's prompts. The learning rate is
-constant after warm-up, so a checkpoint is what a shorter run would have given.
+The mixed run sees as many prompts as its steps say, each expert as many as its own; at the *matched* step all experts together
+have seen the mixed run's. The learning rate is constant after warm-up: a checkpoint is what a shorter run would have given.
 """
 
-from itertools import combinations
+from itertools import combinations, product
 from pathlib import Path
 
 from m2rl_lib.config import locations, model_names
@@ -41,10 +40,7 @@ def expert_checkpoints(p: Parameters) -> list[int]:
 
 
 def mixed_checkpoints(p: Parameters) -> list[int]:
-    """Steps at which the mixed run's model is kept: its quarters, and two more in its second half.
-
-    Six in all, as many as there are merging methods, so that each side chooses from equally many.
-    """
+    """Steps at which the mixed run's model is kept: six, as there are merging methods, so that each side chooses from as many."""
     return sorted({*quarters(p.rlvr_mixed_steps), p.rlvr_mixed_steps * 5 // 8, p.rlvr_mixed_steps * 7 // 8})
 
 
@@ -57,9 +53,6 @@ def checkpoint_name(name: str, step: int, steps: int) -> str:
 def checkpoint_folder(p: Parameters, name: str, step: int, steps: int) -> Path:
     """The published folder of a run at a kept step."""
     return locations.model_folder(p.study, p.seed, checkpoint_name(name, step, steps))
-
-
-# --- merges -----------------------------------------------------------------------------------------------
 
 
 def defaults(p: Parameters) -> list[str]:
@@ -79,37 +72,30 @@ def candidates(p: Parameters) -> list[str]:
 
 def definitions(p: Parameters) -> list[str]:
     """The methods whose definition in the paper's code differs from mergekit's, as the former has them."""
-    return [
-        model_names.model_name(f"merge-{method}", definition="paper") for method in p.merge_methods if method in TWO_DEFINITIONS
-    ]
+    methods = [method for method in p.merge_methods if method in TWO_DEFINITIONS]
+    return [model_names.model_name(f"merge-{method}", definition="paper") for method in methods]
 
 
 def equal_norms(p: Parameters) -> list[str]:
-    """Each method's merge with its shift from SFT scaled to the experts' mean norm."""
+    """Each method's merge with its task vector scaled to the experts' mean norm."""
     return [model_names.model_name(name, norm="equal") for name in defaults(p)]
 
 
 def sweep(p: Parameters) -> list[str]:
     """The grid of λ and density for each method that has them, without the default setting itself."""
-    default = {"ties": p.merge_ties_density, "sce": p.merge_sce_topk}
     names = []
     for method in p.merge_methods:
-        densities = p.merge_sweep_densities if method in WITH_DENSITY else [None]
-        lambdas = p.merge_sweep_lambdas if method in WITH_LAMBDA else [None]
-        for density in densities:
-            for scale in lambdas:
-                variant = {}
-                if density not in (None, default.get(method, p.merge_dare_density)):
-                    variant["density"] = density
-                if scale not in (None, p.merge_lambda):
-                    variant["lambda"] = scale
-                if variant:
-                    names.append(model_names.model_name(f"merge-{method}", **variant))
+        usual = {"ties": p.merge_ties_density, "sce": p.merge_sce_topk}.get(method, p.merge_dare_density)
+        densities = p.merge_sweep_densities if method in WITH_DENSITY else [usual]
+        lambdas = p.merge_sweep_lambdas if method in WITH_LAMBDA else [p.merge_lambda]
+        for density, scale in product(densities, lambdas):
+            variant = ({"density": density} if density != usual else {}) | ({"lambda": scale} if scale != p.merge_lambda else {})
+            names += [model_names.model_name(f"merge-{method}", **variant)] if variant else []
     return names
 
 
 def pairs(p: Parameters) -> list[str]:
-    """Averages of each two experts, and of each with SFT and with RL-Null: averaging alone halves a shift."""
+    """Averages of each two experts, and of each with SFT and with RL-Null: averaging alone halves a task vector."""
     chosen = [*combinations(p.domains, 2), *((domain, other) for other in ("sft", "null") for domain in p.domains)]
     return [model_names.model_name("merge-average", experts="+".join(pair)) for pair in chosen]
 
@@ -117,11 +103,8 @@ def pairs(p: Parameters) -> list[str]:
 def left_out(p: Parameters) -> list[str]:
     """Merges of all experts but one."""
     methods = [method for method in LEFT_OUT if method in p.merge_methods]
-    return [
-        model_names.model_name(f"merge-{method}", experts="+".join(domain for domain in p.domains if domain != out))
-        for method in methods
-        for out in p.domains
-    ]
+    kept = ["+".join(domain for domain in p.domains if domain != out) for out in p.domains]
+    return [model_names.model_name(f"merge-{method}", experts=experts) for method, experts in product(methods, kept)]
 
 
 def merges(p: Parameters) -> list[str]:
@@ -129,17 +112,14 @@ def merges(p: Parameters) -> list[str]:
     return list(dict.fromkeys([*candidates(p), *definitions(p), *equal_norms(p), *sweep(p), *pairs(p), *left_out(p)]))
 
 
-# --- evaluation ---------------------------------------------------------------------------------------------
-
-
-def floors(p: Parameters) -> list[str]:
+def controls(p: Parameters) -> list[str]:
     """The null run and, where math is a domain, the same domain's second run."""
     return ["rl-null", "rl-math@repeat=1"] if "math" in p.domains else ["rl-null"]
 
 
 def last_models(p: Parameters) -> list[str]:
-    """Every model that is compared with SFT as it ended: experts, floors, mixed, merges at published settings, distilled."""
-    return [*(f"rl-{domain}" for domain in p.domains), *floors(p), "rl-multi", *defaults(p), "mt-opd"]
+    """Every model that is compared with SFT as it ended: experts, controls, mixed, merges at published settings, distilled."""
+    return [*(f"rl-{domain}" for domain in p.domains), *controls(p), "rl-multi", *defaults(p), "mt-opd"]
 
 
 def kept_mixed(p: Parameters) -> list[str]:
@@ -148,13 +128,12 @@ def kept_mixed(p: Parameters) -> list[str]:
 
 
 def groups(p: Parameters) -> dict[str, tuple[str, list[str]]]:
-    """What is evaluated, a run of notebook 07 each: name -> (purpose, models). No group without models: of two domains at the
-    paper's ratio the matched step is the experts' last, and the matched merges are the merges."""
-    experts = [f"rl-{domain}" for domain in p.domains]
+    """What notebook 07 evaluates, one run per group: name -> (purpose, models). No group without models: where the matched step
+    is the experts' last, the matched merges are the merges."""
     every = {
         "sft": ("scores", ["sft"]),
-        "experts": ("scores", experts),
-        "floors": ("scores", floors(p)),
+        "experts": ("scores", [f"rl-{domain}" for domain in p.domains]),
+        "floors": ("scores", controls(p)),
         "mixed": ("scores", kept_mixed(p)),
         "merges": ("scores", defaults(p)),
         "matched": ("scores", [name for name in matched(p) if "@" in name]),
@@ -170,23 +149,19 @@ def groups(p: Parameters) -> dict[str, tuple[str, list[str]]]:
 
 def groups_read(p: Parameters, analysis: str) -> list[str]:
     """The groups that an analysis reads: `matched` not where the matched step is the experts' last."""
-    return [name for name in READS[analysis] if not (name == "matched" and matched_step(p) == p.rlvr_steps)]
+    return [name for name in READS[analysis] if name != "matched" or matched_step(p) != p.rlvr_steps]
 
 
 def stages_read(p: Parameters, analysis: str) -> list[str]:
-    """The stages that must be done of a seed for it to be in an analysis: for RQ5 the judging, else evaluations, for RQ3 also
-    the measuring of weights and policies. (RQ2 and RQ4 read what was measured of the study's own seed alone.)"""
+    """The stages that must be done for a seed to be in an analysis; RQ2 and RQ4 read measures of the study's own seed alone."""
     if analysis == "rq5":
         return ["judging"]
     return [*(f"evaluate-{group}" for group in groups_read(p, analysis)), *(["measuring"] if analysis == "rq3" else [])]
 
 
 def measured(p: Parameters) -> tuple[list[str], list[str], list[str]]:
-    """What notebook 09 measures: models whose weights are compared with SFT's, models at which gradients are taken, their domains.
-
-    In a world of the manipulation check (`purpose` world) only what that check reads.
-    """
-    if p.purpose == "world":
+    """What notebook 09 measures: models whose weights are compared with SFT's, models at which gradients are taken, their domains."""
+    if p.purpose == "world":  # only what the manipulation check reads
         return ["rl-math", "rl-coding"], ["sft"], ["math", "coding"]
     halves = [checkpoint_name("rl-multi", step, p.rlvr_mixed_steps) for step in quarters(p.rlvr_mixed_steps)[:2]]
     return last_models(p), ["sft", *halves], p.domains
@@ -194,9 +169,10 @@ def measured(p: Parameters) -> tuple[list[str], list[str], list[str]]:
 
 def seeds_there(p: Parameters, analysis: str) -> list[int]:
     """The seeds that an analysis speaks of: the study's own, and those of which all that it reads is done."""
-    needed = stages_read(p, analysis)
     found = [int(folder.name.removeprefix("seed-")) for folder in locations.done_file(p.study, 0, "").parents[1].glob("seed-*")]
-    return sorted({p.seed, *(n for n in found if all(locations.done_file(p.study, n, name).is_file() for name in needed))})
+    needed = stages_read(p, analysis)
+    done = {n for n in found if all(locations.done_file(p.study, n, name).is_file() for name in needed)}
+    return sorted({p.seed, *done})
 
 
 def worlds(p: Parameters) -> dict[str, Parameters]:

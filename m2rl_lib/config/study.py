@@ -27,17 +27,13 @@ class Section(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
 
 
-class StudyConfig(Section):
-    """Which study, which seed, which domains."""
-
+class StudyConfig(Section):  # which study, which seed, which domains
     study: Annotated[str, Field(pattern=r"^[a-z0-9_-]+$")]  # the parameter file's stem
     seed: Annotated[int, Field(ge=0)]  # of demonstrations, SFT and RL
     domains: Annotated[list[str], Field(min_length=2)]  # the domains to be expert in, of those in m2rl_lib/domains
 
 
-class MicroConfig(Section):
-    """The micro model."""
-
+class MicroConfig(Section):  # the micro model
     micro_vocabulary: Annotated[int, Field(ge=300)]  # tokens
     micro_hidden_size: Annotated[int, Field(ge=8, multiple_of=8)]
     micro_layers: Count
@@ -45,21 +41,15 @@ class MicroConfig(Section):
     micro_context: Annotated[int, Field(ge=256)]  # tokens
 
 
-class DataConfig(Section):
-    """Where rows come from."""
-
-    data_sources: Annotated[
-        list[Source], Field(min_length=1)
-    ]  # [micro], or the data sets of the blends (`rl_blend`, `sft_blend`)
+class DataConfig(Section):  # where rows come from
+    data_sources: Annotated[list[Source], Field(min_length=1)]  # [micro], or the data sets of the blends
     data_world: World  # how many words of two readings are shared, private to each domain, conflicting (`domains.conventions`)
     data_thinking: dict[str, Share]  # domain: the share of its SFT demonstrations that work the problem out (not named: all)
     data_wrong_share: Share  # of the steps of the SFT demonstrations
     data_wrong_steps: Literal["random", "systematic"]
 
 
-class SFTConfig(Section):
-    """Supervised fine-tuning."""
-
+class SFTConfig(Section):  # supervised fine-tuning
     sft_base_model: Source  # what SFT starts from: micro, untrained, or a causal LM of the Hub or a folder
     sft_demonstrations: Count  # per domain
     sft_general: Count  # demonstrations of general facts
@@ -72,16 +62,12 @@ class SFTConfig(Section):
     sft_threads: Count
 
 
-class TrainConfig(Section):
-    """What all training stages share."""
-
+class TrainConfig(Section):  # what all training stages share
     train_accelerate: Configuration  # none: in the notebook; else profiles/accelerate/<name>.yaml
-    train_device_batch: Count  # sequences that a device holds at once in training; a larger batch is cut into equal parts
+    train_device_batch: Count  # micro-batch size; a larger batch is accumulated
 
 
-class RLVRConfig(Section):
-    """GRPO, on one domain or on all mixed."""
-
+class RLVRConfig(Section):  # GRPO, on one domain or on all mixed
     rlvr_steps: Annotated[int, Field(ge=4)]  # of an expert's run
     rlvr_mixed_steps: Annotated[int, Field(ge=4)]  # of the mixed run
     rlvr_prompts_per_step: Count
@@ -95,9 +81,7 @@ class RLVRConfig(Section):
     rlvr_threads: Count
 
 
-class DistillConfig(Section):
-    """MT-OPD."""
-
+class DistillConfig(Section):  # MT-OPD
     distill_steps: Annotated[int, Field(ge=4)]
     distill_prompts_per_step: Count
     distill_completions: Count  # per prompt
@@ -105,9 +89,7 @@ class DistillConfig(Section):
     distill_threads: Count
 
 
-class MergeConfig(Section):
-    """Merging by weights."""
-
+class MergeConfig(Section):  # merging by weights
     merge_methods: Annotated[list[Method], Field(min_length=1)]
     merge_lambda: Positive  # scales the merged task vector
     merge_ties_density: Annotated[Share, Field(gt=0)]  # share of each tensor that TIES keeps
@@ -118,9 +100,7 @@ class MergeConfig(Section):
     merge_sweep_densities: Annotated[list[Annotated[Share, Field(gt=0)]], Field(min_length=1)]
 
 
-class EvaluateConfig(Section):
-    """Avg@K."""
-
+class EvaluateConfig(Section):  # Avg@K
     evaluate_problems: Count  # per test benchmark
     evaluate_samples: Count  # K of Avg@K
     evaluate_selection_problems: Count  # per selection benchmark
@@ -132,9 +112,7 @@ class EvaluateConfig(Section):
     evaluate_threads: Count
 
 
-class AnalysisConfig(Section):
-    """What the research questions are asked with."""
-
+class AnalysisConfig(Section):  # what the research questions are asked with
     analysis_draws: Annotated[int, Field(ge=100)]  # bootstrap resamples
     analysis_margin: Positive  # points; the δ of the three-way verdict
     analysis_skill_problems: Count  # per domain, for the gain vectors
@@ -145,23 +123,17 @@ class AnalysisConfig(Section):
     analysis_kl_samples: Count  # completions per prompt and policy there
 
 
-class JudgingConfig(Section):
-    """Models as judges."""
-
+class JudgingConfig(Section):  # models as judges
     judging_trajectories: Annotated[int, Field(ge=2)]  # per domain and balanced set, half of them right
     judging_problems: Count  # per domain, whose samples are chosen from and in which wrong steps are planted
     judging_temperature: Annotated[Number, Field(ge=0)]  # of the judge; 0 is greedy
 
 
-class ReleasedConfig(Section):
-    """Released checkpoints, notebook 22."""
-
+class ReleasedConfig(Section):  # released checkpoints, notebook 22
     released_models: list[Source]  # notebook 22: SFT, one expert per domain, RL-Multi; [] takes this study's own
 
 
-class PlanConfig(Section):
-    """What the planner reckons with."""
-
+class PlanConfig(Section):  # what the planner reckons with
     plan_device: Literal["cpu", "cuda"]  # what it is meant to run on
     plan_completion_tokens: Positive  # mean number that the model writes
     plan_example_tokens: Positive  # mean length of a training sequence: prompt, completion and tool results
@@ -169,9 +141,7 @@ class PlanConfig(Section):
     plan_trained_tokens_per_second: Positive
 
 
-class SandboxConfig(Section):
-    """Where generated programs run."""
-
+class SandboxConfig(Section):  # where generated programs run
     sandbox_kind: Place  # where generated programs run; none is unprotected
 
 
@@ -222,14 +192,13 @@ class _UniqueKeys(yaml.SafeLoader):
 
     def construct_mapping(self, node, deep=False):
         names = [self.construct_object(key, deep=True) for key, _ in node.value]
-        twice = [str(name) for at, name in enumerate(names) if name in names[:at]]
-        if twice:
+        if twice := [str(name) for at, name in enumerate(names) if name in names[:at]]:
             raise yaml.YAMLError(f"{twice[0]} is given twice, allowed is once")
         return super().construct_mapping(node, deep)
 
 
 def load(path: Path | str) -> Study:
-    """The parameters of a file, all checked. Raises ParameterError in one line."""
+    """The parameters of a file, all checked (ParameterError)."""
     path = Path(path)
     if not path.is_file():
         known = ", ".join(str(p.relative_to(ROOT)) for p in sorted((ROOT / "params").glob("*.yaml")))
@@ -241,11 +210,9 @@ def load(path: Path | str) -> Study:
     if not isinstance(values, dict):
         raise ParameterError(f"{path} must map names to values, not {type(values).__name__}")
     _check(values, str(path))
-    stray = [name for name in values if name not in Study.model_fields]
-    if stray:
+    if stray := [name for name in values if name in Run.model_fields]:
         raise ParameterError(f"{path}: {', '.join(stray)} is given to one notebook by -p, not in a parameter file")
-    missing = [name for name in Study.model_fields if name not in values]
-    if missing:
+    if missing := [name for name in Study.model_fields if name not in values]:
         raise ParameterError(f"{path}: missing {', '.join(missing)}")
     if values["study"] != path.stem:
         raise ParameterError(f"{path}: study is {values['study']!r}, allowed is the file's stem {path.stem!r}")
@@ -274,16 +241,13 @@ def notebook_parameters(variables: dict) -> Parameters:
         for name, value in variables.items()
         if name in FIELDS or not name.startswith("_") and name not in ("In", "Out") and isinstance(value, PLAIN)
     }
-    injected = [cell for cell in variables.get("In", ()) if cell.startswith(INJECTED)]
-    others = [cell for cell in variables.get("In", ()) if not cell.startswith(INJECTED)]
+    cells = variables.get("In", ())
+    injected, own = ("\n".join(cell for cell in cells if cell.startswith(INJECTED) == put) for put in (True, False))
     for name in Run.model_fields:
-        if any(_assigns(cell, name) for cell in injected) and not any(_assigns(cell, name) for cell in others):
+        given = re.compile(rf"^{name} *=", re.MULTILINE)
+        if given.search(injected) and not given.search(own):
             raise ParameterError(f"notebook: {name} is not among the parameters that it declares in its first code cell")
     return Parameters.model_construct(**_check(values, "notebook"))
-
-
-def _assigns(cell: str, name: str) -> bool:
-    return re.search(rf"^{name} *=", cell, re.MULTILINE) is not None
 
 
 @cache

@@ -10,34 +10,25 @@ from m2rl_lib.config.locations import ACCELERATE
 
 def _number(value: object) -> object:
     """`1e-4` is a string in YAML: read it as the number it is."""
-    if isinstance(value, str) and re.fullmatch(r"[-+]?\d+(\.\d*)?[eE][-+]?\d+", value):
-        return float(value)
-    return float(value) if isinstance(value, int) and not isinstance(value, bool) else value
+    written = isinstance(value, str) and re.fullmatch(r"[-+]?\d+(\.\d*)?[eE][-+]?\d+", value)
+    return float(value) if written or isinstance(value, int) and not isinstance(value, bool) else value
 
 
 def _pinned(value: str) -> str:
     """`micro`, a folder, or a Hub repository at a commit: what a branch or tag holds may change, so it is refused."""
     if value == "micro" or value.startswith(("/", "./", "../")) or PINNED.fullmatch(value):
         return value
-    if "/" in value:
-        raise ValueError(
-            "a repository needs its revision, owner/name@<the 40 hex digits of a commit>, and a folder a ./ or / at its start"
-        )
-    raise ValueError("allowed are micro, owner/name@<the 40 hex digits of a commit>, or a folder that starts with ./ or /")
-
-
-PINNED = re.compile(r"(?P<name>[\w.-]+/[\w.-]+)@(?P<revision>[0-9a-f]{40})(?::(?P<files>\S+))?")
-Source = Annotated[str, AfterValidator(_pinned)]
-Number = Annotated[float, BeforeValidator(_number)]
-Share = Annotated[Number, Field(ge=0, le=1)]
-Positive = Annotated[Number, Field(gt=0)]
-Count = Annotated[int, Field(ge=1)]
+    raise ValueError(
+        "a repository needs its revision, owner/name@<the 40 hex digits of a commit>, and a folder a ./ or / at its start"
+        if "/" in value
+        else "allowed are micro, owner/name@<the 40 hex digits of a commit>, or a folder that starts with ./ or /"
+    )
 
 
 def _configuration(value: str) -> str:
     """`none`, or the name of a configuration in profiles/accelerate."""
     known = sorted(path.stem for path in ACCELERATE.glob("*.yaml"))
-    if value != "none" and value not in known:
+    if value not in ("none", *known):
         raise ValueError(f"allowed are none and the files of profiles/accelerate: {', '.join(known)}")
     return value
 
@@ -51,6 +42,12 @@ def _words_or_address(first: str, second: str, server: str) -> AfterValidator:
     return AfterValidator(check)
 
 
+PINNED = re.compile(r"(?P<name>[\w.-]+/[\w.-]+)@(?P<revision>[0-9a-f]{40})(?::(?P<files>\S+))?")
+Source = Annotated[str, AfterValidator(_pinned)]
+Number = Annotated[float, BeforeValidator(_number)]
+Share = Annotated[Number, Field(ge=0, le=1)]
+Positive = Annotated[Number, Field(gt=0)]
+Count = Annotated[int, Field(ge=1)]
 Configuration = Annotated[str, AfterValidator(_configuration)]
 Sampler = Annotated[str, _words_or_address("transformers", "vllm", "vLLM")]
 Place = Annotated[str, _words_or_address("bubblewrap", "none", "SandboxFusion")]

@@ -30,9 +30,9 @@ def code_digest(source: str) -> str:
 
 
 def _is_silent(line: ast.stmt) -> bool:
-    """Whether it is an import or a docstring, or another string that stands alone."""
-    alone = isinstance(line, ast.Expr) and isinstance(line.value, ast.Constant) and isinstance(line.value.value, str)
-    return alone or isinstance(line, (ast.Import, ast.ImportFrom))
+    """Whether it is an import, a docstring or another string by itself."""
+    text = isinstance(line, ast.Expr) and isinstance(line.value, ast.Constant) and isinstance(line.value.value, str)
+    return text or isinstance(line, (ast.Import, ast.ImportFrom))
 
 
 def behaviour(notebook: Path) -> str:

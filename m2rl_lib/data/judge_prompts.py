@@ -25,7 +25,7 @@ def judge_turns(row: dict, rng: random.Random) -> int:
     """How many trajectories of a problem like `row` are judged in one conversation: three to six, more where they are short."""
     module = domains.ALL[row["domain"]]
     right = module.demonstrate(row, rng)
-    pieces = module.gist(right, row)
+    pieces = module.judge_features(right, row)
     shown = len(chat.plain(chat.without_thinking(right))) + len("\n".join(comparison(pieces, pieces)))
     return max(3, min(6, JUDGE_CHARACTERS // (40 + shown)))
 
@@ -66,7 +66,7 @@ def write_judgement(row: dict, rng: random.Random, trajectories: list[str], righ
     own = module.demonstrate(row, rng)
     thoughts, text = [thought[7:-8] for thought in chat.THINKING.findall(own)[:1]], ""  # without the tags
     for turn, trajectory in enumerate(trajectories):
-        thoughts += comparison(module.gist(own, row), module.gist(trajectory, row))
+        thoughts += comparison(module.judge_features(own, row), module.judge_features(trajectory, row))
         text += chat.user_turn(f"{chat.plain(chat.without_thinking(trajectory))}\n{QUESTION}") if turn else ""
         text += "<think>" + "\n".join(thoughts) + f"</think>\n{VERDICTS[not right[turn]]}{chat.END}"
         thoughts = []

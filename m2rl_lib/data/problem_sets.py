@@ -45,8 +45,8 @@ def chance(benchmark: str, sources: Sequence[str] = (MICRO,)) -> float:
     """
     if is_micro(sources):
         return domains.chance(benchmark)
-    held = row_files.Rows(rl_blend.prepare_rows(list(sources)), f"{_domain_of(benchmark)}-test")
-    guesses = [1 / len(row["options"]) if row.get("options") else 0.0 for row in held]
+    rows = row_files.Rows(rl_blend.prepare_rows(list(sources)), f"{_domain_of(benchmark)}-test")
+    guesses = [1 / len(row["options"]) if row.get("options") else 0.0 for row in rows]
     return sum(guesses) / max(1, len(guesses))
 
 
@@ -67,7 +67,7 @@ def world_of(p) -> conventions.World:
 def benchmark_problems(benchmark: str, split: str, count: int, world: conventions.World, sources: Sequence[str] = (MICRO,)) -> list[dict]:
     """`count` selection or test problems of a benchmark, the same for every seed of the study."""
     if not is_micro(sources):
-        return _held(_domain_of(benchmark), split, count, 0, sources)
+        return _of_blend(_domain_of(benchmark), split, count, 0, sources)
     module = domains.ALL[domains.DOMAIN_OF[benchmark]]
     return problems.draw(module.make, benchmark, split, count, 0, world)
 
@@ -86,7 +86,7 @@ def train_problems(
     A blend has no shifted problems; its training problems come in random order, again from the start when all were used.
     """
     if not is_micro(sources):
-        return _held(domain, "train", count, seed, sources, limit)
+        return _of_blend(domain, "train", count, seed, sources, limit)
     module = domains.ALL[domain]
     benchmark = list(module.BENCHMARKS)[-1 if shifted else 0]
     drawn = problems.draw(module.make, benchmark, "train", count, seed, world)
@@ -94,11 +94,13 @@ def train_problems(
     return drawn
 
 
-def _held(domain: str, split: str, count: int, seed: int, sources: Sequence[str], limit: PromptLimit | None = None) -> list[dict]:
+def _of_blend(
+    domain: str, split: str, count: int, seed: int, sources: Sequence[str], limit: PromptLimit | None = None
+) -> list[dict]:
     """`count` rows of a domain and split of the blend in an order drawn from `seed`; only training rows may come twice."""
     folder = rl_blend.prepare_rows(list(sources))
-    held = row_files.Rows(folder, f"{domain}-{split}")
-    numbers = prompt_limit.short_rows(folder, domain, limit) if split == "train" else range(len(held))
+    rows = row_files.Rows(folder, f"{domain}-{split}")
+    numbers = prompt_limit.short_rows(folder, domain, limit) if split == "train" else range(len(rows))
     if not len(numbers) or (split != "train" and count > len(numbers)):
         raise ValueError(
             f"the blend has {len(numbers)} usable {split} problems of {domain}, {count} asked for; drops.csv says why"
@@ -106,7 +108,7 @@ def _held(domain: str, split: str, count: int, seed: int, sources: Sequence[str]
     rng, order = random.Random(f"{domain} {split} {seed}"), []
     while len(order) < count:
         order += rng.sample(range(len(numbers)), len(numbers))
-    return [held[numbers[place]] for place in order[:count]]
+    return [rows[numbers[place]] for place in order[:count]]
 
 
 def pool_sizes(names: list[str], sources: Sequence[str] = (MICRO,), limit: PromptLimit | None = None) -> list[int]:

@@ -1,8 +1,6 @@
 """RL's prompt limit: which training rows of a blend have a prompt short enough to be trained on.
 
-The paper's runs take prompts of up to 2048 tokens, agent's of any length. A prompt is counted with its chat template and
-tools, once per tokenizer, and the counts stay beside the rows. Held-out problems, which the paper does not have, may be of
-any length.
+As published, agent's prompts may be of any length. Counts, with chat template and tools, stay beside the rows.
 """
 
 import hashlib
@@ -16,7 +14,6 @@ import numpy as np
 from m2rl_lib.data import row_files
 from m2rl_lib.domains import agent, chat
 
-FREE = (agent.NAME,)  # of any length, as published
 BATCH = 512  # prompts tokenised at a time
 
 
@@ -39,7 +36,7 @@ class PromptLimit:
 
     def is_free(self, domain: str) -> bool:
         """Whether prompts of a domain may have any length."""
-        return domain in FREE
+        return domain == agent.NAME
 
     @property
     def digest(self) -> str:
@@ -49,14 +46,14 @@ class PromptLimit:
 
 
 def count_prompts(folder: Path, domain: str, limit: PromptLimit) -> tuple[np.ndarray, np.ndarray]:
-    """(tokens of its prompt, label of the blend) of every training row of a domain, counted once a tokenizer."""
+    """(tokens of its prompt, label of the blend) of every training row of a domain, counted once per tokenizer."""
     file = folder / f"{domain}-train.{limit.digest}.npz"
     with row_files.locked(folder):
         if not file.is_file():
-            held = row_files.Rows(folder, f"{domain}-train")
+            rows = row_files.Rows(folder, f"{domain}-train")
             tokens, labels = [], []
-            for start in range(0, len(held), BATCH):
-                some = [held[number] for number in range(start, min(start + BATCH, len(held)))]
+            for start in range(0, len(rows), BATCH):
+                some = [rows[number] for number in range(start, min(start + BATCH, len(rows)))]
                 tokens += limit.counts(some)
                 labels += [row["dataset"] for row in some]
             fresh = folder / f".{os.getpid()}.npz"

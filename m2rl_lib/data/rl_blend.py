@@ -1,20 +1,15 @@
 """The public RL blend of the paper, made into the rows of our domains: problems filled in, checked, without duplicates.
 
-`nvidia/Nemotron-3-Nano-RL-Training-Blend` labels each row with where it comes from; the domain modules name their labels and
-`read` a row's fields. Math rows are placeholders: a row number in one of two other data sets and a template for the question.
-What is not used is counted with its reason in `drops.csv`, and nothing is dropped silently. One pass, row by row, committed
-every STRIDE rows: a run that was stopped goes on where it was. The paper's code keeps duplicates and trains on rows that its
-graders cannot reward; ours counts both. Held-out problems are a share of the blend by a hash of the prompt, as in the micro
-world, since the paper's code chose checkpoints on its final benchmarks.
+The domain modules name their labels of the blend and `read` a row's fields. Math rows are placeholders: a row number in one of
+two other data sets and a template for the question. What is dropped is counted with its reason in `drops.csv`.
 """
 
 import hashlib
 import json
-from collections.abc import Iterator
+from collections import defaultdict
 from fnmatch import fnmatch
+from itertools import chain
 from pathlib import Path
-
-import pandas as pd
 
 from m2rl_lib import domains
 from m2rl_lib.config import locations
@@ -22,7 +17,6 @@ from m2rl_lib.data import row_files
 from m2rl_lib.domains import workplace
 from m2rl_lib.domains.problems import Unusable, fraction_of, read_messages
 from m2rl_lib.storage import hub
-from m2rl_lib.storage.atomic import write_json
 
 BLEND = "nvidia/Nemotron-3-Nano-RL-Training-Blend"
 PREFIX = "nano_v3_sft_profiled_"
@@ -35,17 +29,15 @@ WRAPPER = (
 )  # DAPO's own, of which the end of the first and the beginning of the second enclose the problem
 HELD_OUT = {"selection": 0.02, "test": 0.04}  # shares of the prompts; the rest is `train`
 RULES = 2  # raised when the rules below change, so that data made by others is not taken for theirs
-STRIDE = 2000  # rows between commits
 DIGEST = 16  # bytes of a prompt's identity
-DUPLICATE, OTHER_ANSWER = "duplicate prompt", "duplicate prompt with another answer"
+GRADED_BY = ("expected_answer", "kwargs", "instruction_id_list", "verifier_metadata", "options", "ground_truth")
+LABELS = {label: module for module in domains.DOMAINS.values() for label in getattr(module, "LABELS", ())}
 
 
 def prepare_rows(sources: list[str]) -> Path:
-    """The folder of a study's RL rows, made of its `data_sources` where it is not there yet.
+    """The folder of a study's RL rows, `<domain>-<split>.jsonl`, made of its `data_sources` where it is not there yet.
 
-    `<domain>-<split>.jsonl` with an index, `drops.csv`, and `done.json` when it is whole. Agent rows need a folder of
-    `data_sources` with the workplace's tables, and are dropped without. SourceError in one line where a data
-    set is not named, cannot be had, or does not fit on the disk, or the tables are not the pinned ones.
+    Agent rows need a folder of `data_sources` with the workplace's tables, and are dropped without.
     """
     wanted = {"blend": (BLEND, "train.jsonl"), **QUESTIONS}
     places = {label: (find_source(sources, name), pattern) for label, (name, pattern) in wanted.items()}
@@ -60,7 +52,7 @@ def prepare_rows(sources: list[str]) -> Path:
 
 
 def install_workplace(tables: hub.Source) -> str:
-    """The digest of the workplace that agent rows name; SourceError where its files are missing or not the pinned ones."""
+    """The digest of the workplace that agent rows name, its files checked and copied."""
     if tables.folder is None:
         raise hub.SourceError(f"{tables} is no folder: the workplace's tables are read from one, ./FOLDER/nemo-gym")
     try:
@@ -71,14 +63,13 @@ def install_workplace(tables: hub.Source) -> str:
 
 def find_source(sources: list[str], name: str) -> hub.Source:
     """The source of data set `name`; SourceError where `data_sources` has none."""
-    source = hub.find_dataset(sources, name)
-    if source is None:
-        raise hub.SourceError(f"data_sources has no {name}: name it with its revision, or give a folder that mirrors the Hub")
-    return source
+    if source := hub.find_dataset(sources, name):
+        return source
+    raise hub.SourceError(f"data_sources has no {name}: name it with its revision, or give a folder that mirrors the Hub")
 
 
 def fetch_all(places: dict[str, tuple[hub.Source, str]], folder: Path) -> dict[str, list[Path]]:
-    """The files of each source that match its pattern, all here, once there is room for them and for what is made of them."""
+    """The files of each source that match its pattern, fetched once there is room for them and for what is made of them."""
     listed = {label: _matching(source, pattern) for label, (source, pattern) in places.items()}
     hub.check_disk(sum(sum(sizes.values()) for sizes in listed.values()), folder, "preparing data")
     at = {label: hub.fetch_files(source, list(listed[label])) for label, (source, _) in places.items()}
@@ -99,84 +90,43 @@ def folder_of(kind: str, places: list[tuple[hub.Source, str]]) -> Path:
 
 
 def _write(folder: Path, files: dict[str, list[Path]], sources: dict[str, str], tables: str | None) -> None:
-    questions = {label: read_questions(files[label], _wanted(files["blend"], label)) for label in QUESTIONS}
+    questions = read_questions(files)
     store = row_files.Store(folder)
-    seen = dict(_pair(digest) for digest in store.marked("prompts", DIGEST + 4))
-    for number, file in enumerate(files["blend"]):
-        if number < store.position[0]:
-            continue
-        start = store.position[1] if number == store.position[0] else 0
-        for count, (place, raw) in enumerate(row_files.read_rows(file, start), 1):
-            _take(store, seen, raw and {**raw, "workplace": tables}, questions)
-            if count % STRIDE == 0:
-                store.commit([number, place])
-        store.commit([number + 1, 0])
-    store.close()
-    drop_table(store.counts).to_csv(folder / "drops.csv", index=False)
-    read = {label: [file.name for file in some] for label, some in files.items()}
-    write_json(folder / row_files.DONE, {"sources": sources, "files": read, "counts": store.counts})
+    seen = {mark[:DIGEST]: mark[DIGEST:] for mark in store.marked("prompts", DIGEST + 4)}
 
-
-def _pair(mark: bytes) -> tuple[bytes, bytes]:
-    return mark[:DIGEST], mark[DIGEST:]
-
-
-def _take(store: row_files.Store, seen: dict[bytes, bytes], raw: dict | None, questions: dict) -> None:
-    """One row of the blend into the store, or into its counts: `<label>|<reason>`, '' for a row that is kept."""
-    label = str((raw or {}).get("dataset") or "").removeprefix(PREFIX).replace("|", "/")
-    try:
-        row = _row_or_reason(raw, questions)
+    def make(label: str, raw: dict) -> tuple[str, dict]:
+        row = make_row({**raw, "workplace": tables}, questions)
         key = hashlib.sha256(json.dumps(row["responses_create_params"], sort_keys=True).encode()).digest()[:DIGEST]
-        answer = hashlib.sha256(json.dumps(_answer(row), sort_keys=True).encode()).digest()[:4]
+        answer = hashlib.sha256(json.dumps([row.get(name) for name in GRADED_BY], sort_keys=True).encode()).digest()[:4]
         if key in seen:
-            raise Unusable(DUPLICATE if seen[key] == answer else OTHER_ANSWER)
-    except Unusable as reason:
-        store.count(f"{label}|{reason}")
-        return
-    seen[key] = answer
-    store.mark("prompts", key + answer)
-    store.add(f"{row['domain']}-{row['split']}", row)
-    store.count(f"{label}|")
+            raise Unusable("duplicate prompt" if seen[key] == answer else "duplicate prompt with another answer")
+        seen[key] = answer
+        store.mark("prompts", key + answer)
+        return f"{row['domain']}-{row['split']}", row
+
+    store.convert(files["blend"], lambda _, raw: _label(raw).replace("|", "/"), make)
+    drops = store.drop_table("label")
+    drops.insert(1, "domain", [LABELS[label].NAME if label in LABELS else "" for label in drops["label"]])
+    drops = drops.sort_values(["domain", "label"], kind="stable", ignore_index=True)
+    store.finish(drops, sources, {label: [file.name for file in some] for label, some in files.items()})
 
 
-def _row_or_reason(raw: dict | None, questions: dict) -> dict:
-    try:
-        return make_row(raw, questions)
-    except Unusable:
-        raise
-    except (TypeError, ValueError, AttributeError, KeyError, IndexError):
-        raise Unusable("fields are not of the published form") from None
+def _label(raw: dict) -> str:
+    return str(raw.get("dataset") or "").removeprefix(PREFIX)
 
 
-def _answer(row: dict) -> object:
-    """What a completion of a row is graded by, whatever its domain."""
-    return [
-        row.get(key)
-        for key in ("expected_answer", "kwargs", "instruction_id_list", "verifier_metadata", "options", "ground_truth")
-    ]
-
-
-def labels() -> dict[str, object]:
-    """Each label of the blend that a domain reads, with the domain's module."""
-    return {label: module for module in domains.DOMAINS.values() for label in getattr(module, "LABELS", ())}
-
-
-def make_row(raw: dict | None, questions: dict[str, dict[int, tuple]]) -> dict:
-    """A row of ours from one of the blend; `questions[label][number]` is (question, answer) of what placeholders point to.
-
-    Unusable, with the reason, where it cannot be one.
-    """
-    if raw is None:
-        raise Unusable("not a JSON object")
-    label = str(raw.get("dataset") or "").removeprefix(PREFIX)
+def make_row(raw: dict, questions: dict[str, dict[int, tuple]]) -> dict:
+    """A row of ours from one of the blend, or Unusable with the reason; `questions` are those of `read_questions`."""
+    label = _label(raw)
     if label in LEFT_OUT:
         raise Unusable("no domain of this study")
-    if label not in labels():
+    if label not in LABELS:
         raise Unusable("unknown label" if label else "no label")
-    module = labels()[label]
+    module = LABELS[label]
     if raw.get("_hf_placeholder"):
         raw = fill_placeholder(raw, label, questions.get(label, {}))
-    messages = _tidy(read_messages(raw.get("responses_create_params")))
+    messages = read_messages(raw.get("responses_create_params"))
+    messages = [message | {"content": message["content"].strip()} for message in messages]  # duplicates differ in white space
     fields = module.read(raw, messages)
     prompt = json.dumps(messages)
     share, split = fraction_of("split " + prompt), "train"
@@ -194,46 +144,26 @@ def make_row(raw: dict | None, questions: dict[str, dict[int, tuple]]) -> dict:
     }
 
 
-def _tidy(messages: list[dict]) -> list[dict]:
-    """Without white space around a message, in which duplicates differ."""
-    return [message | {"content": message["content"].strip()} for message in messages]
-
-
 def benchmark_of(domain: str) -> str:
     """The name under which a domain's held-out problems of the blend stand in tables."""
     return f"{domain}_blend"
 
 
-# --- placeholders --------------------------------------------------------------------------------------
-
-
-def _wanted(files: list[Path], label: str) -> set[int]:
-    """The row numbers that the placeholders with a label point to."""
-    wanted = set()
-    for file in files:
-        for _, raw in row_files.read_rows(file):
-            number = ((raw or {}).get("_hf_placeholder") or {}).get("row")
-            if isinstance(number, int) and str(raw.get("dataset")) == PREFIX + label:
-                wanted.add(number)
-    return wanted
-
-
-def read_questions(files: list[Path], wanted: set[int]) -> dict[int, tuple[str, object]]:
-    """(question, answer) of the wanted rows, numbered through the files in order; numbers past their end are missing."""
-    return {number: _question(raw) for number, raw in _numbered(files) if number in wanted}
-
-
-def _numbered(files: list[Path]) -> Iterator[tuple[int, dict]]:
-    number = 0
-    for file in files:
-        for _, raw in row_files.read_rows(file):
-            yield number, raw
-            number += 1
-
-
-def _question(raw: dict) -> tuple[str, object]:
-    prompt = raw.get("prompt") or [{}]
-    return str(prompt[0].get("content") or ""), (raw.get("reward_model") or {}).get("ground_truth")
+def read_questions(files: dict[str, list[Path]]) -> dict[str, dict[int, tuple[str, object]]]:
+    """(question, answer) of the rows that the blend's placeholders point to, by label and number through the label's files."""
+    wanted = defaultdict(set)
+    for _, raw in chain.from_iterable(map(row_files.read_rows, files["blend"])):
+        number = ((raw or {}).get("_hf_placeholder") or {}).get("row")
+        if isinstance(number, int):
+            wanted[str(raw.get("dataset"))].add(number)
+    found = {label: {} for label in QUESTIONS}
+    for label in QUESTIONS:
+        for number, (_, raw) in enumerate(chain.from_iterable(map(row_files.read_rows, files[label]))):
+            if number in wanted[PREFIX + label]:
+                prompt = raw.get("prompt") or [{}]
+                answer = (raw.get("reward_model") or {}).get("ground_truth")
+                found[label][number] = str(prompt[0].get("content") or ""), answer
+    return found
 
 
 def fill_placeholder(raw: dict, label: str, questions: dict[int, tuple]) -> dict:
@@ -260,17 +190,3 @@ def fill_placeholder(raw: dict, label: str, questions: dict[int, tuple]) -> dict
         raise Unusable("no prompt")
     parameters = (raw.get("responses_create_params") or {}) | {"input": [{"role": "user", "content": text}]}
     return raw | {"responses_create_params": parameters, "expected_answer": answer}
-
-
-# --- what became of the rows ----------------------------------------------------------------------------
-
-
-def drop_table(counts: dict[str, int]) -> pd.DataFrame:
-    """label, domain, reason ('kept' for rows that are), rows, share (of the label's rows): most rows first within a label."""
-    known = labels()
-    frame = pd.DataFrame([(*key.split("|", 1), count) for key, count in counts.items()], columns=["label", "reason", "rows"])
-    frame["domain"] = [known[label].NAME if label in known else "" for label in frame["label"]]
-    frame["share"] = frame["rows"] / frame.groupby("label")["rows"].transform("sum")
-    frame["reason"] = frame["reason"].replace("", "kept")
-    frame = frame.sort_values(["domain", "label", "rows"], ascending=[True, True, False], ignore_index=True)
-    return frame[["label", "domain", "reason", "rows", "share"]]

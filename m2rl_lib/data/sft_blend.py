@@ -1,10 +1,7 @@
 """The paper's SFT corpus at its published shares, from the six public Nemotron data sets.
 
-`published_sft_blend.csv` lists its parts: data set, number of samples, how they were drawn ('random sampling', 'use all',
-'repeated 10 times'). One rule gives all three: a part's rows are gone through in random order, again and again. Parts that
-`data_sources` does not name are left out, and the shares of the others grow. Math-v2 is cut in two by whether a row brings
-tools. Competitive-programming rows whose user's text is '-' belong to data sets that are not read and are dropped. A row
-becomes the prompt (all messages before the model's first turn) and the completion, thinking and tool turns included.
+A part's rows are gone through in random order, again and again; that is 'random sampling', 'use all' and 'repeated 10 times' of
+`published_sft_blend.csv`. Parts that `data_sources` does not name are left out, and the shares of the others grow.
 """
 
 import json
@@ -18,12 +15,8 @@ from m2rl_lib.data import rl_blend, row_files
 from m2rl_lib.domains import chat
 from m2rl_lib.domains.problems import Unusable, plain_text
 from m2rl_lib.storage import hub
-from m2rl_lib.storage.atomic import write_json
 
 OWNER = "nvidia/"
-TOOLS = "Math with Tools"  # of the rows of Math-v2 those with tools
-MATH = "Math"
-KIND = "demonstration"
 
 
 def published_parts() -> pd.DataFrame:
@@ -32,7 +25,7 @@ def published_parts() -> pd.DataFrame:
 
 
 def parts() -> pd.DataFrame:
-    """part, samples (of the full corpus), source_dataset (with its owner), sampling: the published table."""
+    """The published parts, `source_dataset` with its owner."""
     frame = published_parts()
     return frame.assign(source_dataset=OWNER + frame["source_dataset"])
 
@@ -52,21 +45,17 @@ def prepare_examples(sources: list[str]) -> Path:
 
 
 def _write(folder: Path, files: dict[str, list[Path]], sources: dict[str, str]) -> None:
+    names = {file: name for name, some in files.items() for file in _one_form(some)}
+    part_of_source = dict(zip(parts()["source_dataset"], parts()["part"]))
+
+    def part_of(file: Path, raw: dict) -> str:
+        if names[file] == OWNER + "Nemotron-Math-v2":
+            return "Math with Tools" if _json(raw.get("tools")) else "Math"
+        return part_of_source[names[file]]
+
     store = row_files.Store(folder)
-    every = [(name, file) for name, some in files.items() for file in _one_form(some)]
-    for number, (name, file) in enumerate(every):
-        if number < store.position[0]:
-            continue
-        start = store.position[1] if number == store.position[0] else 0
-        for count, (place, raw) in enumerate(row_files.read_rows(file, start), 1):
-            _take(store, name, raw)
-            if count % rl_blend.STRIDE == 0:
-                store.commit([number, place])
-        store.commit([number + 1, 0])
-    store.close()
-    drop_table(store.counts).to_csv(folder / "drops.csv", index=False)
-    read = [f"{name}/{file.name}" for name, file in every]
-    write_json(folder / row_files.DONE, {"sources": sources, "files": read, "counts": store.counts})
+    store.convert(list(names), part_of, lambda part, raw: (part, make_example(part, raw)))
+    store.finish(store.drop_table("part"), sources, [f"{name}/{file.name}" for file, name in names.items()])
 
 
 def _one_form(files: list[Path]) -> list[Path]:
@@ -74,35 +63,13 @@ def _one_form(files: list[Path]) -> list[Path]:
     return [f for f in files if f.suffix == ".jsonl"] or [f for f in files if f.suffix == ".parquet"]
 
 
-def _take(store: row_files.Store, name: str, raw: dict | None) -> None:
-    part = part_of(name, raw or {})
-    try:
-        example = make_example(part, raw)
-    except Unusable as reason:
-        store.count(f"{part}|{reason}")
-    except (TypeError, ValueError, AttributeError, KeyError, IndexError):
-        store.count(f"{part}|fields are not of the published form")
-    else:
-        store.add(part, example)
-        store.count(f"{part}|")
-
-
-def part_of(name: str, raw: dict) -> str:
-    """The part of the published table that a row of data set `name` belongs to."""
-    if name == OWNER + "Nemotron-Math-v2":
-        return TOOLS if _json(raw.get("tools")) else MATH
-    return next(row.part for row in parts().itertuples() if row.source_dataset == name)
-
-
 def _json(value: object) -> object:
     """Tools and calls come as lists, or as the JSON text of one."""
     return json.loads(value) if isinstance(value, str) and value.strip() else value
 
 
-def make_example(part: str, raw: dict | None) -> dict:
-    """An example as `sft_corpus.tokenise` takes it: kind, row, prompt, completion. Unusable, with the reason, where it is none."""
-    if raw is None:
-        raise Unusable("not a JSON object")
+def make_example(part: str, raw: dict) -> dict:
+    """An example as `sft_corpus.tokenise` takes it: the completion is all from the model's first turn on. Unusable says why not."""
     messages = [dict(message) for message in raw.get("messages") or []]
     first = next((i for i, message in enumerate(messages) if message.get("role") == "assistant"), None)
     if not first:
@@ -114,21 +81,16 @@ def make_example(part: str, raw: dict | None) -> dict:
         raise Unusable("no prompt")
     tools = _json(raw.get("tools")) or []
     row = {"domain": part, "responses_create_params": {"input": prompt, "tools": tools}}
-    return {"kind": KIND, "row": row, "prompt": prompt, "completion": write_completion(messages[first:])}
+    return {"kind": "demonstration", "row": row, "prompt": prompt, "completion": write_completion(messages[first:])}
 
 
 def _text(message: dict) -> str:
     content = message.get("content")
-    text = "" if content is None else content if isinstance(content, str) else json.dumps(content)
-    return plain_text(text)
+    return plain_text("" if content is None else content if isinstance(content, str) else json.dumps(content))
 
 
 def write_completion(messages: list[dict]) -> str:
-    """The turns from the model's first on as one text: `<think>`, answer, tool calls, and what stands between two turns of the model.
-
-    >>> write_completion([{"role": "assistant", "reasoning_content": "2 + 2", "content": "4"}])
-    '<think>2 + 2</think>\\n4<|im_end|>'
-    """
+    """The turns from the model's first on as one text: `<think>`, answer, tool calls, and what stands between two turns of the model."""
     text, answers = "", []
     for message in messages:
         if message["role"] == "tool":
@@ -141,7 +103,7 @@ def write_completion(messages: list[dict]) -> str:
         elif message["role"] == "user":
             if answers or not text.endswith(chat.END):
                 raise Unusable("turns out of order")
-            text += f"\n<|im_start|>user\n{_text(message)}{chat.END}\n<|im_start|>assistant\n"
+            text += chat.user_turn(_text(message))
         else:
             raise Unusable("a turn that is neither the user's, the model's nor a tool's")
     if not text.endswith(chat.END):  # what follows the model's last turn teaches nothing
@@ -162,9 +124,6 @@ def _turn(message: dict) -> str:
     return content + chat.END
 
 
-# --- the corpus -----------------------------------------------------------------------------------------
-
-
 class Corpus(Sequence):
     """The examples of a blend in the order of training, each read when it is asked for: N examples take 9 N bytes."""
 
@@ -181,20 +140,19 @@ class Corpus(Sequence):
 def draw_corpus(sources: list[str], count: int, seed: int) -> Corpus:
     """`count` examples at the published shares of the parts there are, shuffled; the same for the same seed."""
     kept = _kept(sources)
-    names, kept, shares = list(kept), list(kept.values()), shares_of(sources, count)
-    rng = np.random.default_rng([seed, len(names)])
+    shares = share_out({name: len(some) for name, some in kept.items()}, count)
+    rng = np.random.default_rng([seed, len(kept)])
     which, numbers = [], []
-    for place, (name, some) in enumerate(zip(names, kept)):
+    for place, (name, some) in enumerate(kept.items()):
         size = shares.get(name, 0)
         rounds = [rng.permutation(len(some)) for _ in range(-(-size // max(1, len(some))))]
         numbers.append(np.concatenate([np.empty(0, np.int64), *rounds])[:size])
         which.append(np.full(size, place, np.int8))
     order = rng.permutation(count)
-    return Corpus(kept, np.concatenate(which)[order], np.concatenate(numbers).astype(np.int64)[order])
+    return Corpus(list(kept.values()), np.concatenate(which)[order], np.concatenate(numbers).astype(np.int64)[order])
 
 
 def _kept(sources: list[str]) -> dict[str, row_files.Rows]:
-    """The usable examples of each part."""
     folder = prepare_examples(sources)
     return {name: row_files.Rows(folder, name) for name in parts()["part"]}
 
@@ -205,20 +163,8 @@ def shares_of(sources: list[str], count: int) -> dict[str, int]:
 
 
 def share_out(sizes: dict[str, int], count: int) -> dict[str, int]:
-    """How many of `count` samples each part gives, in proportion to the published samples of the parts that have rows.
-
-    1000 samples of Science and Chat alone: 344 and 656 (2,263,340 and 4,309,780).
-    """
+    """How many of `count` samples each part gives, in proportion to the published samples of the parts that have rows."""
     samples = {row.part: row.samples for row in parts().itertuples() if sizes.get(row.part)}
     if not samples:
         raise hub.SourceError("no row of the SFT data sets can be used; drops.csv says why")
     return dict(zip(samples, row_files.apportion(list(samples.values()), count)))
-
-
-def drop_table(counts: dict[str, int]) -> pd.DataFrame:
-    """part, reason ('kept' for rows that are), rows, share (of the part's rows)."""
-    frame = pd.DataFrame([(*key.split("|", 1), count) for key, count in counts.items()], columns=["part", "reason", "rows"])
-    frame["share"] = frame["rows"] / frame.groupby("part")["rows"].transform("sum")
-    return frame.assign(reason=frame["reason"].replace("", "kept")).sort_values(
-        ["part", "rows"], ascending=[True, False], ignore_index=True
-    )

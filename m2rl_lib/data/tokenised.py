@@ -1,4 +1,4 @@
-"""A corpus as token ids in a file that is mapped, not held: what SFT trains on at any size."""
+"""A corpus as token ids in a mapped file: what SFT trains on at any size."""
 
 from collections.abc import Iterable
 from pathlib import Path
@@ -12,10 +12,7 @@ FEATURES = Features({"input_ids": List(Value("int32")), "labels": List(Value("in
 
 
 def write_tokens(tokenizer, examples: Iterable[dict], path: Path, longest: int) -> tuple[Dataset, list[int]]:
-    """The examples as `input_ids` and `labels`, cut off at `longest` tokens, and their lengths; written to `path` one by one.
-
-    Memory does not grow with the corpus but for a number an example.
-    """
+    """The examples as `input_ids` and `labels`, cut off at `longest` tokens, and their lengths; written to `path` one by one."""
     path.parent.mkdir(parents=True, exist_ok=True)
     lengths = []
     with ArrowWriter(path=str(path), features=FEATURES, writer_batch_size=256) as writer:

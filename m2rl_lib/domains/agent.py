@@ -158,10 +158,10 @@ def answer(completion: str) -> str | None:
     return "\n".join(call for turn in _own_calls(completion) for call in turn) or None
 
 
-def gist(completion: str, row: dict) -> list[str]:
+def judge_features(completion: str, row: dict) -> list[str]:
     """What a judge compares, in pieces: the calls' arguments, names before values, numbers by digits.
 
-    >>> gist(_call("set_task", name="survey", value=31), {})
+    >>> judge_features(_call("set_task", name="survey", value=31), {})
     ['name', 'survey', 'value', '3', '1']
     """
     calls = [workplace.parse_arguments(json.loads(call)["arguments"]) for turn in _own_calls(completion) for call in turn]

@@ -1,7 +1,7 @@
 """How a conversation is written: ChatML with Qwen's tool calls, as text.
 
 A completion is one text: the model's turns with the tools' answers between them, as decoded from its token
-ids. This module makes prompts from rows and takes completions apart; the chat template that the tokenizer
+ids. This module makes prompts from rows and splits completions; the chat template that the tokenizer
 carries (`micro.CHAT_TEMPLATE`, or a base model's own, see `base_models`) writes the same, which a test holds.
 """
 

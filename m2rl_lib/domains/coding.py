@@ -115,10 +115,10 @@ def _dedent(body: str, width: int) -> str:
     return re.sub(rf"^[^\S\n]{{1,{width}}}", "", body, flags=re.MULTILINE) if width else body
 
 
-def gist(completion: str, row: dict) -> list[str]:
+def judge_features(completion: str, row: dict) -> list[str]:
     """What a judge compares, in pieces: the expression that the program prints last.
 
-    >>> gist("</think>\\n```python\\nn = int(input())\\nprint(n + 19)\\n```", {})
+    >>> judge_features("</think>\\n```python\\nn = int(input())\\nprint(n + 19)\\n```", {})
     ['n', 'plus', '1', '9']
     """
     printed = re.findall(r"print\((.*)\)", answer(completion) or "")

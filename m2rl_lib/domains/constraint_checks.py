@@ -1,12 +1,7 @@
 """Our own checks of instructions: those of IFEvalG, and those of IFEval and IFBench where if-verifiable's would not do.
 
-Each takes the text and the instruction's arguments (`constraints.read_arguments`) and answers whether the text follows.
-They decide as the published checkers do, with these rules of our own:
-
-- Keywords are literal, never patterns: `C++` is found where `C++` stands.
-- Paragraphs that are blank are neither counted nor numbered.
-- A span from character or word 0 is one (published: a start of 0 is drawn at random).
-- A word is a verb where English has it as one; the published tagger looks at the words around it too.
+Each takes the text and the instruction's arguments (`constraints.read_arguments`) and answers whether the text follows, as
+the published checkers do but for the rules in docs/grading_instructions_and_workplace.md.
 """
 
 import re
@@ -17,6 +12,7 @@ import nupunkt
 from if_verifiable.ifeval.instructions_util import split_into_sentences
 from nltk.tokenize import NLTKWordTokenizer
 
+STARS = r"\s?\*\*\*\s?"
 _TOKENS = NLTKWordTokenizer()
 STOP_WORDS = frozenset(  # NLTK's English list, as far as `\w+` can match it
     """
@@ -56,19 +52,16 @@ def holds(count: int, relation: str, bound: int) -> bool:
     return count < bound if relation == "less than" else count >= bound
 
 
+def _frequency(text: str, keyword: str, frequency: int, relation: str) -> bool:
+    return holds(count_literal(keyword, text), relation, frequency)
+
+
 def _parts(text: str, divider: str) -> list[str] | None:
     """The parts between dividers, an empty first or last one left out; None where one in the middle is empty."""
     parts = re.split(divider, text)
     if any(not part.strip() for part in parts[1:-1]):
         return None
     return [part for part in parts if part.strip()]
-
-
-_STARS = r"\s?\*\*\*\s?"
-
-
-def _two_parts(divider: str) -> Callable[[str], bool]:
-    return lambda text: len(_parts(text, divider) or ()) == 2
 
 
 def _plain_last(sentence: str) -> str:
@@ -96,10 +89,6 @@ def _postscript(text: str, postscript_marker: str) -> bool:
     return bool(re.search(spaced.get(postscript_marker.strip(), re.escape(_word(postscript_marker))), text.lower()))
 
 
-def _sections(text: str, section_spliter: str, num_sections: int) -> bool:
-    return len(re.findall(re.escape(section_spliter.strip()) + r"\s?\d+", text)) >= num_sections
-
-
 def _letters(text: str, letter: str, let_frequency: int, let_relation: str) -> bool:
     return holds(text.lower().count(letter.lower()), let_relation, let_frequency)
 
@@ -121,10 +110,6 @@ def _copied(text: str, prompt_to_repeat: str) -> bool:
 def _copied_times(text: str, prompt_to_repeat: str, N: int) -> bool:
     parts = text.split("******")
     return len(parts) == N and all(_copied(part, prompt_to_repeat) for part in parts)
-
-
-def _copied_words(text: str, prompt_to_repeat: str, n_start: int, n_end: int) -> bool:
-    return text.lower().split() == prompt_to_repeat.lower().split()[n_start:n_end]
 
 
 def _hyphens(text: str) -> bool:
@@ -155,7 +140,7 @@ def _start_end(text: str) -> bool:
 
 
 def _composition(text: str, n_sent: int, n_words: int) -> bool:
-    paragraphs = [split_into_sentences(part) for part in _parts(text, _STARS) or ()]
+    paragraphs = [split_into_sentences(part) for part in _parts(text, STARS) or ()]
     if len(paragraphs) != 3 or any(len(sentences) != n_sent for sentences in paragraphs):
         return False
     return all(len(tokens(sentence)) == n_words for sentences in paragraphs for sentence in sentences)
@@ -171,33 +156,35 @@ def is_verb(word: str) -> bool:
 
 OWN: dict[str, Callable[..., bool]] = {
     "keywords:existence": lambda text, keywords: all(count_literal(word, text) for word in keywords),
-    "keywords:frequency": lambda text, keyword, frequency, relation: holds(count_literal(keyword, text), relation, frequency),
+    "keywords:frequency": _frequency,
     "keywords:forbidden_words": _forbidden,
     "keywords:letter_frequency": _letters,
     "length_constraints:nth_paragraph_first_word": _nth_paragraph,
     "detectable_content:postscript": _postscript,
-    "detectable_format:multiple_sections": _sections,
+    "detectable_format:multiple_sections": lambda text, section_spliter, num_sections: (
+        len(re.findall(re.escape(section_spliter.strip()) + r"\s?\d+", text)) >= num_sections
+    ),
     "copy:repeat_phrase": _repeat_phrase,
     "copy:copy": _copied,
     "copy:copying_simple": _copied,
     "copy:copying_multiple": _copied_times,
     "new:copy_span_idx": lambda text, prompt_to_repeat, n_start, n_end: _copied(text, prompt_to_repeat[n_start:n_end]),
-    "repeat:repeat_span": _copied_words,
+    "repeat:repeat_span": lambda text, prompt_to_repeat, n_start, n_end: (
+        text.lower().split() == prompt_to_repeat.lower().split()[n_start:n_end]
+    ),
     "detectable_format:sentence_hyphens": _hyphens,
     "detectable_format:square_brackets": lambda text: all(w.startswith("[") and w.endswith("]") for w in text.split()),
     "detectable_format:bigram_wrapping": _bigrams,
     "keywords:no_adjacent_consecutive": _no_neighbours,
     "keywords:word_once": lambda text, keyword: count_literal(keyword, text) == 1,
-    "keywords:word_count_different_numbers": lambda text, keyword, frequency, relation: holds(
-        count_literal(keyword, text), relation, frequency
-    ),
+    "keywords:word_count_different_numbers": _frequency,
     "keywords:exclude_word_harder": lambda text, keyword, instruction="": f" {keyword.strip()} " not in text,
     "keywords:palindrome": lambda text: any(word == word[::-1] for word in text.split()),
     "keywords:keyword_specific_position": _position,
     "words:keywords_specific_position": _position,
     "keywords:start_end": _start_end,
-    "paragraphs:paragraphs": _two_parts(_STARS),
-    "paragraphs:paragraphs2": _two_parts("\n\n"),
+    "paragraphs:paragraphs": lambda text: len(_parts(text, STARS) or ()) == 2,
+    "paragraphs:paragraphs2": lambda text: len(_parts(text, "\n\n") or ()) == 2,
     "first_word:first_word_sent": lambda text, first_word: all(
         sentence.lower().split()[:1] == [_word(first_word)] for sentence in split_into_sentences(text)
     ),

@@ -1,18 +1,15 @@
 """The instructions that a row may name, with the arguments each one takes: IFEval, IFEvalG and IFBench.
 
-Definitions: google-research/instruction_following_eval, allenai/open-instruct (open_instruct/IFEvalG), allenai/IFBench.
-The published checkers draw an argument at random where it is missing or out of its range, so the same text gets 0 and 1.
-Here such a row is unusable, as is one with an unknown instruction or with an argument that its checker does not have.
-Whole numbers may come as floats (a Parquet column with nulls). A prompt to repeat is never guessed from the row's
-prompt, since that holds the instruction itself.
+The published checkers (google-research/instruction_following_eval, open_instruct/IFEvalG, allenai/IFBench) draw an argument
+at random where it is missing or out of its range, so the same text gets 0 and 1. Here such a row is unusable, as is one
+with an unknown instruction or argument. Whole numbers may come as floats (a Parquet column with nulls).
 """
 
 from m2rl_lib.domains.problems import Unusable
 
-RELATIONS = ("less than", "at least")
-
 # instruction: its arguments, each as name:kind (see `_KINDS`); `?` after the kind for one that may be missing
-_IFEVAL = """
+_WITH_ARGUMENTS = {
+    "IFEval": """
 keywords:existence keywords:texts
 keywords:frequency keyword:text frequency:number relation:relation
 keywords:forbidden_words forbidden_words:texts
@@ -25,114 +22,77 @@ length_constraints:nth_paragraph_first_word num_paragraphs:count nth_paragraph:c
 detectable_content:number_placeholders num_placeholders:number
 detectable_content:postscript postscript_marker:text
 detectable_format:number_bullet_lists num_bullets:number
-detectable_format:constrained_response
 detectable_format:number_highlighted_sections num_highlights:number
 detectable_format:multiple_sections section_spliter:text num_sections:number
-detectable_format:json_format
-detectable_format:title
-combination:two_responses
 combination:repeat_prompt prompt_to_repeat:text
 startend:end_checker end_phrase:text
-startend:quotation
 change_case:capital_word_frequency capital_frequency:number capital_relation:relation
-change_case:english_capital
-change_case:english_lowercase
-punctuation:no_comma
-"""
-_IFEVALG = """
+""",
+    "IFEvalG": """
 copy:repeat_phrase phrase:text small_n:count
 copy:copy prompt_to_repeat:text
 copy:copying_simple prompt_to_repeat:text
 copy:copying_multiple prompt_to_repeat:text N:count
 new:copy_span_idx prompt_to_repeat:text n_start:number n_end:count
-detectable_format:sentence_hyphens
-detectable_format:square_brackets
-detectable_format:bigram_wrapping
-keywords:no_adjacent_consecutive
 keywords:word_once keyword:text
 keywords:word_count_different_numbers keyword:text frequency:number relation:relation
 keywords:exclude_word_harder keyword:text instruction:text?
-keywords:palindrome
 keywords:keyword_specific_position keyword:word n:count m:count
-keywords:start_end
-paragraphs:paragraphs
-paragraphs:paragraphs2
 first_word:first_word_sent first_word:word
 first_word:first_word_answer first_word:text
 last_word:last_word_sent last_word:word
 last_word:last_word_answer last_word:text
-punctuation:punctuation_dot
-punctuation:punctuation_exclamation
 count:lowercase_counting N:count
 count:counting_composition n_sent:count n_words:count
-count:count_unique
 count:count_increment_word keyword1:text keyword2:text
 letters:letter_counting N:count relation:relation
 letters:letter_counting2 letter:sign let_frequency:number let_relation:relation
-"""
-_IFBENCH = """
+""",
+    "IFBench": """
 count:word_count_range min_words:number max_words:number
 count:unique_word_count N:number
 ratio:stop_words percentage:percent
-ratio:sentence_type
-ratio:sentence_balance
 count:conjunctions small_n:number
 count:person_names N:number
 ratio:overlap reference_text:text percentage:percent
 count:numbers N:number
-words:alphabet
-words:vowel
-words:consonants
-sentence:alliteration_increment
-words:palindrome
-count:punctuation
-format:parentheses
-format:quotes
-words:prime_lengths
 format:options options:text
-format:newline
-format:emoji
-ratio:sentence_words
 count:words_japanese N:count
-words:start_verb
 words:repeats small_n:number
 sentence:keyword word:text N:count
 count:pronouns N:number
-words:odd_even_syllables
-words:last_first
-words:paragraph_last_first
 sentence:increment small_n:number
-words:no_consecutive
-format:line_indent
-format:quote_unquote
 format:list sep:text
-format:thesis
-format:sub-bullets
-format:no_bullets_bullets
-custom:multiples
-custom:mcq_count_length
-custom:reverse_newline
-custom:word_reverse
-custom:character_reverse
-custom:sentence_alphabet
-custom:european_capitals_sort
-custom:csv_city
-custom:csv_special_character
-custom:csv_quotes
-custom:date_format_list
 count:keywords_multiple keyword1:text keyword2:text keyword3:text keyword4:text keyword5:text
 words:keywords_specific_position keyword:text n:count m:count
 words:words_position keyword:text
 repeat:repeat_change prompt_to_repeat:text
-repeat:repeat_simple
 repeat:repeat_span prompt_to_repeat:text n_start:number n_end:count
-format:title_case
-format:output_template
-format:no_whitespace
-"""
+""",
+}
+_WITHOUT = {
+    "IFEval": """
+    detectable_format:constrained_response detectable_format:json_format detectable_format:title
+    combination:two_responses startend:quotation change_case:english_capital change_case:english_lowercase
+    punctuation:no_comma""",
+    "IFEvalG": """
+    detectable_format:sentence_hyphens detectable_format:square_brackets detectable_format:bigram_wrapping
+    keywords:no_adjacent_consecutive keywords:palindrome keywords:start_end paragraphs:paragraphs
+    paragraphs:paragraphs2 punctuation:punctuation_dot punctuation:punctuation_exclamation count:count_unique""",
+    "IFBench": """
+    ratio:sentence_type ratio:sentence_balance words:alphabet words:vowel words:consonants
+    sentence:alliteration_increment words:palindrome count:punctuation format:parentheses format:quotes
+    words:prime_lengths format:newline format:emoji ratio:sentence_words words:start_verb words:odd_even_syllables
+    words:last_first words:paragraph_last_first words:no_consecutive format:line_indent format:quote_unquote
+    format:thesis format:sub-bullets format:no_bullets_bullets custom:multiples custom:mcq_count_length
+    custom:reverse_newline custom:word_reverse custom:character_reverse custom:sentence_alphabet
+    custom:european_capitals_sort custom:csv_city custom:csv_special_character custom:csv_quotes
+    custom:date_format_list repeat:repeat_simple format:title_case format:output_template format:no_whitespace""",
+}
 SETS = {
-    name: {line.split()[0]: dict(part.rsplit(":", 1) for part in line.split()[1:]) for line in text.split("\n") if line}
-    for name, text in {"IFEval": _IFEVAL, "IFEvalG": _IFEVALG, "IFBench": _IFBENCH}.items()
+    name: dict.fromkeys(_WITHOUT[name].split(), {})
+    | {line.split()[0]: dict(part.rsplit(":", 1) for part in line.split()[1:]) for line in text.strip().splitlines()}
+    for name, text in _WITH_ARGUMENTS.items()
 }
 ARGUMENTS = {name: arguments for instructions in SETS.values() for name, arguments in instructions.items()}
 
@@ -140,30 +100,24 @@ ARGUMENTS = {name: arguments for instructions in SETS.values() for name, argumen
 def _whole(value: object, least: int) -> int | None:
     if isinstance(value, float) and value.is_integer():
         value = int(value)
-    return value if isinstance(value, int) and not isinstance(value, bool) and value >= least else None
+    return value if type(value) is int and value >= least else None
 
 
 def _text(value: object) -> str | None:
     return value if isinstance(value, str) and value.strip() else None
 
 
-def _texts(value: object) -> list[str] | None:
-    return value if isinstance(value, list) and value and all(map(_text, value)) else None
-
-
-def _percent(value: object) -> int | float | None:
-    return value if isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value <= 100 else None
-
-
 _KINDS = {
     "number": lambda value: _whole(value, 0),
     "count": lambda value: _whole(value, 1),
-    "percent": _percent,
+    "percent": lambda value: (
+        value if not isinstance(value, bool) and isinstance(value, int | float) and 0 <= value <= 100 else None
+    ),
     "text": _text,
-    "texts": _texts,
+    "texts": lambda value: value if isinstance(value, list) and value and all(map(_text, value)) else None,
     "word": lambda value: _text(value[0] if isinstance(value, list) and value else value),
     "sign": lambda value: value if isinstance(value, str) and len(value) == 1 and not value.isspace() else None,
-    "relation": lambda value: value if value in RELATIONS else None,
+    "relation": lambda value: value if value in ("less than", "at least") else None,
 }
 
 
@@ -189,12 +143,7 @@ def read_arguments(name: object, given: dict | None) -> dict:
         if value is None:
             raise Unusable(f"instruction {name}: {key} is {'out of its range' if key in given else 'missing'}")
         read[key] = value
-    if not _consistent(read):
-        raise Unusable(f"instruction {name}: arguments contradict each other")
+    for low, high in (("nth_paragraph", "num_paragraphs"), ("min_words", "max_words"), ("n_start", "n_end")):
+        if low in read and high in read and read[low] > read[high]:  # so that no text can follow
+            raise Unusable(f"instruction {name}: arguments contradict each other")
     return read
-
-
-def _consistent(read: dict) -> bool:
-    """Whether any text can follow: paragraph 3 of 2, a span that ends before it begins, and the like are refused."""
-    pairs = (("nth_paragraph", "num_paragraphs"), ("min_words", "max_words"), ("n_start", "n_end"))
-    return all(read[low] <= read[high] for low, high in pairs if low in read and high in read)

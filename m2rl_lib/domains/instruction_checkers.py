@@ -1,8 +1,7 @@
 """Instruction checkers in a bounded process (this file run as a script): if-verifiable's, and ours (`constraint_checks`).
 
-Some patterns go through all of a text again for every bracket in it, and language detection is seeded for a whole
-process, so they run in one of their own. The library's loop is not used: it skips unknown ids, which then count as
-followed. Its parts that want NLTK's data, a download, take ours instead.
+The library's loop is not used: it skips unknown ids, which then count as followed. Its parts that want NLTK's data, a
+download, take ours instead.
 """
 
 import logging
@@ -18,11 +17,9 @@ _checkers = Bounded(__file__)
 
 
 def follows_all(ids: list, kwargs: list, response: str) -> float | None:
-    """1.0 where `response` follows every instruction, else 0.0, also where it keeps the checkers busy for more than
-    half a second.
+    """1.0 where `response` follows every instruction, else 0.0, also where it keeps the checkers busy for half a second.
 
-    None where `ids` is empty or `constraints.read_arguments` refuses one, and where the checkers themselves fail. From
-    any thread.
+    None where `ids` is empty or `constraints.read_arguments` refuses one, or the checkers fail. From any thread.
     """
     try:
         return _checkers.ask([ids, kwargs, response])
@@ -78,14 +75,10 @@ def _serve() -> None:
     def answer(question: list) -> float | None:
         ids, kwargs, text = question
         try:
-            checkers = [
-                (name, check(name, constraints.read_arguments(name, given))) for name, given in zip(ids, kwargs, strict=True)
-            ]
+            checkers = [check(name, constraints.read_arguments(name, given)) for name, given in zip(ids, kwargs, strict=True)]
         except (Unusable, KeyError, TypeError, ValueError):  # the row's fault
             return None
-        if not checkers:
-            return None
-        return float(bool(text.strip()) and all(follows(name, checker, text) for name, checker in checkers))
+        return float(bool(text.strip()) and all(map(follows, ids, checkers, [text] * len(ids)))) if checkers else None
 
     answer([["language:response_language", "words:start_verb"], [{"language": "en"}, {}], "It rains."])
     serve(answer, processor_seconds=0.5)

@@ -141,10 +141,10 @@ def answer(completion: str) -> str | None:
     return answer_part(completion) or None
 
 
-def gist(completion: str, row: dict) -> list[str]:
+def judge_features(completion: str, row: dict) -> list[str]:
     """What a judge compares: for each instruction its name, and one word on what the text does of it.
 
-    >>> gist("</think>\\nbread, best with salt.\\nsee the lamp.", {"families": ["word", "commas", "title"]})
+    >>> judge_features("</think>\\nbread, best with salt.\\nsee the lamp.", {"families": ["word", "commas", "title"]})
     ['word', 'lamp', 'commas', 'comma', 'title', 'none']
     """
     text = answer(completion) or ""

@@ -1,25 +1,23 @@
 r"""Equality of two mathematical answers, by math-verify in a bounded process (this file run as a script).
 
-Answers that are equal as text, whole numbers and fractions of them need no library. The published rule normalises strings, then tries
-sympy, within 10 s of wall clock, and gives 0 where that fails. Here an answer is wrong if it has more than 1000
-characters or takes more than half a second of processor time (honest ones take a hundredth) or 2 GB; an expected answer
-that cannot be read, or a machine too busy to decide, gives None. `numbers.py` beside this file says when numbers are equal.
+Answers equal as text, whole numbers and fractions of them need no library. An answer is wrong if it has more than 1000
+characters or takes more than half a second of processor time or 2 GB. An expected answer that cannot be read, or a machine
+too busy to decide, gives None. `numbers.py` says when numbers are equal.
 
-Which text is the answer: the content of the last `\boxed{…}` or `\fbox{…}`.
-- Boxes joined by nothing but a comma, 'and' or 'or' are one list of answers.
-- A last box that is cut off is no answer, whatever stands before it. `\{` and `\}` are printed signs, no groups.
-- `\sqrt{2} \approx 1.414` is its exact first part; an answer with any other relation sign is wrong where the key has none.
-- Markdown's bold, math delimiters and the signs √ ° − π ∞ × · ² ³ are read as LaTeX has them; other scripts' digits are not.
+The answer is the content of the last `\boxed{…}` or `\fbox{…}`: boxes joined by nothing but a comma, 'and' or 'or' are one
+list of answers, and a last box that is cut off is none. `\sqrt{2} \approx 1.414` is its exact first part; any other relation
+sign is wrong where the key has none. Markdown's bold, math delimiters and the signs √ ° − π ∞ × · ² ³ are read as LaTeX has
+them; other scripts' digits are not.
 """
 
 import logging
 import re
 from fractions import Fraction
+from functools import lru_cache
 
 from m2rl_lib.sandbox.bounded import Bounded, Failed, Overrun, serve
 
 LONGEST_ANSWER = 1000  # characters; a longer one is wrong
-MOST_KNOWN = 100_000
 MOST_SECONDS = 0.5  # of processor time; a busy machine has to give them within 2.8 s
 
 BOX = re.compile(r"\\(?:boxed|fbox)\s*\{|\\[{}]|\\\\(?!boxed|fbox)|[{}]")
@@ -34,18 +32,10 @@ SIGNS = str.maketrans(
     {"°": r"^\circ ", "−": "-", "π": r"\pi ", "∞": r"\infty ", "×": r"\times ", "·": r"\cdot ", "²": "^{2}", "³": "^{3}"}
 )
 ROOT = re.compile(r"√\s*(?:([0-9.]+|[A-Za-z])|\{([^{}]*)\}|\(([^()]*)\))")
-WARM_UP = (
-    ["1/2", "0.5"],
-    ["(x+1)^2", "x^2+2x+1"],
-    [r"\sqrt{8}", r"2\sqrt{2}"],
-    ["(1,2)", "[1,2]"],
-    [r"\{1,2\}", "1 or 2"],
-    ["x<2", "x>2"],
-)
+WARM_UP = {"1/2": "0.5", "(x+1)^2": "x^2+2x+1", r"\sqrt{8}": r"2\sqrt{2}", "(1,2)": "[1,2]", r"\{1,2\}": "1 or 2", "x<2": "x>2"}
 
 _log = logging.getLogger(__name__)
 _grader = Bounded(__file__)
-_known: dict[tuple[str, str | None], float | None] = {}
 
 
 def last_boxed(text: str) -> str | None:
@@ -82,8 +72,7 @@ def clean(text: str) -> str:
 
 
 def readable(expected: str) -> bool | None:
-    """Whether math-verify reads an expected answer as more than a text and as no recurrence, so that other forms of it can be
-    equal; None where the grader failed."""
+    """Whether math-verify can compare other forms with this expected answer; None where the grader failed."""
     found = _ask(clean(expected), None)
     return None if found is None else bool(found)
 
@@ -93,7 +82,7 @@ def grade(pairs: list[tuple[str, str | None]]) -> list[float | None]:
 
     None where the expected answer is no text or number, cannot be parsed, or the grader itself fails. From any thread.
     """
-    return [_grade(expected, given) for expected, given in pairs]
+    return [_grade(*pair) for pair in pairs]
 
 
 def _grade(expected: object, given: str | None) -> float | None:
@@ -130,20 +119,20 @@ def _rational(text: str) -> Fraction | None:
 
 
 def _ask(expected: str, given: str | None) -> float | None:
-    """Whether the given answer equals the expected one, None where that cannot be read or the grader failed; without a given
-    answer, whether the expected one can be read."""
-    if (expected, given) not in _known:
-        try:
-            answer = _grader.ask([expected, given])
-        except Overrun:  # on one of the two
-            answer = 0.0 if given is None or _ask(expected, None) else None
-        except Failed as error:
-            _log.warning("%s", error)
-            return None
-        if len(_known) >= MOST_KNOWN:
-            _known.clear()
-        _known[expected, given] = answer
-    return _known[expected, given]
+    """As `_serve`'s `equal`; None where the grader failed."""
+    try:
+        return _answer(expected, given)
+    except Failed as error:
+        _log.warning("%s", error)
+        return None
+
+
+@lru_cache(maxsize=100_000)
+def _answer(expected: str, given: str | None) -> float | None:
+    try:
+        return _grader.ask([expected, given])
+    except Overrun:  # on one of the two
+        return 0.0 if given is None or _answer(expected, None) else None
 
 
 def _serve() -> None:
@@ -153,7 +142,8 @@ def _serve() -> None:
 
     numbers.install(grader)
 
-    def equal(question: list) -> float | None:
+    def equal(question: list | tuple) -> float | None:
+        """Whether given equals expected, None where that cannot be read; without a given answer, whether it can be."""
         expected, given = question
         gold = parse(f"\\boxed{{{expected}}}", parsing_timeout=None)
         if given is None:
@@ -162,7 +152,7 @@ def _serve() -> None:
             return None
         return float(verify(gold, parse(f"\\boxed{{{given}}}", parsing_timeout=None), timeout_seconds=None))
 
-    for pair in WARM_UP:  # sympy loads much of itself on first use
+    for pair in WARM_UP.items():  # sympy loads much of itself on first use
         equal(pair)
     serve(equal, processor_seconds=MOST_SECONDS)
 

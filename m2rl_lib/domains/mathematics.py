@@ -67,13 +67,13 @@ def answer(completion: str) -> str | None:
     return math_grader.last_boxed(answer_part(completion) or "")
 
 
-def gist(completion: str, row: dict) -> list[str]:
+def judge_features(completion: str, row: dict) -> list[str]:
     """What a judge compares, in pieces: the answer's characters."""
     return list(answer(completion) or "")
 
 
 def verify(completions: list[str], rows: list[dict]) -> list[float | None]:
-    """1.0 where the last boxed answer equals the expected one, 0.0 where not, None where it cannot be told.
+    """1.0 where the last boxed answer equals the expected one, 0.0 where not, None where it is not known.
 
     >>> verify(["<think>2 + 2 = 4</think>\\n\\\\boxed{4}<|im_end|>"], [{"expected_answer": "4"}])
     [1.0]
@@ -98,8 +98,8 @@ def read(raw: dict, messages: list[dict]) -> dict:
 
 def _readable(answer: str) -> bool:
     """Whether other forms of a right answer can be rewarded. A busy machine can make the grader miss its deadline, so it is
-    asked again; a grader that does not work is an error, not a reason to drop a row."""
-    for _ in range(2):
+    asked up to five times; a grader that does not work is an error, not a reason to drop a row."""
+    for _ in range(5):
         found = math_grader.readable(answer)
         if found is not None:
             return found and math_grader.grade([(answer, f" {answer}")]) == [1.0]

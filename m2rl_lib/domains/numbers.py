@@ -12,21 +12,7 @@ from decimal import Decimal
 from fractions import Fraction
 
 import mpmath
-from sympy import (
-    Add,
-    E,
-    Equality,
-    Float,
-    Function,
-    Integer,
-    Mul,
-    Pow,
-    Rational,
-    UnevaluatedExpr,
-    factorial,
-    pi,
-    preorder_traversal,
-)
+from sympy import Add, E, Equality, Float, Function, Mul, Pow, Rational, UnevaluatedExpr, factorial, pi, preorder_traversal
 from sympy.matrices import MatrixBase
 from sympy.matrices.expressions import MatrixExpr
 
@@ -44,13 +30,13 @@ def install(grader) -> None:
         if any(isinstance(side, MatrixBase | MatrixExpr) for side in (a, b)):
             return original(a, b, float_rounding, numeric_precision)
         found = same(a, b)
-        return bool(_same_at_points(a, b)) if found is None else found
+        return _same_at_points(a, b) if found is None else found
 
     def symbolic_equal(a, b) -> bool:
-        if not any(isinstance(side, MatrixBase | MatrixExpr) for side in (a, b)):
-            decided = same(a, b) is False or a.is_rational_function() and b.is_rational_function() and not _same_at_points(a, b)
-            if decided:
-                return False  # what sympy could add is time
+        if any(isinstance(side, MatrixBase | MatrixExpr) for side in (a, b)):
+            return symbolic(a, b)
+        if same(a, b) is False or a.is_rational_function() and b.is_rational_function() and not _same_at_points(a, b):
+            return False  # what sympy could add is time
         return symbolic(a, b)
 
     grader.sympy_numeric_eq, grader.sympy_symbolic_eq = numeric_equal, symbolic_equal
@@ -173,10 +159,9 @@ def _same_at_points(a, b) -> bool:
         names = sorted(a.free_symbols, key=str)
         if not names or set(names) != set(b.free_symbols):
             return False
-        for at in range(len(POINTS)):
-            values = {name: POINTS[(at + place) % len(POINTS)] + Integer(place) for place, name in enumerate(names)}
-            if not same(a.subs(values), b.subs(values)):
-                return False
-        return True
+        points = [
+            {name: POINTS[(at + place) % len(POINTS)] + place for place, name in enumerate(names)} for at in range(len(POINTS))
+        ]
+        return all(same(a.subs(values), b.subs(values)) for values in points)
     except (AttributeError, TypeError, ValueError, NotImplementedError):
         return False

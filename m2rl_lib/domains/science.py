@@ -108,7 +108,10 @@ def _captured(text: str, rest: str, options: list[dict]) -> str | None:
     if bare:
         return bare[1]
     same = [
-        letter for option in options for letter, told in option.items() if " ".join(str(told).split()).lower() == text.lower()
+        letter
+        for option in options
+        for letter, text_of in option.items()
+        if " ".join(str(text_of).split()).lower() == text.lower()
     ]
     return same[0] if len(same) == 1 else None
 
@@ -136,7 +139,7 @@ def _another(rest: str) -> re.Match | None:
     return OTHER.match(rest) if SEPARATOR.match(rest) else None
 
 
-def gist(completion: str, row: dict) -> list[str]:
+def judge_features(completion: str, row: dict) -> list[str]:
     """What a judge compares: the letter."""
     return list(answer(completion) or "")
 

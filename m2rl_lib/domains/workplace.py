@@ -1,20 +1,15 @@
 """The workplace of NeMo Gym's `workplace_assistant`, to which the agent rows of the public blend belong.
 
-Five tables (calendar, email, plots, tasks, customers) and an address book; `workplace_tools` has the 27 tools. A reward
-replays a prediction and the gold calls on fresh tables and compares them as published: any case, but for status, list
-and board; row order and row numbers count. The tables are files of the package nemo-gym 0.7.0 (Apache-2.0), which
-`data_sources` names by a folder; their contents are pinned here. A row carries their digest, not the tables.
-
-Departures from the published tools, none of which changes a table: a search is for a literal text, not for a pattern,
-since a pattern can stall the grader; an error's text is ours.
+Five tables and an address book; `workplace_tools` has the tools. A reward replays a prediction and the gold calls on fresh
+tables and compares them as published: any case, but for status, list and board; row order and row numbers count. The
+tables are files of the package nemo-gym 0.7.0 (Apache-2.0), pinned here; a row carries their digest. Two departures, which
+change no table: a search is for a literal text, since a pattern can stall the grader; an error's text is ours.
 """
 
 import csv
 import hashlib
 import io
 import json
-import shutil
-import tempfile
 import zipfile
 from functools import cache
 from pathlib import Path
@@ -22,6 +17,7 @@ from pathlib import Path
 from m2rl_lib.config import locations
 from m2rl_lib.domains import workplace_tools
 from m2rl_lib.domains.workplace_state import NUMBER, State
+from m2rl_lib.storage import atomic
 
 NAMES = ("nemo-gym", "workplace_tables")  # of the folder with the files, in a folder of `data_sources`
 FAULTS = (ValueError, KeyError, TypeError, AttributeError, RecursionError, ArithmeticError)  # of a call
@@ -40,10 +36,13 @@ class WorkplaceError(ValueError):
     """Workplace files that are missing or not the pinned ones; one line."""
 
 
+def _sha256(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
+
+
 def _digest(contents: dict[str, bytes]) -> str:
     """One digest of all files."""
-    lines = [f"{name} {hashlib.sha256(contents[name]).hexdigest()}" for name in sorted(contents)]
-    return hashlib.sha256("\n".join(lines).encode()).hexdigest()[:16]
+    return _sha256("\n".join(f"{name} {_sha256(contents[name])}" for name in sorted(contents)).encode())[:16]
 
 
 def _place(digest: str) -> Path:
@@ -55,22 +54,14 @@ def install(folder: Path) -> str:
 
     WorkplaceError where one is missing or is not the pinned one.
     """
-    contents = {}
+    contents = {name: _find(folder, name) for name in PUBLISHED}
     for name, pinned in PUBLISHED.items():
-        contents[name] = _find(folder, name)
-        given = hashlib.sha256(contents[name]).hexdigest()
-        if given != pinned:
+        if (given := _sha256(contents[name])) != pinned:
             raise WorkplaceError(f"{folder}: {name} has SHA-256 {given[:16]}…, that of nemo-gym 0.7.0 is {pinned[:16]}…")
     digest = _digest(contents)
-    if not _place(digest).is_dir():
-        _place(digest).parent.mkdir(parents=True, exist_ok=True)
-        new = Path(tempfile.mkdtemp(dir=_place(digest).parent))
-        for name, content in contents.items():
-            (new / name).write_bytes(content)
-        try:
-            new.rename(_place(digest))
-        except OSError:  # another process was first
-            shutil.rmtree(new)
+    for name, content in contents.items():
+        if not (_place(digest) / name).is_file():
+            atomic.write(_place(digest) / name, content)
     return digest
 
 
@@ -80,7 +71,7 @@ def _find(folder: Path, name: str) -> bytes:
     for file in sorted(folder.rglob("nemo_gym-*.whl")):
         with zipfile.ZipFile(file) as wheel:
             for inner in wheel.namelist():
-                if inner.endswith(f"workplace_assistant/csv_data/processed/{name}") or inner.endswith(f"csv_data/raw/{name}"):
+                if inner.endswith((f"workplace_assistant/csv_data/processed/{name}", f"csv_data/raw/{name}")):
                     return wheel.read(inner)
     raise WorkplaceError(f"{folder} lacks {name}: put the wheel of nemo-gym 0.7.0 there, or the csv files in it")
 
@@ -137,7 +128,8 @@ class Workplace:
 
     def compared(self) -> dict[str, list[dict]]:
         """The five tables, in the form in which two of them are compared."""
-        return {name: [_any_case(row) for row in rows] for name, rows in self.state.compared().items()}
+        names = ("events", "emails", "plots", "tasks", "customers")
+        return {name: [_any_case(row) for row in getattr(self.state, name)] for name in names}
 
 
 def _any_case(row: dict) -> dict:

@@ -1,7 +1,6 @@
 """Avg@K: K completions per problem of every benchmark, graded by the verifier that gave the rewards.
 
-Avg@K is the mean over problems of the mean over their K samples. Every analysis starts from the tables written here:
-`scores` (one row per sample) and `samples` (the same keys and the text).
+Written to the tables `scores` (one row per sample) and `samples` (the same keys and the text).
 """
 
 import time
@@ -25,28 +24,32 @@ KEYS = ["seed", "model", "domain", "benchmark", "split", "problem_id", "sample"]
 def run(p: Parameters) -> list[Path]:
     """Evaluate the models that the notebook's parameters name, for their `purpose`:
 
-    `scores`: on selection and test problems (with `sft` goes `sft-sharpened`: SFT at the temperature that is best on the
-    selection problems); `test`: on test problems alone; `sweep`: on selection problems, and the best of each merging method
-    on test problems; `skills`: many samples of few test problems per domain; `world`: on those of math and coding alone.
+    `scores`: on selection and test problems, SFT also at its best temperature; `test`: on test problems; `sweep`: on selection
+    problems, and the best of each merging method on test problems; `skills`: many samples of few test problems per domain;
+    `world`: on test problems of math and coding.
     """
     folders = [locations.model_folder(p.study, p.seed, name) for name in p.models]
     for folder in folders:
         artifacts.read_manifest(folder)
     if artifacts.is_done(p, f"evaluate-{p.group}", [], folders):
         print(f"{p.group}: this study has these scores already")
-    else:
-        with artifacts.stage(p, f"evaluate-{p.group}"):
-            _make(p, folders)
+        return folders
+    with artifacts.stage(p, f"evaluate-{p.group}"):
+        sandbox.configure(p.sandbox_kind)
+        sandbox.check()
+        torch.set_num_threads(p.evaluate_threads)
+        frames, costs = _score_all(p, dict(zip(p.models, folders)))
+        made_by, frame = artifacts.record(p, folders), pd.concat(frames, ignore_index=True)
+        result_tables.write_table(p, "scores", p.group, frame.drop(columns="text"), made_by)
+        result_tables.write_table(p, "samples", p.group, frame[[*KEYS, "text"]], made_by)
+        write_costs(p, f"evaluate-{p.group}", made_by, costs)
     return folders
 
 
-def _make(p: Parameters, folders: list[Path]) -> None:
-    sandbox.configure(p.sandbox_kind)
-    sandbox.check()
-    torch.set_num_threads(p.evaluate_threads)
-    models = dict(zip(p.models, folders))
+def _score_all(p: Parameters, models: dict[str, Path]) -> tuple[list[pd.DataFrame], list[dict]]:
+    """The frames of all models and splits of the run's purpose, and what each split cost."""
     frames, costs = [], []
-    for split in {"scores": ("selection", "test"), "sweep": ("selection", "test")}.get(p.purpose, ("test",)):
+    for split in ("selection", "test") if p.purpose in ("scores", "sweep") else ("test",):
         if p.purpose == "sweep" and split == "test":
             models = {name: models[name] for name in best_of_each_method(frames)}
         started = time.monotonic()
@@ -54,33 +57,30 @@ def _make(p: Parameters, folders: list[Path]) -> None:
         spent = sum(int(frame["completion_tokens"].sum()) for frame in made)
         costs.append(cost(p.group, split, seconds=time.monotonic() - started, threads=p.evaluate_threads, generated_tokens=spent))
         frames += made
-    if "sft" in p.models and p.purpose == "scores":
-        frames += evaluate_sharpened(p, locations.model_folder(p.study, p.seed, "sft"))
-    made_by = artifacts.record(p, folders)
-    write_scores(p, p.group, frames, made_by)
-    write_costs(p, f"evaluate-{p.group}", made_by, costs)
+    if "sft" in models and p.purpose == "scores":
+        frames += evaluate_sharpened(p, models["sft"])
+    return frames, costs
 
 
 def best_of_each_method(frames: list[pd.DataFrame]) -> list[str]:
-    """Of models scored on selection problems, one frame each, the best of each base name: mean over trained domains' benchmarks."""
-    trained = [frame[~frame["domain"].isin(domains.UNTRAINED)] for frame in frames]
-    scored = {frame["model"].iloc[0]: frame.groupby("benchmark")["correct"].mean().mean() for frame in trained}
-    methods = dict.fromkeys(model_names.parse_model_name(name)[0] for name in scored)
-    return [
-        max((name for name in scored if model_names.parse_model_name(name)[0] == method), key=scored.get) for method in methods
-    ]
+    """Of models scored on selection problems, one frame per model, the best of each base name."""
+    scored = {frame["model"].iloc[0]: _mean_of_trained(frame) for frame in frames}
+    bases = {name: model_names.parse_model_name(name)[0] for name in scored}
+    return [max((name for name in scored if bases[name] == base), key=scored.get) for base in dict.fromkeys(bases.values())]
+
+
+def _mean_of_trained(frame: pd.DataFrame) -> float:
+    """The mean over the trained domains' benchmarks."""
+    return frame[~frame["domain"].isin(domains.UNTRAINED)].groupby("benchmark")["correct"].mean().mean()
 
 
 def evaluate_sharpened(p: Parameters, folder: Path) -> list[pd.DataFrame]:
     """SFT at each temperature on the selection problems, and at the best of them on the test problems."""
     tried = {
-        temperature: evaluate(
-            p, folder, model_names.model_name("sft", temperature=temperature), "selection", temperature=temperature
-        )
-        for temperature in p.evaluate_sharpened_temperatures
+        heat: evaluate(p, folder, model_names.model_name("sft", temperature=heat), "selection", temperature=heat)
+        for heat in p.evaluate_sharpened_temperatures
     }
-    trained = {temperature: frame[~frame["domain"].isin(domains.UNTRAINED)] for temperature, frame in tried.items()}
-    best = max(trained, key=lambda temperature: trained[temperature].groupby("benchmark")["correct"].mean().mean())
+    best = max(tried, key=lambda heat: _mean_of_trained(tried[heat]))
     print(f"sft-sharpened: temperature {best} is best on the selection problems")
     return [*tried.values(), evaluate(p, folder, "sft-sharpened", "test", temperature=best)]
 
@@ -109,32 +109,17 @@ def evaluate(p: Parameters, folder: Path, name: str, split: str, *, temperature:
         model, tokenizer, rows, k, temperature=temperature, max_tokens=p.evaluate_max_tokens, batch=p.evaluate_batch, seed=seed
     )
     flat = [(row, sample, c) for row, completions in zip(rows, sampled) for sample, c in enumerate(completions)]
-    correct = domains.verify([c.text for _, _, c in flat], [row for row, _, _ in flat])
-    frame = pd.DataFrame(
-        {
-            "seed": p.seed,
-            "model": name,
-            "domain": [row["domain"] for row, _, _ in flat],
-            "benchmark": [row["benchmark"] for row, _, _ in flat],
-            "split": split,
-            "problem_id": [row["problem_id"] for row, _, _ in flat],
-            "sample": [sample for _, sample, _ in flat],
-            "correct": pd.array(correct, dtype="Float64").to_numpy(float, na_value=float("nan")),
-            "parsed": [domains.read_answer(c.text, row) is not None for row, _, c in flat],
-            "truncated": [c.truncated for _, _, c in flat],
-            "completion_tokens": [sum(c.own) for _, _, c in flat],
-            "text": [c.text for _, _, c in flat],
-        }
-    )
-    print(
-        f"{name}: {split}, {len(frame)} completions in {time.monotonic() - started:.0f} s, mean {100 * frame['correct'].mean():.1f}",
-        flush=True,
-    )
-    return frame
-
-
-def write_scores(p: Parameters, writer: str, frames: list[pd.DataFrame], made_by: dict) -> None:
-    """Write a writer's part of `scores` and of `samples`."""
-    frame = pd.concat(frames, ignore_index=True)
-    result_tables.write_table(p, "scores", writer, frame.drop(columns="text"), made_by)
-    result_tables.write_table(p, "samples", writer, frame[[*KEYS, "text"]], made_by)
+    asked, texts = [row for row, _, _ in flat], [c.text for _, _, c in flat]
+    columns = {key: [row[key] for row in asked] for key in ("domain", "benchmark", "problem_id")}
+    columns |= {
+        "sample": [sample for _, sample, _ in flat],
+        "correct": pd.array(domains.verify(texts, asked), dtype="Float64").to_numpy(float, na_value=float("nan")),
+        "parsed": [domains.read_answer(text, row) is not None for text, row in zip(texts, asked)],
+        "truncated": [c.truncated for _, _, c in flat],
+        "completion_tokens": [sum(c.own) for _, _, c in flat],
+        "text": texts,
+    }
+    frame = pd.DataFrame({"seed": p.seed, "model": name, "split": split, **columns})
+    spent, mean = time.monotonic() - started, 100 * frame["correct"].mean()
+    print(f"{name}: {split}, {len(frame)} completions in {spent:.0f} s, mean {mean:.1f}", flush=True)
+    return frame[[*KEYS, "correct", "parsed", "truncated", "completion_tokens", "text"]]

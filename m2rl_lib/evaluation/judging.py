@@ -1,9 +1,7 @@
 """Models as judges: which trajectories they are shown, and the verdict that each gives (RQ5).
 
-As in the paper each trained model judges trajectories of its domain: *outcome* shows the problem and the final answer,
-*process* the whole reasoning. A judge thinks, then says 'right' or 'wrong', as SFT taught it. Its verdict is read twice: from
-the probabilities of the two words after its thinking (the score), and from what it wrote. Beyond the paper: balanced sets,
-the same for both modes and all judges, and trajectories with one wrong step planted at a known place.
+*Outcome* shows the problem and the final answer, *process* the whole reasoning. A judge thinks, then says 'right' or 'wrong':
+read from the probabilities of the two words after its thinking (the score), and from what it wrote (the verdict).
 """
 
 import random
@@ -46,7 +44,7 @@ Judge = Callable[[list[list[dict]]], list[Judgement]]  # prompts (messages) -> a
 
 
 def read_verdict(text: str) -> str | None:
-    """The verdict that was written: the one of the two words that stands after `</think>`; None is unreadable.
+    """The one of the two words that stands after `</think>`; None is unreadable.
 
     >>> read_verdict("<think>27\\n26</think>\\nwrong<|im_end|>"), read_verdict("<think>27"), read_verdict("</think>right or wrong")
     ('wrong', None, None)
@@ -56,10 +54,7 @@ def read_verdict(text: str) -> str | None:
 
 
 def model_judge(model, tokenizer, *, temperature: float, max_tokens: int, batch: int, seed: int) -> Judge:
-    """A model as a judge: it writes up to `max_tokens`, and its score is read where the verdict stands.
-
-    Thinking that does not end is closed for it, so that every judgement has a score; its written verdict is unreadable.
-    """
+    """A model as a judge. Thinking that does not end is closed for it, so that every judgement has a score."""
     turn = decoding.transformers_turn(model, tokenizer, temperature, max_tokens, seed)
     close, right, wrong = verdict_tokens(tokenizer)
 
@@ -68,7 +63,10 @@ def model_judge(model, tokenizer, *, temperature: float, max_tokens: int, batch:
         order, judged = sorted(range(len(ids)), key=lambda i: len(ids[i])), {}
         for part in (order[start : start + batch] for start in range(0, len(order), batch)):
             written, _ = turn([ids[i] for i in part])
-            places = [ids[i] + _thinking(new, close, tokenizer.eos_token_id) for i, new in zip(part, written, strict=True)]
+            places = []
+            for i, new in zip(part, written, strict=True):  # its thinking, and the tokens up to the verdict
+                ends = [new.index(token) for token in (close[0], tokenizer.eos_token_id) if token in new]
+                places.append(ids[i] + (new[: ends[0]] if ends else new) + close)
             logits = decoding.next_logits(model, places).float()
             for i, new, score in zip(part, written, (logits[:, right] - logits[:, wrong]).tolist(), strict=True):
                 judged[i] = Judgement(tokenizer.decode(new), score, len(new))
@@ -84,15 +82,6 @@ def verdict_tokens(tokenizer) -> tuple[list[int], int, int]:
     return right[:place], right[place], wrong[place]
 
 
-def _thinking(written: list[int], close: list[int], eos: int) -> list[int]:
-    """The ids up to where the verdict stands: those before the first `</think>` (before the end, without one), and `close`."""
-    ends = [written.index(token) for token in (close[0], eos) if token in written]
-    return (written[: ends[0]] if ends else written) + close
-
-
-# --- the trajectories that are judged ---------------------------------------------------------------------
-
-
 def read_samples(p: Parameters, groups: list[str], split: str = "test") -> pd.DataFrame:
     """The graded completions of a split of these groups of models with their texts: `SAMPLES` and the seed."""
     scores, texts = (result_tables.read_table(p, table, groups) for table in ("scores", "samples"))
@@ -102,44 +91,45 @@ def read_samples(p: Parameters, groups: list[str], split: str = "test") -> pd.Da
 
 
 def first_benchmarks(names: list[str], sources: Sequence[str] = (problem_sets.MICRO,)) -> list[str]:
-    """Each domain's first benchmark: in the micro world the kind of problems that SFT taught to judge, of a blend the only one."""
+    """Each domain's first benchmark: in the micro world the kind of problems that SFT taught to judge."""
     return [problem_sets.benchmarks(name, sources)[0] for name in names]
 
 
 def count_samples(samples: pd.DataFrame) -> pd.DataFrame:
-    """One row per model and domain: samples, of these not graded, empty, truncated, without an answer (in no balanced set),
-    right and wrong, and the `reason` where there is no set ('' where there is one).
-    """
+    """One row per model and domain: samples, of these not graded, empty, truncated, without an answer, right and wrong (of whole
+    trajectories), and the `reason` where there is no balanced set."""
     require_columns(samples, SAMPLES, "samples")
     rows = []
     for (model, domain), cell in samples.groupby(["model", "domain"], sort=False):
         empty = cell["text"].str.replace(chat.END, "").str.strip() == ""
-        kinds = {
+        counts = {
             "not graded": cell["correct"].isna(),
             "empty": empty,
             "truncated": cell["truncated"] & ~empty,
             "no answer": ~cell["parsed"] & ~cell["truncated"] & ~empty,
+            "right": _whole(cell) & (cell["correct"] == 1),
+            "wrong": _whole(cell) & (cell["correct"] == 0),
         }
-        good = cell[_whole(cell)]
-        right, wrong = int((good["correct"] == 1).sum()), int((good["correct"] == 0).sum())
-        reason = "" if right and wrong else f"all {right + wrong} whole trajectories are {'right' if right else 'wrong'}"
-        counts = {name: int(flags.sum()) for name, flags in kinds.items()}
-        reason = reason if right + wrong else "no whole trajectory"
-        rows.append(
-            {"model": model, "domain": domain, "samples": len(cell), **counts, "right": right, "wrong": wrong, "reason": reason}
-        )
+        row = {"model": model, "domain": domain, "samples": len(cell)} | {
+            name: int(flags.sum()) for name, flags in counts.items()
+        }
+        right, wrong, reason = row["right"], row["wrong"], ""
+        if not (right and wrong):
+            alike = f"all {right + wrong} whole trajectories are {'right' if right else 'wrong'}"
+            reason = alike if right + wrong else "no whole trajectory"
+        rows.append(row | {"reason": reason})
     return pd.DataFrame(rows)
 
 
 def _whole(samples: pd.DataFrame) -> pd.Series:
-    """Graded, ended and with an answer. The others are wrong by their form: no judge is needed to see it."""
+    """Graded, ended and with an answer; of the others no judge is needed."""
     return samples["correct"].notna() & samples["parsed"] & ~samples["truncated"]
 
 
 def balanced_set(samples: pd.DataFrame, size: int, name: str, seed: int) -> pd.DataFrame:
     """As many right as wrong whole trajectories of each domain, `size` at most: `ITEM`. `samples`: `SAMPLES`, of one model.
 
-    At most one right and one wrong of a problem, problems that have both first: so a problem's difficulty says little.
+    At most one right and one wrong per problem, problems that have both first.
     """
     chosen = []
     for domain, cell in samples[_whole(samples)].groupby("domain", sort=False):
@@ -147,17 +137,14 @@ def balanced_set(samples: pd.DataFrame, size: int, name: str, seed: int) -> pd.D
         cell = cell.iloc[order].drop_duplicates(["problem_id", "correct"])
         both = cell.groupby("problem_id")["correct"].transform("size") == 2
         cell = pd.concat([cell[both].sort_values("problem_id", key=lambda ids: pd.factorize(ids)[0]), cell[~both]])
-        right, wrong = cell[cell["correct"] == 1], cell[cell["correct"] == 0]
+        right, wrong = (cell[cell["correct"] == value] for value in (1, 0))
         count = min(size // 2, len(right), len(wrong))
         chosen += [right.head(count), wrong.head(count)]
     return _items(pd.concat(chosen) if chosen else samples.head(0), name)
 
 
 def candidate_set(samples: pd.DataFrame, problems: int, seed: int) -> pd.DataFrame:
-    """All graded samples of the same `problems` problems of each domain for any model: `ITEM`, what best-of-N chooses from.
-
-    Whatever the sample is, empty and truncated ones too: who chooses must cope with them.
-    """
+    """All graded samples of the same `problems` problems of each domain for any model, empty and truncated ones too: `ITEM`."""
     chosen = []
     for domain, cell in samples.groupby("domain", sort=False):
         ids = sorted(cell["problem_id"].unique())
@@ -174,10 +161,9 @@ def _items(samples: pd.DataFrame, name: str) -> pd.DataFrame:
 
 
 def planted_set(rows: list[dict], seed: int) -> pd.DataFrame:
-    """Of each row one right trajectory and one for each of its steps with that step alone wrong: `ITEM`.
+    """Of each row one right trajectory and one for each of its steps with that step alone wrong (where it matters): `ITEM`.
 
-    `distance` counts the steps from the wrong one to the end: 0 is the answer itself. A step whose error did not make the
-    trajectory wrong in a hundred draws is left out.
+    `distance` counts the steps from the wrong one to the end: 0 is the answer itself.
     """
     items = []
     for name in dict.fromkeys(row["domain"] for row in rows):
@@ -188,10 +174,8 @@ def planted_set(rows: list[dict], seed: int) -> pd.DataFrame:
         for (row, step), text, is_right in zip(plan, texts, right, strict=True):
             if is_right != (step is None):
                 continue
-            distance = np.nan if step is None else len(row["steps"]) - 1 - step
-            place = None if step is None else place_of(row, step)
-            fixed = [PLANTED, PLANTED, name, row["benchmark"], row["problem_id"], -1 if step is None else step]
-            items.append([*fixed, place, distance, is_right, None, text])
+            place = [-1, None, np.nan] if step is None else [step, place_of(row, step), len(row["steps"]) - 1 - step]
+            items.append([PLANTED, PLANTED, name, row["benchmark"], row["problem_id"], *place, is_right, None, text])
     return pd.DataFrame(items, columns=ITEM)
 
 
@@ -207,16 +191,12 @@ def place_of(row: dict, step: int) -> str:
     return {last - 1: "late", 0: "early", last: "answer"}.get(step, "middle")
 
 
-# --- judging --------------------------------------------------------------------------------------------
-
-
 def judge_items(judge: Judge, items: pd.DataFrame, rows: dict[str, dict], taught: bool = True) -> pd.DataFrame:
     """Every item judged in both modes: the columns of `ITEM` but the text, and mode, score, verdict (None: unreadable), tokens.
 
     `rows`: problems by problem_id; `taught` as in `judge_prompts.judge_prompt`. Equal prompts are judged once.
     """
-    frames = [items.assign(mode=mode) for mode in judge_prompts.JUDGE_MODES]
-    asked = pd.concat(frames, ignore_index=True)
+    asked = pd.concat([items.assign(mode=mode) for mode in judge_prompts.JUDGE_MODES], ignore_index=True)
     prompts = [judge_prompts.judge_prompt(rows[row.problem_id], row.text, row.mode, taught) for row in asked.itertuples()]
     keys = [messages[-1]["content"] for messages in prompts]
     distinct = dict(zip(keys, prompts))
@@ -232,9 +212,8 @@ def run(p: Parameters, judges: dict[str, list[str]], samples: pd.DataFrame) -> p
     """Every judge on the sets of its domains: `JUDGED`, one row per judge, trajectory and mode.
 
     `judges`: model -> the domains it judges; `samples` as `read_samples` gives them, SFT's among them. The sets are of each
-    domain's first benchmark, which SFT taught to judge: SFT's balanced set (`shared`), each other model's of its own samples
-    (`own`), its `candidates`, and the `planted` trajectories; SFT also judges what it wrote on the other benchmarks
-    (`shifted`). A blend has no planted and no shifted set, and its judge is given its task in words.
+    domain's first benchmark: SFT's balanced set (`shared`), each other model's (`own`), its `candidates`, and `planted`
+    trajectories; SFT also judges what it wrote on other benchmarks (`shifted`). A blend has no planted and no shifted set.
     """
     sandbox.configure(p.sandbox_kind)
     torch.set_num_threads(p.evaluate_threads)
@@ -262,12 +241,9 @@ def run(p: Parameters, judges: dict[str, list[str]], samples: pd.DataFrame) -> p
             items["answer"] = [domains.read_answer(t, rows[i]) for t, i in zip(items["text"], items["problem_id"])]
         started = time.monotonic()
         frame = judge_items(load_judge(p, name), items, rows, micro).assign(seed=p.seed, judge=name)
-        spent = time.monotonic() - started
-        print(
-            f"{name}: {len(frame)} verdicts on {len(items)} trajectories in {spent:.0f} s, "
-            f"{frame['verdict'].isna().mean():.1%} unreadable",
-            flush=True,
-        )
+        spent, unreadable = time.monotonic() - started, frame["verdict"].isna().mean()
+        line = f"{len(frame)} verdicts on {len(items)} trajectories in {spent:.0f} s, {unreadable:.1%} unreadable"
+        print(f"{name}: {line}", flush=True)
         frames.append(frame)
     return pd.concat(frames, ignore_index=True)[JUDGED]
 

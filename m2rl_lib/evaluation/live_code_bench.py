@@ -2,8 +2,7 @@
 
 The rule is the benchmark's own (github.com/LiveCodeBench/LiveCodeBench, `testing_util.py`): a program reads standard input, or
 a method of `Solution` is called on JSON values; every test must pass within 6 s. Unlike there, a program has the standard
-library only, the comparison is made outside the sandbox, a method's result is compared as JSON, and the private tests, a
-pickle, are read by a reader that knows texts alone.
+library only and a method's result is compared as JSON.
 """
 
 import base64
@@ -56,19 +55,10 @@ def read_tests(row: dict) -> dict:
 
 
 def unpack_private_tests(text: str) -> str:
-    """The JSON of the private tests, from itself or from base64 of zlib of a pickled text.
-
-    Raises ValueError for a pickle of anything but text: it is never run.
-    """
+    """The JSON of the private tests, from itself or from base64 of zlib of a pickled text; any other pickle is a ValueError."""
     if text.lstrip().startswith("["):
         return text
     return _TextsOnly(io.BytesIO(zlib.decompress(base64.b64decode(text)))).load()
-
-
-def with_preamble(program: str) -> str:
-    """The program below the benchmark's imports; its `from __future__` lines, which must come first, above them."""
-    future = [line.strip() for line in FUTURE.findall(program)]
-    return "".join(f"{line}\n" for line in future) + PREAMBLE + FUTURE.sub("", program)
 
 
 def grade_program(program: str, tests: dict) -> float | None:
@@ -78,7 +68,8 @@ def grade_program(program: str, tests: dict) -> float | None:
     if not program.strip():
         return 0.0
     called = tests["fn_name"]
-    source = with_preamble(program)
+    future = [f"{line.strip()}\n" for line in FUTURE.findall(program)]  # these must come first
+    source = "".join(future) + PREAMBLE + FUTURE.sub("", program)
     source = CALL.format(source=source, name=called) if called else source
     (runs,) = sandbox.run_programs([source], [tests["inputs"]], **LIMITS)
     if runs is None:

@@ -1,11 +1,11 @@
 """The paper's nine benchmarks: what each is called, where its rows are from, and its rows in their published form.
 
-Commits are those of the paper's code where it names them; for GPQA-Diamond and MMLU-Redux one has to be given, or a folder.
-Rows are read from the files themselves (`hub`), by no loading script. HLE is its text-only questions, as there; LiveCodeBench
-v5 and v6 are the problems that each release added.
+Commits are those of the paper's code where it names them. HLE is its text-only questions, as there; LiveCodeBench v5 and v6
+are the problems that each release added.
 """
 
 import csv
+import io
 import json
 from dataclasses import dataclass
 from fnmatch import fnmatch
@@ -25,7 +25,7 @@ class BenchmarkError(ValueError):
 
 @dataclass(frozen=True)
 class Benchmark:
-    """One of the nine: its `name` and `domain` in the paper, evalscope's `task`, the `source` of its rows and a glob of the files."""
+    """`name` and `domain` in the paper, evalscope's `task`, the `source` of its rows and a glob of the files."""
 
     name: str
     domain: str
@@ -34,25 +34,17 @@ class Benchmark:
     files: str = "*"
 
 
+LIVE_CODE_BENCH = "livecodebench/code_generation_lite@0fe84c3912ea0c4d4a78037083943e8f0c4dd505"
+IF = "instruction_following"
 BENCHMARKS = {  # where no commit is written, it has to be given by --data
     "aime24": Benchmark("AIME'24", "math", "aime24", "math-ai/aime24@83a7f387baaa524a8bda0022eac0541582297103"),
     "aime25": Benchmark("AIME'25", "math", "aime25", "math-ai/aime25@563bb8404243c5f09de6ec262f2db674fe5bce9b"),
-    **{
-        f"livecodebench_{release}": Benchmark(
-            f"LiveCodeBench {release}",
-            "coding",
-            "live_code_bench",
-            "livecodebench/code_generation_lite@0fe84c3912ea0c4d4a78037083943e8f0c4dd505",
-            f"test{release[1:]}.jsonl",
-        )
-        for release in ("v5", "v6")
-    },
+    "livecodebench_v5": Benchmark("LiveCodeBench v5", "coding", "live_code_bench", LIVE_CODE_BENCH, "test5.jsonl"),
+    "livecodebench_v6": Benchmark("LiveCodeBench v6", "coding", "live_code_bench", LIVE_CODE_BENCH, "test6.jsonl"),
     "hle": Benchmark("HLE", "science", "hle", "cais/hle@5a81a4c7271a2a2a312b9a690f0c2fde837e4c29"),
     "gpqa_diamond": Benchmark("GPQA-Diamond", "science", "gpqa_diamond", "Idavidrein/gpqa", "gpqa_diamond.csv"),
-    "ifeval": Benchmark("IFEval", "instruction_following", "ifeval", "google/IFEval@966cd89545d6b6acfd7638bc708b98261ca58e84"),
-    "ifbench": Benchmark(
-        "IFBench", "instruction_following", "ifbench", "allenai/IFBench_test@2e8a48de45ff3bf41242f927254ca81b59ca3ae2"
-    ),
+    "ifeval": Benchmark("IFEval", IF, "ifeval", "google/IFEval@966cd89545d6b6acfd7638bc708b98261ca58e84"),
+    "ifbench": Benchmark("IFBench", IF, "ifbench", "allenai/IFBench_test@2e8a48de45ff3bf41242f927254ca81b59ca3ae2"),
     "mmlu_redux": Benchmark("MMLU-Redux", "general", "mmlu_redux", "edinburgh-dawg/mmlu-redux-2.0"),
 }
 
@@ -71,10 +63,7 @@ def choose(names: list[str]) -> list[str]:
 
 
 def read_rows(name: str, data: list[str]) -> tuple[list[dict], str]:
-    """The rows of a benchmark in its published form, and their source; `data`, as `data_sources`, come before the commits here.
-
-    SourceError or BenchmarkError in one line where there is no commit, the set is gated or has no rows.
-    """
+    """The rows of a benchmark in its published form, and their source; `data`, as `data_sources`, come before the commits here."""
     benchmark = BENCHMARKS[name]
     repository = benchmark.source.partition("@")[0]
     source = hub.find_dataset(data, repository)
@@ -99,13 +88,8 @@ def read_rows(name: str, data: list[str]) -> tuple[list[dict], str]:
     return rows, str(source)
 
 
-def _read_csv(path: Path) -> list[dict]:
-    with path.open(newline="", encoding="utf-8") as file:
-        return list(csv.DictReader(file))
-
-
 READERS = {
     ".parquet": lambda path: pq.read_table(path).to_pylist(),
     ".jsonl": lambda path: [json.loads(line) for line in path.read_text(encoding="utf-8").split("\n") if line.strip()],
-    ".csv": _read_csv,
+    ".csv": lambda path: list(csv.DictReader(io.StringIO(path.read_bytes().decode()))),
 }

@@ -1,9 +1,8 @@
 """`python -m m2rl_lib.evaluation.served_model PARAMS MODEL --server URL`: the paper's nine benchmarks, asked of a served model.
 
 evalscope 1.14.1 (`pip install -e .[benchmarks]`) writes the prompts, asks any server that speaks OpenAI's protocol and grades
-the answers; K samples per problem go into the study's `scores` and `samples` under MODEL's name, as notebook 07's do. Unlike
-evalscope alone: data sets are read at a commit or from a folder (`hub`), programs run in our sandbox only (`live_code_bench`),
-thoughts up to `</think>` are not graded, and what could not be graded is null, not 0. HLE is graded by the model at `--judge`.
+the answers after `</think>`. Unlike evalscope alone: data sets are read at a commit or from a folder (`hub`),
+programs run in our sandbox only, and what could not be graded is null, not 0.
 """
 
 import argparse
@@ -29,10 +28,8 @@ from m2rl_lib.storage import artifacts, atomic, hub, result_tables
 EVALSCOPE = "1.14.1"
 KEYS = ["seed", "model", "domain", "benchmark", "split", "problem_id", "sample"]
 GRADES = ("prompt_level_strict", "accuracy", "acc")  # as evalscope calls a sample's grade, by benchmark
+GRADED = ["correct", "parsed", "truncated", "completion_tokens"]
 READ = ["evaluate_samples", "evaluate_temperature", "evaluate_max_tokens", "evaluate_batch", "sandbox_kind"]
-
-
-# --- what is needed -------------------------------------------------------------------------------------
 
 
 def served_name(server: str, wanted: str | None = None) -> str:
@@ -76,35 +73,28 @@ def check(names: list[str], judge: str | None) -> None:
                 ) from None
 
 
-# --- asking ---------------------------------------------------------------------------------------------
-
-
 def ask(p: Parameters, name: str, rows: list[dict], server: str, served: str, judge: dict | None, work: Path) -> pd.DataFrame:
-    """Every sample of a benchmark: problem_id, sample, correct, parsed, truncated, completion_tokens, text.
-
-    What an earlier call left in `work` is not asked again.
-    """
+    """Every sample of a benchmark, as `read_samples` gives them. What an earlier call left in `work` is not asked again."""
     from evalscope import TaskConfig, run_task
 
     task = _register(name, rows)
-    run_task(
-        TaskConfig(
-            model=served,
-            api_url=server,
-            api_key=_key(),
-            eval_type="openai_api",
-            datasets=[task],
-            dataset_args={task: {"filters": {"remove_until": "</think>"}}},
-            repeats=p.evaluate_samples,
-            generation_config={"temperature": p.evaluate_temperature, "top_p": 1.0, "max_tokens": p.evaluate_max_tokens},
-            eval_batch_size=p.evaluate_batch,
-            judge={"strategy": "llm", "models": [judge]} if name == "hle" else {"strategy": "rule"},
-            work_dir=str(work),
-            use_cache=str(work) if work.is_dir() else None,
-            no_timestamp=True,
-            seed=p.seed,
-        )
+    config = TaskConfig(
+        model=served,
+        api_url=server,
+        api_key=_key(),
+        eval_type="openai_api",
+        datasets=[task],
+        dataset_args={task: {"filters": {"remove_until": "</think>"}}},
+        repeats=p.evaluate_samples,
+        generation_config={"temperature": p.evaluate_temperature, "top_p": 1.0, "max_tokens": p.evaluate_max_tokens},
+        eval_batch_size=p.evaluate_batch,
+        judge={"strategy": "llm", "models": [judge]} if name == "hle" else {"strategy": "rule"},
+        work_dir=str(work),
+        use_cache=str(work) if work.is_dir() else None,
+        no_timestamp=True,
+        seed=p.seed,
     )
+    run_task(config)
     return read_samples(work, name, p.evaluate_samples, len(rows))
 
 
@@ -138,29 +128,21 @@ def _register(name: str, rows: list[dict]) -> str:
 
 
 def read_samples(work: Path, name: str, k: int, problems: int) -> pd.DataFrame:
-    """The samples that evalscope wrote under `work`; a missing grade is null. BenchmarkError where completions are missing."""
+    """The samples that evalscope wrote under `work`: problem_id, sample, GRADED, text; a missing grade is null."""
     asked, graded = (_by_index(work / kind, f"m2rl_{name}_default.jsonl") for kind in ("predictions", "reviews"))
     if len(asked) != problems * k:
         raise BenchmarkError(f"{name}: {len(asked)} of {problems * k} completions came; the same command asks for the rest")
     found = []
     for index, prediction in sorted(asked.items()):
         output = prediction["model_output"]
-        choice = output["choices"][0]
+        choice, tokens = output["choices"][0], (output.get("usage") or {}).get("output_tokens", 0)
         score = graded.get(index, {}).get("sample_score", {}).get("score", {})
-        value = score.get("value") or {}
-        grade = next((value[key] for key in GRADES if key in value), None)
-        found.append(
-            {
-                "problem_id": f"{name}/{index // k}",
-                "sample": index % k,
-                "correct": float("nan") if grade is None else float(grade),
-                "parsed": bool(score.get("extracted_prediction")),
-                "truncated": choice["stop_reason"] in ("max_tokens", "model_length"),
-                "completion_tokens": (output.get("usage") or {}).get("output_tokens", 0),
-                "text": _text(choice["message"]["content"]),
-            }
-        )
-    return pd.DataFrame(found)
+        value, parsed = score.get("value") or {}, bool(score.get("extracted_prediction"))
+        grade = float(next((value[key] for key in GRADES if key in value), "nan"))
+        truncated = choice["stop_reason"] in ("max_tokens", "model_length")
+        text = _text(choice["message"]["content"])
+        found.append([f"{name}/{index // k}", index % k, grade, parsed, truncated, tokens, text])
+    return pd.DataFrame(found, columns=["problem_id", "sample", *GRADED, "text"])
 
 
 def _by_index(folder: Path, file: str) -> dict[int, dict]:
@@ -176,18 +158,7 @@ def _text(content: str | list[dict]) -> str:
     return "".join(parts)
 
 
-# --- writing --------------------------------------------------------------------------------------------
-
-
-def score(
-    p: Parameters,
-    model: str,
-    names: list[str],
-    server: str,
-    served: str | None = None,
-    judge: str | None = None,
-    data: list[str] = (),
-) -> None:
+def score(p: Parameters, model: str, names: list[str], server: str, served=None, judge=None, data: list[str] = ()) -> None:
     """Ask the served model the benchmarks `names` and write each to both tables. Refusals come before the first question."""
     model_names.parse_model_name(model)
     check(choose(names), judge)
@@ -204,31 +175,23 @@ def score(
         provenance |= {"judge": judged["model_id"]} if name == "hle" else {}
         asked = json.dumps([provenance, {key: vars(p)[key] for key in READ}, made_by["inputs"]], sort_keys=True)
         work = locations.work_folder(p.study, p.seed, f"{name}-{model}") / f"{zlib.crc32(asked.encode()):08x}"
-        frame = ask(p, name, problems, server, served, judged, work)
-        frame = frame.assign(
-            seed=p.seed, model=model, domain=BENCHMARKS[name].domain, benchmark=BENCHMARKS[name].name, split="test"
-        )
-        both = made_by | {"benchmark": provenance}
-        columns = [*KEYS, "correct", "parsed", "truncated", "completion_tokens"]
-        result_tables.write_table(p, "scores", f"{name}-{model}", frame[columns], both)
-        result_tables.write_table(p, "samples", f"{name}-{model}", frame[[*KEYS, "text"]], both)
+        benchmark = BENCHMARKS[name]
+        fixed = {"seed": p.seed, "model": model, "domain": benchmark.domain, "benchmark": benchmark.name, "split": "test"}
+        frame = ask(p, name, problems, server, served, judged, work).assign(**fixed)
+        for table, columns in {"scores": GRADED, "samples": ["text"]}.items():
+            result_tables.write_table(p, table, f"{name}-{model}", frame[[*KEYS, *columns]], made_by | {"benchmark": provenance})
         shutil.rmtree(work)
-        print(summary_line(frame, p.evaluate_samples), flush=True)
-
-
-def summary_line(frame: pd.DataFrame, k: int) -> str:
-    """Avg@K of one benchmark in a line."""
-    means = frame.groupby("problem_id")["correct"].mean()
-    lost = int(frame["correct"].isna().sum())
-    ungraded = f", {lost} samples not graded" if lost else ""
-    return f"{frame['model'][0]}: {frame['benchmark'][0]} Avg@{k} {100 * means.mean():.1f}, n = {len(means)} problems{ungraded}"
+        mean, lost = 100 * frame.groupby("problem_id")["correct"].mean().mean(), int(frame["correct"].isna().sum())
+        ungraded = f", {lost} samples not graded" if lost else ""
+        print(
+            f"{model}: {benchmark.name} Avg@{p.evaluate_samples} {mean:.1f}, n = {len(problems)} problems{ungraded}", flush=True
+        )
 
 
 def main(arguments: list[str] | None = None) -> None:
     """The command line; ends with one line that says what is wrong."""
-    parser = argparse.ArgumentParser(
-        prog="python -m m2rl_lib.evaluation.served_model", description="The paper's nine benchmarks."
-    )
+    about = {"prog": "python -m m2rl_lib.evaluation.served_model", "description": "The paper's nine benchmarks."}
+    parser = argparse.ArgumentParser(**about)
     parser.add_argument("params", help="the parameter file: study, seed, K, temperature, tokens, sandbox")
     parser.add_argument("model", help="the model's name in the study's tables: sft, rl-math, merge-ties, ...")
     parser.add_argument("--server", required=True, help="the address of the server, up to /v1")

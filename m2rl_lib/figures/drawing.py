@@ -1,7 +1,6 @@
 """A figure drawn, saved as png, pdf, csv and the record of what drew it, and shown in a notebook.
 
-A `plot_*` takes a tidy frame and returns a Figure; one without low and high (published numbers) has no error bars. What is drawn
-is read back from the csv, so `make figures` needs nothing else.
+What is drawn is read back from the csv, so `make figures` needs nothing else.
 """
 
 import json
@@ -40,10 +39,7 @@ def draw(plot: Callable, csv: Path, folder: Path, title: str = "", **keywords) -
 
 
 def save(plot: Callable, frame: pd.DataFrame, folder: str | Path, name: str, title: str = "", **keywords) -> list[Path]:
-    """Draw `plot(frame, **keywords)` and write `name`.png, .pdf, .csv (the frame) and .json (plot, keywords, title) into `folder`.
-
-    Returns the four paths, which are renamed into place together. ValueError: a bad name, a frame without rows, no `plot_*`.
-    """
+    """Draw `plot(frame, **keywords)` and write `name`.png, .pdf, .csv (the frame) and .json (plot, keywords, title) into `folder`."""
     if not name or set(name) - set("abcdefghijklmnopqrstuvwxyz0123456789_-@="):
         raise ValueError(f"figure name {name!r}: lower-case letters, digits and any of _-@= are allowed")
     if not getattr(plot, "__name__", "").startswith("plot_"):

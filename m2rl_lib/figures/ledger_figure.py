@@ -10,9 +10,9 @@ import textwrap
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
 
-from m2rl_lib.figures.style import BLACK, GREY, WIDE, make_canvas
+from m2rl_lib.figures.parts import finish, handle
+from m2rl_lib.figures.style import BLACK, GREY, WIDE, make_figure
 from m2rl_lib.paper.claim_ledger import CONTRADICTED, NOT_TESTABLE, SUPPORTED, UNDECIDED, estimate_words
 from m2rl_lib.stats.bootstrap import require_columns
 
@@ -36,8 +36,7 @@ def plot_ledger(frame: pd.DataFrame) -> Figure:
     names = [textwrap.fill(f"{row.id}  {row.claim}", 52, subsequent_indent="      ") for row in frame.itertuples()]
     tall = np.array([1.0 + 0.75 * name.count("\n") for name in names]) + 0.3 * (frame["question"] != frame["question"].shift())
     heights = -(np.cumsum(tall) - tall / 2)
-    figure = make_canvas(WIDE, 0.165 * tall.sum() + 0.85)
-    axes = figure.subplots()
+    figure, axes = make_figure(WIDE, 0.165 * tall.sum() + 0.85)
     axes.axvspan(0, REACH + 0.4, color="#EEEEEE", zorder=0)
     axes.axvline(0, color=BLACK, linewidth=0.8)
     for (_, row), height in zip(frame.iterrows(), heights, strict=True):
@@ -64,13 +63,6 @@ def plot_ledger(frame: pd.DataFrame) -> Figure:
     axes.set(xlim=(-REACH - 0.4, REACH + 0.4), ylim=(-tall.sum(), 0), xticks=range(int(-REACH), int(REACH) + 1, 2))
     axes.grid(False)
     axes.set_xlabel("from the edge of the claim, half-widths of its interval\n← against the claim      for it →")
-    handles = [
-        Line2D([], [], marker=marker, color=colour, markerfacecolor=colour if filled else "white", markersize=4.2, label=verdict)
-        for verdict, (marker, colour, filled) in LOOKS.items()
-        if verdict in set(frame["verdict"]) - {NOT_TESTABLE}
-    ]
-    handles.append(
-        Line2D([], [], marker="D", color=GREY, markerfacecolor="white", markersize=2.4, linestyle="", label="the paper")
-    )
-    figure.legend(handles=handles, loc="outside upper center", ncols=4, frameon=False)
-    return figure
+    drawn = set(frame["verdict"]) - {NOT_TESTABLE}
+    handles = [handle(verdict, *look, line="-", markersize=4.2) for verdict, look in LOOKS.items() if verdict in drawn]
+    return finish(figure, [*handles, handle("the paper", "D", GREY, False, markersize=2.4)], 4)

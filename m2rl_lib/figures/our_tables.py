@@ -1,8 +1,7 @@
 """Our results in the form of the paper's tables, and each table drawn twice, published and ours, by the same `plot_*`.
 
-A frame of ours is like the paper's, with intervals, of all seeds that the analysis of the same question speaks of. A missing
-result is a FileNotFoundError that names its stage; `show_both` then leaves our figure out and says so. Scores are of the test
-split, choices are made on the selection split.
+A frame of ours is like the paper's, with intervals, of all seeds that the analysis of the same question speaks of. Scores are of
+the test split, choices are made on the selection split. A missing result is a FileNotFoundError that names its stage.
 """
 
 import io
@@ -59,8 +58,7 @@ def published_methods() -> pd.DataFrame:
 
 
 def costs(p: Parameters) -> pd.DataFrame:
-    """Device-seconds of every run by paradigm, as `published_costs`; here making and choosing is paid for as well. Of several
-    seeds, the mean; `seeds` is their number."""
+    """Device-seconds of every run by paradigm, as `published_costs`, with making and choosing; the mean over `seeds` seeds."""
     experts = [f"rl-{domain}" for domain in p.domains]
     writers = [*experts, "rl-multi", "mt-opd", "merges", "evaluate-mixed", "evaluate-merges"]
     there = schedule.seeds_there(p, "rq1")
@@ -84,14 +82,12 @@ def published_costs() -> pd.DataFrame:
 
 
 def pairs(p: Parameters) -> pd.DataFrame:
-    """What the paper's pairs do to their target's benchmarks: target, added, benchmark, estimate, low, high, n; below each,
-    the same expert averaged with SFT, which halves its task vector. NothingToDrawError where the study has none of the pairs."""
+    """What the paper's pairs do to their target's benchmarks; below each, the same expert averaged with SFT."""
     published = list(pd.unique(published_tables.pairs()["merged_experts"]))
     wanted = [pair for pair in (tuple(name.split("+")) for name in published) if set(pair) <= set(p.domains)]
     if not wanted:
-        raise NothingToDrawError(
-            f"no pair of the paper among the domains {', '.join(p.domains)}: those are {', '.join(published)}"
-        )
+        among = f"among the domains {', '.join(p.domains)}"
+        raise NothingToDrawError(f"no pair of the paper {among}: those are {', '.join(published)}")
     found = result_tables.read_table(p, "scores", ["experts", "pairs"], schedule.seeds_there(p, "rq4"))
     test, rows = found[found["split"] == "test"], []
     for target, added in wanted:
@@ -115,8 +111,7 @@ def published_pairs() -> pd.DataFrame:
 
 
 def overlaps(p: Parameters) -> pd.DataFrame:
-    """Overlap of each two experts' masks, of the study's own seed, at the paper's η and at equal density: pair, mask, jaccard,
-    independent, note."""
+    """Overlap of each two experts' masks, of the study's own seed, at the paper's η and at equal density."""
     table = result_tables.read_table(p, "weights_pairs", ["measuring"])
     experts = [f"rl-{domain}" for domain in p.domains]
     table = table[table["model"].isin(experts) & table["other"].isin(experts) & (table["type"] == "all") & table["layer"].isna()]
@@ -139,10 +134,7 @@ def published_overlaps() -> pd.DataFrame:
 
 
 def judging(p: Parameters) -> pd.DataFrame:
-    """Accuracy of each judge on trajectories of its own, by mode and domain, as `published.judging` (its benchmark: a domain).
-
-    NothingToDrawError where no model has right and wrong trajectories to be judged.
-    """
+    """Accuracy of each judge on trajectories of its own, by mode and domain, as `published.judging` (its benchmark: a domain)."""
     table = result_tables.read_table(p, "judging_measures", ["rq5"]).query("set == 'own' and measure == 'accuracy'")
     names = {"judge": "model", "domain": "benchmark", "estimate": "accuracy", "trajectories": "n"}
     frame = table.rename(columns=names).dropna(subset="accuracy")
@@ -152,10 +144,7 @@ def judging(p: Parameters) -> pd.DataFrame:
 
 
 def blend(p: Parameters) -> pd.DataFrame:
-    """The parts of our SFT corpus (`datasets.sft_corpus`): demonstrations of each domain, general facts, judging: part, samples.
-
-    Of the published blend, its parts as they are drawn.
-    """
+    """The parts of our SFT corpus with their samples; of the published blend, its parts as they are drawn."""
     if not problem_sets.is_micro(p.data_sources):
         shares = sft_blend.shares_of(p.data_sources, p.sft_steps * p.sft_batch)
         return pd.DataFrame(list(shares.items()), columns=["part", "samples"])

@@ -1,7 +1,6 @@
 """Figures of the paper's smaller tables: costs, merges of pairs, overlap of masks, judging, the SFT corpus. One column wide.
 
-Published numbers and ours are drawn by the same functions: a frame without low and high gets no error bars, one that holds
-only a part of the paper's numbers is drawn in part. Bars are told apart by hatching and lightness, points by shape and fill.
+Published numbers and ours are drawn by the same functions: a frame without low and high gets no error bars.
 """
 
 import numpy as np
@@ -9,8 +8,8 @@ import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter, MaxNLocator
 
-from m2rl_lib.figures.parts import counts_below, draw_estimate, handle, is_sampled, legend_above, name_heights, unique
-from m2rl_lib.figures.style import BLACK, COLUMN, GREY, MODES, make_canvas
+from m2rl_lib.figures.parts import count_words, draw_estimate, finish, handle, is_sampled, name_heights, unique
+from m2rl_lib.figures.style import BLACK, COLUMN, GREY, MODES, make_figure
 from m2rl_lib.stats.bootstrap import require_columns
 from m2rl_lib.stats.comparisons import display_domain, display_name
 
@@ -24,9 +23,8 @@ FILLS = [("#444444", ""), ("#FFFFFF", "----"), ("#BBBBBB", "||||"), ("#FFFFFF", 
 def plot_costs(frame: pd.DataFrame) -> Figure:
     """What each paradigm spent, stacked by run; beside a bar its sum, and that as a share of the merged paradigm's.
 
-    Columns: paradigm ('mixed', 'merged', 'distilled'), part (a model, or one of OVERHEAD), spent, unit (one for all rows) and,
-    where it is a mean over seeds, seeds.
-    2166.4 mixed against 6524.8 of the four experts is 33.2%.
+    Columns: paradigm (one of PARADIGMS), part (a model, or one of OVERHEAD), spent, unit (one for all rows); seeds where it is a
+    mean over seeds.
     """
     require_columns(frame, ["paradigm", "part", "spent", "unit"], "costs")
     unknown = sorted(set(frame["paradigm"]) - set(PARADIGMS))
@@ -34,8 +32,7 @@ def plot_costs(frame: pd.DataFrame) -> Figure:
         raise ValueError(f"costs of paradigm {unknown or 'in several units'}: allowed are {', '.join(PARADIGMS)}, in one unit")
     parts = unique(frame, "part")
     totals = frame.groupby("paradigm")["spent"].sum().reindex([name for name in PARADIGMS if name in set(frame["paradigm"])])
-    figure = make_canvas(COLUMN, 0.3 * len(totals) + 0.14 * -(-len(parts) // 3) + 0.7)
-    axes = figure.subplots()
+    figure, axes = make_figure(COLUMN, 0.3 * len(totals) + 0.14 * -(-len(parts) // 3) + 0.7)
     left = pd.Series(0.0, totals.index)
     experts = [part for part in parts if part not in FIXED]
     for part in parts:
@@ -48,14 +45,13 @@ def plot_costs(frame: pd.DataFrame) -> Figure:
         share = f" ({total / totals['merged']:.1%})" if paradigm != "merged" and totals.get("merged", 0) > 0 else ""
         axes.annotate(f"{total:,.0f}{share}", (total, -place), (3, 0), textcoords="offset points", va="center", fontsize=6.5)
     axes.set_yticks(-np.arange(len(totals)), [PARADIGMS[name] for name in totals.index])
-    axes.set_xlim(0, 1.5 * totals.max())
     axes.xaxis.set_major_formatter(EngFormatter(sep=""))
     axes.grid(axis="y", visible=False)
     runs = int(frame["seeds"].max()) if "seeds" in frame else 1
     counted = "one run each" if runs == 1 else f"mean of {runs} seeds"
-    axes.set_xlabel(f"{frame['unit'].iloc[0]}, {counted}\n(in brackets: share of the merged experts')")
-    legend_above(figure, axes.get_legend_handles_labels()[0], 3, handlelength=1.6, columnspacing=1)
-    return figure
+    words = f"{frame['unit'].iloc[0]}, {counted}\n(in brackets: share of the merged experts')"
+    axes.set(xlim=(0, 1.5 * totals.max()), xlabel=words)
+    return finish(figure, axes.get_legend_handles_labels()[0], 3, handlelength=1.6, columnspacing=1)
 
 
 def plot_pair_changes(frame: pd.DataFrame) -> Figure:
@@ -66,8 +62,7 @@ def plot_pair_changes(frame: pd.DataFrame) -> Figure:
     """
     require_columns(frame, ["target", "added", "benchmark", "estimate"], "merges of pairs")
     labels = {"sft": "SFT", "null": "RL-Null"}
-    figure = make_canvas(COLUMN, 0.17 * len(frame) + 0.75)
-    axes = figure.subplots()
+    figure, axes = make_figure(COLUMN, 0.17 * len(frame) + 0.75)
     names = []
     for height, row in zip(-np.arange(len(frame)), frame.itertuples()):
         look = ("o", GREY, False) if row.added in labels else ("D", BLACK, True)
@@ -78,7 +73,7 @@ def plot_pair_changes(frame: pd.DataFrame) -> Figure:
     name_heights(axes, -np.arange(len(frame)), names, 0.6 - len(frame), 0.6)
     axes.margins(x=0.1)
     axes.xaxis.set_major_locator(MaxNLocator(5))
-    figure.supxlabel("change against the expert alone, points" + counts_below(frame))
+    figure.supxlabel("change against the expert alone, points" + count_words(frame, before="\n"))
     return figure
 
 
@@ -89,9 +84,9 @@ def plot_overlap(frame: pd.DataFrame) -> Figure:
     """
     require_columns(frame, ["pair", "mask", "jaccard", "independent", "note"], "overlap of masks")
     masks = [frame[frame["mask"] == mask] for mask in pd.unique(frame["mask"])]
-    figure = make_canvas(COLUMN, sum(0.15 * len(rows) + 0.35 for rows in masks) + 0.6)
-    grid = figure.subplots(len(masks), 1, squeeze=False, sharex=True, height_ratios=[len(rows) + 1 for rows in masks])[:, 0]
-    for axes, rows in zip(grid, masks, strict=True):
+    size = (COLUMN, sum(0.15 * len(rows) + 0.35 for rows in masks) + 0.6)
+    figure, grid = make_figure(*size, len(masks), 1, sharex=True, height_ratios=[len(rows) + 1 for rows in masks])
+    for axes, rows in zip(grid[:, 0], masks, strict=True):
         heights = -np.arange(len(rows))
         axes.hlines(heights, rows["independent"], rows["jaccard"], color=GREY, linewidth=0.8)
         axes.plot(rows["independent"], heights, "o", color=GREY, markerfacecolor="white", markersize=6)  # shows around a diamond
@@ -102,10 +97,9 @@ def plot_overlap(frame: pd.DataFrame) -> Figure:
         names = [" and ".join(display_domain(part) for part in pair.split("-")) for pair in rows["pair"]]
         name_heights(axes, heights, names, 0.6 - len(rows), 0.6)
         axes.set_title(rows["mask"].iloc[0])
-    grid[-1].set_xlim(0, 1.02)
-    figure.supxlabel("overlap of changed weights (Jaccard)")
-    legend_above(figure, [handle("two experts", BLACK, "D", markersize=3.6), handle("independent masks", GREY, "o", False)], 2)
-    return figure
+    axes.set_xlim(0, 1.02)
+    handles = [handle("two experts", "D", BLACK, markersize=3.6), handle("independent masks", "o", GREY, False)]
+    return finish(figure, handles, 2, "overlap of changed weights (Jaccard)")
 
 
 def plot_judging(frame: pd.DataFrame) -> Figure:
@@ -118,18 +112,15 @@ def plot_judging(frame: pd.DataFrame) -> Figure:
     if unknown:
         raise ValueError(f"judging in mode {unknown[0]!r}: allowed are {', '.join(MODES)}")
     keys = list(frame[["model", "benchmark"]].drop_duplicates().itertuples(index=False, name=None))
-    figure = make_canvas(COLUMN, 0.19 * len(keys) + 0.85)
-    axes = figure.subplots()
+    figure, axes = make_figure(COLUMN, 0.19 * len(keys) + 0.85)
     for row in frame.itertuples():
         height = -keys.index((row.model, row.benchmark)) + (0.16 if row.mode == "outcome" else -0.16) * is_sampled(frame)
         draw_estimate(axes, row, row.accuracy, height, *MODES[row.mode][:3], size=3.8)
     names = [f"{display_name(model)}: {name.replace('_', ' ')}" for model, name in keys]
     name_heights(axes, -np.arange(len(keys)), names, 0.6 - len(keys), 0.6)
     axes.margins(x=0.1)
-    figure.supxlabel("accuracy as a judge, percent" + counts_below(frame, "trajectories"))
-    handles = [handle(f"by {mode}", colour, marker, filled) for mode, (marker, colour, filled, _) in MODES.items()]
-    legend_above(figure, handles, 2)
-    return figure
+    handles = [handle(f"by {mode}", *look[:3]) for mode, look in MODES.items()]
+    return finish(figure, handles, 2, "accuracy as a judge, percent" + count_words(frame, "trajectories", "\n"))
 
 
 def plot_blend(frame: pd.DataFrame) -> Figure:
@@ -138,14 +129,12 @@ def plot_blend(frame: pd.DataFrame) -> Figure:
     rows = frame.sort_values("samples", kind="stable")
     share, total = 100 * rows["samples"] / rows["samples"].sum(), rows["samples"].sum()
     thousands = EngFormatter(places=1, sep="")
-    figure = make_canvas(COLUMN, 0.19 * len(rows) + 0.5)
-    axes = figure.subplots()
+    figure, axes = make_figure(COLUMN, 0.19 * len(rows) + 0.5)
     axes.barh(range(len(rows)), share, 0.65, color=GREY)
     axes.set_yticks(range(len(rows)), rows["part"])
     for place, (percent, samples) in enumerate(zip(share, rows["samples"])):
         words = f"{percent:.1f}% ({thousands(samples)})"
         axes.annotate(words, (percent, place), (2, 0), textcoords="offset points", va="center", fontsize=6.5)
-    axes.set_xlim(0, 1.5 * share.max())
     axes.grid(axis="y", visible=False)
-    axes.set_xlabel(f"share of the {thousands(total)} samples, percent")
+    axes.set(xlim=(0, 1.5 * share.max()), xlabel=f"share of the {thousands(total)} samples, percent")
     return figure

@@ -1,4 +1,4 @@
-"""What several figures draw: points with intervals, heat maps, panels, names, counts, legends."""
+"""What several figures draw: points with intervals, heat maps, names, counts, legends."""
 
 import textwrap
 
@@ -11,7 +11,7 @@ from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from m2rl_lib.figures.style import FAMILIES, GREY
+from m2rl_lib.figures.style import COLUMN, FAMILIES, GREY, make_figure
 from m2rl_lib.stats.comparisons import display_name, model_family
 
 # --- words ------------------------------------------------------------------------------------------------
@@ -33,7 +33,7 @@ def span(numbers: pd.Series, dash: str = "–") -> str:
     return f"{found[0]}" + (f"{dash}{found[-1]}" if len(found) > 1 else "")
 
 
-def count_words(frame: pd.DataFrame, noun: str = "problems") -> str:
+def count_words(frame: pd.DataFrame, noun: str = "problems", before: str = " ") -> str:
     """' (95% interval, n = 200 problems, 1 seed)', or what of it the frame's columns low, high, n and seeds can say."""
     words = ["95% interval"] if is_sampled(frame) and frame["low"].notna().any() else []
     if "n" in frame and frame["n"].notna().any():
@@ -41,12 +41,7 @@ def count_words(frame: pd.DataFrame, noun: str = "problems") -> str:
     if "seeds" in frame and frame["seeds"].notna().any():
         seeds = span(frame["seeds"])
         words.append(seeds + (" seed" if seeds == "1" else " seeds"))
-    return f" ({', '.join(words)})" if words else ""
-
-
-def counts_below(frame: pd.DataFrame, noun: str = "problems") -> str:
-    """`count_words` on a line of their own."""
-    return count_words(frame, noun).replace(" (", "\n(")
+    return f"{before}({', '.join(words)})" if words else ""
 
 
 def size_words(frame: pd.DataFrame, noun: str = "problems") -> str:
@@ -68,22 +63,7 @@ def name_rows(models) -> tuple[list[str], float]:
     return names, 0.145 + 0.075 * max(name.count("\n") for name in names)
 
 
-def embolden(words: str) -> str:
-    """The words in bold, within a text that is not."""
-    return "\n".join(" ".join(rf"$\bf{{{word}}}$" for word in line.split()) for line in words.splitlines())
-
-
-# --- axes -------------------------------------------------------------------------------------------------
-
-
-def panels(figure: Figure, count: int, across: int, **shared) -> list[Axes]:
-    """`count` panels, `across` in a row; of the last row, places that are left over are blank and those above them are labelled."""
-    across = min(across, count)
-    grid = figure.subplots(-(-count // across), across, squeeze=False, **shared)
-    for place in range(count, grid.size):
-        grid.flat[place].set_axis_off()
-        grid.flat[place - across].tick_params(labelbottom=True)
-    return list(grid.flat[:count])
+# --- marks ------------------------------------------------------------------------------------------------
 
 
 def name_heights(axes: Axes, heights, names: list[str], low: float, high: float) -> None:
@@ -93,35 +73,36 @@ def name_heights(axes: Axes, heights, names: list[str], low: float, high: float)
     axes.grid(axis="y", linewidth=0.25)
 
 
-def name_cells(axes: Axes, rows: list[str], columns: list[str], **options) -> None:
-    """Names at the middle of a heat map's rows and columns; `options` are those of the columns' tick labels."""
-    axes.set_xticks(np.arange(len(columns)) + 0.5, columns, **options)
-    axes.set_yticks(np.arange(len(rows)) + 0.5, rows, rotation=0)
-    axes.tick_params(length=0)
-
-
-# --- marks ------------------------------------------------------------------------------------------------
+def pivot(frame: pd.DataFrame, row: str, column: str, rows: list, columns: list, *values: str) -> list[pd.DataFrame]:
+    """Each of the columns `values` as a table of these rows and columns; empty where the frame has no such row."""
+    table = frame.pivot(index=row, columns=column)
+    return [table[value].reindex(index=rows, columns=columns) for value in values]
 
 
 def draw_cells(
-    axes: Axes, cells: np.ndarray, words: np.ndarray | None, colours: str, norm: Normalize, size: float, bold=None
+    axes: Axes, cells: pd.DataFrame, words, colours: str, norm: Normalize, size: float, bold=None, **options
 ) -> QuadMesh:
-    """A heat map of a table of numbers, first row on top; rows and columns are left for the caller to name.
+    """A heat map of a table of numbers under its own labels, first row on top; `options` are those of the columns' labels.
 
-    `words`, an array of texts as large as the table, stand in the cells in `size` points, bold where `bold` is true. A cell
-    without a number is white.
+    `words`, a table of texts or None, stand in the cells in `size` points, bold where `bold` is true. A cell without a number
+    is white.
     """
+    numbers = cells.to_numpy(dtype=float)
+    texts = None if words is None else pd.DataFrame(words).astype(object).fillna("").to_numpy()
     seaborn.heatmap(
-        cells, ax=axes, cmap=colours, norm=norm, annot=words, fmt="", annot_kws={"fontsize": size},
+        numbers, ax=axes, cmap=colours, norm=norm, annot=texts, fmt="", annot_kws={"fontsize": size},
         linewidths=0.7, linecolor="white", cbar=False, xticklabels=False, yticklabels=False,
     )  # fmt: skip
-    if words is not None and bold is not None:
-        for text, sure in zip(axes.texts, bold[np.isfinite(cells)], strict=True):
+    if bold is not None:
+        for text, sure in zip(axes.texts, pd.DataFrame(bold).eq(True).to_numpy()[np.isfinite(numbers)], strict=True):
             text.set_weight("bold" if sure else "normal")
-    for row, column in np.argwhere(np.isnan(cells)) if words is not None else ():
-        axes.text(column + 0.5, row + 0.5, words[row, column], ha="center", va="center", fontsize=size)
+    for row, column in np.argwhere(np.isnan(numbers)) if words is not None else ():
+        axes.text(column + 0.5, row + 0.5, texts[row, column], ha="center", va="center", fontsize=size)
     axes.set(xlabel="", ylabel="")
     axes.grid(False)
+    axes.set_xticks(np.arange(cells.shape[1]) + 0.5, list(cells.columns), **options)
+    axes.set_yticks(np.arange(len(cells)) + 0.5, list(cells.index), rotation=0)
+    axes.tick_params(length=0)
     return axes.collections[0]
 
 
@@ -135,15 +116,14 @@ def draw_estimate(
     axes.plot(value, height, marker, color=colour, markerfacecolor=colour if filled else "white", markersize=size)
 
 
-def draw_points(axes: Axes, rows: pd.DataFrame, heights: np.ndarray) -> None:
+def draw_points(axes: Axes, rows: pd.DataFrame, heights) -> None:
     """Scores at the given heights with their intervals, the marker that of the model's family; a refused score as a note."""
     for row, height in zip(rows.itertuples(), heights, strict=True):
-        marker, colour, filled, _ = FAMILIES[model_family(row.model)]
         if np.isnan(row.score):
             middle = {"xy": (0.5, height), "xycoords": ("axes fraction", "data"), "ha": "center", "va": "center"}
             axes.annotate("refused", **middle, fontsize=6, color=GREY)
         else:
-            draw_estimate(axes, row, row.score, height, marker, colour, filled)
+            draw_estimate(axes, row, row.score, height, *FAMILIES[model_family(row.model)][:3])
 
 
 def draw_reference(axes: Axes, rows: pd.DataFrame) -> bool:
@@ -154,10 +134,23 @@ def draw_reference(axes: Axes, rows: pd.DataFrame) -> bool:
     return len(sft) > 0
 
 
+def make_forest(rows: pd.DataFrame, words: str, edges: dict[float, str] | None = None) -> Figure:
+    """Models by their score, best on top, with a line at each of the `edges` (place: style), or else at SFT's score."""
+    rows = rows.sort_values("score", kind="stable", na_position="first")
+    names, inches = name_rows(rows["model"])
+    figure, axes = make_figure(COLUMN, inches * len(rows) + 1.1)
+    line = draw_reference(axes, rows) if edges is None else False
+    for edge, style in (edges or {}).items():
+        axes.axvline(edge, color=GREY, linestyle=style, linewidth=0.8, zorder=1)
+    draw_points(axes, rows, range(len(rows)))
+    name_heights(axes, range(len(rows)), names, -0.7, len(rows) - 0.3)
+    return finish(figure, family_handles(rows["model"], line), 2, words + count_words(rows, before="\n"))
+
+
 # --- legends ----------------------------------------------------------------------------------------------
 
 
-def handle(label: str, colour: str, marker: str = "", filled: bool = True, line: str = "", **more) -> Line2D:
+def handle(label: str, marker: str, colour: str, filled: bool = True, line: str = "", **more) -> Line2D:
     """An entry of a legend."""
     face = colour if filled else "white"
     return Line2D([], [], marker=marker, color=colour, markerfacecolor=face, linestyle=line, label=label, **more)
@@ -166,10 +159,15 @@ def handle(label: str, colour: str, marker: str = "", filled: bool = True, line:
 def family_handles(models, with_line: bool) -> list[Line2D]:
     """The legend's entries for the families of these models, and for SFT's line."""
     present = {model_family(model) for model in models}
-    handles = [handle(name, colour, marker, filled) for key, (marker, colour, filled, name) in FAMILIES.items() if key in present]
-    return handles + ([handle("score of SFT", GREY, line="--", linewidth=0.8)] if with_line else [])
+    handles = [handle(name, *look) for family, (*look, name) in FAMILIES.items() if family in present]
+    return handles + ([handle("score of SFT", "", GREY, line="--", linewidth=0.8)] if with_line else [])
 
 
-def legend_above(figure: Figure, handles: list, ncols: int, **more) -> None:
-    """The legend of a figure, above all panels."""
+def finish(figure: Figure, handles: list, ncols: int, x: str = "", y: str = "", **more) -> Figure:
+    """The figure with its labels and, above all panels, its legend."""
+    if x:  # an empty label would take room
+        figure.supxlabel(x)
+    if y:
+        figure.supylabel(y)
     figure.legend(handles=handles, loc="outside upper center", ncols=ncols, frameon=False, **more)
+    return figure

@@ -1,7 +1,6 @@
 """Draws saved figures again from their csv files alone: `python -m m2rl_lib.figures.redraw [FOLDER ...]`, which is `make figures`.
 
-Beside each `name.csv`, the frame that a figure draws, `name.json` names the `plot_*` that drew it and with which keywords. No
-model, no result of a run and no torch is needed, and the png is the same as before, byte for byte with the pinned versions.
+`name.json` beside each `name.csv` names the `plot_*` and its keywords; the png is the same byte for byte with the pinned versions.
 """
 
 import argparse
@@ -30,10 +29,7 @@ def find_plot(name: str, where: Path):
 
 
 def redraw(csv: Path, folder: Path | None = None) -> Path:
-    """Draw png and pdf of one saved figure again, into `folder` (default: where it is), both or none; returns the png.
-
-    ValueError of one line, naming the file: no record beside it, a function that is not there, a frame it cannot draw.
-    """
+    """Draw png and pdf of one saved figure again, into `folder` (default: where it is), both or none; returns the png."""
     record, folder = csv.with_suffix(".json"), folder or csv.parent
     if not record.is_file():
         raise ValueError(f"{csv} has no {record.name} beside it, which would say what drew it; its notebook makes both")

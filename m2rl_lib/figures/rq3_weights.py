@@ -9,8 +9,8 @@ from matplotlib.colors import Normalize, TwoSlopeNorm
 from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
-from m2rl_lib.figures.parts import draw_cells, name_cells, unique
-from m2rl_lib.figures.style import BLACK, BLUE, GREY, LINES, ORANGE, WIDE, make_canvas
+from m2rl_lib.figures.parts import draw_cells, pivot, unique
+from m2rl_lib.figures.style import BLACK, BLUE, GREY, LINES, ORANGE, WIDE, make_figure
 from m2rl_lib.stats.bootstrap import require_columns
 from m2rl_lib.stats.comparisons import display_name
 
@@ -35,22 +35,18 @@ def plot_sweep(frame: pd.DataFrame) -> Figure:
     Columns: panel ('changed', 'relative', 'density'), series, level, value, low, high (shaded where known).
     """
     require_columns(frame, ["panel", "series", "level", "value", "low", "high"], "sweep of masks")
-    figure = make_canvas(WIDE, 2.7)
-    grid = figure.subplots(1, len(PANELS))
-    colours = [BLUE, ORANGE, BLACK, GREY]
-    for axes, (panel, (level, value)) in zip(grid, PANELS.items()):
-        rows = frame[frame["panel"] == panel]
-        for place, (name, line) in enumerate(rows.groupby("series", sort=False)):
+    figure, [grid] = make_figure(WIDE, 2.7, 1, len(PANELS))
+    for axes, (panel, (level, value)) in zip(grid, PANELS.items(), strict=True):
+        series = frame[frame["panel"] == panel].groupby("series", sort=False)
+        for (name, line), colour, style, marker in zip(series, [BLUE, ORANGE, BLACK, GREY], LINES, "osD^", strict=False):
             line = line.sort_values("level")
-            style = {"color": colours[place], "linestyle": LINES[place], "marker": "osD^"[place]}
-            axes.plot(line["level"], line["value"], markerfacecolor="white", label=name, **style)
-            axes.fill_between(line["level"], line["low"], line["high"], color=colours[place], alpha=0.15, linewidth=0)
-        axes.set(xlabel=level, ylabel=value, ylim=(0, None))
+            look = {"color": colour, "linestyle": style, "marker": marker, "markerfacecolor": "white"}
+            axes.plot(line["level"], line["value"], label=name, **look)
+            axes.fill_between(line["level"], line["low"], line["high"], color=colour, alpha=0.15, linewidth=0)
+        scale = {"xlim": (0, None)} if panel == "density" else {"xscale": "log"}
+        axes.set(xlabel=level, ylabel=value, ylim=(0, None), **scale)
         if panel == "density":
             axes.xaxis.set_major_formatter(PercentFormatter(1, decimals=0))
-            axes.set_xlim(0, None)
-        else:
-            axes.set_xscale("log")
         axes.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), frameon=False, handlelength=2.6)
     figure.supxlabel("shaded: from the least to the most")
     return figure
@@ -62,17 +58,14 @@ def plot_pairs(frame: pd.DataFrame, label: str, below: str, above: str) -> Figur
     `below` and `above` are columns of the frame (allowed: WORDS), `label` is what both measure. Columns: model, other, these.
     """
     require_columns(frame, ["model", "other", below, above], "pairs of models")
-    models = list(pd.unique(pd.concat([frame["model"], frame["other"]])))
-    place = {model: i for i, model in enumerate(models)}
+    models = pd.unique(pd.concat([frame["model"], frame["other"]]))
+    names = [display_name(model) for model in models]
+    rows, columns = (pd.Index(models).get_indexer(frame[column]) for column in ("model", "other"))
     cells = np.full((len(models), len(models)), np.nan)
-    rows, columns = frame["model"].map(place).to_numpy(), frame["other"].map(place).to_numpy()
     cells[np.maximum(rows, columns), np.minimum(rows, columns)] = frame[below]
     cells[np.minimum(rows, columns), np.maximum(rows, columns)] = frame[above]
-    figure = make_canvas(WIDE, 0.235 * len(models) + 1.7)
-    axes = figure.subplots()
-    picture = _heat_map(axes, cells, blank=np.eye(len(models), dtype=bool))
-    names = [display_name(model) for model in models]
-    name_cells(axes, names, names, rotation=90)
+    figure, axes = make_figure(WIDE, 0.235 * len(models) + 1.7)
+    picture = _heat_map(axes, pd.DataFrame(cells, names, names), blank=np.eye(len(models), dtype=bool), rotation=90)
     axes.set_xlabel(f"below the diagonal: {WORDS[below]}; above it: {WORDS[above]}")
     figure.colorbar(picture, ax=axes, label=label, fraction=0.03, pad=0.01)
     return figure
@@ -89,29 +82,30 @@ def plot_parts(frame: pd.DataFrame, label: str) -> Figure:
     deep = frame[frame["layer"].notna() & (frame["type"] == "all")]
     deep = deep.assign(part=deep["layer"].astype(int).astype(str))
     parts = [unique(rows, "part") for rows in (whole, deep)]
-    figure = make_canvas(WIDE, 0.2 * len(names) + 1.2)
-    panels = figure.subplots(1, 2, sharey=True, width_ratios=[len(part) + 0.01 for part in parts])
+    widths = [len(part) + 0.01 for part in parts]
+    figure, [panels] = make_figure(WIDE, 0.2 * len(names) + 1.2, 1, 2, sharey=True, width_ratios=widths)
     largest, numbered = float(frame["value"].abs().max()), max(map(len, parts)) <= MOST_NUMBERS
-    for axes, rows, part, words in zip(panels, (whole, deep), parts, ("type of tensor", "layer")):
-        cells = rows.pivot(index="row", columns="part", values="value").reindex(index=names, columns=part)
-        picture = _heat_map(axes, cells.to_numpy(dtype=float), largest, bool((frame["value"] < 0).any()), numbered=numbered)
+    signed = bool((frame["value"] < 0).any())
+    for axes, rows, part, words, turn in zip(panels, (whole, deep), parts, ("type of tensor", "layer"), (90, 0), strict=True):
+        (cells,) = pivot(rows, "row", "part", names, part, "value")
         every = -(-len(part) // MOST_NUMBERS)
-        shown = [name if i % every == 0 else "" for i, name in enumerate(part)]
-        name_cells(axes, names, shown, rotation=90 if axes is panels[0] else 0)
+        cells.columns = [name if i % every == 0 else "" for i, name in enumerate(part)]
+        picture = _heat_map(axes, cells, largest, signed, numbered=numbered, rotation=turn)
         axes.set_xlabel(words)
     figure.colorbar(picture, ax=panels, label=label, fraction=0.03, pad=0.01)
     return figure
 
 
-def _heat_map(axes, cells: np.ndarray, largest: float = 0, signed: bool | None = None, blank=None, numbered: bool = True):
+def _heat_map(axes, cells: pd.DataFrame, largest=0.0, signed: bool | None = None, blank=False, numbered: bool = True, **options):
     """Draw the cells, with numbers where they can be read; a scale around 0 where values are signed (by lightness alone where
     some cells are not `numbered`, so that greyscale keeps the sign). A missing one is a dash, but where `blank`."""
-    largest = largest or max(float(np.nanmax(np.abs(cells), initial=0)), 1e-9)
-    signed = bool(np.nanmin(cells, initial=0) < 0) if signed is None else signed
+    numbers = cells.to_numpy(dtype=float)
+    largest = largest or max(float(np.nanmax(np.abs(numbers), initial=0)), 1e-9)
+    signed = bool(np.nanmin(numbers, initial=0) < 0) if signed is None else signed
     norm = TwoSlopeNorm(0, -largest, largest) if signed else Normalize(0, largest)
     numbered = numbered and cells.shape[1] <= MOST_NUMBERS
-    words = np.where(np.isnan(cells), "–", np.vectorize(lambda value: f"{value:z.2f}".replace("-", "−"), otypes=[object])(cells))
-    if blank is not None:
-        words[blank] = ""
+    words = cells.map(lambda value: "–" if np.isnan(value) else f"{value:z.2f}".replace("-", "−")).mask(
+        np.broadcast_to(blank, cells.shape), ""
+    )
     colours = "Blues" if not signed else "PuOr_r" if numbered else "cividis"
-    return draw_cells(axes, cells, words if numbered else None, colours, norm, 6)
+    return draw_cells(axes, cells, words if numbered else None, colours, norm, 6, **options)

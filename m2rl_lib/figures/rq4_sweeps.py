@@ -11,8 +11,8 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from matplotlib.ticker import MaxNLocator
 
-from m2rl_lib.figures.parts import change_words, count_words, counts_below, draw_cells, name_cells, size_words, unique
-from m2rl_lib.figures.style import BLACK, LIGHT, WIDE, make_canvas
+from m2rl_lib.figures.parts import change_words, count_words, draw_cells, pivot, size_words, unique
+from m2rl_lib.figures.style import BLACK, LIGHT, WIDE, make_figure
 from m2rl_lib.stats.bootstrap import OVERALL, require_columns
 from m2rl_lib.stats.comparisons import display_domain, display_name
 
@@ -30,20 +30,20 @@ def plot_sweeps(frame: pd.DataFrame) -> Figure:
     parts = [frame[frame["method"] == method] for method in methods]
     heights = [max(part["density"].nunique(), 1) for part in parts]
     rows = [heights[first : first + across] for first in range(0, len(heights), across)]
-    figure = make_canvas(WIDE, sum(0.24 * max(row) + 0.62 for row in rows) + 0.35)
-    grid = figure.subplots(len(rows), across, squeeze=False, height_ratios=[max(row) + 1.5 for row in rows])
+    size = (WIDE, sum(0.24 * max(row) + 0.62 for row in rows) + 0.35)
+    figure, grid = make_figure(*size, len(rows), across, height_ratios=[max(row) + 1.5 for row in rows])
     norm = Normalize(frame["score"].min(), frame["score"].max())
     for axes, method, part in zip(grid.flat, methods, parts, strict=False):
-        part = part.assign(density=part["density"].fillna(NO_DENSITY)).sort_values(["density", "lambda"])
-        cells = part.pivot(index="density", columns="lambda", values="score").sort_index(ascending=False)
-        best = part.pivot(index="density", columns="lambda", values="best").reindex_like(cells).eq(True).to_numpy()
-        words = cells.map(lambda score: f"{score:.0f}" if np.isfinite(score) else "").to_numpy()  # a setting may be missing
-        draw_cells(axes, cells.to_numpy(dtype=float), words, "cividis", norm, 6)
+        part = part.assign(density=part["density"].fillna(NO_DENSITY))
+        settings = [sorted(set(part["density"]), reverse=True), sorted(set(part["lambda"]))]
+        cells, best = pivot(part, "density", "lambda", *settings, "score", "best")
+        words = cells.map(lambda score: f"{score:.0f}" if np.isfinite(score) else "")  # a setting may be missing
+        named = cells.rename(index=lambda density: "" if density == NO_DENSITY else f"{density:g}", columns="{:g}".format)
+        draw_cells(axes, named, words, "cividis", norm, 6)
         inks = {text.get_position(): text.get_color() for text in axes.texts}
-        for y, x in np.argwhere(best):
+        for y, x in np.argwhere(best.eq(True)):
             ink = inks[x + 0.5, y + 0.5]
             axes.add_patch(Rectangle((x + 0.04, y + 0.06), 0.92, 0.88, fill=False, edgecolor=ink, linewidth=1.3))
-        name_cells(axes, ["" if d == NO_DENSITY else f"{d:g}" for d in cells.index], [f"{scale:g}" for scale in cells.columns])
         axes.set_title(display_name(method).replace(" merge", ""))
     for axes in grid.flat[len(methods) :]:
         axes.set_axis_off()
@@ -55,13 +55,14 @@ def plot_sweeps(frame: pd.DataFrame) -> Figure:
 def _changes(axes: Axes, frame: pd.DataFrame, row: str, column: str, rows: list[str], columns: list[str], size: float) -> None:
     """A table of changes with their intervals as a heat map; bold where the interval excludes 0."""
     words = [change_words(change) if np.isfinite(change.estimate) else "" for change in frame.itertuples()]
-    table = frame.assign(words=words, sure=(frame["low"] > 0) | (frame["high"] < 0)).pivot(index=row, columns=column)
-    parts = {part: table[part].reindex(index=rows, columns=columns) for part in ("estimate", "words", "sure")}
-    words, sure = parts["words"].fillna("").to_numpy(), parts["sure"].eq(True).to_numpy()
-    draw_cells(axes, parts["estimate"].to_numpy(dtype=float), words, "PuOr_r", TwoSlopeNorm(0, -size, size), 6, sure)
-    labels = {"sft": "SFT", "null": "RL-Null", OVERALL: "Mean"}
-    names = [[labels.get(name) or display_domain(name) for name in given] for given in (rows, columns)]
-    name_cells(axes, names[0], [name.replace(" ", "\n") for name in names[1]])
+    table = frame.assign(words=words, sure=(frame["low"] > 0) | (frame["high"] < 0))
+    cells, words, sure = pivot(table, row, column, rows, columns, "estimate", "words", "sure")
+    named = cells.rename(index=_name, columns=lambda name: _name(name).replace(" ", "\n"))
+    draw_cells(axes, named, words, "PuOr_r", TwoSlopeNorm(0, -size, size), 6, sure)
+
+
+def _name(name: str) -> str:
+    return {"sft": "SFT", "null": "RL-Null", OVERALL: "Mean"}.get(name) or display_domain(name)
 
 
 def plot_leave_one_out(frame: pd.DataFrame) -> Figure:
@@ -72,8 +73,8 @@ def plot_leave_one_out(frame: pd.DataFrame) -> Figure:
     require_columns(frame, ["method", "left_out", "over", "estimate", "low", "high"], "merges without one expert")
     methods, size = unique(frame, "method"), max(float(frame["estimate"].abs().max()), 1e-9)
     left, over = unique(frame, "left_out"), unique(frame, "over")
-    figure = make_canvas(WIDE, (0.32 * len(left) + 0.3) * len(methods) + 0.6)
-    for axes, method in zip(figure.subplots(len(methods), 1, squeeze=False, sharex=True)[:, 0], methods, strict=True):
+    figure, grid = make_figure(WIDE, (0.32 * len(left) + 0.3) * len(methods) + 0.6, len(methods), 1, sharex=True)
+    for axes, method in zip(grid[:, 0], methods, strict=True):
         _changes(axes, frame[frame["method"] == method], "left_out", "over", left, over, size)
         axes.set_title(display_name(method))
     figure.supxlabel("tested on; change in points" + count_words(frame) + "; bold: interval excludes 0")
@@ -89,12 +90,10 @@ def plot_pairs(frame: pd.DataFrame) -> Figure:
     require_columns(frame, ["target", "added", "estimate", "low", "high"], "merges of pairs")
     targets, added = unique(frame, "target"), unique(frame, "added")
     columns = [*(name for name in targets if name in added), *(name for name in added if name not in targets)]
-    figure = make_canvas(WIDE, 0.32 * len(targets) + 0.9)
-    axes = figure.subplots()
+    figure, axes = make_figure(WIDE, 0.32 * len(targets) + 0.9)
     _changes(axes, frame, "target", "added", targets, columns, max(float(frame["estimate"].abs().max()), 1e-9))
-    label = "averaged with; change against the expert alone, points; bold: interval excludes 0"
-    axes.set_xlabel(label + counts_below(frame))
-    axes.set_ylabel("expert of, and tested on")
+    words = "averaged with; change against the expert alone, points; bold: interval excludes 0"
+    axes.set(xlabel=words + count_words(frame, before="\n"), ylabel="expert of, and tested on")
     return figure
 
 
@@ -108,8 +107,8 @@ def plot_paths(frame: pd.DataFrame) -> Figure:
     mean["path"] = mean["start"] + " " + mean["end"]
     kind = np.select([mean["start"] == "sft", mean["end"] == "rl-multi"], [KINDS[0], KINDS[2]], KINDS[1])
     kinds = [name for name in KINDS if name in kind]
-    figure = make_canvas(WIDE, 2.3)
-    for axes, name in zip(figure.subplots(1, len(kinds), squeeze=False, sharey=True)[0], kinds, strict=True):
+    figure, [grid] = make_figure(WIDE, 2.3, 1, len(kinds), sharey=True)
+    for axes, name in zip(grid, kinds, strict=True):
         rows = mean[kind == name]
         top = rows.loc[rows["barrier"].idxmax()]
         for path, line in rows.groupby("path", sort=False):

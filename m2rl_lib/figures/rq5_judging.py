@@ -7,8 +7,8 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from m2rl_lib.figures.parts import count_words, draw_estimate, handle, legend_above, name_heights, name_rows, span, unique
-from m2rl_lib.figures.style import BLACK, BLUE, COLUMN, GREEN, GREY, MODES, ORANGE, WIDE, make_canvas
+from m2rl_lib.figures.parts import count_words, draw_estimate, finish, handle, name_heights, name_rows, span, unique
+from m2rl_lib.figures.style import BLACK, BLUE, COLUMN, GREEN, GREY, MODES, ORANGE, WIDE, make_figure
 from m2rl_lib.stats.bootstrap import require_columns
 from m2rl_lib.stats.comparisons import display_domain, display_name
 
@@ -21,12 +21,10 @@ CHOOSERS = {  # marker, colour, filled
 }
 
 
-def _legend(figure: Figure, dotted: str) -> None:
-    """Both modes, and what the dotted line is."""
-    handles = [
-        handle(mode, colour, marker, filled, line, linewidth=0.8) for mode, (marker, colour, filled, line) in MODES.items()
-    ]
-    legend_above(figure, [*handles, handle(dotted, GREY, line=":", linewidth=0.8)], 3)
+def _handles(dotted: str) -> list:
+    """Entries of a legend: both modes, and what the dotted line is."""
+    handles = [handle(mode, *look, linewidth=0.8) for mode, look in MODES.items()]
+    return [*handles, handle(dotted, "", GREY, line=":", linewidth=0.8)]
 
 
 def _seeds(frame: pd.DataFrame) -> str:
@@ -39,14 +37,13 @@ def _seeds(frame: pd.DataFrame) -> str:
 def plot_judges(frame: pd.DataFrame) -> Figure:
     """Accuracy of every judge in both modes with its interval; a row of panels a set, a column a domain; dotted: chance.
 
-    Columns: set, judge, domain, mode, estimate, low, high (points), trajectories, and seeds where known. A judge that has no
-    set in a domain has no point there.
+    Columns: set, judge, domain, mode, estimate, low, high (points), trajectories, and seeds where known.
     """
     require_columns(frame, ["set", "judge", "domain", "mode", "estimate", "low", "high", "trajectories"], "judges")
     judges, names, sets = (unique(frame, column) for column in ("judge", "domain", "set"))
     labels, inches = name_rows(judges)
-    figure = make_canvas(WIDE, len(sets) * (1.5 * inches * len(judges) + 0.4) + 0.6)
-    grid = figure.subplots(len(sets), len(names), squeeze=False, sharey=True, sharex=True)
+    size = (WIDE, len(sets) * (1.5 * inches * len(judges) + 0.4) + 0.6)
+    figure, grid = make_figure(*size, len(sets), len(names), sharey=True, sharex=True)
     for place, name in enumerate(sets):
         for axes, domain in zip(grid[place], names, strict=True):
             rows = frame[(frame["set"] == name) & (frame["domain"] == domain)]
@@ -60,9 +57,7 @@ def plot_judges(frame: pd.DataFrame) -> Figure:
         beside = {"xy": (1.03, 0.5), "xycoords": "axes fraction", "rotation": 270, "ha": "left", "va": "center", "fontsize": 6.5}
         grid[place, -1].annotate({"shared": "SFT's trajectories"}.get(name, f"{name} trajectories"), **beside)
     words = "accuracy against the verifier, points (95% interval; n trajectories, half of them right"
-    figure.supxlabel(f"{words}{_seeds(frame)})")
-    _legend(figure, "chance")
-    return figure
+    return finish(figure, _handles("chance"), 3, f"{words}{_seeds(frame)})")
 
 
 def plot_horizon(frame: pd.DataFrame) -> Figure:
@@ -72,17 +67,16 @@ def plot_horizon(frame: pd.DataFrame) -> Figure:
     """
     require_columns(frame, ["judge", "domain", "mode", "distance", "estimate", "low", "high", "problems"], "horizon")
     judges, names = (unique(frame, column) for column in ("judge", "domain"))
-    figure = make_canvas(WIDE, 1.15 * len(judges) + 0.7)
-    grid = figure.subplots(len(judges), len(names), squeeze=False, sharex=True, sharey=True)
+    figure, grid = make_figure(WIDE, 1.15 * len(judges) + 0.7, len(judges), len(names), sharex=True, sharey=True)
     for place, judge in enumerate(judges):
         for axes, domain in zip(grid[place], names, strict=True):
             rows = frame[(frame["judge"] == judge) & (frame["domain"] == domain)]
             axes.axhline(50, color=GREY, linestyle=":", linewidth=0.8)
             for mode, part in rows.groupby("mode", sort=False):
                 marker, colour, filled, line = MODES[mode]
-                part, face = part.sort_values("distance"), colour if filled else "white"
+                part = part.sort_values("distance")
                 at = part["distance"] + (-0.06 if mode == "outcome" else 0.06)
-                look = {"color": colour, "linestyle": line, "marker": marker, "markerfacecolor": face}
+                look = {"color": colour, "linestyle": line, "marker": marker, "markerfacecolor": colour if filled else "white"}
                 axes.plot(at, part["estimate"], **look, markersize=3.2, linewidth=0.9)
                 axes.vlines(at, part["low"], part["high"], color=colour, linewidth=0.7)
             if place == 0:
@@ -91,10 +85,8 @@ def plot_horizon(frame: pd.DataFrame) -> Figure:
                 axes.annotate("not its domain", (0.5, 0.5), xycoords="axes fraction", ha="center", fontsize=6, color=GREY)
         grid[place, 0].set_ylabel(display_name(judge) if judge != "expert" else "domain's expert")
     grid[0, 0].set_xticks(range(int(frame["distance"].max()) + 1))
-    figure.supxlabel("steps from the wrong one to the end")
-    figure.supylabel(f"balanced accuracy, points (95% interval, n = {span(frame['problems'])} problems{_seeds(frame)})")
-    _legend(figure, "chance")
-    return figure
+    words = f"balanced accuracy, points (95% interval, n = {span(frame['problems'])} problems{_seeds(frame)})"
+    return finish(figure, _handles("chance"), 3, "steps from the wrong one to the end", words)
 
 
 def plot_reliability(frame: pd.DataFrame) -> Figure:
@@ -104,8 +96,8 @@ def plot_reliability(frame: pd.DataFrame) -> Figure:
     """
     require_columns(frame, ["judge", "mode", "probability", "share", "n"], "reliability")
     judges = unique(frame, "judge")
-    figure = make_canvas(WIDE if len(judges) > 2 else COLUMN, 2.1)
-    for axes, judge in zip(figure.subplots(1, len(judges), squeeze=False, sharey=True)[0], judges, strict=True):
+    figure, [grid] = make_figure(WIDE if len(judges) > 2 else COLUMN, 2.1, 1, len(judges), sharey=True)
+    for axes, judge in zip(grid, judges, strict=True):
         axes.plot([0, 1], [0, 1], color=GREY, linestyle=":", linewidth=0.8)
         for mode, rows in frame[frame["judge"] == judge].groupby("mode", sort=False):
             marker, colour, filled, line = MODES[mode]
@@ -115,20 +107,15 @@ def plot_reliability(frame: pd.DataFrame) -> Figure:
             axes.scatter(rows["probability"], rows["share"], s=sizes, **look, linewidths=0.8, zorder=3)
         axes.set_title(display_name(judge) if judge != "expert" else "each domain's expert", fontsize=6.5)
         axes.set(xlim=(-0.05, 1.05), ylim=(-0.05, 1.05))
-    figure.supxlabel("P(right) by the judge, mean of the bin")
-    figure.supylabel("share that is right")
-    _legend(figure, "calibrated")
-    return figure
+    return finish(figure, _handles("calibrated"), 3, "P(right) by the judge, mean of the bin", "share that is right")
 
 
 def plot_best_of_n(frame: pd.DataFrame) -> Figure:
-    """Every way of choosing one of N samples, a panel a domain, a row a model. Columns: judge, domain, chooser, score, low, high,
-    n, samples."""
+    """Every way of choosing one of N samples, a panel a domain, a row a model."""
     require_columns(frame, ["judge", "domain", "chooser", "score", "low", "high", "n", "samples"], "best of N")
     judges, names = (unique(frame, column) for column in ("judge", "domain"))
     labels, inches = name_rows(judges)
-    figure = make_canvas(WIDE, 2.2 * inches * len(judges) + 1.0)
-    grid = figure.subplots(1, len(names), squeeze=False, sharey=True)[0]
+    figure, [grid] = make_figure(WIDE, 2.2 * inches * len(judges) + 1.0, 1, len(names), sharey=True)
     for axes, domain in zip(grid, names, strict=True):
         rows = frame[frame["domain"] == domain]
         for row in rows.itertuples():
@@ -137,6 +124,5 @@ def plot_best_of_n(frame: pd.DataFrame) -> Figure:
         sizes = f"\nn = {rows['n'].max()} × {rows['samples'].max()}" if len(rows) else ""
         axes.set_title(f"{display_domain(domain)}{sizes}", fontsize=6.5)
         name_heights(axes, np.arange(len(judges))[::-1], labels, -0.6, len(judges) - 0.4)
-    figure.supxlabel(f"score of the chosen sample, points (95% interval; n problems × N samples{_seeds(frame)})")
-    legend_above(figure, [handle(name, colour, marker, filled) for name, (marker, colour, filled) in CHOOSERS.items()], 5)
-    return figure
+    words = f"score of the chosen sample, points (95% interval; n problems × N samples{_seeds(frame)})"
+    return finish(figure, [handle(name, *look) for name, look in CHOOSERS.items()], 5, words)

@@ -1,7 +1,6 @@
 """How every figure looks. Widths are a journal's: 3.4 inches for one column, 7 for grids that need two.
 
-Series differ by marker, line and lightness before colour (Okabe–Ito), so that greyscale and colour blindness lose nothing. Fonts
-are embedded as TrueType. What several figures draw is in `parts`.
+Series differ by marker, line and lightness before colour (Okabe–Ito), so that greyscale and colour blindness lose nothing.
 """
 
 import matplotlib
@@ -9,7 +8,7 @@ import seaborn
 from matplotlib.figure import Figure
 
 COLUMN, WIDE = 3.4, 7.0  # inches
-STYLE = seaborn.axes_style("whitegrid") | {"font.family": "DejaVu Sans", "pdf.fonttype": 42, "ps.fonttype": 42}
+STYLE = seaborn.axes_style("whitegrid") | {"font.family": "DejaVu Sans", "pdf.fonttype": 42, "ps.fonttype": 42}  # TrueType
 STYLE |= {"savefig.dpi": 300, "figure.dpi": 150, "figure.titleweight": "bold"}
 STYLE |= dict.fromkeys(["font.size", "axes.labelsize", "axes.titlesize", "figure.titlesize", "figure.labelsize"], 7)
 STYLE |= dict.fromkeys(["xtick.labelsize", "ytick.labelsize", "legend.fontsize"], 6.5)
@@ -30,7 +29,24 @@ MODES = {"outcome": ("o", ORANGE, False, "--"), "process": ("s", BLUE, True, "-"
 LINES = ["-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)), (0, (1, 2))]
 
 
-def make_canvas(width: float, height: float) -> Figure:
-    """An empty figure in the one style, width and height in inches; not known to pyplot, so a notebook shows it once."""
+def make_figure(width: float, height: float, *grid: int, **options) -> tuple:
+    """An empty figure in the one style, in inches, and its axes: an array where `grid` is rows and columns; `options` of subplots.
+
+    It is not known to pyplot, so a notebook shows it once.
+    """
     matplotlib.rcParams.update(STYLE)
-    return Figure(figsize=(width, height), layout="constrained")
+    figure = Figure(figsize=(width, height), layout="constrained")
+    return figure, figure.subplots(*grid, squeeze=not grid, **options)
+
+
+def make_panels(width: float, row: float, rest: float, count: int, across: int) -> tuple:
+    """A figure, `row` inches for each row and `rest` for the legend, and its `count` panels, `across` in a row, of shared axes.
+
+    Places left over in the last row are blank and the panels above them are labelled.
+    """
+    down = -(-count // across)
+    figure, grid = make_figure(width, row * down + rest, down, min(across, count), sharex=True, sharey=True)
+    for place in range(count, grid.size):
+        grid.flat[place].set_axis_off()
+        grid.flat[place - across].tick_params(labelbottom=True)
+    return figure, list(grid.flat[:count])

@@ -4,8 +4,8 @@ import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from m2rl_lib.figures.parts import count_words, handle, is_sampled, legend_above, panels, unique
-from m2rl_lib.figures.style import BLACK, BLUE, COLOURS, COLUMN, LIGHT, LINES, ORANGE, WIDE, make_canvas
+from m2rl_lib.figures.parts import count_words, finish, handle, is_sampled, unique
+from m2rl_lib.figures.style import BLACK, BLUE, COLOURS, COLUMN, LIGHT, LINES, ORANGE, WIDE, make_figure, make_panels
 from m2rl_lib.stats.bootstrap import require_columns
 from m2rl_lib.stats.comparisons import display_domain, model_family
 
@@ -20,8 +20,7 @@ KINDS = {  # name in the legend, colour, line, width
 def plot_loss(frame: pd.DataFrame) -> Figure:
     """Training loss of one run. Columns: step, loss (mean over the tokens of the loss mask, nats)."""
     require_columns(frame, ["step", "loss"], "training loss")
-    figure = make_canvas(COLUMN, 2.2)
-    axes = figure.subplots()
+    figure, axes = make_figure(COLUMN, 2.2)
     axes.plot(frame["step"], frame["loss"], color=BLACK)
     axes.set(xlabel="training step", ylabel="loss, nats a token", ylim=(0, None))
     return figure
@@ -30,8 +29,7 @@ def plot_loss(frame: pd.DataFrame) -> Figure:
 def plot_distillation(frame: pd.DataFrame) -> Figure:
     """The student's distance from the teacher of each domain, a line each. Columns: step, domain, kl (nats a token)."""
     require_columns(frame, ["step", "domain", "kl"], "distillation")
-    figure = make_canvas(COLUMN, 2.4)
-    axes = figure.subplots()
+    figure, axes = make_figure(COLUMN, 2.4)
     for number, (domain, rows) in enumerate(frame.groupby("domain", sort=False)):
         style = {"linestyle": LINES[number % len(LINES)], "color": COLOURS[number % len(COLOURS)]}
         axes.plot(rows["step"], rows["kl"], label=display_domain(domain), **style)
@@ -41,9 +39,8 @@ def plot_distillation(frame: pd.DataFrame) -> Figure:
 
 
 def _kind(model: str, domain: str) -> str:
-    if model in (f"rl-{domain}", "rl-null"):
-        return "own" if model == f"rl-{domain}" else "null"
-    return "mixed" if model_family(model) == "mixed" else "other"
+    kinds = {f"rl-{domain}": "own", "rl-null": "null"}
+    return kinds.get(model) or ("mixed" if model_family(model) == "mixed" else "other")
 
 
 def plot_learning_curves(frame: pd.DataFrame) -> Figure:
@@ -52,10 +49,10 @@ def plot_learning_curves(frame: pd.DataFrame) -> Figure:
     Columns: model, step, domain, reward (0 to 1); low, high, n where known. The expert of a domain is 'rl-<domain>'.
     """
     require_columns(frame, ["model", "step", "domain", "reward"], "learning curves")
-    domains = unique(frame, "domain")
-    wide, found = len(domains) > 1, set()
-    figure = make_canvas(WIDE if wide else COLUMN, 1.65 * -(-len(domains) // 3) + 0.5)
-    for axes, domain in zip(panels(figure, len(domains), 3, sharex=True, sharey=True), domains, strict=True):
+    domains, found = unique(frame, "domain"), set()
+    wide = len(domains) > 1
+    figure, panels = make_panels(WIDE if wide else COLUMN, 1.65, 0.5, len(domains), 3)
+    for axes, domain in zip(panels, domains, strict=True):
         for model, rows in frame[frame["domain"] == domain].groupby("model", sort=False):
             kind = _kind(model, domain)
             _, colour, style, width = KINDS[kind]
@@ -66,9 +63,9 @@ def plot_learning_curves(frame: pd.DataFrame) -> Figure:
             found.add(kind)
         axes.set_title(display_domain(domain))
         axes.xaxis.set_major_locator(MaxNLocator(4, integer=True))
-    figure.supxlabel("training step")
-    figure.supylabel("mean selection reward" + count_words(frame))
-    shown = {kind: look for kind, look in KINDS.items() if kind in found}
-    handles = [handle(name, colour, line=style, linewidth=width) for name, colour, style, width in shown.values()]
-    legend_above(figure, handles, 4 if wide else 2)
-    return figure
+    handles = [
+        handle(name, "", colour, line=style, linewidth=width)
+        for kind, (name, colour, style, width) in KINDS.items()
+        if kind in found
+    ]
+    return finish(figure, handles, 4 if wide else 2, "training step", "mean selection reward" + count_words(frame))

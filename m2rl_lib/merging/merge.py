@@ -1,11 +1,11 @@
 """Merges as named by the schedule: recipes, checks, and running them through mergekit.
 
-Settings are the published ones (shared by the paper's code): every expert's weight 1, λ = 1, TIES keeps the largest 20%, DARE
-keeps 80% at random and rescales, SCE selects everything. Where mergekit's definition differs from the paper's code,
-`@definition=paper` is the latter. Arithmetic is in float32: in bfloat16 an RL update is lost to rounding.
+Settings are the published ones, every expert's weight is 1; `@definition=paper` is a method as the paper's code, not mergekit, defines
+it. Arithmetic is in float32: in bfloat16 an RL update is lost to rounding.
 """
 
 import math
+import shutil
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -18,7 +18,7 @@ from mergekit.merge import MergeOptions, run_merge
 
 from m2rl_lib.config import locations, model_names, schedule
 from m2rl_lib.config.study import Parameters
-from m2rl_lib.merging import dare, sce, task_arithmetic, task_vectors, ties  # noqa: F401  each registers its method with mergekit
+from m2rl_lib.merging import sce, task_arithmetic, task_vectors, ties  # each registers its method with mergekit
 from m2rl_lib.storage import artifacts, result_tables
 from m2rl_lib.training.common import cost, write_costs
 
@@ -31,46 +31,40 @@ METHODS = {
     "ties-dare": "m2rl_ties",
     "sce": "m2rl_sce",
 }
-shifts = task_vectors.norms_and_cosines
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """What a merge is made of. `density` is SCE's share of selected elements, TIES's or DARE's of kept ones."""
+    """What a merge is made of."""
 
     method: str
     experts: tuple[Path, ...]
     base: Path
     scale: float  # λ
-    density: float
+    density: float  # SCE's share of selected elements, TIES's or DARE's of kept ones
     paper: bool  # the paper's definition instead of mergekit's
     trim: float = 1.0  # the share that the paper's TIES keeps after DARE
 
 
 def run(p: Parameters) -> list[Path]:
     """Make every merge of the schedule; their folders. Writes the tables `sce` and `costs`."""
-    names, read = schedule.merges(p), read_by(p)
+    names, read, costs = schedule.merges(p), read_by(p), []
     folders = [locations.model_folder(p.study, p.seed, name) for name in names]
     if artifacts.is_done(p, "merges", folders, read):
         print(f"merges: this study has its {len(names)} already")
-    else:
-        with artifacts.stage(p, "merges"):
-            _make(p, names, read)
+        return folders
+    with artifacts.stage(p, "merges"):
+        for name in names:
+            begun = time.monotonic()
+            merge(p, recipe(p, name), name)
+            stage = "merge" if name in schedule.candidates(p) else "analysis"
+            costs.append(cost(name, stage, seconds=time.monotonic() - begun, threads=1))
+        print(f"merges: {len(names)} made of {len(read)} models in {sum(c['wall_seconds'] for c in costs):.0f} s")
+        made_by = artifacts.record(p, read)
+        base, *experts = (locations.model_folder(p.study, p.seed, name) for name in ("sft", *(f"rl-{d}" for d in p.domains)))
+        result_tables.write_table(p, "sce", "merges", sce.branches(experts, base), made_by)
+        write_costs(p, "merges", made_by, costs)
     return folders
-
-
-def _make(p: Parameters, names: list[str], read: list[Path]) -> None:
-    started, costs = time.monotonic(), []
-    for name in names:
-        begun = time.monotonic()
-        merge(p, recipe(p, name), name)
-        stage = "merge" if name in schedule.candidates(p) else "analysis"
-        costs.append(cost(name, stage, seconds=time.monotonic() - begun, threads=1))
-    print(f"merges: {len(names)} made of {len(read)} models in {time.monotonic() - started:.0f} s")
-    made_by = artifacts.record(p, read)
-    base, *experts = (locations.model_folder(p.study, p.seed, name) for name in ("sft", *(f"rl-{d}" for d in p.domains)))
-    result_tables.write_table(p, "sce", "merges", sce.branches(experts, base), made_by)
-    write_costs(p, "merges", made_by, costs)
 
 
 def read_by(p: Parameters) -> list[Path]:
@@ -80,10 +74,10 @@ def read_by(p: Parameters) -> list[Path]:
 
 
 def recipe(p: Parameters, name: str) -> Recipe:
-    """The recipe that a merge's name stands for: `merge-<method>`, with λ, density, definition, experts or step after an `@`.
+    """The recipe of a merge's name: `merge-<method>`, with lambda, density, definition, experts, step or norm after an `@`.
 
     Experts are the study's domains, `sft` or `null`, joined by `+`; without them all the study's. `norm=equal` is the merge
-    without it, its task vector scaled to the experts' mean norm. Raises ValueError for what is out of range.
+    without it, its task vector scaled to the experts' mean norm.
     """
 
     def folder(model: str) -> Path:
@@ -93,7 +87,7 @@ def recipe(p: Parameters, name: str) -> Recipe:
     base, method = folder("sft"), base_name.removeprefix("merge-")
     if variant.pop("norm", None):
         parent = folder(model_names.model_name(base_name, **variant))
-        norms = shifts({"parent": parent, **{f"rl-{d}": folder(f"rl-{d}") for d in p.domains}}, base)
+        norms = task_vectors.norms_and_cosines({"parent": parent, **{f"rl-{d}": folder(f"rl-{d}") for d in p.domains}}, base)
         scale = 1 / float(norms.set_index("model").loc["parent", "norm"])
         return Recipe("task-arithmetic", (parent,), base, scale, 1.0, False)
     step = int(variant.pop("step", p.rlvr_steps))
@@ -132,23 +126,20 @@ def configuration(recipe: Recipe, out_dtype: str, seed: int) -> dict:
     elif kind == "m2rl_ties":
         shared["share"] = recipe.density if recipe.method == "ties" else 1.0
         per_model = [{"threshold": _threshold(recipe, expert, seed) if recipe.paper else 0.0} for expert in recipe.experts]
-    config = {
-        "merge_method": kind,
-        "models": [{"model": _reference(e), "parameters": given} for e, given in zip(recipe.experts, per_model)],
-        "out_dtype": out_dtype,
-    }
+    models = [{"model": _reference(e), "parameters": given} for e, given in zip(recipe.experts, per_model)]
+    config = {"merge_method": kind, "models": models, "out_dtype": out_dtype}
     if kind == "linear":
         return config | {"dtype": "float32"}
     return config | {"base_model": _reference(recipe.base), "parameters": shared | {"paper": recipe.paper}}
 
 
 def _threshold(recipe: Recipe, expert: Path, seed: int) -> float:
-    """Where the paper's TIES cuts an expert's task vector, over the whole model, after DARE if there is any."""
+    """Where the paper's TIES cuts an expert's task vector, over the whole model, after any DARE."""
     keep, share = (recipe.density, recipe.trim) if recipe.method in DARE else (1.0, recipe.density)
 
     def magnitudes() -> Iterator[torch.Tensor]:
         for name, start, end in task_vectors.pairs(recipe.base, expert):
-            for block in dare.papers_dare(start, end, keep, seed, expert.name, name)():
+            for block in task_arithmetic.papers_dare(start, end, keep, seed, expert.name, name)():
                 yield block.abs()
 
     return ties.largest(magnitudes, share)[0]
@@ -166,11 +157,10 @@ def merge(p: Parameters, recipe: Recipe, name: str) -> Path:
     made_by = artifacts.record(p, [*recipe.experts, recipe.base])
     with artifacts.publish(folder, made_by) as fresh:
         config = MergeConfiguration.model_validate(configuration(recipe, p.merge_dtype, p.seed))
-        options = MergeOptions(quiet=True, write_model_card=False, copy_tokenizer=False, random_seed=p.seed)
-        run_merge(config, str(fresh), options)
+        run_merge(config, str(fresh), MergeOptions(quiet=True, write_model_card=False, copy_tokenizer=False, random_seed=p.seed))
         for pattern in ("tokenizer*", "*.jinja", "generation_config.json"):
             for file in recipe.base.glob(pattern):
-                (fresh / file.name).write_bytes(file.read_bytes())
+                shutil.copyfile(file, fresh / file.name)
     return folder
 
 
@@ -196,7 +186,9 @@ def check_mergeable(experts: tuple[Path, ...], base: Path) -> None:
 def _checked_shapes(folder: Path, digest: str) -> dict[str, tuple]:
     """Shapes of a folder's tensors, read once: files as in the manifest, every number finite."""
     artifacts.verify_model(folder)
+    shapes = {}
     for name, tensor in task_vectors.tensors(folder):
         if not all(block.isfinite().all() for block in task_vectors.split(tensor)):
             raise ValueError(f"{folder.name}: tensor {name} has NaN or infinite values; nothing was merged")
-    return {name: tuple(tensor.shape) for name, tensor in task_vectors.tensors(folder)}
+        shapes[name] = tuple(tensor.shape)
+    return shapes

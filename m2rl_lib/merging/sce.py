@@ -1,6 +1,6 @@
 """SCE: select elements by variance, weight experts by their mean squares, elect signs.
 
-mergekit's weights are uniform where the mean squares sum to less than 1e-6; the paper's code has no such floor.
+mergekit's weights are uniform where the mean squares sum to less than 1e-6; the paper's code has no such limit.
 """
 
 from pathlib import Path
@@ -14,7 +14,7 @@ from mergekit.merge_methods.registry import register
 
 from m2rl_lib.merging.task_vectors import CONTRACT, add, pairs, split, task_vector, whole
 
-FLOOR = 1e-6  # mergekit's
+LEAST = 1e-6  # mergekit's
 
 
 @merge_method(name="m2rl_sce", contract=CONTRACT)
@@ -29,13 +29,13 @@ def sce(group: TensorGroup, select_topk: float, paper: bool) -> torch.Tensor:
         selected[variance.topk(count).indices] = True
         deltas = [lambda d=d: (block * chosen for block, chosen in zip(d(), split(selected))) for d in deltas]
     weights = torch.stack([whole(delta(), shape).square_().mean() for delta in deltas])
-    total, floor = weights.sum().item(), 0.0 if paper else FLOOR
-    weights = weights / total if total > 0 and total >= floor else torch.ones_like(weights) / len(weights)
+    total = weights.sum().item()
+    weights = weights / total if total > 0 and (paper or total >= LEAST) else torch.ones_like(weights) / len(weights)
 
     def elect(blocks: torch.Tensor) -> torch.Tensor:
         agreed = weights[:, None] * get_mask(blocks)
         of = agreed.sum(0)
-        return (blocks * agreed).sum(0) / (of.masked_fill(of == 0, 1) if paper else of.clamp(min=FLOOR))
+        return (blocks * agreed).sum(0) / (of.masked_fill(of == 0, 1) if paper else of.clamp(min=LEAST))
 
     return add(group, deltas, elect)
 
@@ -50,4 +50,4 @@ def branches(experts: list[Path], base: Path) -> pd.DataFrame:
         for name, start, end in pairs(base, expert):
             total[name] = total.get(name, 0.0) + float((end.float() - start.float()).square().mean())
     frame = pd.DataFrame({"tensor": list(total), "mean_squares": list(total.values())})
-    return frame.assign(uniform=frame["mean_squares"] < FLOOR)
+    return frame.assign(uniform=frame["mean_squares"] < LEAST)

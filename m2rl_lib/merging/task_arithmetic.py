@@ -1,12 +1,59 @@
-"""Task arithmetic: SFT + λ × the sum of the task vectors, with or without DARE."""
+"""Task arithmetic, SFT + λ × the sum of the task vectors, and DARE: elements dropped at random, the rest rescaled (TIES has it too).
+
+mergekit rescales what is kept to the same L1 norm and draws masks from torch's global generator; the paper's code divides by the
+density, and its mask depends on seed, expert and tensor alone, so that TIES's threshold is found on what is merged.
+"""
+
+import zlib
+from collections.abc import Callable
+from pathlib import Path
 
 import torch
 from mergekit.merge_methods.base import TensorGroup
 from mergekit.merge_methods.easy_define import merge_method
 from mergekit.merge_methods.registry import register
 
-from m2rl_lib.merging.dare import task_vectors_after_dare
-from m2rl_lib.merging.task_vectors import CONTRACT, add
+from m2rl_lib.merging.task_vectors import CONTRACT, Blocks, add, task_vector, whole
+
+
+def drop(blocks: Blocks, density: float, generator: torch.Generator, rescale: Callable[[torch.Tensor], torch.Tensor]) -> Blocks:
+    """Each element kept with probability `density`, drawn from `generator` as it is now, and rescaled."""
+    state = generator.get_state()
+
+    def read():
+        generator.set_state(state)
+        for block in blocks():
+            yield rescale(block * (torch.rand(block.shape, generator=generator) < density))
+
+    return read
+
+
+def papers_dare(base: torch.Tensor, tensor: torch.Tensor, density: float, seed: int, expert: str, name: str) -> Blocks:
+    """A task vector after the paper's DARE."""
+    delta = task_vector(base, tensor)
+    generator = torch.Generator().manual_seed(zlib.crc32(f"{seed} {expert} {name}".encode()))
+    return delta if density == 1 else drop(delta, density, generator, lambda kept: kept / density)
+
+
+def mergekits_dare(base: torch.Tensor, tensor: torch.Tensor, density: float) -> Blocks:
+    """A task vector after mergekit's DARE."""
+    delta = task_vector(base, tensor)
+    if density == 1:
+        return delta
+    generator = torch.Generator()
+    generator.set_state(torch.get_rng_state())
+    before = whole(delta(), base.shape).abs_().sum()
+    after = whole(drop(delta, density, torch.default_generator, torch.abs)(), base.shape).sum()  # the next masks go on from here
+    factor = 1.0 if min(before, after) < 1e-7 else before / after
+    return drop(delta, density, generator, lambda kept: kept * factor)
+
+
+def task_vectors_after_dare(group: TensorGroup, density: float, seed: int, paper: bool) -> list[Blocks]:
+    """Each expert's task vector of one tensor, after DARE; density 1 keeps all."""
+    base, name = group.base.tensor, group.metadata.name
+    if paper:
+        return [papers_dare(base, e.tensor, density, seed, Path(e.id.model.path).name, name) for e in group.non_base]
+    return [mergekits_dare(base, e.tensor, density) for e in group.non_base]
 
 
 @merge_method(name="m2rl_task_arithmetic", contract=CONTRACT)

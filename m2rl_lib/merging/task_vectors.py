@@ -1,7 +1,7 @@
 """Task vectors (an expert minus SFT), read in blocks of a tensor: what every merge method is made of.
 
-mergekit's own methods hold all task vectors of a tensor in float32 several times over and sort whole tensors. Here they are read in
-blocks, as often as needed; beside the (mapped) checkpoints only the result is whole. The numbers are mergekit's to the last bit.
+mergekit's own methods need a tensor's task vectors in float32 several times over. Here they are read in blocks, as often as needed,
+and only the result is whole. The numbers are mergekit's to the last bit.
 """
 
 from collections.abc import Callable, Iterator
@@ -40,9 +40,6 @@ def add(group: TensorGroup, vectors: list[Blocks], combine: Callable[[torch.Tens
     return whole((start.float() + combine(torch.stack(each)) for start, each in blocks), group.base.tensor.shape)
 
 
-# --- of model folders ------------------------------------------------------------------------------------
-
-
 def tensors(folder: Path) -> Iterator[tuple[str, torch.Tensor]]:
     """(name, tensor) of a model folder, one at a time."""
     for file in sorted(folder.glob("*.safetensors")):
@@ -63,18 +60,14 @@ def pairs(base: Path, expert: Path) -> Iterator[tuple[str, torch.Tensor, torch.T
 
 
 def norms_and_cosines(models: dict[str, Path], base: Path) -> pd.DataFrame:
-    """Each model's task vector: its L2 `norm` in units of the experts' mean, and its `cosine <expert>` with each expert's.
-
-    Experts are the models named `rl-…`.
-    """
+    """Each model's task vector: its L2 `norm` in units of the experts' mean, its `cosine <expert>` with each expert's (`rl-…`)."""
     vectors = {
         name: torch.cat([(end.float() - start.float()).double().flatten() for _, start, end in pairs(base, folder)])
         for name, folder in models.items()
     }
     experts = [name for name in vectors if name.startswith("rl-")]
     mean_norm = sum(vectors[name].norm() for name in experts) / len(experts)
-    rows = []
-    for name, vector in vectors.items():
-        cosines = {f"cosine {expert}": float(torch.cosine_similarity(vector, vectors[expert], dim=0)) for expert in experts}
-        rows.append({"model": name, "norm": float(vector.norm() / mean_norm), **cosines})
-    return pd.DataFrame(rows)
+    table = pd.DataFrame({"model": list(vectors), "norm": [float(vector.norm() / mean_norm) for vector in vectors.values()]})
+    for expert in experts:
+        table[f"cosine {expert}"] = [float(torch.cosine_similarity(one, vectors[expert], dim=0)) for one in vectors.values()]
+    return table

@@ -1,7 +1,7 @@
 """TIES: trim each task vector, elect a sign for each element, average those that agree; with or without DARE.
 
-mergekit keeps the largest share of each tensor, and DARE takes the place of its trimming. The paper's code keeps the largest share of
-the whole model and trims after DARE. Of equal magnitudes at mergekit's threshold the first are kept (its own sort picks any).
+mergekit keeps the largest share of each tensor, the first of equals, or DARE instead. The paper's code keeps the largest share of the
+whole model, and trims after DARE.
 """
 
 from collections.abc import Iterator
@@ -12,16 +12,15 @@ from mergekit.merge_methods.easy_define import merge_method
 from mergekit.merge_methods.generalized_task_arithmetic import get_mask
 from mergekit.merge_methods.registry import register
 
-from m2rl_lib.merging.dare import task_vectors_after_dare
+from m2rl_lib.merging.task_arithmetic import task_vectors_after_dare
 from m2rl_lib.merging.task_vectors import CONTRACT, Blocks, add
 
 
 def largest(magnitudes: Blocks, share: float) -> tuple[float, int]:
-    """The magnitude that the largest `share` of all elements reach, exactly, and how many of just that size are among them.
+    """The magnitude that the largest `share` of all elements reach, and how many of just that size are among them.
 
-    `largest` of [3, 1, 2, 2, 2] and 0.6 is (2.0, 2). The blocks, float32 ≥ 0, are read twice: the bits of a non-negative
-    float32 sort as it does, so a histogram of its upper and one of its lower 16 bits find the element of rank
-    k = max(1, ⌊share · elements⌋).
+    `largest` of [3, 1, 2, 2, 2] and 0.6 is (2.0, 2). Exact, since the bits of a float32 ≥ 0 sort as it does: one histogram of
+    the upper and one of the lower 16 bits find the element of rank max(1, ⌊share · elements⌋).
     """
     upper = torch.zeros(1 << 16, dtype=torch.long)
     for block in magnitudes():
@@ -49,13 +48,11 @@ def trim(blocks: Blocks, threshold: float, equal: int | None = None) -> Blocks:
         left = equal
         for block in blocks():
             size = block.abs()
-            kept = size > threshold if left == 0 else size >= threshold
-            if left:
+            kept = size >= threshold
+            if left is not None:
                 tied = size == threshold
-                found = int(tied.count_nonzero())
-                if found > left:
-                    kept &= ~tied | (tied.cumsum(0) <= left)
-                left = max(0, left - found)
+                kept &= ~tied | (tied.cumsum(0) <= left)
+                left -= min(left, int(tied.count_nonzero()))
             yield block * kept
 
     return read

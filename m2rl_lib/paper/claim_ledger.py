@@ -1,12 +1,10 @@
 """The one rule by which every finding is judged: from one estimate and its interval to a verdict.
 
 A claim is a *region* of values of one quantity, such as 'above −3 points'. It is *supported* if the quantity is shown to lie
-inside the region, *contradicted* if shown to lie outside, else *undecided*, with the smallest distance from the region's edge
-that 80% of repetitions would have shown. Shown: p < 0.05, adjusted: Bonferroni over the primary claims (one a question),
-Benjamini–Hochberg among the exploratory ones of a question, so that an entry depends on its own question alone. p comes from
-the 95% interval (normal, or t where few seeds or domains made it); for an *equivalence* each side is a one-sided test, which
-is the 90% interval inside the region. *Not testable*: nothing was measured, and why. The rule is ours, the findings (`claims`)
-are the paper's.
+inside the region, *contradicted* if shown to lie outside, else *undecided*. Shown: p < 0.05, adjusted: Bonferroni over the
+primary claims (one per question), Benjamini–Hochberg among the exploratory ones of a question. p comes from the 95% interval
+(normal, or t where few seeds or domains made it); for an *equivalence* each side is a one-sided test, which is the 90%
+interval inside the region. *Not testable*: nothing was measured, and why.
 """
 
 from collections.abc import Callable, Sequence
@@ -32,9 +30,8 @@ class NotTestable(ValueError):
 class Found:
     """One measured quantity: estimate and 95% interval, from how many problems (`n`, in words) and seeds.
 
-    `df`: degrees of freedom of the interval's t law (None: normal). `p`, `inside`: where the test is not the interval's, its
-    two-sided p and its side of the edge. `counted`: a range of counts without p. `these_weights`: whatever the seeds, it
-    speaks of fixed checkpoints.
+    `df`: of the interval's t law (None: normal). `p`, `inside`: where the test is not the interval's, its two-sided p and its
+    side of the edge. `counted`: a range of counts without p. `these_weights`: about fixed checkpoints, whatever the seeds.
     """
 
     estimate: float
@@ -54,9 +51,8 @@ class Found:
 class Claim:
     """A finding of the paper as a region (`above`, `below`) of one quantity.
 
-    `published` is the paper's value (NaN where none is printed) and its evidence in words; `measure` takes result tables and
-    gives ours: one Found, or several that must all lie in the region. `joint`: their intervals are simultaneous already.
-    `rule`: what the general rule does not say of this claim.
+    `published`: the paper's value (or NaN) and evidence in words. `measure`: result tables → one Found, or several that must
+    all lie in the region. `joint`: their intervals are simultaneous already. `rule`: what the general rule does not say.
     """
 
     question: str
@@ -79,47 +75,30 @@ def of_row(row: pd.Series, n: str, note: str = "") -> Found:
     return Found(row["estimate"], row["low"], row["high"], n, seeds, seeds - 1 if seeds > 1 else None, note)
 
 
-# --- one claim ------------------------------------------------------------------------------------------------
-
-
 def _law(found: Found):
     return stats.norm if found.df is None else stats.t(found.df)
 
 
 def p_beyond(found: Found, edge: float, upward: bool) -> float:
-    """One-sided p against 'the quantity is not above (`upward`) or below `edge`', from the side of the interval that faces it.
-
-    Estimate 4, interval [1, 7]: above 1 has p = 0.025, above 4 has 0.5.
-    """
+    """One-sided p against 'the quantity is not above (`upward`) or below `edge`'. 4 [1, 7] above 1 has p = 0.025."""
     half = found.estimate - found.low if upward else found.high - found.estimate
     half = half if half > 0 else (found.high - found.low) / 2  # an estimate outside its own bootstrap interval
     law, distance = _law(found), found.estimate - edge if upward else edge - found.estimate
     return float(law.sf(distance / half * law.ppf(0.975)))
 
 
-def p_inside(claim: Claim, found: Found) -> float:
-    """p against 'the quantity is outside the region': two-sided; one-sided at each edge of an equivalence. Not capped at 1, so
-    that of several parts the weakest is known.
-
-    Estimate 4 [1, 7], region above 0: the normal tail beyond 4 / 3 × 1.96 standard errors, twice: 0.009.
-    """
-    edges = [(claim.above, True), (claim.below, False)]
-    one_sided = max(p_beyond(found, edge, upward) for edge, upward in edges if np.isfinite(edge))
-    return one_sided * (1 if claim.equivalence else 2)
-
-
-def p_outside(claim: Claim, found: Found) -> float:
-    """Two-sided p against 'the quantity is inside the region'."""
-    edges = [(claim.above, False), (claim.below, True)]
-    return 2 * min(p_beyond(found, edge, upward) for edge, upward in edges if np.isfinite(edge))
+def p_region(claim: Claim, found: Found, inside: bool) -> float:
+    """p of the test that shows the quantity inside, or outside, the region: two-sided, inside an equivalence one-sided; not capped at 1."""
+    edges = [(claim.above, inside), (claim.below, not inside)]
+    one_sided = [p_beyond(found, edge, upward) for edge, upward in edges if np.isfinite(edge)]
+    return max(one_sided) * (1 if claim.equivalence else 2) if inside else 2 * min(one_sided)
 
 
 def weigh(claim: Claim, found: Found | Sequence[Found]) -> tuple[Found, float, bool]:
     """The Found to show, the claim's p before adjustment, and whether it speaks for the claim.
 
-    Of several parts, that must all be inside: for the claim the largest p counts (all are shown only if the weakest is),
-    against it the smallest, times the number of parts unless their intervals are simultaneous. NotTestable where an estimate
-    is missing or its interval has no width, since then nothing is known of its spread.
+    Of several parts, for the claim the largest p counts (all must be inside), against it the smallest, times the number of
+    parts unless their intervals are simultaneous. NotTestable where an estimate is missing or its interval has no width.
     """
     parts = [found] if isinstance(found, Found) else list(found)
     for part in parts:
@@ -131,7 +110,7 @@ def weigh(claim: Claim, found: Found | Sequence[Found]) -> tuple[Found, float, b
         return parts[0], np.nan, bool(claim.above < parts[0].estimate < claim.below)
     if parts[0].p is not None:
         return parts[0], parts[0].p, parts[0].inside
-    for_it, against = ([p(claim, part) for part in parts] for p in (p_inside, p_outside))
+    for_it, against = ([p_region(claim, part, inside) for part in parts] for inside in (True, False))
     times = 1 if claim.joint else len(parts)
     if times * min(against) < LEVEL or (len(parts) == 1 and against[0] < for_it[0]):
         return parts[int(np.argmin(against))], min(1.0, times * min(against)), False
@@ -139,10 +118,7 @@ def weigh(claim: Claim, found: Found | Sequence[Found]) -> tuple[Found, float, b
 
 
 def seen(found: Found) -> float:
-    """Distance from an edge of the region that the 95% interval would have shown in 80% of repetitions.
-
-    Half-width 3: 3 × (1.96 + 0.84) / 1.96 = 4.3.
-    """
+    """Distance from an edge that 80% of repetitions would have shown: half-width 3, 3 × (1.96 + 0.84) / 1.96 = 4.3."""
     law = _law(found)
     return float((found.high - found.low) / 2 * (1 + law.ppf(0.8) / law.ppf(0.975)))
 
@@ -153,10 +129,7 @@ def _depth(claim: Claim, value: float) -> float:
 
 
 def _positions(claim: Claim, found: Found) -> dict[str, float]:
-    """Where the estimate, its interval and the paper's value lie: 0 is the region's edge, + inside, 1 a half-width.
-
-    The interval is the one that decides: 90% for an equivalence, else 95%.
-    """
+    """Where the estimate, the interval that decides, and the paper's value lie: 0 is the region's edge, 1 a half-width inside."""
     shrink = _law(found).ppf(0.95) / _law(found).ppf(0.975) if claim.equivalence else 1
     low, high = (found.estimate + shrink * (limit - found.estimate) for limit in (found.low, found.high))
     ends, scale = [_depth(claim, low), _depth(claim, high)], (high - low) / 2 or 1.0
@@ -170,14 +143,16 @@ def _positions(claim: Claim, found: Found) -> dict[str, float]:
     }
 
 
-def rule_words(claim: Claim) -> str:
-    """The claim's rule in words, what is peculiar to it at the end."""
+def _rule_words(claim: Claim) -> str:
+    """The claim's rule in words, its own addition at the end."""
     level = "90" if claim.equivalence else "95"
-    words = f"supported if the {level}% interval lies {region_words(claim)}, contradicted if the 95% interval lies wholly outside"
+    words = (
+        f"supported if the {level}% interval lies {_region_words(claim)}, contradicted if the 95% interval lies wholly outside"
+    )
     return f"{words}; {claim.rule}" if claim.rule else words
 
 
-def region_words(claim: Claim) -> str:
+def _region_words(claim: Claim) -> str:
     """'above −3 points', 'below 1', 'between −0.3 and 0.3'."""
     unit = f" {claim.unit}" if claim.unit == POINTS else ""
     low, high = (f"{edge:g}".replace("-", "−") for edge in (claim.above, claim.below))
@@ -185,8 +160,6 @@ def region_words(claim: Claim) -> str:
         return f"above {low}{unit}"
     return f"below {high}{unit}" if np.isinf(claim.above) else f"between {low} and {high}{unit}"
 
-
-# --- the ledger ---------------------------------------------------------------------------------------------------
 
 COLUMNS = [
     *("id", "question", "role", "claim", "published", "published_value", "quantity", "unit", "region", "rule"),
@@ -197,27 +170,25 @@ COLUMNS = [
 
 def _row(claim: Claim, tables: dict) -> dict:
     row = {name: getattr(claim, name) for name in ("question", "claim", "quantity", "unit")}
-    row |= {"role": "primary" if claim.primary else "exploratory", "region": region_words(claim), "rule": rule_words(claim)}
+    row |= {"role": "primary" if claim.primary else "exploratory", "region": _region_words(claim), "rule": _rule_words(claim)}
     row["published_value"], row["published"] = claim.published
     try:
         found, p, inside = weigh(claim, claim.measure(tables))
     except NotTestable as why:
         return row | {"reason": str(why), "p": np.nan, "verdict": NOT_TESTABLE}
     leaning = SUPPORTED if inside else CONTRADICTED
-    if found.counted:  # the whole range, or nothing
-        sides = {_depth(claim, found.low) > 0, _depth(claim, found.high) > 0}
-        leaning = leaning if len(sides) == 1 else UNDECIDED
+    if found.counted and (_depth(claim, found.low) > 0) != (_depth(claim, found.high) > 0):  # the whole range, or nothing
+        leaning = UNDECIDED
     row |= {name: getattr(found, name) for name in ("estimate", "low", "high", "n", "seeds")} | _positions(claim, found)
     scope, able = SCOPES[found.seeds == 1 or found.these_weights], np.nan if found.counted else seen(found)
     return row | {"p": p, "verdict": leaning, "seen": able, "scope": scope, "reason": found.note}
 
 
 def ledger(claims: Sequence[Claim], tables: dict[str, pd.DataFrame | str], question: str | None = None) -> pd.DataFrame:
-    """One row a claim, of all questions or one: the paper's evidence, our estimate, the verdict. Columns: COLUMNS.
+    """One row per claim, of all questions or one: the paper's evidence, our estimate, the verdict. Columns: COLUMNS.
 
-    `tables`: result tables by name, or in a table's place the line that says why it is not there. A question's rows are the
-    same alone and among all. `estimate`, `low`, `high` are not adjusted. `position…` are in half-widths of the interval that
-    decides, from the region's edge, positive inside.
+    `tables`: result tables by name, or in a table's place the line that says why it is not there. `estimate`, `low`, `high`
+    are not adjusted.
     """
     asked = [claim for claim in claims if question in (None, claim.question)]
     rows = pd.DataFrame([_row(claim, tables) for claim in asked]).reindex(columns=COLUMNS)
@@ -231,11 +202,19 @@ def ledger(claims: Sequence[Claim], tables: dict[str, pd.DataFrame | str], quest
     return rows.astype({"p_adjusted": float, "seeds": "Int64"})
 
 
+def _digits_and_unit(row: pd.Series) -> tuple[int, str]:
+    return (1, f" {row['unit']}") if row["unit"] == POINTS else (2, "")
+
+
+def _sentence(words: str) -> str:
+    return f"{words[:1].upper()}{words[1:]}"
+
+
 def estimate_words(row: pd.Series) -> str:
-    """'+4.1 points [1.6, 6.8]', or '−' where nothing was measured; points to one decimal, other units to two."""
+    """'+4.1 points [1.6, 6.8]', or '–' where nothing was measured; points to one decimal, other units to two."""
     if pd.isna(row["estimate"]):
         return "–"
-    digits, unit = (1, f" {row['unit']}") if row["unit"] == POINTS else (2, "")
+    digits, unit = _digits_and_unit(row)
     sign = "" if row["unit"] == RATIO else "+"
     return f"{row['estimate']:{sign}.{digits}f}{unit} [{row['low']:.{digits}f}, {row['high']:.{digits}f}]".replace("-", "−")
 
@@ -244,19 +223,19 @@ def claim_sentence(row: pd.Series) -> str:
     """A row of the ledger in English, whatever its verdict.
 
     'RQ1.1 Mixing matches merging: supported. RL-Multi − the best merge: +4.1 points [1.6, 6.8], claimed above −3 points
-    (p = 0.0001, Bonferroni, 5 primary claims; 500 problems, 1 seed: speaks of these weights).'
+    (p = 0.0001, Bonferroni, 5 primary claims; 500 problems, 1 seed: on fixed checkpoints).'
     """
-    words = f"{row['id']} {row['claim']}: {row['verdict']}"
+    words = f"{row['id']} {row['claim']}: {row['verdict']}. "
+    reason = _sentence(f"{row['reason']}.") if row["reason"] else ""
     if row["verdict"] == NOT_TESTABLE:
-        return f"{words}. {row['reason'][:1].upper()}{row['reason'][1:]}."
-    words += f". {row['quantity'][:1].upper()}{row['quantity'][1:]}: {estimate_words(row)}, claimed {row['region']}"
-    counted = pd.isna(row["p_adjusted"])
-    words += " (a count, not a sample" if counted else f" (p = {row['p_adjusted']:.2g}, {row['family']}"
-    words += f"; {row['n']}, {row['seeds']} seed{'' if row['seeds'] == 1 else 's'}: speaks of {row['scope']})"
+        return words + reason
+    shown = "a count, not a sample" if pd.isna(row["p_adjusted"]) else f"p = {row['p_adjusted']:.2g}, {row['family']}"
+    words += f"{_sentence(row['quantity'])}: {estimate_words(row)}, claimed {row['region']} ({shown}; {row['n']}, "
+    words += f"{row['seeds']} seed{'' if row['seeds'] == 1 else 's'}: on {row['scope']})"
     if row["verdict"] == UNDECIDED and pd.notna(row["seen"]):
-        digits, unit = (1, f" {row['unit']}") if row["unit"] == POINTS else (2, "")
-        words += f"; {row['seen']:.{digits}f}{unit} beyond the edge could have been seen"
-    return words + "." + (f" {row['reason'][:1].upper()}{row['reason'][1:]}." if row["reason"] else "")
+        digits, unit = _digits_and_unit(row)
+        words += f"; {row['seen']:.{digits}f}{unit} beyond the edge is the minimum detectable effect"
+    return f"{words}. {reason}".rstrip()
 
 
 def bullets(rows: pd.DataFrame) -> str:

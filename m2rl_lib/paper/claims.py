@@ -1,9 +1,7 @@
-"""The findings of the paper, one a row of `claims.csv`, and the study's tables from which they are judged.
+"""The findings of the paper (arXiv 2602.12566), one per row of `claims.csv`, and the study's tables from which they are judged.
 
-The list is the paper's answer to RQ1 to RQ5 (arXiv 2602.12566), read as strictly as its words allow: 'matches' is 'not behind
-by more than the margin', 'helps' 'by more than the margin', 'does not predict' 'rank correlation inside ±0.3'. In the file,
-`above` and `below` bound the claimed region, `published` and `measure` name functions of `published_evidence` and `estimates`,
-`given` holds arguments of theirs.
+In the file, `above` and `below` bound the claimed region, `published` and `measure` name functions of `published_evidence`
+and `estimates`, `given` holds arguments of theirs.
 """
 
 import inspect
@@ -21,7 +19,7 @@ from m2rl_lib.stats.rank_correlation import NEGLIGIBLE
 from m2rl_lib.storage import result_tables
 
 SCORE_GROUPS = ("sft", "experts", "floors", "mixed", "merges", "distilled", "pairs")  # the groups whose scores are read
-READS = {  # the tables that each question's entries need: those made of scores, and those that stages and notebooks wrote
+READS = {  # the tables of each question's entries: those made of scores, and those that stages and notebooks wrote
     "RQ1": (("contest",), ("costs",)),
     "RQ2": (("transfer", "rq2"), ()),
     "RQ3": (("pair",), ("rank_correlations", "predictors", "neighbour_groups", "weights_pairs", "weights_cosines", "rq3_seeds")),
@@ -31,10 +29,7 @@ READS = {  # the tables that each question's entries need: those made of scores,
 
 
 def entries(p: Parameters, question: str | None = None, tables: dict | None = None) -> pd.DataFrame:
-    """The study's ledger (`claim_ledger.ledger`), of one question ('RQ4') or whole: the only place that judges a finding.
-
-    Every entry is of all seeds that have what it needs. `tables`: `study_tables`, where they are made already.
-    """
+    """The study's ledger, of one question ('RQ4') or whole, over all seeds; `tables`: `study_tables` where made already."""
     tables = study_tables(p, question) if tables is None else tables
     return claim_ledger.ledger(list_claims(p.analysis_margin), tables, question)
 
@@ -45,19 +40,16 @@ def study_tables(p: Parameters, question: str | None = None) -> dict[str, pd.Dat
     of_scores, written = ([name for one in asked for name in one[kind]] for kind in (0, 1))
     found = {name: _read(p, name) for name in written}
     if of_scores:
-        scores, how = read_scores(p), {"margin": p.analysis_margin, "draws": p.analysis_draws, "names": of_scores}
-        if "transfer" in of_scores:
-            how["shared_arithmetic"] = problem_sets.built_in(p.data_shared_arithmetic, p.data_sources)
+        scores = read_scores(p)
         test, selection = (scores[scores["split"] == split] for split in ("test", "selection"))
-        found |= score_tables.make_score_tables(test, selection, **how)
+        # notebooks that show no transfer do not declare what was built in
+        shared = "transfer" in of_scores and problem_sets.built_in(p.data_shared_arithmetic, p.data_sources)
+        found |= score_tables.make_score_tables(test, selection, p.analysis_margin, p.analysis_draws, shared, of_scores)
     return found
 
 
 def read_scores(p: Parameters) -> pd.DataFrame:
-    """The study's scores of SCORE_GROUPS, of every seed and group that is there: a comparison uses the seeds its models share.
-
-    FileNotFoundError in one line where there is none.
-    """
+    """The study's scores of SCORE_GROUPS, of every seed and group that is there; FileNotFoundError where there is none."""
     parts = []
     for one in _seeds(p, "scores"):
         groups = [group for group in SCORE_GROUPS if result_tables.table_file(one, "scores", group).is_file()]
@@ -71,7 +63,7 @@ def seeds_of_scores(p: Parameters) -> list[int]:
 
 
 def _read(p: Parameters, name: str) -> pd.DataFrame | str:
-    """A written table: costs of every seed; of the others the one part, which holds all seeds its notebook read."""
+    """A written table: costs of every seed; of the others the one part, which holds all seeds; or why it is missing."""
     try:
         if name == "costs":
             return pd.concat([result_tables.read_table(one, name) for one in _seeds(p, name) or [p]], ignore_index=True)
@@ -89,19 +81,18 @@ def _seeds(p: Parameters, table: str) -> list[Parameters]:
 def list_claims(margin: float) -> list[Claim]:
     """Every finding, primary claims first in their question. `margin`: points, the δ of 'matches', 'close' and 'helps'."""
     table = pd.read_csv(Path(__file__).with_name("claims.csv"), dtype=str, keep_default_na=False)
-    return [_claim(row, margin) for _, row in table.iterrows()]
-
-
-def _claim(row: pd.Series, margin: float) -> Claim:
-    bounds = {"margin": margin, "negligible": NEGLIGIBLE}
-    bounds |= {f"-{name}": -value for name, value in bounds.items()}
-    region = {side: bounds.get(row[side]) or float(row[side]) for side in ("above", "below") if row[side]}
-    known = {"margin": margin, **dict(pair.split("=") for pair in row["given"].split(";") if pair)}
-    measure = _given(getattr(estimates, row["measure"]), known)
-    evidence = _given(getattr(published_evidence, row["published"]), known)() if row["published"] else published_evidence.UNREAD
-    words = row[["question", "claim", "quantity", "unit", "rule"]]
-    kind = {"primary": row["role"] == "primary", "equivalence": row["test"] == "equivalence", "joint": row["test"] == "joint"}
-    return Claim(**words, published=evidence, measure=measure, **region, **kind)
+    bounds = {"margin": margin, "-margin": -margin, "negligible": NEGLIGIBLE, "-negligible": -NEGLIGIBLE}
+    claims = []
+    for _, row in table.iterrows():
+        region = {side: bounds.get(row[side]) or float(row[side]) for side in ("above", "below") if row[side]}
+        known = {"margin": margin, **dict(pair.split("=") for pair in row["given"].split(";") if pair)}
+        measure = _given(getattr(estimates, row["measure"]), known)
+        published = row["published"]
+        evidence = _given(getattr(published_evidence, published), known)() if published else published_evidence.UNREAD
+        words = row[["question", "claim", "quantity", "unit", "rule"]]
+        kind = {"primary": row["role"] == "primary"} | {name: row["test"] == name for name in ("equivalence", "joint")}
+        claims.append(Claim(**words, published=evidence, measure=measure, **region, **kind))
+    return claims
 
 
 def _given(function: Callable, known: dict) -> Callable:

@@ -1,8 +1,6 @@
 """What our result tables say of each finding: tables in, estimate and interval (`claim_ledger.Found`) out.
 
-`claims.csv` names these functions. A table that is missing, or undefined at this scale, raises NotTestable with the line that
-says why. Tables are those of notebooks 13 to 15 and of `score_tables`; intervals are theirs, except of overlaps and cosines,
-where the unit is an expert.
+`claims.csv` names these functions. A table that is missing, or undefined at this scale, raises NotTestable with the reason.
 """
 
 from dataclasses import replace
@@ -17,13 +15,13 @@ from m2rl_lib.analysis.rq3_policies.policy_neighbours import PARTNERS
 from m2rl_lib.analysis.rq4_methods.seesaw import GAIN
 from m2rl_lib.config.model_names import parse_model_name
 from m2rl_lib.paper.claim_ledger import Found, NotTestable, of_row, p_beyond
+from m2rl_lib.paper.score_tables import Tables
 from m2rl_lib.stats.bootstrap import OVERALL, interval
 from m2rl_lib.stats.comparisons import LEVEL, display_name
 from m2rl_lib.stats.over_seeds import t_interval
 from m2rl_lib.stats.rank_correlation import FEWEST
 
 DENSITY = 0.1  # of the masks whose overlap is judged: at the paper's η a mask of float32 weights may hold nearly all of them
-Tables = dict[str, pd.DataFrame | str]
 
 
 def _need(tables: Tables, name: str) -> pd.DataFrame:
@@ -34,12 +32,10 @@ def _need(tables: Tables, name: str) -> pd.DataFrame:
 
 
 def _one(rows: pd.DataFrame, why: str) -> pd.Series:
-    if rows.empty:
-        raise NotTestable(why)
+    """The first row; NotTestable `why` where there is none, or for the `reason` that it gives itself."""
+    if rows.empty or rows.iloc[0].get("reason", ""):
+        raise NotTestable(why if rows.empty else rows.iloc[0]["reason"])
     return rows.iloc[0]
-
-
-# --- RQ1 and RQ2 ------------------------------------------------------------------------------------------------
 
 
 def mixing_against_merging(tables: Tables) -> Found:
@@ -51,19 +47,20 @@ def mixing_against_merging(tables: Tables) -> Found:
 def cost_of_mixing(tables: Tables) -> Found:
     """RL-Multi over the experts in device-seconds; the range holds prompts and generated tokens too."""
     runs = _need(tables, "costs").query("stage == 'rl'")
-    experts = (
-        runs["model"].str.startswith("rl-") & ~runs["model"].str.contains("@") & ~runs["model"].isin(["rl-multi", "rl-null"])
-    )
+    experts = runs["model"].map(_is_expert)
     counts = ["device_seconds", "prompts", "generated_tokens"]
     mixed = runs[runs["model"] == "rl-multi"].groupby("seed")[counts].sum()
     ratio = (mixed / runs[experts].groupby("seed")[counts].sum()).dropna()
     if ratio.empty:
         raise NotTestable("no costs of RL-Multi and of experts of one seed")
-    n = f"{runs.loc[experts, 'model'].nunique()} experts"
-    note = f"range over {', '.join(name.replace('_', ' ') for name in counts)}, of the runs alone; the budgets set most of it"
-    return Found(
-        ratio["device_seconds"].mean(), ratio.min(axis=None), ratio.max(axis=None), n, len(ratio), note=note, counted=True
-    )
+    limits = ratio["device_seconds"].mean(), ratio.min(axis=None), ratio.max(axis=None)
+    note = f"range over {', '.join(counts).replace('_', ' ')}, of the runs alone; the budgets set most of it"
+    return Found(*limits, f"{runs.loc[experts, 'model'].nunique()} experts", len(ratio), note=note, counted=True)
+
+
+def _is_expert(model: str) -> bool:
+    base, variant = parse_model_name(model)
+    return base.startswith("rl-") and base not in ("rl-multi", "rl-null") and not variant
 
 
 def transfer_cells(tables: Tables) -> list[Found]:
@@ -75,31 +72,27 @@ def transfer_cells(tables: Tables) -> list[Found]:
 def transfer_mean(tables: Tables, part: str) -> Found:
     """The mean change of the cells of a part of `transfer_matrix.CLAIMS`, and what keeps it from being transfer."""
     row = _one(_need(tables, "rq2").query("claim == @part"), f"no row of {part}")
-    if row["reason"]:
-        raise NotTestable(row["reason"])
     built = int(row["built_in"]) if pd.notna(row["built_in"]) else 0
-    note = f"{built} of the cells join domains that were given arithmetic" if built else ""
-    if row["called"] == "sharpening":
-        note += f"{'; ' if note else ''}SFT sharpened gains no less there"
-    return of_row(row.rename({"change": "estimate"}), f"{row['cells']} cell{'s' if row['cells'] > 1 else ''}", note)
+    notes = [f"{built} of the cells join domains that were given arithmetic"] if built else []
+    notes += ["SFT at its best temperature gains no less there"] if row["called"] == "sharpening" else []
+    n = f"{row['cells']} cell{'s' if row['cells'] > 1 else ''}"
+    return of_row(row.rename({"change": "estimate"}), n, "; ".join(notes))
 
 
 def _inside(found: Found, edge: float, sign: int) -> Found:
     """How far a quantity lies above (sign 1) or below (−1) an edge."""
     low, high = sorted(sign * (limit - edge) for limit in (found.low, found.high))
-    return Found(sign * (found.estimate - edge), low, high, found.n, found.seeds, found.df, found.note)
+    return replace(found, estimate=sign * (found.estimate - edge), low=low, high=high)
 
 
 def transfer_whole(tables: Tables, margin: float) -> list[Found]:
     """The four parts of RQ2, each as its distance from its edge: the worst cells, and the three means."""
     cells = transfer_cells(tables)
-    unknown = [place for place, cell in enumerate(cells) if not np.isfinite(cell.low)]
-    worst = unknown[:1] or {min(range(len(cells)), key=lambda place: getattr(cells[place], side)) for side in ("low", "high")}
-    parts = [_inside(cells[place], -margin, 1) for place in worst]
+    unknown = [cell for cell in cells if not np.isfinite(cell.low)]
+    lowest = [min(cells, key=lambda cell: getattr(cell, side)) for side in ("low", "high")]
+    worst = unknown[:1] or (lowest if lowest[0] is not lowest[1] else lowest[:1])
+    parts = [_inside(cell, -margin, 1) for cell in worst]
     return parts + [_inside(transfer_mean(tables, part), margin, sign) for part, sign in zip(list(CLAIMS)[1:], (1, 1, -1))]
-
-
-# --- RQ3 -----------------------------------------------------------------------------------------------------------
 
 
 def kl_and_loss(tables: Tables) -> Found:
@@ -112,8 +105,7 @@ def kl_and_loss(tables: Tables) -> Found:
 
 
 def _over_seeds(tables: Tables, measure: str, found: Found) -> Found:
-    """A number of the first seed, over all seeds of which notebook 13 has it: their mean, with the wider of the t interval over
-    seeds and the first seed's. Values −0.2, 0 and 0.2, first interval ±0.3: 0 [−0.50, 0.50], df 2."""
+    """A number over all seeds that have it: their mean, with the wider of the t interval over seeds and the first seed's."""
     table = tables.get("rq3_seeds", "")
     values = () if isinstance(table, str) else table.loc[table["measure"] == measure, "value"].dropna()
     if len(values) < 2:
@@ -127,18 +119,16 @@ def _over_seeds(tables: Tables, measure: str, found: Found) -> Found:
 def neighbours_against_kl(tables: Tables) -> Found:
     """By how much the error of predicting a left-out domain's losses is smaller with neighbours than with the KL."""
     rows = _need(tables, "predictors").query("one == 'neighbours, the paper\\'s rule' and other == 'KL'")
-    row = _one(rows.rename(columns={"gain": "estimate"}), "no comparison of neighbours with the KL")
-    return Found(
-        row["estimate"], row["low"], row["high"], f"{row['domains']} domains left out in turn", df=int(row["domains"]) - 1
-    )
+    row = _one(rows, "no comparison of neighbours with the KL")
+    n = f"{row['domains']} domains left out in turn"
+    return Found(row["gain"], row["low"], row["high"], n, df=int(row["domains"]) - 1)
 
 
 def merging_with_neighbours(tables: Tables) -> Found:
     """What a neighbour adds to a merge beyond what another expert does, both against merge(A, SFT)."""
     rows = _need(tables, "neighbour_groups")
-    row = rows[(rows["against"] == PARTNERS["sft"]) & (rows["group"] == "neighbour − not")].iloc[0]
-    if pd.isna(row["estimate"]):
-        raise NotTestable("there are not both neighbours and experts that are shown to be none")
+    rows = rows[(rows["against"] == PARTNERS["sft"]) & (rows["group"] == "neighbour − not")].dropna(subset="estimate")
+    row = _one(rows, "there are not both neighbours and experts that are shown to be none")
     found = of_row(row, f"{row['pairs']} ordered pairs, {row['n']} problems")
     return _over_seeds(tables, f"pairs against {PARTNERS['sft']}, neighbour − not", found)
 
@@ -147,25 +137,22 @@ def pair_asymmetry(tables: Tables) -> Found:
     """What coding adds to math in their merge, less what math adds to coding, each against its expert."""
     math, coding = (row for _, row in _need(tables, "pair").iterrows())
     half = np.hypot(*((row["high"] - row["low"]) / 2 for row in (math, coding)))  # other problems: independent
-    both = pd.Series({"estimate": math["estimate"] - coding["estimate"], "seeds": min(math["seeds"], coding["seeds"])})
-    both["low"], both["high"] = both["estimate"] - half, both["estimate"] + half
+    gap = math["estimate"] - coding["estimate"]
+    both = pd.Series({"estimate": gap, "low": gap - half, "high": gap + half, "seeds": min(math["seeds"], coding["seeds"])})
     parts = ", ".join(f"{row['over']} {row['estimate']:+.1f} [{row['low']:.1f}, {row['high']:.1f}]" for row in (math, coding))
     return of_row(both, f"{math['n'] + coding['n']} problems", f"against its expert: {parts}")
 
 
-def _mean_excess(table: pd.DataFrame, value: str, floor: str | None) -> Found:
+def _mean_excess(table: pd.DataFrame, value: str, control: str | None) -> Found:
     """The mean of `_excess` over pairs of experts, with a jackknife over experts, which pairs share.
 
     One expert is left out at a time: half-width t √((n − 1) var) with n − 1 degrees of freedom. Several seeds: at least a t
     interval over seeds.
     """
     whole = table[(table["type"] == "all") & table["layer"].isna()]
-    base = {name: parse_model_name(name) for name in pd.unique(whole[["model", "other"]].to_numpy().ravel())}
-    experts = [
-        name for name in base if name.startswith("rl-") and base[name] == (name, {}) and name not in ("rl-multi", "rl-null")
-    ]
+    experts = [name for name in pd.unique(whole[["model", "other"]].to_numpy().ravel()) if _is_expert(name)]
     seeds = whole["seed"] if "seed" in whole else pd.Series(0, whole.index)
-    wide = pd.DataFrame({seed: _excess(rows, value, floor, experts) for seed, rows in whole.groupby(seeds)}).dropna()
+    wide = pd.DataFrame({seed: _excess(rows, value, control, experts) for seed, rows in whole.groupby(seeds)}).dropna()
     pairs, per_seed = wide.mean(axis=1), wide.mean().to_numpy()
     named = sorted({name for pair in pairs.index for name in pair})
     if len(named) < 3:
@@ -179,51 +166,46 @@ def _mean_excess(table: pd.DataFrame, value: str, floor: str | None) -> Found:
     return Found(estimate, estimate - half, estimate + half, n, len(per_seed), df)
 
 
-def _excess(rows: pd.DataFrame, value: str, floor: str | None, experts: list[str]) -> pd.Series:
-    """Each pair of experts' `value` less the largest of its `floor` (without: 0) and both experts' values with RL-Null.
+def _excess(rows: pd.DataFrame, value: str, control: str | None, experts: list[str]) -> pd.Series:
+    """Each pair of experts' `value` less the largest of its `control` (without: 0) and both experts' values with RL-Null.
 
     Jaccard 0.30, matched random masks 0.15, with RL-Null 0.20 and 0.12: 0.10.
     """
-    columns = {name: rows[name] if name else 0.0 for name in (value, floor)}
-    known, floors = ({frozenset(p): x for *p, x in rows[["model", "other"]].assign(x=columns[name]).itertuples(index=False)}
-                     for name in (value, floor))  # fmt: skip
+    table = rows.assign(control=rows[control] if control else 0.0).set_index(rows[["model", "other"]].apply(frozenset, axis=1))
+    known, controls = table[value].to_dict(), table["control"].to_dict()
     found = {}
     for pair in combinations(experts, 2):
         null = [known.get(frozenset((name, "rl-null")), np.nan) for name in pair]
-        found[pair] = known.get(frozenset(pair), np.nan) - np.nanmax([floors.get(frozenset(pair), 0.0), *null])
+        found[pair] = known.get(frozenset(pair), np.nan) - np.nanmax([controls.get(frozenset(pair), 0.0), *null])
     return pd.Series(found, dtype=float)
 
 
 def overlap_above_chance(tables: Tables) -> Found:
-    """Overlap of two experts' largest shifts, above matched random masks and above both experts' with RL-Null."""
+    """Overlap of two experts' largest task-vector entries, above matched random masks and above both experts' with RL-Null."""
     table = _need(tables, "weights_pairs")
     masks = (table["kind"] == "density") & np.isclose(table["level"], DENSITY) & (table["precision"] == "stored")
     return _mean_excess(table[masks], "jaccard", "matched")
 
 
 def shared_direction(tables: Tables) -> Found:
-    """Exact cosine of two experts' shifts, above both experts' with RL-Null."""
+    """Exact cosine of two experts' task vectors, above both experts' with RL-Null."""
     return _mean_excess(_need(tables, "weights_cosines"), "cosine", None)
-
-
-# --- RQ4 and RQ5 ------------------------------------------------------------------------------------------------------
 
 
 def seesaw_beyond_luck(tables: Tables, margin: float) -> Found:
     """The gain of choosing by benchmark over luck; against it, a leader that is shown nowhere behind by more than the margin."""
     tested = _need(tables, "seesaw")
     row = tested[tested["measure"] == GAIN].sort_values("p").iloc[-1]
-    gain, n = row["observed"] - row["expected"], f"{row['n']} problems, {row['methods']} methods"
-    found = {"estimate": gain, "low": row["observed"] - row["high"], "high": row["observed"] - row["low"], "n": n}
-    found |= {"seeds": int(row["seeds"]), "these_weights": True}  # the nulls redraw problems and methods, no seeds
+    limits = (row["observed"] - row[column] for column in ("expected", "high", "low"))
+    n, note = f"{row['n']} problems, {row['methods']} methods", f"gain {row['observed']:.1f} of which luck {row['expected']:.1f}"
+    found = Found(*limits, n, int(row["seeds"]), note=note, p=float(row["p"]), these_weights=True)  # the nulls resample no seeds
     cells = _need(tables, "leader")
     sides = [2 * p_beyond(of_row(cell, n), -margin, upward=True) for _, cell in cells.iterrows() if cell["low"] < cell["high"]]
     p = max(sides) if len(sides) == len(cells) else 1.0  # a cell without spread shows nothing
-    note = f"gain {row['observed']:.1f} of which luck {row['expected']:.1f}"
     if p < LEVEL:
         note += f"; {display_name(cells['model'].iloc[0])} is nowhere behind by more than {margin:g} points"
-        return Found(**found, note=note, p=p, inside=False)
-    return Found(**found, note=note, p=float(row["p"]))
+        return replace(found, note=note, p=p, inside=False)
+    return found
 
 
 def ties_against(tables: Tables, other: str | None = None) -> list[Found]:
@@ -239,8 +221,6 @@ def new_skills(tables: Tables) -> Found:
     rows = _need(tables, "skills")
     found = (rows["model"] == "rl-multi") & (rows["over"] == OVERALL) & (rows["measure"] == "excess")
     row = _one(rows[found], "no excess of RL-Multi")
-    if row["reason"]:
-        raise NotTestable(row["reason"])
     return of_row(row, f"{row['n']} problems, K = {row['k']}")
 
 
@@ -250,7 +230,5 @@ def judging(tables: Tables, paradigm: str, parts: str) -> list[Found]:
     for name in parts.split("+"):
         rows = table[(table["claim"] == name) & (table["paradigm"] == paradigm) & (table["set"] == "shared")]
         row = _one(rows, f"no row of {name} for {paradigm}")
-        if row["reason"]:
-            raise NotTestable(row["reason"])
         found.append(of_row(row, f"{int(row['problems'])} problems"))
     return found

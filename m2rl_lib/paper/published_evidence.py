@@ -1,7 +1,6 @@
-"""What the paper prints for each of its findings: a value in the unit in which we measure it, where it can be had, and words.
+"""What the paper prints for each of its findings: a value in our unit (NaN where none could be read), and words.
 
-Computed from the published tables (`published`), never typed. Where the paper states a finding of which no number could be
-read, the value is NaN and the words say so. None of its numbers has an interval.
+Computed from `published_tables`. None of the paper's numbers has an interval.
 """
 
 import numpy as np
@@ -18,14 +17,13 @@ UNREAD = (np.nan, "stated; no number of it could be read")
 
 
 def _means(table: pd.DataFrame) -> pd.DataFrame:
-    """Averages of a published table: a row a model, a column a domain and 'overall' (general apart)."""
+    """Averages of a published table: one row per model, one column per domain, for 'overall' and for 'general'."""
     return averages(table).pivot(index="model", columns="domain", values="score")
 
 
 def mixing_against_merging() -> Evidence:
     """RL-Multi − the best merge, mean over domains."""
-    overall = _means(published_tables.scores())[OVERALL]
-    mixed, merged = overall["rl-multi"], overall["merged-best"]
+    mixed, merged = _means(published_tables.scores()).loc[["rl-multi", "merged-best"], OVERALL]
     return float(mixed - merged), f"RL-Multi {mixed:.1f}, best merge {merged:.1f}, mean over domains"
 
 
@@ -36,24 +34,24 @@ def cost_of_mixing() -> Evidence:
 
 
 def _changes() -> pd.Series:
-    """(trained on, tested on) → change against SFT, points."""
+    """(trained on, tested on another) → change against SFT, points."""
     means = _means(published_tables.scores()).drop(columns=[OVERALL, GENERAL])
-    rows = means.loc["rl-" + means.columns] - means.loc["sft"]
-    return rows.rename(index=lambda name: name.removeprefix("rl-")).stack()
+    cells = (means.loc["rl-" + means.columns] - means.loc["sft"]).rename(index=lambda name: name.removeprefix("rl-")).stack()
+    return cells[cells.index.get_level_values(0) != cells.index.get_level_values(1)]
 
 
 def worst_transfer() -> Evidence:
     """The lowest change of a domain by an expert of another."""
-    apart = _changes()[lambda cells: cells.index.get_level_values(0) != cells.index.get_level_values(1)]
-    trained, tested = apart.idxmin()
+    cells = _changes()
+    trained, tested = cells.idxmin()
     where = f"{display_domain(trained).lower()} on {display_domain(tested).lower()}"
-    return float(apart.min()), f"worst of {len(apart)} cells {apart.min():+.1f} ({where})"
+    return float(cells.min()), f"worst of {len(cells)} cells {cells.min():+.1f} ({where})"
 
 
 def transfer_mean(part: str) -> Evidence:
     """Mean change of the cells of a part of `transfer_matrix.CLAIMS`."""
     trained, tested = CLAIMS[part]
-    cells = [change for (one, other), change in _changes().items() if one in trained and other in tested and one != other]
+    cells = [change for (one, other), change in _changes().items() if one in trained and other in tested]
     return float(np.mean(cells)), f"mean change {np.mean(cells):+.1f} over {len(cells)} cells"
 
 
@@ -68,8 +66,7 @@ def overlap_above_chance() -> Evidence:
     """Mean overlap of the pairs that could be read, less that of independent masks."""
     table = published_tables.mask_overlap().set_index("pair")["jaccard"]
     pairs, chance = table.drop("independent masks"), table["independent masks"]
-    words = f"Jaccard about {pairs.min():.2f} to {pairs.max():.2f}, independent masks {chance:.2f}"
-    return float(pairs.mean() - chance), words
+    return float(pairs.mean() - chance), f"Jaccard about {pairs.min():.2f} to {pairs.max():.2f}, independent masks {chance:.2f}"
 
 
 def pair_asymmetry() -> Evidence:
@@ -98,13 +95,12 @@ def ties_ahead() -> Evidence:
 
 def ties_against_distilled() -> Evidence:
     """TIES − MT-OPD, mean over domains."""
-    overall = _means(published_tables.merging())[OVERALL]
-    gap = overall["merge-ties"] - overall["mt-opd"]
-    return float(gap), f"TIES {overall['merge-ties']:.1f}, MT-OPD {overall['mt-opd']:.1f}, mean over domains"
+    ties, distilled = _means(published_tables.merging()).loc[["merge-ties", "mt-opd"], OVERALL]
+    return float(ties - distilled), f"TIES {ties:.1f}, MT-OPD {distilled:.1f}, mean over domains"
 
 
 def judging() -> Evidence:
     """What could be read of judging: RL-Multi in both modes. The contrast of domains could not."""
     table = published_tables.judging().query("benchmark == 'average'").set_index(["model", "mode"])["accuracy"]
-    outcome, process = table["rl-multi", "outcome"], table["rl-multi", "process"]
+    outcome, process = table["rl-multi"][["outcome", "process"]]
     return np.nan, f"stated; read in part: RL-Multi, average, outcome {outcome:.1f}, process {process:.1f}"

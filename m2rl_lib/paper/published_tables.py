@@ -1,23 +1,24 @@
-"""The paper's own numbers, as frames in the form of our score tables, so that one `plot_*` draws both.
+"""The paper's own numbers (arXiv 2602.12566, transcribed in `tables/`), as frames in the form of our score tables.
 
-Source: arXiv 2602.12566, transcribed in `tables/`, which travels with the package. Model names are ours
-('rl-math', 'merge-ties'); scores are points, 0 to 100, without intervals since the paper gives none. `frame.attrs` holds
-`source` and `partial` (True where only some of the paper's numbers could be read). Numbers are never corrected: the HLE
-score of the best merge is 6.02 in `scores` and 5.70 (TIES) in `merging`.
+Model names are ours, scores are points without intervals. `frame.attrs` holds `source` and `partial` (True where only some
+numbers could be read). Numbers are never corrected: HLE of the best merge is 6.02 in `scores`, 5.70 (TIES) in `merging`.
 """
 
 from importlib import resources
 
 import pandas as pd
 
-from m2rl_lib.data.sft_blend import published_parts as sft_blend_parts
+from m2rl_lib.data.sft_blend import published_parts
 
 SOURCE = "arXiv 2602.12566"
 
 
 def _load(name: str, partial: bool = False) -> pd.DataFrame:
     with resources.files("m2rl_lib.paper").joinpath("tables", f"{name}.csv").open(encoding="utf-8") as file:
-        frame = pd.read_csv(file)
+        return _sourced(pd.read_csv(file), partial)
+
+
+def _sourced(frame: pd.DataFrame, partial: bool = True) -> pd.DataFrame:
     frame.attrs.update(source=SOURCE, partial=partial)
     return frame
 
@@ -28,7 +29,7 @@ def scores() -> pd.DataFrame:
 
 
 def merging() -> pd.DataFrame:
-    """The same columns for six merging methods and MT-OPD. TIES on HLE is 5.70 here, 6.02 as 'merged-best' in `scores`."""
+    """The same columns for six merging methods and MT-OPD."""
     return _load("merging")
 
 
@@ -40,8 +41,7 @@ def costs() -> pd.DataFrame:
 def gpu_hour_ratio() -> float:
     """GPU hours of RL-Multi over those of the four experts together: 2166.4 / 6524.8 = 0.332, the paper's 33.2%."""
     hours = costs().set_index("run")["gpu_hours"]
-    experts = hours[hours.index.str.startswith("rl-") & (hours.index != "rl-multi")]
-    return float(hours["rl-multi"] / experts.sum())
+    return float(hours["rl-multi"] / hours.drop(["rl-multi", "mt-opd"]).sum())
 
 
 def pairs() -> pd.DataFrame:
@@ -63,19 +63,12 @@ def judging() -> pd.DataFrame:
 
 def qwen3_4b() -> pd.DataFrame:
     """RL-Multi beside Qwen3-4B-Thinking on five benchmarks, in part, as model, domain, benchmark, score."""
-    wide = _load("qwen3_4b", partial=True)
+    wide = _load("qwen3_4b", partial=True).rename(columns={"rl_multi": "rl-multi", "qwen3_4b_thinking": "qwen3-4b-thinking"})
     domains = scores().drop_duplicates("benchmark").set_index("benchmark")["domain"]
-    frame = wide.rename(columns={"rl_multi": "rl-multi", "qwen3_4b_thinking": "qwen3-4b-thinking"}).melt(
-        "benchmark", var_name="model", value_name="score"
-    )
-    frame.insert(0, "domain", frame["benchmark"].map(domains))
-    frame = frame[["model", "domain", "benchmark", "score"]]
-    frame.attrs.update(wide.attrs)
-    return frame
+    frame = wide.melt("benchmark", var_name="model", value_name="score")
+    return _sourced(frame.assign(domain=frame["benchmark"].map(domains))[["model", "domain", "benchmark", "score"]])
 
 
 def sft_blend() -> pd.DataFrame:
     """The parts of the SFT corpus, in part: part, samples, percent, source_dataset, sampling."""
-    frame = sft_blend_parts()
-    frame.attrs.update(source=SOURCE, partial=True)
-    return frame
+    return _sourced(published_parts())

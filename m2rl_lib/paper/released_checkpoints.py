@@ -1,13 +1,12 @@
 """The authors' released checkpoints through this study's own merging, footprints, cosines and KL, without any training.
 
 `released_models` names them (SFT, an expert of each domain, RL-Multi), on the Hub at a revision or as folders; with none, the
-study's own models stand in, which must then give what notebooks 05 and 13 gave. They are taken in as the models of a study
-beside this one, `<study>-released`: weights are linked, not copied; each gets a manifest that says where it comes from, and
-the experts' name SFT as their input, as `merging` requires. Nothing is downloaded before all of them are known to be
-safetensors of one architecture and to fit on the disk.
+study's own models are taken. They become the models of a study beside this one, `<study>-released`, each with a manifest that
+says where it comes from.
 """
 
 import os
+import shutil
 from pathlib import Path
 
 import pandas as pd
@@ -19,9 +18,9 @@ from m2rl_lib.config.study import Parameters
 from m2rl_lib.storage import artifacts, hub
 from m2rl_lib.training import base_models, model_shape
 
-DOWNLOAD_BYTES = 50e6  # a second: a stated, not a measured, rate
+DOWNLOAD_BYTES = 50e6  # per second: assumed, not measured
 SMALL = 10**8  # parameters that a CPU samples from in reasonable time; larger ones wait for a GPU
-PASS_SECONDS = 9.5 / (6 * 0.21e9)  # a parameter and checkpoint: six of 0.21 B took 9.5 s (dev/WEIGHTS.md)
+PASS_SECONDS = 9.5 / (6 * 0.21e9)  # per parameter and checkpoint: six of 0.21 B took 9.5 s (dev/WEIGHTS.md)
 
 
 def names(p: Parameters) -> list[str]:
@@ -31,12 +30,13 @@ def names(p: Parameters) -> list[str]:
 
 def sources(p: Parameters) -> dict[str, hub.Source]:
     """Model name -> where its checkpoint is; this study's own models where `released_models` is empty."""
-    given = p.released_models or [str(locations.model_folder(p.study, p.seed, name)) for name in names(p)]
-    if len(given) != len(names(p)):
+    needed = names(p)
+    given = p.released_models or [str(locations.model_folder(p.study, p.seed, name)) for name in needed]
+    if len(given) != len(needed):
         raise study.ParameterError(
-            f"released_models has {len(given)} checkpoints, {len(names(p))} are needed, in this order: {', '.join(names(p))}"
+            f"released_models has {len(given)} checkpoints, {len(needed)} are needed, in this order: {', '.join(needed)}"
         )
-    return {name: hub.parse_source(source, "model") for name, source in zip(names(p), given)}
+    return {name: hub.parse_source(source, "model") for name, source in zip(needed, given)}
 
 
 def names_shown(p: Parameters) -> dict[str, str]:
@@ -54,7 +54,7 @@ def world(p: Parameters) -> Parameters:
 
 
 def estimate(p: Parameters) -> pd.DataFrame:
-    """What is ahead, before any of it: use, download_gb, disk_gb, memory_gb, hours; only configurations and file lists are read.
+    """What is ahead: use, download_gb, disk_gb, memory_gb, hours; only configurations and file lists are read.
 
     SourceError in one line where a checkpoint is not what it must be, or does not fit on the disk.
     """
@@ -62,56 +62,46 @@ def estimate(p: Parameters) -> pd.DataFrame:
     first = base_models.check_checkpoint(found["sft"])
     for source in list(found.values())[1:]:
         base_models.check_checkpoint(source, like=first)
-    shape = model_shape.read_shape(first)
-    wanted = {source: [name for name in base_models.wanted_files(source)] for source in found.values()}
-    sizes = {source: sum(hub.list_files(source)[name] for name in some) for source, some in wanted.items()}
-    remote = sum(size for source, size in sizes.items() if source.folder is None)
-    made = [*schedule.defaults(p), *schedule.definitions(p)]
-    written = shape.parameters * (2 if p.merge_dtype == "bfloat16" else 4)
-    embedding = shape.vocabulary * shape.hidden
+    shape, files = model_shape.read_shape(first), {source: hub.list_files(source) for source in {*found.values()}}
+    remote = sum(files[source][name] for source in files if source.folder is None for name in base_models.wanted_files(source))
+    made, experts, count = [*schedule.defaults(p), *schedule.definitions(p)], len(p.domains), shape.parameters
+    written = count * (2 if p.merge_dtype == "bfloat16" else 4) * len(made)
+    # the largest tensor of all experts, of SFT and of the merge, each in float32, three times over in TIES
+    merging = 12 * shape.vocabulary * shape.hidden * (experts + 2)
+    # completions of one expert: all prompts of its own domain, a third of them (two or more) of the others
+    others = max(2, p.analysis_kl_problems // policy_samples.OTHERS) * (experts - 1)
+    completions = experts * p.analysis_kl_samples * (p.analysis_kl_problems + others)
+    targets = 2 + experts + len(schedule.defaults(p))
+    sampling = completions * p.plan_completion_tokens / p.plan_generated_tokens_per_second
+    reading = targets * completions * p.plan_example_tokens / (3 * p.plan_trained_tokens_per_second)
     rows = [
         ("checkpoints", remote, remote, 0, remote / DOWNLOAD_BYTES),
-        # the largest tensor of all experts, of SFT and of the merge, each in float32, three times over in TIES
-        ("merges", 0, written * len(made), 12 * embedding * (len(p.domains) + 2), merge_seconds(shape.parameters, p)),
-        ("footprints and cosines", 0, 0, 64 * PIECE * len(found), shape.parameters * len(found) * PASS_SECONDS),
+        ("merges", 0, written, merging, len(made) * count * experts * model_shape.MERGE_SECONDS),
+        ("footprints and cosines", 0, 0, 64 * PIECE * len(found), count * len(found) * PASS_SECONDS),
+        ("KL" + ("" if can_sample(count) else ", left out: no GPU"), 0, 0, 4 * count * targets, sampling + reading),
     ]
-    completions = len(p.domains) * kl_completions(p)
-    tokens, read = completions * p.plan_completion_tokens, completions * p.plan_example_tokens
-    targets = 2 + len(p.domains) + len(schedule.defaults(p))
-    seconds = tokens / p.plan_generated_tokens_per_second + targets * read / (3 * p.plan_trained_tokens_per_second)
-    rows.append(
-        ("KL" + ("" if can_sample(shape.parameters) else ", left out: no GPU"), 0, 0, 4 * shape.parameters * targets, seconds)
-    )
     frame = pd.DataFrame(rows, columns=["use", "download_gb", "disk_gb", "memory_gb", "hours"])
-    frame[["download_gb", "disk_gb", "memory_gb"]] /= 1e9
-    frame["hours"] /= 3600
-    hub.check_disk(round(1e9 * frame["disk_gb"].sum()), locations.RUNS, f"{len(found)} checkpoints and {len(made)} merges")
-    return frame
-
-
-def merge_seconds(parameters: int, p: Parameters) -> float:
-    """Of all merges that are made: each at the rate of the slowest."""
-    made = len(schedule.defaults(p)) + len(schedule.definitions(p))
-    return made * parameters * len(p.domains) * model_shape.MERGE_SECONDS
+    hub.check_disk(int(frame["disk_gb"].sum()), locations.RUNS, f"{len(found)} checkpoints and {len(made)} merges")
+    return frame.assign(**frame[["download_gb", "disk_gb", "memory_gb"]] / 1e9, hours=frame["hours"] / 3600)
 
 
 def adopt(p: Parameters) -> dict[str, Path]:
-    """Model name -> its folder among the models of `world(p)`, downloaded and linked there where it is not yet.
-
-    Each file is a hard link (a copy where the disk cannot link), checked against the SHA-256 of the manifest when it is read.
-    """
-    apart, folders = world(p), {}
+    """Model name -> its folder among the models of `world(p)`, downloaded and linked there (copied, on another disk) where needed."""
+    released, folders = world(p), {}
+    unknown = Parameters.model_construct(study=released.study, seed=released.seed)  # parameters of what made them
     for name, source in sources(p).items():
-        folder = locations.model_folder(apart.study, apart.seed, name)
-        folders[name] = folder
-        made_by = artifacts.record(_nothing(apart), [folders["sft"]] if name != "sft" else []) | {"source": str(source)}
+        folder = folders[name] = locations.model_folder(released.study, released.seed, name)
+        made_by = artifacts.record(unknown, [folders["sft"]] if name != "sft" else []) | {"source": str(source)}
         wanted = base_models.wanted_files(source)
         fetched = hub.fetch_files(source, wanted)
         if folder.is_dir() and _is_linked(folder, fetched, wanted, made_by):
             continue
         with artifacts.publish(folder, made_by) as fresh:
             for file in wanted:
-                _link((fetched / file).resolve(), fresh / file)
+                try:
+                    os.link((fetched / file).resolve(), fresh / file)
+                except OSError:  # another disk
+                    shutil.copyfile(fetched / file, fresh / file)
     return folders
 
 
@@ -123,38 +113,24 @@ def _is_linked(folder: Path, fetched: Path, wanted: list[str], made_by: dict) ->
     return all((folder / file).is_file() and (folder / file).samefile(fetched / file) for file in wanted)
 
 
-def _nothing(p: Parameters) -> Parameters:
-    """No parameters: what made a released checkpoint is not known here."""
-    return Parameters.model_construct(study=p.study, seed=p.seed)
-
-
-def _link(file: Path, place: Path) -> None:
-    try:
-        os.link(file, place)
-    except OSError:  # another disk
-        place.write_bytes(file.read_bytes())
-
-
 def merge_all(p: Parameters) -> dict[str, Path]:
-    """The merges of the released experts at published settings, in both definitions where they differ; made where they are not yet."""
+    """The merges of the released experts at published settings, in both definitions where they differ; made where they are missing."""
     from m2rl_lib.merging import merge  # brings mergekit, which the rest of the analysis does without
 
-    apart = world(p)
-    folders = {}
+    released, folders = world(p), {}
     for name in [*schedule.defaults(p), *schedule.definitions(p)]:
-        folder = locations.model_folder(apart.study, apart.seed, name)
-        recipe = merge.recipe(apart, name)
-        if not folder.is_dir() or not _stands(folder, recipe, apart):
-            merge.merge(apart, recipe, name)
-        folders[name] = folder
+        folder = folders[name] = locations.model_folder(released.study, released.seed, name)
+        recipe = merge.recipe(released, name)
+        if not folder.is_dir() or not _is_made_by(folder, recipe, released):
+            merge.merge(released, recipe, name)
     return folders
 
 
-def _stands(folder: Path, recipe, apart: Parameters) -> bool:
-    """Whether a merge was made by this recipe: of these very checkpoints, with these parameters."""
+def _is_made_by(folder: Path, recipe, released: Parameters) -> bool:
+    """Whether a merge was made as this recipe says: of these very checkpoints, with these parameters."""
     manifest = artifacts.read_manifest(folder)
     read = sorted(artifacts.read_manifest(expert)["digest"] for expert in (*recipe.experts, recipe.base))
-    same = all(value == vars(apart).get(key, value) for key, value in manifest["parameters"].items())
+    same = all(value == vars(released).get(key, value) for key, value in manifest["parameters"].items())
     return read == sorted(manifest["inputs"].values()) and same
 
 
@@ -165,14 +141,8 @@ def can_sample(parameters: int) -> bool:
     return parameters < SMALL or torch.cuda.is_available()
 
 
-def kl_completions(p: Parameters) -> int:
-    """Completions of one expert: all prompts of its own domain, a third of them (two or more) of the others."""
-    others = max(2, p.analysis_kl_problems // policy_samples.OTHERS) * (len(p.domains) - 1)
-    return p.analysis_kl_samples * (p.analysis_kl_problems + others)
-
-
 def kl_table(p: Parameters) -> pd.DataFrame:
-    """`policies.kl_table` of the released experts to SFT, each other, RL-Multi and the merges; empty where there is no GPU."""
+    """`policy_kl.kl_table` of the released experts to SFT, each other, RL-Multi and the merges; empty where there is no GPU."""
     config = base_models.check_checkpoint(sources(p)["sft"])
     if not can_sample(model_shape.read_shape(config).parameters):
         return pd.DataFrame({"domain": [], "source": [], "target": [], "kl": []})
@@ -181,12 +151,12 @@ def kl_table(p: Parameters) -> pd.DataFrame:
     return policy_kl.kl_table(policy_samples.kl_rows(world(p), experts, targets))
 
 
-def norm_table(shifts: pd.DataFrame, cosines: pd.DataFrame, experts: list[str]) -> pd.DataFrame:
-    """By model, over the whole of it: norm of its shift in units of the experts' mean, and its cosine with each expert's.
+def norm_table(vectors: pd.DataFrame, cosines: pd.DataFrame, experts: list[str]) -> pd.DataFrame:
+    """By whole model: norm of its task vector in units of the experts' mean, and its cosine with each expert's.
 
-    From `overlaps.shift_table` and `overlaps.cosine_table`, which are measured piece by piece at any size.
+    From `mask_overlap.shift_table` and `mask_overlap.cosine_table`.
     """
-    far = shifts[(shifts["type"] == "all") & shifts["layer"].isna()].set_index("model")["norm"]
+    far = vectors[(vectors["type"] == "all") & vectors["layer"].isna()].set_index("model")["norm"]
     far = far[[not name.startswith("sft") for name in far.index]]
     whole = cosines[(cosines["type"] == "all") & cosines["layer"].isna()]
     value = {frozenset(pair): cosine for *pair, cosine in whole[["model", "other", "cosine"]].itertuples(index=False)}

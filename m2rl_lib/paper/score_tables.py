@@ -1,11 +1,10 @@
 """What a table of scores alone can say of the paper's findings: the same frames from a study's scores and from anyone's.
 
-No model and no training: numbers in, tidy frames out, by the functions of RQ1, RQ2 and RQ4. What cannot be made is a line
-that says why. The best merge is chosen on selection problems where there are any; else by halves: on each half of the
-problems it is the merge that is best on the other half, so that no problem helps to choose what is measured on it.
+The best merge is chosen on selection problems where there are any; else by halves: on each half of the problems it is the
+merge that is best on the other half.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
@@ -30,8 +29,7 @@ def plain_merges(scores: pd.DataFrame) -> list[str]:
 def choose_by_halves(scores: pd.DataFrame, candidates: list[str], seed: int = 0) -> tuple[pd.DataFrame, list[str]]:
     """The rows of the best of `candidates` as model BEST_MERGE, and which it is on each half.
 
-    Problems of each benchmark are halved at random; on each half stands the candidate with the best mean on the other half.
-    Of equal candidates the chosen one is therefore no better than another on the problems it is tested on.
+    The problems of each benchmark are halved at random; each half shows the candidate with the best mean on the other half.
     """
     generator = np.random.default_rng(seed)
     problems = scores[["benchmark", "problem_id"]].drop_duplicates().sort_values(["benchmark", "problem_id"])
@@ -55,15 +53,14 @@ def make_score_tables(
 ) -> Tables:
     """The frames that `estimates` reads of scores, those of `names`, or in a frame's place why it cannot be made.
 
-    `test`, `selection`: graded samples of one split each, as `bootstrap.check_scores` allows. Frames: contest (RL-Multi − the
-    best merge; `chosen` says which), transfer and rq2 (`transfer_matrix`), seesaw (`seesaw.compare_with_null`), leader (the
-    method with the best mean against each other on each benchmark), rivals (TIES against each other method), pair (math and
-    coding averaged, on each, against its expert). `shared_arithmetic`: which synergies were built in (`transfer_table`).
+    `test`, `selection`: graded samples of one split each. Frames: contest (RL-Multi − the best merge), transfer and rq2
+    (`transfer_matrix`), seesaw (`compare_with_null`), leader (the method with the best mean against each other on each
+    benchmark), rivals (TIES against each other method), pair (math and coding averaged, on each, against its expert).
     """
     merges = plain_merges(test)
     methods = [*merges, *(["mt-opd"] if "mt-opd" in set(test["model"]) else [])]
     how = {"margin": margin, "draws": draws}
-    makers: dict[str, Callable] = {
+    makers = {
         "contest": lambda: make_contest(test, selection, merges, how),
         "seesaw": lambda: seesaw.compare_with_null(_of(test, methods), methods, min(draws, NULL_DRAWS)),
         "leader": lambda: _leader(_of(test, methods), methods, how),
@@ -71,16 +68,17 @@ def make_score_tables(
         "pair": lambda: _pair(test, how),
         "transfer": lambda: _transfer(test, shared_arithmetic, how),
     }
-    made = {name: _or_why(make) for name, make in makers.items() if name in names}
-    both = made.get("transfer", "")
-    return made if not both else made | dict(zip(("transfer", "rq2"), (both, both) if isinstance(both, str) else both))
-
-
-def _or_why(make: Callable):
-    try:
-        return make()
-    except ValueError as why:
-        return str(why)
+    made = {}
+    for name, make in makers.items():
+        try:
+            if name in names:
+                made[name] = make()
+        except ValueError as why:
+            made[name] = str(why)
+    if "transfer" in made:
+        both = made["transfer"]
+        made["transfer"], made["rq2"] = (both, both) if isinstance(both, str) else both
+    return made
 
 
 def _of(scores: pd.DataFrame, models: list[str]) -> pd.DataFrame:
@@ -93,24 +91,22 @@ def _of(scores: pd.DataFrame, models: list[str]) -> pd.DataFrame:
 
 def make_contest(test: pd.DataFrame, selection: pd.DataFrame | None, merges: list[str], how: dict) -> pd.DataFrame:
     """RL-Multi − the best of `merges`, mean over domains: a row of `comparison_table`, and how the merge was `chosen`."""
-    some = _of(test, ["rl-multi", *merges])
-    if not merges:
-        raise ValueError("no scores of any merge-<method>")
+    some = _of(test, ["rl-multi", *(merges or ["any merge-<method>"])])
     if selection is None or not set(merges) <= set(selection["model"]):
-        rows, halves = choose_by_halves(some, merges)
-        names = " and ".join(display_name(name).replace(" merge", "") for name in dict.fromkeys(halves))
-        some, best, words = pd.concat([some, rows], ignore_index=True), BEST_MERGE, f"{names}, chosen by halves of the problems"
+        rows, chosen = choose_by_halves(some, merges)
+        some, best, where = pd.concat([some, rows], ignore_index=True), BEST_MERGE, "by halves of the problems"
     else:
         best = choose_on_selection(selection[selection["model"].isin(merges)], merges)
-        words = f"{display_name(best).replace(' merge', '')}, chosen on selection data"
+        chosen, where = [best], "on selection data"
+    names = " and ".join(display_name(name).replace(" merge", "") for name in dict.fromkeys(chosen))
     # without the other merges, whose ungraded problems are not this contest's
-    return comparison_table(_of(some, ["rl-multi", best]), [("rl-multi", best)], [OVERALL], **how).assign(chosen=words)
+    table = comparison_table(_of(some, ["rl-multi", best]), [("rl-multi", best)], [OVERALL], **how)
+    return table.assign(chosen=f"{names}, chosen {where}")
 
 
 def _leader(scores: pd.DataFrame, methods: list[str], how: dict) -> pd.DataFrame:
     scores = scores[scores["domain"] != GENERAL]
-    means = average_table(scores, draws=1).query("domain == @OVERALL").set_index("model")["score"]
-    leader = means.idxmax()
+    leader = average_table(scores, draws=1).query("domain == @OVERALL").set_index("model")["score"].idxmax()
     pairs = [(leader, other) for other in methods if other != leader]
     return comparison_table(scores, pairs, list(pd.unique(scores["benchmark"])), **how)
 
@@ -140,10 +136,8 @@ def _transfer(test: pd.DataFrame, shared: bool | list[str], how: dict) -> tuple[
     domains = [domain for domain in pd.unique(test["domain"]) if domain != GENERAL and f"rl-{domain}" in models]
     if len(domains) < 2:
         raise ValueError("no scores of experts (rl-<domain>) of two of the table's domains")
-    names = ["sft", *(f"rl-{domain}" for domain in domains)]
-    some = _of(test, names)
-    # the references that `transfer_table` sets beside the cells are not read here; where there are none, SFT stands in
-    for name in ("sft-sharpened", "rl-null"):
+    some = _of(test, ["sft", *(f"rl-{domain}" for domain in domains)])
+    for name in ("sft-sharpened", "rl-null"):  # which `transfer_table` needs; they are not read here, so SFT may stand in
         some = pd.concat([some, test[test["model"] == (name if name in models else "sft")].assign(model=name)])
     table = transfer_matrix.transfer_table(some, domains, pass_k=1, shared_arithmetic=shared, **how)
     parts = transfer_matrix.claimed_changes(some, table, domains, **how)

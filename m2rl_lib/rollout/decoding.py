@@ -1,6 +1,6 @@
 """Token by token decoding of a transformers model, and K completions of each problem.
 
-Transformers is imported where a model is loaded or read, not above: analyses that only read tables import this module too.
+Transformers is imported where it is used: analyses that only read tables import this module too.
 """
 
 from collections.abc import Sequence
@@ -15,12 +15,8 @@ from m2rl_lib.rollout.tool_turns import Completion, Turn, has_tools, rollout
 
 
 def grouped_attention(module, query, key, value, attention_mask, scaling=None, **_):
-    """PyTorch's attention of grouped queries (B, H, L, D), without the copies of keys and values that transformers makes.
-
-    On the CPU only, where it saves a tenth of training's and a fifth of decoding's time. No mask means causal.
-    """
-    causal = attention_mask is None and query.shape[2] > 1
-    given = {"attn_mask": attention_mask, "scale": scaling, "is_causal": causal}
+    """PyTorch's attention of grouped queries (B, H, L, D), without transformers' copies of keys and values; no mask: causal."""
+    given = {"attn_mask": attention_mask, "scale": scaling, "is_causal": attention_mask is None and query.shape[2] > 1}
     attended = scaled_dot_product_attention(query, key, value, enable_gqa=True, **given)
     return attended.transpose(1, 2).contiguous(), None
 
@@ -58,13 +54,12 @@ def transformers_turn(
     if on_cpu:
         use_grouped_attention(model)
     keeps = again and on_cpu and remembers_all(model)
-    last = Contexts()
+    last = None
 
     def turn(prompts: list[list[int]]) -> tuple[list[list[int]], None]:
         nonlocal last
-        before, last = last, Contexts()
-        keep = last if keeps else None
-        return decode(model, prompts, temperature, max_tokens, tokenizer.eos_token_id, before, keep), None
+        before, last = last, Contexts() if keeps else None
+        return decode(model, prompts, temperature, max_tokens, tokenizer.eos_token_id, before, last), None
 
     return turn
 
@@ -81,9 +76,8 @@ def decode(
 ) -> list[list[int]]:
     """The token ids that `model` writes after each prompt: up to `max_tokens`, or up to and with `eos`.
 
-    What `model.generate` does, cheaper in three ways: equal prompts are read once, completions that have ended leave
-    the batch, with their part of the cache, and prompts that all begin with a context of `before` are read from there on.
-    Where the completions' own contexts are to be kept, they are, in `keep`.
+    Unlike `model.generate` it reads equal prompts once, drops completions that have ended from the batch and its cache, and
+    reads prompts that all begin with a context of `before` from there on. The completions' own contexts go into `keep`.
     """
     from transformers import DynamicCache
 
@@ -102,7 +96,7 @@ def decode(
     ended = torch.zeros(len(prompts), dtype=torch.bool)
 
     def leave(rows: torch.Tensor) -> None:
-        if keep is not None and len(rows):  # the last token of each was drawn and not read
+        if keep is not None:  # the last token of each was drawn and not read
             keep.keep([prompts[i] + written[i][:-1] for i in who[rows].tolist()], cache, mask, rows.to(mask.device))
 
     for count in range(1, max_tokens + 1):
@@ -147,9 +141,9 @@ def distinct(prompts: list[list[int]], device) -> tuple[list[tuple[int, ...]], t
 def padded(rows: Sequence[Sequence[int]], device) -> tuple[torch.Tensor, torch.Tensor]:
     """Rows of ids padded on the left: ids (B, L) and mask (B, L)."""
     longest = max(map(len, rows))
-    ids = torch.tensor([[0] * (longest - len(row)) + list(row) for row in rows], device=device)
-    mask = torch.tensor([[0] * (longest - len(row)) + [1] * len(row) for row in rows], device=device)
-    return ids, mask
+    ids = [[0] * (longest - len(row)) + list(row) for row in rows]
+    mask = [[0] * (longest - len(row)) + [1] * len(row) for row in rows]
+    return torch.tensor(ids, device=device), torch.tensor(mask, device=device)
 
 
 def _draw(logits: torch.Tensor, temperature: float) -> torch.Tensor:
@@ -165,7 +159,7 @@ def sample(
     model, tokenizer, rows: list[dict], k: int, *, temperature: float, max_tokens: int, batch: int, seed: int
 ) -> list[list[Completion]]:
     """`k` completions for each row, at `temperature` with top-p 1, in batches of `batch` sequences."""
-    turn = transformers_turn(model, tokenizer, temperature, max_tokens, seed, again=has_tools(rows))
+    turn = transformers_turn(model, tokenizer, temperature, max_tokens, seed, has_tools(rows))
     prompts = [tokenizer(chat.row_prompt(tokenizer, row))["input_ids"] for row in rows]
     order = sorted((i for i in range(len(rows)) for _ in range(k)), key=lambda i: len(prompts[i]))
     completions: list[list[Completion]] = [[] for _ in rows]

@@ -14,10 +14,7 @@ def remembers_all(model) -> bool:
 
 
 class Contexts:
-    """The contexts of one turn's completions: their token ids, and where their keys and values are.
-
-    Completions leave a batch in parts as they end; each part keeps its own tensors, padded and masked as they were.
-    """
+    """The contexts of one turn's completions; those that leave a batch together are one part, padded and masked as they were."""
 
     def __init__(self):
         self.parts: list[tuple[list[tuple[torch.Tensor, torch.Tensor]], torch.Tensor]] = []  # layers' (keys, values), mask
@@ -32,10 +29,7 @@ class Contexts:
         self.parts.append(([(layer.keys[rows], layer.values[rows]) for layer in cache.layers], mask))
 
     def take(self, prompts: Sequence[Sequence[int]], cache) -> tuple[torch.Tensor, list[int]] | None:
-        """Fill an empty cache with a context that each prompt begins with: its mask (B, L), and the contexts' lengths.
-
-        None, and the cache as it was, if there is a prompt that begins with none.
-        """
+        """Fill an empty cache with a context that each prompt begins with: its mask (B, L) and the contexts' lengths, or None."""
         lengths = sorted({len(ids) for ids in self.places}, reverse=True)
         known = [next((n for n in lengths if n < len(ids) and tuple(ids[:n]) in self.places), None) for ids in prompts]
         if None in known:

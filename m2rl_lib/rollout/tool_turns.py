@@ -16,15 +16,15 @@ Turn = Callable[[list[list[int]]], tuple[list[list[int]], list[list[float]] | No
 
 @dataclass
 class Completion:
-    """One sampled completion. `own` is its loss mask: 1 on the model's tokens, 0 on tool results.
+    """One sampled completion: `own` is its loss mask, 1 on the model's tokens and 0 on tool results.
 
-    `logprobs` are those of the model's tokens under the sampler, where it reports them.
+    `logprobs` are the sampler's, 0 on tool results; empty where it reports none.
     """
 
-    ids: list[int]
-    own: list[int]
-    text: str
-    truncated: bool
+    ids: list[int] = field(default_factory=list)
+    own: list[int] = field(default_factory=list)
+    text: str = ""
+    truncated: bool = True
     logprobs: list[float] = field(default_factory=list)
 
 
@@ -35,44 +35,41 @@ def rollout(
 
     `together`: every process takes as many turns as the one that needs most, the last of them perhaps with no prompt.
     """
-    environments = [_environment(row) for row in rows]
-    ids: list[list[int]] = [[] for _ in rows]
-    own: list[list[int]] = [[] for _ in rows]
-    logprobs: list[list[float]] = [[] for _ in rows]
+    environments = [domains.ALL[row["domain"]].environment(row) if has_tools([row]) else None for row in rows]
+    completions = [Completion() for _ in rows]
     active = list(range(len(rows)))
     for number in range(agent.MOST_TURNS + 1):
-        written, sampled = turn([prompt_ids[i] + ids[i] for i in active])
+        written, sampled = turn([prompt_ids[i] + completions[i].ids for i in active])
         continued = []
-        for i, new, of_new in zip(active, written, sampled or [[]] * len(written), strict=True):
-            new = new[: max_tokens - len(ids[i])]
-            logprobs[i] += of_new[: len(new)]
-            ids[i] += new
-            own[i] += [1] * len(new)
-            if environments[i] is None or not new or new[-1] != tokenizer.eos_token_id or number == agent.MOST_TURNS:
+        for i, new, logprobs in zip(active, written, sampled or [[]] * len(written), strict=True):
+            completion = completions[i]
+            new = new[: max_tokens - len(completion.ids)]
+            completion.ids += new
+            completion.own += [1] * len(new)
+            completion.logprobs += logprobs[: len(new)]
+            ended = bool(new) and new[-1] == tokenizer.eos_token_id
+            completion.truncated = not ended
+            if not ended or environments[i] is None or number == agent.MOST_TURNS:
                 continue
             calls = chat.tool_calls(tokenizer.decode(new))
             if not calls:
                 continue
             answers = [environments[i].call(call) for call in calls[: agent.MOST_CALLS]]
             reply = tokenizer(chat.tool_turn(answers))["input_ids"]
-            if len(ids[i]) + len(reply) >= max_tokens:
+            if len(completion.ids) + len(reply) >= max_tokens:
                 continue
-            ids[i] += reply
-            own[i] += [0] * len(reply)
+            completion.ids += reply
+            completion.own += [0] * len(reply)
+            completion.logprobs += [0.0] * len(reply) if sampled else []
             continued.append(i)
         active = continued
         if not (any(processes.gather(len(active))) if together else active):
             break
-    return [
-        Completion(ids[i], own[i], tokenizer.decode(ids[i]), not ids[i] or ids[i][-1] != tokenizer.eos_token_id, logprobs[i])
-        for i in range(len(rows))
-    ]
+    for completion in completions:
+        completion.text = tokenizer.decode(completion.ids)
+    return completions
 
 
 def has_tools(rows: list[dict]) -> bool:
     """Whether a row's completion may take more than one turn."""
     return any(hasattr(domains.ALL[row["domain"]], "environment") for row in rows)
-
-
-def _environment(row: dict):
-    return domains.ALL[row["domain"]].environment(row) if has_tools([row]) else None

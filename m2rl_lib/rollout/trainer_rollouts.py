@@ -7,18 +7,15 @@ from m2rl_lib.storage import processes
 
 
 def roll_out(trainer, prompts: list[str], rows: list[dict]) -> tuple[list[Completion], list[list[int]]]:
-    """One completion for each prompt, and the prompts' token ids.
-
-    Counts the trainer's `generated_tokens` and `trained_tokens`.
-    """
+    """One completion for each prompt, and the prompts' token ids; counts the trainer's tokens."""
     tokenizer = trainer.processing_class
     prompt_ids = tokenizer(prompts)["input_ids"]
     if trainer.use_vllm:
         completions = _ask(trainer, prompt_ids, rows)
     else:
-        policy = trainer.accelerator.unwrap_model(trainer.model)
-        turn = transformers_turn(policy, tokenizer, trainer.temperature, trainer.max_completion_length, again=has_tools(rows))
-        completions = rollout(turn, tokenizer, prompt_ids, rows, trainer.max_completion_length)
+        policy, longest = trainer.accelerator.unwrap_model(trainer.model), trainer.max_completion_length
+        turn = transformers_turn(policy, tokenizer, trainer.temperature, longest, again=has_tools(rows))
+        completions = rollout(turn, tokenizer, prompt_ids, rows, longest)
     trainer.texts = [c.text for c in completions]  # kept for study, should the step go wrong
     trainer.generated_tokens += sum(sum(c.own) for c in completions)
     trainer.trained_tokens += sum(len(ids) + len(c.ids) for ids, c in zip(prompt_ids, completions))

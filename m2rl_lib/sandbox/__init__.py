@@ -1,8 +1,7 @@
 """Untrusted programs and bounded graders: what the verifiers stand on.
 
-`run_programs` gives back what programs wrote, never a verdict: the judge stays outside. They run in bubblewrap, on a
-SandboxFusion server, or (only if the parameter file says so) unprotected. `bounded` asks a function in a process with
-limits on processor time and memory. Notebooks call nothing of it; stages call `configure` and `check` first.
+`run_programs` gives back what programs wrote, never a verdict. `bounded` asks a function in a process with limits on
+processor time and memory. Stages call `configure` and `check` first.
 """
 
 from m2rl_lib.sandbox.bubblewrap import Run, SandboxError

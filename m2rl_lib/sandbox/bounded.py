@@ -1,8 +1,7 @@
 """A function in a process of its own, bounded in processor time and memory: for graders that a text can stall or crash.
 
-Ours, since libraries' limits do not do: `signal.alarm` works on a main thread only and what it raises gets swallowed, and a
-wall clock makes a verdict depend on what else the machine does. Here the kernel ends the process that overruns; its parent,
-with the libraries loaded, forks the next one in a millisecond. The paper's code gives a grader a thread and 10 s.
+The kernel ends the process that overruns; its parent, with the libraries loaded, forks the next one in a millisecond. Ours:
+`signal.alarm` works on a main thread only, and with a wall clock a verdict depends on what else the machine does.
 """
 
 import atexit
@@ -20,6 +19,7 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import BinaryIO
 
 ROOT = Path(__file__).resolve().parents[2]
 WALL_SECONDS = 2.8  # of a question; after that the machine is to blame, not the question
@@ -34,6 +34,13 @@ class Overrun(Exception):
 
 class Failed(Exception):
     """The grader could not start, failed of itself, or got no processor time. Says nothing about the question."""
+
+
+def last_line(errors: BinaryIO) -> str:
+    """The last line of a process's standard error."""
+    errors.seek(0)
+    lines = errors.read().decode(errors="replace").strip().splitlines()
+    return lines[-1] if lines else "it said nothing"
 
 
 class Bounded:
@@ -61,7 +68,7 @@ class Bounded:
                     message = message[self._process.stdin.write(message) :]
                 reply = self._line(LOST_SECONDS)
             except (OSError, ValueError, Failed) as error:
-                reason = f"{Path(self.script).name}: {error}; {self._last_error()}"
+                reason = f"{Path(self.script).name}: {error}; {last_line(self._errors)}"
                 self._kill()
                 raise Failed(reason) from None
             except BaseException:  # an interrupt: the answer is still to come, and is not the next question's
@@ -105,11 +112,6 @@ class Bounded:
             line += piece
         return json.loads(line.splitlines()[-1])
 
-    def _last_error(self) -> str:
-        self._errors.seek(0)
-        lines = self._errors.read().decode(errors="replace").strip().splitlines()
-        return lines[-1] if lines else "it said nothing"
-
     def _kill(self) -> None:
         if self._process is not None:
             with contextlib.suppress(OSError):
@@ -118,15 +120,15 @@ class Bounded:
             self._let_go()
 
     def _let_go(self) -> None:
-        if self._process is not None:
-            self._process.stdin.close()
-            self._process.stdout.close()
-            self._process = None
+        self._process.stdin.close()
+        self._process.stdout.close()
+        self._process = None
 
     def _forget(self) -> None:
         """In a forked process: the parent's grader is not ours."""
         self._lock = threading.Lock()
-        self._let_go()
+        if self._process is not None:
+            self._let_go()
 
 
 def serve(answer: Callable, processor_seconds: float) -> None:

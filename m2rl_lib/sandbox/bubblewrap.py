@@ -2,11 +2,9 @@
 
 All namespaces of its own; of the file system only what the interpreter needs, read-only; no environment; the system call
 filter of `seccomp.py`. As real root, whose processes the kernel does not count, programs get a uid of the worker's own.
-Options: bwrap(1), user_namespaces(7).
 """
 
 import contextlib
-import io
 import json
 import os
 import select
@@ -24,6 +22,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from m2rl_lib.sandbox import seccomp
+from m2rl_lib.sandbox.bounded import last_line
 
 INSIDE = Path(__file__).with_name("inside")
 STATUSES = {b"k": "ok", b"e": "error", b"t": "timeout", b"o": "output", b"m": "memory"}
@@ -51,12 +50,7 @@ class Broken(Exception):
     """A worker hung up or overran."""
 
 
-class _NoMapping(Exception):
-    """The user namespace takes no second user."""
-
-
 def advice(problem: str) -> str:
-    """One line: what is missing, what the choices are."""
     return (
         f"{' '.join(problem.split())}; choose one: install bubblewrap (apt-get install bubblewrap, dnf install "
         "bubblewrap) where user namespaces are allowed, give the address of a SandboxFusion server, or say "
@@ -98,23 +92,6 @@ def command(info: int, block: int | None, filter_: int, script: int) -> list[str
     return built + ["drop-uid"] if block is not None else built
 
 
-def temporary_file(content: bytes):
-    """An open file of that content, at its start."""
-    file = tempfile.TemporaryFile()
-    file.write(content)
-    file.seek(0)
-    return file
-
-
-def zipped(folder: Path) -> bytes:
-    """The Python files of a folder as a zip archive, which Python runs like the folder."""
-    archive = io.BytesIO()
-    with zipfile.ZipFile(archive, "w") as file:
-        for path in sorted(folder.glob("*.py")):
-            file.write(path, path.name)
-    return archive.getvalue()
-
-
 class Worker:
     """One sandbox process (not `isolated`: an ordinary one) and the socket to it. SandboxError where it cannot start."""
 
@@ -132,26 +109,20 @@ class Worker:
                 self._launch(theirs, isolated)
             self.socket.settimeout(START_SECONDS)
             greeting = self.socket.recv(5, socket.MSG_WAITALL)
-            problem = None if greeting == b"ready" else self.last_error()
+            problem = None if greeting == b"ready" else last_line(self.errors)
         except (OSError, NotImplementedError) as error:
             problem = str(error)
         if problem:
             self.stop()
             raise SandboxError(advice(f"the sandbox did not start ({problem})"))
-        self.socket.setblocking(True)
-        self._poller = select.poll()
-        self._poller.register(self.socket, select.POLLIN)
 
     def _launch(self, stdin: socket.socket, isolated: bool) -> None:
         if not isolated:
-            self._start([sys.executable, "-s", "-S", str(INSIDE)], stdin, env={"PYTHONHASHSEED": "0"})
-            return
+            return self._start([sys.executable, "-s", "-S", str(INSIDE)], stdin, env={"PYTHONHASHSEED": "0"})
         if shutil.which("bwrap") is None:
             raise FileNotFoundError("bubblewrap, the program bwrap, is not installed")
-        try:
-            self._start_bubblewrap(stdin, as_root=Worker.maps_uids and os.getuid() == 0)
-        except _NoMapping:  # root of a container that owns few uids: not real root, whose processes are counted
-            Worker.maps_uids = False
+        if not self._start_bubblewrap(stdin, as_root=Worker.maps_uids and os.getuid() == 0):
+            Worker.maps_uids = False  # root of a container that owns few uids: not real root, whose processes are counted
             self._start_bubblewrap(stdin, as_root=False)
 
     def _start(self, words: list[str], stdin: socket.socket, **options) -> None:
@@ -159,80 +130,76 @@ class Worker:
             words, stdin=stdin, stdout=subprocess.DEVNULL, stderr=self.errors, start_new_session=True, **options
         )
 
-    def _start_bubblewrap(self, stdin: socket.socket, as_root: bool) -> None:
+    def _start_bubblewrap(self, stdin: socket.socket, as_root: bool) -> bool:
+        """False where the user namespace takes no second user."""
         info_read, info_write = os.pipe()
         block_read, block_write = os.pipe()
-        with temporary_file(seccomp.program()) as filter_, temporary_file(zipped(INSIDE)) as script:
-            try:
-                passed = (info_write, block_read, filter_.fileno(), script.fileno())
+        open_ends = {info_read, info_write, block_read, block_write}
+        try:
+            with tempfile.TemporaryFile() as filter_, tempfile.TemporaryFile() as script:
+                filter_.write(seccomp.program())
+                filter_.seek(0)
+                with zipfile.ZipFile(script, "w") as archive:  # Python runs it like the folder
+                    for path in sorted(INSIDE.glob("*.py")):
+                        archive.write(path, path.name)
+                script.seek(0)
                 words = command(info_write, block_read if as_root else None, filter_.fileno(), script.fileno())
-                self._start(words, stdin, pass_fds=passed)
-                os.close(info_write)
-                info_write = None
-                information = b""  # a small JSON object, written in pieces
-                while b"}" not in information and select.select([info_read], [], [], START_SECONDS)[0]:
-                    piece = os.read(info_read, 4096)
-                    if not piece:
-                        break
-                    information += piece
-                if b"}" in information:
-                    self.pid_inside = json.loads(information)["child-pid"]
-                if as_root and self.pid_inside:
+                self._start(words, stdin, pass_fds=(info_write, block_read, filter_.fileno(), script.fileno()))
+            os.close(info_write)
+            open_ends.remove(info_write)
+            information = b""  # a small JSON object, written in pieces
+            while b"}" not in information and select.select([info_read], [], [], START_SECONDS)[0]:
+                piece = os.read(info_read, 4096)
+                if not piece:
+                    break
+                information += piece
+            if b"}" in information:
+                self.pid_inside = json.loads(information)["child-pid"]
+            if as_root and self.pid_inside:
+                try:
                     self._map_uids()
-                    os.write(block_write, b"x")
-            finally:
-                for descriptor in (info_read, info_write, block_read, block_write):
-                    if descriptor is not None:
-                        os.close(descriptor)
+                except OSError:
+                    self._kill()
+                    return False
+                os.write(block_write, b"x")
+            return True
+        finally:
+            for descriptor in open_ends:
+                os.close(descriptor)
 
     def _map_uids(self) -> None:
         """Give the sandbox two users: 0, the server (root outside, without rights there), and 1, the programs."""
         outside = 1_000_000 + os.getpid() % 4_000_000 * 100 + Worker.started % 100
-        try:
-            for kind in ("uid_map", "gid_map"):
-                with open(f"/proc/{self.pid_inside}/{kind}", "w") as file:
-                    file.write(f"0 0 1\n1 {outside} 1\n")
-        except OSError:
-            self._kill()
-            raise _NoMapping from None
-
-    def last_error(self) -> str:
-        """The last line that the sandbox wrote to its standard error."""
-        self.errors.seek(0)
-        lines = self.errors.read().decode(errors="replace").strip().splitlines()
-        return lines[-1] if lines else "it said nothing"
+        for kind in ("uid_map", "gid_map"):
+            with open(f"/proc/{self.pid_inside}/{kind}", "w") as file:
+                file.write(f"0 0 1\n1 {outside} 1\n")
 
     def hung_up(self) -> bool:
         """True for an idle worker that has died: it has nothing to say until it is asked."""
-        return bool(self._poller.poll(0))
+        poller = select.poll()
+        poller.register(self.socket, select.POLLIN)
+        return bool(poller.poll(0))
 
-    def send(self, program: str, inputs: Sequence[str], limits: dict) -> None:
-        """Hand over one program; its reply must be complete by `deadline`. Raises Broken."""
+    def run(self, program: str, inputs: Sequence[str], limits: dict) -> list[Run]:
+        """The runs of one program. Raises Broken where the worker hangs up, or is not done in time."""
         message = json.dumps({"program": program, "inputs": list(inputs), "limits": limits}).encode()
-        self.expected, self.buffer = len(inputs), bytearray()
-        self.deadline = time.monotonic() + limits["timeout"] * len(inputs) + GRACE_SECONDS
+        deadline = time.monotonic() + limits["timeout"] * len(inputs) + GRACE_SECONDS
+        reply = bytearray()
         try:
             self.socket.settimeout(GRACE_SECONDS)
             self.socket.sendall(struct.pack("!I", len(message)) + message)
-            self.socket.setblocking(True)
+            while len(reply) < 4 or len(reply) < 4 + struct.unpack_from("!I", reply)[0]:
+                self.socket.settimeout(max(0.001, deadline - time.monotonic()))
+                chunk = self.socket.recv(1 << 20)
+                if not chunk:
+                    raise Broken
+                reply += chunk
         except OSError as error:
             raise Broken from error
-
-    def receive(self) -> list[Run] | None:
-        """Take in what has arrived; the runs when the reply is complete. Raises Broken."""
-        try:
-            chunk = self.socket.recv(1 << 20)
-        except OSError as error:
-            raise Broken from error
-        if not chunk:
-            raise Broken
-        self.buffer += chunk
-        if len(self.buffer) < 4 or len(self.buffer) < 4 + struct.unpack_from("!I", self.buffer)[0]:
-            return None
         runs, at = [], 4
-        for _ in range(self.expected):
-            status, size = struct.unpack_from("!cI", self.buffer, at)
-            runs.append(Run(bytes(self.buffer[at + 5 : at + 5 + size]), STATUSES[status]))
+        for _ in inputs:
+            status, size = struct.unpack_from("!cI", reply, at)
+            runs.append(Run(bytes(reply[at + 5 : at + 5 + size]), STATUSES[status]))
             at += 5 + size
         return runs
 

@@ -37,23 +37,20 @@ print("; ".join(out) or "inside")
 
 def fault(run_programs: Callable, protected: bool) -> str | None:
     """What is wrong with the sandbox, in a few words, or None. `protected`: isolation is expected, too."""
-    plain = run_programs(["print(int(input()) ** 2)"], [["12"]], timeout_seconds=PATIENCE)
+    plain = run_programs(["print(int(input()) ** 2)", "raise SystemExit(3)"], [["12"], [""]], timeout_seconds=PATIENCE)
     plain += run_programs(["while True: pass"], [[""]], timeout_seconds=0.5)
-    plain += run_programs(["raise SystemExit(3)"], [[""]], timeout_seconds=PATIENCE)
     found = [(runs[0].stdout, runs[0].status) if runs else None for runs in plain]
-    if found != [(b"144\n", "ok"), (b"", "timeout"), (b"", "error")]:
-        return f"the sandbox does not run programs as it should (a square, a loop, an exit gave {found})"
+    if found != [(b"144\n", "ok"), (b"", "error"), (b"", "timeout")]:
+        return f"the sandbox does not run programs as it should (a square, an exit, a loop gave {found})"
     if not protected:
         return None
     with socket.socket() as server, tempfile.NamedTemporaryFile() as token:
         server.bind(("127.0.0.1", 0))
         server.listen()
         home = os.path.expanduser("~")
-        secrets = [token.name, os.path.abspath(__file__)] + [
-            os.path.join(home, name) for name in (os.listdir(home) if os.access(home, os.R_OK) else [])
-        ]
-        secrets = [path for path in secrets if not sys.base_prefix.startswith(path)]
-        secrets = [path for path in secrets if not any(mark in path for mark in "|\t\n")]
+        secrets = [os.path.join(home, name) for name in (os.listdir(home) if os.access(home, os.R_OK) else [])]
+        secrets += [token.name, os.path.abspath(__file__)]
+        secrets = [path for path in secrets if not sys.base_prefix.startswith(path) and not set(path) & set("|\t\n")]
         request = "\t".join(secrets) + f"|{server.getsockname()[1]}|{max(os.getpid(), 1000)}"
         runs = run_programs([ESCAPE], [[request]], timeout_seconds=PATIENCE)[0]
     if not runs or runs[0].status != "ok":

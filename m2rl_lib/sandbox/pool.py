@@ -2,11 +2,9 @@
 
 import collections
 import logging
-import select
-import socket
 import threading
-import time
 
+from m2rl_lib.sandbox.bounded import last_line
 from m2rl_lib.sandbox.bubblewrap import Broken, Run, SandboxError, Worker
 
 _log = logging.getLogger(__name__)
@@ -22,22 +20,24 @@ class Pool:
         self._starting = 0
         self._changed = threading.Condition()
 
-    def take(self, most: int, fresh: bool = False) -> Worker | None:
-        """An idle worker (a dead one is replaced, any one if `fresh`), or a new one while fewer than `most` live, or None.
+    def take(self, most: int, fresh: bool = False) -> Worker:
+        """An idle worker (a dead one is replaced, any one if `fresh`), or a new one as soon as fewer than `most` live.
 
         Raises SandboxError where a new one cannot start.
         """
         with self._changed:
-            while self._idle:
-                worker = self._idle.pop()
-                if not fresh and not worker.hung_up():
-                    return worker
-                self.alive.discard(worker)
-                worker.stop()
-                if fresh:
+            while True:
+                while self._idle:
+                    worker = self._idle.pop()
+                    if not fresh and not worker.hung_up():
+                        return worker
+                    self.alive.discard(worker)
+                    worker.stop()
+                    if fresh:
+                        break
+                if len(self.alive) + self._starting < most:
                     break
-            if len(self.alive) + self._starting >= most:
-                return None
+                self._changed.wait()
             self._starting += 1
         worker = None
         try:
@@ -45,8 +45,8 @@ class Pool:
         finally:
             with self._changed:
                 self._starting -= 1
-                if worker is not None:
-                    self.alive.add(worker)
+                self.alive |= {worker} if worker else set()
+                self._changed.notify()
         return worker
 
     def give(self, worker: Worker) -> None:
@@ -78,63 +78,54 @@ class Pool:
         """Run (program, inputs) jobs on at most `most` workers; None for a job whose sandbox failed twice."""
         results: list[list[Run] | None] = [None] * len(jobs)
         waiting = collections.deque((at, 0) for at in range(len(jobs)))
-        busy: dict[socket.socket, tuple[Worker, int, int]] = {}
-        try:
-            while waiting or busy:
-                lost = self._hand_out(jobs, limits, most, waiting, busy)
-                if not busy and waiting and not lost:  # other threads have all the workers
-                    with self._changed:
-                        self._changed.wait(0.05)
-                elif not lost:
-                    lost = self._collect(busy, results, patience=0.05 if waiting else 0.5)
-                now = time.monotonic()
-                lost += [busy.pop(channel) for channel, (worker, *_) in list(busy.items()) if now > worker.deadline]
-                for worker, at, attempt in lost:
-                    if worker is not None:
-                        again = "its program runs again" if attempt == 0 else "its program gives None"
-                        _log.warning("a sandbox failed (%s); %s", worker.last_error(), again)
-                        self.discard(worker)
+        busy: set[Worker] = set()
+        ended, failed = threading.Event(), []
+
+        def work() -> None:
+            while waiting and not ended.is_set():
+                try:
+                    at, attempt = waiting.popleft()
+                except IndexError:  # another thread has taken the last one
+                    return
+                try:
+                    results[at] = self._run_one(jobs[at], limits, most, attempt, busy)
+                except (Broken, SandboxError) as error:
+                    if not ended.is_set():
+                        _log.warning("%s", error)
                     if attempt == 0:
                         waiting.append((at, 1))
-        finally:  # after an interrupt
-            for worker, *_ in busy.values():
-                self.discard(worker)
+
+        def helper() -> None:
+            try:
+                work()
+            except Exception as error:
+                failed.append(error)  # raised below, in the caller's thread
+                ended.set()
+
+        threads = [threading.Thread(target=helper, daemon=True) for _ in range(min(most, len(jobs)) - 1)]
+        for thread in threads:
+            thread.start()
+        try:
+            work()
+            for thread in threads:
+                thread.join()
+        finally:
+            ended.set()
+            for worker in list(busy):  # after an interrupt
+                worker.stop()
+        if failed:
+            raise failed[0]
         return results
 
-    def _hand_out(self, jobs, limits, most, waiting, busy) -> list[tuple]:
-        """Give waiting jobs to free workers; the (worker, job, attempt) that were lost at that."""
-        while waiting and len(busy) < most:
-            at, attempt = waiting.popleft()
-            try:
-                worker = self.take(most, fresh=attempt > 0)
-            except SandboxError as error:
-                _log.warning("%s", error)
-                return [(None, at, attempt)]
-            if worker is None:
-                waiting.appendleft((at, attempt))
-                break
-            try:
-                worker.send(*jobs[at], limits)
-            except Broken:
-                return [(worker, at, attempt)]
-            busy[worker.socket] = worker, at, attempt
-        return []
-
-    def _collect(self, busy, results, patience: float) -> list[tuple]:
-        """Wait for answers and note them; the (worker, job, attempt) whose worker broke."""
-        poller, names, lost = select.poll(), {}, []
-        for channel in busy:
-            poller.register(channel, select.POLLIN)
-            names[channel.fileno()] = channel
-        for descriptor, _ in poller.poll(1000 * patience):
-            worker, at, attempt = busy[names[descriptor]]
-            try:
-                runs = worker.receive()
-            except Broken:
-                lost.append(busy.pop(names[descriptor]))
-                continue
-            if runs is not None:
-                results[at] = runs
-                del busy[names[descriptor]]
-                self.give(worker)
-        return lost
+    def _run_one(self, job: tuple, limits: dict, most: int, attempt: int, busy: set) -> list[Run]:
+        worker, runs = self.take(most, fresh=attempt > 0), None
+        busy.add(worker)
+        try:
+            runs = worker.run(*job, limits)
+        except Broken:
+            again = "its program runs again" if attempt == 0 else "its program gives None"
+            raise Broken(f"a sandbox failed ({last_line(worker.errors)}); {again}") from None
+        finally:
+            busy.discard(worker)
+            self.discard(worker) if runs is None else self.give(worker)
+        return runs

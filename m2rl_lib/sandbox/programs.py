@@ -29,11 +29,10 @@ def run_programs(
 ) -> list[list[Run] | None]:
     """Run each Python source `programs[i]` once for each standard input in `inputs[i]`, every time in fresh state.
 
-    Returns for each program a list of `Run`, one per input, or None where the sandbox failed twice, the second time a
-    fresh one. After an input that overruns `timeout_seconds` of wall clock the further ones are "timeout" too.
-    `memory_bytes` bounds the address space of a process and the resident memory of all processes of a program,
-    `output_bytes` the standard output of one run. At most `workers` sandboxes (default: the usable cores) work at once.
-    Programs have the standard library only. Callable from any thread. Raises SandboxError where there is no sandbox.
+    Returns one `Run` per input, or None for a program whose sandbox failed twice. After an input that overruns
+    `timeout_seconds` of wall clock the further ones are "timeout" too. `memory_bytes` bounds each process and all of a
+    program's together, `workers` (default: the usable cores) the sandboxes at work. Programs have the standard library only.
+    Callable from any thread. Raises SandboxError where there is no sandbox.
 
     >>> run_programs(["print(int(input()) ** 2)"], [["3", "x"]])  # doctest: +SKIP
     [[Run(stdout=b'9\\n', status='ok'), Run(stdout=b'', status='error')]]
@@ -41,14 +40,14 @@ def run_programs(
     if len(programs) != len(inputs):
         raise ValueError(f"run_programs: {len(programs)} programs but {len(inputs)} lists of inputs; give one list a program")
     check()
-    keys = [(program, tuple(texts)) for program, texts in zip(programs, inputs)]
+    keys = list(zip(programs, map(tuple, inputs)))
     jobs = list(dict.fromkeys(keys))
     limits = {"timeout": timeout_seconds, "memory": memory_bytes, "output": output_bytes}
     if _kind.startswith("http"):
-        answers = remote.run_jobs(_kind, jobs, limits)
-        found = [None if runs is None else [Run(*run) for run in runs] for runs in answers]
+        found = remote.run_jobs(_kind, jobs, limits)
     else:
-        found = _pool.run(jobs, limits, max(1, workers or _cores()))
+        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        found = _pool.run(jobs, limits, max(1, workers or cores))
     by_job = dict(zip(jobs, found))
     return [None if by_job[key] is None else list(by_job[key]) for key in keys]
 
@@ -62,7 +61,7 @@ def check() -> None:
         _checked = True  # the canaries go through run_programs themselves
         try:
             if _kind == "bubblewrap":
-                _pool.give(_pool.take(1 << 30))
+                _pool.give(_pool.take(1 << 30))  # an error in its own words where none can start
             fault = canaries.fault(run_programs, protected=_kind == "bubblewrap")
             if fault:
                 raise SandboxError(advice(fault))
@@ -72,10 +71,7 @@ def check() -> None:
 
 
 def configure(kind: str) -> None:
-    """Choose where programs run: "bubblewrap" (default), the http address of a SandboxFusion server, or "none", unprotected.
-
-    Stops the warm workers. Raises ValueError for anything else.
-    """
+    """Choose where programs run, and stop the warm workers: bubblewrap, the http address of a SandboxFusion server, or none."""
     global _kind, _checked
     if kind not in ("bubblewrap", "none") and not kind.startswith(("http://", "https://")):
         raise ValueError(f"sandbox_kind is {kind!r}; allowed: bubblewrap, none, or the http address of a SandboxFusion server")
@@ -95,12 +91,7 @@ def stamp(place: str | None) -> str:
     return where and f"generated programs run {where}"
 
 
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
 def _after_fork() -> None:
-    """In a forked process: a lock of its own, and no hold on the parent's workers."""
     global _lock
     _lock = threading.RLock()
     _pool.forget()

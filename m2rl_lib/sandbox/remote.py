@@ -3,11 +3,13 @@
 import math
 from concurrent.futures import ThreadPoolExecutor
 
+from m2rl_lib.sandbox.bubblewrap import Run
+
 AT_ONCE = 64  # programs; the server's cores do the work, the published code sends up to 256
 
 
-def run_once(url: str, program: str, text: str, limits: dict) -> tuple[bytes, str] | None:
-    """(stdout, status) of one program on one input, or None where the server failed."""
+def run_once(url: str, program: str, text: str, limits: dict) -> Run | None:
+    """One program on one input, or None where the server failed."""
     import httpx  # slow to import, and not needed where programs run here
 
     body = {
@@ -26,19 +28,18 @@ def run_once(url: str, program: str, text: str, limits: dict) -> tuple[bytes, st
     except (OSError, ValueError, KeyError, AttributeError, TypeError, httpx.HTTPError, httpx.InvalidURL):
         return None
     status = "timeout" if state == "TimeLimitExceeded" else "ok" if result.get("return_code") == 0 else "error"
-    return written[: limits["output"]], "output" if len(written) > limits["output"] else status
+    return Run(written[: limits["output"]], "output" if len(written) > limits["output"] else status)
 
 
-def run_jobs(url: str, jobs: list[tuple], limits: dict) -> list[list[tuple[bytes, str]] | None]:
+def run_jobs(url: str, jobs: list[tuple], limits: dict) -> list[list[Run] | None]:
     """Each job (program, inputs) on the server, many at a time; None for one whose server failed twice on one input."""
 
-    def run(job: tuple) -> list[tuple[bytes, str]] | None:
+    def run(job: tuple) -> list[Run] | None:
         program, inputs = job
-        runs: list[tuple[bytes, str]] = []
+        runs: list[Run] = []
         for text in inputs:
-            if runs and runs[-1][1] == "timeout":
-                runs.append((b"", "timeout"))
-                continue
+            if runs and runs[-1].status == "timeout":
+                return runs + [Run(b"", "timeout")] * (len(inputs) - len(runs))
             found = run_once(url, program, text, limits) or run_once(url, program, text, limits)  # one retry, as here
             if found is None:
                 return None

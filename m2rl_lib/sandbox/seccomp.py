@@ -1,9 +1,8 @@
 """The sandbox's system call filter: what namespaces alone leave open.
 
-Classic BPF as seccomp(2) takes it. It refuses what a short program never needs: new user namespaces, tracing and reading
-other processes, changing their priority, key rings, BPF, io_uring, System V and POSIX message objects (which outlive their
-maker), files in memory and TCP buffers that no limit counts, and all sockets but Unix ones: a network namespace does not
-confine every family (AF_VSOCK, AF_ALG). Call numbers: the kernel's tables for x86_64 and aarch64 (asm-generic).
+Classic BPF as seccomp(2) takes it. It refuses what a short program never needs and what outlives it, or what no limit
+counts; and all sockets but Unix ones, since a network namespace does not confine every family (AF_VSOCK, AF_ALG). Call
+numbers: the kernel's tables for x86_64 and aarch64 (asm-generic).
 """
 
 import errno
@@ -20,7 +19,7 @@ sched_setparam 142 118, sched_setscheduler 144 119, sched_setaffinity 203 122, s
 ioprio_set 251 30, migrate_pages 256 238, move_pages 279 239, process_madvise 440 440
 """  # name, number on x86_64, number on aarch64
 ARCHITECTURES = {"x86_64": 0xC000003E, "aarch64": 0xC00000B7}  # as audit(7) numbers them
-FAMILIES = (1,)  # AF_UNIX, confined by the network and mount namespaces; asyncio and multiprocessing need it
+AF_UNIX = 1  # AF_UNIX, confined by the network and mount namespaces; asyncio and multiprocessing need it
 CLONE_NEWUSER = 0x10000000
 ALLOW, REFUSE, KILL = 0x7FFF0000, 0x00050000, 0x80000000
 LOAD, EQUAL, AT_LEAST, ANY_BIT, RETURN = 0x20, 0x15, 0x35, 0x45, 0x06
@@ -34,7 +33,7 @@ def program() -> bytes:
         raise NotImplementedError(f"no system call filter for {machine}, only for {', '.join(ARCHITECTURES)}")
     place = 1 + list(ARCHITECTURES).index(machine)
     calls = {words[0]: int(words[place]) for words in map(str.split, CALLS.split(","))}
-    special = ("socket", "socketpair", "clone", "clone3", "unshare", "prlimit64")
+    refuse = (RETURN, 0, 0, REFUSE | errno.EPERM)
     code = [
         (LOAD, 0, 0, ARCHITECTURE),
         (EQUAL, 1, 0, ARCHITECTURES[machine]),
@@ -42,30 +41,17 @@ def program() -> bytes:
         (LOAD, 0, 0, NUMBER),
         (AT_LEAST, 0, 1, 0x40000000),
         (RETURN, 0, 0, KILL),  # the x32 numbering of the same calls
-        (EQUAL, 0, 1, calls["clone3"]),
-        (RETURN, 0, 0, REFUSE | errno.ENOSYS),
-    ]  # its flags cannot be read here; libc falls back to clone
-    for name, number in calls.items():
-        if name not in special:
-            code += [(EQUAL, 0, 1, number), (RETURN, 0, 0, REFUSE | errno.EPERM)]
-    for name in ("clone", "unshare"):
-        code += [
-            (EQUAL, 0, 4, calls[name]),
-            (LOAD, 0, 0, ARGUMENT_0),
-            (ANY_BIT, 0, 1, CLONE_NEWUSER),
-            (RETURN, 0, 0, REFUSE | errno.EPERM),
-            (RETURN, 0, 0, ALLOW),
-        ]
-    code += [
-        (EQUAL, 0, 4, calls["prlimit64"]),
-        (LOAD, 0, 0, ARGUMENT_0),
-        (EQUAL, 1, 0, 0),
-        (RETURN, 0, 0, REFUSE | errno.EPERM),
-        (RETURN, 0, 0, ALLOW),
+        (EQUAL, 0, 1, calls.pop("clone3")),
+        (RETURN, 0, 0, REFUSE | errno.ENOSYS),  # its flags cannot be read here; libc falls back to clone
     ]
-    for name in ("socket", "socketpair"):
-        code += [(EQUAL, 0, len(FAMILIES) + 3, calls[name]), (LOAD, 0, 0, ARGUMENT_0)]
-        code += [(EQUAL, len(FAMILIES) - at, 0, family) for at, family in enumerate(FAMILIES)]
-        code += [(RETURN, 0, 0, REFUSE | errno.EAFNOSUPPORT), (RETURN, 0, 0, ALLOW)]
+    for names, test in (  # by their first argument
+        (("clone", "unshare"), [(ANY_BIT, 0, 1, CLONE_NEWUSER), refuse]),
+        (("prlimit64",), [(EQUAL, 1, 0, 0), refuse]),
+        (("socket", "socketpair"), [(EQUAL, 1, 0, AF_UNIX), (RETURN, 0, 0, REFUSE | errno.EAFNOSUPPORT)]),
+    ):
+        for name in names:
+            code += [(EQUAL, 0, 4, calls.pop(name)), (LOAD, 0, 0, ARGUMENT_0), *test, (RETURN, 0, 0, ALLOW)]
+    for number in calls.values():
+        code += [(EQUAL, 0, 1, number), refuse]
     code += [(RETURN, 0, 0, ALLOW)]
     return b"".join(struct.pack("=HBBI", *instruction) for instruction in code)

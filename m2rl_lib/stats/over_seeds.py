@@ -1,9 +1,6 @@
 """Seeds: what a comparison says of each seed by itself, and how far the seeds lie apart.
 
-A seed redraws demonstrations, SFT and RL; the test problems stay the same. So two things move a number: which problems were
-asked (an interval of one seed is about this alone: *these weights*), and which seed was drawn (*this recipe*). `statistics`
-uses the wider of the t interval over per-seed values and the hierarchical bootstrap; here both are shown beside the seeds
-they come from. The paper has one run a model.
+A seed draws demonstrations, SFT and RL anew; the test problems stay the same.
 """
 
 import numpy as np
@@ -21,44 +18,37 @@ def at_seed(p: Parameters, seed: int) -> Parameters:
     return p.model_copy(update={"seed": seed})
 
 
-def spread_table(
-    scores: pd.DataFrame, pairs: list[tuple[str, str]], over: str = OVERALL, draws: int = 10_000, seed: int = 0
-) -> pd.DataFrame:
-    """Each pair's difference model − reference by seed, then both intervals over the seeds.
+def spread_table(scores: pd.DataFrame, pairs: list[tuple[str, str]], draws: int = 10_000) -> pd.DataFrame:
+    """Each pair's overall difference model − reference by seed, then both intervals over the seeds.
 
     Returns model, reference, what ('seed 0', …, then T and HIERARCHICAL where there are several), estimate, low, high (points,
-    95%), sd, n (problems) and used (whether it is the interval that verdicts use: the wider). sd is of what the row redraws:
-    of a seed's row problems alone, of T the per-seed values, of HIERARCHICAL the redraws. Per-seed differences 1, 2, 3: T is
-    2 [−0.48, 4.48], sd 1.
+    95%), sd, n (problems) and used (whether it is the interval that verdicts use: the wider). sd is of a seed's resamples, for
+    T of the per-seed values, for HIERARCHICAL of resampled seeds and problems.
     """
     kept = scores[scores["model"].isin({name for pair in pairs for name in pair})]
-    sample, rows = resample(problem_means(kept), draws=draws, seed=seed), []
-    weights = sample.weights(over)
-    n = int(sample.benchmarks.loc[weights > 0, "n"].sum())
+    sample, frames = resample(problem_means(kept), draws=draws), []
+    weights = sample.weights(OVERALL)
     for model, reference in pairs:
-        numbers = sorted(set(sample.seeds(model)) & set(sample.seeds(reference)))
-        (a, a_draws, a_reason), (b, b_draws, b_reason) = (sample.values(name, numbers, weights) for name in (model, reference))
-        if a_reason or b_reason:
-            raise ValueError(f"cannot compare {model} with {reference}: {a_reason or b_reason}")
-        points, redrawn = a - b, a_draws - b_draws
+        seeds, points, resamples = sample.difference(model, reference, weights)
         found = []
-        for place, number in enumerate(numbers):
-            one = interval(points[[place]], redrawn[:, [place]], seed)
-            found.append((f"seed {number}", one["estimate"], one["low"], one["high"], redrawn[:, place].std(ddof=1)))
-        if len(numbers) > 1:
-            whole = mean_over_seeds(redrawn, seed)
+        for seed, point, drawn in zip(seeds, points, resamples.T):
+            one = interval(point[None], drawn[:, None])
+            found.append((f"seed {seed}", one["estimate"], one["low"], one["high"], drawn.std(ddof=1)))
+        if len(seeds) > 1:
+            whole = mean_over_seeds(resamples)
             found.append((T, *t_interval(points), points.std(ddof=1)))
             found.append((HIERARCHICAL, points.mean(), *np.quantile(whole, [0.025, 0.975]), whole.std(ddof=1)))
         part = pd.DataFrame(found, columns=["what", "estimate", "low", "high", "sd"])
-        ends = part.tail(2) if len(numbers) > 1 else part
-        rows.append(part.assign(model=model, reference=reference, n=n, used=part.index == (ends["high"] - ends["low"]).idxmax()))
-    return pd.concat(rows, ignore_index=True)[["model", "reference", "what", "estimate", "low", "high", "sd", "n", "used"]]
+        widest = (part["high"] - part["low"])[-2 if len(seeds) > 1 else -1 :].idxmax()
+        frames.append(part.assign(model=model, reference=reference, used=part.index == widest))
+    table = pd.concat(frames, ignore_index=True).assign(n=int(sample.benchmarks["n"][weights > 0].sum()))
+    return table[["model", "reference", "what", "estimate", "low", "high", "sd", "n", "used"]]
 
 
 def t_interval(values: np.ndarray) -> tuple[float, float, float]:
-    """Mean and 95% t interval of one value a seed: 1, 2, 3 → 2, −0.48, 4.48; no interval (NaN) for a single seed."""
-    values = np.asarray(values, dtype=float)
-    mean, count = float(values.mean()), len(values)
+    """Mean and 95% t interval of one value per seed: 1, 2, 3 → 2, −0.48, 4.48; NaN where one value or none cannot say."""
+    values, count = np.asarray(values, dtype=float), len(values)
+    mean = float(values.mean()) if count else np.nan
     if count < 2:
         return mean, np.nan, np.nan
     half = values.std(ddof=1) / np.sqrt(count) * stats.t.ppf(0.975, count - 1)
@@ -66,27 +56,22 @@ def t_interval(values: np.ndarray) -> tuple[float, float, float]:
 
 
 def over_seeds(frame: pd.DataFrame, by: str, value: str) -> pd.DataFrame:
-    """A measure of which each seed has one value, over the seeds: `by`, mean, low, high (95% t), sd, least, most, seeds.
-
-    `frame` has one row for each seed and value of `by`. Missing values are left out: `seeds` counts those that have one.
-    """
+    """One value per seed and `by`, over the seeds that have one: `by`, mean, low, high (95% t), sd, least, most, seeds."""
     rows = []
     for name, part in frame.groupby(by, sort=False):
         values = part[value].dropna()
-        mean, low, high = t_interval(values) if len(values) else (np.nan,) * 3
-        rows.append((name, mean, low, high, values.std(ddof=1), values.min(), values.max(), len(values)))
+        rows.append((name, *t_interval(values), values.std(ddof=1), values.min(), values.max(), len(values)))
     return pd.DataFrame(rows, columns=[by, "mean", "low", "high", "sd", "least", "most", "seeds"])
 
 
 def sentence(spread: pd.DataFrame, name: str) -> str:
-    """What `spread_table` says of one pair, called `name`: how far the seeds lie apart, beside what redrawing problems does."""
+    """What `spread_table` says of one pair, called `name`: how far the seeds lie apart, beside what resampling problems does."""
     by_seed = spread[spread["what"].str.startswith("seed ")]
-    values = ", ".join(f"{value:+.1f}" for value in by_seed["estimate"])
-    problems = np.sqrt((by_seed["sd"] ** 2).mean())
+    start = f"{name}: {', '.join(f'{value:+.1f}' for value in by_seed['estimate'])} points"
     if len(by_seed) == 1:
-        return f"{name}: {values} points, one seed ({by_seed['what'].iloc[0]}): how far seeds lie apart cannot be told."
-    apart = spread.loc[spread["what"] == T, "sd"].iloc[0]
+        return f"{start}, one seed ({by_seed['what'].iloc[0]}): how far seeds lie apart is not known."
     return (
-        f"{name}: {values} points by seed ({', '.join(by_seed['what'].str.removeprefix('seed '))}). The seeds' standard deviation "
-        f"is {apart:.1f} points; redrawing problems alone gives a seed {problems:.1f}."
+        f"{start} by seed ({', '.join(by_seed['what'].str.removeprefix('seed '))}). The seeds' standard deviation "
+        f"is {spread.loc[spread['what'] == T, 'sd'].iloc[0]:.1f} points; "
+        f"resampling problems alone gives a seed {np.sqrt((by_seed['sd'] ** 2).mean()):.1f}."
     )

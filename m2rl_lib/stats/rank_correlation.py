@@ -1,7 +1,7 @@
 """Whether one order predicts another: rank correlation within groups, and the order of methods on two splits.
 
-Ranks are taken within a group (a domain) and permuted within it, so that differences between groups do not count as agreement
-(ours; the paper ranks by eye). Rows of one cluster (a model tested in several domains) are redrawn together.
+Ranks are taken and permuted within a domain, so that differences between domains do not count as agreement (ours; the paper
+ranks by eye). A model tested in several domains is resampled as one.
 """
 
 import numpy as np
@@ -25,30 +25,27 @@ def rank_stability(selection: pd.DataFrame, test: pd.DataFrame, methods: list[st
     return table
 
 
-def rank_correlation(
-    points: pd.DataFrame, x: str, y: str, draws: int = 10_000, seed: int = 0, by: str = "domain", cluster: str = "target"
-) -> pd.Series:
-    """Spearman's correlation of `x` and `y` within the groups of `by`: x, y, rho, low, high (95%), p, points, targets, domains.
+def rank_correlation(points: pd.DataFrame, x: str, y: str, draws: int = 10_000, seed: int = 0) -> pd.Series:
+    """Spearman's correlation of `x` and `y` within domains: x, y, rho, low, high (95%), p, points, targets, domains.
 
-    Ranks (ties shared) are divided by the group's number of points + 1 and centred. p: `y` permuted within each group. The
-    interval is the wider of redrawing clusters and of Bonett and Wright's formula (2000), since redraws alone miss in 8 to
-    10% of null worlds of 12 to 35 points. NaN where x or y varies in no group. Rows without x or y are left out. x = 1, 2, 3
-    with y = 10, 20, 30 in one group and 3, 2, 1 in another: 0.
+    Ranks (ties shared) are divided by the domain's number of points + 1 and centred. The interval is the wider of resampling
+    targets and of Bonett and Wright's formula (2000), since resamples alone miss in 8 to 10% of null worlds of 12 to 35
+    points. NaN where x or y varies in no domain. Rows without x or y are left out.
     """
-    require_columns(points, [by, cluster, x, y], "points")
+    require_columns(points, ["domain", "target", x, y], "points")
     points = points.dropna(subset=[x, y]).reset_index(drop=True)
-    groups = points.groupby(by)
+    groups = points.groupby("domain")
     ranks = groups[[x, y]].rank().div(groups[x].transform("size") + 1, axis=0)
-    a, b = (ranks - ranks.groupby(points[by]).transform("mean")).to_numpy().T
+    a, b = (ranks - ranks.groupby(points["domain"]).transform("mean")).to_numpy().T
     found = pd.Series({"x": x, "y": y, **dict.fromkeys(["rho", "low", "high", "p"], np.nan)}, dtype=object)
-    found["points"], found["targets"], found["domains"] = len(points), points[cluster].nunique(), points[by].nunique()
+    found["points"], found["targets"], found["domains"] = len(points), points["target"].nunique(), groups.ngroups
     scale = np.sqrt((a**2).sum() * (b**2).sum())
     if not scale > 1e-12:
         return found
     rho, generator, permuted = (a * b).sum() / scale, np.random.default_rng(seed), np.zeros(draws)
     for places in groups.indices.values():
         permuted += generator.permuted(np.tile(b[places], (draws, 1)), axis=1) @ a[places]
-    sums = pd.DataFrame({"ab": a * b, "aa": a * a, "bb": b * b}).groupby(points[cluster]).sum().to_numpy()
+    sums = pd.DataFrame({"ab": a * b, "aa": a * a, "bb": b * b}).groupby(points["target"]).sum().to_numpy()
     drawn = generator.multinomial(len(sums), np.full(len(sums), 1 / len(sums)), draws) @ sums
     drawn = drawn[(drawn[:, 1] > 0) & (drawn[:, 2] > 0)]
     low, high = np.quantile(drawn[:, 0] / np.sqrt(drawn[:, 1] * drawn[:, 2]), [0.025, 0.975])
@@ -60,10 +57,7 @@ def rank_correlation(
 
 
 def rank_sentence(found: pd.Series, what: str, of: str = "ΔPerf") -> str:
-    """A `rank_correlation` in English; `what` names x and `of` y. It gives no verdict: that is the ledger's.
-
-    'KL and ΔPerf: rank correlation +0.05 [-0.10, 0.20] within domains, permutation p = 0.6104, 60 points, 20 models, 5 domains.'
-    """
+    """A `rank_correlation` of x, called `what`, and `of` y in English. It gives no verdict: that is the ledger's."""
     counted = f"{found['points']} points, {found['targets']} models, {found['domains']} domains"
     start = f"{what[0].upper()}{what[1:]} and {of}"
     if pd.isna(found["rho"]):

@@ -1,7 +1,6 @@
 """Models with a manifest, published atomically, and the record of each stage that is done.
 
-A manifest holds the SHA-256 of each file, parameters, seed, inputs' digests, versions and commit. A stage's parameters are
-joined with those of its inputs, so that results of different parameters are never mixed.
+A stage's parameters are joined with those of its inputs, so that results of different parameters are never mixed.
 """
 
 import hashlib
@@ -14,7 +13,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from datetime import UTC, datetime
 from functools import lru_cache
 from importlib import metadata
@@ -36,9 +35,6 @@ class MixedResultsError(ValueError):
     """Results of different parameters were about to be mixed; the message says which differ."""
 
 
-# --- what made it -----------------------------------------------------------------------------------
-
-
 @lru_cache
 def versions() -> dict[str, str]:
     """Installed versions of the libraries that results depend on."""
@@ -56,27 +52,24 @@ def device() -> str:
 @lru_cache
 def commit() -> str:
     """The repository's commit, with '+' where the work tree differs from it in more than drawn figures; 'unknown' without git."""
-    git = ["git", "-C", str(ROOT)]
+    status = ["status", "--porcelain", "--untracked-files=no", "--", ".", ":!figures"]
     try:
-        head = subprocess.run([*git, "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=True).stdout.strip()
-        status = [*git, "status", "--porcelain", "--untracked-files=no", "--", ".", ":!figures"]
-        changed = subprocess.run(status, capture_output=True, text=True).stdout
-        return head + ("+" if changed.strip() else "")
+        head, changed = [
+            subprocess.run(["git", "-C", str(ROOT), *arguments], capture_output=True, text=True, check=True).stdout.strip()
+            for arguments in (["rev-parse", "--short", "HEAD"], status)
+        ]
+        return head + ("+" if changed else "")
     except (OSError, subprocess.CalledProcessError):
         return "unknown"
 
 
 def record(parameters: Parameters, inputs: Sequence[Path] = ()) -> dict:
-    """The parameters of a stage joined with those of the model folders it reads, versions and commit.
-
-    Raises MixedResultsError where two of them disagree.
-    """
+    """What made a result: parameters, joined with those of the model folders it reads (MixedResultsError if they differ), versions."""
     joined = shared_parameters(parameters)
     digests = {}
     for folder in inputs:
         manifest = read_manifest(folder)
-        agree(joined, manifest["parameters"], "this run", str(folder))
-        joined = manifest["parameters"] | joined
+        joined = join(joined, manifest["parameters"], "this run", str(folder))
         digests[relative(folder)] = manifest["digest"]
     return {
         "parameters": joined,
@@ -89,16 +82,15 @@ def record(parameters: Parameters, inputs: Sequence[Path] = ()) -> dict:
     }
 
 
-def agree(one: dict, other: dict, name_of_one: str, name_of_other: str) -> None:
-    """Raise MixedResultsError where two sets of parameters differ in one that both have."""
-    differing = [key for key in one.keys() & other.keys() if one[key] != other[key]]
+def join(one: dict, other: dict, name_of_one: str, name_of_other: str) -> dict:
+    """Two sets of parameters as one; MixedResultsError where they differ in one that both have."""
+    differing = sorted(key for key in one.keys() & other.keys() if one[key] != other[key])
     if differing:
-        listed = "; ".join(
-            f"{key} is {one[key]!r} in {name_of_one} and {other[key]!r} in {name_of_other}" for key in sorted(differing)
-        )
+        listed = "; ".join(f"{key} is {one[key]!r} in {name_of_one} and {other[key]!r} in {name_of_other}" for key in differing)
         raise MixedResultsError(
             f"results of different parameters cannot be mixed: {listed}. Run `make study`, or give the notebook another `study`."
         )
+    return other | one
 
 
 def shared_parameters(parameters: Parameters) -> dict:
@@ -111,28 +103,18 @@ def relative(path: Path) -> str:
     return str(path.relative_to(ROOT)) if path.is_relative_to(ROOT) else str(path)
 
 
-# --- model folders ------------------------------------------------------------------------------------
-
-
 @contextmanager
 def publish(folder: Path, made_by: dict) -> Iterator[Path]:
-    """A fresh folder to write into, which becomes `folder`, with its manifest, when the block ends well.
-
-    Several processes get the same fresh folder, and the main one publishes it when all have written.
-    """
-    if not processes.is_main():
-        yield processes.from_main(Path)
-        processes.wait()  # all have written
-        processes.wait()  # it is published
-        return
-    with atomic.folder_in_place(folder) as fresh:
+    """A fresh folder, the same in all processes, which becomes `folder`, with its manifest, when the block ends well in all."""
+    with atomic.folder_in_place(folder) if processes.is_main() else nullcontext() as fresh:
         fresh = processes.from_main(lambda: fresh)
         yield fresh
-        processes.wait()
-        files = {str(p.relative_to(fresh)): atomic.sha256(p) for p in sorted(fresh.rglob("*")) if p.is_file()}
-        manifest = {"name": folder.name, "digest": _digest(files), "files": files, **made_by}
-        (fresh / MANIFEST).write_text(json.dumps(manifest | {"checksum": _digest(manifest)}, indent=1))
-    processes.wait()
+        processes.wait()  # all have written
+        if processes.is_main():
+            files = {str(p.relative_to(fresh)): atomic.sha256(p) for p in sorted(fresh.rglob("*")) if p.is_file()}
+            manifest = {"name": folder.name, "digest": _digest(files), "files": files, **made_by}
+            (fresh / MANIFEST).write_text(json.dumps(manifest | {"checksum": _digest(manifest)}, indent=1))
+    processes.wait()  # it is published
 
 
 def _digest(value: dict) -> str:
@@ -141,21 +123,15 @@ def _digest(value: dict) -> str:
 
 @contextmanager
 def stage(parameters: Parameters, name: str) -> Iterator[None]:
-    """Own stage `name` of a study while the block runs: two runs of it would only do the same work twice.
-
-    Raises locks.LockedError, naming the other run, where there is one. Of several processes the main one owns it.
-    """
-    if not processes.is_main():
-        processes.wait()
-        yield
-        return
-    with locks.hold(locations.work_folder(parameters.study, parameters.seed, f"{name}.lock")):
+    """The main process owns stage `name` of a study while the block runs; locks.LockedError names another run that has it."""
+    lock = locations.work_folder(parameters.study, parameters.seed, f"{name}.lock")
+    with locks.hold(lock) if processes.is_main() else nullcontext():
         processes.wait()
         yield
 
 
 def read_manifest(folder: Path) -> dict:
-    """The manifest of a published model. One line where the folder is missing, is not one, or its manifest is damaged."""
+    """The manifest of a published model; one line where the folder is missing, is not one, or its manifest is damaged."""
     if not folder.is_dir():
         raise FileNotFoundError(f"model folder {relative(folder)} is missing; `make study` makes it")
     if not (folder / MANIFEST).is_file():
@@ -177,7 +153,7 @@ def verify_model(folder: Path) -> Path:
 
 
 def _remedy(folder: Path) -> str:
-    """What makes a damaged model again: without its stage's record, `make study` does."""
+    """What makes a damaged model again: `make study`, once its stage's record is deleted."""
     if folder.parents[1].name != "models":
         return "an earlier one is taken"  # of a run's checkpoints
     base, variant = model_names.parse_model_name(folder.name)
@@ -187,38 +163,35 @@ def _remedy(folder: Path) -> str:
     return f"to make the model again: rm {relative(record)}; make study"
 
 
-# --- stages that are done -------------------------------------------------------------------------------
-
-
 def finish(parameters: Parameters, name: str, made: list[Path], read: list[Path], seeds: Sequence[int] | None = None) -> None:
-    """Record that a stage is done: a notebook's last cell calls it, Snakemake watches the record.
-
-    `seeds` are those of an analysis; a stage has its own alone. A record that stands is left as it is, with its time, so
-    that nothing after it runs again.
-    """
+    """Record that a stage is done, unless its record stands, whose time Snakemake watches; `seeds` are those of an analysis."""
+    now = datetime.now(UTC)
+    seeds = list(seeds or [parameters.seed])
     if not is_done(parameters, name, made, read):
         record = {
             "name": name,
             "parameters": vars(parameters),
-            "seeds": list(seeds or [parameters.seed]),
+            "seeds": seeds,
             "made": {relative(folder): read_manifest(folder)["digest"] for folder in made},
             "read": {relative(folder): read_manifest(folder)["digest"] for folder in read},
-            "finished": datetime.now(UTC).isoformat(timespec="seconds"),
+            "finished": now.isoformat(timespec="seconds"),
             "spent": spent(),
         }
         atomic.write_json(locations.done_file(parameters.study, parameters.seed, name), record)
     for checkpoint in locations.work_folder(parameters.study, parameters.seed, name).glob("checkpoint-*"):
-        shutil.rmtree(checkpoint)  # they have served
-    installed = ", ".join(f"{library} {version}" for library, version in versions().items())
-    now = datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC")
+        shutil.rmtree(checkpoint)
     if stamp := sandbox.stamp(getattr(parameters, "sandbox_kind", None)):
         print(f"{name}: {stamp}")
-    of_seeds = f"seeds {', '.join(map(str, seeds))}" if seeds and len(seeds) > 1 else f"seed {parameters.seed}"
-    print(f"{name}: done, {now}, commit {commit()}, {of_seeds}, on {device()}; Python {platform.python_version()}, {installed}")
+    installed = ", ".join(f"{library} {version}" for library, version in versions().items())
+    of_seeds = f"seeds {', '.join(map(str, seeds))}" if len(seeds) > 1 else f"seed {parameters.seed}"
+    print(
+        f"{name}: done, {now:%Y-%m-%d %H:%M} UTC, commit {commit()}, {of_seeds}, on {device()}; "
+        f"Python {platform.python_version()}, {installed}"
+    )
 
 
 def spent() -> dict[str, float]:
-    """What this process has used so far: wall seconds, CPU seconds (ended children included), its peak memory in bytes."""
+    """What this process has used so far; CPU seconds include those of its ended children."""
     return {
         "wall_seconds": round(time.time() - STARTED, 1),
         "cpu_seconds": round(sum(os.times()[:4]), 1),
@@ -227,16 +200,12 @@ def spent() -> dict[str, float]:
 
 
 def is_done(parameters: Parameters, name: str, made: list[Path], read: list[Path]) -> bool:
-    """Whether stage `name` is recorded with the same parameters and models read, and all that it made is there.
-
-    Raises MixedResultsError where it is recorded with other parameters: `make study` deletes the record of a stage that
-    it runs again, a notebook opened alone overwrites nothing.
-    """
+    """Whether stage `name` is recorded with these models, all there; MixedResultsError if it is with other parameters."""
     file = locations.done_file(parameters.study, parameters.seed, name)
     if not file.is_file():
         return False
     done = json.loads(file.read_text())
-    agree(json.loads(json.dumps(vars(parameters))), done["parameters"], "this notebook", relative(file))
+    join(json.loads(json.dumps(vars(parameters))), done["parameters"], "this notebook", relative(file))
     try:
         return all(
             folder.is_dir() and read_manifest(folder)["digest"] == done[kind].get(relative(folder))

@@ -1,6 +1,6 @@
 """Atomic files and folders: written beside their place, flushed to the disk and renamed into it.
 
-A `kill -9` or a full disk leaves the last good version. Ours, since libraries for atomic writes replace no folders.
+A `kill -9` or a full disk leaves the last good version.
 """
 
 import ctypes
@@ -49,10 +49,7 @@ def write_json(path: Path, value: object) -> Path:
 
 @contextmanager
 def folder_in_place(folder: Path) -> Iterator[Path]:
-    """A fresh folder to write into, which takes the place of `folder` when the block ends well.
-
-    Two processes cannot publish the same folder at once, and what a killed one left behind is removed.
-    """
+    """A fresh folder to write into, which takes the place of `folder` when the block ends well; locked meanwhile."""
     with locks.hold(folder.with_name(f".{folder.name}.lock")):
         for leftover in folder.parent.glob(f".{folder.name}.fresh.*"):
             shutil.rmtree(leftover)
@@ -82,8 +79,7 @@ def _flush(path: Path) -> None:
 
 def _exchange(one: Path, other: Path) -> None:
     """Swap two folders' names in one step where the file system can (Linux 3.15), else in two; `os` has no such call."""
-    libc = ctypes.CDLL(None, use_errno=True)
-    if libc.renameat2(AT_FDCWD, os.fsencode(one), AT_FDCWD, os.fsencode(other), RENAME_EXCHANGE) != 0:
+    if ctypes.CDLL(None).renameat2(AT_FDCWD, os.fsencode(one), AT_FDCWD, os.fsencode(other), RENAME_EXCHANGE) != 0:
         old = one.with_name(f"{one.name}.old")
         other.rename(old)
         one.rename(other)

@@ -1,8 +1,6 @@
 """Checkpoints read piece by piece: any part of any tensor of a Hugging Face folder, as float32.
 
-For analyses whose memory must not grow with the model. `safe_open` checks a file's header (8 bytes of length, JSON, data);
-values are read by us at their offsets: `get_slice` maps the file, and mapped pages count as resident memory. A folder is
-one `model.safetensors` or shards with an index, which says in which of them a tensor is.
+Values are read at their offsets: `get_slice` of safetensors maps the file, and mapped pages count as resident memory.
 """
 
 import json
@@ -32,7 +30,6 @@ class Tensor:
 
     @property
     def size(self) -> int:
-        """Its number of values."""
         return math.prod(self.shape)
 
 
@@ -46,25 +43,22 @@ class Checkpoint:
 
 
 def open_checkpoint(name: str, folder: Path) -> Checkpoint:
-    """The tensors of a model folder, in the order of their names; only headers are read.
+    """The tensors of a model folder by name, from its headers alone; of several shards with a tensor the one that the index names.
 
-    One line for a folder without weights (FileNotFoundError) and for a damaged file or one that holds numbers other than
-    BF16, F16, F32 or F64 (ValueError). Of a tensor in several shards the one that the index names is taken.
+    One line for a folder without weights (FileNotFoundError), a damaged file or a type not in STORED (ValueError).
     """
     placed, tensors = None, {}
     if (folder / INDEX).is_file():
         placed = _read_json(name, folder / INDEX).get("weight_map")
         if not isinstance(placed, dict) or not all(isinstance(file, str) for file in placed.values()):
             raise ValueError(f"{name}: {folder / INDEX} has no weight_map of tensors to files")
-    files = [ONE_FILE] if placed is None else sorted(set(placed.values()))
-    for file in files:
+    for file in [ONE_FILE] if placed is None else sorted(set(placed.values())):
         if not (folder / file).is_file():
             wanted = f"{INDEX} lists it" if placed else f"a folder of weights has it or {INDEX}"
             raise FileNotFoundError(f"{name}: {folder / file} is missing; {wanted}")
         found = _read_header(name, folder / file)
         tensors |= {key: tensor for key, tensor in found.items() if placed is None or placed.get(key) == file}
-    lacking = sorted(set(placed or {}) - set(tensors))
-    if lacking:
+    if lacking := sorted(set(placed or {}) - set(tensors)):
         raise ValueError(f"{name}: {_names(lacking)} in {INDEX} but in no shard of {folder}")
     config = _read_json(name, folder / "config.json") if (folder / "config.json").is_file() else {}
     tied = config.get("tie_word_embeddings", HEAD not in tensors)
@@ -92,13 +86,12 @@ def _read_header(name: str, file: Path) -> dict[str, Tensor]:
         length = int.from_bytes(opened.read(8), "little")
         header = json.loads(opened.read(length))
     header.pop("__metadata__", None)
+    tensors = {}
     for key, entry in header.items():
         if entry["dtype"] not in STORED:
             raise ValueError(f"{name}: {key} in {file} is stored as {entry['dtype']}; allowed are {', '.join(STORED)}")
-    return {
-        key: Tensor(file, entry["dtype"], tuple(entry["shape"]), 8 + length + entry["data_offsets"][0])
-        for key, entry in header.items()
-    }
+        tensors[key] = Tensor(file, entry["dtype"], tuple(entry["shape"]), 8 + length + entry["data_offsets"][0])
+    return tensors
 
 
 def check_alike(reference: Checkpoint, others: list[Checkpoint]) -> None:
@@ -110,14 +103,13 @@ def check_alike(reference: Checkpoint, others: list[Checkpoint]) -> None:
                 f"{own.name} has an output head of its own ({HEAD}), {shared.name} ties it to the embedding: not comparable"
             )
         for one, two in ((reference, other), (other, reference)):
-            lacking = [key for key in one.tensors if key not in two.tensors]
-            if lacking:
+            if lacking := [key for key in one.tensors if key not in two.tensors]:
                 raise ValueError(f"{two.name} lacks {_names(lacking)}, which {one.name} has: task vectors need the same tensors")
         for key, tensor in reference.tensors.items():
-            found, expected = [(t.dtype, list(t.shape)) for t in (other.tensors[key], tensor)]
+            found, expected = [f"{t.dtype} {list(t.shape)}" for t in (other.tensors[key], tensor)]
             if found != expected:
-                one, two = [f"{dtype} {shape}" for dtype, shape in (found, expected)]
-                raise ValueError(f"{key} is {one} in {other.name} and {two} in {reference.name}: task vectors need the same")
+                where = f"{found} in {other.name} and {expected} in {reference.name}"
+                raise ValueError(f"{key} is {where}: task vectors need the same")
 
 
 def _names(names: list[str]) -> str:
@@ -126,7 +118,7 @@ def _names(names: list[str]) -> str:
 
 
 def read_values(tensor: Tensor, start: int, stop: int) -> np.ndarray:
-    """Values `start` to `stop` of a tensor's flat order as float32, (stop − start,). ValueError if the file ends before."""
+    """Values `start` to `stop` of a tensor's flat order, float32 (stop − start,)."""
     stored = STORED[tensor.dtype]
     found = np.fromfile(tensor.file, stored, stop - start, offset=tensor.start + start * stored.itemsize)
     if len(found) != stop - start:
@@ -144,11 +136,7 @@ def round_to_bf16(values: np.ndarray) -> np.ndarray:
 
 
 def tensor_part(name: str) -> tuple[str, int | None]:
-    """A tensor's type and the depth of its layer, None outside the layers.
-
-    >>> tensor_part("model.layers.3.self_attn.q_proj.weight"), tensor_part("model.norm.weight")
-    (('q', 3), ('norm', None))
-    """
+    """A tensor's type and the depth of its layer, None outside the layers."""
     layer = re.search(r"\blayers\.(\d+)\.", name)
     words = name.split(".")
     kind = next((TYPES[word] for word in words if word in TYPES), "norm" if "norm" in words[-2] else "other")

@@ -1,9 +1,6 @@
 """Files of data sets and models: a Hugging Face repository at a commit, or a folder with the same files.
 
-`owner/name@<commit>`, never a branch, so that what is read cannot change; a glob after a colon takes some files only. What
-is wanted is checked against the free disk and fetched by `snapshot_download` into the Hub's cache; without network it is
-read from there, or from a folder that mirrors the Hub (`<folder>/<owner>/<name>/…`). Files are listed by one request for the
-tree: a dry run of `snapshot_download` asks once for each file.
+`owner/name@<commit>:<glob>`, or a folder that mirrors the Hub (`<folder>/<owner>/<name>/…`). Without network, the Hub's cache.
 """
 
 import shutil
@@ -39,13 +36,8 @@ class Source:
 
 
 def parse_source(text: str, kind: str = "dataset") -> Source:
-    """The source that a parameter names; a relative folder starts at the repository root.
-
-    >>> parse_source("Qwen/Qwen3-0.6B-Base@" + 40 * "a", "model").name
-    'Qwen/Qwen3-0.6B-Base'
-    """
-    pinned = PINNED.fullmatch(text)
-    if pinned:
+    """The source that a parameter names; a relative folder starts at the repository root."""
+    if pinned := PINNED.fullmatch(text):
         return Source(pinned["name"], pinned["revision"], None, pinned["files"] or "*", kind)
     folder = (ROOT / text).resolve()
     if not folder.is_dir():
@@ -54,7 +46,7 @@ def parse_source(text: str, kind: str = "dataset") -> Source:
 
 
 def find_dataset(sources: list[str], name: str) -> Source | None:
-    """The first source of data set `name` among a study's: by its name, or as a subfolder of a mirror; None where neither is."""
+    """The first source of data set `name` among a study's: by its name, or as a subfolder of a mirror."""
     for source in map(parse_source, sources):
         if source.folder is None and source.name == name:
             return source
@@ -75,27 +67,20 @@ def list_files(source: Source) -> dict[str, int]:
 
 
 def fetch_files(source: Source, names: list[str]) -> Path:
-    """A folder with the named files of the source, downloaded where they are not here yet.
-
-    SourceError before the download where the disk has no room for them.
-    """
-    if source.folder is not None:
-        lacking = [name for name in names if not (source.folder / name).is_file()]
-        if lacking:
-            raise SourceError(f"{source} lacks {lacking[0]}; copy it there, or give {source.name} by owner/name@<commit>")
-        return source.folder
-    if not constants.is_offline_mode():
-        sizes = list_files(source)
+    """A folder with the named files of the source, downloaded where they are not here yet and the disk has room for them."""
+    if source.folder is None and not constants.is_offline_mode():
+        sizes = list_files(source)  # one request; a dry run of `snapshot_download` makes one for each file
         check_disk(sum(sizes.get(name, 0) for name in names), Path(constants.HF_HUB_CACHE), f"downloading {source}")
-    folder = Path(_ask(source, snapshot_download, allow_patterns=names))
-    lacking = [name for name in names if not (folder / name).is_file()]
-    if lacking:
+    folder = source.folder or Path(_ask(source, snapshot_download, allow_patterns=names))
+    if lacking := [name for name in names if not (folder / name).is_file()]:
+        if source.folder:
+            raise SourceError(f"{source} lacks {lacking[0]}; copy it there, or give {source.name} by owner/name@<commit>")
         raise SourceError(f"{source}: {lacking[0]} is not on this machine: run again with network and HF_HUB_OFFLINE=0")
     return folder
 
 
 def check_disk(needed: int, folder: Path, what: str) -> None:
-    """SourceError in one line where less than `needed` bytes (and RESERVE) are free where `folder` is or will be."""
+    """SourceError where less than `needed` bytes (and RESERVE) are free where `folder` is or will be."""
     place = next(parent for parent in (folder, *folder.parents) if parent.exists())
     free = shutil.disk_usage(place).free
     if needed + RESERVE > free:

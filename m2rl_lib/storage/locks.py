@@ -1,4 +1,4 @@
-"""Locks by filelock, that is the kernel's flock, which ends with its owner; ours is the owner's name in the file, for messages."""
+"""The kernel's file locks, which end with their owner, and the owner's name in the file, for messages."""
 
 import os
 import socket
@@ -18,18 +18,16 @@ class LockedError(RuntimeError):
 
 @contextmanager
 def hold(path: Path) -> Iterator[None]:
-    """Own the lock file `path` while the block runs.
+    """Own the lock file `path` while the block runs; the lock of a process of this host that died is taken over, with a line.
 
-    Raises LockedError where a living process owns it, or one on another host did not release it: from here nobody can
-    tell whether that one lives. The lock of a process of this host that died is taken over, with a line that says so.
+    LockedError where a living process owns it, or one on another host did not release it: it may be alive.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(path, thread_local=False, fallback_to_soft=False)
     try:
-        lock.acquire(timeout=PATIENCE, poll_interval=0.2)
+        lock = FileLock(path, thread_local=False, fallback_to_soft=False).acquire(timeout=PATIENCE, poll_interval=0.2)
     except Timeout:
         raise LockedError(f"{path} is held by {_owner(path)}: wait for it, or end that process, then run this again") from None
-    try:
+    with lock:
         left = _owner(path)
         if left and f" on {socket.gethostname()} " not in left:
             raise LockedError(f"{path} is held by {left}: if nothing runs there any more, delete that file, then run this again")
@@ -40,8 +38,6 @@ def hold(path: Path) -> Iterator[None]:
             yield
         finally:
             path.unlink(missing_ok=True)  # while it is still owned
-    finally:
-        lock.release()
 
 
 def _owner(path: Path) -> str:

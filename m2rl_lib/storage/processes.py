@@ -1,6 +1,6 @@
-"""One process of several under `accelerate launch`: which it is, and the few things that all of them must do together.
+"""One process of several under `accelerate launch`: which it is, and what all of them must do together.
 
-Thin on purpose: Accelerate does the work, but is imported (with torch, seconds) only where there are several processes.
+Accelerate does the work, but is imported (with torch, seconds) only where there are several processes.
 """
 
 import os

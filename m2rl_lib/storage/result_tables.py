@@ -14,6 +14,8 @@ from m2rl_lib.config import locations
 from m2rl_lib.config.study import Parameters
 from m2rl_lib.storage import artifacts, atomic, processes
 
+CHECKSUM = ".parquet.sha256"  # as `sha256sum -c` reads it; committed tables have none
+
 
 def table_file(parameters: Parameters, table: str, writer: str) -> Path:
     """`runs/<study>/results/<table>/<seed>-<writer>.parquet`."""
@@ -21,7 +23,7 @@ def table_file(parameters: Parameters, table: str, writer: str) -> Path:
 
 
 def write_table(parameters: Parameters, table: str, writer: str, frame: pd.DataFrame, made_by: dict) -> Path:
-    """Write one writer's part of a table atomically, what made it in its metadata, its SHA-256 beside it; by the main process."""
+    """The main process writes one writer's part of a table atomically, what made it in its metadata, its SHA-256 beside it."""
     path = table_file(parameters, table, writer)
     if not processes.is_main():
         return path
@@ -30,20 +32,15 @@ def write_table(parameters: Parameters, table: str, writer: str, frame: pd.DataF
     sink = pa.BufferOutputStream()
     pq.write_table(arrow.replace_schema_metadata(metadata), sink)
     data = sink.getvalue().to_pybytes()
-    checksum = _checksum_file(path)
+    checksum = path.with_suffix(CHECKSUM)
     checksum.unlink(missing_ok=True)  # a table without one is read as it is
     atomic.write(path, data)
     atomic.write(checksum, f"{hashlib.sha256(data).hexdigest()}  {path.name}\n".encode())
     return path
 
 
-def _checksum_file(path: Path) -> Path:
-    """`<table>.parquet.sha256`, as `sha256sum -c` reads it; committed tables have none."""
-    return path.with_name(f"{path.name}.sha256")
-
-
 def _read(path: Path) -> pa.Table:
-    data, checksum = path.read_bytes(), _checksum_file(path)
+    data, checksum = path.read_bytes(), path.with_suffix(CHECKSUM)
     try:
         if not checksum.is_file() or checksum.read_text().split()[0] == hashlib.sha256(data).hexdigest():
             return pq.read_table(pa.BufferReader(data))
@@ -55,28 +52,23 @@ def _read(path: Path) -> pa.Table:
 def read_table(
     parameters: Parameters, table: str, writers: Sequence[str] | None = None, seeds: Sequence[int] | None = None
 ) -> pd.DataFrame:
-    """A result table: the parts of the given writers (all by default) and seeds (the parameters' own), concatenated.
-
-    Raises FileNotFoundError where a part is missing, MixedResultsError where parts, or the parameters given, disagree,
-    DamagedError where one is not what was written.
-    """
+    """The parts of the given writers (all by default) and seeds (the parameters' own), concatenated; MixedResultsError if they differ."""
     folder = locations.study_folder(parameters.study) / "results" / table
     seeds = seeds or [parameters.seed]
     if writers is None:
-        paths = [path for seed in seeds for path in sorted(folder.glob(f"{seed}-*.parquet"))]
+        paths = [path for seed in seeds for path in sorted(folder.glob(f"{seed}-*.parquet"))] or [
+            folder / f"{seeds[0]}-*.parquet"
+        ]
     else:
         paths = [folder / f"{seed}-{writer}.parquet" for seed in seeds for writer in writers]
-    missing = [path for path in paths if not path.is_file()]
-    if missing or not paths:
-        what = artifacts.relative(missing[0] if missing else folder / f"{seeds[0]}-*.parquet")
-        raise FileNotFoundError(f"result table {what} is missing; `make study PARAMS=params/{parameters.study}.yaml` makes it")
-    joined = artifacts.shared_parameters(parameters)
-    frames = []
+    if missing := [artifacts.relative(path) for path in paths if not path.is_file()]:
+        command = f"make study PARAMS=params/{parameters.study}.yaml"
+        raise FileNotFoundError(f"result table {missing[0]} is missing; `{command}` makes it")
+    joined, frames = artifacts.shared_parameters(parameters), []
     for path in paths:
         arrow = _read(path)
         made_by = json.loads(arrow.schema.metadata[b"m2rl"])
-        artifacts.agree(joined, made_by["parameters"], "this notebook", artifacts.relative(path))
-        joined = made_by["parameters"] | joined
+        joined = artifacts.join(joined, made_by["parameters"], "this notebook", artifacts.relative(path))
         frames.append(arrow.to_pandas())
     return pd.concat(frames, ignore_index=True)
 
@@ -87,9 +79,10 @@ def write_headline(parameters: Parameters, lines: list[str]) -> None:
     scores = (folder / "results" / "scores").glob(f"{parameters.seed}-*.parquet")
     made_by = [json.loads(pq.read_schema(path).metadata[b"m2rl"]) for path in scores]
     stamps = sorted({sandbox.stamp(made["parameters"].get("sandbox_kind")) for made in made_by} - {""})
-    where = [
-        f"figures:   {artifacts.relative(locations.figures_folder(parameters.study))}/",
-        f"notebooks: {artifacts.relative(folder / 'notebooks')}/",
-        f"tables:    {artifacts.relative(folder / 'results')}/",
-    ]
+    places = {
+        "figures": locations.figures_folder(parameters.study),
+        "notebooks": folder / "notebooks",
+        "tables": folder / "results",
+    }
+    where = [f"{name + ':':11}{artifacts.relative(place)}/" for name, place in places.items()]
     atomic.write(folder / "headline.txt", ("\n".join([*lines, *stamps, *where]) + "\n").encode())

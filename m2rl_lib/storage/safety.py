@@ -1,7 +1,6 @@
 """No damage or foreign code comes in with a model, no secret goes out with a notebook or log.
 
-safetensors refuses a truncated shard, but loads one with a zeroed tail or a flipped bit: so files are compared with the
-manifest's SHA-256. Pickles and models with code of their own are refused before anything is loaded.
+safetensors loads a shard with a zeroed tail or a flipped bit: so files are compared with the manifest's SHA-256.
 """
 
 import json
@@ -27,17 +26,12 @@ class UnsafeError(ValueError):
 
 
 def check_files(folder: Path, files: Mapping[str, str], manifest: str, remedy: str) -> None:
-    """Raise DamagedError, with the `remedy`, where a folder's files are not the `files` (name: SHA-256) of its `manifest`.
-
-    Hashed once per process, unless a file changes.
-    """
-    for name in files:
-        if not (folder / name).is_file():
-            raise FileNotFoundError(f"{folder / name} is missing, though {manifest} lists it; {remedy}")
-    for path in sorted(folder.rglob("*")):
-        name = str(path.relative_to(folder))
-        if path.is_dir() or name == manifest:
-            continue
+    """Raise DamagedError, with the `remedy`, where a folder's files are not the `files` (name: SHA-256) of its `manifest`."""
+    found = {str(path.relative_to(folder)): path for path in sorted(folder.rglob("*")) if not path.is_dir()}
+    if missing := [name for name in files if name not in found]:
+        raise FileNotFoundError(f"{folder / missing[0]} is missing, though {manifest} lists it; {remedy}")
+    found.pop(manifest, None)
+    for name, path in found.items():
         if name not in files:
             raise atomic.DamagedError(f"{path} was not published with this model: {manifest} does not list it; {remedy}")
         state = path.stat()
@@ -45,7 +39,7 @@ def check_files(folder: Path, files: Mapping[str, str], manifest: str, remedy: s
             raise atomic.DamagedError(f"{path} is damaged: its SHA-256 is not the one in {manifest}; {remedy}")
 
 
-@lru_cache(maxsize=10_000)
+@lru_cache(maxsize=10_000)  # hashed once per process, unless a file changes
 def _sha256(path: Path, *state: int) -> str:
     return atomic.sha256(path)
 
@@ -55,22 +49,15 @@ def refuse_unsafe(folder: Path) -> None:
     for path in sorted(folder.rglob("*")):
         if path.suffix in PICKLED:
             raise UnsafeError(f"{path} may be a pickle, which can run code when it is loaded; allowed are safetensors")
-    for path in sorted(folder.rglob("*.json")):
-        if '"auto_map"' in path.read_text():
+        if path.suffix == ".json" and '"auto_map"' in path.read_text():
             raise UnsafeError(
                 f"{path} has auto_map: the model would bring code of its own (trust_remote_code), which is never run"
             )
 
 
 def find_secrets(text: str, environment: Mapping[str, str] = os.environ) -> list[str]:
-    """What looks like a secret in `text`, each named without its value: a token's form, or the value of a secret variable.
-
-    >>> find_secrets("token=hf_" + "a" * 30, {})
-    ['something that begins like hf_']
-    >>> find_secrets("I say xyzzy-plugh", {"MY_PASSWORD": "xyzzy-plugh"})
-    ['the value of MY_PASSWORD']
-    """
-    values = {n: v for n, v in environment.items() if SECRET_NAME.search(n) and len(v) >= SHORTEST}
-    quoted = {name: json.dumps(value)[1:-1] for name, value in values.items()}  # as a notebook's file has it
-    named = [f"the value of {name}" for name, value in values.items() if value in text or quoted[name] in text]
+    """What looks like a secret in `text`, each named without its value: a token's form, or the value of a secret variable."""
+    values = {name: value for name, value in environment.items() if SECRET_NAME.search(name) and len(value) >= SHORTEST}
+    # json.dumps: as a notebook's file has it
+    named = [f"the value of {name}" for name, value in values.items() if value in text or json.dumps(value)[1:-1] in text]
     return named + [f"something that begins like {match[:3]}" for match in SECRET_FORM.findall(text)]

@@ -1,10 +1,7 @@
 """A causal language model of the Hub, or of a folder, as the base that SFT starts from.
 
-Checked before its weights are downloaded, from its file list and `config.json`: a revision is pinned (`study` refuses others),
-weights are safetensors (pickle can run code when it is read), no code comes with it (`auto_map`), the library knows its
-architecture as a causal LM. It is published as our own `base`: in float32, since a step of RL is lost to rounding in bfloat16
-(its learning rate is 2e-6), with a tokenizer that ends a turn with `<|im_end|>` (Qwen3's base models end with `<|endoftext|>`)
-and a chat template that writes prompts and tool turns as `chat` reads them.
+Checked from its file list and `config.json` before its weights are downloaded. Saved in float32, since bfloat16 would round a step
+of RL away, with a tokenizer that ends a turn with `<|im_end|>` and a chat template that writes prompts and tool turns as `chat` does.
 """
 
 import json
@@ -15,7 +12,7 @@ from m2rl_lib.storage import hub
 from m2rl_lib.training.chat_templates import GENERAL as TEMPLATE
 
 WEIGHTS = (".safetensors", ".safetensors.index.json")
-PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".h5", ".msgpack")
+PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".h5", ".msgpack")  # which can run code when they are read
 BESIDE = ("config.json", "generation_config.json", "tokenizer", "special_tokens_map.json", "vocab", "merges.txt", "added_tokens")
 # of two checkpoints with these equal the tensors have equal shapes
 SHAPE = ("model_type", "hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads")
@@ -55,8 +52,7 @@ def wanted_files(source: hub.Source) -> list[str]:
 def check_checkpoint(source: hub.Source, like: dict | None = None) -> dict:
     """The configuration of a checkpoint that may be loaded; only `config.json` is fetched.
 
-    SourceError in one line where it has no safetensors, brings code, is no causal LM the library knows, or differs in SHAPE
-    from `like`, the configuration of the checkpoint it is to be compared with or merged into.
+    `like`: the configuration of the checkpoint it is to be compared with or merged into. SourceError for any other.
     """
     from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
@@ -73,11 +69,9 @@ def check_checkpoint(source: hub.Source, like: dict | None = None) -> dict:
         raise hub.SourceError(f"{source}: config.json is no JSON") from None
     if "auto_map" in config:
         raise hub.SourceError(f"{source} brings code of its own (auto_map in config.json), which is not run")
-    kind = config.get("model_type")
-    architecture = MODEL_FOR_CAUSAL_LM_MAPPING_NAMES.get(kind)
-    if architecture is None or architecture not in (config.get("architectures") or []):
-        named = ", ".join(config.get("architectures") or ["none"])
-        raise hub.SourceError(f"{source} is a {kind} ({named}), not a causal language model that transformers knows")
+    kind, named = config.get("model_type"), config.get("architectures") or ["none"]
+    if MODEL_FOR_CAUSAL_LM_MAPPING_NAMES.get(kind) not in named:
+        raise hub.SourceError(f"{source} is a {kind} ({', '.join(named)}), not a causal language model that transformers knows")
     for key in SHAPE if like else ():
         if config.get(key) != like.get(key):
             raise hub.SourceError(f"{source} is of another architecture: {key} is {config.get(key)}, {like.get(key)} is expected")
@@ -85,10 +79,7 @@ def check_checkpoint(source: hub.Source, like: dict | None = None) -> dict:
 
 
 def prepare_tokenizer(tokenizer, name: str):
-    """The tokenizer ending turns with `<|im_end|>`, with another token for padding, and with a chat template that fits `chat`.
-
-    Its own template stays where it writes prompts and tool turns as `chat` does. SourceError where it lacks the ChatML tokens.
-    """
+    """The tokenizer ending turns with `<|im_end|>`, with another token for padding, and with a chat template that fits `chat`."""
     for token in (chat.START, chat.END):
         if len(tokenizer(token, add_special_tokens=False)["input_ids"]) != 1:
             raise hub.SourceError(f"{name}: {token} is no token of its vocabulary; ChatML models (Qwen's, say) have it")
@@ -105,8 +96,6 @@ def prepare_tokenizer(tokenizer, name: str):
 
 def template_fits(tokenizer) -> bool:
     """Whether the tokenizer's own template ends a prompt where the model begins, shows tools, and writes answers as `chat.tool_turn`."""
-    if not tokenizer.chat_template:
-        return False
     tool = {"type": "function", "function": {"name": "look_up", "parameters": {"type": "object", "properties": {"word": {}}}}}
     call = {"function": {"name": "look_up", "arguments": {"word": "a"}}}
     asked = [{"role": "user", "content": "Hi"}]
@@ -115,7 +104,7 @@ def template_fits(tokenizer) -> bool:
     try:
         prompt = chat.prompt(tokenizer, asked, [])
         shown, continued = chat.prompt(tokenizer, asked, [tool]), chat.prompt(tokenizer, turns, [tool])
-    except Exception:  # a template is a program; whatever it raises, it does not fit
+    except Exception:  # a template is a program; whatever it raises, it does not fit (nor does none)
         return False
     opens = prompt.endswith(opened) and shown.endswith(opened) and "look_up" in shown
     return opens and continued.startswith(shown) and continued.endswith(chat.END + chat.tool_turn(["42"]))

@@ -1,7 +1,6 @@
-"""What the training stages share: start, settings, progress, kept checkpoints, and the row that says what a run cost."""
+"""What the training stages share: start, settings, published checkpoints, and the row of what a run cost."""
 
 import json
-import math
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -38,13 +37,18 @@ def run_stage(p: Parameters, name: str, module: str, folders: list[Path], inputs
     return folders
 
 
-def prepare(p: Parameters, module: str, names: list[str], threads: int, seed: int) -> None:
-    """Refuse what cannot be trained; then set sandbox, threads and seed."""
+def check_grading(p: Parameters, names: list[str]) -> None:
+    """Refuse unknown domains and a sandbox that does not hold."""
     for domain in names:
         domains.check_domain(domain)
-    launch.check(p, module)
     sandbox.configure(p.sandbox_kind)
     sandbox.check()
+
+
+def prepare(p: Parameters, module: str, names: list[str], threads: int, seed: int) -> None:
+    """Refuse what cannot be trained; then set threads and seed."""
+    launch.check(p, module)
+    check_grading(p, names)
     torch.set_num_threads(threads)
     set_seed(seed)
 
@@ -85,9 +89,7 @@ def policy_settings(p: Parameters, name: str, *, rate: float, **settings) -> dic
 
 
 def micro_batches(total: int, most: int) -> tuple[int, int]:
-    """(micro-batch size, gradient accumulation steps) of a batch of `total`: the largest equal parts of at most `most`.
-
-    Of several processes each has an equal share of the batch: 2048 on 32 GPUs are 64 on each, as (16, 4).
+    """(micro-batch size, gradient accumulation steps) of this process's share of a batch: the largest divisor up to `most`.
 
     >>> micro_batches(2048, 16), micro_batches(64, 100), micro_batches(30, 8)
     ((16, 128), (64, 1), (6, 5))
@@ -106,38 +108,21 @@ def draw_prompts(p: Parameters, tokenizer: PreTrainedTokenizerBase, names: list[
 def prompt_dataset(tokenizer: PreTrainedTokenizerBase, rows: list[dict], repeats: int = 1) -> hf_datasets.Dataset:
     """TRL's training set: `prompt` and `row` (JSON), each problem `repeats` times in a row."""
     made = [{"prompt": chat.row_prompt(tokenizer, row), "row": json.dumps(row)} for row in rows]
-    return hf_datasets.Dataset.from_list([one for one in made for _ in range(repeats)])
-
-
-class Progress(TrainerCallback):
-    """Prints a line at every logging step, and stops at a value that is not a finite number."""
-
-    def __init__(self, name: str, key: str):
-        self.name, self.key = name, key
-
-    def on_log(self, args, state, control, logs=None, **kwargs):
-        for key in {self.key, "loss"} & (logs or {}).keys():
-            if logs[key] is not None and not math.isfinite(float(logs[key])):
-                raise FloatingPointError(f"{self.name}: {key} is {logs[key]} at step {state.global_step}; nothing was published")
-        if self.key in (logs or {}):  # None where nothing could be graded
-            value = "none" if logs[self.key] is None else f"{float(logs[self.key]):.3f}"
-            print(f"{self.name}: step {state.global_step}/{state.max_steps}, {self.key} {value}", flush=True)
+    return hf_datasets.Dataset.from_list([example for example in made for _ in range(repeats)])
 
 
 class Keeper(TrainerCallback):
     """Publishes the model at named steps and logs the selection reward of every domain there."""
 
-    def __init__(self, p, name, steps, checkpoints, tokenizer, made_by, prompts_per_step):
-        self.p, self.name, self.steps, self.checkpoints = p, name, steps, checkpoints
-        self.prompts_per_step = prompts_per_step
-        self.tokenizer, self.made_by = tokenizer, made_by
+    def __init__(self, p: Parameters, name: str, steps: int, checkpoints: list[int], prompts_per_step: int):
+        self.p, self.name, self.steps, self.checkpoints, self.prompts_per_step = p, name, steps, checkpoints, prompts_per_step
         self.trainer = None  # set by `Resumable.run`
         self.folders: list[Path] = []
         self.curve: list[dict] = []
         self.seconds = 0.0  # spent here; not charged to training
         world = (p.rlvr_selection_problems, problem_sets.world_of(p), p.data_sources)
-        first = {domain: problem_sets.benchmarks(domain, p.data_sources)[0] for domain in p.domains}
-        self.rows = {d: problem_sets.benchmark_problems(name, "selection", *world) for d, name in first.items()}
+        first = [problem_sets.benchmarks(domain, p.data_sources)[0] for domain in p.domains]
+        self.rows = [row for name in first for row in problem_sets.benchmark_problems(name, "selection", *world)]
 
     def folder(self, step: int) -> Path:
         """Where the model of a named step is published."""
@@ -151,27 +136,27 @@ class Keeper(TrainerCallback):
         if state.global_step in self.checkpoints:
             self.log_selection(model, state.global_step)
             folder = self.folder(state.global_step)
-            with artifacts.publish(folder, self.made_by | {"step": state.global_step}) as fresh:
-                self.trainer.write_model(fresh, self.tokenizer)
+            with artifacts.publish(folder, self.trainer.made_by | {"step": state.global_step}) as fresh:
+                self.trainer.write_model(fresh, self.trainer.processing_class)
             self.folders.append(folder)
 
     def log_selection(self, model, step: int) -> None:
         """The mean reward of one completion per selection problem, by domain; the run's own random state is kept."""
         started = time.monotonic()
-        rows = [row for part in self.rows.values() for row in part]
         training = model.training
         model.eval()
         with torch.random.fork_rng():
             if self.trainer.use_vllm:
-                texts = trainer_rollouts.ask_vllm(self.trainer, rows)
+                texts = trainer_rollouts.ask_vllm(self.trainer, self.rows)
             else:
                 how = {"temperature": 1.0, "max_tokens": self.p.rlvr_max_tokens, "batch": 256, "seed": self.p.seed}
-                texts = [completions[0].text for completions in decoding.sample(model, self.tokenizer, rows, 1, **how)]
+                sampled = decoding.sample(model, self.trainer.processing_class, self.rows, 1, **how)
+                texts = [completions[0].text for completions in sampled]
         model.train(training)
-        rewards = domains.verify(texts, rows)
+        rewards = domains.verify(texts, self.rows)
         shared = {"seed": self.p.seed, "model": self.name, "step": step, "prompts": step * self.prompts_per_step}
-        for domain in self.rows:
-            graded = [r for r, row in zip(rewards, rows) if row["domain"] == domain and r is not None]
+        for domain in self.p.domains:
+            graded = [r for r, row in zip(rewards, self.rows) if row["domain"] == domain and r is not None]
             reward = sum(graded) / len(graded) if graded else None
             self.curve.append(shared | {"domain": domain, "kind": "selection", "reward": reward})
         self.seconds += time.monotonic() - started
@@ -182,17 +167,9 @@ def write_costs(p: Parameters, writer: str, made_by: dict, costs: list[dict]) ->
     result_tables.write_table(p, "costs", writer, pd.DataFrame(costs).assign(seed=p.seed), made_by)
 
 
-def cost(
-    model: str, stage: str, *, seconds: float, threads: int, prompts: int = 0, generated_tokens: int = 0, trained_tokens: int = 0
-) -> dict:
+def cost(model: str, stage: str, *, seconds: float, threads: int, prompts=0, generated_tokens=0, trained_tokens=0) -> dict:
     """What a run spent; on the CPU device-seconds are wall seconds × threads granted, of all processes."""
-    return {
-        "model": model,
-        "stage": stage,
-        "wall_seconds": seconds,
-        "device_seconds": seconds * processes.count() * (1 if torch.cuda.is_available() else threads),
-        "prompts": prompts,
-        "generated_tokens": generated_tokens,
-        "trained_tokens": trained_tokens,
-        "peak_memory_bytes": artifacts.spent()["peak_memory_bytes"],
-    }
+    devices = processes.count() * (1 if torch.cuda.is_available() else threads)
+    time_spent = {"wall_seconds": seconds, "device_seconds": seconds * devices}
+    counts = {"prompts": prompts, "generated_tokens": generated_tokens, "trained_tokens": trained_tokens}
+    return {"model": model, "stage": stage, **time_spent, **counts, "peak_memory_bytes": artifacts.spent()["peak_memory_bytes"]}

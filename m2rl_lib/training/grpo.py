@@ -1,35 +1,31 @@
 """Reinforcement learning with verifiable rewards (GRPO), on one domain or on several mixed.
 
-TRL's GRPOTrainer with the paper's loss: mean over each sequence, clip 0.2 / 0.28, no KL, no entropy bonus, one update per rollout,
-advantages (r − mean) / std within the group, temperature 1, top-p 1, Adam β 0.9/0.98, weight decay 0.1, clip 1.0, constant
-learning rate, no prompt longer than a limit (agent excepted). TRL adds 1e-4 to the group's standard deviation where the paper's
-code adds 1e-6; our learning rate warms up, the paper's does not say. What vLLM samples, by other arithmetic than the trainer's, has
-the paper's truncated importance weights: a token's loss × min(π_trainer / π_vLLM, 2).
-Rollouts are `tool_turns.rollout`, which evaluation uses too. On a CPU a prompt is read once for all its completions
-(`shared_prompts`): the same loss, from about half the tokens.
+TRL's GRPOTrainer with the paper's loss (`grpo_config`), one update per rollout, no prompt longer than a limit (agent excepted). Unlike
+the paper's code, TRL adds 1e-4, not 1e-6, to a group's standard deviation, and our learning rate warms up. What vLLM samples has the
+paper's truncated importance weights: a token's loss × min(π_trainer / π_vLLM, 2).
 """
 
+import json
+import math
 import os
 import random
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 os.environ.setdefault("TRL_EXPERIMENTAL_SILENCE", "1")  # `rollout_func` is marked experimental
 
 import pandas as pd
 import torch
-from transformers import AutoModelForCausalLM, AutoTokenizer, PrinterCallback
+from transformers import AutoModelForCausalLM, AutoTokenizer
 from trl import GRPOConfig, GRPOTrainer
 
 from m2rl_lib import domains
 from m2rl_lib.config import locations, model_names, schedule
 from m2rl_lib.config.study import Parameters
 from m2rl_lib.rollout import trainer_rollouts
-from m2rl_lib.rollout.tool_turns import Completion
 from m2rl_lib.storage import artifacts, processes, result_tables
 from m2rl_lib.training import collapse, common, launch
-from m2rl_lib.training.common import Keeper, Progress
-from m2rl_lib.training.grpo_reward import permuted, reward_function
 from m2rl_lib.training.resume import Resumable
 from m2rl_lib.training.shared_prompts import WholeGroups, has_plain_head, hidden_states
 from m2rl_lib.training.trl_adapter import GRPOHooks
@@ -65,21 +61,12 @@ def _run(p, name: str, names: list[str], steps: int, checkpoints: list[int], rep
 
 
 def train(
-    p: Parameters,
-    name: str,
-    names: list[str],
-    steps: int,
-    checkpoints: list[int],
-    start: Path,
-    *,
-    seed: int,
-    permute_rewards: bool = False,
+    p, name: str, names: list[str], steps: int, checkpoints: list[int], start: Path, *, seed: int, permute_rewards: bool = False
 ) -> list[Path]:
-    """Train `start` by GRPO on the domains `names` for `steps` steps and publish it as `name`.
+    """Train `start` by GRPO on the domains `names` for `steps` steps and publish it as `name`; a folder per step in `checkpoints`.
 
-    Returns a folder for each step in `checkpoints` (the last is the run itself). Writes the tables `curves` (reward of each
-    domain in training, and on selection problems at every checkpoint), `training` (TRL's log) and `costs`. `permute_rewards`
-    shuffles the rewards within each group: the null run that can learn nothing about its task.
+    Writes the tables `curves` (reward of each domain in training, and on selection problems at every checkpoint), `training`
+    (TRL's log) and `costs`. `permute_rewards` is the null run, which can learn nothing about its task.
     """
     common.prepare(p, "grpo", names, p.rlvr_threads, seed)
     started = time.monotonic()
@@ -91,7 +78,7 @@ def train(
     shuffles = [random.Random(seed + processes.rank() * 10**6) for _ in names] if permute_rewards else []
     if permute_rewards:
         rewards = [permuted(reward, p.rlvr_completions, rng) for reward, rng in zip(rewards, shuffles)]
-    keeper = Keeper(p, name, steps, checkpoints, tokenizer, made_by, p.rlvr_prompts_per_step)
+    keeper = common.Keeper(p, name, steps, checkpoints, p.rlvr_prompts_per_step)
     trainer = DomainTrainer(
         model=model,
         args=grpo_config(p, name, steps, seed),
@@ -99,18 +86,48 @@ def train(
         reward_funcs=rewards,
         processing_class=tokenizer,
         rollout_func=roll_out,
-        callbacks=[keeper, Progress(name, "reward")],
     )
-    trainer.remove_callback(PrinterCallback)  # prints every metric; Progress prints one line
-    seconds = trainer.run(name, made_by, started, keeper, shuffles) - keeper.seconds
+    seconds = trainer.run(name, made_by, started, keeper, shuffles)
     log = pd.DataFrame([entry for entry in trainer.state.log_history if "reward" in entry]).assign(seed=p.seed, model=name)
     result_tables.write_table(p, "training", name, log, made_by)
-    result_tables.write_table(
-        p, "curves", name, pd.concat([pd.DataFrame(keeper.curve), _train_curve(p, name, names, log)]), made_by
-    )
+    parts = [pd.DataFrame({"step": log["step"], "domain": domain, "reward": log[f"rewards/{domain}/mean"]}) for domain in names]
+    curve = pd.concat(parts).assign(seed=p.seed, model=name, kind="train")
+    curve["prompts"] = curve["step"] * p.rlvr_prompts_per_step
+    result_tables.write_table(p, "curves", name, pd.concat([pd.DataFrame(keeper.curve), curve]), made_by)
     spent = common.cost(name, "rl", seconds=seconds, threads=p.rlvr_threads, prompts=len(rows), **trainer.totals())
     common.write_costs(p, name, made_by, [spent])
     return keeper.folders
+
+
+def reward_function(domain: str) -> Callable[..., list[float | None]]:
+    """TRL's reward function of a domain: its `verify` on that domain's completions, None on others'.
+
+    A reward that is not a finite number stops the run: TRL would train on it.
+    """
+
+    def reward(*, row: list[str], text: list[str], **_) -> list[float | None]:
+        rows = [json.loads(r) for r in row]
+        mine = [i for i, r in enumerate(rows) if r["domain"] == domain]
+        rewards: list[float | None] = [None] * len(rows)
+        for i, value in zip(mine, domains.ALL[domain].verify([text[i] for i in mine], [rows[i] for i in mine]), strict=True):
+            if value is not None and not math.isfinite(value):
+                raise FloatingPointError(f"{domain}: reward {value!r} for problem {rows[i]['problem_id']} is not a finite number")
+            rewards[i] = value
+        return rewards
+
+    reward.__name__ = domain
+    return reward
+
+
+def permuted(reward: Callable, group: int, rng: random.Random) -> Callable:
+    """`reward`, its values shuffled within each group of `group` completions of one prompt."""
+
+    def shuffled(**columns) -> list[float | None]:
+        values = reward(**columns)
+        return [value for i in range(0, len(values), group) for value in rng.sample(values[i : i + group], group)]
+
+    shuffled.__name__ = reward.__name__
+    return shuffled
 
 
 def grpo_config(p: Parameters, name: str, steps: int, seed: int) -> GRPOConfig:
@@ -133,21 +150,19 @@ def grpo_config(p: Parameters, name: str, steps: int, seed: int) -> GRPOConfig:
 class DomainTrainer(Resumable, WholeGroups, GRPOHooks, GRPOTrainer):
     """GRPOTrainer that hands the rows of a batch to its rollout, counts tokens, skips groups without variance and shares prompts."""
 
-    def policy_loss(self, trls_loss, model, inputs):
-        """The same loss from fewer rows: those of advantage 0 add nothing to it, so they are not run through the model.
+    measure = "reward"
 
-        TRL's logged entropy and clipping are then means over the rest.
-        """
+    def policy_loss(self, trls_loss, model, inputs):
+        """The same loss without the rows of advantage 0, which add nothing to it; TRL logs entropy and clipping of the rest."""
         kept = inputs["advantages"] != 0
         # as many rows on every process, since TRL gathers their metrics; and one at least, so that all take their step
         most = max(1, *processes.gather(int(kept.sum())))
         kept[(~kept).nonzero()[: most - int(kept.sum()), 0]] = True
         count = len(kept)
-        batched = {
-            name: value[kept] if torch.is_tensor(value) and value.shape[:1] == (count,) else value
-            for name, value in inputs.items()
-        }
-        return trls_loss(model, batched) * (len(batched["advantages"]) / count)
+        for name, value in inputs.items():
+            if torch.is_tensor(value) and value.shape[:1] == (count,):
+                inputs = inputs | {name: value[kept]}
+        return trls_loss(model, inputs) * (len(inputs["advantages"]) / count)
 
     def log_probabilities(self, model, input_ids, attention_mask, keep) -> tuple[torch.Tensor, torch.Tensor] | None:
         """TRL's log-probabilities and entropies (N, keep), 0 where the mask is; None where prompts are not shared."""
@@ -170,21 +185,8 @@ def roll_out(prompts: list[str], trainer: DomainTrainer) -> dict:
         "completion_ids": [c.ids for c in completions],
         "env_mask": [c.own for c in completions],
         "text": [c.text for c in completions],
-        "logprobs": [logprobs_by_place(c) for c in completions] if trainer.use_vllm else None,
+        "logprobs": [c.logprobs for c in completions] if trainer.use_vllm else None,
     }
-
-
-def logprobs_by_place(completion: Completion) -> list[float]:
-    """A completion's log-probabilities, one for each of its ids; 0 on tool results, which TRL leaves out by `env_mask`."""
-    sampled = iter(completion.logprobs)
-    return [next(sampled) if own else 0.0 for own in completion.own]
-
-
-def _train_curve(p: Parameters, name: str, names: list[str], log: pd.DataFrame) -> pd.DataFrame:
-    """The training reward of each domain, long form, from TRL's log."""
-    parts = [pd.DataFrame({"step": log["step"], "domain": domain, "reward": log[f"rewards/{domain}/mean"]}) for domain in names]
-    curve = pd.concat(parts).assign(seed=p.seed, model=name, kind="train")
-    return curve.assign(prompts=curve["step"] * p.rlvr_prompts_per_step)
 
 
 if __name__ == "__main__":

@@ -2,9 +2,8 @@
 
     accelerate launch --config_file profiles/accelerate/fsdp2_1x8.yaml -m m2rl_lib.training.grpo --params FILE
 
-`train_accelerate` names a configuration in profiles/accelerate. Where it has more than one process, the notebook writes its parameters
-to `work/<name>/parameters.json`, starts that command, shows what it prints, and reads its tables and models. FILE may also be a
-study's parameter file: then `grpo` is the mixed run. Over several machines `srun` starts it once on each, in a Slurm allocation.
+`train_accelerate` names the configuration. FILE is `work/<name>/parameters.json`, which the notebook writes, or a study's parameter
+file: then `grpo` is the mixed run. Over several machines `srun` starts it once on each, in a Slurm allocation.
 """
 
 import argparse
@@ -38,11 +37,7 @@ def configuration(p: Parameters) -> dict:
     """The Accelerate configuration that `train_accelerate` names; one process where it is none."""
     if p.train_accelerate == "none":
         return {"num_processes": 1, "num_machines": 1, "use_cpu": True}
-    return yaml.safe_load(_file(p).read_text())
-
-
-def _file(p: Parameters) -> Path:
-    return locations.ACCELERATE / f"{p.train_accelerate}.yaml"
+    return yaml.safe_load((locations.ACCELERATE / f"{p.train_accelerate}.yaml").read_text())
 
 
 def is_wanted(p: Parameters) -> bool:
@@ -57,11 +52,9 @@ def check(p: Parameters, module: str) -> None:
     if getattr(p, name) % count:
         raise ParameterError(f"{given}: {count} processes cannot share {name}: {getattr(p, name)} equally; allowed are multiples")
     torch = sys.modules.get("torch")  # where it is not loaded, nothing is about to be trained
-    if count == 1 and torch and torch.cuda.device_count() > 1:
-        raise ParameterError(
-            f"{given} and there are {torch.cuda.device_count()} GPUs, among which transformers would split every batch: set "
-            "CUDA_VISIBLE_DEVICES=0, or name a configuration"
-        )
+    if count == 1 and torch and (gpus := torch.cuda.device_count()) > 1:
+        split = f"there are {gpus} GPUs, among which transformers would split every batch"
+        raise ParameterError(f"{given} and {split}: set CUDA_VISIBLE_DEVICES=0, or name a configuration")
     if module != "sft":
         sampler(p)
         if "fsdp_config" in config and p.rlvr_rollouts == "transformers":
@@ -74,14 +67,12 @@ def check(p: Parameters, module: str) -> None:
         each = count // config["num_machines"]
         if torch.cuda.device_count() < each:
             raise ParameterError(f"{given}, which needs {each} GPUs a machine; this one has {torch.cuda.device_count()}")
-    if config["num_machines"] > int(os.environ.get("SLURM_JOB_NUM_NODES", 1)):
-        raise ParameterError(
-            f"{given}: {config['num_machines']} machines need a Slurm allocation of as many nodes (--profile profiles/slurm)"
-        )
+    if (machines := config["num_machines"]) > int(os.environ.get("SLURM_JOB_NUM_NODES", 1)):
+        raise ParameterError(f"{given}: {machines} machines need a Slurm allocation of as many nodes (--profile profiles/slurm)")
 
 
 def lacking(p: Parameters) -> list[str]:
-    """What no stage of a study could be trained without, a line each; [] where all can be started."""
+    """One line for each thing without which a stage of the study cannot be trained."""
     lines = {}
     for module in SHARES:
         try:
@@ -109,7 +100,8 @@ def sampler(p: Parameters) -> dict:
 
 def command(p: Parameters, module: str, parameters: Path) -> list[str]:
     """The command that trains a stage on the processes of its configuration."""
-    line = [sys.executable, "-m", "accelerate.commands.launch", "--config_file", str(_file(p))]
+    file = locations.ACCELERATE / f"{p.train_accelerate}.yaml"
+    line = [sys.executable, "-m", "accelerate.commands.launch", "--config_file", str(file)]
     stage = ["-m", f"m2rl_lib.training.{module}", "--params", str(parameters)]
     machines = configuration(p)["num_machines"]
     if machines == 1:
@@ -122,10 +114,7 @@ def command(p: Parameters, module: str, parameters: Path) -> list[str]:
 
 
 def start(p: Parameters, name: str, module: str) -> None:
-    """Train stage `name` by `m2rl_lib.training.<module>` on several processes, and show what they print.
-
-    Raises ParameterError before anything starts, LaunchError with the last error of the log where the run fails.
-    """
+    """Train stage `name` by `m2rl_lib.training.<module>` on several processes, and show what they print."""
     check(p, module)
     if os.environ.get("M2RL_LAUNCHED"):  # else it would go on starting itself
         raise LaunchError(f"{name}: the launcher of {p.train_accelerate!r} started one process where several were asked for")
@@ -157,12 +146,12 @@ def start(p: Parameters, name: str, module: str) -> None:
 
 
 def _end_with_parent() -> None:
-    """This process is ended when its parent ends, however that ends (Linux); else it would go on training beside the next start's."""
+    """This process ends when its parent does, however that ends (Linux): else it would go on training beside the next start's."""
     ctypes.CDLL(None).prctl(1, signal.SIGTERM)
 
 
 def main(run: Callable[[Parameters], object]) -> None:
-    """What `-m m2rl_lib.training.<module> --params FILE` does in each process: `run` with the parameters; the main one prints."""
+    """What `-m m2rl_lib.training.<module> --params FILE` does in each process; the main one prints."""
     parser = argparse.ArgumentParser(description="a stage of the study, by itself or under accelerate launch")
     parser.add_argument("--params", required=True, help="a stage's resolved parameters (JSON) or a parameter file (YAML)")
     path = Path(parser.parse_args().params)
@@ -175,10 +164,9 @@ def main(run: Callable[[Parameters], object]) -> None:
             raise ParameterError(f"parameter file {path} does not exist; a notebook writes it as work/<name>/parameters.json")
         p = study.notebook_parameters(yaml.safe_load(path.read_text()))
         asked = configuration(p)["num_processes"]
-        if processes.count() not in (1, asked):
-            raise ParameterError(
-                f"{path}: train_accelerate is {p.train_accelerate!r}, {asked} processes, and {processes.count()} were started"
-            )
+        if (started := processes.count()) not in (1, asked):
+            given = f"train_accelerate is {p.train_accelerate!r}, {asked} processes"
+            raise ParameterError(f"{path}: {given}, and {started} were started")
         run(p)
     except (ParameterError, LaunchError) as error:
         sys.exit(f"{type(error).__name__}: {error}" if processes.is_main() else 1)

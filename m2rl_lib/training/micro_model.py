@@ -12,28 +12,21 @@ PAD, START, END = "<|endoftext|>", "<|im_start|>", "<|im_end|>"
 TAGS = ("<think>", "</think>", "<tool_call>", "</tool_call>", "<tool_response>", "</tool_response>")
 
 
-def train_tokenizer(texts: list[str], vocabulary_size: int, context: int) -> PreTrainedTokenizerFast:
+def train_tokenizer(texts: list[str], vocabulary: int, context: int) -> PreTrainedTokenizerFast:
     """A byte-level BPE tokenizer trained on `texts`, every digit a token of its own."""
     tokenizer = Tokenizer(models.BPE())
-    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
-        [
-            pre_tokenizers.Digits(individual_digits=True),
-            pre_tokenizers.Split(Regex(r"\s?[A-Za-z_]+|\s?[^\sA-Za-z0-9_]+|\s+"), "isolated"),
-            pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
-        ]
-    )
+    words = pre_tokenizers.Split(Regex(r"\s?[A-Za-z_]+|\s?[^\sA-Za-z0-9_]+|\s+"), "isolated")
+    level = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence([pre_tokenizers.Digits(individual_digits=True), words, level])
     tokenizer.decoder = decoders.ByteLevel()
-    tokenizer.add_special_tokens([AddedToken(token, special=True) for token in (PAD, START, END)])
+    special = [PAD, START, END]
+    tokenizer.add_special_tokens([AddedToken(token, special=True) for token in special])
     tokenizer.add_tokens([AddedToken(tag, special=False) for tag in TAGS])
-    trainer = trainers.BpeTrainer(
-        vocab_size=vocabulary_size, initial_alphabet=pre_tokenizers.ByteLevel.alphabet(), special_tokens=[PAD, START, END, *TAGS]
-    )
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    trainer = trainers.BpeTrainer(vocab_size=vocabulary, initial_alphabet=alphabet, special_tokens=[*special, *TAGS])
     tokenizer.train_from_iterator(texts, trainer)
-    fast = PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer, eos_token=END, pad_token=PAD, padding_side="left", model_max_length=context
-    )
-    fast.chat_template = CHAT_TEMPLATE
-    return fast
+    shape = {"padding_side": "left", "model_max_length": context, "chat_template": CHAT_TEMPLATE}
+    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token=END, pad_token=PAD, **shape)
 
 
 def build_model(
@@ -58,12 +51,10 @@ def build_model(
     return Qwen3ForCausalLM(config)
 
 
-def save_base(
-    folder: Path, texts: list[str], *, vocabulary: int, hidden_size: int, layers: int, heads: int, context: int, seed: int
-) -> None:
-    """Write the untrained model and its tokenizer, made from `texts`, into `folder`."""
+def save_base(folder: Path, texts: list[str], *, vocabulary: int, context: int, **size) -> None:
+    """Write the untrained model of `size` (`build_model`'s) and its tokenizer, made from `texts`, into `folder`."""
     tokenizer = train_tokenizer(texts, vocabulary, context)
-    model = build_model(tokenizer, hidden_size, layers, heads, context, seed)
+    model = build_model(tokenizer, context=context, **size)
     model.generation_config.pad_token_id = tokenizer.pad_token_id
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)

@@ -41,19 +41,18 @@ KNOWN = {
 
 
 def shape_of(p: Study) -> Shape:
-    """The shape of the study's model: the micro model's, a known base model's, or what `config.json` on this machine says."""
+    """The shape of the study's model: the micro model's, a known base model's, or that of a `config.json` on this machine."""
     if p.sft_base_model == problem_sets.MICRO:
         width, heads = p.micro_hidden_size, p.micro_heads
         return Shape(p.micro_layers, width, 3 * width, heads, heads // 2, width // heads, p.micro_vocabulary)
-    name = p.sft_base_model.split("@")[0]
-    if name in KNOWN:
-        return KNOWN[name]
+    if known := KNOWN.get(p.sft_base_model.split("@")[0]):
+        return known
     source = hub.parse_source(p.sft_base_model, "model")
     return read_shape(json.loads((hub.fetch_files(source, ["config.json"]) / "config.json").read_text()))
 
 
 def read_shape(config: dict) -> Shape:
-    """The shape that a `config.json` gives."""
+    """The shape in a `config.json`."""
     heads = config["num_attention_heads"]
     layers, hidden, intermediate, vocabulary = (
         config[key] for key in ("num_hidden_layers", "hidden_size", "intermediate_size", "vocab_size")

@@ -1,13 +1,9 @@
 """Multi-teacher on-policy distillation (MT-OPD): one student learns from the expert of each prompt's domain.
 
-The student starts from SFT, samples its own completions on all domains' prompts (mixed as for RL-Multi), and on each of its tokens is
-drawn to the teacher of that domain by the reverse KL, KL(student ‖ teacher). No outcome reward.
-
-Where this departs from the published estimator (paper's code): there A_t = log π_T(y_t) − log π_S(y_t) of the sampled token is the
-advantage of a policy gradient; here TRL's DistillationTrainer takes the same KL exactly, over the whole vocabulary at each sampled
-prefix. Given the prefix both gradients are equal in expectation (a test enumerates the vocabulary), ours has no sampling noise.
-Neither counts what a token does to later prefixes. TRL averages over the tokens of a batch, the published loss over each sequence
-first. One update per rollout, so no importance weights. Learning rate: the paper's is half of its RL rate, and so is ours by default.
+The student starts from SFT, samples completions on all domains' prompts (mixed as for RL-Multi), and is drawn to the teacher of each
+domain by the reverse KL, KL(student ‖ teacher), without any outcome reward. The published estimator takes log π_T − log π_S of the
+sampled token as a policy gradient's advantage; TRL's KL over the whole vocabulary has the same gradient in expectation, without its
+sampling noise. TRL averages over the tokens of a batch, the published loss over each sequence first.
 """
 
 import time
@@ -15,7 +11,7 @@ from pathlib import Path
 
 import pandas as pd
 import torch
-from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PrinterCallback
+from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
 from trl import DistillationConfig, DistillationTrainer
 from trl.models import prepare_fsdp
 
@@ -24,7 +20,6 @@ from m2rl_lib.config.study import Parameters
 from m2rl_lib.rollout import trainer_rollouts
 from m2rl_lib.storage import artifacts, processes, result_tables
 from m2rl_lib.training import common, launch
-from m2rl_lib.training.common import Keeper, Progress
 from m2rl_lib.training.resume import Resumable
 from m2rl_lib.training.shared_prompts import WholeGroups, hidden_states
 from m2rl_lib.training.trl_adapter import DistillationHooks
@@ -38,16 +33,15 @@ def run(p: Parameters) -> list[Path]:
     teachers = {domain: locations.model_folder(p.study, p.seed, f"rl-{domain}") for domain in p.domains}
     checkpoints = schedule.quarters(p.distill_steps)
     folders = [schedule.checkpoint_folder(p, MODEL, step, p.distill_steps) for step in checkpoints]
-    return common.run_stage(
-        p, MODEL, "mt_opd", folders, [start, *teachers.values()], lambda: train(p, start, teachers, checkpoints)
-    )
+    read = [start, *teachers.values()]
+    return common.run_stage(p, MODEL, "mt_opd", folders, read, lambda: train(p, start, teachers, checkpoints))
 
 
 def train(p: Parameters, start: Path, teachers: dict[str, Path], checkpoints: list[int]) -> list[Path]:
-    """Train `start` on its own completions towards the teacher of each domain, and publish it as `mt-opd`.
+    """Train `start` towards the teacher of each domain and publish it as `mt-opd`; a folder per step in `checkpoints`.
 
     Writes the tables `curves` (selection reward of each domain at each checkpoint), `distillation` (reverse KL to the
-    teacher in nats per token, by step and domain) and `costs`. Returns a folder for each step in `checkpoints`.
+    teacher in nats per token, by step and domain) and `costs`.
     """
     seed = 1000 * p.seed
     common.prepare(p, "mt_opd", list(teachers), p.distill_threads, seed)
@@ -56,19 +50,23 @@ def train(p: Parameters, start: Path, teachers: dict[str, Path], checkpoints: li
     made_by = artifacts.record(p, [start, *teachers.values()]) | {"stage": {"name": MODEL, "seed": seed}}
     loaded = {domain: AutoModelForCausalLM.from_pretrained(artifacts.verify_model(folder)) for domain, folder in teachers.items()}
     rows = common.draw_prompts(p, tokenizer, list(teachers), p.distill_steps * p.distill_prompts_per_step, seed)
-    keeper = Keeper(p, MODEL, p.distill_steps, checkpoints, tokenizer, made_by, p.distill_prompts_per_step)
+    keeper = common.Keeper(p, MODEL, p.distill_steps, checkpoints, p.distill_prompts_per_step)
     trainer = MultiTeacherTrainer(
         loaded,
         model=AutoModelForCausalLM.from_pretrained(start),
         args=configuration(p, seed),
         train_dataset=common.prompt_dataset(tokenizer, rows, p.distill_completions),
         processing_class=tokenizer,
-        callbacks=[keeper, Progress(MODEL, "kl")],
     )
-    trainer.remove_callback(PrinterCallback)  # prints every metric; Progress prints one line
-    seconds = trainer.run(MODEL, made_by, started, keeper) - keeper.seconds
+    seconds = trainer.run(MODEL, made_by, started, keeper)
     result_tables.write_table(p, "curves", MODEL, pd.DataFrame(keeper.curve), made_by)
-    result_tables.write_table(p, "distillation", MODEL, _kl_curve(p, trainer.state.log_history, list(teachers)), made_by)
+    kls = [
+        {"step": e["step"], "prompts": e["step"] * p.distill_prompts_per_step, "domain": domain, "kl": e[f"kl/{domain}"]}
+        for e in trainer.state.log_history
+        for domain in teachers
+        if f"kl/{domain}" in e
+    ]
+    result_tables.write_table(p, "distillation", MODEL, pd.DataFrame(kls).assign(seed=p.seed, model=MODEL), made_by)
     spent = common.cost(MODEL, "distillation", seconds=seconds, threads=p.distill_threads, prompts=len(rows), **trainer.totals())
     common.write_costs(p, MODEL, made_by, [spent])
     return keeper.folders
@@ -87,20 +85,19 @@ def configuration(p: Parameters, seed: int) -> DistillationConfig:
 class MultiTeacherTrainer(Resumable, WholeGroups, DistillationHooks, DistillationTrainer):
     """TRL's DistillationTrainer with a teacher for each domain, each loaded once, our rollout with its tool turns, and shared prompts."""
 
+    measure = "kl"
+
     def __init__(self, teachers: dict[str, PreTrainedModel], **trainer):
         super().__init__(**trainer)
-        size = self.model.config.vocab_size
+        self.teachers, size = {}, self.model.config.vocab_size
         for domain, teacher in teachers.items():
-            if teacher.config.vocab_size != size:
-                sizes = f"has {teacher.config.vocab_size} tokens, the student {size}"
+            if (found := teacher.config.vocab_size) != size:
+                sizes = f"has {found} tokens, the student {size}"
                 raise ValueError(f"the teacher of {domain} {sizes}: their vocabularies must be one")
-        self.teachers = {domain: self.place(model) for domain, model in teachers.items()}
-
-    def place(self, teacher: PreTrainedModel) -> torch.nn.Module:
-        """A teacher on this process's device: sharded under FSDP, where Accelerate would leave it on the CPU, else whole."""
-        if self.is_fsdp_enabled:
-            return prepare_fsdp(teacher, self.accelerator)
-        return self.accelerator.prepare_model(teacher, evaluation_mode=True)
+            if self.is_fsdp_enabled:  # Accelerate would leave it on the CPU
+                self.teachers[domain] = prepare_fsdp(teacher, self.accelerator)
+            else:
+                self.teachers[domain] = self.accelerator.prepare_model(teacher, evaluation_mode=True)
 
     def add_columns(self, batch: dict) -> dict:
         names = list(self.teachers)
@@ -121,8 +118,7 @@ class MultiTeacherTrainer(Resumable, WholeGroups, DistillationHooks, Distillatio
     def distillation_loss(self, trls_loss, student, inputs, num_items_in_batch):
         """The sum of each domain's part, by its own teacher; logs the KL of each in nats per token.
 
-        Of several processes each asks every teacher, with a masked row where it has none for it: sharded models must be read
-        by all at once.
+        Of several processes each asks every teacher, if need be with a masked row: all must read a sharded model at once.
         """
         parts, self.sums = [], []
         for index, (domain, teacher) in enumerate(self.teachers.items()):
@@ -156,17 +152,6 @@ class MultiTeacherTrainer(Resumable, WholeGroups, DistillationHooks, Distillatio
                 if tokens := sum(count for *_, count in others):
                     self.logged[f"kl/{domain}"].append(sum(total for _, total, _ in others) / tokens)
         return loss
-
-
-def _kl_curve(p: Parameters, history: list[dict], names: list[str]) -> pd.DataFrame:
-    """The KL to each domain's teacher, long form, from TRL's log: seed, model, step, prompts, domain, kl."""
-    rows = [
-        {"step": e["step"], "prompts": e["step"] * p.distill_prompts_per_step, "domain": domain, "kl": e[f"kl/{domain}"]}
-        for e in history
-        for domain in names
-        if "kl" in e and f"kl/{domain}" in e
-    ]
-    return pd.DataFrame(rows).assign(seed=p.seed, model=MODEL)
 
 
 if __name__ == "__main__":

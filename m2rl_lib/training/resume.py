@@ -1,11 +1,7 @@
 """Training that resumes after `kill -9` with the weights of an unbroken run, and that stops at once at a NaN.
 
-Mixed into a TRL trainer, `Resumable` publishes a checkpoint (atomic, with a manifest) at every logged step: weights, optimizer,
-schedule, the random states of Python, NumPy and PyTorch, the log, and what TRL and we count between logs. Every optimizer step is a
-generation boundary here (one update per rollout), so no buffered completions are lost; TRL's own resume would lose its counters and
-metrics. On the CPU the resumed run is bit-equal; where it may not be (a GPU, other versions, another commit), it says why. Only the
-last two checkpoints are kept; named models are published elsewhere and never pruned. Of several processes each keeps its own counters
-and random states in the one checkpoint, which the main process publishes and chooses.
+`Resumable` publishes a checkpoint at every logged step, with what TRL and we count between logs, which TRL's own resume would lose.
+Each step is one update per rollout, so no completions are buffered. On the CPU the resumed run is bit-equal; elsewhere it says why not.
 """
 
 import hashlib
@@ -17,9 +13,10 @@ import time
 from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
+from types import SimpleNamespace
 
 import torch
-from transformers import TrainerCallback
+from transformers import PrinterCallback, TrainerCallback
 from transformers.trainer_utils import SaveStrategy
 
 from m2rl_lib.storage import artifacts, atomic, processes, safety
@@ -34,31 +31,33 @@ SAME = ("parameters", "seed", "inputs", "stage")  # of the manifest: else it is 
 class Resumable(TrainerHooks):
     """What a TRL trainer needs to be killed at any moment and resume: `class MyTrainer(Resumable, …Hooks, GRPOTrainer)`."""
 
-    name: str
-    work: Path
-    made_by: dict
-    keeper: object
-    rngs: Sequence[random.Random]  # beside the global ones: those of permuted rewards
-    spent: float  # seconds of the run before it was broken
-    started: float
+    measure: str  # of TRL's log, printed at every logging step
     use_vllm = False  # TRL's trainers of policies overwrite it
 
     def run(self, name: str, made_by: dict, started: float, keeper=None, rngs: Sequence[random.Random] = ()) -> float:
-        """Train, from the last good checkpoint of the same run if there is one; the seconds that the run took in all.
+        """Train, from the last good checkpoint of the same run if there is one; the seconds spent in all, without the keeper's.
 
-        `made_by` is the record of the models and tables to be published; where the run was resumed is added to it.
+        Where the run was resumed is added to `made_by`, the record of what it publishes. `rngs` are random states beside the
+        global ones.
         """
-        self.name, self.made_by, self.keeper, self.rngs = name, made_by, keeper, rngs
+        self.name, self.made_by, self.rngs = name, made_by, rngs
+        self.keeper = keeper or SimpleNamespace(checkpoints=[], curve=[], folders=[], seconds=0.0)
         self.work, self.spent, self.started = Path(self.args.output_dir), 0.0, started
         self.args.save_strategy, self.args.save_steps = SaveStrategy.STEPS, self.args.logging_steps
-        if keeper:
-            keeper.trainer = self
+        self.remove_callback(PrinterCallback)  # prints every metric; `_Guard` prints one line
         checkpoint = processes.from_main(lambda: _last_good(self))
         counters = json.loads((checkpoint / _state_file()).read_text()) if checkpoint else None
         if counters:
             self._resume(checkpoint, counters)
+        if keeper:
+            keeper.trainer = self
+            self.add_callback(keeper)
         self.add_callback(_Guard(self, counters))
         self.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+        return self.seconds() - self.keeper.seconds
+
+    def seconds(self) -> float:
+        """Seconds since the run began, without those between a kill and its resumption."""
         return self.spent + time.monotonic() - self.started
 
     def totals(self) -> dict[str, int]:
@@ -69,25 +68,22 @@ class Resumable(TrainerHooks):
         manifest = artifacts.read_manifest(checkpoint)
         doubts = _doubts(manifest, counters, self.made_by)
         note = "the weights will be those of an unbroken run" if not doubts else f"NOT EXACT: {'; '.join(doubts)}"
-        self.made_by["resumed"] = [*manifest.get("resumed", []), {"step": manifest["step"], "exact": not doubts, "told": note}]
+        self.made_by["resumed"] = [*manifest.get("resumed", []), {"step": manifest["step"], "exact": not doubts, "note": note}]
         print(f"{self.name}: goes on from step {manifest['step']}/{self.args.max_steps}; {note}", flush=True)
-        self.spent = counters["seconds"]
-        if self.keeper:
-            self.keeper.curve, self.keeper.seconds = counters["curve"], counters["keeper_seconds"]
-            self.keeper.folders = [self.keeper.folder(step) for step in map(int, counters["folders"])]
+        self.spent, self.keeper.curve, self.keeper.seconds = (counters[key] for key in ("seconds", "curve", "keeper_seconds"))
+        self.keeper.folders = [self.keeper.folder(step) for step in map(int, counters["folders"])]
         for rng, (version, internal, gauss) in zip(self.rngs, counters["rngs"], strict=True):
             rng.setstate((version, tuple(internal), gauss))
 
     def save_checkpoint(self) -> None:
         step, keeper = self.state.global_step, self.keeper
-        named = {s: keeper.folder(s) for s in keeper.checkpoints if s <= step} if keeper else {}
         state = self.counters() | {
             "code": _code(),
-            "seconds": self.spent + time.monotonic() - self.started,
+            "seconds": self.seconds(),
             "log": self.state.log_history,  # transformers sorts the keys of its own copy, and so a table's columns
-            "curve": keeper.curve if keeper else [],
-            "keeper_seconds": keeper.seconds if keeper else 0.0,
-            "folders": {s: artifacts.read_manifest(folder)["digest"] for s, folder in named.items()},
+            "curve": keeper.curve,
+            "keeper_seconds": keeper.seconds,
+            "folders": {s: artifacts.read_manifest(keeper.folder(s))["digest"] for s in keeper.checkpoints if s <= step},
             "rngs": [rng.getstate() for rng in self.rngs],
         }
         with artifacts.publish(self.work / f"checkpoint-{step}", self.made_by | {"step": step}) as fresh:
@@ -97,10 +93,9 @@ class Resumable(TrainerHooks):
             if processes.is_main():
                 self.state.save_to_json(str(fresh / "trainer_state.json"))
             (fresh / _state_file()).write_text(json.dumps(state))
-        if not processes.is_main():
-            return
-        for old in [folder for folder in _checkpoints(self.work) if _step(folder) <= step][KEPT:]:
-            shutil.rmtree(old)  # later ones are another run's, of other parameters: they go when this one gets there
+        if processes.is_main():
+            for old in [folder for made, folder in _checkpoints(self.work).items() if made <= step][KEPT:]:
+                shutil.rmtree(old)  # later ones are another run's, of other parameters: they go when this one gets there
 
     def write_model(self, folder: Path, tokenizer=None) -> None:
         """Write the whole model into `folder`, and a tokenizer: every process gives its share, the main one writes."""
@@ -110,12 +105,6 @@ class Resumable(TrainerHooks):
             model.save_pretrained(folder, state_dict=whole)
             if tokenizer is not None:
                 tokenizer.save_pretrained(folder)
-
-    def check_loaded(self, lacking: set[str]) -> None:
-        """Refuse a checkpoint that lacks tensors other than tied ones, or has more."""
-        if lacking:
-            names = ", ".join(sorted(lacking))
-            raise atomic.DamagedError(f"{self.name}: the checkpoint and the model differ in tensors {names}")
 
     def training_step(self, model, inputs, num_items_in_batch=None):
         """The trainer's own, and an end to the run where the loss, a reward or the gradient is not a finite number."""
@@ -142,7 +131,7 @@ class Resumable(TrainerHooks):
 
 
 class _Guard(TrainerCallback):
-    """Restores counters at the start, stops at a weight that is not finite, and reports each collapse warning once."""
+    """Restores counters at the start, stops at what is not finite, prints a line per logging step and each collapse warning once."""
 
     def __init__(self, trainer: Resumable, counters: dict | None):
         self.trainer, self.saved = trainer, counters
@@ -157,10 +146,17 @@ class _Guard(TrainerCallback):
         if not math.isfinite(_norm([p.detach() for p in model.parameters()])):
             raise self.trainer.stopped("a weight is not finite")
 
-    def on_log(self, args, state, control, **kwargs):
+    def on_log(self, args, state, control, logs, **kwargs):
+        name, measure = self.trainer.name, self.trainer.measure
+        for key in {measure, "loss"} & logs.keys():
+            if logs[key] is not None and not math.isfinite(float(logs[key])):
+                raise FloatingPointError(f"{name}: {key} is {logs[key]} at step {state.global_step}; nothing was published")
+        if measure in logs:  # None where nothing could be graded
+            value = "none" if logs[measure] is None else f"{float(logs[measure]):.3f}"
+            print(f"{name}: step {state.global_step}/{state.max_steps}, {measure} {value}", flush=True)
         for kind, warning in collapse.warnings(state.log_history).items():
             if kind not in self.reported:
-                print(f"{self.trainer.name}: COLLAPSE? {warning}", flush=True)
+                print(f"{name}: COLLAPSE? {warning}", flush=True)
             self.reported.add(kind)
 
 
@@ -174,13 +170,9 @@ def _state_file() -> str:
     return f"{processes.rank()}-{STATE}" if processes.rank() else STATE
 
 
-def _step(checkpoint: Path) -> int:
-    return int(checkpoint.name.split("-")[1])
-
-
-def _checkpoints(work: Path) -> list[Path]:
-    """A run's checkpoints, the last first."""
-    return sorted(work.glob("checkpoint-*"), key=_step, reverse=True)
+def _checkpoints(work: Path) -> dict[int, Path]:
+    """A run's checkpoints by their steps, the last first."""
+    return dict(sorted(((int(path.name.split("-")[1]), path) for path in work.glob("checkpoint-*")), reverse=True))
 
 
 def _last_good(trainer: Resumable) -> Path | None:
@@ -190,26 +182,26 @@ def _last_good(trainer: Resumable) -> Path | None:
             print(f"{trainer.name}: {half.name.split('.')[1]} is half-written and passed over", flush=True)
             shutil.rmtree(half)
     expected = json.loads(json.dumps(trainer.made_by))
-    for folder in _checkpoints(trainer.work):
+    for folder in _checkpoints(trainer.work).values():
         try:
             manifest = artifacts.read_manifest(folder)
             safety.check_files(folder, manifest["files"], artifacts.MANIFEST, "an earlier one is taken")
             for step, digest in json.loads((folder / STATE).read_text())["folders"].items():
                 if artifacts.read_manifest(trainer.keeper.folder(int(step)))["digest"] != digest:
                     raise atomic.DamagedError(f"the model published at step {step} is another")
+            why = ", ".join(key for key in SAME if manifest.get(key) != expected.get(key))
+            if not why:
+                return folder
+            why = f"other {why}"
         except (atomic.DamagedError, FileNotFoundError) as error:
-            print(f"{trainer.name}: {folder.name} is passed over: {error}", flush=True)
-            continue
-        differing = [key for key in SAME if manifest.get(key) != expected.get(key)]
-        if not differing:
-            return folder
-        print(f"{trainer.name}: {folder.name} is passed over: other {', '.join(differing)}", flush=True)
+            why = error
+        print(f"{trainer.name}: {folder.name} is passed over: {why}", flush=True)
     return None
 
 
 def _doubts(manifest: dict, counters: dict, made_by: dict) -> list[str]:
     """Why a run resumed from a checkpoint may not have the weights of an unbroken one."""
-    doubts = [entry["told"].removeprefix("NOT EXACT: ") for entry in manifest.get("resumed", []) if not entry["exact"]]
+    doubts = [entry["note"].removeprefix("NOT EXACT: ") for entry in manifest.get("resumed", []) if not entry["exact"]]
     if counters["code"] != _code():
         doubts.append(f"m2rl_lib is not what it was (commit {manifest['commit']}, now {made_by['commit']})")
     if manifest["device"] != made_by["device"]:
@@ -225,7 +217,4 @@ def _doubts(manifest: dict, counters: dict, made_by: dict) -> list[str]:
 @lru_cache
 def _code() -> str:
     """A digest of the library's source, as it was when this process began to train."""
-    digest = hashlib.sha256()
-    for path in sorted(Path(__file__).parents[1].rglob("*.py")):
-        digest.update(path.read_bytes())
-    return digest.hexdigest()
+    return hashlib.sha256(b"".join(path.read_bytes() for path in sorted(Path(__file__).parents[1].rglob("*.py")))).hexdigest()

@@ -1,8 +1,6 @@
 """Supervised fine-tuning on the corpus of demonstrations: from the base model to the model all else starts from.
 
-TRL's SFTTrainer on examples tokenised by us, so that the loss is on the model's tokens only, not on tool results. Settings from the
-paper's table (shared by its code): Adam β 0.9/0.95, weight decay 0.1, cosine to a tenth after 10% warm-up. The paper's batch is 512;
-ours is a parameter.
+TRL's SFTTrainer with the paper's settings, on examples tokenised by us: the loss is on the model's tokens, not on tool results.
 """
 
 import time
@@ -11,17 +9,15 @@ from pathlib import Path
 
 import pandas as pd
 from torch.nn.functional import cross_entropy
-from transformers import AutoModelForCausalLM, AutoTokenizer, PrinterCallback
+from transformers import AutoModelForCausalLM, AutoTokenizer
 from trl import SFTConfig, SFTTrainer
 
-from m2rl_lib import domains, sandbox
 from m2rl_lib.config import locations
 from m2rl_lib.config.study import Parameters
 from m2rl_lib.data import problem_sets, sft_blend, sft_corpus
 from m2rl_lib.data.tokenised import write_tokens
 from m2rl_lib.storage import artifacts, processes, result_tables
-from m2rl_lib.training import base_models, launch, micro_model
-from m2rl_lib.training.common import Progress, cost, prepare, run_stage, trainer_settings, write_costs
+from m2rl_lib.training import base_models, common, launch, micro_model
 from m2rl_lib.training.resume import Resumable
 from m2rl_lib.training.shared_prompts import has_plain_head
 
@@ -36,15 +32,13 @@ def run(p: Parameters) -> list[Path]:
         base = make_base(p, examples)
         return [base, train(p, base, examples)]
 
-    return run_stage(p, MODEL, "sft", [locations.model_folder(p.study, p.seed, name) for name in ("base", MODEL)], [], make)
+    folders = [locations.model_folder(p.study, p.seed, name) for name in ("base", MODEL)]
+    return common.run_stage(p, MODEL, "sft", folders, [], make)
 
 
 def corpus(p: Parameters) -> Sequence[dict]:
     """The SFT corpus of a study's seed: the micro world's, or what one pass of all steps reads of the published blend."""
-    for name in p.domains:
-        domains.check_domain(name)
-    sandbox.configure(p.sandbox_kind)
-    sandbox.check()
+    common.check_grading(p, p.domains)
     if not problem_sets.is_micro(p.data_sources):
         return sft_blend.draw_corpus(p.data_sources, p.sft_steps * p.sft_batch, p.seed)
     amounts = (p.sft_demonstrations, p.sft_general, p.sft_judge, p.sft_shifted_share)
@@ -54,25 +48,22 @@ def corpus(p: Parameters) -> Sequence[dict]:
 def make_base(p: Parameters, examples: Sequence[dict]) -> Path:
     """Publish what SFT starts from: the untrained micro model with a tokenizer trained on the corpus, or `sft_base_model`."""
     folder = locations.model_folder(p.study, p.seed, "base")
+    size = {key: getattr(p, f"micro_{key}") for key in ("vocabulary", "hidden_size", "layers", "heads", "context")}
     with artifacts.publish(folder, artifacts.record(p)) as fresh:
-        if not processes.is_main():
-            return folder
-        if p.sft_base_model != problem_sets.MICRO:
+        if processes.is_main() and p.sft_base_model == problem_sets.MICRO:
+            micro_model.save_base(fresh, sft_corpus.corpus_texts(examples), **size, seed=p.seed)
+        elif processes.is_main():
             base_models.save_base(fresh, p.sft_base_model)
-            return folder
-        size = {key: getattr(p, f"micro_{key}") for key in ("vocabulary", "hidden_size", "layers", "heads", "context")}
-        micro_model.save_base(fresh, sft_corpus.corpus_texts(examples), **size, seed=p.seed)
     return folder
 
 
 class DemonstrationTrainer(Resumable, SFTTrainer):
     """TRL's SFTTrainer, able to resume after a kill, and on a CPU with logits only where there is something to learn."""
 
-    def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
-        """TRL's loss: this micro-batch's share of the mean over the `num_items_in_batch` learned tokens of a batch.
+    measure = "loss"
 
-        On a CPU TRL's fused head computes the logits of every token, and again in the backward pass; here of those learned, once.
-        """
+    def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
+        """TRL's loss: this micro-batch's share of the mean over the `num_items_in_batch` learned tokens of a batch."""
         if not self.args.use_cpu or processes.count() > 1 or not has_plain_head(model):
             return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
         states = model.base_model(inputs["input_ids"], inputs["attention_mask"], use_cache=False).last_hidden_state[:, :-1]
@@ -84,7 +75,7 @@ class DemonstrationTrainer(Resumable, SFTTrainer):
 
 def train(p: Parameters, base: Path, examples: Sequence[dict]) -> Path:
     """Fine-tune `base` on the corpus and publish it as `sft`, with its loss curve and costs as tables."""
-    prepare(p, "sft", p.domains, p.sft_threads, p.seed)
+    common.prepare(p, "sft", p.domains, p.sft_threads, p.seed)
     started = time.monotonic()
     tokenizer = AutoTokenizer.from_pretrained(artifacts.verify_model(base))
     model = AutoModelForCausalLM.from_pretrained(base)
@@ -94,7 +85,7 @@ def train(p: Parameters, base: Path, examples: Sequence[dict]) -> Path:
     trainer = DemonstrationTrainer(
         model=model,
         args=SFTConfig(
-            **trainer_settings(p, MODEL, steps=p.sft_steps, batch=p.sft_batch, seed=p.seed, logs=20),
+            **common.trainer_settings(p, MODEL, steps=p.sft_steps, batch=p.sft_batch, seed=p.seed, logs=20),
             learning_rate=p.sft_learning_rate,
             lr_scheduler_type="cosine_with_min_lr",
             lr_scheduler_kwargs={"min_lr_rate": 0.1},
@@ -105,20 +96,18 @@ def train(p: Parameters, base: Path, examples: Sequence[dict]) -> Path:
         ),
         train_dataset=tokenised.select(order),
         processing_class=tokenizer,
-        callbacks=[Progress(MODEL, "loss")],
     )
-    trainer.remove_callback(PrinterCallback)  # prints every metric; Progress prints one line
     made_by = artifacts.record(p, [base])
     seconds = trainer.run(MODEL, made_by, started)
     folder = locations.model_folder(p.study, p.seed, MODEL)
     with artifacts.publish(folder, made_by) as fresh:
         trainer.write_model(fresh, tokenizer)
-    history = pd.DataFrame([entry for entry in trainer.state.log_history if "loss" in entry])
-    curve = pd.DataFrame({"seed": p.seed, "model": MODEL, "step": history["step"], "loss": history["loss"]})
+    logged = [entry for entry in trainer.state.log_history if "loss" in entry]
+    curve = pd.DataFrame(logged).assign(seed=p.seed, model=MODEL)[["seed", "model", "step", "loss"]]
     result_tables.write_table(p, "sft_curve", MODEL, curve, made_by)
     tokens = sum(lengths[i] for i in order)
-    spent = cost(MODEL, "sft", seconds=seconds, threads=p.sft_threads, prompts=len(order), trained_tokens=tokens)
-    write_costs(p, MODEL, made_by, [spent])
+    spent = common.cost(MODEL, "sft", seconds=seconds, threads=p.sft_threads, prompts=len(order), trained_tokens=tokens)
+    common.write_costs(p, MODEL, made_by, [spent])
     return folder
 
 

@@ -1,9 +1,7 @@
 """Training on completions for less, the gradient the same: a prompt is read once for all its completions, with little padding.
 
-TRL shuffles a rollout before it cuts it into micro-batches, pads all to the longest completion and reads every prompt with each of its
-completions. All go into one update, so their order changes only the order of sums: here a micro-batch holds whole groups, reads each
-of its prompts once, and its completions as far as its own longest. With eight completions per prompt that is a third to six tenths of
-the tokens. Done on the CPU by one process; on GPUs, where the model may be sharded and prompts are short, TRL's own way is taken.
+TRL shuffles a rollout and reads a prompt with each of its completions, padded to the longest of all. Here a micro-batch has whole
+groups: about half the tokens, other orders of sums. On the CPU by one process only.
 """
 
 import torch
@@ -25,7 +23,7 @@ def has_plain_head(model) -> bool:
 
 
 class WholeGroups(PolicyHooks):
-    """Mixed into a TRL trainer of policies whose rollout is one update: its micro-batches hold a prompt's completions together."""
+    """Mixed into a TRL trainer of policies whose rollout is one update: a prompt's completions are in one micro-batch."""
 
     @property
     def shares_prompts(self) -> bool:
@@ -37,10 +35,7 @@ class WholeGroups(PolicyHooks):
         return batch | {"place": torch.arange(len(ids), device=ids.device)}  # completions of a prompt are side by side
 
     def arrange(self, micro_batches: list[dict]) -> list[dict]:
-        """Micro-batches of one size, with the rows of all in the order of `place`.
-
-        Two of places [2, 0] and [3, 1] become [0, 1] and [2, 3]; what has not a value for each row stays.
-        """
+        """Micro-batches with the rows of all in the order of `place`: [2, 0] and [3, 1] become [0, 1] and [2, 3]."""
         rows = len(micro_batches[0]["place"])
         order = torch.cat([batch["place"] for batch in micro_batches]).argsort()
 

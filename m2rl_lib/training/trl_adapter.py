@@ -1,7 +1,6 @@
 """Every private name of TRL's and transformers' trainers that this library uses, behind public names of our own.
 
-The mixins stand left of TRL's class: `class DomainTrainer(Resumable, WholeGroups, GRPOHooks, GRPOTrainer)`. A new TRL that lacks one of
-these names, or gives it other parameters, fails tests/training/test_trl_adapter.py, which lists them all.
+The mixins stand left of TRL's class. tests/training/test_trl_adapter.py fails where a new TRL lacks one of the names.
 """
 
 import json
@@ -9,26 +8,30 @@ from pathlib import Path
 
 import torch
 
+from m2rl_lib.storage.atomic import DamagedError
+
 TOTALS = ("generated_tokens", "trained_tokens")  # of which each process counts its own
 COUNTED = (*TOTALS, "_step", "_total_train_tokens", "_total_loss_scalar", "_globalstep_last_logged")
 
 
 class TrainerHooks:
-    """Of transformers' Trainer, as each of TRL's has it. Asks for `save_checkpoint` and `check_loaded`."""
+    """Of transformers' Trainer, as each of TRL's has it. Asks for `save_checkpoint` and `name`."""
 
     def _save_checkpoint(self, model, trial) -> None:
         """Instead of TRL's, which writes a model card, and of transformers', which writes in place."""
         self.save_checkpoint()
 
     def _load_optimizer_and_scheduler(self, checkpoint) -> None:
-        """The trainer's own, which of several processes on a CPU would ask for 'cpu:0', a place that PyTorch cannot load to."""
+        """The trainer's own, which of several processes on a CPU would load to 'cpu:0', which PyTorch cannot."""
         if self.args.device.type == "cpu":
             self.args._setup_devices = torch.device("cpu")
         super()._load_optimizer_and_scheduler(checkpoint)
 
     def _issue_warnings_after_load(self, load_result) -> None:
-        """Instead of transformers' warning, which speaks of tied weights too."""
-        self.check_loaded({*load_result.missing_keys, *load_result.unexpected_keys} - {*(self.model._tied_weights_keys or ())})
+        """Refuse a checkpoint that lacks tensors other than tied ones, or has more."""
+        differing = {*load_result.missing_keys, *load_result.unexpected_keys} - {*(self.model._tied_weights_keys or ())}
+        if differing:
+            raise DamagedError(f"{self.name}: the checkpoint and the model differ in tensors {', '.join(sorted(differing))}")
 
     def save_training_state(self, folder: Path) -> None:
         """Optimizer, schedule, scaler and random states."""
@@ -65,8 +68,7 @@ class TrainerHooks:
 class PolicyHooks(TrainerHooks):
     """Of the trainers that sample. Asks for `add_columns`, `shares_prompts` and `arrange`; gives `rows` and `vllm_turn`."""
 
-    generated_tokens = 0
-    trained_tokens = 0
+    generated_tokens = trained_tokens = 0
     rows: list[dict]  # of the batch that is sampled
 
     def _generate_and_score_completions(self, inputs):
@@ -92,11 +94,11 @@ class GRPOHooks(PolicyHooks):
     def _compute_loss(self, model, inputs):
         return self.policy_loss(super()._compute_loss, model, inputs)
 
-    def _get_per_token_logps_and_entropies(self, model, input_ids, attention_mask, logits_to_keep, *given, **options):
-        ours = self.log_probabilities(model, input_ids, attention_mask, logits_to_keep)
-        if ours is not None:
+    def _get_per_token_logps_and_entropies(self, model, input_ids, attention_mask, logits_to_keep, *others, **options):
+        given = (model, input_ids, attention_mask, logits_to_keep)
+        if ours := self.log_probabilities(*given):
             return *ours, None
-        return super()._get_per_token_logps_and_entropies(model, input_ids, attention_mask, logits_to_keep, *given, **options)
+        return super()._get_per_token_logps_and_entropies(*given, *others, **options)
 
 
 class DistillationHooks(PolicyHooks):
@@ -106,14 +108,12 @@ class DistillationHooks(PolicyHooks):
         return self._generate_single_turn(ids, None, {}), None
 
     def _generate(self, prompts: list[str]):
-        prompt_ids, completion_ids, loss_mask = self.roll_out(prompts)
-        return prompt_ids, completion_ids, loss_mask, None, []
+        return *self.roll_out(prompts), None, []
 
     def _get_last_hidden_state(self, model, input_ids, attention_mask, logits_to_keep, **others):
-        ours = self.last_hidden_state(model, input_ids, attention_mask, logits_to_keep)
-        if ours is not None:
-            return ours
-        return super()._get_last_hidden_state(model, input_ids, attention_mask, logits_to_keep, **others)
+        given = (model, input_ids, attention_mask, logits_to_keep)
+        ours = self.last_hidden_state(*given)
+        return super()._get_last_hidden_state(*given, **others) if ours is None else ours
 
     def _compute_loss(self, student, inputs, num_items_in_batch):
         return self.distillation_loss(super()._compute_loss, student, inputs, num_items_in_batch)

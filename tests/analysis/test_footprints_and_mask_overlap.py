@@ -2,6 +2,7 @@
 
 import json
 import tracemalloc
+from itertools import combinations
 
 import numpy as np
 import pandas as pd
@@ -11,7 +12,7 @@ from safetensors.torch import save_file
 from scipy.linalg import hadamard
 
 from m2rl_lib.analysis.rq3_weights import footprints, mask_overlap, projection
-from m2rl_lib.analysis.rq3_weights.mask_overlap import cosine_table, mask_table, overlap_of, pair_table, shift_table
+from m2rl_lib.analysis.rq3_weights.mask_overlap import cosine_table, mask_table, overlap_of, pair_table, shift_table, whole
 from m2rl_lib.figures import rq3_weights
 from m2rl_lib.storage import checkpoints
 
@@ -49,15 +50,13 @@ def measure(tmp_path, sft, models, **settings):
     return footprints.measure_footprints(folders, write(tmp_path / "sft", sft), **settings)
 
 
-def whole(frame):
-    return frame[(frame["type"] == "all") & frame["layer"].isna()]
+def measured(found):
+    """The tables of masks, pairs and cosines."""
+    return mask_table(found), pair_table(found), cosine_table(found)
 
 
 def flat(tensors, names=SHAPES):
     return torch.cat([tensors[name].double().flatten() for name in names]).numpy()
-
-
-# --- the projection -------------------------------------------------------------------------------------
 
 
 def matrix(n: int, piece: int, dimensions=16, block=64, seed=3) -> np.ndarray:
@@ -104,9 +103,6 @@ def test_projected_products_are_unbiased_on_large_vectors(kind):
     assert found.std() == pytest.approx((1 - 0.5**2) / np.sqrt(256), rel=0.25)  # that of a correlation of 256 numbers
 
 
-# --- the pass, against brute force ----------------------------------------------------------------------
-
-
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("piece", [2**17, 50])
 def test_masks_overlaps_norms_and_cosines_are_the_definitions(tmp_path, monkeypatch, dtype, piece):
@@ -124,38 +120,39 @@ def test_masks_overlaps_norms_and_cosines_are_the_definitions(tmp_path, monkeypa
         ("embedding", None): ["model.embed_tokens.weight"],
         ("all", 1): [name for name in SHAPES if ".1." in name],
     }
-    shifts, masks, pairs, angles = shift_table(found), mask_table(found), pair_table(found), cosine_table(found)
+    vectors, (masks, pairs, angles) = shift_table(found), measured(found)
     for (kind, layer), names in parts.items():
         at = {"type": kind} | ({} if layer is None else {"layer": layer})
-        start = flat(sft, names)
-        w = {model: flat(tensors, names) for model, tensors in models.items()}
+        start, w = flat(sft, names), {model: flat(tensors, names) for model, tensors in models.items()}
+        d = {model: values - start for model, values in w.items()}
         for eta in footprints.ETAS:
-            mask = {m: np.abs(v - start) > eta * np.maximum(np.abs(v), np.abs(start)) for m, v in w.items()}
-            rows = select(masks, layer, **at, kind="relative", level=eta, precision="stored").set_index("model")
-            assert {m: rows.loc[m, "changed"] for m in w} == pytest.approx({m: v.mean() for m, v in mask.items()}, abs=1e-12)
-            for row in select(pairs, layer, **at, kind="relative", level=eta, precision="stored").itertuples():
+            at_eta = at | {"kind": "relative", "level": eta, "precision": "stored"}
+            mask = {m: np.abs(d[m]) > eta * np.maximum(np.abs(v), np.abs(start)) for m, v in w.items()}
+            changed = select(masks, layer, **at_eta).set_index("model")["changed"]
+            assert changed[list(w)].to_dict() == pytest.approx({m: v.mean() for m, v in mask.items()}, abs=1e-12)
+            for row in select(pairs, layer, **at_eta).itertuples():
                 if row.model in mask and row.other in mask:
                     a, b = mask[row.model], mask[row.other]
                     assert row.jaccard == pytest.approx((a & b).sum() / (a | b).sum(), abs=1e-12)
-        rows = select(shifts, layer, **at).set_index("model")
-        for m, v in w.items():
-            assert rows.loc[m, "norm"] == pytest.approx(np.linalg.norm(v - start), rel=1e-6)
-            assert rows.loc[m, "relative"] == pytest.approx(np.linalg.norm(v - start) / np.linalg.norm(start), rel=1e-6)
-            assert rows.loc[m, "weights"] == len(start)
+        for row in select(vectors, layer, **at).itertuples():
+            if row.model in w:
+                norm = np.linalg.norm(d[row.model])
+                assert (row.norm, row.relative) == pytest.approx((norm, norm / np.linalg.norm(start)), rel=1e-6)
+                assert row.weights == len(start)
         for row in select(angles, layer, **at).itertuples():
             if row.model in w and row.other in w:
-                a, b = w[row.model] - start, w[row.other] - start
+                a, b = d[row.model], d[row.other]
                 assert row.cosine == pytest.approx(a @ b / np.linalg.norm(a) / np.linalg.norm(b), abs=1e-6)
 
 
 def test_changed_weights_are_counted_in_their_octaves(tmp_path):
     sft, expert = draw(0), draw(1)
-    found = measure(tmp_path, sft, {"rl-math": expert}, etas=(0.5,))
+    found = measure(tmp_path, sft, {"rl-math": expert})
     start, end = flat(sft), flat(expert)
     octave = np.clip(np.floor(np.log2(np.abs(start))), -10, 1).astype(int) + 10
-    changed = np.abs(end - start) > 0.5 * np.maximum(np.abs(end), np.abs(start))
+    changed = np.abs(end - start) > 0.1 * np.maximum(np.abs(end), np.abs(start))
     assert found.octaves.sum(axis=0).tolist() == np.bincount(octave, minlength=12).tolist()
-    assert found.changed[:, 0, 0].sum(axis=0).tolist() == np.bincount(octave[changed], minlength=12).tolist()
+    assert found.changed[:, 4, 0].sum(axis=0).tolist() == np.bincount(octave[changed], minlength=12).tolist()
 
 
 def select(frame, depth, **values):
@@ -168,9 +165,8 @@ def select(frame, depth, **values):
 
 def test_the_number_of_threads_and_shards_changes_no_bit(tmp_path, monkeypatch):
     monkeypatch.setattr(footprints, "PIECE", 40)
-    sft, expert = draw(0), draw(1)
+    sft, expert, names = draw(0), draw(1), list(SHAPES)
     one = measure(tmp_path / "one", sft, {"rl-math": expert})
-    names = list(SHAPES)
     shards = write(tmp_path / "shards", expert, first=names[::2], second=names[1::2])
     other = footprints.measure_footprints({"rl-math": shards}, tmp_path / "one" / "sft", threads=3)
     for name in ("products", "projected", "both", "octaves", "changed"):
@@ -206,20 +202,16 @@ def test_memory_does_not_grow_with_the_model(tmp_path, monkeypatch):
     assert peaks[1] < 1.1 * peaks[0] and peaks[1] < 4 * 2**20  # one checkpoint of the larger is 8 MiB
 
 
-# --- known answers --------------------------------------------------------------------------------------
-
-
 def test_cosine_with_itself_negated_and_rotated(tmp_path):
     sft, v, u = draw(0), flat(draw(1)), flat(draw(2))
     u -= v * (u @ v) / (v @ v)
     u *= np.linalg.norm(v) / np.linalg.norm(u)
-    shifts = {"rl-a": v, "rl-same": 2 * v, "rl-negated": -v, "rl-rotated": np.cos(1.0) * v + np.sin(1.0) * u}
-    models = {name: place(flat(sft) + 1e-2 * shift) for name, shift in shifts.items()}
-    rows = whole(cosine_table(measure(tmp_path, sft, models)))
-    rows = rows[rows["model"] == "rl-a"].set_index("other")
-    assert rows.loc["rl-same", ["cosine", "projected"]].tolist() == pytest.approx([1, 1], abs=1e-5)
-    assert rows.loc["rl-negated", ["cosine", "projected"]].tolist() == pytest.approx([-1, -1], abs=1e-5)
-    assert rows.loc["rl-rotated", "cosine"] == pytest.approx(np.cos(1.0), abs=1e-5)
+    vectors = {"rl-a": v, "rl-same": 2 * v, "rl-negated": -v, "rl-rotated": np.cos(1.0) * v + np.sin(1.0) * u}
+    models = {name: place(flat(sft) + 1e-2 * vector) for name, vector in vectors.items()}
+    rows = whole(cosine_table(measure(tmp_path, sft, models))).query("model == 'rl-a'").set_index("other")
+    expected = {"rl-same": 1, "rl-negated": -1, "rl-rotated": np.cos(1.0)}
+    assert rows["cosine"][list(expected)].to_dict() == pytest.approx(expected, abs=1e-5)
+    assert rows["projected"][["rl-same", "rl-negated"]].tolist() == pytest.approx([1, -1], abs=1e-5)
     assert rows.loc["rl-rotated", "projected"] == pytest.approx(np.cos(1.0), abs=4 * np.sin(1.0) ** 2 / 16)
     assert (rows["reason"] == "").all()
 
@@ -234,18 +226,16 @@ def place(vector, shapes=SHAPES):
 LARGE = {"model.embed_tokens.weight": (1000, 100), "model.layers.0.mlp.up_proj.weight": (1000, 100)}
 
 
-def planted(tmp_path, masks):
-    """Models that change just the weights in their masks (200,000 weights in two tensors), at η = 1e-3 of the overlap table."""
+def planted(tmp_path, first, second):
+    """Two models that change just the weights in their masks (200,000 in two tensors), at η = 1e-3 of the overlap table."""
     start = flat(draw(0, shapes=LARGE), LARGE)
-    models = {name: place(start * np.where(mask, 1.05, 1), LARGE) for name, mask in masks.items()}
-    found = measure(tmp_path, place(start, LARGE), models)
-    rows = select(whole(pair_table(found)), None, kind="relative", level=1e-3, precision="stored")
-    return rows[rows["model"].isin(masks) & rows["other"].isin(masks)].iloc[0]
+    models = {name: place(start * np.where(mask, 1.05, 1), LARGE) for name, mask in (("rl-a", first), ("rl-b", second))}
+    pairs = whole(pair_table(measure(tmp_path, place(start, LARGE), models)))
+    return select(pairs, None, kind="relative", level=1e-3, precision="stored", model="rl-a", other="rl-b").iloc[0]
 
 
 def test_independent_masks_overlap_by_chance(tmp_path):
-    generator = np.random.default_rng(0)
-    row = planted(tmp_path, {"rl-a": generator.random(200_000) < 0.3, "rl-b": generator.random(200_000) < 0.3})
+    row = planted(tmp_path, *(np.random.default_rng(0).random((2, 200_000)) < 0.3))
     assert row["chance"] == pytest.approx(0.3 / (2 - 0.3), abs=0.003)
     assert abs(row["jaccard"] - row["matched"]) < 4 * row["matched_sd"] < 0.01
     assert row["matched"] == pytest.approx(row["chance"], abs=0.001)
@@ -253,17 +243,16 @@ def test_independent_masks_overlap_by_chance(tmp_path):
 
 def test_nested_masks_overlap_by_the_ratio_of_their_shares(tmp_path):
     draws = np.random.default_rng(0).random(200_000)
-    row = planted(tmp_path, {"rl-a": draws < 0.1, "rl-b": draws < 0.4})
+    row = planted(tmp_path, draws < 0.1, draws < 0.4)
     assert row["jaccard"] == pytest.approx((draws < 0.1).sum() / (draws < 0.4).sum(), abs=1e-12)
     assert row["jaccard"] > row["matched"] + 100 * row["matched_sd"]
 
 
 def test_matched_null_explains_masks_that_share_only_tensors_and_magnitudes(tmp_path):
     """Both models prefer the first tensor and small weights, and draw independently there: above chance, not above matched."""
-    generator = np.random.default_rng(0)
     octave = np.clip(np.floor(np.log2(np.abs(flat(draw(0, shapes=LARGE), LARGE)))), -10, 1)
     share = np.where(np.arange(200_000) < 100_000, 0.6, 0.1) * np.where(octave < -4, 1, 0.2)
-    row = planted(tmp_path, {"rl-a": generator.random(200_000) < share, "rl-b": generator.random(200_000) < share})
+    row = planted(tmp_path, *(np.random.default_rng(0).random((2, 200_000)) < share))
     assert row["jaccard"] > row["chance"] + 0.1
     assert abs(row["jaccard"] - row["matched"]) < 4 * row["matched_sd"]
 
@@ -286,13 +275,9 @@ def test_matched_null_is_what_drawing_such_masks_gives():
     for _ in range(4000):
         masks = [np.concatenate([generator.permutation(np.arange(size) < k) for size, k in zip(n, counts)]) for counts in (a, b)]
         drawn.append((masks[0] & masks[1]).sum() / (masks[0] | masks[1]).sum())
-    own = [a.sum(), b.sum()]
-    found = overlap_of(np.diag(own), np.array([[a], [b]]).swapaxes(0, 1), n[None])
+    found = overlap_of(np.diag([a.sum(), b.sum()]), np.array([[a, b]]), n[None])
     assert np.mean(drawn) == pytest.approx(found["matched"][0, 1], abs=0.002)
     assert np.std(drawn) == pytest.approx(found["matched_sd"][0, 1], rel=0.08)
-
-
-# --- equal density, rounding ----------------------------------------------------------------------------
 
 
 def test_equal_density_is_exact_where_shifts_differ(tmp_path):
@@ -304,8 +289,9 @@ def test_equal_density_is_exact_where_shifts_differ(tmp_path):
 def test_equal_density_never_holds_weights_that_did_not_move(tmp_path):
     sft = draw(0, shapes=LARGE)
     moved = {name: tensor + 1e-3 * (torch.arange(tensor.numel()).reshape(tensor.shape) % 50 == 0) for name, tensor in sft.items()}
-    rows = whole(mask_table(measure(tmp_path, sft, {"rl-a": moved}, densities=(0.01, 0.1)))).query("model == 'rl-a'")
-    assert rows.set_index(["kind", "level"])["changed"]["density"].tolist() == pytest.approx([0.01, 0.02], abs=0.002)
+    rows = whole(mask_table(measure(tmp_path, sft, {"rl-a": moved}))).query("model == 'rl-a' and kind == 'density'")
+    assert rows["level"].tolist() == [0.05, 0.1, 0.3]
+    assert rows["changed"].tolist() == pytest.approx([0.02] * 3)
 
 
 def test_equal_density_takes_the_nearer_side_of_a_value_many_shifts_have():
@@ -321,34 +307,25 @@ def test_a_sample_places_the_thresholds_of_a_large_model(tmp_path, monkeypatch):
     assert len(rows) == 3 and (rows["changed"] - rows["level"]).abs().max() < 0.01
 
 
-def test_rounding_is_that_of_torch_and_its_floor_is_measured(tmp_path):
+def test_rounding_is_that_of_torch_and_its_share_is_measured(tmp_path):
     sft, expert = draw(0), draw(1)
-    assert np.array_equal(
-        checkpoints.round_to_bf16(flat(sft).astype(np.float32)), flat({k: v.bfloat16() for k, v in sft.items()})
-    )
+    start, low, high = flat(sft), *(flat({k: v.bfloat16() for k, v in model.items()}) for model in (sft, expert))
+    assert np.array_equal(checkpoints.round_to_bf16(start.astype(np.float32)), low)
     ties = np.array([1 + 2**-8, 1 + 3 * 2**-8], np.float32)
     assert checkpoints.round_to_bf16(ties).tolist() == [1.0, 1 + 4 * 2**-8]
     found = measure(tmp_path, sft, {"rl-math": expert})
     masks = whole(mask_table(found)).set_index(["kind", "level", "precision", "model"])["changed"]
-    start, low, high = flat(sft), *(flat({k: v.bfloat16() for k, v in model.items()}) for model in (sft, expert))
-    floor = np.mean(np.abs(low - start) > 1e-3 * np.maximum(np.abs(low), np.abs(start)))
-    assert 0.5 < floor < 0.75 and masks["relative", 1e-3, "stored", footprints.ROUNDED] == pytest.approx(floor, abs=1e-12)
+    share = np.mean(np.abs(low - start) > 1e-3 * np.maximum(np.abs(low), np.abs(start)))
+    assert 0.5 < share < 0.75 and masks["relative", 1e-3, "stored", footprints.ROUNDED] == pytest.approx(share, abs=1e-12)
     both = np.mean(np.abs(high - low) > 1e-3 * np.maximum(np.abs(high), np.abs(low)))
     assert masks["relative", 1e-3, "bf16", "rl-math"] == pytest.approx(both, abs=1e-12)
     assert masks["relative", 1e-3, "bf16", footprints.ROUNDED] == 0
 
 
-# --- bad input ------------------------------------------------------------------------------------------
-
-
-def without(tensors, *names):
-    return {name: tensor for name, tensor in tensors.items() if name not in names}
-
-
 Q = "model.layers.0.self_attn.q_proj.weight"
 HEAD = {checkpoints.HEAD: torch.zeros(37, 8)}
 BAD = {
-    "lacks": (lambda t: without(t, Q), f"rl-math lacks {Q}, which sft has"),
+    "lacks": (lambda t: {name: t[name] for name in t if name != Q}, f"rl-math lacks {Q}, which sft has"),
     "more": (lambda t: t | {"model.extra.weight": torch.ones(2)}, "sft lacks model.extra.weight, which rl-math has"),
     "many": (lambda t: {"model.norm.weight": t["model.norm.weight"]}, "and 2 more tensors, which sft has"),
     "shape": (lambda t: t | {Q: torch.ones(8, 16)}, f"{Q} is F32 [8, 16] in rl-math and F32 [16, 8] in sft"),
@@ -363,11 +340,11 @@ BAD = {
 @pytest.mark.parametrize("case", BAD)
 @pytest.mark.filterwarnings("ignore:invalid value")
 def test_checkpoints_that_cannot_be_compared_are_refused_in_one_line(tmp_path, case):
-    change, told = BAD[case]
+    change, line = BAD[case]
     sft, expert = write(tmp_path / "sft", draw(0)), write(tmp_path / "rl-math", change(draw(1)), tied=case != "untied")
     with pytest.raises(ValueError) as error:
         footprints.measure_footprints({"rl-math": expert}, sft)
-    assert told in str(error.value) and "\n" not in str(error.value)
+    assert line in str(error.value) and "\n" not in str(error.value)
 
 
 def test_a_stored_copy_of_a_tied_head_is_left_out(tmp_path):
@@ -409,47 +386,45 @@ def test_folders_without_weights_and_no_models_are_refused(tmp_path):
 
 
 def test_an_expert_identical_to_sft_has_no_cosine_and_says_so(tmp_path):
-    found = measure(tmp_path, draw(0), {"rl-a": draw(0), "rl-b": draw(1), "rl-c": draw(0)})
-    rows = whole(cosine_table(found)).set_index(["model", "other"])
+    _, pairs, angles = measured(measure(tmp_path, draw(0), {"rl-a": draw(0), "rl-b": draw(1), "rl-c": draw(0)}))
+    rows = whole(angles).set_index(["model", "other"])
     assert rows.loc[("rl-a", "rl-b"), ["cosine", "projected"]].isna().all()
-    assert rows.loc[("rl-a", "rl-b"), "reason"] == "rl-a is identical to SFT: its shift has no direction"
+    assert rows.loc[("rl-a", "rl-b"), "reason"] == "rl-a is identical to SFT: its task vector has no direction"
     assert rows.loc[("rl-a", "rl-c"), "reason"].count("is identical to SFT") == 2
-    pairs = whole(pair_table(found)).query("model == 'rl-a' and other == 'rl-c'")
-    assert pairs["jaccard"].isna().all() and (pairs["reason"] == "no weight changed in either model").all()
-    pairs = whole(pair_table(found)).query("model == 'rl-a' and other == 'rl-b' and kind == 'relative'")
-    assert (pairs["jaccard"] == 0).all() and (pairs["reason"] == "").all()  # nothing in common is a measured 0
-    summary = mask_overlap.summarise_pairs(pair_table(found), cosine_table(found), ["rl-a", "rl-c"])
+    nothing = whole(pairs).query("model == 'rl-a' and other == 'rl-c'")
+    assert nothing["jaccard"].isna().all() and (nothing["reason"] == "no weight changed in either model").all()
+    one = whole(pairs).query("model == 'rl-a' and other == 'rl-b' and kind == 'relative'")
+    assert (one["jaccard"] == 0).all() and (one["reason"] == "").all()  # nothing in common is a measured 0
+    summary = mask_overlap.summarise_pairs(pairs, angles, ["rl-a", "rl-c"])
     assert "undefined for every pair of experts" in mask_overlap.pair_sentence(summary.iloc[-1])
-    some = mask_overlap.summarise_pairs(pair_table(found), cosine_table(found), ["rl-a", "rl-b"])
+    some = mask_overlap.summarise_pairs(pairs, angles, ["rl-a", "rl-b"])
     assert some["undefined"].tolist() == [0] * (len(some) - 1) + [1]
-
-
-# --- what is said, and drawn ----------------------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")
 def world(tmp_path_factory):
-    """Experts that share a direction, a second seed that shares more, and a null run that shares nothing."""
+    """Tables of experts that share a direction, a second seed that shares more, and a null run that shares nothing."""
     sft, common = flat(draw(0)), flat(draw(50))
     shares = {"rl-math": 0.6, "rl-coding": 0.6, "rl-science": 0.6, "rl-null": 0.0}
-    shifts = {name: share * common + (1 - share) * flat(draw(i)) for i, (name, share) in enumerate(shares.items(), 1)}
-    shifts["rl-math@repeat=1"] = 0.9 * shifts["rl-math"] + 0.1 * flat(draw(9))
-    shifts["rl-multi"] = shifts["rl-math"] + shifts["rl-coding"]
-    models = {name: place(sft + 0.1 * shift) for name, shift in shifts.items()}
-    return measure(tmp_path_factory.mktemp("world"), place(sft), models)
+    vectors = {name: share * common + (1 - share) * flat(draw(i)) for i, (name, share) in enumerate(shares.items(), 1)}
+    vectors["rl-math@repeat=1"] = 0.9 * vectors["rl-math"] + 0.1 * flat(draw(9))
+    vectors["rl-multi"] = vectors["rl-math"] + vectors["rl-coding"]
+    models = {name: place(sft + 0.1 * vector) for name, vector in vectors.items()}
+    return measured(measure(tmp_path_factory.mktemp("world"), place(sft), models))
 
 
 EXPERTS = ["rl-math", "rl-coding", "rl-science"]
 
 
 def test_pairs_are_placed_between_the_null_run_and_the_other_seed(world):
-    summary = mask_overlap.summarise_pairs(pair_table(world), cosine_table(world), EXPERTS)
+    _, pairs, angles = world
+    summary = mask_overlap.summarise_pairs(pairs, angles, EXPERTS)
     row = summary[summary["kind"] == "cosine"].iloc[0]
-    angles = whole(cosine_table(world)).set_index(["model", "other"])["cosine"]
-    pairs = [angles[pair] for pair in (("rl-math", "rl-coding"), ("rl-math", "rl-science"), ("rl-coding", "rl-science"))]
-    null, seed = np.mean([angles[expert, "rl-null"] for expert in EXPERTS]), angles["rl-math", "rl-math@repeat=1"]
-    assert row[["mean", "with_null", "other_seed"]].tolist() == pytest.approx([np.mean(pairs), null, seed])
-    assert row["place"] == pytest.approx((np.mean(pairs) - null) / (seed - null)) and 0.4 < row["place"] < 0.9
+    cosine = whole(angles).set_index(["model", "other"])["cosine"]
+    mean = np.mean([cosine[pair] for pair in combinations(EXPERTS, 2)])
+    null, seed = np.mean([cosine[expert, "rl-null"] for expert in EXPERTS]), cosine["rl-math", "rl-math@repeat=1"]
+    assert row[["mean", "with_null", "other_seed"]].tolist() == pytest.approx([mean, null, seed])
+    assert row["place"] == pytest.approx((mean - null) / (seed - null)) and 0.4 < row["place"] < 0.9
     assert row["pairs"] == row["above_matched"] == row["above_null"] == 3
     dense = summary[(summary["kind"] == "density") & (summary["level"] == 0.3)].iloc[0]
     assert dense["with_null"] < dense["mean"] < dense["other_seed"] and dense["above_matched"] == 3
@@ -467,22 +442,20 @@ def test_a_pair_is_above_the_null_run_where_it_is_above_both_of_its_experts():
 
 def test_a_world_that_shares_nothing_is_not_called_overlap(tmp_path):
     models = {f"rl-{name}": place(flat(draw(0)) + 0.1 * flat(draw(i))) for i, name in enumerate("abc", 1)}
-    found = measure(tmp_path, draw(0), models)
-    summary = mask_overlap.summarise_pairs(pair_table(found), cosine_table(found), list(models)).set_index(["kind", "level"])
-    assert summary.loc["density", "above_matched"].tolist() == [0, 0, 0]
-    assert abs(summary.loc["cosine", "mean"].iloc[0]) < 0.1
-    told = mask_overlap.pair_sentence(summary.reset_index().iloc[-1])
-    assert told.endswith("This study has no null run to read it against.")
+    _, pairs, angles = measured(measure(tmp_path, draw(0), models))
+    summary = mask_overlap.summarise_pairs(pairs, angles, list(models)).set_index("kind")
+    assert summary.loc["density", "above_matched"].tolist() == [0, 0, 0] and abs(summary.loc["cosine", "mean"]) < 0.1
+    said = mask_overlap.pair_sentence(summary.reset_index().iloc[-1])
+    assert said.endswith("This study has no null run to read it against.")
 
 
-def test_saturation_is_told_from_the_shares(world, tmp_path):
-    told = mask_overlap.saturation_sentence(mask_table(world), EXPERTS)
-    assert "the mask is saturated" in told and "rounding SFT to bfloat16" in told
-    draws = np.random.default_rng(0).random(WEIGHTS) < 0.2
-    sparse = measure(tmp_path, draw(0), {"rl-a": place(flat(draw(0)) * np.where(draws, 1.1, 1))})
-    share = draws.mean()
-    told = mask_overlap.saturation_sentence(mask_table(sparse), ["rl-a"])
-    assert f"change {share:.1%} to" in told and told.endswith(f"{share / (2 - share):.2f}: the mask is not saturated.")
+def test_saturation_is_seen_in_the_shares(world, tmp_path):
+    said = mask_overlap.saturation_sentence(world[0], EXPERTS)
+    assert "the mask is saturated" in said and "rounding SFT to bfloat16" in said
+    few = np.random.default_rng(0).random(WEIGHTS) < 0.2
+    sparse = measure(tmp_path, draw(0), {"rl-a": place(flat(draw(0)) * np.where(few, 1.1, 1))})
+    share, said = few.mean(), mask_overlap.saturation_sentence(mask_table(sparse), ["rl-a"])
+    assert f"change {share:.1%} to" in said and said.endswith(f"{share / (2 - share):.2f}: the mask is not saturated.")
 
 
 def test_parts_of_tensors():
@@ -490,19 +463,13 @@ def test_parts_of_tensors():
     assert [checkpoints.tensor_part(name) for name in names] == [("q", 0), ("head", None), ("norm", 12), ("other", None)]
 
 
-def read_cells(axes):
-    """What stands in a heat map's cells, row by row."""
-    return [text.get_text() for text in sorted(axes.texts, key=lambda text: text.get_position()[::-1])]
-
-
 def test_figures_draw_the_numbers_of_their_frames(world):
-    pairs, angles, masks = pair_table(world), cosine_table(world), mask_table(world)
-    figure = rq3_weights.plot_pairs(whole(angles), "cosine", "cosine", "projected")
-    told = read_cells(figure.axes[0])
-    size = len(world.models)
+    masks, pairs, angles = world
+    axes = rq3_weights.plot_pairs(whole(angles), "cosine", "cosine", "projected").axes[0]
+    texts = [text.get_text() for text in sorted(axes.texts, key=lambda text: text.get_position()[::-1])]  # row by row
     row = whole(angles).query("model == 'rl-math' and other == 'rl-coding'").iloc[0]
-    assert told[size] == f"{row['cosine']:z.2f}".replace("-", "−") and told[1] == f"{row['projected']:z.2f}".replace("-", "−")
-    assert told[0] == "" and "exact; above it: projected" in figure.axes[0].get_xlabel()
+    exact, projected = (f"{row[name]:z.2f}".replace("-", "−") for name in ("cosine", "projected"))
+    assert texts[len(masks["model"].unique())] == exact and texts[:2] == ["", projected]
     summary = mask_overlap.summarise_pairs(pairs, angles, EXPERTS)
     sweep = mask_overlap.sweep_table(masks, summary, EXPERTS)
     drawn = {line.get_label(): line for line in rq3_weights.plot_sweep(sweep).axes[2].lines}
@@ -514,6 +481,5 @@ def test_figures_draw_the_numbers_of_their_frames(world):
     panels = rq3_weights.plot_parts(dense, "share").axes
     assert [label.get_text() for label in panels[0].get_xticklabels()][:2] == ["whole", "embedding"]
     assert [label.get_text() for label in panels[1].get_xticklabels()] == ["0", "1"]
-    first = dense[(dense["model"] == "rl-math") & (dense["type"] == "all")]
-    assert panels[0].texts[0].get_text() == f"{first['value'].iloc[0]:.2f}"
-    assert [text.get_text() for text in panels[1].texts][:2] == [f"{value:.2f}" for value in first["value"].iloc[1:]]
+    first = dense[(dense["model"] == "rl-math") & (dense["type"] == "all")]["value"].map("{:.2f}".format).tolist()
+    assert [panels[0].texts[0].get_text(), *(text.get_text() for text in panels[1].texts[:2])] == first

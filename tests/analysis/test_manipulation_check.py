@@ -7,6 +7,7 @@ import pytest
 from m2rl_lib.analysis.rq2_transfer import manipulation_check
 from m2rl_lib.config import locations, schedule, study
 from m2rl_lib.data import problem_sets
+from m2rl_lib.evaluation import avg_at_k
 from m2rl_lib.storage import artifacts, result_tables
 
 
@@ -33,41 +34,43 @@ def outcomes(apart: pd.DataFrame, cosine=(0.0, -0.05, 0.05)) -> dict[str, str]:
     return table[table["world"] == "apart"].set_index("quantity")["outcome"].to_dict()
 
 
-def test_predictions_that_come_true():
-    found = outcomes(world(OWN, n=1500))
-    assert list(found) == manipulation_check.predictions()["quantity"].tolist()
-    assert set(found.values()) == {"as predicted"}
+CASES = {  # what the other world is, its gradient cosine, and what comes of each prediction that does not come true
+    "all come true": (world(OWN, n=1500), (0.0, -0.05, 0.05), {}),
+    "one transfer and a cosine stay": (
+        world(OWN | {("math", "coding"): 12}, n=1500),
+        (0.5, 0.4, 0.6),
+        {"math → coding": "not as predicted", "gradients at SFT": "not as predicted"},
+    ),
+    "an expert learns nothing": (
+        world({("math", "math"): 20}, n=1500),
+        (0.0, -0.05, 0.05),
+        {"coding → coding": "not as predicted"},
+    ),
+    "few problems, a refused cosine": (
+        world(OWN | {("math", "coding"): 3, ("coding", "math"): 3}, n=60),
+        (np.nan,) * 3,
+        dict.fromkeys(["math → coding", "coding → math", "gradients at SFT"], "undecided"),
+    ),
+    "all problems alike": (
+        world({}).assign(correct=0.0),
+        (0.0, -0.05, 0.05),
+        dict.fromkeys(list(manipulation_check.PREDICTED)[:4], "undecided"),
+    ),
+}
 
 
-def test_transfer_that_stays_is_not_as_predicted():
-    found = outcomes(world(OWN | {("math", "coding"): 12}, n=1500), cosine=(0.5, 0.4, 0.6))
-    assert found["math → coding"] == "not as predicted" and found["coding → math"] == "as predicted"
-    assert found["gradients at SFT"] == "not as predicted" and found["weight shifts"] == "as predicted"
-
-
-def test_an_expert_that_learns_nothing_is_not_as_predicted():
-    assert outcomes(world({("math", "math"): 20}, n=1500))["coding → coding"] == "not as predicted"
-
-
-def test_few_problems_and_a_refused_cosine_leave_it_undecided():
-    found = outcomes(world(OWN | {("math", "coding"): 3}, n=60), cosine=(np.nan,) * 3)
-    assert found["math → coding"] == "undecided" and found["gradients at SFT"] == "undecided"
-
-
-def test_where_all_problems_are_alike_nothing_came_true():
-    found = outcomes(world({}).assign(correct=0.0))
-    assert [found[name] for name in ("math → coding", "coding → math", "math → math")] == ["undecided"] * 3
+@pytest.mark.parametrize("case", CASES)
+def test_predictions_and_what_comes_of_them(case):
+    apart, cosine, otherwise = CASES[case]
+    found = outcomes(apart, cosine)
+    assert found == dict.fromkeys(manipulation_check.predictions()["quantity"], "as predicted") | otherwise
 
 
 def test_cosines_are_those_that_were_measured(smoke):
     gradients = [("sft", "math", "agent", 0.9), ("sft", "coding", "math", 0.3), ("rl-multi@step=2", "coding", "math", 0.8)]
     gradients = pd.DataFrame(gradients, columns=["model", "domain", "other", "cosine"]).assign(low=0.2, high=0.4)
-    weights = [
-        ("all", None, "rl-coding", "rl-math", 0.5),
-        ("q", None, "rl-coding", "rl-math", 0.7),
-        ("all", 0, "rl-coding", "rl-math", 0.6),
-    ]
-    weights = pd.DataFrame(weights, columns=["type", "layer", "model", "other", "cosine"]).astype({"layer": "Int64"})
+    weights = pd.DataFrame({"type": ["all", "q", "all"], "layer": [None, None, 0], "cosine": [0.5, 0.7, 0.6]})
+    weights = weights.assign(model="rl-coding", other="rl-math").astype({"layer": "Int64"})
     for name, frame in {"gradients": gradients, "weights_cosines": weights}.items():
         result_tables.write_table(smoke, name, "measuring", frame, artifacts.record(smoke))
     found = manipulation_check.measured_cosines(smoke)
@@ -99,8 +102,6 @@ def test_the_fall_between_two_worlds_by_hand():
 
 
 def test_the_other_world_is_asked_math_and_coding_alone(smoke):
-    from m2rl_lib.evaluation import avg_at_k
-
     other = schedule.apart(smoke)
     other.purpose = "apart"
     rows, k = avg_at_k.problems(other, "test")

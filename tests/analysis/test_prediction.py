@@ -1,8 +1,11 @@
 """What neighbours are worth, and what predicts ΔPerf: planted worlds in which the answer is known."""
 
+import itertools
+
 import numpy as np
 import pandas as pd
 import pytest
+from test_bootstrap import cell
 
 from m2rl_lib.analysis.rq3_policies import policy_neighbours, prediction
 from m2rl_lib.figures import drawing, rq3_policies
@@ -13,32 +16,22 @@ NEAR = {("math", "coding"), ("coding", "math")}  # planted: these two neighbour 
 
 def labels() -> pd.DataFrame:
     ordered = [(a, b) for a in NAMES for b in [*NAMES, "null"] if a != b]
-    return pd.DataFrame(
-        [{"domain": a, "expert": b, "label": "neighbour" if (a, b) in NEAR else "not a neighbour"} for a, b in ordered]
-    )
+    rows = [(a, b, "neighbour" if (a, b) in NEAR else "not a neighbour") for a, b in ordered]
+    return pd.DataFrame(rows, columns=["domain", "expert", "label"])
 
 
-def graded(rate: dict[tuple[str, str], float], problems: int, k: int = 4, seed: int = 0) -> pd.DataFrame:
+def graded(rate: dict[tuple[str, str], float], problems: int) -> pd.DataFrame:
     """Graded samples of models on domains, by their chance to be right."""
-    generator, rows = np.random.default_rng(seed), []
-    for (model, domain), chance in rate.items():
-        solved = generator.random((problems, k)) < chance
-        rows += [
-            {"model": model, "domain": domain, "problem_id": f"{domain}-{i}", "sample": j, "correct": float(solved[i, j])}
-            for i in range(problems)
-            for j in range(k)
-        ]
-    return pd.DataFrame(rows).assign(seed=0, split="test", benchmark=lambda frame: frame["domain"] + "_1")
+    generator = np.random.default_rng(0)
+    return pd.concat([cell(generator.random((problems, 4)) < p, model, domain) for (model, domain), p in rate.items()])
 
 
 def world(gain: float, problems: int) -> pd.DataFrame:
     """Scores of all pairs: 0.5 everywhere, and `gain` more where a neighbour was merged in."""
-    rate = {}
-    for domain in NAMES:
-        rate[f"rl-{domain}", domain] = 0.5
-        for other in [*NAMES, "sft", "null"]:
-            if other != domain:
-                rate[policy_neighbours.pair_model(NAMES, domain, other), domain] = 0.5 + gain * ((domain, other) in NEAR)
+    rate = {(f"rl-{domain}", domain): 0.5 for domain in NAMES}
+    for domain, other in itertools.product(NAMES, [*NAMES, "sft", "null"]):
+        if other != domain:
+            rate[policy_neighbours.pair_model(NAMES, domain, other), domain] = 0.5 + gain * ((domain, other) in NEAR)
     return graded(rate, problems)
 
 
@@ -46,22 +39,18 @@ def test_planted_gain_of_neighbours_is_found():
     scores = world(0.15, 400)
     tests = policy_neighbours.pair_tests(scores, labels(), margin=3.0, draws=1000)
     assert len(tests) == 6 * 3 and set(tests["against"]) == {"merge(A, SFT)", "merge(A, RL-Null)", "expert A"}
-    found = tests.set_index(["domain", "expert", "against"])
-    assert (found.loc[[("math", "coding", a) for a in set(tests["against"])], "verdict"] == "better").all()
+    near = tests[tests["label"] == "neighbour"]
+    assert (near.query("domain == 'math' and expert == 'coding'")["verdict"] == "better").all()
     assert (tests["p_adjusted"] >= tests["p"]).all()
 
-    groups = policy_neighbours.pair_groups(scores, tests, 3.0, draws=1000).set_index(["against", "group"])
-    row = groups.loc["merge(A, SFT)", "neighbour"]
-    near = tests[(tests["label"] == "neighbour") & (tests["against"] == "merge(A, SFT)")]
-    assert row["estimate"] == pytest.approx(near["estimate"].mean()) and row["low"] < 15 < row["high"]
-    assert (row["verdict"], row["pairs"], row["n"]) == ("better", 2, 800)
-    rest = groups.loc["merge(A, SFT)", "not a neighbour"]
+    groups = policy_neighbours.pair_groups(scores, tests, 3.0, draws=1000).query("against == 'merge(A, SFT)'")
+    row, rest, _, between = (row for _, row in groups.iterrows())
+    assert row["estimate"] == pytest.approx(near.query("against == 'merge(A, SFT)'")["estimate"].mean())
+    assert row["low"] < 15 < row["high"] and (row["verdict"], row["pairs"], row["n"]) == ("better", 2, 800)
     assert (rest["pairs"], rest["n"]) == (4, 1200) and abs(rest["estimate"]) < 3
-    assert groups.loc["merge(A, SFT)", "neighbour − not"]["verdict"] == "better"
-    told = policy_neighbours.group_sentence(
-        row.rename(None).to_frame().T.assign(against="merge(A, SFT)", group="neighbour").iloc[0], 3.0
-    )
-    assert told.startswith("Merges with neighbours against merge(A, SFT): better, +") and "2 ordered pairs, n = 800" in told
+    assert (between["group"], between["verdict"]) == ("neighbour − not", "better")
+    said = policy_neighbours.group_sentence(row, 3.0)
+    assert said.startswith("Merges with neighbours against merge(A, SFT): better, +") and "2 ordered pairs, n = 800" in said
 
 
 def test_interval_of_a_group_is_as_wide_as_it_should_be():
@@ -82,10 +71,8 @@ def test_missing_pair_is_named():
 
 
 def test_performance_change_is_target_minus_expert():
-    scores = graded(
-        {("rl-math", "math"): 1.0, ("rl-multi", "math"): 0.0, ("rl-coding", "coding"): 0.0, ("rl-multi", "coding"): 1.0}, 5
-    )
-    found = prediction.performance_changes(scores, {"rl-multi": ["math", "coding"]}, 3.0, draws=100)
+    rate = {("rl-math", "math"): 1.0, ("rl-multi", "math"): 0.0, ("rl-coding", "coding"): 0.0, ("rl-multi", "coding"): 1.0}
+    found = prediction.performance_changes(graded(rate, 5), {"rl-multi": ["math", "coding"]}, 3.0, draws=100)
     assert found.set_index("domain")["delta"].to_dict() == {"math": -100, "coding": 100}
 
 
@@ -93,31 +80,24 @@ def test_points_hold_kl_and_shares_of_neighbours():
     pair = "merge-average@experts=math+coding"
     parts = {"rl-multi": NAMES, pair: ["math", "coding"]}
     cells = [(model, domain) for model, where in parts.items() for domain in where]
-    changes = pd.DataFrame([{"target": t, "domain": d, "delta": 0.0, "delta_low": -1.0, "delta_high": 1.0} for t, d in cells])
-    kl = [
-        {"domain": d, "source": f"rl-{s}", "target": t, "kl": 2.0 if s == d else 9.0, "se": 0.1} for t, d in cells for s in NAMES
-    ]
+    changes = pd.DataFrame(cells, columns=["target", "domain"]).assign(delta=0.0, delta_low=-1.0, delta_high=1.0)
+    kl = [(d, f"rl-{s}", t, 2.0 if s == d else 9.0, 0.1) for t, d in cells for s in NAMES]
+    kl = pd.DataFrame(kl, columns=["domain", "source", "target", "kl", "se"])
     of_target = pd.DataFrame([{"domain": "math", "expert": "science", "target": "rl-multi", "label": "neighbour"}])
-    points = prediction.prediction_points(pd.DataFrame(kl), changes, parts, labels(), of_target).set_index(["target", "domain"])
+    points = prediction.prediction_points(kl, changes, parts, labels(), of_target).set_index(["target", "domain"])
     assert len(points) == 5 and (points["kl"] == 2.0).all() and points["log_kl"].iloc[0] == pytest.approx(np.log(2))
     shares = points["neighbours"].to_dict()
     assert [shares["rl-multi", name] for name in NAMES] == [0.5, 0.5, 0.0]  # of math: coding, not science
-    assert shares[pair, "math"] == 1 and points["target_neighbours"].to_dict()["rl-multi", "math"] == 0.5
+    assert shares[pair, "math"] == 1 and points.loc[("rl-multi", "math"), "target_neighbours"] == 0.5
     assert points["target_neighbours"].sum() == 0.5
 
 
-# --- a domain left out -----------------------------------------------------------------------------------------
-
-
-def planted(by_kl: float, by_neighbours: float, noise: float = 1.0) -> pd.DataFrame:
-    generator, rows = np.random.default_rng(0), []
-    for domain in "abcde":
-        for model in range(12):
-            kl, near, near_target = generator.normal(), generator.random(), generator.random()
-            delta = by_kl * kl + by_neighbours * near + noise * generator.normal()
-            rows.append({"domain": domain, "target": str(model), "delta": delta, "log_kl": kl})
-            rows[-1] |= {"neighbours": near, "target_neighbours": near_target}
-    return pd.DataFrame(rows)
+def planted(by_kl: float, by_neighbours: float) -> pd.DataFrame:
+    generator = np.random.default_rng(0)
+    points = pd.DataFrame({"domain": np.repeat(list("abcde"), 12), "target": np.tile([str(i) for i in range(12)], 5)})
+    points["log_kl"], noise = generator.normal(size=(2, 60))
+    points["neighbours"], points["target_neighbours"] = generator.random((2, 60))
+    return points.assign(delta=by_kl * points["log_kl"] + by_neighbours * points["neighbours"] + noise)
 
 
 def signs_of(points: pd.DataFrame) -> dict:
@@ -138,16 +118,14 @@ def test_the_planted_predictor_wins():
 
 def test_comparison_of_predictors_by_hand():
     rmse = dict.fromkeys(prediction.PREDICTORS, [6.0, 8, 10]) | {"neighbours": [5.0, 6, 7]}
-    errors = pd.DataFrame(
-        [{"predictor": k, "domain": str(i), "rmse": v} for k, values in rmse.items() for i, v in enumerate(values)]
-    )
+    errors = pd.DataFrame(rmse, index=list("abc")).rename_axis("domain").reset_index()
+    errors = errors.melt("domain", var_name="predictor", value_name="rmse")
     table = prediction.compare_predictors(errors).set_index(["one", "other"])
     row = table.loc["neighbours", "KL"]
     half = 4.302653 / np.sqrt(3)  # t of 2 degrees of freedom, gains 1, 2, 3
     assert (row["gain"], row["low"], row["domains"]) == (pytest.approx(2), pytest.approx(2 - half), 3)
     assert 0.07 < row["p"] < 0.08 and len(table) == 9
-    same = table.loc["KL", "mean of the other domains"]
-    assert (same["gain"], same["p"]) == (0, 1)
+    assert table.loc[("KL", "mean of the other domains"), ["gain", "p"]].tolist() == [0, 1]
 
 
 def test_errors_are_of_the_domain_that_was_left_out():
@@ -168,6 +146,4 @@ def test_figure_marks_neighbours(tmp_path):
     figure = rq3_policies.plot_change_against_kl(points)
     faces = [line.get_markerfacecolor() for line in figure.axes[0].lines if line.get_marker() == "^"]
     assert len(faces) == 12 and faces.count("white") == 6
-    assert all(
-        path.is_file() for path in drawing.save(rq3_policies.plot_change_against_kl, points, tmp_path, "change_against_kl")
-    )
+    assert all(path.is_file() for path in drawing.save(rq3_policies.plot_change_against_kl, points, tmp_path, "changes"))

@@ -53,22 +53,17 @@ def table(planted):
 
 
 def test_a_gain_a_loss_and_nothing_get_their_labels(table):
-    assert table.loc[("rl-math", "coding"), "label"] == "synergy"
-    assert table.loc[("rl-coding", "math"), "label"] == "interference"
-    assert table.loc[("rl-math", "instruction_following"), "label"] == "neither"
     off = table[table["role"] == "off-diagonal"]
-    assert off["label"].value_counts().to_dict() == {"neither": 3, "synergy": 2, "interference": 1}
-    for (model, domain), row in off.iterrows():
-        assert row["low"] <= GAINS.get((model, domain), 0) <= row["high"]
+    planted = {("rl-math", "coding"): "synergy", ("rl-coding", "math"): "interference"}
+    planted |= {("rl-instruction_following", "math"): "synergy"}
+    assert off["label"].to_dict() == dict.fromkeys(off.index, "neither") | planted and table.attrs["cells"] == len(off) == 6
+    for cell, row in off.iterrows():
+        assert row["low"] <= GAINS.get(cell, 0) <= row["high"]
     assert set(table.loc[table["role"] != "off-diagonal", "label"]) == {""}
-    assert table.attrs["cells"] == 6
-
-
-def test_a_gain_that_sharpening_matches_is_no_transfer(table):
-    assert table.loc[("rl-math", "coding"), "called"] == "sharpening"
-    assert table.loc[("rl-instruction_following", "math"), "called"] == "transfer"
+    assert off.loc[list(planted), "called"].tolist() == ["sharpening", "", "transfer"]  # sharpening gains more on coding
     assert table.loc[("rl-math", "coding"), "over_sharpened"] == pytest.approx(8 - 20, abs=2)
-    assert table.loc[("rl-coding", "math"), "called"] == ""
+    half = (off["high"] - off["low"]).median() / 2
+    assert f"only effects beyond about {3 + half:.1f} points can be labelled." in transfer_matrix.family_sentence(table)
 
 
 def test_what_was_built_in_is_said(table, planted):
@@ -76,11 +71,13 @@ def test_what_was_built_in_is_said(table, planted):
     assert table.loc[("rl-instruction_following", "math"), "origin"] == "open"
     other = matrix(planted, shared_arithmetic=False, draws=100)
     assert other.loc[("rl-math", "coding"), "origin"] == "open"
-    told = transfer_matrix.cell_sentences(table.reset_index())
-    assert len(told) == 3
-    assert any("RL-Math on coding: synergy" in line and "manipulated" in line and ": sharpening" in line for line in told)
-    assert any("RL-IF on math: synergy" in line and ": transfer; not built in" in line for line in told)
-    assert any("RL-Coding on math: interference" in line and "RL-Null" in line for line in told)
+    lines = transfer_matrix.cell_sentences(table.reset_index())
+    starts = [line.split(",")[0] for line in lines]
+    assert sorted(starts) == ["RL-Coding on math: interference", "RL-IF on math: synergy", "RL-Math on coding: synergy"]
+    by_start = dict(zip(starts, lines))
+    assert ": sharpening; manipulated" in by_start["RL-Math on coding: synergy"]
+    assert ": transfer; not built in" in by_start["RL-IF on math: synergy"]
+    assert "RL-Null" in by_start["RL-Coding on math: interference"]
 
 
 def test_change_and_passes_are_differences_of_means(planted, table):
@@ -127,14 +124,6 @@ def test_family_of_one_is_an_ordinary_interval_and_more_cells_are_wider():
     assert critical == pytest.approx(stats.norm.ppf((1 + 0.95 ** (1 / 20)) / 2), abs=0.05)  # independent cells
 
 
-def test_a_cell_in_which_all_problems_are_alike_is_undecided():
-    scores = world({}, n=20)
-    scores.loc[scores["domain"] == "math", "correct"] = 0
-    row = matrix(scores, draws=100).loc[("rl-coding", "math")]
-    assert row["change"] == 0 and np.isnan(row["low"]) and row["label"] == "undecided"
-    assert "alike" in row["reason"]
-
-
 def test_seeds_that_differ_make_wider_intervals():
     one = matrix(world({}, n=100), draws=300)
     parts = [world({("rl-math", "coding"): shift}, n=100, seed=i, seeds=(i,)) for i, shift in enumerate((-10, 0, 10))]
@@ -176,15 +165,9 @@ def test_a_study_without_such_domains_or_without_spread_says_why():
     scores = world({}, n=20).assign(correct=0.0)
     table = matrix(scores, draws=100).reset_index()
     assert (transfer_matrix.claimed_changes(scores, table, DOMAINS, draws=100)["reason"] == transfer_matrix.ALIKE).all()
-    assert (
-        transfer_matrix.family_sentence(table)
-        == "6 off-diagonal cells: 6 undecided; no interval, since every problem changed alike."
-    )
-
-
-def test_the_family_says_how_large_an_effect_it_could_show(table):
-    half = (table["high"] - table["low"])[table["role"] == "off-diagonal"].median() / 2
-    assert f"only effects beyond about {3 + half:.1f} points can be labelled." in transfer_matrix.family_sentence(table)
+    assert (table["label"] != "undecided").equals(table["role"] != "off-diagonal") and table["low"].isna().any()
+    said = "6 off-diagonal cells: 6 undecided; no interval, since every problem changed alike."
+    assert transfer_matrix.family_sentence(table) == said
 
 
 def test_a_missing_model_is_named():
@@ -193,7 +176,7 @@ def test_a_missing_model_is_named():
 
 
 def test_wilson_interval_of_a_selection_point():
-    curves = pd.DataFrame({"model": "rl-math", "step": 1, "domain": "math", "kind": ["selection", "train"], "reward": [0.5, 0.5]})
+    curves = pd.DataFrame({"model": "rl-math", "step": 1, "domain": "math", "kind": ["selection", "train"], "reward": 0.5})
     found = curve_table(curves, 40)
     expected = stats.binomtest(20, 40).proportion_ci(method="wilson")
     assert found.loc[0, ["low", "high"]].tolist() == pytest.approx([expected.low, expected.high])

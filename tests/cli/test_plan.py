@@ -24,27 +24,31 @@ def changed(p: study.Study, **changes) -> study.Study:
     return p.model_copy(update=changes)
 
 
+def memory(p: study.Study, **changes) -> pd.Series:
+    return plan.device_memory(changed(p, **changes))
+
+
+def pilot_costs(seeds: str = "*") -> pd.DataFrame:
+    return pd.concat([pd.read_parquet(file) for file in sorted((TABLES / "costs").glob(f"{seeds}-*.parquet"))])
+
+
 @pytest.mark.parametrize("name", ["smoke", "study", "one_gpu", "paper", "released"])
 def test_every_committed_file_can_be_planned(name):
     p = study.load(ROOT / "params" / f"{name}.yaml")
-    told = plan.describe(p, plan.stated_rates(p))
-    assert told.startswith(f"{name}: ") and "memory, GB at once" in told
+    text = plan.describe(p, plan.stated_rates(p))
+    assert text.startswith(f"{name}: ") and "memory, GB at once" in text
     assert plan.stages(p, plan.stated_rates(p))["hours"].gt(0).all()
 
 
-def test_parameters_of_published_models():
+def test_parameters_of_models(model, tmp_path, default):
     assert KNOWN["Qwen/Qwen3-4B-Base"].parameters == 4_022_468_096
     assert KNOWN["Qwen/Qwen3-0.6B-Base"].parameters == 596_049_920
-
-
-def test_parameters_of_the_micro_model(model, tmp_path, default):
+    # 768 · 128 + 4 · (3 · 128 · 384 + 128 · 32 · (2 · 4 + 2 · 2) + 2 · 32 + 2 · 128) + 128
+    assert model_shape.shape_of(default).parameters == 886_144
     model.save_pretrained(tmp_path)
     shape = model_shape.read_shape(json.loads((tmp_path / "config.json").read_text()))
     assert shape.parameters == sum(p.numel() for p in model.parameters())
-    # 768 · 128 + 4 · (3 · 128 · 384 + 128 · 32 · (2 · 4 + 2 · 2) + 2 · 32 + 2 · 128) + 128
-    assert model_shape.shape_of(default).parameters == 886_144
-    folder = model_shape.shape_of(changed(default, sft_base_model=str(tmp_path)))
-    assert folder == shape
+    assert model_shape.shape_of(changed(default, sft_base_model=str(tmp_path))) == shape
 
 
 def test_completions_are_those_of_the_finished_study(default):
@@ -54,16 +58,18 @@ def test_completions_are_those_of_the_finished_study(default):
         assert rows == completions, group
 
 
-def test_training_counts_are_those_of_the_finished_study(default):
-    costs = pd.concat([pd.read_parquet(file) for file in sorted((TABLES / "costs").glob("0-*.parquet"))])
+def test_training_is_that_of_the_finished_study(default):
+    costs = pilot_costs("0")
     table = plan.stages(default, plan.stated_rates(default)).set_index("stage")
     rl = costs[costs["stage"] == "rl"].set_index("model")["prompts"]
-    batch = default.rlvr_completions
-    assert table.loc["RLVR: mixed", "sequences"] == rl["rl-multi"] * batch
-    assert table.loc["RLVR: experts, null, repeat", "sequences"] == rl.drop("rl-multi").sum() * batch
-    assert table.loc["SFT", "sequences"] == costs[costs["stage"] == "sft"]["prompts"].sum()
-    distilled = costs[costs["stage"] == "distillation"]["prompts"].sum()
-    assert table.loc["MT-OPD", "sequences"] == distilled * default.distill_completions
+    spent = costs.groupby("stage")["prompts"].sum()
+    assert table.loc["RLVR: mixed", "sequences"] == rl["rl-multi"] * default.rlvr_completions
+    assert table.loc["RLVR: experts, null, repeat", "sequences"] == rl.drop("rl-multi").sum() * default.rlvr_completions
+    assert table.loc["SFT", "sequences"] == spent["sft"]
+    assert table.loc["MT-OPD", "sequences"] == spent["distillation"] * default.distill_completions
+    hours = pilot_costs().query("stage == 'rl'").groupby("seed")["device_seconds"].sum().mean() / 3600
+    planned = table.loc[["RLVR: experts, null, repeat", "RLVR: mixed"], "hours"].sum()
+    assert planned == pytest.approx(hours, rel=0.1), "at the stated rates"
 
 
 def test_hours_and_tokens_by_hand(default):
@@ -73,13 +79,6 @@ def test_hours_and_tokens_by_hand(default):
     assert mixed["hours"] == pytest.approx((320 * 64 * 100 / 1000 + 320 * 64 * 150 / 500) / 3600)
     assert table.loc["SFT", "hours"] == pytest.approx(2000 * 32 * 150 / 500 / 3600)
     assert table.loc["MT-OPD", "trained_tokens"] == pytest.approx(100 * 64 * 150 * 4 / 3)
-
-
-def test_hours_of_rl_at_stated_rates_are_near_those_measured(default):
-    costs = pd.concat([pd.read_parquet(file) for file in sorted((TABLES / "costs").glob("*.parquet"))])
-    a_seed = costs[costs["stage"] == "rl"].groupby("seed")["device_seconds"].sum().mean()
-    table = plan.stages(default, plan.stated_rates(default)).set_index("stage")["hours"]
-    assert table["RLVR: experts, null, repeat"] + table["RLVR: mixed"] == pytest.approx(a_seed / 3600, rel=0.1)
 
 
 def test_rates_are_read_off_a_finished_study():
@@ -93,44 +92,33 @@ def test_rates_are_read_off_a_finished_study():
 
 
 def test_memory_by_hand(default):
-    shape = Shape(2, 8, 16, 2, 1, 4, 100)
-    assert shape.activations == 4 * 8 + 2 * 3 * 4 + 4 * 16
-    small = changed(default, train_device_batch=4)
-    one, four = (plan.device_memory(p).set_index("use")["gigabytes"] for p in (changed(default, train_device_batch=1), small))
+    assert Shape(2, 8, 16, 2, 1, 4, 100).activations == 4 * 8 + 2 * 3 * 4 + 4 * 16
+    one, four = memory(default, train_device_batch=1), memory(default, train_device_batch=4)
     fixed = 16 * model_shape.shape_of(default).parameters / 1e9
     assert four["RLVR"] - fixed == pytest.approx(4 * (one["RLVR"] - fixed))
-    longer = plan.device_memory(changed(default, train_device_batch=1, rlvr_prompt_tokens=default.rlvr_prompt_tokens + 128))
-    grown = longer.set_index("use")["gigabytes"]["RLVR"] - one["RLVR"]
+    grown = memory(default, train_device_batch=1, rlvr_prompt_tokens=default.rlvr_prompt_tokens + 128)["RLVR"] - one["RLVR"]
     assert grown == pytest.approx((one["RLVR"] - fixed) * 128 / (default.rlvr_prompt_tokens + default.rlvr_max_tokens))
     assert four["MT-OPD"] - four["RLVR"] == pytest.approx(5 * 4 * model_shape.shape_of(default).parameters / 1e9)
 
 
 def test_memory_of_several_processes(default):
-    """What does not grow with the sequences held is weights, gradients, moments, teachers; what grows, a sequence's numbers."""
-    shape = model_shape.shape_of(default)
-
-    def parts(name: str) -> tuple[dict[str, float], float]:
-        one, two = (
-            plan.device_memory(changed(default, train_accelerate=name, train_device_batch=n)).set_index("use")["gigabytes"]
-            for n in (1, 2)
-        )
-        return (1e9 * (2 * one - two) / shape.parameters).to_dict(), 1e9 * (two - one)["SFT"] / default.micro_context
-
+    """What does not grow with the micro-batch is weights, gradients, moments, teachers; what grows, a sequence's numbers."""
+    shape, tokens = model_shape.shape_of(default), {}
     for name, trained, teachers in [
         ("none", 16, 20),
         ("cpu_1x2", 2 * 16, 2 * 20),  # both in one memory
         ("fsdp2_1x8", 16 / 8, 20 / 8),
         ("deepspeed_1x8", 4 + 12 / 8, 20),
     ]:
-        found, token = parts(name)
-        assert found["SFT"] == pytest.approx(trained) and found["MT-OPD"] == pytest.approx(trained + teachers), name
-    assert parts("none")[1] == pytest.approx(4 * (shape.layers * shape.activations + 3 * shape.vocabulary))
-    assert token == pytest.approx(parts("none")[1])
-    checkpointed = shape.layers * shape.hidden + shape.activations  # a layer's numbers are made again for the backward pass
-    assert parts("fsdp2_1x8")[1] == pytest.approx(4 * (checkpointed + 3 * shape.vocabulary))
-    whole = changed(default, train_device_batch=64)  # 8 prompts of 8: with 8 processes 8 sequences on each
-    eight = plan.device_memory(changed(whole, train_accelerate="fsdp2_1x8"))["gigabytes"][1]
-    assert eight < plan.device_memory(whole)["gigabytes"][1] / 7
+        one, two = (memory(default, train_accelerate=name, train_device_batch=n) for n in (1, 2))
+        fixed, tokens[name] = 1e9 * (2 * one - two) / shape.parameters, 1e9 * (two - one)["SFT"] / default.micro_context
+        assert fixed["SFT"] == pytest.approx(trained) and fixed["MT-OPD"] == pytest.approx(trained + teachers), name
+    whole, checkpointed = shape.layers * shape.activations, shape.layers * shape.hidden + shape.activations
+    assert tokens["none"] == tokens["deepspeed_1x8"] == pytest.approx(4 * (whole + 3 * shape.vocabulary))
+    assert tokens["fsdp2_1x8"] == pytest.approx(4 * (checkpointed + 3 * shape.vocabulary))
+    # 8 prompts of 8: with 8 processes 8 sequences on each
+    eight = memory(default, train_device_batch=64, train_accelerate="fsdp2_1x8")
+    assert eight["RLVR"] < memory(default, train_device_batch=64)["RLVR"] / 7
 
 
 def test_disk_by_hand(default):
@@ -145,24 +133,23 @@ def test_disk_by_hand(default):
 
 def test_what_cannot_fit_is_refused_in_one_line(default, monkeypatch):
     assert plan.refusals(default) == []
-    monkeypatch.setattr(plan, "_memory", lambda device: (0.1, "this machine"))
-    (memory,) = plan.refusals(default)
-    assert "of memory, this machine has 0.1" in memory and "train_device_batch" in memory
-    monkeypatch.setattr(plan, "_memory", lambda device: (None, ""))
-    (gpu,) = plan.refusals(changed(default, plan_device="cuda"))
-    assert "no CUDA GPU" in gpu
+    for have, changes, words in [
+        ((0.1, "this machine"), {}, "of memory, this machine has 0.1: lower train_device_batch"),
+        ((None, ""), {"plan_device": "cuda"}, "no CUDA GPU"),
+    ]:
+        monkeypatch.setattr(plan, "_memory", lambda device, have=have: have)
+        (line,) = plan.refusals(changed(default, **changes))
+        assert words in line and "\n" not in line
     monkeypatch.setattr(plan, "_memory", lambda device: (80.0, "a GPU"))
     monkeypatch.setattr(plan, "disk", lambda p: 1e6)
-    (disk,) = plan.refusals(default)
-    assert "1000000.0 GB of disk" in disk
-    assert not any("\n" in line for line in (memory, gpu, disk))
+    (line,) = plan.refusals(default)
+    assert "1000000.0 GB of disk" in line and "\n" not in line
 
 
 def test_one_gpu_fits_on_eighty_gigabytes_and_the_paper_needs_many():
-    assert plan.device_memory(study.load(ROOT / "params" / "one_gpu.yaml"))["gigabytes"].max() < 80
+    assert memory(study.load(ROOT / "params" / "one_gpu.yaml")).max() < 80
     paper = study.load(ROOT / "params" / "paper.yaml")
-    assert plan.device_memory(paper)["gigabytes"].max() < 141  # of each of its 32 GPUs; an H200 has 141
-    assert plan.device_memory(changed(paper, train_accelerate="none"))["gigabytes"].max() > 141
+    assert memory(paper).max() < 141 < memory(paper, train_accelerate="none").max()  # of each of its 32 GPUs; an H200 has 141
 
 
 def test_the_dry_run(tmp_path, smoke_values, capsys, monkeypatch):
@@ -185,5 +172,5 @@ def test_a_pilot_gives_rates_and_sizes(tmp_path, default, capsys):
     for name in ("costs", "scores"):
         (pilot / "results" / name).symlink_to(TABLES / name)
     plan.main([str(ROOT / "params" / "study.yaml"), "--pilot", str(pilot), "--effect", "3"])
-    told = capsys.readouterr().out
-    assert "rl-multi against merge-ties, an effect of 3 points" in told and "500 problems of 10 benchmarks" in told
+    shown = capsys.readouterr().out
+    assert "rl-multi against merge-ties, an effect of 3 points" in shown and "500 problems of 10 benchmarks" in shown

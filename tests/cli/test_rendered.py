@@ -14,30 +14,19 @@ PRIVATE = re.compile(r"(/root/|/home/|/Users/|\bhf_[A-Za-z0-9]{20,}|\bsk-[A-Za-z
 
 
 @pytest.mark.parametrize("path", RENDERED, ids=lambda path: path.stem)
-def test_every_cell_ran_in_order_without_error(path):
+def test_it_ran_whole_is_as_it_was_published_and_carries_nothing_private(path):
     code = [cell for cell in nbformat.read(path, 4).cells if cell.cell_type == "code" and cell.source.strip()]
     assert [cell.execution_count for cell in code] == list(range(1, len(code) + 1))
-    assert not [o for cell in code for o in cell.outputs if o.output_type == "error"]
-
-
-@pytest.mark.parametrize("path", RENDERED, ids=lambda path: path.stem)
-def test_it_is_as_it_was_published(path):
+    assert not [output for cell in code for output in cell.outputs if output.output_type == "error"]
     digests = dict(line.split()[::-1] for line in (path.parent / "SHA256SUMS").read_text().splitlines())
     assert digests.get(path.name) == hashlib.sha256(path.read_bytes()).hexdigest()
-
-
-@pytest.mark.parametrize("path", RENDERED, ids=lambda path: path.stem)
-def test_nothing_private_is_rendered(path):
-    text = path.read_text()
-    assert str(ROOT) + "/" not in text
-    assert not PRIVATE.findall(text)
+    assert str(ROOT) + "/" not in path.read_text() and not PRIVATE.findall(path.read_text())
 
 
 def test_the_default_study_is_rendered_with_its_table():
     names = {path.stem for path in RENDERED if path.parent.name == "study"}
-    single = {path.stem for path in (ROOT / "notebooks").glob("*.ipynb")} - {"03_rlvr_single_domain", "07_evaluation"}
-    single -= {"09_measuring"}  # newer than the published run
-    assert single <= names, f"not rendered: {', '.join(sorted(single - names))}"
+    several, newer = {"03_rlvr_single_domain", "07_evaluation"}, {"09_measuring"}
+    assert {path.stem for path in (ROOT / "notebooks").glob("*.ipynb")} - several - newer <= names
     table = pd.read_csv(ROOT / "figures" / "study" / "benchmark_scores.csv")
     assert {"model", "domain", "benchmark", "score", "low", "high", "n"} <= set(table.columns)
     assert table["score"].between(0, 100).all() and (table["low"] <= table["high"]).all()

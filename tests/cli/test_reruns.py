@@ -62,15 +62,13 @@ def edit_parameter(folder, name: str) -> None:
     (folder / "pair.yaml").write_text(yaml.safe_dump(values | {name: values[name] * 2}))
 
 
-EDITS = {
-    "prose": (lambda folder, patch: edit_cell(folder, "markdown", "# ", "# Edited: "), None),
-    "import": (lambda folder, patch: edit_cell(folder, "code", "import ", "import json\nimport "), None),
-    "comment": (lambda folder, patch: edit_cell(folder, "code", "\n", "  # edited\n"), None),
-    "docstring": (lambda folder, patch: edit_cell(folder, "code", "from m2rl_lib", '"""Edited."""\nfrom m2rl_lib'), None),
-    "code": (lambda folder, patch: edit_cell(folder, "code", "from m2rl_lib", "edited = 1\nfrom m2rl_lib"), "merges"),
-    "parameter": (lambda folder, patch: edit_parameter(folder, "merge_lambda"), "merges"),
-    "version": (lambda folder, patch: patch.setitem(versions.STAGES, "05", 2), "merges"),
-    "version of SFT": (lambda folder, patch: patch.setitem(versions.STAGES, "02", 2), "sft"),
+EDITS = {  # what is edited: how, and the first stage that runs again
+    "prose": (lambda folder, _: edit_cell(folder, "markdown", "# ", "# Edited: "), None),
+    "import": (lambda folder, _: edit_cell(folder, "code", "import ", "import json\nimport "), None),
+    "code": (lambda folder, _: edit_cell(folder, "code", "from m2rl_lib", "edited = 1\nfrom m2rl_lib"), "merges"),
+    "parameter": (lambda folder, _: edit_parameter(folder, "merge_lambda"), "merges"),
+    "version": (lambda _, patch: patch.setitem(versions.STAGES, "05", 2), "merges"),
+    "version of SFT": (lambda _, patch: patch.setitem(versions.STAGES, "02", 2), "sft"),
 }
 
 
@@ -92,10 +90,7 @@ def test_what_runs_again(finished, monkeypatch, kind):
         assert ("sft" in planned) == ("expert_rl-math" in planned) == ("evaluate_sft" in planned) == (first == "sft")
 
 
-CODE = """
-def double(x: int) -> int:
-    return 2 * x
-"""
+CODE = "def double(x: int) -> int:\n    return 2 * x\n"
 
 
 @pytest.mark.parametrize(
@@ -124,8 +119,9 @@ def reason(**given):
     return SimpleNamespace(**dict.fromkeys(names) | given)
 
 
-def changed(old: str, new: str):
-    return reason(params_changed=SimpleNamespace(only_old=[repr("ab"), repr(old)], only_new=[repr("ab"), repr(new)]))
+def changed(*values: str):
+    old, new = ([repr("ab"), repr(value)] for value in values)
+    return reason(params_changed=SimpleNamespace(only_old=old, only_new=new))
 
 
 def test_causes_are_said():

@@ -13,7 +13,6 @@ from jupyter_client.provisioning import LocalProvisioner
 
 from m2rl_lib.cli import run_notebook
 from m2rl_lib.config.locations import ROOT
-from m2rl_lib.config.study import ParameterError
 from m2rl_lib.storage import atomic
 
 
@@ -50,7 +49,7 @@ def test_a_notebook_that_ran_is_published_with_what_made_it(tmp_path, capsys, mo
 
 
 @pytest.mark.parametrize(
-    ("cell", "told"),
+    ("cell", "line"),
     [
         ("import os\nos.kill(os.getpid(), 9)", "kernel died"),
         ("import sys\nsys.exit(0)", r"cell 4 of 4 did not run \('print\(1\)'\)"),
@@ -58,10 +57,10 @@ def test_a_notebook_that_ran_is_published_with_what_made_it(tmp_path, capsys, mo
     ],
     ids=["killed kernel", "exit", "full disk"],
 )
-def test_a_notebook_that_did_not_leaves_the_last_good_copy(tmp_path, capsys, cell, told):
+def test_a_notebook_that_did_not_leaves_the_last_good_copy(tmp_path, cell, line):
     good = tmp_path / "out" / "book.ipynb"
     atomic.write(good, b"the last good one")
-    with pytest.raises(run_notebook.StageError, match=told) as error:
+    with pytest.raises(run_notebook.StageError, match=line) as error:
         execute(tmp_path, cell, "print(1)")
     assert "\n" not in str(error.value)
     assert good.read_bytes() == b"the last good one"
@@ -79,7 +78,7 @@ async def clash(self, **given):
     return await launch(self, **given)
 
 LocalProvisioner.pre_launch = clash
-"""  # real kernels, told a port that is taken: as when two start at once
+"""  # real kernels, given a port that is taken: as when two start at once
 
 
 @pytest.mark.parametrize(("clashes", "starts"), [(1, 2), (9, 3)])
@@ -92,32 +91,32 @@ def test_a_kernel_whose_port_another_took_is_started_again(tmp_path, monkeypatch
     else:
         book, log = notebook(tmp_path / "book.ipynb", "print(1)"), tmp_path / "work" / "rl-math"
         assert run_notebook.main(str(book), str(tmp_path / "out.ipynb"), str(log), "{}") == 1
-        told = "rl-math: FAILED: the notebook's kernel died 3 times before it answered; log: "
-        assert capsys.readouterr().out == f"{told}{log}/papermill.log\n"
+        line = f"rl-math: FAILED: the notebook's kernel died 3 times before it answered; log: {log}/papermill.log\n"
+        assert capsys.readouterr().out == line
         assert "Address already in use" in (log / "papermill.log").read_text()
     assert len(scope["started"]) == starts
     scope["taken"].close()
 
 
-@pytest.mark.parametrize(("clashes", "status"), [(1, 0), (9, 1)])
-def test_so_is_one_of_nbval(tmp_path, clashes, status):
+def test_so_is_one_of_nbval(tmp_path):
     book = notebook(tmp_path / "book.ipynb", "print(seed)")
-    (tmp_path / "conftest.py").write_text((ROOT / "notebooks" / "conftest.py").read_text() + f"CLASHES = {clashes}\n" + CLASH)
+    (tmp_path / "conftest.py").write_text((ROOT / "notebooks" / "conftest.py").read_text() + "CLASHES = 1\n" + CLASH)
     command = [sys.executable, "-m", "pytest", "-q", "--nbval-lax", "--nbval-current-env", str(book)]
     done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
-    assert done.returncode == status, done.stdout
-    assert ("2 passed" if status == 0 else "kernel died 3 times before it answered") in done.stdout
+    assert done.returncode == 0 and "2 passed" in done.stdout, done.stdout
 
 
-@pytest.mark.parametrize("name", ["seed=1;import os", "rlvr_stepz", "__import__('os')"])
-def test_a_parameter_name_that_is_code_is_refused_before_work(tmp_path, name):
-    with pytest.raises(ParameterError) as error:
-        execute(tmp_path, values={name: 4})
-    assert name in str(error.value) and not (tmp_path / "work").exists()
+@pytest.mark.parametrize("name", ["seed=1;import os", "rlvr_stepz"])
+def test_a_parameter_name_that_is_code_is_refused_before_work(tmp_path, name, capsys):
+    book, log = notebook(tmp_path / "book.ipynb"), tmp_path / "work" / "sft"
+    assert run_notebook.main(str(book), str(tmp_path / "out.ipynb"), str(log), json.dumps({name: 4})) == 1
+    shown = capsys.readouterr().out
+    assert shown.startswith(f"sft: FAILED: book.ipynb: {name!r} is no parameter") and shown.count("\n") == 1
+    assert not (tmp_path / "work").exists()
 
 
 @pytest.mark.parametrize(
-    ("kind", "message", "told"),
+    ("kind", "message", "line"),
     [
         ("SafetensorError", "I/O error: No space left on device (os error 28)", "the disk is full"),
         ("RuntimeError", "[enforce fail] PytorchStreamWriter failed writing file data/0", "the disk is full"),
@@ -127,19 +126,10 @@ def test_a_parameter_name_that_is_code_is_refused_before_work(tmp_path, name):
         ("FloatingPointError", "rl-math: loss is nan; step 3", "FloatingPointError: rl-math: loss is nan; step 3"),
     ],
 )
-def test_causes_are_told_in_one_line(kind, message, told):
-    line = run_notebook.explain(kind, message)
-    assert line.startswith(told) and "\n" not in line
+def test_causes_are_reported_in_one_line(kind, message, line):
+    reported = run_notebook.explain(kind, message)
+    assert reported.startswith(line) and "\n" not in reported
     assert run_notebook.explain("DeadKernelError", "", killed_for_memory=True).startswith("out of memory")
-
-
-def test_the_command_fails_in_one_line(tmp_path):
-    book = notebook(tmp_path / "book.ipynb")
-    given = [str(book), str(tmp_path / "out.ipynb"), str(tmp_path / "sft"), '{"seedz": 1}']
-    command = [sys.executable, "-m", "m2rl_lib.cli.run_notebook", *given]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
-    assert done.returncode == 1 and done.stdout.count("\n") == 1 and not done.stderr
-    assert done.stdout.startswith("sft: FAILED: book.ipynb: 'seedz' is no parameter")
 
 
 def test_a_secret_that_comes_in_pieces_is_left_out(capsys, monkeypatch):
@@ -153,11 +143,7 @@ def test_a_secret_that_comes_in_pieces_is_left_out(capsys, monkeypatch):
 
 
 def test_a_whole_parameter_file_is_given_without_a_warning(tmp_path):
-    papermill = [
-        str(Path(sys.executable).with_name("papermill")),
-        "notebooks/03_rlvr_single_domain.ipynb",
-        str(tmp_path / "out.ipynb"),
-    ]
+    papermill = [Path(sys.executable).with_name("papermill"), "notebooks/03_rlvr_single_domain.ipynb", tmp_path / "out.ipynb"]
     given = ["-f", "params/smoke.yaml", "-p", "domian", "coding", "--prepare-only"]
-    done = subprocess.run([*papermill, *given], capture_output=True, text=True, cwd=ROOT)
+    done = subprocess.run([*map(str, papermill), *given], capture_output=True, text=True, cwd=ROOT)
     assert done.returncode == 0 and re.findall("unknown parameter: (.*)", done.stderr) == ["domian"]

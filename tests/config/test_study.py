@@ -84,11 +84,6 @@ def test_notebook_parameters_take_only_their_own():
     assert vars(p) == {"study": "smoke", "rlvr_steps": 8, "domain": "math"}
 
 
-def test_notebook_refuses_a_name_with_a_stages_prefix():
-    with pytest.raises(ParameterError, match="rlvr_stepz"):
-        study.notebook_parameters({"rlvr_stepz": 8})
-
-
 @pytest.mark.parametrize(
     "name", ["rl-math", "merge-ties-dare", "rl-math@step=250", "merge-average@experts=math+coding", "mt-opd", "sft"]
 )

@@ -5,6 +5,7 @@ import random
 from collections import Counter
 
 import pytest
+from transformers import AutoTokenizer
 
 from m2rl_lib import domains, sandbox
 from m2rl_lib.data import judge_prompts, problem_sets, sft_corpus
@@ -28,33 +29,27 @@ def test_template_writes_tool_turns_as_chat_does(tokenizer):
     written = tokenizer.apply_chat_template(messages, tools=row["responses_create_params"]["tools"], tokenize=False)
     assert written == chat.row_prompt(tokenizer, row) + completion + "\n"
 
-
-def test_template_lists_tools_and_marks_generation(tokenizer):
-    row = problem_sets.train_problems("agent", 1, 0, True)[0]
     names = [tool["name"] for tool in row["responses_create_params"]["tools"]]
     prompt = chat.row_prompt(tokenizer, row)
-    assert all(f"{name}(" in prompt for name in names)
-    assert prompt.endswith("<|im_start|>assistant\n")
+    assert all(f"{name}(" in prompt for name in names) and prompt.endswith("<|im_start|>assistant\n")
+
+
+def test_template_marks_generation(tokenizer):
     messages = [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Yo"}]
     out = tokenizer.apply_chat_template(messages, return_assistant_tokens_mask=True, return_dict=True)
     own = [i for i, m in zip(out["input_ids"], out["assistant_masks"]) if m]
     assert tokenizer.decode(own) == "Yo<|im_end|>"
 
 
-def test_digits_are_tokens_of_their_own(tokenizer):
-    ids = tokenizer("12345 + 678")["input_ids"]
-    assert [tokenizer.decode([i]).strip() for i in ids if tokenizer.decode([i]).strip().isdigit()] == list("12345678")
-
-
-def test_tokenizer_survives_saving(tmp_path, tokenizer, corpus):
-    from transformers import AutoTokenizer
-
+def test_digits_are_tokens_of_their_own_also_after_saving(tmp_path, tokenizer, corpus):
     tokenizer.save_pretrained(tmp_path)
     again = AutoTokenizer.from_pretrained(tmp_path)
-    text = corpus[0]["completion"]
-    assert again(text)["input_ids"] == tokenizer(text)["input_ids"]
-    assert again.decode(again(text)["input_ids"]) == text
+    text = corpus[0]["completion"] + " 12345 + 678"
+    ids = again(text)["input_ids"]
+    assert ids == tokenizer(text)["input_ids"] and again.decode(ids) == text
     assert again.chat_template == micro_model.CHAT_TEMPLATE
+    tokens = [again.decode([i]).strip() for i in ids]
+    assert [token for token in tokens if any(map(str.isdigit, token))][-8:] == list("12345678")
 
 
 def test_loss_is_on_the_models_own_tokens(corpus, tokenizer):
@@ -77,31 +72,10 @@ def test_corpus_is_as_asked(corpus):
 
 
 def test_corpus_is_drawn_from_the_seed():
-    def texts(seed):
-        return [e["completion"] for e in sft_corpus.sft_corpus(["math", "agent"], 10, 5, 2, 0.2, 0.2, "random", seed, True)]
-
-    assert texts(0) == texts(0)
-    assert texts(0) != texts(1)
-
-
-def test_judge_rows_are_balanced_and_outcome_hides_the_reasoning():
-    corpus = [
-        e for e in sft_corpus.sft_corpus(list(domains.DOMAINS), 1, 1, 40, 0, 0.2, "random", 0, True) if e["kind"] == "judge"
+    same, again, other = [
+        sft_corpus.sft_corpus(["math", "agent"], 10, 5, 2, 0.2, 0.2, "random", seed, True) for seed in (0, 0, 1)
     ]
-    for name in domains.DOMAINS:
-        for mode in judge_prompts.JUDGE_MODES:
-            mine = [e for e in corpus if e["row"]["domain"] == name and f"\n{mode}:\n" in e["prompt"][0]["content"]]
-            assert len(mine) == 40
-            for turn in range(len(judge_turns(mine[0]))):  # every turn is balanced, whatever the turns before it said
-                right = sum(judge_turns(e)[turn][1] == "right" for e in mine)
-                # a wrong step may still end right (science: one in four), never the other way round
-                assert 20 <= right <= 24, (name, mode, turn, right)
-            if mode == "outcome":
-                asked = [
-                    e["prompt"][0]["content"] + "".join(t for t, own in chat.turns(e["completion"]) if not own) for e in mine
-                ]
-                assert not any("<think>" in text for text in asked)
-    assert not any("<|im_" in e["prompt"][0]["content"] for e in corpus)
+    assert same == again and same != other
 
 
 def judge_turns(example):
@@ -111,9 +85,20 @@ def judge_turns(example):
 
 
 @pytest.mark.parametrize("name", domains.DOMAINS)
-def test_a_judge_says_right_where_all_pieces_of_the_results_it_compares_agree(name):
-    corpus = [e for e in sft_corpus.sft_corpus([name], 1, 1, 16, 0, 0.2, "random", 0, True) if e["kind"] == "judge"]
+def test_judge_rows_are_balanced_right_where_all_pieces_agree_and_outcome_hides_the_reasoning(name):
+    corpus = [e for e in sft_corpus.sft_corpus([name], 1, 1, 40, 0, 0.2, "random", 0, True) if e["kind"] == "judge"]
+    for mode in judge_prompts.JUDGE_MODES:
+        mine = [e for e in corpus if f"\n{mode}:\n" in e["prompt"][0]["content"]]
+        assert len(mine) == 40
+        for turn in range(len(judge_turns(mine[0]))):  # every turn is balanced, whatever the turns before it said
+            right = sum(judge_turns(e)[turn][1] == "right" for e in mine)
+            # a wrong step may still end right (science: one in four), never the other way round
+            assert 20 <= right <= 24, (mode, turn, right)
+        if mode == "outcome":
+            shown = [text for e in mine for text, own in chat.turns(e["completion"]) if not own]
+            assert not any("<think>" in text for text in shown + [e["prompt"][0]["content"] for e in mine])
     for example in corpus:
+        assert "<|im_" not in example["prompt"][0]["content"]
         for number, (thought, verdict) in enumerate(judge_turns(example)):
             lines = [line for line in thought.split("\n") if line.startswith(" ")]
             pieces = [line.split() for line in lines]
@@ -125,7 +110,6 @@ def test_a_judge_says_right_where_all_pieces_of_the_results_it_compares_agree(na
 def test_batches_go_through_all_examples_and_pad_little():
     lengths = [random.Random(0).randrange(20, 150) for _ in range(300)]
     order = sft_corpus.batch_order(lengths, 10, 60, 0)
-    assert order == sft_corpus.batch_order(lengths, 10, 60, 0)
     assert Counter(order) == dict.fromkeys(range(300), 2)  # two epochs
     batches = [[lengths[i] for i in order[start : start + 10]] for start in range(0, 600, 10)]
     padding = sum(10 * max(part) - sum(part) for part in batches) / sum(map(sum, batches))

@@ -1,4 +1,4 @@
-"""The public blends from small files of the published form, every odd row of which is told by its reason."""
+"""The public blends from small files of the published form, each odd row of which is dropped for its reason."""
 
 import os
 import signal
@@ -8,27 +8,9 @@ import tracemalloc
 from types import SimpleNamespace
 
 import pandas as pd
+import published_form as form
 import pytest
 import yaml
-from published_form import (
-    DAPO,
-    FOUR,
-    PREFIX,
-    RL,
-    SAID,
-    SEARCH,
-    SKYWORK,
-    USER,
-    WRAPPED,
-    mcqa,
-    placeholder,
-    problem,
-    told,
-    write_jsonl,
-    write_parquet,
-    write_rl,
-    write_sft,
-)
 from transformers import AutoTokenizer
 
 from m2rl_lib import domains
@@ -39,35 +21,30 @@ from m2rl_lib.config.study import Parameters
 from m2rl_lib.data import problem_sets, prompt_limit, rl_blend, row_files, sft_blend
 from m2rl_lib.domains import chat, mathematics, science
 from m2rl_lib.evaluation import judging
-from m2rl_lib.storage import artifacts, hub, result_tables
+from m2rl_lib.storage import hub, result_tables
 from m2rl_lib.training import base_models, sft
 
 
 @pytest.fixture
-def mirror(tmp_path, monkeypatch):
+def mirror(smoke, tmp_path):
     """A folder that mirrors the Hub, with the RL blend and the two data sets that it points into."""
-    monkeypatch.setattr(locations, "RUNS", tmp_path / "runs")
     folder = tmp_path / "mirror"
-    write_rl(folder, [row for row, _ in RL] + ["{not json"], WRAPPED, SKYWORK)
+    form.write_rl(folder, [row for row, _ in form.RL] + ["{not json"], form.WRAPPED, form.SKYWORK)
     return folder
 
 
 def kept(folder) -> list[dict]:
-    return [
-        row
-        for name in domains.DOMAINS
-        for split in ("train", "selection", "test")
-        for row in row_files.Rows(folder, f"{name}-{split}")
-    ]
+    splits = ("train", "selection", "test")
+    return [row for name in domains.DOMAINS for split in splits for row in row_files.Rows(folder, f"{name}-{split}")]
 
 
 def test_every_row_is_kept_or_dropped_for_its_reason(mirror):
-    expected = [reason for _, reason in RL] + ["not a JSON object"]
+    expected = [reason for _, reason in form.RL] + ["not a JSON object"]
     folder = rl_blend.prepare_rows([str(mirror)])
     table = pd.read_csv(folder / "drops.csv", keep_default_na=False)
     counted = {reason: int(n) for reason, n in table.groupby("reason")["rows"].sum().items()}
     assert counted == {reason or "kept": expected.count(reason) for reason in expected}
-    assert table["rows"].sum() == len(RL) + 1
+    assert table["rows"].sum() == len(form.RL) + 1
     assert len(kept(folder)) == expected.count("")
 
 
@@ -78,17 +55,14 @@ def by_prompt(some: list[dict], text: str) -> dict:
 def test_rows_are_in_our_form_and_graded_by_our_verifiers(mirror):
     some = kept(rl_blend.prepare_rows([str(mirror)]))
     four, answer = by_prompt(some, "2 + 2"), by_prompt(some, "6 times 7")
-    assert four["responses_create_params"] == {
-        "input": [{"role": "user", "content": four["responses_create_params"]["input"][0]["content"]}],
-        "tools": [],
-    }
-    assert four["responses_create_params"]["input"][0]["content"] == "Put your answer in \\boxed{}.\n\nWhat is 2 + 2?"
+    text = "Put your answer in \\boxed{}.\n\nWhat is 2 + 2?"
+    assert four["responses_create_params"] == {"input": [{"role": "user", "content": text}], "tools": []}
     assert answer["responses_create_params"]["input"][0]["content"] == "What is 6 times 7?\n\nThink well." + mathematics.BOX
     assert by_prompt(some, "Half of one")["expected_answer"] == "\\frac{1}{2}"  # the first of a JSON list
     rare, form = by_prompt(some, "rare"), by_prompt(some, "form")
     assert rare["options"] == [{"A": "ant"}, {"B": "bee"}, {"C": "cow"}, {"I": "ibis"}]
     assert by_prompt(some, "lamp")["kwargs"] == [{"keywords": ["lamp"]}] and by_prompt(some, "commas")["kwargs"] == [{}]
-    told = by_prompt(some, "Print n.")
+    program = by_prompt(some, "Print n.")
     right = [
         (four, "\\boxed{4}", "\\boxed{5}"),
         (by_prompt(some, "Half"), "\\boxed{0.5}", "\\boxed{2}"),
@@ -98,7 +72,7 @@ def test_rows_are_in_our_form_and_graded_by_our_verifiers(mirror):
     ]
     for row, good, bad in right:
         assert domains.verify([f"<think>…</think>{text}<|im_end|>" for text in (good, bad)], [row] * 2) == [1.0, 0.0], row
-    assert told["verifier_metadata"]["unit_tests"] == {"inputs": ["1\n"], "outputs": ["1\n"]} and told["pass_rate"] == 0.5
+    assert program["verifier_metadata"]["unit_tests"] == {"inputs": ["1\n"], "outputs": ["1\n"]} and program["pass_rate"] == 0.5
     assert len({row["problem_id"] for row in some}) == len(some)
     assert all(row["benchmark"] == f"{row['domain']}_blend" for row in some)
 
@@ -110,36 +84,29 @@ def test_an_output_regex_is_searched_at_the_end_only():
 
 
 def test_the_same_keys_choose_micro_or_paper_data(mirror):
-    sources = [str(mirror)]
-    world = (True, sources)
-    train = [row for row in kept(rl_blend.prepare_rows(sources)) if row["split"] == "train"]
-    sizes = problem_sets.pool_sizes(["math", "science"], sources)
-    assert sizes == [sum(row["domain"] == name for row in train) for name in ("math", "science")]
-    drawn = problem_sets.prompts(["math", "science"], 7 * sum(sizes), 0, *world)  # seven times through all of them
-    assert sorted(row["problem_id"] for row in drawn) == sorted(
-        7 * [row["problem_id"] for row in train if row["domain"] in ("math", "science")]
-    )
-    assert drawn == problem_sets.prompts(["math", "science"], 7 * sum(sizes), 0, *world)
-    assert drawn != problem_sets.prompts(["math", "science"], 7 * sum(sizes), 1, *world)
+    sources, names = [str(mirror)], ["math", "science"]
+    train = [row for row in kept(rl_blend.prepare_rows(sources)) if row["split"] == "train" and row["domain"] in names]
+    sizes = problem_sets.pool_sizes(names, sources)
+    assert sizes == [sum(row["domain"] == name for row in train) for name in names]
+    drawn = [problem_sets.prompts(names, 7 * len(train), seed, True, sources) for seed in (0, 0, 1)]  # seven times through all
+    assert sorted(row["problem_id"] for row in drawn[0]) == sorted(7 * [row["problem_id"] for row in train])
+    assert drawn[0] == drawn[1] != drawn[2]
     assert problem_sets.benchmarks("math", sources) == ["math_blend"] and problem_sets.benchmarks("general", sources) == []
     with pytest.raises(ValueError, match="0 usable train problems of agent"):
-        problem_sets.train_problems("agent", 1, 0, *world[:1], sources=sources)
+        problem_sets.train_problems("agent", 1, 0, True, sources=sources)
     with pytest.raises(ValueError, match=r"allowed is \[micro\] alone"):
         problem_sets.prompts(["math"], 1, 0, True, ["micro", str(mirror)])
 
 
-def test_held_out_shares(monkeypatch):
-    def split(number):
-        return rl_blend.make_row(mcqa(f"Question {number}?", FOUR, "A"), {})["split"]
-
-    splits = pd.Series([split(number) for number in range(4000)]).value_counts(normalize=True)
+def test_held_out_shares():
+    made = [rl_blend.make_row(form.mcqa(f"Question {number}?", form.FOUR, "A"), {}) for number in range(4000)]
+    splits = pd.Series([row["split"] for row in made]).value_counts(normalize=True)
     assert abs(splits["selection"] - 0.02) < 0.007 and abs(splits["test"] - 0.04) < 0.01  # three standard errors
 
 
-def big_mirror(folder, count: int) -> None:
-    write_jsonl(folder / rl_blend.BLEND / "train.jsonl", [mcqa(f"Question {i % (count - 50)}?", FOUR, "A") for i in range(count)])
-    for name, file in ((rl_blend.DAPO, "a.parquet"), (rl_blend.SKYWORK, "math-0.parquet")):
-        write_parquet(folder / name / "data" / file, [problem("?", "1")])
+def write_texts(folder, texts: list[str]) -> None:
+    """A mirror with one question of science for each text."""
+    form.write_rl(folder, [form.mcqa(text, form.FOUR, "A") for text in texts], form.WRAPPED, form.SKYWORK)
 
 
 KILLED = """
@@ -148,7 +115,7 @@ from pathlib import Path
 from m2rl_lib.config import locations
 from m2rl_lib.data import rl_blend, row_files
 locations.RUNS = Path(sys.argv[2])
-rl_blend.STRIDE = 100
+row_files.STRIDE = 100
 commit = row_files.Store.commit
 def committed(store, position):
     commit(store, position)
@@ -164,7 +131,7 @@ rl_blend.prepare_rows([sys.argv[1]])
 
 def test_a_killed_preparation_goes_on_where_it_was(tmp_path, monkeypatch):
     mirror = tmp_path / "mirror"
-    big_mirror(mirror, 500)
+    write_texts(mirror, [f"Question {i % 450}?" for i in range(500)])
     whole, torn = tmp_path / "whole", tmp_path / "torn"
     monkeypatch.setattr(locations, "RUNS", whole)
     expected = rl_blend.prepare_rows([str(mirror)])
@@ -172,9 +139,8 @@ def test_a_killed_preparation_goes_on_where_it_was(tmp_path, monkeypatch):
     assert done.returncode == -signal.SIGKILL
     monkeypatch.setattr(locations, "RUNS", torn)
     read = []
-    monkeypatch.setattr(
-        rl_blend, "_take", lambda store, seen, raw, q, take=rl_blend._take: (read.append(raw), take(store, seen, raw, q))
-    )
+    make_row = rl_blend.make_row
+    monkeypatch.setattr(rl_blend, "make_row", lambda raw, questions: read.append(raw) or make_row(raw, questions))
     found = rl_blend.prepare_rows([str(mirror)])
     assert len(read) == 200  # of 500: the first 300 were not read again
     for file in sorted(expected.glob("*.jsonl")) + [expected / "drops.csv"]:
@@ -185,33 +151,28 @@ def test_a_killed_preparation_goes_on_where_it_was(tmp_path, monkeypatch):
     assert rl_blend.prepare_rows([str(mirror)]) == found and not read  # nor is anything done twice
 
 
-def test_memory_does_not_grow_with_the_file(tmp_path, monkeypatch):
-    monkeypatch.setattr(locations, "RUNS", tmp_path / "runs")
+def test_memory_does_not_grow_with_the_file(smoke, tmp_path):
     peaks = []
     for count in (400, 1600):
-        mirror = tmp_path / str(count)
-        big_mirror(mirror, count)
-        long = [mcqa(f"{i} " + "x" * 20_000, FOUR, "A") for i in range(count)]
-        write_jsonl(mirror / rl_blend.BLEND / "train.jsonl", long)
+        write_texts(tmp_path / str(count), [f"{i} " + "x" * 20_000 for i in range(count)])
         tracemalloc.start()
-        rl_blend.prepare_rows([str(mirror)])
+        rl_blend.prepare_rows([str(tmp_path / str(count))])
         peaks.append(tracemalloc.get_traced_memory()[1])
         tracemalloc.stop()
     assert peaks[1] < peaks[0] + 2e6 < 20e6  # the larger file alone is 32 MB
 
 
-def test_what_is_missing_is_told_in_one_line(mirror, tmp_path):
-    with pytest.raises(hub.SourceError, match="no nvidia/Nemotron-3-Nano-RL-Training-Blend") as error:
-        rl_blend.prepare_rows([f"{rl_blend.DAPO}@{'a' * 40}"])
-    assert "\n" not in str(error.value)
+def test_what_is_missing_is_reported_in_one_line(mirror):
     (mirror / rl_blend.BLEND / "train.jsonl").unlink()
-    with pytest.raises(hub.SourceError, match="no file that matches"):
-        rl_blend.prepare_rows([str(mirror)])
-    with pytest.raises(hub.SourceError, match="does not exist"):
-        rl_blend.prepare_rows([str(tmp_path / "absent")])
-
-
-# --- RL's prompt limit -------------------------------------------------------------------------------------
+    unlisted = f"{rl_blend.DAPO}@{'a' * 40}"
+    for source, why in (
+        (unlisted, f"no {rl_blend.BLEND}"),
+        (mirror, "no file that matches"),
+        (mirror / "absent", "does not exist"),
+    ):
+        with pytest.raises(hub.SourceError, match=why) as error:
+            rl_blend.prepare_rows([str(source)])
+        assert "\n" not in str(error.value)
 
 
 def prompt_tokens(tokenizer, row: dict) -> int:
@@ -236,7 +197,7 @@ def test_rl_takes_no_prompt_longer_than_the_limit(mirror, tokenizer):
         problem_sets.train_problems("math", 1, 0, False, sources=sources, limit=prompt_limit.PromptLimit(tokenizer, 8))
 
 
-def test_prompts_are_counted_once_a_tokenizer(mirror, tokenizer, monkeypatch):
+def test_prompts_are_counted_once_per_tokenizer(mirror, tokenizer, monkeypatch):
     folder = rl_blend.prepare_rows([str(mirror)])
     limit = prompt_limit.PromptLimit(tokenizer, 20)
     first = prompt_limit.count_prompts(folder, "math", limit)
@@ -267,35 +228,32 @@ def test_long_prompts_are_in_the_drop_report(mirror, smoke, tmp_path, model, tok
     counts, labels = (list(found) for found in prompt_limit.count_prompts(folder, "math", limit))
     longest = max(counts)
     before = pd.read_csv(folder / "drops.csv", keep_default_na=False)
+    kept_before = before.query("reason == 'kept' and domain == 'math'")["rows"].sum()
     for tokens, expected in ((longest, 0), (longest - 1, counts.count(longest))):
-        told = data_report.source_table(Parameters.model_construct(**vars(smoke) | given | {"rlvr_prompt_tokens": tokens}))
-        long = told[told["reason"] == f"a training prompt of more than {tokens} tokens"].query("domain == 'math'")
-        assert long["rows"].sum() == expected and told["rows"].sum() == before["rows"].sum()
-        kept = told[(told["reason"] == "kept") & (told["domain"] == "math")]["rows"].sum()
-        assert kept == before[(before["reason"] == "kept") & (before["domain"] == "math")]["rows"].sum() - expected
-        assert told.groupby("part")["share"].sum().to_numpy() == pytest.approx(1)
-    assert set(labels) <= {PREFIX + "dapo17k", PREFIX + "skywork_no_omni"}
-
-
-# --- the analyses that need more than problems ------------------------------------------------------------
-
-
-@pytest.fixture
-def held(tmp_path, monkeypatch, smoke):
-    """Parameters of a study on a blend with enough held-out problems of math and science."""
-    monkeypatch.setattr(locations, "RUNS", tmp_path / "runs")
-    some = [mcqa(f"Question {i}?", FOUR, "ABCI"[i % 4], template_metadata=FORM if i % 2 else {}) for i in range(400)]
-    some += [placeholder("dapo17k", i, {"prefix": "Put it in \\boxed{}."}) for i in range(200)]
-    write_rl(tmp_path / "mirror", some, [problem(DAPO.format(f"What is {i}?"), str(i)) for i in range(200)], SKYWORK)
-    changes = {"domains": ["math", "science"], "data_sources": [str(tmp_path / "mirror")], "evaluate_max_tokens": 4}
-    return Parameters.model_construct(**vars(smoke) | changes | {"judging_problems": 1000, "evaluate_selection_problems": 3})
+        report = data_report.source_table(smoke.model_copy(update=given | {"rlvr_prompt_tokens": tokens}))
+        long = report[report["reason"] == f"a training prompt of more than {tokens} tokens"].query("domain == 'math'")
+        assert long["rows"].sum() == expected and report["rows"].sum() == before["rows"].sum()
+        assert report.query("reason == 'kept' and domain == 'math'")["rows"].sum() == kept_before - expected
+        assert report.groupby("part")["share"].sum().to_numpy() == pytest.approx(1)
+    assert set(labels) <= {form.PREFIX + "dapo17k", form.PREFIX + "skywork_no_omni"}
 
 
 FORM = {"output_regex": r"Option Selected:\s*([A-Z])"}
 
 
-def written(p, split: str, models: dict[str, float], rng) -> pd.DataFrame:
-    """Samples of these models (name: share right) on the held-out problems, in the tables' form, two a problem."""
+@pytest.fixture
+def study(tmp_path, smoke) -> Parameters:
+    """Parameters of a study on a blend with enough held-out problems of math and science."""
+    some = [form.mcqa(f"Question {i}?", form.FOUR, "ABCI"[i % 4], template_metadata=FORM if i % 2 else {}) for i in range(400)]
+    some += [form.placeholder("dapo17k", i, {"prefix": "Put it in \\boxed{}."}) for i in range(200)]
+    dapo = [form.problem(form.DAPO.format(f"What is {i}?"), str(i)) for i in range(200)]
+    form.write_rl(tmp_path / "mirror", some, dapo, form.SKYWORK)
+    changes = {"domains": ["math", "science"], "data_sources": [str(tmp_path / "mirror")], "evaluate_max_tokens": 4}
+    return smoke.model_copy(update=changes | {"judging_problems": 1000, "evaluate_selection_problems": 3})
+
+
+def write_samples(p, split: str, models: dict[str, float], rng) -> pd.DataFrame:
+    """Samples of these models (name: share right) on the held-out problems, in the tables' form, two per problem."""
     table = []
     for name, share in models.items():
         for domain in p.domains:
@@ -303,19 +261,23 @@ def written(p, split: str, models: dict[str, float], rng) -> pd.DataFrame:
             count = p.evaluate_problems if split == "test" else p.evaluate_selection_problems
             for row in problem_sets.benchmark_problems(benchmark, split, count, False, p.data_sources):
                 for sample in range(2):
-                    right = rng.random() < share
-                    expected = row["expected_answer"]
+                    right, expected = rng.random() < share, row["expected_answer"]
                     wrong = "0.5" if domain == "math" else "ABCI".replace(expected, "")[0]
-                    form = "Option Selected: {}" if row.get("template_metadata") else "Answer: {}"
-                    form = "\\boxed{{{}}}" if domain == "math" else form
-                    text = f"<think>{name}</think>\n{form.format(expected if right else wrong)}<|im_end|>"
+                    answer = (
+                        "\\boxed{{{}}}"
+                        if domain == "math"
+                        else "Option Selected: {}"
+                        if row.get("template_metadata")
+                        else "Answer: {}"
+                    )
+                    text = f"<think>{name}</think>\n{answer.format(expected if right else wrong)}<|im_end|>"
                     assert domains.verify([text], [row]) == [float(right)]
-                    told = [name, domain, benchmark, split, row["problem_id"], sample, float(right)]
-                    table.append([*told, domains.read_answer(text, row) is not None, False, text])
+                    sampled = [name, domain, benchmark, split, row["problem_id"], sample, float(right)]
+                    table.append([*sampled, domains.read_answer(text, row) is not None, False, text])
     return pd.DataFrame(table, columns=judging.SAMPLES)
 
 
-def test_models_judge_their_own_trajectories_on_a_blend(held, tokenizer, rng, monkeypatch):
+def test_models_judge_their_own_trajectories_on_a_blend(study, tokenizer, rng, monkeypatch):
     asked = []
 
     def judge(prompts):
@@ -323,74 +285,66 @@ def test_models_judge_their_own_trajectories_on_a_blend(held, tokenizer, rng, mo
         return [judging.Judgement("<think></think>\nright<|im_end|>", 1.0, 3) for _ in prompts]
 
     monkeypatch.setattr(judging, "load_judge", lambda p, name: judge)
-    samples = written(held, "test", {"sft": 0.5, "rl-math": 0.7}, rng)
+    samples = write_samples(study, "test", {"sft": 0.5, "rl-math": 0.7}, rng)
     assert samples["parsed"].all()  # an answer in the form that its row asks for
-    judged = judging.run(held, {"sft": ["math", "science"], "rl-math": ["math"]}, samples)
+    judged = judging.run(study, {"sft": ["math", "science"], "rl-math": ["math"]}, samples)
     assert set(judged["set"]) == {judging.SHARED, judging.OWN, judging.CANDIDATES}  # nothing planted, nothing shifted
     labels = samples.set_index(["model", "problem_id", "sample"])["correct"]
     assert all(labels[row.source, row.problem_id, row.sample] == row.right for row in judged.itertuples())
     shared = judged[judged["set"] == judging.SHARED]
     assert shared["right"].mean() == 0.5 and set(shared["domain"]) == {"math", "science"}
     candidates = judged[(judged["set"] == judging.CANDIDATES) & (judged["domain"] == "science")]
-    assert candidates["answer"].str.fullmatch("[ABCI]").all() and candidates["problem_id"].nunique() == held.evaluate_problems
+    assert candidates["answer"].str.fullmatch("[ABCI]").all() and candidates["problem_id"].nunique() == study.evaluate_problems
     assert all("Is it right or wrong?" in text and text.endswith("one word, right or wrong.") for text in asked)
     assert any("<think>sft</think>" in text for text in asked) and any("this answer" in text for text in asked)
 
 
-def test_paths_on_a_blend_are_measured_on_right_completions(held, rng, monkeypatch):
+def test_paths_on_a_blend_are_measured_on_right_completions(study, rng, monkeypatch):
     models = {"sft": 0.5, "rl-math": 0.5, "rl-science": 0.0, "rl-multi": 0.9, "rl-multi@step=2": 1.0}
-    samples = written(held, "selection", models, rng)
+    samples = write_samples(study, "selection", models, rng)
     samples.loc[samples["domain"] == "science", "correct"] = 0.0
     monkeypatch.setattr(judging, "read_samples", lambda p, groups, split: samples)
-    found = straight_paths.solutions(held)
+    found = straight_paths.solutions(study)
     assert list(found) == ["math"]  # of science no problem was solved
     ends = samples[samples["model"].isin(["sft", "rl-math", "rl-science", "rl-multi"])]
     right = ends[ends["correct"] == 1]
-    assert len(found["math"]) == min(held.rlvr_selection_problems, right["problem_id"].nunique()) > 0
+    assert len(found["math"]) == min(study.rlvr_selection_problems, right["problem_id"].nunique()) > 0
     for one in found["math"]:
         assert one["completion"] in set(right.loc[right["problem_id"] == one["row"]["problem_id"], "text"])
     writers = set()
     for seed in range(40):
-        held.seed = seed
-        writers |= {one["completion"].split("</think>")[0] for one in straight_paths.solutions(held)["math"]}
+        study.seed = seed
+        writers |= {one["completion"].split("</think>")[0] for one in straight_paths.solutions(study)["math"]}
     assert writers == {f"<think>{name}" for name in set(right["model"])}
 
 
-def test_chance_on_a_blend_is_that_of_the_options(held):
-    assert problem_sets.chance("science_blend", held.data_sources) == 1 / 4
-    assert problem_sets.chance("math_blend", held.data_sources) == 0
-    assert problem_sets.built_in(True, held.data_sources) is False and problem_sets.built_in(["agent"]) == ["agent"]
-
-
-# --- SFT --------------------------------------------------------------------------------------------------
+def test_chance_on_a_blend_is_that_of_the_options(study):
+    assert problem_sets.chance("science_blend", study.data_sources) == 1 / 4
+    assert problem_sets.chance("math_blend", study.data_sources) == 0
+    assert problem_sets.built_in(True, study.data_sources) is False and problem_sets.built_in(["agent"]) == ["agent"]
 
 
 @pytest.fixture
-def corpus_mirror(tmp_path, monkeypatch):
-    monkeypatch.setattr(locations, "RUNS", tmp_path / "runs")
-    chats = [told({"role": "system", "content": "Be kind."}, USER, SAID, {"role": "user", "content": "And?"}, SAID)]
-    chats += [told(USER), told({"role": "user", "content": " "}, SAID), told(USER, {"role": "assistant", "content": None})]
-    science_rows = [told({"role": "user", "content": f"Q{i}"}, SAID) for i in range(5)]
-    write_sft(tmp_path / "mirror", science_rows, [*chats, told(USER, SAID, SAID), "{torn"])
+def corpus_mirror(smoke, tmp_path):
+    chats = [
+        ({"role": "system", "content": "Be kind."}, form.USER, form.SAID, form.user("And?"), form.SAID),
+        (form.USER,),
+        (form.user(" "), form.SAID),
+        (form.USER, {"role": "assistant", "content": None}),
+        (form.USER, form.SAID, form.SAID),
+    ]
+    science_rows = [form.conversation(form.user(f"Q{i}"), form.SAID) for i in range(5)]
+    form.write_sft(tmp_path / "mirror", science_rows, [*(form.conversation(*turns) for turns in chats), "{torn"])
     return tmp_path / "mirror"
 
 
 def test_sft_rows_become_prompts_and_completions(corpus_mirror):
     folder = sft_blend.prepare_examples([str(corpus_mirror)])
     drops = pd.read_csv(folder / "drops.csv").set_index(["part", "reason"])["rows"].to_dict()
-    assert drops == {
-        ("Chat", "kept"): 1,
-        ("Chat", "not a JSON object"): 1,
-        ("Chat", "no prompt"): 1,
-        ("Chat", "no turn of the model after a prompt"): 1,
-        ("Chat", "the model says nothing"): 1,
-        ("Chat", "turns out of order"): 1,
-        ("Code", "kept"): 1,
-        ("Code", "the problem is in another data set (taco)"): 1,
-        ("Math", "kept"): 1,
-        ("Math with Tools", "kept"): 1,
-        ("Science", "kept"): 5,
-    }
+    dropped = ["not a JSON object", "no prompt", "no turn of the model after a prompt"]
+    dropped += ["the model says nothing", "turns out of order"]
+    kept = {(part, "kept"): 5 if part == "Science" else 1 for part in ("Chat", "Code", "Math", "Math with Tools", "Science")}
+    assert drops == kept | {("Chat", why): 1 for why in dropped} | {("Code", "the problem is in another data set (taco)"): 1}
     chatted = row_files.Rows(folder, "Chat")[0]
     assert [message["role"] for message in chatted["prompt"]] == ["system", "user"]
     turn = "<think>2 and 2</think>\n4<|im_end|>"
@@ -399,7 +353,7 @@ def test_sft_rows_become_prompts_and_completions(corpus_mirror):
     tooled = row_files.Rows(folder, "Math with Tools")[0]
     call = '<tool_call>\n{"name": "search", "arguments": {"q": "two"}}\n</tool_call><|im_end|>'
     assert tooled["completion"] == call + chat.tool_turn(['{"found": 4}']) + turn  # the user's last turn teaches nothing
-    assert tooled["row"]["responses_create_params"]["tools"] == [SEARCH]
+    assert tooled["row"]["responses_create_params"]["tools"] == [form.SEARCH]
 
 
 def test_the_published_shares(corpus_mirror):
@@ -411,18 +365,13 @@ def test_the_published_shares(corpus_mirror):
     assert parts.to_dict() == sft_blend.share_out(dict.fromkeys(["Science", "Chat", "Math", "Math with Tools", "Code"], 1), 2000)
     used = pd.Series([e["prompt"][0]["content"] for e in corpus if e["row"]["domain"] == "Science"]).value_counts()
     assert used.max() - used.min() <= 1  # every row as often as the others
-    again = sft_blend.draw_corpus([str(corpus_mirror)], 2000, 0)
-    assert [corpus[i] for i in range(50)] == [again[i] for i in range(50)]
-    assert [corpus[i] for i in range(50)] != [sft_blend.draw_corpus([str(corpus_mirror)], 2000, 1)[i] for i in range(50)]
+    again, other = [sft_blend.draw_corpus([str(corpus_mirror)], 2000, seed) for seed in (0, 1)]
+    assert list(corpus)[:50] == list(again)[:50] != list(other)[:50]
 
 
-def test_sft_trains_on_the_published_form(corpus_mirror, smoke, tokenizer, model):
+def test_sft_trains_on_the_published_form(corpus_mirror, smoke, model, publish_model):
     smoke = smoke.model_copy(update={"data_sources": [str(corpus_mirror)], "sft_steps": 2, "sft_batch": 4})
-    base = locations.model_folder(smoke.study, smoke.seed, "base")
-
-    with artifacts.publish(base, artifacts.record(smoke)) as fresh:
-        model.save_pretrained(fresh)
-        tokenizer.save_pretrained(fresh)
+    base = publish_model("base", model)
     examples = sft.corpus(smoke)
     assert len(examples) == 8
     folder = sft.train(smoke, base, examples)
@@ -430,11 +379,10 @@ def test_sft_trains_on_the_published_form(corpus_mirror, smoke, tokenizer, model
     assert spent["prompts"] == 8 and spent["trained_tokens"] > 0 and (folder / "model.safetensors").is_file()
 
 
-def test_the_report_of_a_parameter_file(mirror, tmp_path, smoke_values, capsys):
-
+def test_the_report_of_a_parameter_file(mirror, tmp_path, smoke_values):
     path = tmp_path / "paper.yaml"
     path.write_text(yaml.safe_dump(smoke_values | {"study": "paper", "data_sources": [str(mirror)]}))
-    told = data_report.main([str(path)])
-    assert "duplicate prompt" in told and "stem_mcqa" in told
+    report = data_report.main([str(path)])
+    assert "duplicate prompt" in report and "stem_mcqa" in report
     micro = Parameters.model_construct(domains=["math"], data_sources=["micro"])
     assert (data_report.source_table(micro)["reason"] == "kept: drawn as needed").all()

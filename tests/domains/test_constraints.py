@@ -1,14 +1,10 @@
 """Every instruction of IFEval, IFEvalG and IFBench with a text that follows it and one that does not."""
 
-import json
-
 import pytest
 
-from m2rl_lib.config.locations import ROOT
 from m2rl_lib.domains import constraints, instruction_following
 from m2rl_lib.domains.problems import Unusable
 
-SHARED = ROOT.parent / "shared" / "real_rows"
 ENGLISH = "this is a plain english sentence about the weather and the garden."
 OVER = {"frequency": 2, "relation": "at least"}
 REQUEST = {"prompt_to_repeat": "Name a river in France"}
@@ -58,7 +54,7 @@ CASES = {
     "change_case:capital_word_frequency": (
         {"capital_frequency": 2, "capital_relation": "at least"},
         "NASA met ESA.",
-        "NASA met them.",
+        "NASA met us.",
     ),
     "change_case:english_capital": ({}, ENGLISH.upper(), ENGLISH),
     "change_case:english_lowercase": ({}, ENGLISH, ENGLISH.upper()),
@@ -179,22 +175,17 @@ def test_the_three_sets_are_whole():
         ("made:up", {}, "unknown instruction made:up"),
         ("keywords:existence", {"keywords": []}, "keywords is out of its range"),
         (
-            "keywords:letter_frequency",
+            "letters:letter_counting2",
             {"letter": "ab", "let_frequency": 1, "let_relation": "at least"},
             "letter is out of its range",
         ),
         ("count:numbers", {}, "N is missing"),
         ("count:numbers", {"N": -1}, "N is out of its range"),
         ("count:numbers", {"N": 1.5}, "N is out of its range"),
-        ("count:numbers", {"N": True}, "N is out of its range"),
         ("count:numbers", {"N": 1, "word": "a"}, "an argument that it does not take"),
         ("count:lowercase_counting", {"N": 0}, "N is out of its range"),
         ("letters:letter_counting", {"N": 1, "relation": "exactly"}, "relation is out of its range"),
-        (
-            "length_constraints:nth_paragraph_first_word",
-            {"num_paragraphs": 2, "nth_paragraph": 3, "first_word": "a"},
-            "contradict",
-        ),
+        ("new:copy_span_idx", REQUEST | {"n_start": 3, "n_end": 2}, "contradict"),
         ("combination:repeat_prompt", {}, "prompt_to_repeat is missing"),
         ("punctuation:no_comma", [], "arguments are no object"),
     ],
@@ -206,35 +197,23 @@ def test_rows_that_would_be_graded_by_a_draw_are_unusable(name, arguments, reaso
     assert grade(name, arguments, "One.\n\nTwo.") == [None]
 
 
-OWN_ROWS = [  # in the form of NeMo Gym's rollouts
-    (
-        "The rain has come.\n***\nThe rain has gone.",
-        ["paragraphs:paragraphs", "last_word:last_word_answer"],
-        [{}, {"last_word": "gone"}],
-        1,
-    ),
-    ("SO IT IS.", ["count:lowercase_counting", "punctuation:punctuation_dot"], [{"N": 1}, None], 0),
-]
-
-
-def published(environment, kind):
-    path = SHARED / f"{environment}-{kind}.jsonl"
-    if not path.is_file():
-        pytest.skip(f"{path} is not on this machine")
-    return [json.loads(line) for line in path.read_text().splitlines()]
-
-
-@pytest.mark.parametrize(("text", "ids", "kwargs", "reward"), OWN_ROWS)
+@pytest.mark.parametrize(
+    ("text", "ids", "kwargs", "reward"),
+    [  # in the form of NeMo Gym's rollouts
+        ("Rain.\n***\nIt has gone.", ["paragraphs:paragraphs", "last_word:last_word_answer"], [{}, {"last_word": "gone"}], 1),
+        ("SO IT IS.", ["count:lowercase_counting", "punctuation:punctuation_dot"], [{"N": 1}, None], 0),
+    ],
+)
 def test_own_rows(text, ids, kwargs, reward):
     row = instruction_following.read({"verifier_metadata": {"prompt": "p", "instruction_id_list": ids, "kwargs": kwargs}}, [])
     assert instruction_following.verify([f"</think>{text}"], [row]) == [reward]
 
 
 @pytest.mark.parametrize("environment", ["instruction_following", "ifbench"])
-def test_published_rows_are_read_and_published_rewards_met(environment):
-    rows = published(environment, "example")
+def test_published_rows_are_read_and_published_rewards_met(environment, real_rows):
+    rows = real_rows(f"{environment}-example.jsonl")
     assert len([instruction_following.read(row, row["responses_create_params"]["input"]) for row in rows]) == 5
-    for rollout in published(environment, "example_rollouts"):
+    for rollout in real_rows(f"{environment}-example_rollouts.jsonl"):
         text = rollout["response"]["output"][-1]["content"][0]["text"]
         pairs = zip(rollout["instruction_id_list"], rollout["kwargs"])
         each = [grade(name, arguments, text)[0] == 1 for name, arguments in pairs]

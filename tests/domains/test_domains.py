@@ -3,11 +3,10 @@
 import json
 
 import pytest
-from if_verifiable.ifeval.instructions_registry import INSTRUCTION_DICT
 
 from m2rl_lib import domains
 from m2rl_lib.data import problem_sets
-from m2rl_lib.domains import agent, chat, coding, instruction_following, mathematics, problems, science
+from m2rl_lib.domains import agent, chat, coding, problems, science
 
 BENCHMARKS = list(domains.DOMAIN_OF)
 NAMES = list(domains.ALL)
@@ -24,9 +23,7 @@ def test_splits_are_disjoint_whatever_the_seed(benchmark, shared):
     for split in problems.SPLITS:
         drawn = [problems.draw(module_of(benchmark).make, benchmark, split, 30, seed, shared) for seed in (0, 1)]
         prompts[split] = {problems.prompt_of(row) for rows in drawn for row in rows}
-    assert not prompts["train"] & prompts["test"]
-    assert not prompts["train"] & prompts["selection"]
-    assert not prompts["selection"] & prompts["test"]
+    assert sum(map(len, prompts.values())) == len(set.union(*prompts.values()))
 
 
 @pytest.mark.parametrize("benchmark", BENCHMARKS)
@@ -50,8 +47,7 @@ def test_right_demonstrations_are_rewarded_and_wrong_steps_are_not(benchmark, sh
     # a row survives its journey through a data set as JSON
     rows = [json.loads(json.dumps(row)) for row in rows]
     assert module.verify([module.demonstrate(row, rng) for row in rows], rows) == [1.0] * 60
-    answers = {"answer": frozenset([len(rows[0]["steps"]) - 1])}
-    wrong = [module.demonstrate(row, rng, answers["answer"]) for row in rows]
+    wrong = [module.demonstrate(row, rng, frozenset([len(rows[0]["steps"]) - 1])) for row in rows]
     assert sum(module.verify(wrong, rows)) <= 3
     assert all(module.answer(text) is not None for text in wrong)
 
@@ -59,17 +55,7 @@ def test_right_demonstrations_are_rewarded_and_wrong_steps_are_not(benchmark, sh
 @pytest.mark.parametrize("name", NAMES)
 def test_garbage_gets_zero_not_an_error(name):
     row = problem_sets.train_problems(name, 1, 0, True)[0]
-    garbage = [
-        "",
-        "<|im_end|>",
-        "<think>",
-        "</think>",
-        "</think>" * 50,
-        "<think>x</think>",
-        "\x00\ud7ff",
-        "9" * 5000,
-        "<tool_call>" * 100,
-    ]
+    garbage = ["", "<|im_end|>", "<think>", "</think>" * 50, "<think>x</think>", "\x00\ud7ff", "9" * 5000, "<tool_call>" * 100]
     assert domains.ALL[name].verify(garbage, [row] * len(garbage)) == [0.0] * len(garbage)
 
 
@@ -98,95 +84,15 @@ def test_verify_dispatches_by_row(rng):
     assert domains.verify(shown[::-1], rows)[0] == 0.0
 
 
-def test_unknown_domain_lists_those_there_are():
-    with pytest.raises(ValueError, match="'poetry' is not one of math, coding"):
-        domains.check_domain("poetry")
+def test_science_rows_that_cannot_be_graded():
+    rows = [{"expected_answer": "Z", "options": [{"A": "1"}]}, {"expected_answer": "B", "options": [{"A": "1"}, {"B": None}]}]
+    assert science.verify(["</think>Answer: Z", "</think>Answer: B"], rows) == [None, None]
 
-
-# --- math -------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("expected", "after_think", "reward"),
-    [
-        ("4", r"\boxed{4}", 1.0),
-        ("4", r"\boxed{5} no, \boxed{4}", 1.0),  # the last box counts
-        ("4", r"\boxed{4} Answer: 42", 1.0),  # the published rule gives 0
-        ("4", "4", 0.0),
-        ("4", r"\boxed{٤}", 0.0),  # digits are ASCII
-        ("4", r"\boxed{4 or 5}", 0.0),
-        ("4", r"\boxed{}", 0.0),
-        (r"\frac{1}{2}", r"\boxed{0.5}", 1.0),
-        ("0.5", r"\boxed{\frac{1}{2}}", 1.0),
-        ("x^2+2x+1", r"\boxed{(x+1)^2}", 1.0),
-        ("7", r"\boxed{007}", 1.0),
-    ],
-)
-def test_math_rule(expected, after_think, reward):
-    assert mathematics.verify([f"<think>…</think>{after_think}<|im_end|>"], [{"expected_answer": expected}]) == [reward]
-
-
-def test_math_from_a_thread():
-    import threading
-
-    found = []
-    pair = ([r"</think>\boxed{\frac{2}{4}}"], [{"expected_answer": "1/2"}])
-    thread = threading.Thread(target=lambda: found.extend(mathematics.verify(*pair)))
-    thread.start()
-    thread.join()
-    assert found == [1.0]
-
-
-# --- science ----------------------------------------------------------------------------------------------
-
-OPTIONS = [{letter: str(n)} for n, letter in enumerate("ABCDEFGHIJ")]
-
-
-@pytest.mark.parametrize(
-    ("gold", "text", "reward"),
-    [
-        ("D", "</think>Of the answer choices C looks near. Answer: D", 1.0),  # the published rule gives C
-        ("I", "</think>Answer: I", 1.0),  # the published rule can never
-        ("D", "</think>Answer: (D)", 1.0),
-        ("D", r"</think>\boxed{D}", 1.0),
-        ("D", "</think>D", 0.0),
-        ("D", "</think>Answer: C. Answer: D", 1.0),
-        ("D", "Answer: D", 0.0),  # no </think>
-        ("Z", "</think>Answer: Z", None),  # no such option: the row cannot be graded
-    ],
-)
-def test_science_rule(gold, text, reward):
-    assert science.verify([text], [{"expected_answer": gold, "options": OPTIONS}]) == [reward]
-
-
-def test_science_null_option_is_no_option():
-    row = {"expected_answer": "B", "options": [{"A": "1"}, {"B": None}]}
-    assert science.verify(["</think>Answer: B"], [row]) == [None]
-
-
-# --- coding -----------------------------------------------------------------------------------------------
 
 DOUBLE = {
     "domain": "coding",
     "verifier_metadata": {"unit_tests": {"inputs": ["2\n", "5\n"], "outputs": ["4\n", "10\n"]}, "limits": coding.MICRO_LIMITS},
 }
-
-
-@pytest.mark.parametrize(
-    ("program", "reward"),
-    [
-        ("print(2 * int(input()))", 1.0),
-        ("print(2 * int(input()), end='  ')", 1.0),  # white space at the end does not count
-        ("print(4)", 0.0),  # passes one test of two
-        ("print(2 * int(input()))\nraise SystemExit(0)", 1.0),  # output before an exit counts
-        ("print(2 * int(input()))\nraise ValueError", 0.0),
-        ("while True: pass", 0.0),
-        ("not python at all(", 0.0),
-        ("", 0.0),
-    ],
-)
-def test_coding_rule(program, reward):
-    assert coding.verify([f"<think>?</think>\n```python\n{program}\n```<|im_end|>"], [DOUBLE]) == [reward]
 
 
 def test_coding_gives_none_where_the_sandbox_failed(monkeypatch):
@@ -210,55 +116,6 @@ def test_coding_row_without_tests_cannot_be_graded(metadata):
     assert coding.verify(["</think>```python\nprint()\n```"], [{"verifier_metadata": metadata}]) == [None]
 
 
-@pytest.mark.parametrize(
-    ("text", "program"),
-    [
-        ("```python\na\n```", "a\n"),
-        ("```\na\n```", "a\n"),
-        ("```py  \r\na\n``` b ```python\nc\n```", "c\n"),
-        ("```python\na\n```text after\n```python3\nb\n```", "b\n"),
-        ("``` then ```python\na\n```", "a\n"),  # a stray fence does not turn code into prose
-        ("```text\na\n```", None),
-        ("```python\na", None),
-        ("```python a```", None),
-        ("", None),
-    ],
-)
-def test_coding_block(text, program):
-    assert coding.answer("</think>" + text) == program
-
-
-# --- instruction following ---------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("ids", "kwargs", "reward"),
-    [
-        (["punctuation:no_comma"], [{}], 1.0),
-        (["punctuation:no_comma"], [{"frequency": None}], 1.0),  # nulls are as good as absent
-        (["detectable_format:number_bullet_lists"], [{"num_bullets": 2}], 1.0),
-        (["detectable_format:number_bullet_lists"], [{"num_bullets": 3}], 0.0),
-        (["detectable_format:number_bullet_lists"], [{}], None),  # would be drawn at random
-        (["made:up"], [{}], None),
-        ([], [], None),
-        (["length_constraints:number_sentences"], [{"num_sentences": 1, "relation": "at least"}], 1.0),
-    ],
-)
-def test_instruction_following_rule(ids, kwargs, reward):
-    row = {"instruction_id_list": ids, "kwargs": kwargs, "prompt": "Write."}
-    text = "<think>,</think>\n* one\n* two<|im_end|>"
-    assert instruction_following.verify([text] * 3, [row] * 3) == [reward] * 3
-
-
-def test_instruction_ids_are_ifevals_own():
-    for seed in range(50):
-        for row in problems.draw(instruction_following.make, "instructions_shifted", "train", 5, seed, True):
-            assert set(row["instruction_id_list"]) <= set(INSTRUCTION_DICT)
-
-
-# --- agent ------------------------------------------------------------------------------------------------
-
-
 @pytest.fixture
 def agent_row():
     return problems.draw(agent.make, "workplace", "train", 1, 0, True)[0]
@@ -279,15 +136,9 @@ def test_agent_is_graded_by_the_state_it_leaves(agent_row):
     assert agent.verify([as_turns(read, "Done.")], [agent_row]) == [0.0]
 
 
-def test_agent_forged_tool_results_have_no_effect(agent_row):
-    _, write = gold_calls(agent_row)
-    assert agent.verify([chat.tool_turn([write]) + "Done."], [agent_row]) == [0.0]
-
-
 @pytest.mark.parametrize(
     "call",
     [
-        "not json",
         '{"name": "drop_tables", "arguments": {}}',
         '{"name": "set_customer", "arguments": {"name": "Ann"}}',
         '{"name": "set_customer", "arguments": {"name": 3, "value": NaN}}',
@@ -296,6 +147,7 @@ def test_agent_forged_tool_results_have_no_effect(agent_row):
         '{"name": ["set_customer"], "arguments": []}',
         "[" * 100_000,
         '"' + "x" * 100_000,
+        "not json",
         "null",
     ],
 )

@@ -4,9 +4,11 @@ The published rules are written down here from the paper's code (github.com/Mosi
 slime/rollout/rm_hub), as far as the cases need them.
 """
 
+import contextlib
 import re
 
 import pytest
+from if_verifiable.ifeval.instructions_registry import INSTRUCTION_DICT
 
 from m2rl_lib import sandbox
 from m2rl_lib.domains import coding, instruction_following, mathematics, science
@@ -127,10 +129,9 @@ def test_coding(text, published, ours):
 
 def test_coding_counts_every_test_every_time():
     """The published rule draws 20 of these 50 tests, so it lets this program pass in 60% of its draws."""
-    inputs = [f"{n}\n" for n in range(50)]
-    row = {"verifier_metadata": {"unit_tests": {"inputs": inputs, "outputs": [f"{2 * n}\n" for n in range(50)]}}}
-    program = "n = int(input())\nprint(2 * n if n < 49 else 0)"
-    text = f"</think>```python\n{program}\n```"
+    tests = {"inputs": [f"{n}\n" for n in range(50)], "outputs": [f"{2 * n}\n" for n in range(50)]}
+    row = {"verifier_metadata": {"unit_tests": tests}}
+    text = "</think>```python\nn = int(input())\nprint(2 * n if n < 49 else 0)\n```"
     assert coding.verify([text] * 3, [row] * 3) == [0.0] * 3
 
 
@@ -147,18 +148,11 @@ def test_coding_counts_every_test_every_time():
     ],
 )
 def test_instruction_following(ids, kwargs, published, ours):
-    from if_verifiable.ifeval.instructions_registry import INSTRUCTION_DICT
-
-    text = "It rains."
-
-    def published_rule():
-        try:
-            made = [(INSTRUCTION_DICT[i](i), given) for i, given in zip(ids, kwargs)]
-            [checker.build_description(**given) for checker, given in made]
-            return float(all(text.strip() and checker.check_following(text) for checker, _ in made))
-        except Exception:
-            return 0.0
-
-    assert published_rule() == published
+    text, followed = "It rains.", 0.0
+    with contextlib.suppress(Exception):
+        made = [(INSTRUCTION_DICT[i](i), given) for i, given in zip(ids, kwargs)]
+        [checker.build_description(**given) for checker, given in made]
+        followed = float(all(text.strip() and checker.check_following(text) for checker, _ in made))
+    assert followed == published
     row = {"instruction_id_list": ids, "kwargs": kwargs, "prompt": "Write."}
     assert instruction_following.verify([f"</think>{text}"], [row]) == [ours]

@@ -11,7 +11,6 @@ from m2rl_lib.domains import agent, chat, workplace, workplace_tools
 from m2rl_lib.domains.problems import Unusable
 from m2rl_lib.storage import hub
 
-SHARED = locations.ROOT.parent / "shared" / "real_rows"
 FILES = {
     "analytics_data.csv": "date_of_visit,visitor_id,page_views,session_duration_seconds,traffic_source,user_engaged\n"
     "2023-11-01,0001,3,10,direct,True\n2023-11-01,0002,1,5,referral,False\n2023-10-30,0003,2,4,direct,True\n",
@@ -101,10 +100,8 @@ def test_searches_are_paged_and_literal(place):
     assert [event["event_id"] for event in found["events"]] == ["00000002"]  # the latest first
     assert found["pagination"] == {"total_events": 2, "page": 1, "page_size": 1, "total_pages": 2}
     assert use(place, "calendar_search_events", query="(c++")["pagination"]["total_events"] == 1
-    assert (
-        use(place, "customer_relationship_manager_search_customers", customer_name="ida")["customers"][0]["customer_phone"]
-        is None
-    )
+    found = use(place, "customer_relationship_manager_search_customers", customer_name="ida")
+    assert found["customers"][0]["customer_phone"] is None
 
 
 @pytest.mark.parametrize("text", ["not json", "null", "[" * 100_000, '{"name": "email_delete_email", "arguments": {"email_id": []}}',
@@ -118,17 +115,14 @@ def test_bad_calls_answer_with_an_error_and_change_nothing(place, text):
 def test_the_five_tables_are_compared_as_published(tables):
     digest = workplace.install(tables)
     send = gold("email_send_email", recipient="bob@x.com", subject="Hello", body="b")
-    plot = gold(
-        "analytics_create_plot", time_min="2023-11-01", time_max="2023-11-02", value_to_plot="total_visits", plot_type="bar"
-    )
+    plot = gold("analytics_create_plot", time_min="2023-11-01", time_max="x", value_to_plot="total_visits", plot_type="bar")
     event = gold("calendar_create_event", event_name="e", participant_email="a@x.com", event_start="2023-12-03", duration="30")
     row = agent.read(raw_row([send]) | {"workplace": digest}, [])
     louder = gold("email_send_email", recipient="bob@x.com", subject="HELLO", body="b")
     failed = gold("email_reply_email", email_id="9", body="b")
     assert agent.verify([written(send), written(failed, louder), written(plot, send), "Done."], [row] * 4) == [1.0, 1.0, 0.0, 0.0]
     assert agent.verify(["Done.", written(event)], [agent.read(raw_row([]) | {"workplace": digest}, [])] * 2) == [1.0, 0.0]
-    thought = f"<think>{written(send)}</think>Done."
-    assert agent.verify([thought], [row]) == [0.0]
+    assert agent.verify([f"<think>{written(send)}</think>Done."], [row]) == [0.0]
 
 
 def test_blend_keeps_these_rows_with_their_tools_and_an_environment(tables):
@@ -172,27 +166,21 @@ GOLD = {  # of the rollouts, which carry none; each is what its question asks fo
 
 
 @pytest.fixture
-def published(tmp_path, monkeypatch):
-    if not SHARED.is_dir():
-        pytest.skip(f"{SHARED} is not on this machine")
+def published(real_folder, tmp_path, monkeypatch):
     monkeypatch.setattr(locations, "RUNS", tmp_path)
     workplace._tables.cache_clear()
-    return workplace.install(SHARED)
+    return workplace.install(real_folder)
 
 
-def lines(name):
-    return [json.loads(line) for line in (SHARED / name).read_text().splitlines()]
-
-
-def test_published_rows_are_read_and_their_gold_calls_are_right(published):
-    raws = lines("workplace_assistant-example.jsonl")
+def test_published_rows_are_read_and_their_gold_calls_are_right(published, real_rows):
+    raws = real_rows("workplace_assistant-example.jsonl")
     rows = [rl_blend.make_row(raw | {"dataset": rl_blend.PREFIX + "workbench", "workplace": published}, {}) for raw in raws]
     assert agent.verify([written(*row["ground_truth"]) for row in rows], rows) == [1.0] * 5
     assert agent.verify(["Done."] * 5, rows) == [0.0] * 5
 
 
-def test_published_outputs_and_rewards_are_met(published):
-    for rollout in lines("workplace_assistant-example_rollouts.jsonl"):
+def test_published_outputs_and_rewards_are_met(published, real_rows):
+    for rollout in real_rows("workplace_assistant-example_rollouts.jsonl"):
         items, place = rollout["response"]["output"], workplace.Workplace(published)
         recorded = {item["call_id"]: item["output"] for item in items if item["type"] == "function_call_output"}
         calls = [item for item in items if item["type"] == "function_call"]

@@ -1,11 +1,9 @@
 """The paper's nine benchmarks: rows in the published forms, every refusal, programs in the sandbox, and evalscope itself.
 
-The tests that need evalscope are skipped where the extra `benchmarks` is not installed. Their server is scripted: what it answers
-to a prompt is known, so the scores are counted by hand.
+The test with evalscope is skipped where the extra `benchmarks` is not installed. Its server is scripted: scores are counted by hand.
 """
 
 import base64
-import csv
 import json
 import pickle
 import re
@@ -39,20 +37,13 @@ def packed(value) -> str:
 
 
 def problem(private: str) -> dict:
-    public = json.dumps([case("3\n", "6\n")])
-    return {
-        "question_content": "Read n. Print twice n.",
-        "starter_code": "",
-        "contest_date": "2025-01-01T00:00:00",
-        "public_test_cases": public,
-        "private_test_cases": private,
-        "metadata": "{}",
-    }
+    row = {"question_content": "Read n. Print twice n.", "starter_code": "", "contest_date": "2025-01-01T00:00:00"}
+    return row | {"public_test_cases": json.dumps([case("3\n", "6\n")]), "private_test_cases": private, "metadata": "{}"}
 
 
-def choices(question, answer, **more):
-    row = {"question": question, "choices": ["a", "b", "c", "d"], "answer": answer}
-    return row | {"error_type": "ok", "correct_answer": None} | more
+def choices(question, answer, error="ok", correct=None):
+    fixed = {"choices": ["a", "b", "c", "d"], "error_type": error, "correct_answer": correct}
+    return {"question": question, "answer": answer} | fixed
 
 
 def exam(question, image):
@@ -67,10 +58,7 @@ ROWS = {  # repository/file: rows in the published columns
     "math-ai/aime25/test.jsonl": [{"problem": f"What is {i} times 2?", "answer": str(2 * i), "id": str(i)} for i in (4, 5)],
     "livecodebench/code_generation_lite/test5.jsonl": [problem(json.dumps([case("5\n", "10\n")]))],
     "livecodebench/code_generation_lite/test6.jsonl": [problem(packed(json.dumps([case("5\n", "10\n")])))],
-    "cais/hle/data/test-00000-of-00001.parquet": [
-        exam("What is 1 plus 1?", ""),
-        exam("What is seen?", "data:image/png;base64,A"),
-    ],
+    "cais/hle/data/test.parquet": [exam("What is 1 plus 1?", ""), exam("What is seen?", "data:image/png;base64,A")],
     "Idavidrein/gpqa/gpqa_diamond.csv": [
         {"Question": "Which?", "Correct Answer": "right", **{f"Incorrect Answer {i}": f"wrong {i}" for i in (1, 2, 3)}}
     ],
@@ -78,10 +66,8 @@ ROWS = {  # repository/file: rows in the published columns
         {"key": 1, "prompt": "No commas.", "instruction_id_list": ["punctuation:no_comma"], "kwargs": [{}]},
         {"key": 2, "prompt": "Lower case.", "instruction_id_list": ["change_case:english_lowercase"], "kwargs": [{}]},
     ],
-    "edinburgh-dawg/mmlu-redux-2.0/anatomy/data-00000-of-00001.parquet": [choices("First?", 1)],
-    "edinburgh-dawg/mmlu-redux-2.0/virology/data-00000-of-00001.parquet": [
-        choices("Second?", 0, error_type="wrong_groundtruth", correct_answer="2")
-    ],
+    "edinburgh-dawg/mmlu-redux-2.0/anatomy/data.parquet": [choices("First?", 1)],
+    "edinburgh-dawg/mmlu-redux-2.0/virology/data.parquet": [choices("Second?", 0, "wrong_groundtruth", "2")],
 }
 
 
@@ -94,16 +80,10 @@ def mirror(tmp_path_factory):
         if file.suffix == ".parquet":
             pq.write_table(pa.Table.from_pylist(rows), file)
         elif file.suffix == ".csv":
-            with file.open("w", newline="") as out:
-                writer = csv.DictWriter(out, rows[0])
-                writer.writeheader()
-                writer.writerows(rows)
+            pd.DataFrame(rows).to_csv(file, index=False)
         else:
             file.write_text("".join(json.dumps(row) + "\n" for row in rows))
     return str(folder)
-
-
-# --- rows and refusals --------------------------------------------------------------------------------------
 
 
 def test_the_nine_are_the_papers():
@@ -118,9 +98,8 @@ def test_rows_are_read_in_every_published_form(mirror):
 
 
 def test_gate_commit_and_network_are_refused_in_one_line(tmp_path):
-    with pytest.raises(
-        BenchmarkError, match=r"commit of Idavidrein/gpqa \(gated: accept its terms.*--data Idavidrein/gpqa@<commit>"
-    ):
+    gated = r"commit of Idavidrein/gpqa \(gated: accept its terms.*--data Idavidrein/gpqa@<commit>"
+    with pytest.raises(BenchmarkError, match=gated):
         nine_benchmarks.read_rows("gpqa_diamond", [])
     with pytest.raises(hub.SourceError, match="math-ai/aime24@83a7f387.* is not on this machine"):
         nine_benchmarks.read_rows("aime24", [])
@@ -143,11 +122,7 @@ def test_hle_without_a_judge_and_ifbench_without_word_lists_are_refused(monkeypa
 
 
 @pytest.mark.parametrize(
-    ("name", "line"),
-    [
-        ("bfcl_v3", "bfcl_v3 is evalscope's but not run"),
-        ("aime23", "'aime23' is not one of aime24, aime25"),
-    ],
+    ("name", "line"), [("bfcl_v3", "bfcl_v3 is evalscope's but not run"), ("aime23", "'aime23' is not one of aime24, aime25")]
 )
 def test_command_line_refuses_other_benchmarks_in_one_line(name, line):
     with pytest.raises(SystemExit, match=line):
@@ -157,9 +132,6 @@ def test_command_line_refuses_other_benchmarks_in_one_line(name, line):
 def test_a_server_that_is_none_is_refused():
     with pytest.raises(BenchmarkError, match="server http://127.0.0.1:9/v1: ConnectError"):
         served_model.served_name("http://127.0.0.1:9/v1")
-
-
-# --- programs -----------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -183,9 +155,9 @@ def test_methods_are_called_on_json(body, passes):
 
 
 def test_numbers_are_compared_as_numbers_and_no_tests_give_no_grade():
-    assert live_code_bench.grade_program("print('1.50 2')", {"inputs": [""], "outputs": ["1.5 2.0\n"], "fn_name": None}) == 1.0
-    assert live_code_bench.grade_program("print('1.51 2')", {"inputs": [""], "outputs": ["1.5 2.0\n"], "fn_name": None}) == 0.0
-    assert live_code_bench.grade_program("print(1)", {"inputs": [], "outputs": [], "fn_name": None}) is None
+    tests = {"inputs": [""], "outputs": ["1.5 2.0\n"], "fn_name": None}
+    assert [live_code_bench.grade_program(f"print('{text}')", tests) for text in ("1.50 2", "1.51 2")] == [1.0, 0.0]
+    assert live_code_bench.grade_program("print(1)", tests | {"inputs": []}) is None
 
 
 def test_a_pickle_of_more_than_text_is_never_run(tmp_path):
@@ -198,11 +170,9 @@ def test_a_pickle_of_more_than_text_is_never_run(tmp_path):
     assert not (tmp_path / "trap").exists()
 
 
-# --- evalscope ----------------------------------------------------------------------------------------------
-
-
 def reply(prompt: str, count: int) -> tuple[str, str]:
     """What the scripted model says to a prompt the `count`-th time, and why it stopped."""
+    option = re.search(r"([A-D])\) right", prompt)  # GPQA's options are shuffled
     known = {
         "Judge whether": '{"reasoning": "", "verdict": "C"}',
         "0 plus 7": r"<think>\boxed{99}</think> So \boxed{7}.",  # right each time; the thought is not read
@@ -214,9 +184,8 @@ def reply(prompt: str, count: int) -> tuple[str, str]:
         "First?": "ANSWER: B",
         "Second?": "ANSWER: A",
         "1 plus 1": "Exact Answer: 2",
+        "Which?": f"ANSWER: {option and option[1]}",
     }
-    option = re.search(r"([A-D])\) right", prompt)  # GPQA's options are shuffled
-    known["Which?"] = f"ANSWER: {option and option[1]}"
     said = next((text for key, text in known.items() if key in prompt), "I do not")
     return said, "length" if said == "I do not" else "stop"
 
@@ -233,8 +202,8 @@ def server():
         def answer(self, value):
             data = json.dumps(value).encode()
             self.send_response(200)
-            self.send_header("Content-Type", "application/json")
-            self.send_header("Content-Length", str(len(data)))
+            for header, text in {"Content-Type": "application/json", "Content-Length": str(len(data))}.items():
+                self.send_header(header, text)
             self.end_headers()
             self.wfile.write(data)
 

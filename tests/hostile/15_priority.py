@@ -1,12 +1,10 @@
 # case 15: slows down its supervisor
 # expect: P
-import os
+import contextlib, os
 def attempt(action):
-    try:
+    with contextlib.suppress(OSError):
         action()
-    except OSError:
-        return
-    print("ESCAPED")
+        print("ESCAPED")
 attempt(lambda: os.setpriority(os.PRIO_PROCESS, 1, 19))
 attempt(lambda: os.setpriority(os.PRIO_USER, os.getuid(), 19))
 attempt(lambda: os.sched_setscheduler(1, os.SCHED_IDLE, os.sched_param(0)))

@@ -1,5 +1,4 @@
-"""The hostile cases beside this file, and how each is thrown. To add a case, add a file; the number that opens its
-name is the case's.
+"""The hostile cases beside this file, and how each is thrown. To add a case, add a file; its name begins with its number.
 
 `NN_name.py` is a program that is asked to read a whole number and print its square. The two comment lines that open
 it say what it does instead and what must come of it: F graded fail; K killed within its limit + 0.5 s, nothing left
@@ -9,11 +8,8 @@ ESCAPED and so fails). {TOKEN} {PORT} {PID} {HOME} {REPO} become things of this 
 `NN_name.yaml` is data. With `texts`: completions of a `domain`, verified against each of `rows` (or the one `row`),
 which must come to the reward `expect` (0, 1, or null where the row cannot be graded), within 3 s each, from any
 thread, the same twice. A text is a string, or a list of strings and [string, times]. With `rewards`: what two groups
-of four completions are rewarded with in training; `expect` is E, an error, or the signs of the eight advantages,
-after which the weights must be finite.
+of four completions are rewarded with in training; `expect` is E, an error, or the signs of the eight advantages.
 """
-
-from __future__ import annotations
 
 import contextlib
 import os
@@ -25,6 +21,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+import psutil
 import yaml
 
 from m2rl_lib import sandbox
@@ -84,12 +81,6 @@ def bait() -> Iterator[dict[str, str]]:
         }
 
 
-def fill(source: str, values: dict[str, str]) -> str:
-    for mark, value in values.items():
-        source = source.replace(mark, value)
-    return source
-
-
 def passes(runs: list[sandbox.Run], answers: list[bytes] = ANSWERS) -> bool:
     """The judge: every run ended well and wrote its answer."""
     return all(run.status == "ok" and run.stdout.strip() == answer for run, answer in zip(runs, answers, strict=True))
@@ -105,13 +96,8 @@ def survivors() -> list[int]:
 
 def descendants() -> list[int]:
     """All living descendants of the sandboxes' own first processes."""
-    parents = {}
-    for entry in os.listdir("/proc"):
-        if entry.isdigit():
-            with contextlib.suppress(OSError):
-                fields = pathlib.Path(f"/proc/{entry}/stat").read_text().rpartition(")")[2].split()
-                if fields[0] != "Z":
-                    parents[int(entry)] = int(fields[1])
+    alive = (process.info for process in psutil.process_iter(["pid", "ppid", "status"]))
+    parents = {info["pid"]: info["ppid"] for info in alive if info["status"] != psutil.STATUS_ZOMBIE}
     servers = {worker.pid_inside for worker in sandbox._pool.alive}
     return [pid for pid in parents if any(ancestor in servers for ancestor in ancestors(pid, parents))]
 
@@ -123,8 +109,10 @@ def ancestors(pid: int, parents: dict[int, int]) -> Iterator[int]:
 
 def throw(case: Case, values: dict[str, str]) -> dict:
     """Throw a program; keep what the judge made of it and whether that is as expected."""
-    started = time.monotonic()
-    runs = sandbox.run_programs([fill(case.source, values)], [INPUTS], timeout_seconds=LIMIT)[0]
+    source, started = case.source, time.monotonic()
+    for mark, value in values.items():
+        source = source.replace(mark, value)
+    runs = sandbox.run_programs([source], [INPUTS], timeout_seconds=LIMIT)[0]
     seconds = time.monotonic() - started
     left = len(survivors())
     thrown = {"name": case.name, "what": case.what, "expect": case.expect, "seconds": seconds, "survivors": left}
@@ -138,11 +126,13 @@ def throw(case: Case, values: dict[str, str]) -> dict:
     return thrown | {"outcome": "passed" if passed else " ".join(dict.fromkeys(statuses)), "good": good, "passed": passed}
 
 
+def _result(name: str, case: dict, **found: object) -> dict:
+    return {"name": name, "what": case["what"], "survivors": 0, "passed": False, **found}
+
+
 def text_of(parts: object) -> object:
     """A text from its parts; what is no list is taken as it is."""
-    if not isinstance(parts, list):
-        return parts
-    return "".join(part if isinstance(part, str) else part[0] * part[1] for part in parts)
+    return "".join(p if isinstance(p, str) else p[0] * p[1] for p in parts) if isinstance(parts, list) else parts
 
 
 def throw_texts(name: str, case: dict, limit: float = TEXT_LIMIT) -> dict:
@@ -166,33 +156,22 @@ def throw_texts(name: str, case: dict, limit: float = TEXT_LIMIT) -> dict:
     thread.start()
     thread.join()
     verify(found[1])
-    expected = [None if case["expect"] is None else float(case["expect"])] * len(pairs)
-    return {
-        "name": name,
-        "what": case["what"],
-        "expect": "None" if case["expect"] is None else str(case["expect"]),
-        "outcome": ", ".join(sorted({"None" if reward is None else f"{reward:g}" for reward in found[0] + found[1]})),
-        "seconds": slowest,
-        "survivors": 0,
-        "passed": case["expect"] == 0 and 1.0 in found[0] + found[1],
-        "good": found == [expected, expected] and slowest < limit,
-    }
+    expected, rewards = case["expect"], found[0] + found[1]
+    return _result(
+        name,
+        case,
+        expect=str(expected),
+        outcome=", ".join(sorted({"None" if reward is None else f"{reward:g}" for reward in rewards})),
+        seconds=slowest,
+        passed=expected == 0 and 1.0 in rewards,
+        good=rewards == [expected] * 2 * len(pairs) and slowest < limit,
+    )
 
 
 def throw_rewards(name: str, case: dict) -> dict:
-    """Train a tiny model on the given rewards for two steps, in a folder of its own; what came of the advantages and
-    the weights."""
+    """Train a tiny model on the given rewards for two steps; what came of the advantages and the weights."""
     from hostile import training
 
-    started = time.monotonic()
+    started, expect = time.monotonic(), " ".join(map(str, case["expect"]))
     outcome, good = training.throw(case["rewards"], case.get("completions"), case["expect"])
-    return {
-        "name": name,
-        "what": case["what"],
-        "expect": "E" if case["expect"] == "E" else " ".join(map(str, case["expect"])),
-        "outcome": outcome,
-        "seconds": time.monotonic() - started,
-        "survivors": 0,
-        "passed": False,
-        "good": good,
-    }
+    return _result(name, case, expect=expect, outcome=outcome, seconds=time.monotonic() - started, good=good)

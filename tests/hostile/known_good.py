@@ -1,7 +1,6 @@
 """Honest programs in the styles that people and models write, with inputs and answers known independently of them."""
 
-from __future__ import annotations
-
+import math
 import random
 
 HEAD = "import sys\n"
@@ -13,7 +12,7 @@ STYLES = [
     ("n, *a = map(int, open(0).read().split())\nprint(sorted(a)[0])", min),
     (
         HEAD
-        + "def main():\n    input()\n    print(len(set(input().split())))\n    sys.exit(0)\nif __name__ == '__main__':\n    main()",
+        + "def main():\n    input()\n    print(len({*input().split()}))\n    sys.exit(0)\nif __name__ == '__main__':\n    main()",
         lambda a: len(set(a)),
     ),
     ("input()\na = [int(x) for x in input().split()]\nprint(sum(a))\nexit()", sum),
@@ -24,8 +23,8 @@ STYLES = [
         sum,
     ),
     (
-        "from collections import Counter, defaultdict, deque\ninput()\nc = Counter(input().split())\nprint(max(c.values()))",
-        lambda a: max(a.count(x) for x in a),
+        "from collections import Counter, deque\ninput()\nprint(max(Counter(input().split()).values()))",
+        lambda a: max(map(a.count, a)),
     ),
     ("import heapq\ninput()\nh = list(map(int, input().split()))\nheapq.heapify(h)\nprint(heapq.heappop(h))", min),
     (
@@ -39,24 +38,21 @@ STYLES = [
     ),
     (
         "from typing import List\nimport math\ndef f(a: List[int]) -> int:\n    return math.prod(a) % 1000007\ninput()\nprint(f([int(x) for x in input().split()]))",
-        lambda a: product(a) % 1000007,
+        lambda a: math.prod(a) % 1000007,
     ),
-    (
-        "numbers = []\nwhile True:\n    try:\n        numbers += input().split()\n    except EOFError:\n        break\nprint(numbers[-1])",
-        lambda a: a[-1],
-    ),
+    ("a = []\nwhile True:\n    try: a += input().split()\n    except EOFError: break\nprint(a[-1])", lambda a: a[-1]),
     (
         "class Node:\n    def __init__(self, v): self.v, self.next = v, None\ninput()\nhead = None\nfor x in input().split():\n    node = Node(int(x)); node.next = head; head = node\n"
         "total = 0\nwhile head: total += head.v; head = head.next\nprint(total)",
         sum,
     ),
     (
-        "from decimal import Decimal, getcontext\ngetcontext().prec = 50\ninput()\nprint(int(sum(map(Decimal, input().split()))))",
+        "from decimal import Decimal as D, getcontext\ngetcontext().prec = 50\ninput()\nprint(int(sum(map(D, input().split()))))",
         sum,
     ),
     ("import re\nprint(len(re.findall(r'\\d+', open(0).read())) - 1)", len),
     (
-        "from dataclasses import dataclass\n@dataclass\nclass P:\n    x: int\ninput()\nprint(sum(P(int(t)).x for t in input().split()))",
+        "from dataclasses import dataclass\n@dataclass\nclass P: x: int\ninput()\nprint(sum(P(int(t)).x for t in input().split()))",
         sum,
     ),
     (
@@ -74,13 +70,6 @@ STYLES = [
     ("import os\ninput()\na = list(map(int, input().split()))\nos.write(1, f'{max(a)}\\n'.encode())\nos._exit(0)", max),
     ("input()\na = list(map(int, input().split()))\nfor i in range(20000): a[0] += i % 2\nprint(a[0] - 10000)", lambda a: a[0]),
 ]
-
-
-def product(numbers: list[int]) -> int:
-    result = 1
-    for number in numbers:
-        result *= number
-    return result
 
 
 def make_programs(count: int, tests: int, seed: int) -> list[tuple[str, list[str], list[bytes]]]:

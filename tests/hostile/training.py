@@ -1,8 +1,6 @@
-"""Rewards thrown into training: a tiny model, two GRPO steps, given rewards and, where a case says so, given
-completions."""
+"""Rewards thrown into training: a tiny model, two GRPO steps, given rewards and, where a case says so, completions."""
 
-from __future__ import annotations
-
+import contextlib
 import math
 import pathlib
 import tempfile
@@ -18,7 +16,7 @@ from m2rl_lib.data import sft_corpus
 from m2rl_lib.rollout import trainer_rollouts
 from m2rl_lib.rollout.tool_turns import Completion
 from m2rl_lib.storage import artifacts
-from m2rl_lib.training import grpo, micro_model
+from m2rl_lib.training import common, grpo, micro_model
 
 STEPS = 2
 
@@ -38,31 +36,23 @@ def throw(rewards: list[float | None], texts: list[str] | None, expect: object) 
         ids = [tokenizer(text)["input_ids"] for text in texts]
         return [Completion(i, [1] * len(i), text, not i) for i, text in zip(ids, texts)], tokenizer(prompts)["input_ids"]
 
-    with tempfile.TemporaryDirectory() as folder, mock.patch.object(locations, "RUNS", pathlib.Path(folder)):
+    with tempfile.TemporaryDirectory() as folder, contextlib.ExitStack() as patches:
+        patches.enter_context(mock.patch.object(locations, "RUNS", pathlib.Path(folder)))
         p = SimpleNamespace(**study.load(locations.ROOT / "params" / "smoke.yaml").model_dump())
         start = _start_model(p)
-        patches = [
-            mock.patch.object(grpo.DomainTrainer, "_compute_loss", watched_loss),
-            mock.patch.object(grpo.Keeper, "log_selection", lambda *_: None),
-            mock.patch.object(domains.DOMAINS["math"], "verify", lambda completions, rows: rewards[: len(completions)]),
-        ]
+        patches.enter_context(mock.patch.object(grpo.DomainTrainer, "_compute_loss", watched_loss))
+        patches.enter_context(mock.patch.object(common.Keeper, "log_selection", lambda *_: None))
+        patches.enter_context(mock.patch.object(domains.DOMAINS["math"], "verify", lambda given, rows: rewards[: len(given)]))
         if texts is not None:
-            patches.append(mock.patch.object(trainer_rollouts, "roll_out", given_rollout))
-        for patch in patches:
-            patch.start()
+            patches.enter_context(mock.patch.object(trainer_rollouts, "roll_out", given_rollout))
         try:
             (trained,) = grpo.train(p, "rl-math", ["math"], STEPS, [STEPS], start, seed=0)
         except FloatingPointError as error:
             return f"error: {str(error).split(' for ')[0]}", expect == "E"
-        finally:
-            for patch in patches:
-                patch.stop()
         finite = all(torch.isfinite(tensor).all() for tensor in load_file(trained / "model.safetensors").values())
     signs = sorted("0+-"[(value > 0) - (value < 0)] for value in advantages[0])  # the trainer has shuffled them
-    outcome = f"advantages {' '.join(signs)}, weights {'finite' if finite else 'NOT FINITE'}"
-    return outcome, finite and all(math.isfinite(value) for step in advantages for value in step) and signs == sorted(
-        map(str, expect)
-    )
+    good = finite and all(math.isfinite(value) for step in advantages for value in step) and signs == sorted(map(str, expect))
+    return f"advantages {' '.join(signs)}, weights {'finite' if finite else 'NOT FINITE'}", good
 
 
 def _start_model(p: SimpleNamespace) -> pathlib.Path:

@@ -1,7 +1,7 @@
 """Merging by weights: hand calculations, identities, planted truths and refusals, on tiny real models."""
 
 import math
-from dataclasses import replace
+import shutil
 
 import pytest
 import torch
@@ -10,7 +10,7 @@ from mergekit.merge_methods.base import TensorGroup
 from safetensors.torch import load_file, save_file
 
 from m2rl_lib.config import locations, schedule
-from m2rl_lib.merging import dare, merge, sce, task_arithmetic, task_vectors, ties
+from m2rl_lib.merging import merge, sce, task_arithmetic, task_vectors, ties
 from m2rl_lib.merging.merge import Recipe
 from m2rl_lib.rollout import decoding
 from m2rl_lib.storage import artifacts, result_tables
@@ -18,14 +18,14 @@ from m2rl_lib.training import micro_model
 
 A, B = [4.0, -2.0, 0.0, 1.0], [-1.0, -4.0, 3.0, 0.5]  # two task vectors
 KEY = "model.norm.weight"
-METHODS = ["average", "task-arithmetic", "task-arithmetic-dare", "ties", "ties-dare", "sce"]
+VARIANTS = [*((method, False) for method in merge.METHODS), *((method, True) for method in schedule.TWO_DEFINITIONS)]
 
 
-def moved(tokenizer, shift):
+def moved(tokenizer, vector):
     """The tiny model, its final norm moved at the first places; all else equal."""
     model = micro_model.build_model(tokenizer, 32, 2, 2, 512, 0)
     with torch.no_grad():
-        model.model.norm.weight[: len(shift)] += torch.tensor(shift)
+        model.model.norm.weight[: len(vector)] += torch.tensor(vector)
     return model
 
 
@@ -33,44 +33,40 @@ def moved(tokenizer, shift):
 def experts(publish_model, tokenizer):
     """SFT and two experts whose final norm is moved by A and by B."""
     base = publish_model("sft", moved(tokenizer, [0.0] * 4))
-    return base, [publish_model(f"rl-{name}", moved(tokenizer, shift), [base]) for name, shift in (("math", A), ("coding", B))]
+    return base, [publish_model(f"rl-{name}", moved(tokenizer, vector), [base]) for name, vector in (("math", A), ("coding", B))]
 
 
-def of(method: str, experts, *, scale=1.0, density=1.0, paper=False, trim=1.0) -> Recipe:
-    base, folders = experts
-    return Recipe(method, tuple(folders), base, scale, density, paper, trim)
+def merged(p, base, experts, method: str, *, scale=1.0, density=1.0, paper=False, trim=1.0, places=4) -> torch.Tensor:
+    """The merge's task vector at the first places of the final norm."""
+    folder = merge.merge(p, Recipe(method, tuple(experts), base, scale, density, paper, trim), f"merge-{method}")
+    return (load_file(folder / "model.safetensors")[KEY] - load_file(base / "model.safetensors")[KEY])[:places]
 
 
-def shift_of(p, recipe: Recipe, places: int = 4) -> torch.Tensor:
-    folder = merge.merge(p, recipe, f"merge-{recipe.method}")
-    return (load_file(folder / "model.safetensors")[KEY] - load_file(recipe.base / "model.safetensors")[KEY])[:places]
+def numbers(base) -> int:
+    """How many numbers a model has."""
+    return sum(tensor.numel() for tensor in load_file(base / "model.safetensors").values())
 
 
-@pytest.mark.parametrize("paper", [False, True])
-@pytest.mark.parametrize(
-    ("method", "density", "expected"),
-    [
-        ("average", 1.0, [1.5, -3.0, 1.5, 0.75]),
-        ("task-arithmetic", 1.0, [3.0, -6.0, 3.0, 1.5]),
-        # signs elected by the sum: +, -, +, +; the mean of those that agree
-        ("ties", 1.0, [4.0, -3.0, 3.0, 0.75]),
-        # weights ∝ mean square (21 : 26.25), then the weighted mean of those that agree in sign
-        ("sce", 1.0, [4.0, (-2 * 21 - 4 * 26.25) / 47.25, 3.0, (1 * 21 + 0.5 * 26.25) / 47.25]),
-    ],
-)
-def test_merges_equal_the_hand_calculation(smoke, experts, method, density, expected, paper):
-    if paper and method not in schedule.TWO_DEFINITIONS:
-        pytest.skip("one definition")
-    made = shift_of(smoke, of(method, experts, density=density, paper=paper))
-    assert torch.allclose(made, torch.tensor(expected), atol=1e-5)
+BY_HAND = {
+    "average": [1.5, -3.0, 1.5, 0.75],
+    "task-arithmetic": [3.0, -6.0, 3.0, 1.5],
+    # signs elected by the sum: +, -, +, +; the mean of those that agree
+    "ties": [4.0, -3.0, 3.0, 0.75],
+    # weights ∝ mean square (21 : 26.25), then the weighted mean of those that agree in sign
+    "sce": [4.0, (-2 * 21 - 4 * 26.25) / 47.25, 3.0, (1 * 21 + 0.5 * 26.25) / 47.25],
+}
+
+
+@pytest.mark.parametrize(("method", "paper"), [variant for variant in VARIANTS if variant[0] in BY_HAND])
+def test_merges_equal_the_hand_calculation(smoke, experts, method, paper):
+    assert torch.allclose(merged(smoke, *experts, method, paper=paper), torch.tensor(BY_HAND[method]), atol=1e-5)
 
 
 def test_mergekits_ties_trims_each_tensor_and_the_papers_the_whole_model(smoke, experts):
     # mergekit: 2 of this tensor's 32 elements of each: 4 and -2 of A, -4 and 3 of B
-    assert torch.allclose(shift_of(smoke, of("ties", experts, density=2 / 32)), torch.tensor([4.0, -3.0, 3.0, 0.0]), atol=1e-5)
+    assert torch.allclose(merged(smoke, *experts, "ties", density=2 / 32), torch.tensor([4.0, -3.0, 3.0, 0.0]), atol=1e-5)
     # the paper: k of all elements. Only these are moved, so 3 of each are kept: 4, -2, 1 and -1, -4, 3 (not 0.5)
-    total = sum(tensor.numel() for tensor in load_file(experts[0] / "model.safetensors").values())
-    made = shift_of(smoke, of("ties", experts, density=3.5 / total, paper=True))
+    made = merged(smoke, *experts, "ties", density=3.5 / numbers(experts[0]), paper=True)
     assert torch.allclose(made, torch.tensor([4.0, -3.0, 3.0, 1.0]), atol=1e-5)
 
 
@@ -128,7 +124,7 @@ def test_blocks_give_the_numbers_of_mergekits_own_methods(monkeypatch, name, sha
 
 
 def after_dare(delta, *settings):
-    return torch.cat(list(dare.papers_dare(torch.zeros_like(delta), delta, *settings)()))
+    return torch.cat(list(task_arithmetic.papers_dare(torch.zeros_like(delta), delta, *settings)()))
 
 
 def test_dare_keeps_the_density_and_rescales_as_each_definition_says(smoke, experts):
@@ -139,70 +135,65 @@ def test_dare_keeps_the_density_and_rescales_as_each_definition_says(smoke, expe
     assert torch.equal(kept, after_dare(delta, 0.8, 0, "rl-math", "w"))
     assert not torch.equal(kept, after_dare(delta, 0.8, 0, "rl-coding", "w"))
     base, folders = experts
-    alone = (base, [folders[0]])
-    papers = shift_of(smoke, of("task-arithmetic-dare", alone, density=0.5, paper=True))
+    papers = merged(smoke, base, folders[:1], "task-arithmetic-dare", density=0.5, paper=True)
     assert set((papers / torch.tensor(A))[papers != 0].round(decimals=4).tolist()) == {2.0}  # 1 / 0.5
-    mergekits = shift_of(smoke, of("task-arithmetic-dare", alone, density=0.5))
+    mergekits = merged(smoke, base, folders[:1], "task-arithmetic-dare", density=0.5)
     assert mergekits.abs().sum() == pytest.approx(7.0, abs=1e-4)  # the L1 norm of A
 
 
 def test_the_papers_ties_dare_trims_what_dare_left(smoke, experts):
     base, folders = experts
-    total = sum(tensor.numel() for tensor in load_file(base / "model.safetensors").values())
-    made = shift_of(smoke, of("ties-dare", (base, [folders[0]]), density=0.5, paper=True, trim=1.5 / total))
+    made = merged(smoke, base, folders[:1], "ties-dare", density=0.5, paper=True, trim=1.5 / numbers(base))
     dropped = after_dare(torch.tensor(A + [0.0] * 28), 0.5, smoke.seed, "rl-math", KEY)[:4]
     expected = torch.where(dropped.abs() == dropped.abs().max(), dropped, 0.0)
     assert dropped.abs().max() > 0 and torch.allclose(made, expected, atol=1e-5)
 
 
-def test_sce_reports_its_branch_and_the_papers_definition_has_no_floor(smoke, publish_model, tokenizer):
+def test_sce_reports_its_branch_and_the_papers_definition_has_no_limit(smoke, publish_model, tokenizer):
     base = publish_model("sft", moved(tokenizer, [0.0, 0.0]))
     small = [publish_model(f"rl-{n}", moved(tokenizer, s), [base]) for n, s in (("math", [3e-4, 0.0]), ("coding", [1e-4, 0.0]))]
     branches = sce.branches(small, base).set_index("tensor")
     assert branches.loc[KEY, "uniform"] and branches.loc[KEY, "mean_squares"] == pytest.approx(1e-7 / 32, rel=1e-3)
-    assert shift_of(smoke, of("sce", (base, small)), 1).item() == pytest.approx(2e-4, abs=1e-6)  # uniform: the mean
-    assert shift_of(smoke, of("sce", (base, small), paper=True), 1).item() == pytest.approx(2.8e-4, abs=1e-6)  # 9 : 1
+    assert merged(smoke, base, small, "sce", places=1).item() == pytest.approx(2e-4, abs=1e-6)  # uniform: the mean
+    assert merged(smoke, base, small, "sce", paper=True, places=1).item() == pytest.approx(2.8e-4, abs=1e-6)  # 9 : 1
 
 
-@pytest.mark.parametrize("paper", [False, True])
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize(("method", "paper"), VARIANTS)
 def test_identities(smoke, experts, publish_model, tokenizer, method, paper):
     """One expert, λ = 1, nothing trimmed: that expert. Equal experts: that expert. Another order: the same."""
-    if paper and method not in schedule.TWO_DEFINITIONS:
-        pytest.skip("one definition")
     base, (first, second) = experts
-    assert torch.allclose(shift_of(smoke, of(method, (base, [first]), paper=paper)), torch.tensor(A), atol=1e-5)
+    assert torch.allclose(merged(smoke, base, [first], method, paper=paper), torch.tensor(A), atol=1e-5)
     equal = [first, publish_model("rl-science", moved(tokenizer, A), [base])]
     scale = 0.5 if method.startswith("task") else 1.0  # a sum of two, not a mean
-    assert torch.allclose(shift_of(smoke, of(method, (base, equal), scale=scale, paper=paper)), torch.tensor(A), atol=1e-5)
-    one, other = (shift_of(smoke, of(method, (base, order), paper=paper)) for order in ([first, second], [second, first]))
+    assert torch.allclose(merged(smoke, base, equal, method, scale=scale, paper=paper), torch.tensor(A), atol=1e-5)
+    one, other = (merged(smoke, base, order, method, paper=paper) for order in ([first, second], [second, first]))
     assert torch.allclose(one, other, atol=1e-6)
 
 
 @pytest.mark.parametrize("method", schedule.WITH_LAMBDA)
-def test_lambda_scales_the_shift(smoke, experts, method):
-    whole = shift_of(smoke, of(method, experts))
-    assert torch.allclose(shift_of(smoke, of(method, experts, scale=0.25)), whole / 4, atol=1e-5)
-    assert torch.allclose(shift_of(smoke, of(method, experts, scale=1e-9)), torch.zeros(4), atol=1e-6)  # λ → 0: SFT
+def test_lambda_scales_the_task_vector(smoke, experts, method):
+    whole = merged(smoke, *experts, method)
+    assert torch.allclose(merged(smoke, *experts, method, scale=0.25), whole / 4, atol=1e-5)
+    assert torch.allclose(merged(smoke, *experts, method, scale=1e-9), torch.zeros(4), atol=1e-6)  # λ → 0: SFT
 
 
 def test_the_best_lambda_is_the_known_one(smoke, publish_model, tokenizer):
     """Experts that each minimise a quadratic: of disjoint weights the best λ is 1, of the same weights 1 / experts."""
     base = publish_model("sft", moved(tokenizer, [0.0] * 2))
-    grid = [0.25, 0.5, 0.75, 1.0, 1.25]
-    disjoint, same = [[2.0, 0.0], [0.0, 3.0]], [[2.0, 3.0], [2.0, 3.0]]
-    for shifts, names, best in ((disjoint, ("math", "coding"), 1.0), (same, ("science", "agent"), 0.5)):
-        folders = [publish_model(f"rl-{n}", moved(tokenizer, s), [base]) for n, s in zip(names, shifts)]
-        losses = []
-        for scale in grid:
-            made = shift_of(smoke, of("task-arithmetic", (base, folders), scale=scale), 2)
-            losses.append(sum(float(((made - torch.tensor(s)) ** 2)[torch.tensor(s) != 0].sum()) for s in shifts))
-        assert grid[losses.index(min(losses))] == best
+    disjoint, same = torch.tensor([[2.0, 0.0], [0.0, 3.0]]), torch.tensor([[2.0, 3.0], [2.0, 3.0]])
+    for vectors, names, best in ((disjoint, ("math", "coding"), 1.0), (same, ("science", "agent"), 0.5)):
+        folders = [publish_model(f"rl-{n}", moved(tokenizer, v.tolist()), [base]) for n, v in zip(names, vectors)]
+        losses = {}
+        for scale in (0.25, 0.5, 0.75, 1.0, 1.25):
+            made = merged(smoke, base, folders, "task-arithmetic", scale=scale, places=2)
+            losses[scale] = float((made - vectors).square()[vectors != 0].sum())
+        assert min(losses, key=losses.get) == best
 
 
 def test_output_is_written_as_asked_from_float32_arithmetic(smoke, experts):
     smoke.merge_dtype = "bfloat16"
-    folder = merge.merge(smoke, of("average", experts), "merge-average")
+    merged(smoke, *experts, "average")
+    folder = locations.model_folder(smoke.study, smoke.seed, "merge-average")
     made = load_file(folder / "model.safetensors")
     assert {tensor.dtype for tensor in made.values()} == {torch.bfloat16}
     assert torch.equal(made[KEY][:4], torch.tensor([2.5, -2.0, 2.5, 1.75]).bfloat16())
@@ -213,7 +204,7 @@ def test_output_is_written_as_asked_from_float32_arithmetic(smoke, experts):
 # --- names ---------------------------------------------------------------------------------------------
 
 
-def test_names_tell_the_recipe(smoke):
+def test_a_name_gives_the_recipe(smoke):
     def folder(name):
         return locations.model_folder(smoke.study, smoke.seed, name)
 
@@ -228,7 +219,7 @@ def test_names_tell_the_recipe(smoke):
 
 
 @pytest.mark.parametrize(
-    ("name", "told"),
+    ("name", "message"),
     [
         ("merge-ties@density=0", "density is 0.0, but must be above 0 and at most 1"),
         ("merge-ties@density=1.5", "density is 1.5"),
@@ -237,8 +228,8 @@ def test_names_tell_the_recipe(smoke):
         ("merge-ties@size=3", "size is nothing that a merge varies in"),
     ],
 )
-def test_settings_out_of_range_are_refused(smoke, name, told):
-    with pytest.raises(ValueError, match=told):
+def test_settings_out_of_range_are_refused(smoke, name, message):
+    with pytest.raises(ValueError, match=message):
         merge.recipe(smoke, name)
 
 
@@ -249,7 +240,7 @@ def test_equal_norms_are_equal(smoke, experts):
     for name in ("merge-average", "merge-task-arithmetic"):
         merge.merge(smoke, merge.recipe(smoke, name), name)
         models[name] = merge.merge(smoke, merge.recipe(smoke, f"{name}@norm=equal"), f"{name}@norm=equal")
-    norms = merge.shifts(models, base).set_index("model")["norm"]
+    norms = task_vectors.norms_and_cosines(models, base).set_index("model")["norm"]
     assert norms[["merge-average", "merge-task-arithmetic"]].tolist() == pytest.approx([1, 1], rel=1e-4)
 
 
@@ -272,51 +263,42 @@ def test_every_merge_of_a_study_is_made_and_its_cost_charged_once(smoke, experts
 def test_a_checkpoint_is_merged_not_the_run_it_belongs_to(smoke, experts, publish_model, tokenizer):
     base, _ = experts
     checkpoint = publish_model("rl-math@step=1", moved(tokenizer, [a / 4 for a in A]), [base])
-    assert torch.allclose(shift_of(smoke, of("task-arithmetic", (base, [checkpoint]))), torch.tensor(A) / 4, atol=1e-6)
+    assert torch.allclose(merged(smoke, base, [checkpoint], "task-arithmetic"), torch.tensor(A) / 4, atol=1e-6)
 
 
-def test_strangers_nan_missing_tensors_and_other_shapes_are_refused(smoke, experts, publish_model, tokenizer):
+def test_strangers_nan_missing_tensors_other_shapes_and_damage_are_refused(smoke, experts, publish_model, tokenizer):
     base, both = experts
-    recipe = of("ties", experts, density=0.2)
 
-    def refused(model, told, inputs=(base,)):
-        stranger = publish_model("rl-science", model, list(inputs))
-        with pytest.raises(ValueError, match=told):
-            merge.merge(smoke, replace(recipe, experts=(*both, stranger)), "merge-ties")
+    def refused(message: str, *others):
+        with pytest.raises(ValueError, match=message):
+            merged(smoke, base, others, "ties", density=0.2)
 
-    refused(micro_model.build_model(tokenizer, 32, 2, 2, 512, 1), "rl-science was not trained from sft", inputs=())
-    refused(micro_model.build_model(tokenizer, 64, 2, 2, 512, 1), "rl-science: tensor .* in sft")
-    refused(moved(tokenizer, [math.nan]), "model.norm.weight has NaN")
-    lacking = publish_model("rl-agent", moved(tokenizer, A), [base])
-    tensors = load_file(lacking / "model.safetensors")
-    del tensors[KEY]
-    save_file(tensors, lacking / "model.safetensors", {"format": "pt"})
-    manifest = artifacts.read_manifest(lacking)
-    with artifacts.publish(lacking, {key: manifest[key] for key in ("inputs", "parameters")}) as fresh:
-        for file in lacking.iterdir():
-            if file.name != artifacts.MANIFEST:
-                (fresh / file.name).write_bytes(file.read_bytes())
-    with pytest.raises(ValueError, match="rl-agent has no tensor model.norm.weight, which sft has"):
-        merge.merge(smoke, replace(recipe, experts=(*both, lacking)), "merge-ties")
-    with pytest.raises(ValueError, match="no experts to merge"):
-        merge.merge(smoke, replace(recipe, experts=()), "merge-ties")
+    shard = both[0] / "model.safetensors"
+    tensors, whole = load_file(shard), shard.read_bytes()
+    save_file({name: tensor + 1 for name, tensor in tensors.items()}, shard)
+    refused("damaged", *both)
+    shard.write_bytes(whole)
+    stranger = publish_model("rl-science", micro_model.build_model(tokenizer, 32, 2, 2, 512, 1))
+    refused("rl-science was not trained from sft", *both, stranger)
+    refused(
+        "rl-science: tensor .* in sft", publish_model("rl-science", micro_model.build_model(tokenizer, 64, 2, 2, 512, 1), [base])
+    )
+    refused("model.norm.weight has NaN", publish_model("rl-science", moved(tokenizer, [math.nan]), [base]))
+    with artifacts.publish(base.with_name("rl-agent"), artifacts.record(smoke, [base])) as lacking:
+        shutil.copy(both[0] / "config.json", lacking)
+        save_file(
+            {name: tensor for name, tensor in tensors.items() if name != KEY}, lacking / "model.safetensors", {"format": "pt"}
+        )
+    refused("rl-agent has no tensor model.norm.weight, which sft has", base.with_name("rl-agent"))
+    refused("no experts to merge")
     assert not locations.model_folder("smoke", 0, "merge-ties").exists()
 
 
-def test_shifts_measure_norm_and_cosine(experts):
+def test_norms_and_cosines_of_task_vectors(experts):
     base, both = experts
-    frame = merge.shifts({folder.name: folder for folder in both}, base).set_index("model")
+    frame = task_vectors.norms_and_cosines({folder.name: folder for folder in both}, base).set_index("model")
     norms = torch.tensor([A, B]).norm(dim=1)
     assert frame.loc["rl-math", "norm"] == pytest.approx(float(norms[0] / norms.mean()), rel=1e-5)
     assert frame.loc["rl-math", "cosine rl-math"] == pytest.approx(1)
     expected = torch.cosine_similarity(torch.tensor(A), torch.tensor(B), dim=0)
     assert frame.loc["rl-math", "cosine rl-coding"] == pytest.approx(float(expected), abs=1e-5)
-
-
-def test_damaged_expert_is_refused(smoke, experts):
-    base, both = experts
-    shard = both[0] / "model.safetensors"
-    tensors = load_file(shard)
-    save_file({name: tensor + 1 for name, tensor in tensors.items()}, shard)
-    with pytest.raises(ValueError, match="damaged"):
-        merge.merge(smoke, of("average", (base, both)), "merge-average")

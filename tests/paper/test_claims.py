@@ -1,7 +1,5 @@
 """The claim ledger: the rule by hand, and planted worlds in which every claim is true, false, or too small to tell."""
 
-from dataclasses import replace
-
 import numpy as np
 import pandas as pd
 import pytest
@@ -14,32 +12,36 @@ from m2rl_lib.paper.claim_ledger import CONTRADICTED, NOT_TESTABLE, SUPPORTED, U
 from m2rl_lib.storage import artifacts, result_tables
 
 MARGIN = 3.0
+TABLES = ROOT / "figures" / "study" / "tables"
 DOMAINS = ["math", "coding", "science", "instruction_following"]
 EXPERTS = [f"rl-{domain}" for domain in DOMAINS]
 PAIR = "merge-average@experts=math+coding"
 
 
 def claim(found, **changes) -> Claim:
-    told = {"question": "RQ1", "claim": "c", "quantity": "q", "unit": "points", "published": (1.0, "one"), "above": 0.0}
-    return Claim(**told | changes, measure=lambda tables: found)
+    usual = {"question": "RQ1", "claim": "c", "quantity": "q", "unit": "points", "published": (1.0, "one"), "above": 0.0}
+    return Claim(**usual | changes, measure=lambda tables: found)
+
+
+def row_of(found, **changes) -> pd.Series:
+    return claim_ledger.ledger([claim(found, **changes)], {}).iloc[0]
 
 
 def verdict(found, **changes) -> str:
-    return claim_ledger.ledger([claim(found, **changes)], {}).iloc[0]["verdict"]
-
-
-# --- the rule -------------------------------------------------------------------------------------------------
+    return row_of(found, **changes)["verdict"]
 
 
 def test_p_is_what_the_interval_says():
     found = Found(4.0, 1.0, 7.0, "9 problems")
     assert claim_ledger.p_beyond(found, 1.0, upward=True) == pytest.approx(0.025)
     assert claim_ledger.p_beyond(found, 4.0, upward=True) == pytest.approx(0.5)
-    assert claim_ledger.p_inside(claim(found, above=1.0), found) == pytest.approx(0.05)
-    assert claim_ledger.p_outside(claim(found, above=7.0), found) == pytest.approx(0.05)
+    assert claim_ledger.p_region(claim(found, above=1.0), found, inside=True) == pytest.approx(0.05)
+    assert claim_ledger.p_region(claim(found, above=7.0), found, inside=False) == pytest.approx(0.05)
     few = Found(4.0, 1.0, 7.0, "9 problems", seeds=3, df=2)
-    assert claim_ledger.p_inside(claim(few, above=1.0), few) == pytest.approx(0.05)  # the same edge,
-    assert claim_ledger.p_inside(claim(few), few) > claim_ledger.p_inside(claim(found), found)  # but a longer tail
+    assert claim_ledger.p_region(claim(few, above=1.0), few, inside=True) == pytest.approx(0.05)  # the same edge,
+    assert claim_ledger.p_region(claim(few), few, inside=True) > claim_ledger.p_region(
+        claim(found), found, inside=True
+    )  # but a longer tail
     assert claim_ledger.seen(found) == pytest.approx(3 * (1.96 + 0.8416) / 1.96, abs=0.01)
 
 
@@ -54,6 +56,7 @@ def test_p_is_what_the_interval_says():
         ((0, -3.2, 3.2), {"above": -3.0, "below": 3.0}, UNDECIDED),
         ((6, 3.5, 8.5), {"above": -3.0, "below": 3.0, "equivalence": True}, CONTRADICTED),
         ((2, 0.5, 3.5), {"above": -3.0, "below": 3.0}, UNDECIDED),
+        ((5, 5, 5), {"above": 0.0}, NOT_TESTABLE),  # no spread is no certainty
     ],
 )
 def test_a_verdict_is_where_the_interval_lies(limits, region, expected):
@@ -89,43 +92,33 @@ def test_benjamini_hochberg_within_a_question():
     sure, close = Found(9, 8, 10, "1"), Found(2.1, 0.1, 4.1, "1")
     both = claim_ledger.ledger([claim(close), claim(sure)], {})
     assert both["p_adjusted"].iloc[0] == pytest.approx(both["p"].iloc[0])
-    apart = claim_ledger.ledger([claim(close), claim(Found(0.1, -5, 5, "1")), claim(sure, question="RQ2")], {})
-    assert apart["p_adjusted"].iloc[0] == pytest.approx(2 * apart["p"].iloc[0])
+    other = claim_ledger.ledger([claim(close), claim(Found(0.1, -5, 5, "1")), claim(sure, question="RQ2")], {})
+    assert other["p_adjusted"].iloc[0] == pytest.approx(2 * other["p"].iloc[0])
 
 
 def test_counts_have_no_p_and_need_their_whole_range():
     ratio = {"above": -np.inf, "below": 1.0, "unit": "ratio"}
     assert verdict(Found(0.6, 0.4, 0.9, "5 experts", counted=True), **ratio) == SUPPORTED
     assert verdict(Found(0.6, 0.4, 1.1, "5 experts", counted=True), **ratio) == UNDECIDED
-    row = claim_ledger.ledger([claim(Found(1.5, 1.5, 1.5, "5 experts", counted=True), **ratio)], {}).iloc[0]
+    row = row_of(Found(1.5, 1.5, 1.5, "5 experts", counted=True), **ratio)
     assert row["verdict"] == CONTRADICTED and np.isnan(row["p"]) and "a count, not a sample" in claim_ledger.claim_sentence(row)
 
 
-def test_no_spread_is_no_certainty():
-    row = claim_ledger.ledger([claim(Found(5.0, 5.0, 5.0, "4 problems"))], {}).iloc[0]
-    assert row["verdict"] == NOT_TESTABLE and "came out alike" in row["reason"]
-
-
 def test_places_are_in_half_widths_from_the_edge():
-    row = claim_ledger.ledger([claim(Found(4.0, 1.0, 7.0, "9 problems"), above=1.0)], {}).iloc[0]
+    row = row_of(Found(4.0, 1.0, 7.0, "9 problems"), above=1.0)
     assert row[["position", "position_low", "position_high", "published_position"]].tolist() == pytest.approx([1, 0, 2, 0])
-    two = claim_ledger.ledger([claim(Found(1.0, -1.0, 3.0, "9 problems"), above=-4.0, below=4.0)], {}).iloc[0]
+    two = row_of(Found(1.0, -1.0, 3.0, "9 problems"), above=-4.0, below=4.0)
     assert two[["position", "position_low", "position_high"]].tolist() == pytest.approx([1.5, 0.5, 2.0])  # deepest at 0
 
 
 def test_sentences_of_every_verdict_are_one_line():
-    rows = claim_ledger.ledger(
-        [claim(Found(*limits, "9 problems")) for limits in ((4, 1, 7), (-4, -7, -1), (1, -2, 4), (0, 0, 0))], {}
-    )
-    told = [claim_ledger.claim_sentence(row) for _, row in rows.iterrows()]
-    assert "supported. Q: +4.0 points [1.0, 7.0], claimed above 0 points" in told[0] and "contradicted" in told[1]
-    assert "4.3 points beyond the edge could have been seen" in told[2] and "not testable" in told[3]
-    assert not any("\n" in line or "nan" in line for line in told)
+    found = [Found(*limits, "9 problems") for limits in ((4, 1, 7), (-4, -7, -1), (1, -2, 4), (0, 0, 0))]
+    lines = [claim_ledger.claim_sentence(row_of(one)) for one in found]
+    assert "supported. Q: +4.0 points [1.0, 7.0], claimed above 0 points" in lines[0] and "contradicted" in lines[1]
+    assert "4.3 points beyond the edge is the minimum detectable effect" in lines[2] and "came out alike" in lines[3]
+    assert not any("\n" in line or "nan" in line for line in lines)
 
 
-# --- planted worlds -------------------------------------------------------------------------------------------------
-
-REASONING = ("math", "coding", "science")
 RIGHT = {  # gains over SFT in points, by what is trained and tested, in a world in which the paper is right
     "reasoning on reasoning": 10, "form on reasoning": 10, "reasoning on form": 1, "rl-multi": 19, "merge-ties": 20,
     "merge-average": {"math": 28, "coding": 4, "science": 15, "instruction_following": 15},
@@ -137,21 +130,21 @@ WRONG = RIGHT | {
 }  # fmt: skip
 
 
-def gain(model: str, domain: str, told: dict) -> float:
+def gain(model: str, domain: str, gains: dict) -> float:
     form = domain == "instruction_following"
     if model == f"rl-{domain}":
         return 20
     if model in EXPERTS:
         kind = "form on reasoning" if model == "rl-instruction_following" else f"reasoning on {'form' if form else 'reasoning'}"
-        return told[kind]
+        return gains[kind]
     if model == PAIR:
-        return dict(zip(("math", "coding"), told["pair"])).get(domain, 10)
-    value = told.get(model, 0)
+        return dict(zip(("math", "coding"), gains["pair"])).get(domain, 10)
+    value = gains.get(model, 0)
     return value[domain] if isinstance(value, dict) else value
 
 
-def scores_of(told: dict, n: int, seeds: int = 1, split: str = "test", own: float = 0.02) -> pd.DataFrame:
-    """Two benchmarks a domain, n problems, a sample each; a share `own` of a model's samples has luck of its own."""
+def scores_of(gains: dict, n: int, seeds: int = 1, split: str = "test", own: float = 0.02) -> pd.DataFrame:
+    """Two benchmarks per domain, n problems, one sample of each; a share `own` of a model's samples has luck of its own."""
     rng, frames = np.random.default_rng(0), []
     models = ["sft", *EXPERTS, "rl-multi", "merge-ties", "merge-average", "merge-sce", "mt-opd", PAIR]
     for seed in range(seeds):
@@ -160,7 +153,7 @@ def scores_of(told: dict, n: int, seeds: int = 1, split: str = "test", own: floa
                 luck = rng.random((n, 1))
                 for model in models:
                     drawn = np.where(rng.random((n, 1)) < own, rng.random((n, 1)), luck)
-                    frames.append(cell(drawn < 0.4 + gain(model, domain, told) / 100, model, domain, name, seed, split))
+                    frames.append(cell(drawn < 0.4 + gain(model, domain, gains) / 100, model, domain, name, seed, split))
     return pd.concat(frames, ignore_index=True)
 
 
@@ -203,14 +196,10 @@ def tables_of(estimate: float, half: float, rng) -> dict[str, pd.DataFrame]:
     }  # fmt: skip
 
 
-def test_a_null_without_seeds_speaks_of_these_weights_whatever_the_seeds():
-    claim = claims.list_claims(MARGIN)[0]
-    for found, scope in (
-        (Found(1, 0, 2, "5 problems", 3), "this recipe"),
-        (Found(1, 0, 2, "5", 3, these_weights=True), "these weights"),
-    ):
-        row = claim_ledger.ledger([replace(claim, measure=lambda tables, found=found: found)], {}).iloc[0]
-        assert row["scope"] == scope and "3 seeds: speaks of " + scope in claim_ledger.claim_sentence(row)
+def test_a_null_without_seeds_is_about_fixed_checkpoints_whatever_the_seeds():
+    for fixed, scope in ((False, "training seeds"), (True, "fixed checkpoints")):
+        row = row_of(Found(1, 0, 2, "5 problems", 3, these_weights=fixed))
+        assert row["scope"] == scope and "3 seeds: on " + scope in claim_ledger.claim_sentence(row)
 
 
 def test_rq3s_numbers_of_all_seeds_are_pooled():
@@ -233,73 +222,51 @@ def test_rq3s_numbers_of_all_seeds_are_pooled():
 def worlds() -> dict[str, pd.DataFrame]:
     """The ledger of a world in which the paper is right, of one in which it is wrong, and of one too small to tell."""
     made = {}
-    for name, told, n, estimate, half in (
-        ("right", RIGHT, 700, 2, 0.7),
-        ("wrong", WRONG, 700, -2, 0.7),
-        ("small", RIGHT, 8, 0.1, 4),
-    ):
-        own = 0.6 if name == "small" else 0.02
-        selection = scores_of(told, n, split="selection", own=own)
+    worlds = {"right": (RIGHT, 700, 0.02, 2, 0.7), "wrong": (WRONG, 700, 0.02, -2, 0.7), "small": (RIGHT, 8, 0.6, 0.1, 4)}
+    for name, (gains, n, own, estimate, half) in worlds.items():
+        selection = scores_of(gains, n, split="selection", own=own)
         merges = selection[selection["model"].isin(["merge-ties", "merge-average", "merge-sce"])]
-        scores = score_tables.make_score_tables(scores_of(told, n, own=own), merges, MARGIN, draws=300)
+        scores = score_tables.make_score_tables(scores_of(gains, n, own=own), merges, MARGIN, draws=300)
         tables = scores | tables_of(estimate, half, np.random.default_rng(0))
-        made[name] = claim_ledger.ledger(claims.list_claims(MARGIN), tables).set_index("id")
+        made[name] = claim_ledger.ledger(claims.list_claims(MARGIN), tables).set_index("id", drop=False)
     return made
 
 
-IDS = [
-    f"{question}.{place}"
-    for question, count in zip(("RQ1", "RQ2", "RQ3", "RQ4", "RQ5"), (2, 5, 6, 4, 4))
-    for place in range(1, 1 + count)
-]
+IDS = [f"RQ{question}.{place}" for question, count in enumerate((2, 5, 6, 4, 4), 1) for place in range(1, 1 + count)]
 
 
 def test_every_claim_is_in_the_ledger_once():
     ledger = claim_ledger.ledger(claims.list_claims(MARGIN), {})
     assert list(ledger["id"]) == IDS and (ledger["verdict"] == NOT_TESTABLE).all() and ledger["reason"].ne("").all()
     assert ledger.groupby("question")["role"].agg(lambda roles: (roles == "primary").sum()).eq(1).all()
-    assert (
-        ledger[["claim", "published", "quantity", "region", "rule"]]
-        .map(lambda words: isinstance(words, str) and words != "")
-        .all(axis=None)
-    )
+    words = ledger[["claim", "published", "quantity", "region", "rule"]]
+    assert words.map(lambda text: isinstance(text, str) and text != "").all(axis=None)
 
 
 @pytest.mark.parametrize("name", IDS)
-def test_a_true_finding_is_supported_and_a_false_one_contradicted(worlds, name):
-    right, wrong = (worlds[world].loc[name] for world in ("right", "wrong"))
-    assert right["verdict"] == SUPPORTED, claim_ledger.claim_sentence(right.rename(name).to_frame().T.assign(id=name).iloc[0])
-    assert wrong["verdict"] == CONTRADICTED, claim_ledger.claim_sentence(wrong.to_frame().T.assign(id=name).iloc[0])
-
-
-@pytest.mark.parametrize("name", IDS)
-def test_a_small_world_decides_nothing_and_says_what_could_be_seen(worlds, name):
-    row = worlds["small"].loc[name]
-    assert row["verdict"] == UNDECIDED, row["reason"]
-    assert row["seen"] > 0 or name == "RQ1.2"  # a count has no such size
+def test_a_true_finding_is_supported_a_false_one_contradicted_and_a_small_world_decides_nothing(worlds, name):
+    rows = {world: worlds[world].loc[name] for world in ("right", "wrong", "small")}
+    for world, expected in zip(rows, (SUPPORTED, CONTRADICTED, UNDECIDED)):
+        assert rows[world]["verdict"] == expected, claim_ledger.claim_sentence(rows[world])
+    assert rows["small"]["seen"] > 0 or name == "RQ1.2"  # a count has no such size
 
 
 def test_planted_sizes_come_back(worlds):
-    right = worlds["right"]
-    assert right.loc["RQ1.1", "estimate"] == pytest.approx(-1, abs=0.9) and right.loc["RQ4.3", "estimate"] == pytest.approx(
-        2, abs=0.7
-    )
-    assert right.loc["RQ2.3", "estimate"] == pytest.approx(10, abs=1.5) and right.loc["RQ3.4", "estimate"] == pytest.approx(
-        20, abs=2.5
-    )
-    assert right.loc["RQ3.5", "estimate"] == pytest.approx(0.1, abs=0.02)  # above the 0.2 with RL-Null, not above matched masks
+    planted = {"RQ1.1": (-1, 0.9), "RQ2.3": (10, 1.5), "RQ3.4": (20, 2.5), "RQ4.3": (2, 0.7)}
+    planted["RQ3.5"] = (0.1, 0.02)  # above the 0.2 with RL-Null, not above matched masks
+    for name, (size, tolerance) in planted.items():
+        assert worlds["right"].loc[name, "estimate"] == pytest.approx(size, abs=tolerance)
     assert worlds["wrong"].loc["RQ1.1", "estimate"] == pytest.approx(8 - 32, abs=2.5)
     assert "nowhere behind" in worlds["wrong"].loc["RQ4.1", "reason"]
 
 
 def test_several_seeds_speak_of_the_recipe():
     tables = score_tables.make_score_tables(scores_of(RIGHT, 60, seeds=3), None, MARGIN, draws=300)
-    tables["weights_pairs"] = pd.concat(
-        [weights_of(0.1, 0.01, "jaccard", np.random.default_rng(s)).assign(seed=s) for s in range(3)]
-    )
+    pairs = [weights_of(0.1, 0.01, "jaccard", np.random.default_rng(seed)).assign(seed=seed) for seed in range(3)]
+    tables["weights_pairs"] = pd.concat(pairs)
     ledger = claim_ledger.ledger(claims.list_claims(MARGIN), tables).set_index("id")
     for name in ("RQ1.1", "RQ2.3", "RQ3.5", "RQ4.2"):
-        assert ledger.loc[name, "seeds"] == 3 and ledger.loc[name, "scope"] == "this recipe"
+        assert ledger.loc[name, "seeds"] == 3 and ledger.loc[name, "scope"] == "training seeds"
 
 
 def test_equal_merges_chosen_by_halves_are_not_ahead():
@@ -315,21 +282,21 @@ def test_equal_merges_chosen_by_halves_are_not_ahead():
     assert abs(np.mean(halves)) < 3 * np.std(halves) / np.sqrt(30) and np.mean(naive) > 5
 
 
-# --- the paper's numbers, and the committed study's ---------------------------------------------------------------------
-
-
 def test_published_evidence_is_computed_from_the_tables():
     wide = published_tables.scores().pivot(index="benchmark", columns="model", values="score")
-    part = lambda names, model: wide.loc[names, model].mean()  # noqa: E731
-    math, coding = ["AIME'24", "AIME'25"], ["LiveCodeBench v5", "LiveCodeBench v6"]
-    homes = [math, coding, ["HLE", "GPQA-Diamond"], ["IFEval", "IFBench"]]
-    by_hand = np.mean([part(names, "rl-multi") - part(names, "merged-best") for names in homes])
+    homes = [["AIME'24", "AIME'25"], ["LiveCodeBench v5", "LiveCodeBench v6"], ["HLE", "GPQA-Diamond"], ["IFEval", "IFBench"]]
+    means = pd.DataFrame([wide.loc[names].mean() for names in homes])
+    by_hand = (means["rl-multi"] - means["merged-best"]).mean()
     assert published_evidence.mixing_against_merging()[0] == pytest.approx(by_hand)
     assert published_evidence.cost_of_mixing()[0] == pytest.approx(0.332, abs=5e-4)
     assert "6 cells" in published_evidence.transfer_mean("Reasoning domains help each other")[1]
-    forms = np.mean([part(names, "rl-instruction_following") - part(names, "sft") for names in homes[:3]])
+    forms = (means["rl-instruction_following"] - means["sft"])[:3].mean()
     assert published_evidence.transfer_mean("Instruction following helps reasoning")[0] == pytest.approx(forms)
     assert published_evidence.overlap_above_chance()[0] == pytest.approx(0.465 - 0.18)
+    assert (
+        published_evidence.ties_ahead()[0] == pytest.approx(-0.045)
+        and "+0.15 in the plain mean" in published_evidence.ties_ahead()[1]
+    )
     assert published_evidence.pair_asymmetry()[0] == pytest.approx((0.63 + 2.66) / 2 - (-1.43 - 3.43) / 2)
 
 
@@ -337,19 +304,13 @@ def test_published_evidence_is_computed_from_the_tables():
 def committed(smoke) -> Parameters:
     """The committed result tables of the study, as those of a study that ran."""
     p = smoke.model_copy(update={"analysis_draws": 100, "data_shared_arithmetic": True})
-    for folder in (ROOT / "figures" / "study" / "tables").iterdir():
-        if folder.name not in claims_read():
-            continue
-        for file in folder.glob("*.parquet"):
+    for table in ("scores", *(name for _, written in claims.READS.values() for name in written)):
+        for file in (TABLES / table).glob("*.parquet"):
             seed, writer = file.stem.split("-", 1)
-            if folder.name != "scores" or writer in claims.SCORE_GROUPS:
+            if table != "scores" or writer in claims.SCORE_GROUPS:
                 one = p.model_copy(update={"seed": int(seed)})
-                result_tables.write_table(one, folder.name, writer, pd.read_parquet(file), artifacts.record(one))
+                result_tables.write_table(one, table, writer, pd.read_parquet(file), artifacts.record(one))
     return p
-
-
-def claims_read() -> set[str]:
-    return {"scores", *(name for _, written in claims.READS.values() for name in written)}
 
 
 def test_an_analysis_shows_the_rows_that_the_whole_ledger_shows(committed):
@@ -357,19 +318,18 @@ def test_an_analysis_shows_the_rows_that_the_whole_ledger_shows(committed):
     assert list(whole["id"]) == IDS and (whole["verdict"] != NOT_TESTABLE).all()
     for question, rows in whole.groupby("question"):
         pd.testing.assert_frame_equal(claims.entries(committed, question), rows.reset_index(drop=True))
-    shown = pd.concat(map(pd.read_parquet, (ROOT / "figures" / "study" / "tables" / "claims").glob("*.parquet")))
+    shown = pd.concat(map(pd.read_parquet, (TABLES / "claims").glob("*.parquet")))
     assert shown["estimate"].tolist() == pytest.approx(whole["estimate"].tolist(), abs=0.2)
     assert shown["seeds"].tolist() == whole["seeds"].tolist() and whole["seeds"].max() == 6
 
 
 def test_the_ledger_says_of_the_committed_study_what_notebook_11_says():
-    tables = ROOT / "figures" / "study" / "tables"
-    groups = ["mixed", "merges"]
-    scores = pd.concat([pd.read_parquet(file) for group in groups for file in (tables / "scores").glob(f"*-{group}.parquet")])
+    files = [file for group in ("mixed", "merges") for file in (TABLES / "scores").glob(f"*-{group}.parquet")]
+    scores = pd.concat(map(pd.read_parquet, files))
     scores = scores[~scores["model"].str.startswith("rl-multi@")]
     split = {name: rows for name, rows in scores.groupby("split")}
     how = {"margin": MARGIN, "draws": 10_000}
     made = score_tables.make_contest(split["test"], split["selection"], score_tables.plain_merges(scores), how).iloc[0]
-    told = pd.concat(map(pd.read_parquet, (tables / "rq1").glob("*.parquet"))).iloc[0]
-    assert made["reference"] == told["reference"] and made["n"] == told["n"]
-    assert made[["estimate", "low", "high"]].tolist() == pytest.approx(told[["estimate", "low", "high"]].tolist())
+    shown = pd.concat(map(pd.read_parquet, (TABLES / "rq1").glob("*.parquet"))).iloc[0]
+    assert made["reference"] == shown["reference"] and made["n"] == shown["n"]
+    assert made[["estimate", "low", "high"]].tolist() == pytest.approx(shown[["estimate", "low", "high"]].tolist())

@@ -20,7 +20,7 @@ DOMAINS = ["math", "coding", "science", "instruction_following"]
 
 @pytest.fixture
 def p(smoke, tmp_path, model, tokenizer) -> Parameters:
-    """A study whose released checkpoints are plain folders, as `hf download` leaves them: no manifest, no link between them."""
+    """A study whose released checkpoints are plain folders without manifests, as `hf download` leaves them."""
     generator = torch.Generator().manual_seed(0)
     paths = []
     for name in ("M2RL-SFT", "M2RL-RL_Math", "M2RL-RL_Coding", "M2RL-RL_Science", "M2RL-RL_IF", "M2RL-RL_Multi"):
@@ -51,69 +51,64 @@ def test_six_folders_are_merged_and_measured(p):
     found = footprints.measure_footprints({n: f for n, f in (folders | merges).items() if n != "sft"}, folders["sft"])
     experts = [f"rl-{domain}" for domain in DOMAINS]
     norms = released_checkpoints.norm_table(mask_overlap.shift_table(found), mask_overlap.cosine_table(found), experts)
-    shift = {n: torch.cat([(w[k].float() - weights_of["sft"][k].float()).flatten() for k in w]) for n, w in weights_of.items()}
-    mean_norm = sum(shift[expert].norm() for expert in experts) / len(experts)
+    vector = {n: torch.cat([(w[k].float() - weights_of["sft"][k].float()).flatten() for k in w]) for n, w in weights_of.items()}
+    mean_norm = sum(vector[expert].norm() for expert in experts) / len(experts)
     for name in ("rl-multi", "merge-average", "merge-ties"):
-        assert norms.loc[name, "norm"] == pytest.approx(float(shift[name].norm() / mean_norm), rel=1e-4)
-        cosine = torch.cosine_similarity(shift[name], shift["rl-math"], dim=0)
+        assert norms.loc[name, "norm"] == pytest.approx(float(vector[name].norm() / mean_norm), rel=1e-4)
+        cosine = torch.cosine_similarity(vector[name], vector["rl-math"], dim=0)
         assert norms.loc[name, "cosine rl-math"] == pytest.approx(float(cosine), abs=1e-4)
-    assert norms.loc["merge-average", "norm"] == pytest.approx(0.5, abs=0.05)  # of four orthogonal shifts: 1 / √4
-    assert ahead.set_index("use").loc["merges", "disk_gb"] * 1e9 == 3 * 2 * model_shape.read_shape(model_config(p)).parameters
-
-
-def model_config(p) -> dict:
-    return json.loads((released_checkpoints.sources(p)["sft"].folder / "config.json").read_text())
-
-
-def test_taken_in_once_and_again_when_a_file_changes(p, model):
-    first = released_checkpoints.adopt(p)
-    merged = released_checkpoints.merge_all(p)
-    stamp = {name: (folder / artifacts.MANIFEST).stat().st_mtime_ns for name, folder in (first | merged).items()}
-    released_checkpoints.adopt(p)
-    released_checkpoints.merge_all(p)
-    assert stamp == {name: (folder / artifacts.MANIFEST).stat().st_mtime_ns for name, folder in (first | merged).items()}
-    source = released_checkpoints.sources(p)["rl-math"].folder
-    assert (source / "model.safetensors").samefile(first["rl-math"] / "model.safetensors")  # linked, not copied
-    (source / "model.safetensors").unlink()
-    model.to(torch.bfloat16).save_pretrained(source)
-    released_checkpoints.adopt(p)
-    released_checkpoints.merge_all(p)
-    again = {name: (folder / artifacts.MANIFEST).stat().st_mtime_ns for name, folder in (first | merged).items()}
-    assert {name for name in stamp if stamp[name] != again[name]} == {"rl-math", *merged}
-
-
-def test_the_experts_say_that_they_come_from_sft(p):
-    folders = released_checkpoints.adopt(p)
+    assert norms.loc["merge-average", "norm"] == pytest.approx(0.5, abs=0.05)  # of four orthogonal task vectors: 1 / √4
+    config = json.loads((released_checkpoints.sources(p)["sft"].folder / "config.json").read_text())
+    assert ahead.set_index("use").loc["merges", "disk_gb"] * 1e9 == 3 * 2 * model_shape.read_shape(config).parameters
     digest = artifacts.read_manifest(folders["sft"])["digest"]
-    for name, folder in folders.items():
+    for name, folder in folders.items():  # the experts say that they come from SFT
         manifest = artifacts.read_manifest(folder)
         assert manifest["source"].startswith("folder ") and (name == "sft" or digest in manifest["inputs"].values())
 
 
+def make_all(p) -> tuple[dict, dict]:
+    """The folders of checkpoints and merges, and when each was made."""
+    folders = released_checkpoints.adopt(p) | released_checkpoints.merge_all(p)
+    return folders, {name: (folder / artifacts.MANIFEST).stat().st_mtime_ns for name, folder in folders.items()}
+
+
+def test_taken_in_once_and_again_when_a_file_changes(p, model):
+    folders, made = make_all(p)
+    assert make_all(p) == (folders, made)
+    source = released_checkpoints.sources(p)["rl-math"].folder
+    assert (source / "model.safetensors").samefile(folders["rl-math"] / "model.safetensors")  # linked, not copied
+    (source / "model.safetensors").unlink()
+    model.to(torch.bfloat16).save_pretrained(source)
+    again = make_all(p)[1]
+    assert {name for name in made if made[name] != again[name]} == {"rl-math", *(n for n in made if n.startswith("merge-"))}
+
+
 def test_kl_is_left_out_without_a_gpu_and_sampled_where_it_can_be(p, monkeypatch):
-    released_checkpoints.adopt(p)
-    released_checkpoints.merge_all(p)
     monkeypatch.setattr(released_checkpoints, "SMALL", 10)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     assert released_checkpoints.kl_table(p).empty
     assert "KL, left out: no GPU" in list(released_checkpoints.estimate(p)["use"])
-    monkeypatch.undo()
 
 
 def test_kl_of_small_models(p):
     few = p.model_copy(update={"domains": ["math", "coding"], "merge_methods": ["average"], "analysis_kl_samples": 1})
     few.released_models = [*p.released_models[:3], p.released_models[-1]]
-    released_checkpoints.adopt(few)
-    released_checkpoints.merge_all(few)
+    make_all(few)
     table = released_checkpoints.kl_table(few).set_index(["domain", "source", "target"])["kl"]
     assert table["math", "rl-math", "rl-math"] == pytest.approx(0, abs=1e-9)
     assert table["math", "rl-math", "merge-average"] > 0 and ("coding", "rl-math", "sft") in table.index
 
 
-@pytest.mark.parametrize("which", ["sft", "expert"])
-def test_another_architecture_stops_it_before_anything(p, which, monkeypatch):
-    monkeypatch.setattr(hub, "fetch_files", fetch_configs_only(hub.fetch_files))
-    folder = released_checkpoints.sources(p)["sft" if which == "sft" else "rl-science"].folder
+@pytest.mark.parametrize("name", ["sft", "rl-science"])
+def test_another_architecture_stops_it_before_anything(p, name, monkeypatch):
+    fetch = hub.fetch_files
+
+    def fetch_configs_only(source, names):
+        assert names == ["config.json"], f"{names} fetched before all were checked"
+        return fetch(source, names)
+
+    monkeypatch.setattr(hub, "fetch_files", fetch_configs_only)
+    folder = released_checkpoints.sources(p)[name].folder
     config = json.loads((folder / "config.json").read_text())
     (folder / "config.json").write_text(json.dumps(config | {"num_hidden_layers": 3}))
     with pytest.raises(hub.SourceError, match="of another architecture: num_hidden_layers") as error:
@@ -121,19 +116,9 @@ def test_another_architecture_stops_it_before_anything(p, which, monkeypatch):
     assert "\n" not in str(error.value)
 
 
-def fetch_configs_only(fetch):
-    def checked(source, names):
-        assert names == ["config.json"], f"{names} fetched before all were checked"
-        return fetch(source, names)
-
-    return checked
-
-
 def test_a_wrong_number_of_checkpoints(p):
     p.released_models = p.released_models[:-1]
-    with pytest.raises(
-        study.ParameterError, match="released_models has 5 checkpoints, 6 are needed, in this order: sft, rl-math"
-    ):
+    with pytest.raises(study.ParameterError, match="has 5 checkpoints, 6 are needed, in this order: sft, rl-math"):
         released_checkpoints.estimate(p)
 
 

@@ -69,6 +69,11 @@ def grade(module, text: str, **row) -> float | None:
         ("-3", "−3", 1),
         (r"\sqrt{2}", "√2", 1),
         ("[2,5]", "[2, 5]", 1),
+        # plain forms
+        ("x^2+2x+1", "(x+1)^2", 1),
+        ("7", "007", 1),
+        ("4", "4 or 5", 0),
+        ("4", "", 0),
     ],
 )
 def test_math(gold, given, reward):
@@ -187,6 +192,12 @@ F = "```"
         (f"{F}python\nprint(1){F}", "print(1)"),
         (f"{F}python-repl\nA\n{F}", None),
         (f"{F}cpp\nA\n{F}", None),
+        (f"{F}py  \r\nA\n{F} b {F}python\nB\n{F}", "B\n"),
+        (f"{F}python\nA\n{F}text after\n{F}python3\nB\n{F}", "B\n"),
+        (f"{F} then {F}python\nA\n{F}", "A\n"),  # a stray fence does not turn code into prose
+        (f"{F}python\nA", None),
+        (f"{F}python A{F}", None),
+        ("", None),
     ],
 )
 def test_coding_program(text, program):

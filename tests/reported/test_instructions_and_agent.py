@@ -22,6 +22,7 @@ LETTER = "keywords:letter_frequency"
         (LETTER, {"letter": "é", "let_frequency": 2, "let_relation": "less than"}, "É é", 0.0),
         (NTH, {"num_paragraphs": 2, "nth_paragraph": 3, "first_word": "weekend"}, "One here.\n\nWeekend two.", None),
         ("new:copy_span_idx", {"prompt_to_repeat": "Say it.", "n_start": 0, "n_end": 3}, "Say", 1.0),
+        ("punctuation:no_comma", {"frequency": None}, "Say it.", 1.0),
         ("keywords:existence", {"keywords": ["C++"]}, "Cats are nice", 0.0),
         ("keywords:existence", {"keywords": ["("]}, "Open (", 1.0),
         ("keywords:forbidden_words", {"forbidden_words": ["a.b"]}, "an axb here", 1.0),

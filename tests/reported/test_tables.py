@@ -13,6 +13,7 @@ from m2rl_lib.config import study
 from m2rl_lib.config.locations import ROOT
 from m2rl_lib.stats import comparisons
 
+ALONE, ALIKE = (lambda model, place: model == "rl-multi"), (lambda model, place: place % 2 == 0)
 MODELS = ["sft", "rl-multi", "merge-ties", "merge-average"]
 
 
@@ -27,40 +28,39 @@ def table(problems, right=lambda model, place: (place + len(model)) % 3 == 0, sa
     )
 
 
-def alone(model, place) -> bool:
-    return model == "rl-multi"
+@pytest.fixture
+def judge(tmp_path, capsys):
+    """Judge a file, or a frame as a CSV file: the first line that is printed, or the one line of the refusal."""
 
+    def judged(scores, *arguments: str) -> str:
+        if isinstance(scores, pd.DataFrame):
+            scores.to_csv(tmp_path / "t.csv", index=False)
+            scores = tmp_path / "t.csv"
+        try:
+            judge_scores.main([str(scores), *arguments])
+        except SystemExit as end:
+            assert "\n" not in str(end)
+            return f"refused: {end}"
+        return capsys.readouterr().out.splitlines()[0]
 
-def alike(model, place) -> bool:
-    return place % 2 == 0
-
-
-def judge(path, capsys, *arguments: str) -> str:
-    """The first line that is printed, or the one line of the refusal."""
-    try:
-        judge_scores.main([str(path), *arguments])
-    except SystemExit as end:
-        assert "\n" not in str(end)
-        return f"refused: {end}"
-    return capsys.readouterr().out.splitlines()[0]
+    return judged
 
 
 @pytest.mark.parametrize(
     ("count", "right", "line"),
     [
-        (1, alone, "Not answered: 1 problem is too few, exact p = 1"),
-        (3, alone, "Not answered: 3 problems are too few, exact p = 0.25"),
-        (7, alone, "is better than"),
-        (30, alone, "by 100.0 points [76.9, 100.0]"),
-        (1, alike, "Not answered: 1 problem is"),
-        (14, alike, "Not answered: 14 problems are"),
-        (30, alike, "undecided: +0.0 points [-11.6, 11.6]"),
-        (300, alike, "undecided: +0.0 points [-1.2, 1.2]"),
+        (1, ALONE, "Not answered: 1 problem is too few, exact p = 1"),
+        (3, ALONE, "Not answered: 3 problems are too few, exact p = 0.25"),
+        (7, ALONE, "is better than"),
+        (30, ALONE, "by 100.0 points [76.9, 100.0]"),
+        (1, ALIKE, "Not answered: 1 problem is"),
+        (14, ALIKE, "Not answered: 14 problems are"),
+        (30, ALIKE, "undecided: +0.0 points [-11.6, 11.6]"),
+        (300, ALIKE, "undecided: +0.0 points [-1.2, 1.2]"),
     ],
 )
-def test_no_certainty_from_a_spread_of_zero(count, right, line, tmp_path, capsys):
-    table([f"p{n}" for n in range(count)], right).to_csv(tmp_path / "t.csv", index=False)
-    assert line in judge(tmp_path / "t.csv", capsys)
+def test_no_certainty_from_a_spread_of_zero(count, right, line, judge):
+    assert line in judge(table([f"p{n}" for n in range(count)], right))
 
 
 def test_few_problems_are_rarely_called_different_by_chance():
@@ -104,24 +104,22 @@ def test_separators_and_a_byte_order_mark(separator, tmp_path):
         (lambda t: t.assign(problem=t["problem"].mask(t.index == 3)), "1 rows without problem_id"),
     ],
 )  # fmt: skip
-def test_tables_that_are_refused(change, line, tmp_path, capsys):
-    change(table([f"p{n}" for n in range(30)], samples=2)).to_csv(tmp_path / "t.csv", index=False)
-    assert line in judge(tmp_path / "t.csv", capsys)
+def test_tables_that_are_refused(change, line, judge):
+    assert line in judge(change(table([f"p{n}" for n in range(30)], samples=2)))
 
 
-def test_lists_other_encodings_and_long_rows_are_refused(tmp_path, capsys):
+def test_lists_other_encodings_and_long_rows_are_refused(tmp_path, judge):
     table(range(20)).assign(problem=lambda t: [["a"]] * len(t)).to_parquet(tmp_path / "t.parquet")
-    assert "has a ndarray in column problem" in judge(tmp_path / "t.parquet", capsys)
+    assert "has a ndarray in column problem" in judge(tmp_path / "t.parquet")
     table(range(20)).to_csv(tmp_path / "t.csv", index=False, encoding="utf-16")
-    assert "cannot be read" in judge(tmp_path / "t.csv", capsys)
+    assert "cannot be read" in judge(tmp_path / "t.csv")
     (tmp_path / "t.csv").write_text("model,benchmark,problem,sample,correct\nsft,A,p0,0,1,,\nrl-multi,A,p0,0,1\n")
-    assert "cannot be read" in judge(tmp_path / "t.csv", capsys)
+    assert "cannot be read" in judge(tmp_path / "t.csv")
 
 
 @pytest.mark.parametrize("margin", ["inf", "nan", "-1", "101"])
-def test_margins_that_are_refused(margin, tmp_path, capsys):
-    table(range(20)).to_csv(tmp_path / "t.csv", index=False)
-    assert f"refused: margin = {margin} points" in judge(tmp_path / "t.csv", capsys, "--margin", margin)
+def test_margins_that_are_refused(margin, judge):
+    assert f"refused: margin = {margin} points" in judge(table(range(20)), "--margin", margin)
 
 
 # --- parameters -----------------------------------------------------------------------------------------------------
@@ -145,18 +143,9 @@ def test_a_notebook_refuses_what_is_not_its_parameter(variables, line):
 
 def test_a_notebook_takes_its_own_and_all_of_a_study():
     injected = "# Parameters\ndomain = 'coding'\nsft_steps = 9"
-    found = study.notebook_parameters(
-        {
-            "In": ["", DECLARED, injected],
-            "Out": {},
-            "_": "",
-            "study": "smoke",
-            "domain": "coding",
-            "sft_steps": 9,
-            "pytest": pytest,
-        }
-    )
-    assert vars(found) == {"study": "smoke", "domain": "coding", "sft_steps": 9}
+    given = {"study": "smoke", "domain": "coding", "sft_steps": 9}
+    found = study.notebook_parameters({"In": ["", DECLARED, injected], "Out": {}, "_": "", "pytest": pytest} | given)
+    assert vars(found) == given
 
 
 def test_a_key_given_twice_and_an_unknown_domain_are_refused(tmp_path):

@@ -62,11 +62,11 @@ def test_a_hostile_question_overruns_and_the_next_is_answered(asked, question):
 
 
 @pytest.mark.parametrize(
-    ("question", "told"),
+    ("question", "reported"),
     [(["raise", "of itself"], "of itself"), (["killed", 0], "exit code -9"), (["gone", 0], "ended"), (["sleep", 60], "too busy")],
 )
-def test_a_failure_of_the_grader_is_not_the_questions_fault(asked, question, told):
-    with pytest.raises(Failed, match=told):
+def test_a_failure_of_the_grader_is_not_the_questions_fault(asked, question, reported):
+    with pytest.raises(Failed, match=reported):
         asked.ask(question)
     assert asked.ask(["echo", "after"]) == "after"
 

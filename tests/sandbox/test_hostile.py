@@ -8,20 +8,18 @@ import pytest
 sys.path.insert(0, str(pathlib.Path(__file__).parents[1]))  # tests/hostile, wherever pytest starts
 from hostile import cases  # noqa: E402
 
+TEXTS, REWARDS = cases.load_data("texts"), cases.load_data("rewards")
 
-@pytest.mark.parametrize(
-    ("name", "case"), cases.load_data("texts").items(), ids=lambda value: value if isinstance(value, str) else ""
-)
-def test_hostile_texts_come_to_what_their_file_says(name, case):
-    thrown = cases.throw_texts(name, case, limit=60)  # seconds: other work may run beside
+
+@pytest.mark.parametrize("name", TEXTS)
+def test_hostile_texts_come_to_what_their_file_says(name):
+    thrown = cases.throw_texts(name, TEXTS[name], limit=60)  # seconds: other work may run beside
     assert thrown["good"], thrown
 
 
-@pytest.mark.parametrize(
-    ("name", "case"), cases.load_data("rewards").items(), ids=lambda value: value if isinstance(value, str) else ""
-)
-def test_hostile_rewards_come_to_what_their_file_says(name, case):
-    thrown = cases.throw_rewards(name, case)
+@pytest.mark.parametrize("name", REWARDS)
+def test_hostile_rewards_come_to_what_their_file_says(name):
+    thrown = cases.throw_rewards(name, REWARDS[name])
     assert thrown["good"], thrown
 
 

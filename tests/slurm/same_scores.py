@@ -2,8 +2,7 @@
 
 The local study is run first where it is not there already. Both train on one thread, so every model must be the same bytes
 and every table of scores and samples equal value for value. While the first jobs run a second start of the same study must be
-refused by the study's lock, although the Snakefile is read again inside every job. Writes what was seen as a Markdown table.
-`--set domains=[math,coding]` changes values of the parameter file, `--only rq1` runs no more than RQ1 reads.
+refused by the study's lock, although the Snakefile is read again inside every job.
 """
 
 import argparse
@@ -26,59 +25,40 @@ CLUSTER = ["--profile", "profiles/slurm", "--slurm-init-seconds-before-status-ch
 TABLES = ("scores", "samples", "curves", "sft_curve", "rq1", "rq4")
 
 
-def parameter_file(given: Path, name: str, changes: dict) -> Path:
-    """The parameter file `given` as the study `name`, with `changes`, under runs/."""
+def command(given: Path, name: str, changes: dict, only: str, *how: str) -> list[str]:
+    """What runs the parameter file `given` with `changes` as the study `name` (of it, what `only` needs)."""
     path = locations.RUNS / f"{name}.yaml"
     path.parent.mkdir(exist_ok=True)
     path.write_text(yaml.safe_dump(yaml.safe_load(given.read_text()) | changes | {"study": name}, sort_keys=False))
     study.load(path)
-    return path
+    return [sys.executable, "-m", "snakemake", *filter(None, [only]), *how, "--config", f"params={path}", *QUIET]
 
 
-def start(params: Path, only: str, *how: str) -> list[str]:
-    """The command that runs the study of `params` (of it, what `only` needs)."""
-    target = [only] if only else []
-    return [sys.executable, "-m", "snakemake", *target, *how, "--config", f"params={params}", *QUIET]
-
-
-def run_on_slurm(command: list[str], name: str) -> tuple[int, str]:
-    """Run `command` beside a Slurm of its own; its exit status, and what a second start was told while it ran."""
-    lock = locations.study_folder(name) / ".lock"
-    told = ""  # by a second start
-    process = subprocess.Popen([HERE / "one_node.sh", *command], cwd=ROOT)
-    while process.poll() is None and not told:
-        if lock.exists() and any(locations.study_folder(name).glob("work/*/*")):  # a job is at work
-            second = subprocess.run([part for part in command if part], cwd=ROOT, capture_output=True, text=True)
-            told = next((line for line in (second.stdout + second.stderr).splitlines() if "is held by" in line), "not refused")
+def run_on_slurm(line: list[str], name: str) -> tuple[int, str]:
+    """Run a command beside a Slurm of its own; its exit status, and what a second start printed while it ran."""
+    folder, refusal = locations.study_folder(name), ""
+    process = subprocess.Popen([HERE / "one_node.sh", *line], cwd=ROOT)
+    while process.poll() is None and not refusal:
+        if (folder / ".lock").exists() and any(folder.glob("work/*/*")):  # a job is at work
+            second = subprocess.run(line, cwd=ROOT, capture_output=True, text=True)
+            refusal = next((text for text in (second.stdout + second.stderr).splitlines() if "is held by" in text), "not refused")
         time.sleep(1)
-    return process.wait(), told
+    return process.wait(), refusal
 
 
-def compare(local: str, cluster: str) -> list[tuple[str, str]]:
-    """(what, how many are the same of how many) of the models and of each table of two studies."""
+def compare(local: Path, cluster: Path) -> list[tuple[str, str]]:
+    """(what, how many are the same of how many) of the models and of each table of two studies' folders."""
     rows = []
-    models = sorted(
-        path.relative_to(locations.study_folder(cluster))
-        for path in locations.study_folder(cluster).glob("models/**/*.safetensors")
-    )
-    same = [
-        (locations.study_folder(local) / path).is_file()
-        and atomic.sha256(locations.study_folder(local) / path) == atomic.sha256(locations.study_folder(cluster) / path)
-        for path in models
-    ]
-    rows.append(("models, byte for byte", f"{sum(same)} of {len(same)}"))
-    for table in TABLES:
-        paths = sorted(locations.study_folder(cluster).glob(f"results/{table}/*.parquet"))
-        pairs = [
-            (
-                pd.read_parquet(path),
-                pd.read_parquet(locations.study_folder(local) / path.relative_to(locations.study_folder(cluster))),
-            )
-            for path in paths
-        ]
-        same = [one.equals(other) for one, other in pairs]
-        cells = sum(one.size for one, _ in pairs)
-        rows.append((f"`{table}`: files ({cells} values)", f"{sum(same)} of {len(same)}"))
+    for what, pattern in (("models, byte for byte", "models/**/*.safetensors"), *((t, f"results/{t}/*.parquet") for t in TABLES)):
+        paths = sorted(cluster.glob(pattern))
+        pairs = [(path, local / path.relative_to(cluster)) for path in paths]
+        if what in TABLES:
+            frames = [(pd.read_parquet(one), pd.read_parquet(other)) for one, other in pairs]
+            same = [one.equals(other) for one, other in frames]
+            what = f"`{what}`: files ({sum(one.size for one, _ in frames)} values)"
+        else:
+            same = [other.is_file() and atomic.sha256(one) == atomic.sha256(other) for one, other in pairs]
+        rows.append((what, f"{sum(same)} of {len(same)}"))
     return rows
 
 
@@ -91,31 +71,30 @@ def main() -> int:
     given = parser.parse_args()
     changes = {name: yaml.safe_load(value) for name, value in (one.split("=", 1) for one in given.set)}
     name = study.load(given.params).study + ("-changed" if changes else "")
-    local = parameter_file(given.params, name, changes)
-    cluster = parameter_file(given.params, f"{name}-slurm", changes)
     os.environ["OMP_NUM_THREADS"] = "1"
 
     begun = time.monotonic()
-    subprocess.run(start(local, given.only, "--cores", "1"), cwd=ROOT, check=True)
+    subprocess.run(command(given.params, name, changes, given.only, "--cores", "1"), cwd=ROOT, check=True)
     between = time.monotonic()
-    status, told = run_on_slurm(start(cluster, given.only, *CLUSTER), f"{name}-slurm")
+    status, refusal = run_on_slurm(command(given.params, f"{name}-slurm", changes, given.only, *CLUSTER), f"{name}-slurm")
     ended = time.monotonic()
     rows = [
         ("study", f"{given.params.name}{', ' + ', '.join(given.set) if given.set else ''}, {given.only or 'all of it'}"),
-        ("commit", f"{artifacts.commit()}"),
+        ("commit", str(artifacts.commit())),
         ("local, one core, what was not there", f"{between - begun:.0f} s"),
         ("Slurm", f"exit {status}, {ended - between:.0f} s, {os.cpu_count()} cores"),
-        ("a second start while it ran", told.replace(f"{ROOT}/", "") or "not tried: it ended first"),
-        *compare(name, f"{name}-slurm"),
+        ("a second start while it ran", refusal.replace(f"{ROOT}/", "") or "not tried: it ended first"),
+        *compare(locations.study_folder(name), locations.study_folder(f"{name}-slurm")),
     ]
     text = "# The study under Slurm\n\n" + __doc__.split("\n\n")[1].strip() + "\n\n| | |\n|---|---|\n"
     text += "".join(f"| {what} | {seen} |\n" for what, seen in rows)
     print(text)
     if given.out:
         given.out.write_text(text)
-    equal = not dict(rows)[next(what for what, _ in rows if what.startswith("`scores`"))].startswith("0 of")
-    equal &= all(seen.split(" of ")[0] == seen.split(" of ")[1] for _, seen in rows[5:])
-    return 0 if status == 0 and equal and "is held by" in told else 1
+    counts = {what: seen.split(" of ") for what, seen in rows[5:]}
+    equal = all(same == total for same, total in counts.values())
+    scored = any(what.startswith("`scores`") and same != "0" for what, (same, _) in counts.items())
+    return 0 if status == 0 and equal and scored and "is held by" in refusal else 1
 
 
 if __name__ == "__main__":

@@ -7,42 +7,17 @@ import pytest
 from m2rl_lib.stats import bootstrap as st
 from m2rl_lib.stats import comparisons
 
-DOMAINS = ["math", "coding", "science", "instruction_following", "agent"]
 
-
-def cell(
-    right: np.ndarray, model: str = "sft", domain: str = "math", benchmark: str | None = None, seed: int = 0, split: str = "test"
-):
+def cell(right, model="sft", domain="math", benchmark=None, seed=0, split="test") -> pd.DataFrame:
     """A `scores` frame of one model on one benchmark from right[problem, sample] (1, 0 or NaN)."""
     right = np.asarray(right, dtype=float)
-    problems, samples = right.shape
-    return pd.DataFrame(
-        {
-            "seed": seed,
-            "model": model,
-            "domain": domain,
-            "benchmark": benchmark or f"{domain}-1",
-            "split": split,
-            "problem_id": np.repeat([f"p{i:05d}" for i in range(problems)], samples),
-            "sample": np.tile(np.arange(samples), problems),
-            "correct": right.ravel(),
-            "parsed": True,
-            "truncated": False,
-            "completion_tokens": 10,
-        }
-    )
+    problem, sample = (place.ravel() for place in np.indices(right.shape))
+    keys = {"seed": seed, "model": model, "domain": domain, "benchmark": benchmark or f"{domain}-1", "split": split}
+    samples = {"problem_id": [f"p{i:05d}" for i in problem], "sample": sample, "correct": right.ravel()}
+    return pd.DataFrame(keys | samples | {"parsed": True, "truncated": False, "completion_tokens": 10})
 
 
-def world(
-    gains: dict[str, float],
-    problems: int,
-    samples: int,
-    seeds: int,
-    generator: np.random.Generator,
-    seed_spread: float = 0.0,
-    benchmarks=("math-1",),
-    split="test",
-) -> pd.DataFrame:
+def world(gains, problems, samples, seeds, generator, seed_spread=0.0, benchmarks=("math-1",), split="test") -> pd.DataFrame:
     """Beta-binomial problems shared by all models; a model's chance is the problem's own plus its gain (points), plus noise
     of problem and model (sd 0.1) and, for each seed, of the training run (sd `seed_spread` points)."""
     frames = []
@@ -83,7 +58,7 @@ def test_score_table_by_hand():
     error = 100 * np.sqrt(0.75 * 0.25 / 200)
     assert row["score"] == 75
     assert row["low"] == pytest.approx(75 - 1.96 * error, abs=0.6) and row["high"] == pytest.approx(75 + 1.96 * error, abs=0.6)
-    assert row["scope"] == "these weights" and np.isnan(row["seed_sd"]) and row["reason"] == ""
+    assert row["scope"] == "fixed checkpoints" and np.isnan(row["seed_sd"]) and row["reason"] == ""
 
 
 def test_average_is_over_benchmarks_then_domains_without_general():
@@ -96,7 +71,7 @@ def test_average_is_over_benchmarks_then_domains_without_general():
     assert table.loc["overall", "n"] == 300
     plain = st.averages(st.score_table(scores)).set_index("domain")["score"]
     assert plain.to_dict() == pytest.approx(table["score"].to_dict())
-    # half of math's variance, quartered, plus coding's: the strata are redrawn apart
+    # half of math's variance, quartered, plus coding's: the strata are resampled separately
     variance = (((0.24 + 0.16) / 4) + 0.21) / 4 / 100
     width = table.loc["overall", "high"] - table.loc["overall", "low"]
     assert width == pytest.approx(100 * 2 * 1.96 * np.sqrt(variance), rel=0.05)
@@ -131,7 +106,7 @@ def test_interval_over_seeds_by_hand():
     found = st.interval(np.array([1.0, 2.0, 3.0]), np.tile([1.0, 2.0, 3.0], (4000, 1)))
     half = 4.302653 / np.sqrt(3)
     assert (found["low"], found["high"]) == pytest.approx((2 - half, 2 + half), abs=1e-4)
-    assert found["seed_sd"] == 1 and found["seeds"] == 3 and found["scope"] == "this recipe"
+    assert found["seed_sd"] == 1 and found["seeds"] == 3 and found["scope"] == "training seeds"
     assert found["p"] == pytest.approx(0.0742, abs=1e-3)  # t = 2 √3 on two degrees of freedom
 
 
@@ -148,7 +123,7 @@ def test_wider_interval_is_used_when_seeds_agree_by_luck():
     assert found["low"] == pytest.approx(2 - 1.96, abs=0.15) and found["high"] == pytest.approx(2 + 1.96, abs=0.15)
 
 
-# ---- pairedness, seeds of the redraw, ungraded problems
+# ---- pairedness, seeds of the bootstrap, ungraded problems
 
 
 def test_comparison_is_paired_over_problems_and_models():
@@ -199,13 +174,22 @@ def test_a_model_that_skipped_a_benchmark_has_no_average():
 # ---- planted truth
 
 
-def _covers(seeds: int, seed_spread: float, worlds: int, problems: int = 300, samples: int = 8) -> float:
-    """Share of null worlds whose 95% interval holds 0, from problem means on (what `compare` does after averaging samples).
+@pytest.mark.parametrize(
+    ("seeds", "seed_spread", "worlds", "least", "most"),
+    [
+        (1, 0, 1000, 0.93, 0.97),  # 95% of fixed checkpoints
+        (3, 3, 1000, 0.93, 0.97),  # 95% of training seeds
+        (1, 3, 200, 0, 0.7),  # why one seed may only speak of fixed checkpoints: it misses the mean over seeds far too often
+        (3, 0, 200, 0.97, 1),  # the wider of two intervals is conservative where problem sampling is all there is
+    ],
+)
+def test_planted_coverage(seeds, seed_spread, worlds, least, most, problems=300, samples=8, together=100):
+    """The share of null worlds whose 95% interval holds 0, from problem means on.
 
-    A hundred worlds at a time are models of one table: redraws depend on the benchmark and its size alone, so they are the
+    A hundred worlds at a time are models of one table: resamples depend on the benchmark and its size alone, so they are the
     same as of each world by itself, and are made once.
     """
-    generator, hits, together = np.random.default_rng(20), 0, 100
+    generator, hits = np.random.default_rng(20), 0
     models = [f"{name}@world={world}" for world in range(together) for name in ("rl-math", "sft")]
     rows = pd.MultiIndex.from_product([range(problems), range(seeds), models], names=["problem_id", "seed", "model"])
     table = rows.to_frame(index=False).assign(domain="math", benchmark="math-1", k=samples, graded=True)
@@ -216,38 +200,17 @@ def _covers(seeds: int, seed_spread: float, worlds: int, problems: int = 300, sa
         table["value"] = generator.binomial(samples, p).ravel() / samples
         sample = st.resample(table, draws=1000)
         for one, other in zip(models[::2], models[1::2]):
-            (a, a_draws, _), (b, b_draws, _) = (
-                sample.values(name, list(range(seeds)), sample.weights("overall")) for name in (one, other)
-            )
-            found = st.interval(a - b, a_draws - b_draws)
+            _, points, resamples = sample.difference(one, other, sample.weights("overall"))
+            found = st.interval(points, resamples)
             hits += found["low"] <= 0 <= found["high"]
-    return hits / worlds
-
-
-def test_planted_coverage_of_one_seed_is_95_percent_of_these_weights():
-    assert 0.93 <= _covers(seeds=1, seed_spread=0, worlds=1000) <= 0.97
-
-
-def test_planted_coverage_of_three_seeds_with_spread_3_is_95_percent_of_the_recipe():
-    assert 0.93 <= _covers(seeds=3, seed_spread=3, worlds=1000) <= 0.97
-
-
-def test_planted_one_seed_does_not_cover_the_recipe():
-    """Why one seed may only speak of these weights: with seed spread 3 its interval misses the recipe far too often."""
-    assert _covers(seeds=1, seed_spread=3, worlds=200) < 0.7
-
-
-def test_planted_seeds_without_spread_are_covered_too_often_never_too_rarely():
-    """The wider of two intervals is conservative where problem sampling is all there is."""
-    assert _covers(seeds=3, seed_spread=0, worlds=200) >= 0.97
+    assert least <= hits / worlds <= most
 
 
 @pytest.mark.parametrize(
     ("gain", "problems", "expected"), [(6, 400, "better"), (-6, 400, "worse"), (0, 1500, "equivalent"), (0, 25, "undecided")]
 )
 def test_planted_rq1_worlds(gain, problems, expected):
-    benchmarks = [f"{domain}-{i}" for domain in DOMAINS[:2] for i in (1, 2)]
-    found = []
+    benchmarks, found = ["math-1", "math-2", "coding-1", "coding-2"], []
     for start in range(5):
         scores = world({"rl-multi": gain, "merge-ties": 0}, problems, 4, 1, np.random.default_rng(start), benchmarks=benchmarks)
         row = comparisons.compare(scores, "rl-multi", "merge-ties", draws=2000)
@@ -276,41 +239,19 @@ def test_planted_selection_of_equal_candidates_gains_nothing_on_test():
 def test_planted_smallest_effect_seen_is_seen_in_80_percent():
     generator, problems = np.random.default_rng(5), 100
     row = comparisons.compare(world({"sft": 0, "rl-math": 0}, problems, 4, 1, generator), "rl-math", "sft", draws=2000)
-    hits = sum(
-        comparisons.compare(world({"sft": 0, "rl-math": row["seen"]}, problems, 4, 1, generator), "rl-math", "sft", draws=500)[
-            "verdict"
-        ]
-        == "better"
-        for _ in range(200)
-    )
+    hits = 0
+    for _ in range(200):
+        seen = world({"sft": 0, "rl-math": row["seen"]}, problems, 4, 1, generator)
+        hits += comparisons.compare(seen, "rl-math", "sft", draws=500)["verdict"] == "better"
     assert 0.7 <= hits / 200 <= 0.9
 
 
 # ---- sentences and names
 
 
-def _row(**changes) -> pd.Series:
-    return pd.Series(
-        {
-            "model": "rl-multi",
-            "reference": "merge-ties",
-            "over": "overall",
-            "estimate": 4.1,
-            "low": 1.2,
-            "high": 7.0,
-            "low90": 1.6,
-            "high90": 6.6,
-            "p": 0.01,
-            "seen": 4.2,
-            "margin": 3.0,
-            "verdict": "better",
-            "benchmarks": 10,
-            "n": 2000,
-            "seeds": 1,
-            "scope": "these weights",
-        }
-        | changes
-    )
+BEST = "the best merge (TIES, chosen on selection data)"
+SIZE = "10 benchmarks, n = 2000 problems"
+ROW = ["rl-multi", "merge-ties", "overall", 4.1, 1.2, 7, 1.6, 6.6, 0.01, 4.2, 3, "better", 10, 2000, 1, None, "fixed checkpoints"]
 
 
 @pytest.mark.parametrize(
@@ -318,29 +259,30 @@ def _row(**changes) -> pd.Series:
     [
         (
             {},
-            "RL-Multi is better than the best merge (TIES, chosen on selection data) by 4.1 points [1.2, 7.0], 10 benchmarks, "
-            "n = 2000 problems, 1 seed: speaks of these weights (95% interval; margin ±3 points).",
+            f"RL-Multi is better than {BEST} by 4.1 points [1.2, 7.0], {SIZE}, 1 seed: on fixed checkpoints "
+            "(95% interval; margin ±3 points).",
         ),
         (
-            {"verdict": "worse", "estimate": -4.1, "low": -7.0, "high": -1.2, "seeds": 3, "scope": "this recipe"},
-            "RL-Multi is worse than the best merge (TIES, chosen on selection data) by 4.1 points [1.2, 7.0], 10 benchmarks, "
-            "n = 2000 problems, 3 seeds: speaks of this recipe (95% interval; margin ±3 points).",
+            {"verdict": "worse", "estimate": -4.1, "low": -7.0, "high": -1.2, "seeds": 3, "scope": "training seeds"},
+            f"RL-Multi is worse than {BEST} by 4.1 points [1.2, 7.0], {SIZE}, 3 seeds: on training seeds "
+            "(95% interval; margin ±3 points).",
         ),
         (
             {"verdict": "equivalent", "estimate": -0.3, "low90": -1.5, "high90": 0.9},
-            "RL-Multi and the best merge (TIES, chosen on selection data) are equivalent: -0.3 points [-1.5, 0.9], 10 benchmarks, "
-            "n = 2000 problems, 1 seed: speaks of these weights (90% interval, inside the margin; margin ±3 points).",
+            f"RL-Multi and {BEST} are equivalent: -0.3 points [-1.5, 0.9], {SIZE}, 1 seed: on fixed checkpoints "
+            "(90% interval, inside the margin; margin ±3 points).",
         ),
         (
             {"verdict": "undecided", "estimate": 1.1, "low": -2.0, "high": 4.2, "over": "math", "benchmarks": 1, "n": 200},
-            "Whether RL-Multi is better or worse than the best merge (TIES, chosen on selection data) on math is undecided: +1.1 points "
-            "[-2.0, 4.2], smallest effect that could have been seen 4.2 points, 1 benchmark, n = 200 problems, 1 seed: speaks of "
-            "these weights (95% interval; margin ±3 points).",
+            f"Whether RL-Multi is better or worse than {BEST} on math is undecided: +1.1 points [-2.0, 4.2], minimum detectable "
+            "effect 4.2 points, 1 benchmark, n = 200 problems, 1 seed: on fixed checkpoints "
+            "(95% interval; margin ±3 points).",
         ),
     ],
 )
 def test_verdict_sentences(changes, sentence):
-    assert comparisons.verdict_sentence(_row(**changes), {"merge-ties": comparisons.chosen("merge-ties")}) == sentence
+    row = pd.Series(dict(zip(comparisons.COMPARED, ROW)) | changes)
+    assert comparisons.verdict_sentence(row, {"merge-ties": comparisons.chosen("merge-ties")}) == sentence
 
 
 def test_three_way_rule_at_its_edges():
@@ -361,14 +303,21 @@ def test_names_of_models():
         "rl-number_puzzles": "RL-Number Puzzles",
     }
     assert {model: comparisons.display_name(model) for model in names} == names
-    assert [comparisons.model_family(model) for model in ("sft", "rl-null", "rl-multi", "rl-math", "merge-sce", "mt-opd")] == [
+    families = [
+        "sft",
         "reference",
+        "rl-null",
         "reference",
+        "rl-multi",
         "mixed",
+        "rl-math",
         "expert",
+        "merge-sce",
         "merged",
+        "mt-opd",
         "distilled",
     ]
+    assert [comparisons.model_family(model) for model in families[::2]] == families[1::2]
     for wrong in ("merge-slerp", "RL-Math", "sft2", "rl-math@step", ""):
         with pytest.raises(ValueError, match="unknown model .* allowed are base, sft"):
             comparisons.display_name(wrong)
@@ -377,16 +326,12 @@ def test_names_of_models():
 # ---- refusals: one line that names what was given and what is allowed
 
 
-def _both_splits():
-    return pd.concat([cell([[1], [0]]), cell([[1], [0]], split="selection")])
-
-
 @pytest.mark.parametrize(
     ("scores", "message"),
     [
         (cell([[1], [0]]).drop(columns="split"), "scores lacks split: it has seed, model"),
         (cell([[1], [0]]).iloc[:0], "scores is empty"),
-        (_both_splits(), "mixes the splits selection, test: keep one"),
+        (pd.concat([cell([[1], [0]]), cell([[1], [0]], split="selection")]), "mixes the splits selection, test: keep one"),
         (pd.concat([cell([[1], [0]])] * 2), "2 samples twice, first seed 0, model sft"),
         (cell([[0.5], [0]]), "correct = 0.5: allowed are 0, 1 and null"),
         (pd.concat([cell([[1]]), cell([[1]], domain="coding", benchmark="math-1")]), "samples twice|in the domains coding, math"),
@@ -415,13 +360,8 @@ def test_comparisons_refuse_unknown_names_in_one_line():
 def test_choosing_never_sees_test_scores():
     selection = pd.concat([cell([[1], [0]], split="selection"), cell([[1], [1]], "rl-math", split="selection")])
     assert st.choose_on_selection(selection, ["sft", "rl-math"]) == "rl-math"
-    assert (
-        st.choose_on_selection(
-            pd.concat([selection, selection.assign(model="merge-ties")]).drop_duplicates(["model", "problem_id"], keep="last"),
-            ["merge-ties", "rl-math"],
-        )
-        == "merge-ties"
-    )  # equal: the first named
+    equal = pd.concat([selection, cell([[1], [1]], "merge-ties", split="selection")])
+    assert st.choose_on_selection(equal, ["merge-ties", "rl-math"]) == "merge-ties"  # the first named
     with pytest.raises(ValueError, match="splits selection, test: only selection"):
         st.choose_on_selection(pd.concat([selection, cell([[1], [0]])]), ["sft", "rl-math"])
     with pytest.raises(ValueError, match="unknown candidates rl-agent: scores has rl-math, sft"):

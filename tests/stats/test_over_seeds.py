@@ -1,4 +1,4 @@
-"""Seeds: tables of several are read together, their spread is told apart from redrawing problems, costs are a seed's mean."""
+"""Seeds: tables of several are read together, their spread is separate from that of resampled problems, costs are a seed's mean."""
 
 import numpy as np
 import pandas as pd
@@ -33,14 +33,14 @@ def test_spread_of_three_seeds_by_hand():
     assert table.loc[["seed 0", "seed 1", "seed 2"], "estimate"].tolist() == pytest.approx([1, 2, 3])
     t, boot = table.loc[over_seeds.T], table.loc[over_seeds.HIERARCHICAL]
     assert [t["estimate"], t["low"], t["high"], t["sd"]] == pytest.approx([2, -0.484, 4.484, 1], abs=1e-3)
-    # d of 200 problems differ: a redraw of them has sd √(p(1 − p) / 200), p = 0.01, 0.02, 0.03
+    # d of 200 problems differ: a resample of them has sd √(p(1 − p) / 200), p = 0.01, 0.02, 0.03
     expected = [100 * np.sqrt(p * (1 - p) / 200) for p in (0.01, 0.02, 0.03)]
     assert table["sd"].iloc[:3].tolist() == pytest.approx(expected, rel=0.1)
     assert t["used"] and not boot["used"] and not table["used"].iloc[:3].any() and set(table["n"]) == {200}
     verdict = compare(scores, "rl-multi", "merge-ties", draws=2000)
     assert [verdict["low"], verdict["high"], verdict["seed_sd"]] == pytest.approx([t["low"], t["high"], 1])
-    told = over_seeds.sentence(table.reset_index(), "mix")
-    assert "+1.0, +2.0, +3.0 points by seed (0, 1, 2)" in told and "standard deviation is 1.0 points" in told
+    said = over_seeds.sentence(table.reset_index(), "mix")
+    assert "+1.0, +2.0, +3.0 points by seed (0, 1, 2)" in said and "standard deviation is 1.0 points" in said
 
 
 def test_one_seed_has_no_spread():

@@ -96,13 +96,13 @@ def test_the_cheapest_size_comes_first():
 
 
 @pytest.mark.parametrize(
-    ("scores", "told"),
+    ("scores", "message"),
     [
         (lambda s: s[s["model"] == "a"], "no problem with scores of both"),
         (lambda s: s[s["sample"] == 0], "1 sample of a problem"),
         (lambda s: s[s["problem_id"] == "0"], "a benchmark with one problem"),
     ],
 )
-def test_a_pilot_that_cannot_tell(scores, told):
-    with pytest.raises(ValueError, match=told):
+def test_a_pilot_that_cannot_tell(scores, message):
+    with pytest.raises(ValueError, match=message):
         power.measure_components(scores(study(np.random.default_rng(0), 0, 4, 2, 1, 0, 0)), "a", "b")

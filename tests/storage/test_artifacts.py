@@ -24,7 +24,6 @@ def test_manifest_names_every_file_and_what_made_it(folder):
     assert manifest["files"].keys() == {p.name for p in folder.iterdir()} - {"manifest.json"}
     assert manifest["parameters"] == {"sft_steps": 20}
     assert manifest["versions"]["torch"] and manifest["commit"] and manifest["seed"] == 0
-    assert artifacts.verify_model(folder) == folder
 
 
 def test_failure_leaves_the_last_good_folder(folder):
@@ -58,24 +57,19 @@ def test_a_damaged_file_of_a_model_is_named(folder, kind, name):
 
 
 def test_missing_and_added_files_are_named(folder):
-    (folder / "extra.safetensors").write_bytes(b"stale shard")
-    with pytest.raises(atomic.DamagedError, match="extra.safetensors was not published with this model"):
-        artifacts.verify_model(folder)
-    (folder / "extra.safetensors").unlink()
-    assert artifacts.verify_model(folder) == folder
-    (folder / "model.safetensors").unlink()
+    extra = (folder / "model.safetensors").rename(folder / "extra.safetensors")
     with pytest.raises(FileNotFoundError, match="model.safetensors is missing"):
+        artifacts.verify_model(folder)
+    (folder / "model.safetensors").write_bytes(extra.read_bytes())
+    with pytest.raises(atomic.DamagedError, match="extra.safetensors was not published with this model"):
         artifacts.verify_model(folder)
 
 
 def test_a_model_is_hashed_once_unless_it_changes(folder, monkeypatch):
-    hashed = []
-    original = atomic.sha256
+    hashed, original = [], atomic.sha256
     monkeypatch.setattr(atomic, "sha256", lambda path: hashed.append(path.name) or original(path))
-    artifacts.verify_model(folder)
-    count = len(hashed)
-    artifacts.verify_model(folder)
-    assert len(hashed) == count > 0
+    assert artifacts.verify_model(folder) == artifacts.verify_model(folder) == folder
+    assert sorted(hashed) == sorted(artifacts.read_manifest(folder)["files"])
     (folder / "config.json").write_text((folder / "config.json").read_text() + " ")
     with pytest.raises(atomic.DamagedError, match="config.json is damaged"):
         artifacts.verify_model(folder)
@@ -98,21 +92,20 @@ def test_a_damaged_table_is_named(smoke, kind):
     assert result_tables.read_table(p, "scores", ["sft"])["correct"].sum() == 500
 
 
-def test_missing_and_foreign_folders(smoke, tmp_path):
+def test_missing_and_foreign_folders_and_tables(smoke, tmp_path):
     with pytest.raises(FileNotFoundError, match="rl-math is missing"):
         artifacts.read_manifest(locations.model_folder("smoke", 0, "rl-math"))
-    (tmp_path / "other").mkdir()
     with pytest.raises(FileNotFoundError, match="not a published model"):
-        artifacts.read_manifest(tmp_path / "other")
+        artifacts.read_manifest(tmp_path)
+    for writers in (["sft"], None):
+        with pytest.raises(FileNotFoundError, match="make study PARAMS=params/smoke.yaml"):
+            result_tables.read_table(parameters(), "scores", writers)
 
 
 def test_parameters_are_joined_with_those_of_the_inputs(folder):
     made_by = artifacts.record(parameters(rlvr_steps=4), [folder])
     assert made_by["parameters"] == {"sft_steps": 20, "rlvr_steps": 4}
     assert list(made_by["inputs"].values()) == [artifacts.read_manifest(folder)["digest"]]
-
-
-def test_mixing_is_refused_and_names_what_differs(folder):
     with pytest.raises(artifacts.MixedResultsError, match="sft_steps is 30 in this run and 20 in .*sft"):
         artifacts.record(parameters(sft_steps=30), [folder])
 
@@ -122,12 +115,12 @@ def test_done_stands_until_something_differs(folder):
     assert not artifacts.is_done(p, "sft", [folder], [])
     artifacts.finish(p, "sft", [folder], [])
     assert artifacts.is_done(p, "sft", [folder], [])
-    stamp = locations.done_file("smoke", 0, "sft")
-    before = stamp.stat().st_mtime_ns
-    used = json.loads(stamp.read_text())["spent"]
+    done = locations.done_file("smoke", 0, "sft")
+    before = done.stat().st_mtime_ns
+    used = json.loads(done.read_text())["spent"]
     assert used["wall_seconds"] > 0 and used["cpu_seconds"] > 0 and used["peak_memory_bytes"] > 5e7
     artifacts.finish(p, "sft", [folder], [])
-    assert stamp.stat().st_mtime_ns == before  # nothing after it has to run again
+    assert done.stat().st_mtime_ns == before  # nothing after it has to run again
     with pytest.raises(artifacts.MixedResultsError, match="sft_steps is 30 in this notebook and 20"):
         artifacts.is_done(parameters(sft_steps=30), "sft", [folder], [])
     manifest = json.loads((folder / "manifest.json").read_text())
@@ -136,15 +129,12 @@ def test_done_stands_until_something_differs(folder):
 
 
 def test_tables_are_read_together_only_if_they_agree(smoke):
-    one, two = pd.DataFrame({"x": [1]}), pd.DataFrame({"x": [2]})
-    p = parameters(evaluate_samples=2)
-    result_tables.write_table(p, "scores", "sft", one, artifacts.record(p))
-    result_tables.write_table(p, "scores", "rl", two, artifacts.record(p))
+    for writer, x, samples in (("sft", 1, 2), ("rl", 2, 2), ("other", 3, 4)):
+        p = parameters(evaluate_samples=samples)
+        result_tables.write_table(p, "scores", writer, pd.DataFrame({"x": [x]}), artifacts.record(p))
     assert result_tables.read_table(parameters(), "scores", ["sft", "rl"])["x"].tolist() == [1, 2]
-    other = parameters(evaluate_samples=4)
-    result_tables.write_table(other, "scores", "rl", two, artifacts.record(other))
     with pytest.raises(artifacts.MixedResultsError, match="evaluate_samples"):
-        result_tables.read_table(parameters(), "scores", ["sft", "rl"])
+        result_tables.read_table(parameters(), "scores")
     with pytest.raises(artifacts.MixedResultsError, match="this notebook"):
         result_tables.read_table(parameters(evaluate_samples=8), "scores", ["sft"])
 
@@ -163,8 +153,3 @@ def test_results_say_where_their_programs_ran(smoke, capsys, kind, stamp):
         assert ("generated programs" in text) == bool(stamp) and (stamp or "") in text
     with pytest.raises(artifacts.MixedResultsError, match="sandbox_kind"):
         result_tables.read_table(parameters(sandbox_kind="elsewhere"), "scores", ["sft"])
-
-
-def test_missing_table_names_the_command_that_makes_it(smoke):
-    with pytest.raises(FileNotFoundError, match="make study PARAMS=params/smoke.yaml"):
-        result_tables.read_table(parameters(), "scores", ["sft"])

@@ -8,49 +8,37 @@ import subprocess
 import sys
 import time
 from types import SimpleNamespace
+from unittest.mock import Mock
 
 import pytest
 
 from m2rl_lib.config import locations
 from m2rl_lib.config.locations import ROOT
-from m2rl_lib.config.study import Parameters
 from m2rl_lib.storage import artifacts, atomic, locks
-
-
-def full(*_):
-    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
 def test_a_full_disk_leaves_the_last_good_file(tmp_path, monkeypatch):
     path = atomic.write(tmp_path / "table", b"good")
-    monkeypatch.setattr(os, "fsync", full)
+    monkeypatch.setattr(os, "fsync", Mock(side_effect=OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))))
     with pytest.raises(OSError, match="No space left"):
         atomic.write(path, b"half")
     assert path.read_bytes() == b"good" and [p.name for p in tmp_path.iterdir()] == ["table"]
 
 
 @pytest.mark.parametrize("exchange", [True, False], ids=["in one step", "in two"])
-def test_a_folder_takes_the_place_of_the_last_one(tmp_path, monkeypatch, exchange):
+def test_a_folder_takes_the_place_of_the_last_one_and_what_a_killed_publisher_left_is_removed(tmp_path, monkeypatch, exchange):
     if not exchange:
-        monkeypatch.setattr(atomic.ctypes, "CDLL", lambda *_, **__: SimpleNamespace(renameat2=lambda *_: -1))
+        monkeypatch.setattr(atomic.ctypes, "CDLL", lambda _: SimpleNamespace(renameat2=lambda *_: -1))
+    (tmp_path / ".model.fresh.12345").mkdir()
+    (tmp_path / ".model@step=1.fresh.12345").mkdir()  # another model's
     for text in ("one", "two"):
         with atomic.folder_in_place(tmp_path / "model") as fresh:
             (fresh / "weights").write_text(text)
             if text == "two":
                 assert (tmp_path / "model" / "weights").read_text() == "one"
     assert (tmp_path / "model" / "weights").read_text() == "two"
-    assert [p.name for p in tmp_path.iterdir()] == ["model"]
-
-
-def test_what_a_killed_publisher_left_is_removed(tmp_path):
-    (tmp_path / ".model.fresh.12345").mkdir()
-    (tmp_path / ".model@step=1.fresh.12345").mkdir()  # another model's
-    with atomic.folder_in_place(tmp_path / "model") as fresh:
-        (fresh / "weights").write_text("whole")
     assert sorted(p.name for p in tmp_path.iterdir()) == [".model@step=1.fresh.12345", "model"]
 
-
-# --- locks --------------------------------------------------------------------------------------------
 
 HOLDER = """
 import sys, time
@@ -74,8 +62,7 @@ def test_the_lock_of_a_living_process_is_refused_and_a_killed_ones_is_taken_over
     holder.wait()
     with locks.hold(lock):
         assert f"pid {os.getpid()} on" in lock.read_text()
-    assert "is stale" in capfd.readouterr().out
-    assert not lock.exists()
+    assert "is stale" in capfd.readouterr().out and not lock.exists()
 
 
 def test_a_lock_is_waited_for_a_little(tmp_path):
@@ -100,18 +87,11 @@ def test_the_lock_of_another_host_is_not_taken_over(tmp_path):
         pass
 
 
-def test_a_folder_being_published_is_locked(tmp_path, monkeypatch):
+def test_a_folder_being_published_and_a_stage_are_locked_by_name(smoke, tmp_path, monkeypatch):
     monkeypatch.setattr(locks, "PATIENCE", 0.1)
-    with atomic.folder_in_place(tmp_path / "model") as fresh:
-        (fresh / "x").write_text("x")
-        with pytest.raises(locks.LockedError), atomic.folder_in_place(tmp_path / "model"):
-            pass
-    assert (tmp_path / "model" / "x").exists()
-
-
-def test_a_stage_is_locked_by_its_name(smoke, monkeypatch):
-    monkeypatch.setattr(locks, "PATIENCE", 0.1)
-    p = Parameters.model_construct(study="smoke", seed=0)
-    with artifacts.stage(p, "rl-math@repeat=1"), artifacts.stage(p, "rl-math"), pytest.raises(locks.LockedError):
-        artifacts.stage(p, "rl-math").__enter__()
+    with atomic.folder_in_place(tmp_path / "model"), pytest.raises(locks.LockedError):
+        atomic.folder_in_place(tmp_path / "model").__enter__()
+    assert (tmp_path / "model").is_dir()
+    with artifacts.stage(smoke, "rl-math@repeat=1"), artifacts.stage(smoke, "rl-math"), pytest.raises(locks.LockedError):
+        artifacts.stage(smoke, "rl-math").__enter__()
     assert not list(locations.work_folder("smoke", 0, "x").parent.glob("*.lock"))

@@ -1,23 +1,21 @@
 """SFT, RLVR and distillation on tiny models, by one process or several: what test_two_processes_slow.py starts and compares.
 
-    python tests/training/recorded.py FOLDER none
-    accelerate launch --config_file profiles/accelerate/cpu_1x2.yaml tests/training/recorded.py FOLDER cpu_1x2
-
 One process samples for RLVR and distillation and writes its completions down; several take these. Each process writes
 which rows it was given at each step.
 """
 
 import json
 import sys
-import zlib
 from pathlib import Path
+
+from tiny import parity, random_model
 
 from m2rl_lib.config import locations, study
 from m2rl_lib.config.study import Parameters
 from m2rl_lib.rollout import trainer_rollouts
 from m2rl_lib.rollout.tool_turns import Completion
 from m2rl_lib.storage import artifacts, processes
-from m2rl_lib.training import grpo, launch, micro_model, mt_opd, sft
+from m2rl_lib.training import grpo, launch, mt_opd, sft
 
 FOLDER, CONFIGURATION = Path(sys.argv[1]), sys.argv[2]
 RECORD = FOLDER / "completions.json"
@@ -25,7 +23,7 @@ locations.RUNS = FOLDER / "runs"
 
 
 def parameters() -> Parameters:
-    """The smoke study, a little larger; a batch is held by one process whole, by two in halves."""
+    """The smoke study, a little larger; one process takes a batch whole, two take a half each."""
     p = study.load(locations.ROOT / "params" / "smoke.yaml").model_dump()
     p |= {"study": CONFIGURATION, "train_accelerate": CONFIGURATION, "domains": ["math", "agent"], "sft_steps": 6, "sft_batch": 8}
     p |= {"rlvr_prompts_per_step": 4, "rlvr_mixed_steps": 4, "rlvr_max_tokens": 16, "rlvr_learning_rate": 1e-3}
@@ -50,46 +48,24 @@ def unpadded(given) -> list[list[int]]:
     return [ids[mask.bool()].tolist() for ids, mask in zip(given[1]["input_ids"], given[1]["attention_mask"])]
 
 
-def keep_completions(recorded: dict):
-    """`trainer_rollouts.roll_out` that writes each step's completions into `recorded`, by prompt."""
+def keep_or_replay(recorded: dict, replays: bool):
+    """`trainer_rollouts.roll_out` that writes each step's completions into `recorded`, by prompt, or takes them from there."""
     original = trainer_rollouts.roll_out
 
     def roll_out(trainer, prompts, rows):
-        completions, prompt_ids = original(trainer, prompts, rows)
         step = recorded.setdefault(f"{trainer.name} {trainer.state.global_step}", {})
+        if replays:
+            left = {prompt: iter(step[prompt]) for prompt in prompts}
+            completions = [Completion(**next(left[prompt])) for prompt in prompts]
+            trainer.generated_tokens += sum(sum(c.own) for c in completions)
+            return completions, trainer.processing_class(prompts)["input_ids"]
+        completions, prompt_ids = original(trainer, prompts, rows)
         for prompt, completion in zip(prompts, completions):
             step.setdefault(prompt, []).append(vars(completion))
-        assert len({len(group) for group in step.values()}) == 1, "a prompt twice in a step: no telling its groups apart"
+        assert len({len(group) for group in step.values()}) == 1, "a prompt is twice in a step, so its groups cannot be known"
         return completions, prompt_ids
 
     return roll_out
-
-
-def replay(recorded: dict):
-    """`trainer_rollouts.roll_out` that gives each prompt its completions of that step, one after the other."""
-
-    def roll_out(trainer, prompts, rows):
-        step = recorded[f"{trainer.name} {trainer.state.global_step}"]
-        given: dict = {}
-        completions = []
-        for prompt in prompts:
-            place = given[prompt] = given.get(prompt, -1) + 1
-            completions.append(Completion(**step[prompt][place]))
-        trainer.generated_tokens += sum(sum(c.own) for c in completions)
-        return completions, trainer.processing_class(prompts)["input_ids"]
-
-    return roll_out
-
-
-def parity(domain: str):
-    """A reward that differs within a group, whatever an untrained model writes."""
-
-    def reward(*, row, text, **_):
-        mine = [json.loads(one)["domain"] == domain for one in row]
-        return [float(zlib.crc32(one.encode()) % 2) if own else None for own, one in zip(mine, text)]
-
-    reward.__name__ = domain
-    return reward
 
 
 def publish(p: Parameters, name: str, tokenizer, seed: int) -> Path:
@@ -97,22 +73,19 @@ def publish(p: Parameters, name: str, tokenizer, seed: int) -> Path:
     folder = locations.model_folder(p.study, p.seed, name)
     with artifacts.publish(folder, artifacts.record(p)) as fresh:
         if processes.is_main():
-            micro_model.build_model(tokenizer, 32, 2, 2, 512, seed).save_pretrained(fresh)
+            random_model(tokenizer, seed).save_pretrained(fresh)
             tokenizer.save_pretrained(fresh)
     return folder
 
 
 def run(p: Parameters) -> None:
     """All three stages, each from the same weights whatever the number of processes."""
-    orders = {
-        "sft": watch(sft.DemonstrationTrainer, "training_step", unpadded),
-        "rl-multi": watch(grpo.DomainTrainer, "_generate_and_score_completions", lambda given: [e["row"] for e in given[0]]),
-        "mt-opd": watch(
-            mt_opd.MultiTeacherTrainer, "_generate_and_score_completions", lambda given: [e["row"] for e in given[0]]
-        ),
-    }
-    recorded = json.loads(RECORD.read_text()) if RECORD.is_file() else {}
-    trainer_rollouts.roll_out = replay(recorded) if RECORD.is_file() else keep_completions(recorded)
+    orders = {"sft": watch(sft.DemonstrationTrainer, "training_step", unpadded)}
+    for name, trainer in (("rl-multi", grpo.DomainTrainer), ("mt-opd", mt_opd.MultiTeacherTrainer)):
+        orders[name] = watch(trainer, "_generate_and_score_completions", lambda given: [example["row"] for example in given[0]])
+    replays = RECORD.is_file()
+    recorded = json.loads(RECORD.read_text()) if replays else {}
+    trainer_rollouts.roll_out = keep_or_replay(recorded, replays)
     grpo.reward_function = parity
     base, _ = sft.run(p)
     tokenizer = grpo.AutoTokenizer.from_pretrained(base)
@@ -120,7 +93,7 @@ def run(p: Parameters) -> None:
     grpo.train(p, "rl-multi", p.domains, p.rlvr_mixed_steps, [p.rlvr_mixed_steps], base, seed=0)
     mt_opd.train(p, base, teachers, [p.distill_steps])
     (FOLDER / f"orders-{p.study}-{processes.rank()}.json").write_text(json.dumps(orders))
-    if not RECORD.is_file():
+    if not replays:
         RECORD.write_text(json.dumps(recorded))
 
 

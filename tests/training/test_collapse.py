@@ -1,4 +1,4 @@
-"""Collapse is told where it is, and not where it is not."""
+"""Collapse is reported where it is, and not where it is not."""
 
 import pytest
 
@@ -24,7 +24,7 @@ def log(rewards, entropy=0.1, flat=0.3):
 )
 def test_signs_are_those_planted(points, kinds):
     assert set(collapse.warnings(points)) == kinds
-    assert collapse.verdict(points).startswith("COLLAPSE?" if kinds else "no sign of collapse")
+    assert collapse.verdict(points).startswith("COLLAPSE?" if kinds else "no collapse warning")
 
 
 def test_the_line_says_where_and_how_far():

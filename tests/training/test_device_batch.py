@@ -1,63 +1,43 @@
-"""A batch cut into parts of what a device holds trains as the whole batch does."""
+"""A batch cut into micro-batches trains as the whole batch does."""
 
-import pytest
 import torch
-from safetensors.torch import load_file
+from tiny import parity, weights
 
 from m2rl_lib.storage import result_tables
 from m2rl_lib.training import grpo, mt_opd, sft
-from m2rl_lib.training.common import micro_batches
 
 
-def moved(start, end) -> torch.Tensor:
-    """The shift of all weights, one vector."""
-    one, two = load_file(start / "model.safetensors"), load_file(end / "model.safetensors")
-    return torch.cat([(two[name] - one[name]).flatten() for name in one])
+def distance(start, one, two) -> float:
+    """The distance between the ends of two runs, in units of the first run's way."""
+    moved = (weights(one) - weights(start)).norm()
+    assert moved > 0
+    return float((weights(one) - weights(two)).norm() / moved)
 
 
-def apart(one: torch.Tensor, two: torch.Tensor) -> float:
-    """How far two shifts are apart, in units of the first."""
-    assert one.norm() > 0
-    return float((one - two).norm() / one.norm())
-
-
-def lengths_reward(domain: str):
-    """A reward that differs within a group, whatever an untrained model writes."""
-
-    def reward(*, text, **_):
-        return [float(len(one) % 2) for one in text]
-
-    reward.__name__ = domain
-    return reward
-
-
-def test_parts_are_equal_and_no_larger_than_asked():
-    assert micro_batches(2048, 16) == (16, 128)  # the paper's 128 × 16 sequences, sixteen at a time
-    for total in range(1, 65):
-        for most in (1, 3, 8, 64):
-            held, parts = micro_batches(total, most)
-            assert held * parts == total and held <= most
+def rename(folder, size: int):
+    """A published model out of the way of the next run's."""
+    return folder.rename(folder.with_name(f"{folder.name}-{size}"))
 
 
 def test_sft(smoke, model, publish_model):
     base = publish_model("base", model)
     ends = []
-    for held in (8, 2):
-        p = smoke.model_copy(update={"sft_steps": 3, "sft_batch": 8, "train_device_batch": held, "sft_demonstrations": 6})
-        ends.append(moved(base, sft.train(p, base, sft.corpus(p))))
-    assert apart(*ends) < 0.02
+    for size in (8, 2):
+        p = smoke.model_copy(update={"sft_steps": 3, "sft_batch": 8, "train_device_batch": size, "sft_demonstrations": 6})
+        ends.append(rename(sft.train(p, base, sft.corpus(p)), size))
+    assert distance(base, *ends) < 0.02
 
 
 def test_rlvr(smoke, model, publish_model, monkeypatch):
-    monkeypatch.setattr(grpo, "reward_function", lengths_reward)
+    monkeypatch.setattr(grpo, "reward_function", parity)
     start = publish_model("sft", model)
-    ends = []
-    for held in (8, 4):
-        p = smoke.model_copy(update={"train_device_batch": held})
-        (folder,) = grpo.train(p, "rl-math", ["math"], 4, [4], start, seed=0)
-        ends.append((moved(start, folder), result_tables.read_table(p, "training", ["rl-math"])["reward"].tolist()))
-    assert ends[0][1] == ends[1][1]  # the same completions at every step
-    assert apart(ends[0][0], ends[1][0]) < 0.05
+    ends, rewards = [], []
+    for size in (8, 4):
+        p = smoke.model_copy(update={"train_device_batch": size})
+        ends.append(rename(grpo.train(p, "rl-math", ["math"], 4, [4], start, seed=0)[0], size))
+        rewards.append(result_tables.read_table(p, "training", ["rl-math"])["reward"].tolist())
+    assert rewards[0] == rewards[1]  # the same completions at every step
+    assert distance(start, *ends) < 0.05
 
 
 def test_distillation(smoke, model, publish_model):
@@ -67,15 +47,7 @@ def test_distillation(smoke, model, publish_model):
             tensor += 0.1 * torch.randn(tensor.shape, generator=torch.Generator().manual_seed(1))
     teacher = publish_model("rl-math", model, [start])
     ends = []
-    for held in (8, 4):
-        p = smoke.model_copy(update={"train_device_batch": held, "domains": ["math", "agent"]})
-        (folder,) = mt_opd.train(p, start, {"math": teacher}, [p.distill_steps])
-        ends.append(moved(start, folder))
-    assert apart(*ends) < 0.1
-
-
-@pytest.mark.parametrize("held", [1, 64])
-def test_the_configuration(smoke, held):
-    config = grpo.grpo_config(smoke.model_copy(update={"train_device_batch": held}), "rl-math", 4, 0)
-    assert config.per_device_train_batch_size * config.gradient_accumulation_steps == 8
-    assert config.generation_batch_size == 8  # all completions of a step are sampled together
+    for size in (8, 4):
+        p = smoke.model_copy(update={"train_device_batch": size, "domains": ["math", "agent"]})
+        ends.append(rename(mt_opd.train(p, start, {"math": teacher}, [p.distill_steps])[0], size))
+    assert distance(start, *ends) < 0.1

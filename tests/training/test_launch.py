@@ -4,11 +4,12 @@ import json
 import os
 import subprocess
 import sys
-import time
-from pathlib import Path
+from contextlib import nullcontext
 
+import psutil
 import pytest
 import yaml
+from tiny import wait_until_ended
 
 from m2rl_lib.config import locations, study
 from m2rl_lib.config.study import ParameterError, Parameters
@@ -17,30 +18,28 @@ from m2rl_lib.storage import processes
 from m2rl_lib.training import launch
 from m2rl_lib.training.common import micro_batches
 
-TOPOLOGIES = sorted(path.stem for path in locations.ACCELERATE.glob("*.yaml"))
-
 
 def with_(smoke, **changed) -> Parameters:
-    return Parameters.model_construct(**vars(smoke) | changed)
+    return smoke.model_copy(update=changed)
 
 
 @pytest.mark.parametrize("name, machines, gpus", [("1x8", 1, 8), ("4x8", 4, 32)])
 @pytest.mark.parametrize("kind", ["fsdp2", "deepspeed"])
 def test_the_papers_batch_on_each_topology(kind, name, machines, gpus, monkeypatch):
-    config = yaml.safe_load((locations.ACCELERATE / f"{kind}_{name}.yaml").read_text())
+    text = (locations.ACCELERATE / f"{kind}_{name}.yaml").read_text()
+    config = yaml.safe_load(text)
     assert (config["num_machines"], config["num_processes"]) == (machines, gpus)
     p = study.load(locations.ROOT / "params" / "paper.yaml")
     batch = p.rlvr_prompts_per_step * p.rlvr_completions
     monkeypatch.setenv("WORLD_SIZE", str(gpus))
-    held, parts = micro_batches(batch, p.train_device_batch)
-    assert batch == 128 * 16 == 2048 == held * parts * gpus
-    text = (locations.ACCELERATE / f"{kind}_{name}.yaml").read_text()
-    assert f"2048 sequences a step = {gpus} GPUs x {128 // gpus} prompts x 16 = {gpus} x {held * parts}" in text
+    size, parts = micro_batches(batch, p.train_device_batch)
+    assert batch == 128 * 16 == 2048 == size * parts * gpus
+    assert f"2048 sequences a step = {gpus} GPUs x {128 // gpus} prompts x 16 = {gpus} x {size * parts}" in text
     assert f"SFT 512 = {gpus} x {512 // gpus}." in text and f"1024 = {gpus} x {1024 // gpus}." in text
 
 
 @pytest.mark.parametrize(
-    "changed, told",
+    "changed, message",
     [
         ({"train_accelerate": "cpu_1x2", "rlvr_prompts_per_step": 3}, "2 processes cannot share rlvr_prompts_per_step: 3"),
         ({"train_accelerate": "fsdp2_1x8", "rlvr_prompts_per_step": 8}, "weights are in pieces: rlvr_rollouts must be vllm"),
@@ -49,29 +48,28 @@ def test_the_papers_batch_on_each_topology(kind, name, machines, gpus, monkeypat
         ({"train_accelerate": "deepspeed_1x8", "rlvr_prompts_per_step": 8}, "deepspeed is not installed"),
     ],
 )
-def test_what_cannot_be_had_is_refused_in_one_line(smoke, changed, told, monkeypatch):
+def test_what_cannot_be_had_is_refused_in_one_line(smoke, changed, message, monkeypatch):
     monkeypatch.setattr(launch.importlib.util, "find_spec", lambda name: None)
-    with pytest.raises(ParameterError, match=told) as error:
+    with pytest.raises(ParameterError, match=message) as error:
         launch.check(with_(smoke, **changed), "grpo")
     assert "\n" not in str(error.value)
 
 
-def test_gpus_and_machines_that_are_not_there(smoke, monkeypatch):
-    monkeypatch.setattr("torch.cuda.device_count", lambda: 4)
+@pytest.mark.parametrize(
+    "gpus, changed, message",
+    [
+        (4, {"train_accelerate": "fsdp2_1x8"}, "needs 8 GPUs a machine; this one has 4"),
+        (8, {"train_accelerate": "fsdp2_1x8"}, None),
+        (8, {"train_accelerate": "fsdp2_4x8", "sft_batch": 32}, "4 machines need a Slurm allocation"),
+        (0, {}, None),
+        (2, {}, "'none' and there are 2 GPUs, among which .* set CUDA_VISIBLE_DEVICES=0"),
+    ],
+)
+def test_gpus_and_machines_must_be_there(smoke, monkeypatch, gpus, changed, message):
+    monkeypatch.setattr("torch.cuda.device_count", lambda: gpus)
     monkeypatch.delenv("SLURM_JOB_NUM_NODES", raising=False)
-    with pytest.raises(ParameterError, match="needs 8 GPUs a machine; this one has 4"):
-        launch.check(with_(smoke, train_accelerate="fsdp2_1x8"), "sft")
-    monkeypatch.setattr("torch.cuda.device_count", lambda: 8)
-    launch.check(with_(smoke, train_accelerate="fsdp2_1x8"), "sft")
-    with pytest.raises(ParameterError, match="4 machines need a Slurm allocation"):
-        launch.check(with_(smoke, train_accelerate="fsdp2_4x8", sft_batch=32), "sft")
-
-
-def test_one_process_takes_one_gpu(smoke, monkeypatch):
-    launch.check(smoke, "sft")
-    monkeypatch.setattr("torch.cuda.device_count", lambda: 2)
-    with pytest.raises(ParameterError, match="'none' and there are 2 GPUs, among which .* set CUDA_VISIBLE_DEVICES=0"):
-        launch.check(smoke, "sft")
+    with pytest.raises(ParameterError, match=message) if message else nullcontext():
+        launch.check(with_(smoke, **changed), "sft")
 
 
 @pytest.mark.parametrize("name, value", [("train_accelerate", "fsdp"), ("rlvr_rollouts", "vlm")])
@@ -99,7 +97,7 @@ def test_the_command(smoke, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "program, told",
+    "program, message",
     [
         ("print('x: step 1/2')", None),
         ("raise ValueError('no such thing')", "ValueError: no such thing"),
@@ -109,24 +107,15 @@ def test_the_command(smoke, tmp_path):
         ),
     ],
 )
-def test_a_started_run_is_shown_and_its_failure_told(smoke, monkeypatch, capsys, program, told):
+def test_a_started_run_is_shown_and_its_failure_reported(smoke, monkeypatch, capsys, program, message):
     p = with_(smoke, train_accelerate="cpu_1x2")
     monkeypatch.setattr(launch, "command", lambda *_: [sys.executable, "-c", program])
-    if told:
-        with pytest.raises(launch.LaunchError, match=f"rl-math: {told}.*; log: .*launch.log"):
-            launch.start(p, "rl-math", "grpo")
-    else:
+    failure = pytest.raises(launch.LaunchError, match=f"rl-math: {message}.*; log: .*launch.log")
+    with failure if message else nullcontext():
         launch.start(p, "rl-math", "grpo")
-        assert "x: step 1/2" in capsys.readouterr().out
+    assert message or "x: step 1/2" in capsys.readouterr().out
     work = locations.work_folder(p.study, p.seed, "rl-math")
     assert study.notebook_parameters(yaml.safe_load((work / "parameters.json").read_text())) == p
-
-
-def is_running(process: int) -> bool:
-    try:
-        return "\nState:\tZ" not in Path(f"/proc/{process}/status").read_text()
-    except OSError:
-        return False
 
 
 def test_a_process_ends_with_its_launcher(smoke, tmp_path):
@@ -137,23 +126,19 @@ def test_a_process_ends_with_its_launcher(smoke, tmp_path):
     launcher = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {work!r}, '--params', {str(params)!r}])"
     environment = os.environ | {"WORLD_SIZE": "2", "RANK": "0", "PYTHONPATH": str(locations.ROOT)}
     started = subprocess.Popen([sys.executable, "-c", launcher], stdout=subprocess.PIPE, text=True, env=environment)
-    process = int(started.stdout.readline())
-    os.kill(process, 0)
+    process = psutil.Process(int(started.stdout.readline()))
     started.kill()
-    until = time.monotonic() + 20
-    while is_running(process):
-        assert time.monotonic() < until, "it goes on"
-        time.sleep(0.05)
+    wait_until_ended([process], 20)
 
 
 def test_only_where_asked_and_not_twice(smoke, monkeypatch):
-    assert not launch.is_wanted(smoke)
-    assert launch.is_wanted(with_(smoke, train_accelerate="cpu_1x2"))
+    two = with_(smoke, train_accelerate="cpu_1x2")
+    assert launch.is_wanted(two) and not launch.is_wanted(smoke)
     monkeypatch.setenv("M2RL_LAUNCHED", "1")
     with pytest.raises(launch.LaunchError, match="started one process where several"):
-        launch.start(with_(smoke, train_accelerate="cpu_1x2"), "sft", "sft")
+        launch.start(two, "sft", "sft")
     monkeypatch.setenv("WORLD_SIZE", "2")
-    assert not launch.is_wanted(with_(smoke, train_accelerate="cpu_1x2"))
+    assert not launch.is_wanted(two)
 
 
 def test_a_servers_shares_are_equal(monkeypatch):

@@ -2,18 +2,20 @@
 
 import pytest
 import torch
-from datasets import Dataset
+from tiny import gradient, mt_opd_trainer, random_model
 
 from m2rl_lib.data import problem_sets, sft_corpus
 from m2rl_lib.domains import chat
-from m2rl_lib.training import common, micro_model, mt_opd
+from m2rl_lib.rollout import decoding
+from m2rl_lib.training import common, micro_model
 
 MATH, AGENT = 0, 1  # the teachers' places
+SHAPES = {"prompt": 4, "completion": 5}  # tokens
 
 
-def sharpened(tokenizer, seed: int):
+def sure_model(tokenizer, seed: int):
     """A random model that is sure of its tokens, so that two of them differ much."""
-    model = micro_model.build_model(tokenizer, 32, 2, 2, 512, seed)
+    model = random_model(tokenizer, seed)
     with torch.no_grad():
         model.model.norm.weight.mul_(3)
     return model
@@ -24,30 +26,17 @@ def trainer(smoke, tokenizer):
     smoke.distill_steps, smoke.distill_prompts_per_step, smoke.distill_completions = 40, 4, 4
     smoke.distill_learning_rate, smoke.rlvr_max_tokens = 1e-2, 6
     rows = [problem_sets.train_problems(name, 80, 0, True)[i] for i in range(80) for name in ("math", "agent")]
-    return mt_opd.MultiTeacherTrainer(
-        {"math": sharpened(tokenizer, 1), "agent": sharpened(tokenizer, 2)},
-        model=micro_model.build_model(tokenizer, 32, 2, 2, 512, 0),
-        args=mt_opd.configuration(smoke, 0),
-        train_dataset=common.prompt_dataset(tokenizer, rows, 4),
-        processing_class=tokenizer,
-    )
+    teachers = {"math": sure_model(tokenizer, 1), "agent": sure_model(tokenizer, 2)}
+    return mt_opd_trainer(smoke, random_model(tokenizer, 0), tokenizer, teachers, common.prompt_dataset(tokenizer, rows, 4))
 
 
 def batch(teachers: list[int]) -> dict:
-    generator = torch.Generator().manual_seed(0)
-    count = len(teachers)
-    completion_mask = torch.ones(count, 5, dtype=torch.long)
-    completion_mask[0, 3:] = 0  # a shorter completion
-    own = torch.ones(count, 5, dtype=torch.long)
-    own[-1, 1:3] = 0  # a tool's answer
-    return {
-        "prompt_ids": torch.randint(5, 300, (count, 4), generator=generator),
-        "prompt_mask": torch.ones(count, 4, dtype=torch.long),
-        "completion_ids": torch.randint(5, 300, (count, 5), generator=generator),
-        "completion_mask": completion_mask,
-        "tool_mask": own,
-        "teacher": torch.tensor(teachers),
-    }
+    generator, count = torch.Generator().manual_seed(0), len(teachers)
+    ids = {f"{part}_ids": torch.randint(5, 300, (count, width), generator=generator) for part, width in SHAPES.items()}
+    masks = {f"{part}_mask": torch.ones(count, width, dtype=torch.long) for part, width in (*SHAPES.items(), ("tool", 5))}
+    masks["completion_mask"][0, 3:] = 0  # a shorter completion
+    masks["tool_mask"][-1, 1:3] = 0  # a tool's answer
+    return ids | masks | {"teacher": torch.tensor(teachers)}
 
 
 def log_probabilities(model, inputs) -> torch.Tensor:
@@ -58,44 +47,27 @@ def log_probabilities(model, inputs) -> torch.Tensor:
     return model(input_ids=ids, attention_mask=mask).logits[:, -width - 1 : -1].log_softmax(-1)
 
 
-def gradient(model, loss) -> torch.Tensor:
-    model.zero_grad()
-    loss.backward()
-    return torch.cat([parameter.grad.flatten() for parameter in model.parameters()])
-
-
-def test_gradient_is_the_published_estimators_in_expectation(trainer):
+def test_loss_is_the_reverse_kl_to_each_rows_teacher_and_its_gradient_the_published_estimators(trainer):
     """E over y ~ π_S of −(log π_T(y) − log π_S(y)) ∇ log π_S(y), the vocabulary enumerated at each prefix."""
-    inputs = batch([MATH, AGENT, MATH, AGENT])
-    count = (inputs["completion_mask"] * inputs["tool_mask"]).sum()
-    student = trainer.model
-    ours = gradient(student, trainer._compute_loss(student, inputs, count)[0])
+    inputs, student = batch([MATH, AGENT, AGENT, AGENT]), trainer.model
+    mask = inputs["completion_mask"] * inputs["tool_mask"]
+    count = mask.sum()
+    loss, _, tokens = trainer._compute_loss(student, inputs, count)
+    ours = gradient(student, loss)
     log_s = log_probabilities(student, inputs)
     with torch.no_grad():
         log_t = torch.stack([log_probabilities(teacher, inputs) for teacher in trainer.teachers.values()])
         log_t = log_t[inputs["teacher"], torch.arange(4)]
         advantage = log_t - log_s
+        kl = (log_s.exp() * (log_s - log_t)).sum(-1) * mask
     expected = -(log_s.detach().exp() * advantage * log_s).sum(-1)
-    theirs = gradient(student, (expected * inputs["completion_mask"] * inputs["tool_mask"]).sum() / count)
+    theirs = gradient(student, (expected * mask).sum() / count)
     assert ours.norm() > 0.01
     assert torch.allclose(ours, theirs, atol=1e-5 * float(ours.norm()))
-
-
-def test_each_row_has_its_own_teacher_and_the_loss_is_the_reverse_kl(trainer):
-    inputs = batch([MATH, AGENT, AGENT])
-    mask = inputs["completion_mask"] * inputs["tool_mask"]
-    with torch.no_grad():
-        loss, _, tokens = trainer._compute_loss(trainer.model, inputs, mask.sum())
-        log_s = log_probabilities(trainer.model, inputs)
-        by_hand = 0.0
-        for row, teacher in enumerate(inputs["teacher"]):
-            log_t = log_probabilities(list(trainer.teachers.values())[teacher], inputs)[row]
-            by_hand += ((log_s[row].exp() * (log_s[row] - log_t)).sum(-1) * mask[row]).sum()
-    assert tokens == mask.sum()
-    assert float(loss) == pytest.approx(float(by_hand / mask.sum()), rel=1e-4)
+    assert tokens == count and float(loss) == pytest.approx(float(kl.sum() / count), rel=1e-4)
     logged = trainer._metrics["train"]
-    mixed = (logged["kl/math"][0] * mask[0].sum() + logged["kl/agent"][0] * mask[1:].sum()) / mask.sum()
-    assert float(mixed) == pytest.approx(float(loss), rel=1e-5)
+    assert logged["kl/math"][0] == pytest.approx(float(kl[0].sum() / mask[0].sum()), rel=1e-4)
+    assert logged["kl/agent"][0] == pytest.approx(float(kl[1:].sum() / mask[1:].sum()), rel=1e-4)
 
 
 def test_student_goes_to_the_teacher_of_each_domain(trainer, tokenizer):
@@ -106,11 +78,10 @@ def test_student_goes_to_the_teacher_of_each_domain(trainer, tokenizer):
         for name in ("math", "agent"):
             rows = problem_sets.train_problems(name, 100, 0, True)[80:]
             ids = [tokenizer(chat.row_prompt(tokenizer, row))["input_ids"] for row in rows]
-            with torch.no_grad():
-                log_s = [trainer.model(input_ids=torch.tensor([i])).logits[0, -1].log_softmax(-1) for i in ids]
-                for teacher, model in trainer.teachers.items():
-                    log_t = [model(input_ids=torch.tensor([i])).logits[0, -1].log_softmax(-1) for i in ids]
-                    out[name, teacher] = float(sum((s.exp() * (s - t)).sum() for s, t in zip(log_s, log_t)) / len(ids))
+            log_s = decoding.next_logits(trainer.model, ids).log_softmax(-1)
+            for teacher, model in trainer.teachers.items():
+                log_t = decoding.next_logits(model, ids).log_softmax(-1)
+                out[name, teacher] = float((log_s.exp() * (log_s - log_t)).sum(-1).mean())
         return out
 
     before = distances()
@@ -124,10 +95,4 @@ def test_student_goes_to_the_teacher_of_each_domain(trainer, tokenizer):
 def test_teacher_of_another_vocabulary_is_refused(smoke, tokenizer, corpus):
     other = micro_model.train_tokenizer(sft_corpus.corpus_texts(corpus), 420, 512)
     with pytest.raises(ValueError, match="the teacher of math has 420 tokens, the student 400"):
-        mt_opd.MultiTeacherTrainer(
-            {"math": micro_model.build_model(other, 32, 2, 2, 512, 1)},
-            model=micro_model.build_model(tokenizer, 32, 2, 2, 512, 0),
-            args=mt_opd.configuration(smoke, 0),
-            train_dataset=Dataset.from_list([{"prompt": "a"}] * 8),
-            processing_class=tokenizer,
-        )
+        mt_opd_trainer(smoke, random_model(tokenizer, 0), tokenizer, {"math": random_model(other, 1)})

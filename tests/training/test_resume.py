@@ -63,12 +63,10 @@ def work(p, name):
 
 def results(p, name: str, folders, tables) -> tuple:
     """Digests of the published models, and the tables without their times."""
-    frames = []
-    for table in tables:
-        frame = result_tables.read_table(p, table, [name])
-        frames.append(frame[[c for c in frame if not any(word in c for word in TIMES)]])
+    frames = [result_tables.read_table(p, table, [name]) for table in tables]
     costs = result_tables.read_table(p, "costs", [name])[["model", "stage", "prompts", "generated_tokens", "trained_tokens"]]
-    return [artifacts.read_manifest(folder)["digest"] for folder in folders], [*frames, costs]
+    timeless = [frame[[c for c in frame if not any(word in c for word in TIMES)]] for frame in frames]
+    return [artifacts.read_manifest(folder)["digest"] for folder in folders], [*timeless, costs]
 
 
 def same(one: tuple, other: tuple) -> None:
@@ -77,116 +75,79 @@ def same(one: tuple, other: tuple) -> None:
         pd.testing.assert_frame_equal(left, right, check_exact=True)
 
 
-def run_again(make, p, name: str):
-    """Run a stage from nothing."""
-    shutil.rmtree(work(p, name), ignore_errors=True)
-    return make()
-
-
-def until_done(make):
-    """Start a stage again until it is not killed; how often it was."""
-    for kills in range(10):
-        try:
-            return make(), kills
-        except Killed:
-            torch.manual_seed(random.randrange(10**6))  # a new process would have other random states
-            random.seed(5)
-            np.random.seed(7)
-    raise AssertionError("killed without end")
+def same_after_kills(make, p, name: str, tables, killed_at, *steps: int) -> tuple:
+    """Run a stage unbroken and again from nothing, killed at `steps`; its folders and results, once they are found the same."""
+    unbroken = results(p, name, make(), tables)
+    shutil.rmtree(work(p, name))
+    killed_at(*steps)
+    for _ in steps:
+        with pytest.raises(Killed):
+            make()
+        torch.manual_seed(random.randrange(10**6))  # a new process would have other random states
+        random.seed(5)
+        np.random.seed(7)
+    folders = make()
+    same(results(p, name, folders, tables), unbroken)
+    return folders, unbroken
 
 
 def test_a_run_killed_twice_is_the_unbroken_one(base, killed_at, capsys):
     p = Parameters.model_construct(**vars(base.p) | {"permute_rewards": True})  # the null run has random states of its own
-    name = "rl-null"
-    tables = ("curves", "training")
-    unbroken = results(p, name, run_again(lambda: grpo.run_expert(p), p, name), tables)
-    shutil.rmtree(work(p, name))
-    killed_at(20, 47)
-    folders, kills = until_done(lambda: grpo.run_expert(p))
-    assert kills == 2
-    same(results(p, name, folders, tables), unbroken)
-    told = capsys.readouterr().out
+    name, tables = "rl-null", ("curves", "training")
+    folders, unbroken = same_after_kills(lambda: grpo.run_expert(p), p, name, tables, killed_at, 20, 47)
+    printed = capsys.readouterr().out
     for step in (18, 46):
-        assert f"{name}: goes on from step {step}/50; the weights will be those of an unbroken run" in told
+        assert f"{name}: goes on from step {step}/50; the weights will be those of an unbroken run" in printed
     assert [entry["step"] for entry in artifacts.read_manifest(folders[-1])["resumed"]] == [18, 46]
-    assert result_tables.read_table(p, "training", [name])["reward"].nunique() > 1  # the weights did depend on the draws
+    assert unbroken[1][1]["reward"].nunique() > 1  # the weights did depend on the draws
+    # named models stay; checkpoints do until the stage is done
+    assert len(folders) == len(schedule.expert_checkpoints(p)) and all(artifacts.verify_model(folder) for folder in folders)
+    assert list(work(p, name).glob("checkpoint-*"))
+    same(results(p, name, grpo.run_expert(p), tables), unbroken)  # killed after the last step: nothing is redone
+    artifacts.finish(p, name, folders, [base.sft])
+    assert not list(work(p, name).glob("checkpoint-*"))
 
 
 def test_sft_killed_between_checkpoints_is_the_unbroken_one(base, killed_at):
-    p = Parameters.model_construct(**vars(base.p) | {"study": "again", "sft_steps": 50})
-    unbroken = results(p, "sft", sft.run(p), ["sft_curve"])
-    shutil.rmtree(work(p, "sft"))
-    killed_at(16, 50)
-    folders, kills = until_done(lambda: sft.run(p))
-    assert kills == 2
-    same(results(p, "sft", folders, ["sft_curve"]), unbroken)
+    p = Parameters.model_construct(**vars(base.p) | {"study": "again", "sft_steps": 40, "sft_batch": 4})
+    same_after_kills(lambda: sft.run(p), p, "sft", ["sft_curve"], killed_at, 16, 40)
 
 
 def test_distillation_killed_is_the_unbroken_one(base, killed_at):
-    p = base.p
-    teachers = {name: base.sft for name in p.domains}
+    teachers = {name: base.sft for name in base.p.domains}
 
     def make():
-        return mt_opd.train(p, base.sft, teachers, [25, 50])
+        return mt_opd.train(base.p, base.sft, teachers, [25, 50])
 
-    unbroken = results(p, "mt-opd", run_again(make, p, "mt-opd"), ["curves", "distillation"])
-    shutil.rmtree(work(p, "mt-opd"))
-    killed_at(33)
-    folders, kills = until_done(make)
-    assert kills == 1
-    same(results(p, "mt-opd", folders, ["curves", "distillation"]), unbroken)
+    same_after_kills(make, base.p, "mt-opd", ["curves", "distillation"], killed_at, 33)
 
 
-def test_damaged_half_written_and_foreign_checkpoints_are_passed_over(base, killed_at, capsys):
+def test_damaged_half_written_and_foreign_checkpoints_are_passed_over(base, killed_at, capsys, monkeypatch):
     p = Parameters.model_construct(**vars(base.p) | {"repeat": 1})
     name = "rl-math@repeat=1"
-    killed_at(20)
-    with pytest.raises(Killed):
-        grpo.run_expert(p)
+
+    def printed_until_killed_at(step: int, **changed) -> str:
+        killed_at(step)
+        with pytest.raises(Killed):
+            grpo.run_expert(p.model_copy(update=changed))
+        return capsys.readouterr().out
+
+    printed_until_killed_at(20)
     folder = work(p, name)
     assert sorted(path.name for path in folder.iterdir()) == ["checkpoint-16", "checkpoint-18"]  # older ones are pruned
     optimizer = folder / "checkpoint-18" / "optimizer.pt"
-    data = bytearray(optimizer.read_bytes())
-    data[-500:] = bytes(500)
-    optimizer.write_bytes(data)
+    optimizer.write_bytes(optimizer.read_bytes()[:-500] + bytes(500))
     (folder / ".checkpoint-20.fresh.99").mkdir()
-    with pytest.raises(Killed):
-        killed_at(17)
-        grpo.run_expert(p)
-    told = capsys.readouterr().out
-    assert f"{name}: checkpoint-18 is passed over: {optimizer} is damaged" in told
-    assert f"{name}: checkpoint-20 is half-written and passed over" in told
-    assert f"{name}: goes on from step 16/50" in told
-    with pytest.raises(Killed):
-        killed_at(4)
-        grpo.run_expert(p.model_copy(update={"rlvr_learning_rate": 2e-4}))
-    told = capsys.readouterr().out
-    assert "checkpoint-16 is passed over: other parameters" in told and "goes on" not in told
+    printed = printed_until_killed_at(17)
+    assert f"{name}: checkpoint-18 is passed over: {optimizer} is damaged" in printed
+    assert f"{name}: checkpoint-20 is half-written and passed over" in printed
+    assert f"{name}: goes on from step 16/50; the weights" in printed
+    printed = printed_until_killed_at(4, rlvr_learning_rate=2e-4)
+    assert "checkpoint-16 is passed over: other parameters" in printed and "goes on" not in printed
     assert (folder / "checkpoint-2").exists()  # its own, though the others' have later steps
-
-
-def test_a_run_that_cannot_be_exact_says_why(base, killed_at, capsys, monkeypatch):
-    p = Parameters.model_construct(**vars(base.p) | {"repeat": 2, "rlvr_steps": 4})
-    killed_at(3)
-    with pytest.raises(Killed):
-        grpo.run_expert(p)
     monkeypatch.setattr(artifacts, "versions", lambda: {"torch": "9.9"})
-    folders = grpo.run_expert(p)
-    assert "NOT EXACT: torch was" in capsys.readouterr().out
-    assert artifacts.read_manifest(folders[-1])["resumed"][0]["exact"] is False
-
-
-def test_named_models_stay_and_checkpoints_go_when_the_stage_is_done(base, killed_at):
-    p = Parameters.model_construct(**vars(base.p) | {"repeat": 3, "rlvr_steps": 8})
-    name = "rl-math@repeat=3"
-    killed_at(7)
-    folders, _ = until_done(lambda: grpo.run_expert(p))
-    assert list(work(p, name).glob("checkpoint-*"))
-    trained = results(p, name, folders, ["training", "curves"])
-    same(results(p, name, grpo.run_expert(p), ["training", "curves"]), trained)  # killed after the last step: nothing is redone
-    artifacts.finish(p, name, folders, [base.sft])
-    assert not list(work(p, name).glob("checkpoint-*"))
-    assert len(folders) == len(schedule.expert_checkpoints(p)) and all(artifacts.verify_model(folder) for folder in folders)
+    assert "goes on from step 16/50; NOT EXACT: torch was" in printed_until_killed_at(19)
+    assert artifacts.read_manifest(folder / "checkpoint-18")["resumed"][-1]["exact"] is False
 
 
 @pytest.mark.parametrize("what", ["loss", "weight", "reward"])
@@ -196,14 +157,12 @@ def test_what_is_not_finite_stops_the_run_with_its_step_and_batch(base, monkeypa
     shutil.rmtree(folder, ignore_errors=True)
     calls = iter(range(100))
     if what == "reward":
-        monkeypatch.setattr(
-            domains.DOMAINS["math"], "verify", lambda texts, rows: [float("nan") if next(calls) > 20 else 0.5 for _ in texts]
-        )
+        grade = lambda texts, rows: [float("nan") if next(calls) > 20 else 0.5 for _ in texts]  # noqa: E731
+        monkeypatch.setattr(domains.DOMAINS["math"], "verify", grade)
     elif what == "loss":
         compute = grpo.DomainTrainer._compute_loss
-        monkeypatch.setattr(
-            grpo.DomainTrainer, "_compute_loss", lambda *args: compute(*args) * (float("inf") if next(calls) == 3 else 1)
-        )
+        loss = lambda *args: compute(*args) * (float("inf") if next(calls) == 3 else 1)  # noqa: E731
+        monkeypatch.setattr(grpo.DomainTrainer, "_compute_loss", loss)
     else:
 
         def step(optimizer, *args, **kwargs):

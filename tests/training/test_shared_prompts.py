@@ -3,10 +3,11 @@
 import pytest
 import torch
 from datasets import Dataset
+from tiny import gradient, grpo_trainer, mt_opd_trainer, random_model
 
 from m2rl_lib.data import problem_sets
 from m2rl_lib.rollout import kept_contexts
-from m2rl_lib.training import common, grpo, micro_model, mt_opd, sft, shared_prompts
+from m2rl_lib.training import common, grpo, sft, shared_prompts
 
 PROMPTS = [[7, 8, 9, 10, 11], [20, 21, 22], [7, 8, 9, 10, 11], [7, 8, 9], [20, 21, 22]]
 COMPLETIONS = [[30, 31, 32, 33], [40], [50, 51], [60, 61, 62], []]
@@ -19,15 +20,9 @@ def batch() -> tuple[torch.Tensor, torch.Tensor, int]:
     return torch.tensor(ids), torch.tensor(mask), 7
 
 
-def gradient(model, loss: torch.Tensor) -> torch.Tensor:
-    model.zero_grad()
-    loss.backward()
-    return torch.cat([parameter.grad.flatten() for parameter in model.parameters()])
-
-
 def test_hidden_states_and_their_gradient_are_those_of_whole_sequences(model):
     ids, mask, keep = batch()
-    told = mask[:, -keep:].bool()
+    counted = mask[:, -keep:].bool()
     read = []
     hook = model.model.register_forward_hook(
         lambda module, given, kwargs, out: read.append(kwargs["input_ids"].shape), with_kwargs=True
@@ -36,9 +31,9 @@ def test_hidden_states_and_their_gradient_are_those_of_whole_sequences(model):
     whole = model.model(input_ids=ids, attention_mask=mask).last_hidden_state[:, -keep - 1 : -1]
     hook.remove()
     assert read == [(3, 4), (5, 4), (5, 13)]  # three prompts but for their last tokens; no more than the longest completion
-    assert ours.shape == whole.shape and torch.allclose(ours[told], whole[told], atol=1e-5)
+    assert ours.shape == whole.shape and torch.allclose(ours[counted], whole[counted], atol=1e-5)
     weight = torch.randn(whole.shape, generator=torch.Generator().manual_seed(0))
-    gradients = [gradient(model, (states * weight)[told].sum()) for states in (ours, whole)]
+    gradients = [gradient(model, (states * weight)[counted].sum()) for states in (ours, whole)]
     assert torch.allclose(*gradients, atol=1e-5 * float(gradients[1].norm()))
 
 
@@ -55,49 +50,39 @@ def test_parts_are_put_in_order_of_place():
 ROWS = [problem_sets.train_problems(name, 8, 0, True)[i] for i in range(8) for name in ("math", "agent")]
 
 
-def grpo_trainer(p, model, tokenizer):
-    rewards = [lambda text, **_: [float(len(one) % 3) for one in text]]  # differs within groups
-    data = common.prompt_dataset(tokenizer, ROWS)
-    return grpo.DomainTrainer(
-        model=model, args=grpo.grpo_config(p, "rl-math", 3, 0), train_dataset=data, reward_funcs=rewards,
-        processing_class=tokenizer, rollout_func=grpo.roll_out,
-    )  # fmt: skip
-
-
-def mt_opd_trainer(p, model, tokenizer):
-    data = common.prompt_dataset(tokenizer, ROWS, p.distill_completions)
-    return mt_opd.MultiTeacherTrainer(
-        {name: micro_model.build_model(tokenizer, 32, 2, 2, 512, seed) for name, seed in (("math", 1), ("agent", 2))},
-        model=model, args=mt_opd.configuration(p, 0), train_dataset=data, processing_class=tokenizer,
-    )  # fmt: skip
+def trainer_of(method: str, p, model, tokenizer):
+    if method == "grpo":
+        rewards = lambda text, **_: [float(len(one) % 3) for one in text]  # noqa: E731  differs within groups
+        return grpo_trainer(p, model, tokenizer, rewards, common.prompt_dataset(tokenizer, ROWS))
+    teachers = {"math": random_model(tokenizer, 1), "agent": random_model(tokenizer, 2)}
+    rows = common.prompt_dataset(tokenizer, ROWS, p.distill_completions)
+    return mt_opd_trainer(p, model, tokenizer, teachers, rows)
 
 
 def trained_tokens(model) -> list[int]:
     """The tokens of each forward pass from now on that a gradient goes back through."""
     count = []
-
-    def tell(module, given, named, output):
-        count.append(output.last_hidden_state.shape[:2].numel() * torch.is_grad_enabled())
-
-    model.model.register_forward_hook(tell, with_kwargs=True)
+    model.model.register_forward_hook(
+        lambda module, given, out: count.append(out.last_hidden_state.shape[:2].numel() * torch.is_grad_enabled())
+    )
     return count
 
 
-@pytest.mark.parametrize("make", [grpo_trainer, mt_opd_trainer])
-def test_training_ends_at_the_weights_of_trls_own_way(smoke, tokenizer, make, monkeypatch):
+@pytest.mark.parametrize("method", ["grpo", "mt-opd"])
+def test_training_ends_at_the_weights_of_trls_own_way(smoke, tokenizer, method, monkeypatch):
     """Three steps, each in four parts: fewer tokens run through the model, and the same weights but for rounding."""
     smoke.rlvr_prompts_per_step, smoke.rlvr_completions, smoke.train_device_batch = 4, 4, 4
     smoke.distill_steps, smoke.distill_prompts_per_step, smoke.distill_completions = 3, 4, 4
     smoke.rlvr_learning_rate = smoke.distill_learning_rate = 1e-3
     weights, tokens, texts = [], [], []
-    start = torch.cat([w.flatten() for w in micro_model.build_model(tokenizer, 32, 2, 2, 512, 0).parameters()])
+    start = torch.cat([parameter.detach().flatten() for parameter in random_model(tokenizer, 0).parameters()])
     for shares in (True, False):
         with monkeypatch.context() as patched:
             if not shares:
                 patched.setattr(shared_prompts.WholeGroups, "shares_prompts", False)
             torch.manual_seed(0)
-            model = micro_model.build_model(tokenizer, 32, 2, 2, 512, 0)
-            trainer = make(smoke, model, tokenizer)
+            model = random_model(tokenizer, 0)
+            trainer = trainer_of(method, smoke, model, tokenizer)
             count = trained_tokens(model)
             trainer.train()
         weights.append(torch.cat([parameter.detach().flatten() for parameter in model.parameters()]))
@@ -110,7 +95,7 @@ def test_training_ends_at_the_weights_of_trls_own_way(smoke, tokenizer, make, mo
 
 
 def test_prompts_are_not_shared_where_the_cache_forgets(smoke, model, tokenizer):
-    trainer = grpo_trainer(smoke, model, tokenizer)
+    trainer = trainer_of("grpo", smoke, model, tokenizer)
     assert trainer.shares_prompts and kept_contexts.remembers_all(model)
     model.config.layer_types, model.config.sliding_window = ["full_attention", "sliding_attention"], 8
     assert not trainer.shares_prompts and not kept_contexts.remembers_all(model)
@@ -119,16 +104,16 @@ def test_prompts_are_not_shared_where_the_cache_forgets(smoke, model, tokenizer)
 @pytest.mark.parametrize("settings", [{}, {"final_logit_softcapping": 0.5}])
 def test_log_probabilities_are_trls_of_other_heads_too(smoke, model, tokenizer, settings):
     model.config.update(settings)
-    trainer = grpo_trainer(smoke, model, tokenizer)
+    trainer = trainer_of("grpo", smoke, model, tokenizer)
     ids, mask, keep = batch()
-    told = mask[:, -keep:].bool()
+    counted = mask[:, -keep:].bool()
     with torch.no_grad():
         both = [
             cls._get_per_token_logps_and_entropies(trainer, model, ids, mask, keep, compute_entropy=True)
             for cls in (grpo.DomainTrainer, grpo.GRPOTrainer)
         ]
     for ours, theirs in zip(both[0][:2], both[1][:2]):
-        assert torch.allclose(ours[told], theirs[told], atol=1e-5)
+        assert torch.allclose(ours[counted], theirs[counted], atol=1e-5)
 
 
 @pytest.mark.parametrize("settings", [{}, {"final_logit_softcapping": 0.5}])

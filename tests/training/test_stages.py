@@ -1,4 +1,4 @@
-"""The stages on tiny real models: generation, merging, RL, evaluation."""
+"""The stages on tiny real models: generation, RL, evaluation; schedule and budgets."""
 
 import itertools
 import json
@@ -10,8 +10,7 @@ from types import SimpleNamespace
 import pandas as pd
 import pytest
 import torch
-from datasets import Dataset
-from safetensors.torch import load_file
+from tiny import gradient, grpo_trainer, weights
 from trl import GRPOTrainer
 
 from m2rl_lib import domains
@@ -51,41 +50,35 @@ def test_rollout_plays_the_tools_and_masks_their_answers(tokenizer, rng):
 def test_rollout_ends_after_the_most_turns_and_at_the_token_limit(tokenizer):
     row = problem_sets.train_problems("agent", 1, 0, True)[0]
     call = f"<tool_call>\n{json.dumps(row['ground_truth'][0])}\n</tool_call><|im_end|>"
-    long, short = (
-        tool_turns.rollout(scripted(tokenizer, [call] * 50), tokenizer, [[5]], [row], limit)[0] for limit in (10_000, 60)
-    )
+    turn = scripted(tokenizer, [call] * 50)
+    long, short = (tool_turns.rollout(turn, tokenizer, [[5]], [row], limit)[0] for limit in (10_000, 60))
     assert len(chat.turns(long.text)) == 2 * agent.MOST_TURNS + 1
     assert len(short.ids) == len(short.own) <= 60
 
 
-def test_sampling_is_seeded_and_greedy_is_greedy(model, tokenizer):
+def test_sampling_is_seeded(model, tokenizer):
     rows = problem_sets.benchmark_problems("chain", "test", 4, True)
+    how = {"temperature": 1.0, "max_tokens": 12, "batch": 8}
+    one, again, other = (decoding.sample(model.eval(), tokenizer, rows, 2, **how, seed=seed) for seed in (0, 0, 1))
+    assert one == again != other
 
-    def texts(seed, temperature=1.0):
-        how = {"temperature": temperature, "max_tokens": 12, "batch": 8, "seed": seed}
-        return [c.text for completions in decoding.sample(model.eval(), tokenizer, rows, 2, **how) for c in completions]
 
-    assert texts(0) == texts(0)
-    assert texts(0) != texts(1)
-    greedy = texts(0, temperature=0)
-    assert greedy == texts(1, temperature=0)
-    assert greedy[0::2] == greedy[1::2]
+def prompts_of_two_lengths(tokenizer) -> list[list[int]]:
+    """Sixteen or more, each twice."""
+    rows = [row for name in ("chain", "workplace") for row in problem_sets.benchmark_problems(name, "test", 5, True)]
+    prompts = [tokenizer(chat.row_prompt(tokenizer, row))["input_ids"] for row in rows for _ in range(2)]
+    assert len({len(prompt) for prompt in prompts}) > 1  # so that there is padding
+    return prompts
 
 
 def test_decoding_greedily_is_what_transformers_generates(model, tokenizer):
-    rows = [
-        *problem_sets.benchmark_problems("chain", "test", 5, True),
-        *problem_sets.benchmark_problems("workplace", "test", 3, True),
-    ]
-    prompts = [tokenizer(chat.row_prompt(tokenizer, row))["input_ids"] for row in rows for _ in range(2)]
-    assert len({len(prompt) for prompt in prompts}) > 1  # so that there is padding
-    eos = tokenizer.eos_token_id
-    with torch.no_grad():  # an end-of-turn token that is sometimes the likeliest, so that completions end apart
-        model.lm_head.weight.copy_(model.lm_head.weight * 3)
+    prompts = prompts_of_two_lengths(tokenizer)
+    with torch.no_grad():
+        model.lm_head.weight.mul_(3)
     batch = tokenizer.pad({"input_ids": prompts}, padding_side="left", return_tensors="pt")
     with torch.no_grad():
         whole = model.generate(**batch, do_sample=False, max_new_tokens=24)[:, batch["input_ids"].shape[1] :].tolist()
-    ends = sorted({ids[5] for ids in whole})[: len(prompts) // 2]
+    ends = sorted({ids[5] for ids in whole})[: len(prompts) // 2]  # as an end of turn these end completions separately
     for eos in [tokenizer.eos_token_id, *ends]:
         expected = [ids[: ids.index(eos) + 1] if eos in ids else ids for ids in whole]
         assert decoding.decode(model, prompts, 0, 24, eos) == expected
@@ -94,19 +87,15 @@ def test_decoding_greedily_is_what_transformers_generates(model, tokenizer):
 
 
 def test_a_second_turn_is_read_from_where_the_first_ended(model, tokenizer):
-    """Completions that end apart, answers of different lengths, some completions not asked again: as if all were read anew."""
-    rows = [
-        *problem_sets.benchmark_problems("workplace", "test", 6, True),
-        *problem_sets.benchmark_problems("chain", "test", 4, True),
-    ]
-    prompts = [tokenizer(chat.row_prompt(tokenizer, row))["input_ids"] for row in rows for _ in range(2)]
+    """Completions that end separately, answers of different lengths, some completions not asked again: as if all were read anew."""
+    prompts = prompts_of_two_lengths(tokenizer)
 
     def decode(asked, limit, eos, **contexts):
         torch.manual_seed(0)
         return decoding.decode(model, asked, 1.0, limit, eos, **contexts)
 
     drawn = [token for ids in decode(prompts, 24, tokenizer.eos_token_id) for token in ids]
-    eos = max(set(drawn), key=drawn.count)  # so that completions end apart
+    eos = max(set(drawn), key=drawn.count)  # so that completions end separately
     kept, read = Contexts(), []
     written = decode(prompts, 24, eos, keep=kept)
     assert len({len(ids) for ids in written}) > 2 and len(kept.parts) > 1
@@ -162,28 +151,26 @@ def trained(tmp_path_factory):
     """SFT, then one expert trained twice with the same seed, at a size below smoke."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(locations, "RUNS", tmp_path_factory.mktemp("trained"))
-        p = study.load(locations.ROOT / "params" / "smoke.yaml").model_dump()
-        p = Parameters.model_construct(
-            **p | {"domains": ["math", "agent"], "sft_steps": 4, "domain": "agent", "repeat": 0, "permute_rewards": False}
-        )
-        folders = sft.run(p)
-        first = grpo.run_expert(p)
-        digests = [artifacts.read_manifest(folder)["digest"] for folder in first]
-        shutil.rmtree(locations.work_folder(p.study, p.seed, "rl-agent"))  # else the second run goes on from the first one's end
-        again = [artifacts.read_manifest(folder)["digest"] for folder in grpo.run_expert(p)]
-        yield SimpleNamespace(p=p, sft=folders, folders=first, digests=digests, again=again)
+        values = study.load(locations.ROOT / "params" / "smoke.yaml").model_dump() | {
+            "domains": ["math", "agent"],
+            "sft_steps": 4,
+        }
+        p = Parameters.model_construct(**values, domain="agent", repeat=0, permute_rewards=False)
+        made, runs = sft.run(p), []
+        for _ in range(2):
+            folders = grpo.run_expert(p)
+            runs.append([artifacts.read_manifest(folder)["digest"] for folder in folders])
+            shutil.rmtree(
+                locations.work_folder(p.study, p.seed, "rl-agent")
+            )  # else the second run goes on from the first one's end
+        yield SimpleNamespace(p=p, sft=made, folders=folders, runs=runs)
 
 
-def test_same_seed_same_weights(trained):
-    assert trained.digests == trained.again
-
-
-def test_expert_keeps_its_named_checkpoints(trained):
-    names = [folder.name for folder in trained.folders]
-    assert names == ["rl-agent@step=1", "rl-agent@step=2", "rl-agent@step=3", "rl-agent"]
-    start, end = (load_file(folder / "model.safetensors") for folder in (trained.sft[1], trained.folders[-1]))
-    assert all(torch.isfinite(tensor).all() for tensor in end.values())
-    assert start.keys() == end.keys()
+def test_same_seed_same_weights_and_named_checkpoints(trained):
+    assert trained.runs[0] == trained.runs[1]
+    assert [folder.name for folder in trained.folders] == [*(f"rl-agent@step={step}" for step in (1, 2, 3)), "rl-agent"]
+    start, end = weights(trained.sft[1]), weights(trained.folders[-1])
+    assert start.shape == end.shape and end.isfinite().all() and not start.equal(end)
 
 
 def test_run_writes_curves_of_every_domain_and_costs(trained):
@@ -197,22 +184,10 @@ def test_run_writes_curves_of_every_domain_and_costs(trained):
     assert costs["device_seconds"] == costs["wall_seconds"] * trained.p.rlvr_threads
 
 
-def domain_trainer(p, model, tokenizer, domain: str):
-    trainer = grpo.DomainTrainer(
-        model=model,
-        args=grpo.grpo_config(p, f"rl-{domain}", 4, 0),
-        train_dataset=Dataset.from_list([{"prompt": "a"}] * 8),
-        reward_funcs=[grpo.reward_function(domain)],
-        processing_class=tokenizer,
-        rollout_func=grpo.roll_out,
-    )
-    trainer.current_gradient_accumulation_steps = 1
-    return trainer
-
-
 @pytest.mark.parametrize("advantages", [[1.5, 0.0, -0.5, 0.0], [0.0] * 4])
 def test_rows_without_advantage_are_skipped_and_the_gradient_is_the_same(smoke, model, tokenizer, advantages, monkeypatch):
-    trainer = domain_trainer(smoke, model, tokenizer, "math")
+    trainer = grpo_trainer(smoke, model, tokenizer, grpo.reward_function("math"))
+    trainer.current_gradient_accumulation_steps = 1
     model.train()
     generator = torch.Generator().manual_seed(0)
     batch = {
@@ -223,23 +198,18 @@ def test_rows_without_advantage_are_skipped_and_the_gradient_is_the_same(smoke, 
         "advantages": torch.tensor(advantages),
         "num_items_in_batch": torch.tensor(28),
     }
-    gradients, seen = [], []
-    hook = model.model.register_forward_hook(
-        lambda module, given, kwargs, output: seen.append(len(kwargs["input_ids"])), with_kwargs=True
-    )
+    seen = []
+    model.model.register_forward_hook(lambda module, given, output: seen.append(len(output.last_hidden_state)))
     monkeypatch.setattr(grpo.DomainTrainer, "shares_prompts", False)
-    for loss_of in (GRPOTrainer._compute_loss, grpo.DomainTrainer._compute_loss):
-        model.zero_grad()
-        loss_of(trainer, model, dict(batch)).backward()
-        gradients.append(torch.cat([parameter.grad.flatten() for parameter in model.parameters()]))
-    hook.remove()
+    losses = (trainer_class._compute_loss(trainer, model, dict(batch)) for trainer_class in (GRPOTrainer, grpo.DomainTrainer))
+    gradients = [gradient(model, loss) for loss in losses]
     assert torch.allclose(*gradients, atol=1e-7)
     assert seen == [4, max(1, sum(a != 0 for a in advantages))]
     assert (gradients[0].norm() > 0) == any(advantages)
 
 
 def test_what_vllm_samples_has_truncated_importance_weights(smoke, model, tokenizer, rng):
-    """A sampler that tells log-probabilities off by known ratios, tool turns included: a token's loss is × min(ratio, 2)."""
+    """A sampler that reports log-probabilities off by known ratios, tool turns included: a token's loss is × min(ratio, 2)."""
     row = problem_sets.train_problems("agent", 1, 0, True)[0]
     right = [text for text, own in chat.turns(agent.demonstrate(row, rng)) if own]
     wrong = "<think></think>\nno<|im_end|>"
@@ -248,15 +218,16 @@ def test_what_vllm_samples_has_truncated_importance_weights(smoke, model, tokeni
     drawn = []  # of each turn's tokens
 
     def generate(prompts, **_):
-        ids, told = [tokenizer(next(script))["input_ids"] for _ in prompts], []
+        ids, reported = [tokenizer(next(script))["input_ids"] for _ in prompts], []
         for prompt, new in zip(prompts, ids):
             drawn.append([next(ratios) for _ in new])
             with torch.no_grad():
                 logprobs = model(torch.tensor([prompt + new])).logits[0, len(prompt) - 1 : -1].log_softmax(-1)
-            told.append([[float(logprobs[t, token]) - math.log(drawn[-1][t])] for t, token in enumerate(new)])
-        return None, ids, told, None
+            reported.append([[float(logprobs[t, token]) - math.log(drawn[-1][t])] for t, token in enumerate(new)])
+        return None, ids, reported, None
 
-    trainer = domain_trainer(smoke.model_copy(update={"rlvr_max_tokens": 500}), model, tokenizer, "agent")
+    trainer = grpo_trainer(smoke.model_copy(update={"rlvr_max_tokens": 500}), model, tokenizer, grpo.reward_function("agent"))
+    trainer.current_gradient_accumulation_steps = 1
     trainer.use_vllm, trainer.vllm_mode, trainer._last_loaded_step = True, "colocate", 0
     trainer.vllm_generation = SimpleNamespace(generate=generate)
     model.train()
@@ -265,25 +236,32 @@ def test_what_vllm_samples_has_truncated_importance_weights(smoke, model, tokeni
     assert next(script, None) is None and batch["advantages"].sign().tolist() == [1, -1, 1, -1, 0, 0, 0, 0]
 
     own = (batch["completion_mask"] * batch["tool_mask"]).bool()
-    weights = [drawn[i] for i in range(8)]
-    for count, turn in enumerate(drawn[8:]):
-        weights[2 * (count % 2)] = weights[2 * (count % 2)] + turn
-    expected = [min(ratio, 2.0) for one in weights for ratio in one]
+    factors = [[min(ratio, 2.0) for ratio in turn] for turn in drawn]
+    for count, turn in enumerate(factors[8:]):
+        factors[2 * (count % 2)] += turn
+    expected = [factor for one in factors[:8] for factor in one]
     assert batch["importance_sampling_ratio"][own].tolist() == pytest.approx(expected, rel=1e-4)
-    means = torch.tensor([sum(min(ratio, 2.0) for ratio in one) / len(one) for one in weights])
+    means = torch.tensor([sum(one) / len(one) for one in factors[:8]])
     loss = trainer._compute_loss(model, batch)
     assert loss.item() == pytest.approx(-(batch["advantages"] * means).mean().item(), rel=1e-4)
 
 
-def test_unknown_domain_is_refused_before_work(trained):
-    p = Parameters.model_construct(**vars(trained.p) | {"domain": "poetry"})
+def test_what_is_not_there_is_refused_before_work(trained):
     with pytest.raises(ValueError, match="'poetry' is not one of math"):
-        grpo.run_expert(p)
+        grpo.run_expert(trained.p.model_copy(update={"domain": "poetry"}))
+    with pytest.raises(FileNotFoundError, match="rl-coding is missing"):
+        evaluate(trained, "none", "scores", ["sft", "rl-coding"])
+
+
+def evaluate(trained, group: str, purpose: str, models: list[str]) -> Parameters:
+    """Evaluate `models` as a notebook would; its parameters."""
+    p = trained.p.model_copy(update={"models": models, "group": group, "purpose": purpose})
+    avg_at_k.run(p)
+    return p
 
 
 def test_evaluation_keeps_every_sample(trained):
-    p = Parameters.model_construct(**vars(trained.p) | {"models": ["sft", "rl-agent"], "group": "some", "purpose": "scores"})
-    avg_at_k.run(p)
+    p = evaluate(trained, "some", "scores", ["sft", "rl-agent"])
     scores = result_tables.read_table(p, "scores", ["some"])
     samples = result_tables.read_table(p, "samples", ["some"])
     keys = avg_at_k.KEYS
@@ -292,38 +270,30 @@ def test_evaluation_keeps_every_sample(trained):
     per_model = 5 * (p.evaluate_problems * p.evaluate_samples)
     assert (scores[scores["split"] == "test"].groupby("model").size() == per_model).all()
     assert set(scores["model"]) == {"sft", "rl-agent", "sft-sharpened", "sft@temperature=0.0", "sft@temperature=1.0"}
-    rows = {
-        r["problem_id"]: r
-        for b in problem_sets.study_benchmarks(p)
-        for r in problem_sets.benchmark_problems(b, "test", p.evaluate_problems, True)
-    }
-    joined = samples.assign(correct=scores["correct"])
-    joined = joined[joined["split"] == "test"]
-    regraded = domains.verify(joined["text"].tolist(), [rows[i] for i in joined["problem_id"]])
-    assert regraded == joined["correct"].tolist()
+    world = problem_sets.world_of(p)
+    asked = [problem_sets.benchmark_problems(name, "test", p.evaluate_problems, world) for name in problem_sets.study_benchmarks(p)]
+    rows = {row["problem_id"]: row for part in asked for row in part}
+    tested = samples.assign(correct=scores["correct"]).query("split == 'test'")
+    regraded = domains.verify(tested["text"].tolist(), [rows[i] for i in tested["problem_id"]])
+    assert regraded == tested["correct"].tolist()
 
 
 def test_a_sweep_tests_the_best_of_each_method_on_selection_problems(trained):
-    base, sft_folder = trained.sft
-    p = Parameters.model_construct(**vars(trained.p) | {"group": "sweeps", "purpose": "sweep"})
-    p.models = ["merge-ties", "merge-ties@lambda=0.5", "merge-sce"]
-    for name in p.models:
-        with artifacts.publish(locations.model_folder(p.study, p.seed, name), artifacts.record(p, [sft_folder])) as fresh:
-            for file in sft_folder.iterdir():
-                if file.name != artifacts.MANIFEST:
-                    (fresh / file.name).write_bytes(file.read_bytes())
-    avg_at_k.run(p)
+    models, p = ["merge-ties", "merge-ties@lambda=0.5", "merge-sce"], trained.p
+    for name in models:
+        with artifacts.publish(locations.model_folder(p.study, p.seed, name), artifacts.record(p, [trained.sft[1]])) as fresh:
+            shutil.copytree(trained.sft[1], fresh, dirs_exist_ok=True, ignore=shutil.ignore_patterns(artifacts.MANIFEST))
+    p = evaluate(trained, "sweeps", "sweep", models)
     scores = result_tables.read_table(p, "scores", ["sweeps"])
     selection = scores[(scores["split"] == "selection") & (scores["domain"] != "general")]
     means = selection.groupby(["model", "benchmark"])["correct"].mean().groupby("model").mean()
     best = max(["merge-ties", "merge-ties@lambda=0.5"], key=means.get)
-    assert set(means.index) == set(p.models)
+    assert set(means.index) == set(models)
     assert set(scores.loc[scores["split"] == "test", "model"]) == {best, "merge-sce"}
 
 
 def test_skills_are_many_samples_of_the_first_benchmarks(trained):
-    p = Parameters.model_construct(**vars(trained.p) | {"models": ["sft"], "group": "skills", "purpose": "skills"})
-    avg_at_k.run(p)
+    p = evaluate(trained, "skills", "skills", ["sft"])
     scores = result_tables.read_table(p, "scores", ["skills"])
     assert set(scores["benchmark"]) == {"chain", "workplace"} and set(scores["split"]) == {"test"}
     assert (scores.groupby(["benchmark", "problem_id"]).size() == p.analysis_skill_samples).all()
@@ -337,12 +307,6 @@ def test_the_best_of_each_method_is_taken():
     # the general benchmark has no say
     frames = [frame("merge-ties", [0, 1]), frame("merge-ties@lambda=0.5", [1, 0]), frame("merge-sce", [0, 0])]
     assert avg_at_k.best_of_each_method(frames) == ["merge-ties@lambda=0.5", "merge-sce"]
-
-
-def test_evaluation_of_a_missing_model_is_refused_before_work(trained):
-    p = Parameters.model_construct(**vars(trained.p) | {"models": ["sft", "rl-coding"], "group": "none", "purpose": "scores"})
-    with pytest.raises(FileNotFoundError, match="rl-coding is missing"):
-        avg_at_k.run(p)
 
 
 # --- schedule and budgets --------------------------------------------------------------------------------
@@ -371,20 +335,15 @@ def test_sweep_has_every_setting_but_the_default(smoke):
 
 def test_costs_are_charged_to_the_side_that_spends():
     p = Parameters.model_construct(domains=["math", "coding"])
-    costs = pd.DataFrame(
-        [
-            *[("rl-math", "rl", 100.0), ("rl-coding", "rl", 110.0), ("rl-multi", "rl", 90.0), ("rl-null", "rl", 999.0)],
-            ("merge-ties", "merge", 2.0),
-            ("merge-sce", "merge", 3.0),
-            ("merge-ties@density=0.5", "analysis", 999.0),
-            ("mt-opd", "distillation", 20.0),
-            ("merges", "selection", 7.0),
-            ("merges", "test", 999.0),
-            ("mixed", "selection", 3.0),
-        ],
-        columns=["model", "stage", "device_seconds"],
-    )
-    for column in budgets.SPENT:
-        costs[column] = costs.get(column, costs["device_seconds"])
+    spent = [("rl-math", "rl", 100.0), ("rl-coding", "rl", 110.0), ("rl-multi", "rl", 90.0), ("rl-null", "rl", 999.0)]
+    spent += [("merge-ties", "merge", 2.0), ("merge-sce", "merge", 3.0), ("merge-ties@density=0.5", "analysis", 999.0)]
+    spent += [
+        ("mt-opd", "distillation", 20.0),
+        ("merges", "selection", 7.0),
+        ("merges", "test", 999.0),
+        ("mixed", "selection", 3.0),
+    ]
+    costs = pd.DataFrame(spent, columns=["model", "stage", "device_seconds"])
+    costs = costs.assign(**{column: costs["device_seconds"] for column in budgets.SPENT})
     total = budgets.paradigm_costs(costs, p).query("part == 'all'").set_index("paradigm")["device_seconds"]
     assert total.to_dict() == {"mixed": 93.0, "merged": 222.0, "distilled": 230.0}

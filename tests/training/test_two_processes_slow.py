@@ -1,8 +1,4 @@
-"""Two processes over gloo train as one does with twice the batch: `make processes` (slow: several imports of trl).
-
-The two parts of the proof are runs of recorded.py: by one process, which writes its completions down, then by two, which
-take them. SFT runs as it is.
-"""
+"""Two processes over gloo train as one does with twice the batch: `make processes`; see recorded.py, which both run."""
 
 import json
 import os
@@ -12,7 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import load_file
+from tiny import weights
 
 from m2rl_lib.config import locations
 from m2rl_lib.config.study import Parameters
@@ -21,7 +17,7 @@ from m2rl_lib.storage import artifacts, result_tables
 PROGRAM = locations.ROOT / "tests" / "training" / "recorded.py"
 CONFIGURATION = locations.ACCELERATE / "cpu_1x2.yaml"
 pytestmark = pytest.mark.slow
-TOLERANCE = 1e-5  # of the distance from the start, in float32; measured 2e-7 (SFT), 9e-7 (RLVR), 2e-6 (MT-OPD); one process shares prompts, two do not
+TOLERANCE = 1e-5  # of the distance from the start, in float32; measured 2e-7 (SFT), 9e-7 (RLVR), 2e-6 (MT-OPD)
 
 
 @pytest.fixture(scope="module")
@@ -37,35 +33,21 @@ def folder(tmp_path_factory):
     return folder
 
 
-def weights(folder, name: str, model: str) -> torch.Tensor:
-    """All weights of a published model, one vector."""
-    path = folder / "runs" / name / "models" / "seed-0" / model
-    artifacts.verify_model(path)
-    tensors = load_file(path / "model.safetensors")
-    return torch.cat([tensors[key].flatten() for key in sorted(tensors)])
-
-
-def orders(folder, name: str, count: int) -> list[dict]:
-    """What each process was given, by stage: a list a step."""
-    return [json.loads((folder / f"orders-{name}-{rank}.json").read_text()) for rank in range(count)]
-
-
 @pytest.mark.parametrize("stage", ["sft", "rl-multi", "mt-opd"])
 def test_same_rows_in_the_same_order(folder, stage):
-    (one,) = orders(folder, "none", 1)
-    two = orders(folder, "cpu_1x2", 2)
-    assert len(one[stage]) == len(two[0][stage]) > 3
-    for step, whole in enumerate(one[stage]):
-        halves = [half for process in two for half in process[stage][step]]
-        assert len(two[0][stage][step]) == len(whole) // 2
-        assert halves == whole
+    one, *two = (json.loads((folder / f"orders-{run}.json").read_text())[stage] for run in ("none-0", "cpu_1x2-0", "cpu_1x2-1"))
+    assert len(one) == len(two[0]) == len(two[1]) > 3
+    for whole, first, second in zip(one, *two):
+        assert first + second == whole and len(first) == len(second)
 
 
 @pytest.mark.parametrize("model", ["sft", "rl-multi", "mt-opd"])
 def test_same_weights(folder, model):
-    one, two = weights(folder, "none", model), weights(folder, "cpu_1x2", model)
-    begun = weights(folder, "none", "base")
-    assert torch.equal(begun, weights(folder, "cpu_1x2", "base"))
+    def of(name: str, made: str) -> torch.Tensor:
+        return weights(artifacts.verify_model(folder / "runs" / name / "models" / "seed-0" / made))
+
+    one, two, begun = of("none", model), of("cpu_1x2", model), of("none", "base")
+    assert torch.equal(begun, of("cpu_1x2", "base"))
     moved = (one - begun).norm()
     assert moved > 0 and (one - two).norm() / moved < TOLERANCE
 

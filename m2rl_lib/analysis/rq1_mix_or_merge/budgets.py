@@ -1,8 +1,4 @@
-"""RQ1's budgets: what mixing and merging cost, and score against prompts, tokens and device-seconds.
-
-The paper counts GPU hours of the runs only. Here the merging side also pays for making its merges and for
-choosing among them on the selection problems; the mixed side for choosing among its checkpoints.
-"""
+"""RQ1's budgets: what mixing and merging cost (merges and choices included), and score against what was spent."""
 
 import pandas as pd
 
@@ -19,61 +15,52 @@ def mean_costs(costs: pd.DataFrame) -> pd.DataFrame:
 
 def mixing_share(costs: pd.DataFrame, p: Parameters) -> pd.Series:
     """Device-seconds of the mixed side as a percentage of the merging side's, by seed: 441 s of 1,000 s is 44.1."""
-    shares = {}
-    for seed, part in costs.groupby("seed"):
-        spent = paradigm_costs(part, p).query("part == 'all'").set_index("paradigm")["device_seconds"]
-        shares[seed] = 100 * spent["mixed"] / spent["merged"]
-    return pd.Series(shares)
+    totals = {seed: paradigm_costs(part, p).query("part == 'all'") for seed, part in costs.groupby("seed")}
+    spent = pd.DataFrame({seed: table.set_index("paradigm")["device_seconds"] for seed, table in totals.items()})
+    return 100 * spent.loc["mixed"] / spent.loc["merged"]
 
 
 def paradigm_costs(costs: pd.DataFrame, p: Parameters) -> pd.DataFrame:
-    """One row for each part of what a paradigm spends, and its total: columns `paradigm`, `part` and those of SPENT.
-
-    `costs` is the table of that name, of one seed or from `mean_costs`: one row a run, with `model` and `stage`.
-    """
-    experts = [f"rl-{domain}" for domain in p.domains]
+    """What each part of a paradigm spends, and its total: `paradigm`, `part` and SPENT; `costs` of one seed or `mean_costs`."""
+    model, stage = costs["model"], costs["stage"]
     parts = [
-        ("mixed", "RL-Multi", costs["model"] == "rl-multi"),
-        ("mixed", "choosing a checkpoint", (costs["model"] == "mixed") & (costs["stage"] == "selection")),
-        ("merged", "experts", costs["model"].isin(experts)),
-        ("merged", "making the merges", costs["stage"] == "merge"),
-        ("merged", "choosing a merge", (costs["model"] == "merges") & (costs["stage"] == "selection")),
-        ("distilled", "experts", costs["model"].isin(experts)),
-        ("distilled", "distillation", costs["model"] == "mt-opd"),
+        ("mixed", "RL-Multi", model == "rl-multi"),
+        ("mixed", "choosing a checkpoint", (model == "mixed") & (stage == "selection")),
+        ("merged", "experts", model.isin(_experts(p))),
+        ("merged", "making the merges", stage == "merge"),
+        ("merged", "choosing a merge", (model == "merges") & (stage == "selection")),
+        ("distilled", "experts", model.isin(_experts(p))),
+        ("distilled", "distillation", model == "mt-opd"),
     ]
     frame = pd.DataFrame([{"paradigm": side, "part": part, **costs.loc[chosen, SPENT].sum()} for side, part, chosen in parts])
     totals = frame.groupby("paradigm", sort=False)[SPENT].sum().reset_index().assign(part="all")
     return pd.concat([frame, totals], ignore_index=True)
 
 
-def score_by_budget(averages: pd.DataFrame, costs: pd.DataFrame, p: Parameters) -> pd.DataFrame:
-    """Overall score of RL-Multi's checkpoints and of Average merges of the experts' checkpoints, against what each spent.
+def _experts(p: Parameters) -> list[str]:
+    return [f"rl-{domain}" for domain in p.domains]
 
-    Long form for `figures.plot_budget`: model, budget, unit, score, low, high, n, seeds. What a run has spent at a
-    step is its whole cost × step / steps: every step has the same number of prompts and completions.
-    """
+
+def score_by_budget(averages: pd.DataFrame, costs: pd.DataFrame, p: Parameters) -> pd.DataFrame:
+    """Overall score of RL-Multi's and of merged experts' checkpoints, against what each spent: its whole cost × step / steps."""
     overall = averages[averages["domain"] == "overall"].set_index("model")
     spent = costs[costs["stage"] == "rl"].set_index("model")
-    experts = [f"rl-{domain}" for domain in p.domains]
-    series = [("rl-multi", ["rl-multi"], p.rlvr_mixed_steps), ("merge-average", experts, p.rlvr_steps)]
     units, columns, rows = ("prompts", "generated_tokens", "device_seconds"), ["score", "low", "high", "n", "seeds"], []
-    for name, runs, steps in series:
+    for name, runs, steps in (("rl-multi", ["rl-multi"], p.rlvr_mixed_steps), ("merge-average", _experts(p), p.rlvr_steps)):
+        shares = {"sft": 0.0}
         for model in overall.index:
             base, variant = model_names.parse_model_name(model)
-            if base != name or set(variant) - {"step"}:
-                continue
-            share = int(variant.get("step", steps)) / steps
-            spending = {unit: share * spent.loc[runs, unit].sum() for unit in units}
-            rows += [(name, unit, spending[unit], *overall.loc[model, columns]) for unit in units]
-        rows += [(name, unit, 0.0, *overall.loc["sft", columns]) for unit in units]
+            if base == name and not set(variant) - {"step"}:
+                shares[model] = int(variant.get("step", steps)) / steps
+        totals = spent.loc[runs, list(units)].sum()
+        rows += [(name, unit, s * totals[unit], *overall.loc[m, columns]) for m, s in shares.items() for unit in units]
     frame = pd.DataFrame(rows, columns=["model", "unit", "budget", *columns])
     return frame.sort_values(["unit", "model", "budget"], ignore_index=True)
 
 
 def main_models(p: Parameters) -> list[str]:
     """The models of the headline, in the order of its rows."""
-    experts = [f"rl-{domain}" for domain in p.domains]
-    return ["sft", "sft-sharpened", "rl-null", *experts, "rl-multi", *schedule.defaults(p), "mt-opd"]
+    return ["sft", "sft-sharpened", "rl-null", *_experts(p), "rl-multi", *schedule.defaults(p), "mt-opd"]
 
 
 def candidates(p: Parameters) -> dict[str, list[str]]:
@@ -83,11 +70,8 @@ def candidates(p: Parameters) -> dict[str, list[str]]:
 
 
 def learning_bars(compared: pd.DataFrame, p: Parameters) -> pd.DataFrame:
-    """Whether the study has something to say: each expert against SFT on its own first benchmark, and RL-Null there.
-
-    `compared` is `verdicts.comparison_table` of each model against SFT by benchmark. Columns: benchmark, model,
-    estimate, low, high, and `holds`: an expert gains 10 points or more with an interval above 0, RL-Null does not gain.
-    """
+    """Each expert against SFT on its own first benchmark, and RL-Null there, from `comparison_table`; `holds`: an expert gains 10
+    points or more with an interval above 0, RL-Null does not gain."""
     rows = compared[["over", "model", "estimate", "low", "high"]].rename(columns={"over": "benchmark"})
     null = rows["model"] == "rl-null"
     holds = (rows["estimate"] >= 10) & (rows["low"] > 0)

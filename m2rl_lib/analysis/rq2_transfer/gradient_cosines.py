@@ -1,9 +1,7 @@
 """The gradient lens of RQ2: do the domains' policy gradients point the same way, at SFT and along the mixed run?
 
-A gradient from few prompts is mostly noise, and the cosine of two noisy ones is near 0 whatever their directions: it is
-divided by √(r₁r₂), r the cosine of one half of a domain's prompts with the other, and refused where r < 0.3 (our rule, not
-the paper's). `policy_gradients` keeps the inner products of the gradients of a domain's folds of prompts: halves averaged
-over all ways to cut them, and jackknife intervals, follow from these.
+The cosine of two gradients is divided by √(r₁r₂), r the cosine of one half of a domain's prompts with the other, averaged over
+all ways to halve the folds; it is refused where r < 0.3 (our rule, not the paper's).
 """
 
 import itertools
@@ -28,10 +26,7 @@ class Lens:
 
 def signal(lens: Lens, kept: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Products (D, D) of the domains' gradients without their noise, and the noise (D,) of one fold, from the folds `kept`.
-
-    Two folds of a domain share its gradient and not its noise, so their mean product is the gradient's squared norm, and
-    what a fold's own squared norm has beyond it is noise: products 3, 1 / 1, 5 have signal 1 and noise 3.
-    """
+    Folds of a domain share its gradient, not its noise: products 3, 1 / 1, 5 have signal 1 and noise 3."""
     names = pd.unique(lens.parts["domain"])
     places = [np.flatnonzero((lens.parts["domain"] == name).to_numpy() & kept) for name in names]
     products = np.array([[lens.products[np.ix_(one, other)].mean() for other in places] for one in places])
@@ -43,61 +38,53 @@ def signal(lens: Lens, kept: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return products, square - own
 
 
-def _corrected(lens: Lens, kept: np.ndarray) -> np.ndarray:
-    """Cosines (D, D) with the noise out of the norms: those of halves divided by √(r₁r₂). NaN where no signal is left."""
-    products, _ = signal(lens, kept)
-    norm = np.sqrt(np.where(products.diagonal() > 0, products.diagonal(), np.nan))
-    return products / norm[:, None] / norm
-
-
 def domain_table(lens: Lens) -> pd.DataFrame:
-    """One row a domain: prompts, completions, reward (mean), informative (share of groups with unequal rewards), norm (of the
-    loss's gradient on all the prompts, noise included), itself (r: the cosine of halves, over all ways to halve the folds)."""
+    """Prompts, completions, mean reward, informative (share of groups of unequal rewards), norm (with noise), itself (r)."""
     products, noise = signal(lens, np.ones(len(lens.parts), dtype=bool))
     grouped = lens.parts.groupby("domain", sort=False)
     table = grouped.agg({"prompts": "sum", "completions": "sum", "reward": "mean", "informative": "mean"}).reset_index()
     norm = np.sqrt(products.diagonal() + noise / grouped.size().to_numpy())
-    return table.assign(norm=norm, itself=products.diagonal() / _halves(lens))
+    return table.assign(norm=norm, itself=products.diagonal() / _halves(lens, products, noise))
 
 
-def _halves(lens: Lens) -> np.ndarray:
+def _halves(lens: Lens, products: np.ndarray, noise: np.ndarray) -> np.ndarray:
     """Squared norm (D,) of the gradient of half a domain's folds, its noise included; NaN where all rewards are equal."""
-    products, noise = signal(lens, np.ones(len(lens.parts), dtype=bool))
     square = products.diagonal() + noise / (lens.parts.groupby("domain", sort=False).size().to_numpy() / 2)
     return np.where(square > 0, square, np.nan)
 
 
-def cosine_table(lens: Lens) -> pd.DataFrame:
-    """Cosines of all pairs of domains: domain, other, plain (of halves), cosine (that by √(r₁r₂)), low, high (95%), reason.
+def _corrected(products: np.ndarray) -> np.ndarray:
+    """Cosines (D, D) with the noise out of the norms: those of halves divided by √(r₁r₂). NaN where no signal is left."""
+    norm = np.sqrt(np.where(products.diagonal() > 0, products.diagonal(), np.nan))
+    return products / norm[:, None] / norm
 
-    NaN and a reason where a domain's cosine with itself, r, is under 0.3. r = 0.5 and 0.8, plain 0.3: cosine 0.47; noise can
-    take it beyond 1. Intervals: jackknife over the folds of both domains, t with folds − 2 degrees of freedom.
-    """
-    names, every = list(pd.unique(lens.parts["domain"])), np.ones(len(lens.parts), dtype=bool)
-    (products, _), cosine, halves = signal(lens, every), _corrected(lens, every), _halves(lens)
+
+def cosine_table(lens: Lens) -> pd.DataFrame:
+    """Cosines of all pairs of domains: plain (of halves), cosine (that by √(r₁r₂)), low, high (jackknife over folds), reason.
+    r = 0.5 and 0.8, plain 0.3: cosine 0.47; noise can take it beyond 1."""
+    products, noise = signal(lens, np.ones(len(lens.parts), dtype=bool))
+    cosine, halves = _corrected(products), _halves(lens, products, noise)
     itself, variance, folds = products.diagonal() / halves, np.zeros_like(cosine), {}
     for name, rows in lens.parts.groupby("domain", sort=False):
         folds[name] = len(rows)
-        without = np.array([_corrected(lens, lens.parts.index != i) for i in rows.index])
+        without = np.array([_corrected(signal(lens, lens.parts.index != i)[0]) for i in rows.index])
         variance += (len(rows) - 1) / len(rows) * ((without - without.mean(axis=0)) ** 2).sum(axis=0)
     found = []
-    for i, j in itertools.combinations(range(len(names)), 2):
-        free = folds[names[i]] + folds[names[j]] - 2
-        half = stats.t.ppf(0.975, free) * np.sqrt(variance[i, j])
-        plain, values = products[i, j] / np.sqrt(halves[i] * halves[j]), (cosine[i, j] + side * half for side in (0, -1, 1))
-        noisy = [f"{names[d]} {itself[d]:.2f}" for d in (i, j) if not itself[d] >= LEAST]
+    for (i, one), (j, other) in itertools.combinations(enumerate(folds), 2):
+        half = stats.t.ppf(0.975, folds[one] + folds[other] - 2) * np.sqrt(variance[i, j])
+        noisy = [f"{name} {itself[d]:.2f}" for d, name in ((i, one), (j, other)) if not itself[d] >= LEAST]
         reason = f"cosine with itself under {LEAST}: {', '.join(noisy)}".replace("nan", "undefined") if noisy else ""
-        found.append((names[i], names[j], plain, *((np.nan,) * 3 if noisy else values), reason))
+        values = (np.nan,) * 3 if noisy else (cosine[i, j] + side * half for side in (0, -1, 1))
+        found.append((one, other, products[i, j] / np.sqrt(halves[i] * halves[j]), *values, reason))
     return pd.DataFrame(found, columns=["domain", "other", "plain", "cosine", "low", "high", "reason"])
 
 
 def sentence(table: pd.DataFrame) -> str:
     """What `cosine_table` says of one model (column `model`): pairs whose interval excludes 0, and how many were refused."""
-    model, known = table["model"].iloc[0], table[table["cosine"].notna()]
-    sides = {"above": known[known["low"] > 0], "below": known[known["high"] < 0]}
+    known = table[table["cosine"].notna()]
     found = []
-    for side, rows in sides.items():
+    for side, rows in {"above": known[known["low"] > 0], "below": known[known["high"] < 0]}.items():
         spans = [f"{r.domain} with {r.other} {r.cosine:.2f} [{r.low:.2f}, {r.high:.2f}]" for r in rows.itertuples()]
         found += [f"{side} 0: {', '.join(spans)}"] if spans else []
     counts = f"{len(known)} of {len(table)} cosines stand out from noise"
-    return f"{display_name(model)}: {counts}; {'; '.join(found) or 'none has an interval that excludes 0'}."
+    return f"{display_name(table['model'].iloc[0])}: {counts}; {'; '.join(found) or 'none has an interval that excludes 0'}."

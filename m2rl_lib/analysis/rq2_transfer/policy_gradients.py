@@ -1,8 +1,4 @@
-"""The gradient of the paper's GRPO loss on each domain alone, for the gradient lens of RQ2 (measured in notebook 09).
-
-On policy: completions sampled from the model itself (ratio 1, so nothing is clipped), advantages (r − mean) / (std + 1e-4)
-within a prompt's group, the mean over each completion's loss mask.
-"""
+"""The gradient of the paper's GRPO loss, on policy, on each domain alone, for the gradient lens of RQ2 (notebook 09)."""
 
 import time
 from pathlib import Path
@@ -10,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import torch
+from torch.nn.utils.rnn import pad_sequence
 
 from m2rl_lib import domains, sandbox
 from m2rl_lib.analysis.rq2_transfer.gradient_cosines import Lens, cosine_table, domain_table
@@ -27,10 +24,7 @@ BATCH = 32  # completions in one backward pass
 
 
 def advantages(rewards: np.ndarray) -> np.ndarray:
-    """(r − mean) / (std + 1e-4) within each row of (prompts, completions), std unbiased; 0 where ungraded (NaN).
-
-    [1, 0, 0, 1] → ±0.866; a group of equal rewards → 0, so that it teaches nothing.
-    """
+    """(r − mean) / (std + 1e-4) in each row of (prompts, completions), std unbiased; 0 where ungraded: 1, 0, 0, 1 → ±0.866."""
     graded = ~np.isnan(rewards)
     count = graded.sum(axis=1, keepdims=True)
     mean = np.nansum(rewards, axis=1, keepdims=True) / np.maximum(count, 1)
@@ -41,24 +35,16 @@ def advantages(rewards: np.ndarray) -> np.ndarray:
 def policy_gradient(
     model: torch.nn.Module, prompts: list[list[int]], completions: list[Completion], advantage: np.ndarray
 ) -> torch.Tensor:
-    """Σ over completions of advantage × mean over the loss mask of ∇ log π, as one flat vector (uphill).
-
-    `prompts` are token ids, one a completion. Divided by the number of completions it is minus the gradient of the paper's
-    loss. The model needs `.logits` and no dropout.
-    """
+    """Σ over completions of advantage × mean over the loss mask of ∇ log π, as one flat vector; one prompt a completion."""
     useful = [i for i in np.argsort([len(c.ids) for c in completions]) if advantage[i] != 0 and sum(completions[i].own)]
     model.zero_grad(set_to_none=True)
     device = next(model.parameters()).device
     for start in range(0, len(useful), BATCH):
-        some = useful[start : start + BATCH]
-        ids = [torch.tensor(prompts[i] + completions[i].ids) for i in some]
-        weights = [
-            torch.cat([torch.zeros(len(prompts[i])), advantage[i] * torch.tensor(c.own) / sum(c.own)])
-            for i, c in ((i, completions[i]) for i in some)
-        ]
-        tokens = torch.nn.utils.rnn.pad_sequence(ids, batch_first=True).to(device)
-        mask = torch.nn.utils.rnn.pad_sequence([torch.ones_like(one) for one in ids], batch_first=True).to(device)
-        weight = torch.nn.utils.rnn.pad_sequence(weights, batch_first=True).to(device)
+        some = [(prompts[i], completions[i], advantage[i]) for i in useful[start : start + BATCH]]
+        ids = [torch.tensor(prompt + c.ids) for prompt, c, _ in some]
+        weights = [torch.cat([torch.zeros(len(prompt)), a * torch.tensor(c.own) / sum(c.own)]) for prompt, c, a in some]
+        columns = ids, [torch.ones_like(one) for one in ids], weights
+        tokens, mask, weight = (pad_sequence(rows, batch_first=True).to(device) for rows in columns)
         logits = model(input_ids=tokens, attention_mask=mask).logits[:, :-1].float()
         written = torch.log_softmax(logits, dim=-1).gather(-1, tokens[:, 1:, None])[..., 0]
         (written * weight[:, 1:]).sum().backward()
@@ -73,8 +59,7 @@ def fold_gradients(
 ) -> tuple[list[torch.Tensor], pd.DataFrame]:
     """The gradient of each fold of the prompts (the mean over its completions), and what each fold was made of.
 
-    `prompts` are token ids, `groups` the completions of each and `rewards` (prompts, completions) their rewards, NaN where ungraded.
-    Columns: fold, prompts, completions, reward (mean), informative (share of groups with unequal rewards).
+    `rewards` (prompts, completions) is NaN where ungraded; informative is the share of groups of unequal rewards.
     """
     vectors, parts, advantage = [], [], advantages(rewards)
     for fold, some in enumerate(np.array_split(np.arange(len(prompts)), min(FOLDS, len(prompts)))):
@@ -93,10 +78,7 @@ def lens_of(vectors: list[torch.Tensor], parts: list[pd.DataFrame]) -> Lens:
 
 
 def look(p: Parameters, folder: Path, names: list[str]) -> Lens:
-    """The lens at one published model, on `analysis_gradient_prompts` training prompts of each domain named.
-
-    The prompts are a draw of their own from the training split, the same at every checkpoint; `rlvr_completions` each.
-    """
+    """The lens at one published model, on `analysis_gradient_prompts` training prompts of each domain, always the same."""
     sandbox.configure(p.sandbox_kind)
     sandbox.check()
     model, tokenizer = decoding.load_model(artifacts.verify_model(folder))
@@ -116,10 +98,7 @@ def look(p: Parameters, folder: Path, names: list[str]) -> Lens:
 
 
 def along_run(p: Parameters, models: list[str], names: list[str]) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """`cosine_table` and `domain_table` of each published model on the domains `names`, with a column `model`.
-
-    The cosines also have `n` (prompts of a domain) and `step` (of the run; 0 for SFT).
-    """
+    """`cosine_table` (with `n` prompts a domain and `step`) and `domain_table` of each published model, with a column `model`."""
     pairs, singles = [], []
     for model in models:
         started = time.monotonic()

@@ -1,11 +1,10 @@
 """RQ2: what training on one domain does to the others, with labels that may be believed.
 
-T(i→r) is the change against SFT, in points, of the expert of domain i on the benchmarks of domain r (paper, RQ2). Intervals
-of all off-diagonal cells are simultaneous (95%, max-|t| over the paired redraws of problems): a cell is *synergy* wholly
-above +margin, *interference* wholly below −margin, *neither* wholly inside, else *undecided*. The labels, the margin and the
-baselines are ours: SFT at its best temperature, since a gain that it matches is *sharpening* and no transfer; the run on
-permuted rewards; pass@K. Synergy between domains that were given a skill in common is *manipulated*, not discovered.
+T(i→r) is the change against SFT, in points, of the expert of domain i on the benchmarks of r (paper, RQ2). Labels, margin and
+baselines are ours: a gain that SFT at its best temperature matches is *sharpening*, no transfer.
 """
+
+from itertools import combinations
 
 import numpy as np
 import pandas as pd
@@ -22,40 +21,33 @@ ALIKE = "every problem changed alike: the spread is unknown"
 
 
 def simultaneous(
-    points: np.ndarray, draws: np.ndarray, n: np.ndarray, strata: np.ndarray, level: float = 0.95, seed: int = 0
+    points: np.ndarray, draws: np.ndarray, n: np.ndarray, strata: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, float]:
-    """Intervals (C,), (C,) that hold all at once with probability `level`, and the critical |t|.
+    """Intervals (C,), (C,) that cover all cells at once with probability 95%, and the critical |t|.
 
-    `points` (C, S) of each cell and seed, `draws` (B, C, S) their joint redraws, `n` and `strata` (C,) each cell's problems and
-    benchmarks. Half-widths are the `level` quantile of max_c |draw − estimate| / sd, taken as a normal quantile and turned
-    into Student's with n − strata degrees of freedom, times sd √(n / (n − strata)): without this small-sample correction
-    twenty cells of 2 × 50 problems were all covered in 92 to 93% of simulated worlds, with it in 94 to 95%. Several seeds:
-    at least a Bonferroni t interval over seeds. One cell of many problems: 1.96 sd; twenty: about 3.0 sd. A cell whose redraws
-    never differ (every problem alike) gets NaN: nothing is known of its spread.
+    `points` (C, S) of each cell and seed, `draws` (B, C, S) their joint bootstrap resamples, `n` and `strata` (C,) each cell's
+    problems and benchmarks. Half-widths are the 95% quantile of max_c |draw − estimate| / sd, taken as a normal quantile and
+    turned into Student's with n − strata degrees of freedom, times sd √(n / (n − strata)); of several seeds at least a
+    Bonferroni t interval over seeds. A cell whose resamples never differ gets NaN.
     """
-    estimate, means, free = points.mean(axis=1), mean_over_seeds(draws, seed), n - strata
+    estimate, means, free = points.mean(axis=1), mean_over_seeds(draws), n - strata
     error = means.std(axis=0, ddof=1)
     error = np.where((error > 1e-9) & (free > 0), error, np.nan)
     if np.isnan(error).all():
-        return np.full(len(points), np.nan), np.full(len(points), np.nan), np.nan
-    critical = float(np.quantile(np.nanmax(np.abs(means - estimate) / error, axis=1), level))
+        return error, error, np.nan
+    critical = float(np.quantile(np.nanmax(np.abs(means - estimate) / error, axis=1), 0.95))
     half = stats.t.isf(stats.norm.sf(critical), np.fmax(free, 1)) * error * np.sqrt(n / np.fmax(free, 1))
     seeds = points.shape[1]
     if seeds > 1:
         over_seeds = points.std(axis=1, ddof=1) / np.sqrt(seeds)
-        half = np.fmax(half, over_seeds * stats.t.ppf(1 - (1 - level) / (2 * len(points)), seeds - 1))
+        half = np.fmax(half, over_seeds * stats.t.ppf(1 - (1 - 0.95) / (2 * len(points)), seeds - 1))
     return estimate - half, estimate + half, critical
 
 
 def label(low: float, high: float, margin: float = MARGIN) -> str:
-    """'synergy', 'interference', 'neither' or 'undecided', from a simultaneous interval in points.
-
-    label(4, 12) is 'synergy', label(-2, 2) 'neither', label(1, 9) 'undecided' at margin 3; so is an interval of NaN.
-    """
-    if low > margin:
-        return "synergy"
-    if high < -margin:
-        return "interference"
+    """'synergy', 'interference', 'neither' or 'undecided' (also of NaN): (4, 12), (-12, -4), (-2, 2), (1, 9) at margin 3."""
+    if low > margin or high < -margin:
+        return "synergy" if low > margin else "interference"
     return "neither" if -margin < low and high < margin else "undecided"
 
 
@@ -72,42 +64,32 @@ def _changes(sample: Resample, cells: list[tuple[str, str]], reference: str) -> 
 
 def _intervals(sample: Resample, cells: pd.DataFrame, reference: str) -> pd.DataFrame:
     """change, low, high, seeds, reason of each cell; simultaneous over those of role 'off-diagonal', ordinary elsewhere."""
-    found = pd.DataFrame(index=cells.index, columns=["change", "low", "high", "seeds", "reason"])
-    for model, rows in cells.groupby("model", sort=False):
-        points, draws, reasons = _changes(sample, [(model, domain) for domain in rows["domain"]], reference)
-        for place, row in enumerate(rows.index):
-            one = {"estimate": np.nan, "low": np.nan, "high": np.nan}
-            one = one if reasons[place] else interval(points[place], draws[:, place], sample.seed)
-            found.loc[row] = [one["estimate"], one["low"], one["high"], points.shape[1], reasons[place]]
+    rows = []
+    for model, part in cells.groupby("model", sort=False):
+        points, draws, reasons = _changes(sample, [(model, domain) for domain in part["domain"]], reference)
+        for place, reason in enumerate(reasons):
+            found = {} if reason else interval(points[place], draws[:, place])
+            rows.append((*(found.get(key, np.nan) for key in ("estimate", "low", "high")), points.shape[1], reason))
+    found = pd.DataFrame(rows, cells.index, ["change", "low", "high", "seeds", "reason"]).astype({"reason": object})
     family = cells.index[(cells["role"] == "off-diagonal") & (found["reason"] == "")]
     if len(family):
         pairs = list(cells.loc[family, ["model", "domain"]].itertuples(index=False, name=None))
         points, draws, _ = _changes(sample, pairs, reference)
         sizes = sample.benchmarks.groupby("domain")["n"].agg(["sum", "size"]).loc[[domain for _, domain in pairs]].to_numpy()
-        low, high, critical = simultaneous(points, draws, *sizes.T, seed=sample.seed)
-        found.loc[family, "low"], found.loc[family, "high"], found.attrs["critical"] = low, high, critical
+        low, high, found.attrs["critical"] = simultaneous(points, draws, *sizes.T)
+        found.loc[family, "low"], found.loc[family, "high"] = low, high
         found.loc[family[np.isnan(low)], "reason"] = ALIKE
-    return found.astype({"change": float, "low": float, "high": float, "seeds": int})
+    return found
 
 
 def transfer_table(
-    scores: pd.DataFrame,
-    domains: list[str],
-    *,
-    pass_k: int,
-    shared_arithmetic: bool | list[str],
-    margin: float = MARGIN,
-    draws: int = 10_000,
-    seed: int = 0,
+    scores: pd.DataFrame, domains: list[str], pass_k: int, shared_arithmetic, margin: float = MARGIN, draws: int = 10_000
 ) -> pd.DataFrame:
     """The transfer matrix in long form: every expert, and the reference rows there are, on every domain.
 
-    `scores`: graded samples of one split, with 'sft', 'sft-sharpened', 'rl-null' and every expert. Columns: model, domain,
-    role ('own', 'off-diagonal', 'reference'), change, low, high (points against SFT), label (off-diagonal cells), pass_change,
-    pass_low, pass_high (the same for pass@`pass_k`), over_sharpened, over_low, over_high (against SFT sharpened), called
-    (a synergy's: 'transfer', 'sharpening' or 'undecided'), origin ('built in' where both domains were given arithmetic, else
-    'open'), n (problems), seeds, reason. `attrs['critical']` is the critical |t|, `attrs['cells']` how many cells it covers.
-    ValueError of one line as `statistics.check_scores`, or for a model that is not there.
+    change, low, high are points against SFT, pass_… those of pass@`pass_k`, over_… those against SFT sharpened; label is of
+    off-diagonal cells, called of a synergy (`beyond_sharpening`), origin 'built in' where both domains were given arithmetic:
+    math and those that `shared_arithmetic` lists, or (True) those of ARITHMETIC.
     """
     experts = [f"rl-{domain}" for domain in domains]
     rows = [*experts, *(model for model in REFERENCES if model in set(scores["model"]))]
@@ -115,23 +97,25 @@ def transfer_table(
     if lacking:
         raise ValueError(f"scores has no {', '.join(lacking)}: every expert, sft, sft-sharpened and rl-null are needed")
     kept = scores[scores["model"].isin(["sft", *rows]) & scores["domain"].isin(domains)]
-    cells = pd.DataFrame([(model, domain) for model in rows for domain in domains], columns=["model", "domain"])
-    own = cells["model"] == "rl-" + cells["domain"]
-    cells["role"] = np.select([own, cells["model"].isin(experts)], ["own", "off-diagonal"], "reference")
-    sample, tries = (resample(problem_means(kept, k), draws=draws, seed=seed) for k in (None, pass_k))
-    change = _intervals(sample, cells, "sft")
-    passed = _intervals(tries, cells, "sft").add_prefix("pass_")[["pass_change", "pass_low", "pass_high"]]
-    over = _intervals(sample, cells, "sft-sharpened")[["change", "low", "high"]]
-    over.columns = ["over_sharpened", "over_low", "over_high"]
-    table = pd.concat([cells, change[["change", "low", "high"]], passed, over, change[["seeds", "reason"]]], axis=1)
+    table = pd.DataFrame([(model, domain) for model in rows for domain in domains], columns=["model", "domain"])
+    own = table["model"] == "rl-" + table["domain"]
+    table["role"] = np.select([own, table["model"].isin(experts)], ["own", "off-diagonal"], "reference")
+    sample, tries = (resample(problem_means(kept, k), draws=draws) for k in (None, pass_k))
+    change = _intervals(sample, table, "sft")
+    others = {
+        "pass": (_intervals(tries, table, "sft"), "pass_change"),
+        "over": (_intervals(sample, table, "sft-sharpened"), "over_sharpened"),
+    }
     off = table["role"] == "off-diagonal"
-    labels = [label(low, high, margin) for low, high in zip(table["low"], table["high"])]
-    table.insert(6, "label", np.where(off, labels, ""))
+    table[["change", "low", "high"]] = change[["change", "low", "high"]]
+    table["label"] = np.where(off, [label(low, high, margin) for low, high in zip(table["low"], table["high"])], "")
+    for name, (found, column) in others.items():
+        table[[column, f"{name}_low", f"{name}_high"]] = found[["change", "low", "high"]]
+    table[["seeds", "reason"]] = change[["seeds", "reason"]]
     called = [beyond_sharpening(low, high, margin) for low, high in zip(table["over_low"], table["over_high"])]
     table["called"] = np.where(table["label"] == "synergy", called, "")
-    shared = (
-        {"math", *shared_arithmetic} if isinstance(shared_arithmetic, list) else {*ARITHMETIC} if shared_arithmetic else set()
-    )
+    listed = isinstance(shared_arithmetic, list)
+    shared = {"math", *shared_arithmetic} if listed else {*ARITHMETIC} if shared_arithmetic else set()
     built = [{model.removeprefix("rl-"), domain} <= shared for model, domain in zip(table["model"], table["domain"])]
     table["origin"] = np.where(off, np.where(built, "built in", "open"), "")
     table["n"] = table["domain"].map(sample.benchmarks.groupby("domain")["n"].sum())
@@ -144,41 +128,33 @@ def beyond_sharpening(low: float, high: float, margin: float = MARGIN) -> str:
     return "transfer" if low > 0 else "sharpening" if high < margin else "undecided"
 
 
-def asymmetry_table(scores: pd.DataFrame, domains: list[str], draws: int = 10_000, seed: int = 0) -> pd.DataFrame:
-    """T(i→r) / T(r→r) − T(r→i) / T(i→i) of every pair of domains, with its 95% interval.
+def asymmetry_table(scores: pd.DataFrame, domains: list[str], draws: int = 10_000) -> pd.DataFrame:
+    """T(i→r) / T(r→r) − T(r→i) / T(i→i) of every pair of domains: what another domain's training gives as a share of one's own.
 
-    Each part is what another domain's training gives as a share of what one's own gives. Columns: first (i), second (r),
-    gives (T(i→r) / T(r→r)), takes (T(r→i) / T(i→i)), asymmetry, low, high, p, seeds, reason. NaN and a reason where an own
-    gain's interval includes 0 or lies below it. Gains 4 of 20 one way and 10 of 20 the other: 0.2 − 0.5 = −0.3. Several
-    seeds: the wider of the hierarchical bootstrap and t on linearised per-seed values.
+    gives is the first part, takes the second: gains 4 of 20 one way and 10 of 20 the other have asymmetry 0.2 − 0.5 = −0.3. NaN
+    and a reason where an own gain's interval is not above 0.
     """
-    experts = {domain: f"rl-{domain}" for domain in domains}
-    kept = scores[scores["model"].isin(["sft", *experts.values()]) & scores["domain"].isin(domains)]
-    sample, rows = resample(problem_means(kept), draws=draws, seed=seed), []
-    for place, first in enumerate(domains):
-        for second in domains[place + 1 :]:
-            pairs = [(first, second), (second, second), (second, first), (first, first)]
-            points, redrawn, reasons = _changes(sample, [(experts[i], r) for i, r in pairs], "sft")
-            row = dict.fromkeys(["gives", "takes", "asymmetry", "low", "high", "p"], np.nan)
-            reason = next((reason for reason in reasons if reason), "")
-            for own in (1, 3):
-                if not reason and interval(points[own], redrawn[:, own], seed)["low"] <= 0:
-                    reason = f"the 95% interval of {display_domain(pairs[own][0])}'s own gain is not above 0"
-            if not reason:
-                (gives, takes), found = _ratio_difference(points, redrawn, seed)
-                row = {"gives": gives, "takes": takes, "asymmetry": gives - takes} | {k: found[k] for k in ("low", "high", "p")}
-            rows.append({"first": first, "second": second, **row, "seeds": points.shape[1], "reason": reason})
+    kept = scores[scores["model"].isin(["sft", *(f"rl-{domain}" for domain in domains)]) & scores["domain"].isin(domains)]
+    sample, rows = resample(problem_means(kept), draws=draws), []
+    for first, second in combinations(domains, 2):
+        pairs = [(first, second), (second, second), (second, first), (first, first)]
+        points, resampled, reasons = _changes(sample, [(f"rl-{i}", r) for i, r in pairs], "sft")
+        for own in (1, 3):
+            if not any(reasons) and interval(points[own], resampled[:, own])["low"] <= 0:
+                reasons.append(f"the 95% interval of {display_domain(pairs[own][0])}'s own gain is not above 0")
+        row = {"first": first, "second": second}
+        row |= dict.fromkeys(["gives", "takes", "asymmetry", "low", "high", "p"], np.nan)
+        if not any(reasons):
+            means = mean_over_seeds(resampled)
+            of_resamples = means[:, 0] / means[:, 1] - means[:, 2] / means[:, 3]
+            a, b, c, d = points.mean(axis=1)
+            # one seed: a/b − c/d itself; several: the value of each seed, linearised about the means
+            linear = a / b - c / d + (points[0] - a / b * points[1]) / b - (points[2] - c / d * points[3]) / d
+            found = interval(linear, np.repeat(of_resamples[:, None], len(linear), axis=1))
+            row |= {"gives": a / b, "takes": c / d, "asymmetry": a / b - c / d}
+            row |= {key: found[key] for key in ("low", "high", "p")}
+        rows.append(row | {"seeds": points.shape[1], "reason": next(filter(None, reasons), "")})
     return pd.DataFrame(rows)
-
-
-def _ratio_difference(points: np.ndarray, draws: np.ndarray, seed: int) -> tuple[tuple[float, float], dict]:
-    """Shares a/b and c/d of the cells a, b, c, d, (4, S) and (B, 4, S), and the interval of a/b − c/d."""
-    a, b, c, d = points.mean(axis=1)
-    means = mean_over_seeds(draws, seed)
-    redrawn = means[:, 0] / means[:, 1] - means[:, 2] / means[:, 3]
-    # one seed: a/b − c/d itself; several: the value of each seed, linearised about the means
-    linear = a / b - c / d + (points[0] - a / b * points[1]) / b - (points[2] - c / d * points[3]) / d
-    return (a / b, c / d), interval(linear, np.repeat(redrawn[:, None], len(linear), axis=1), seed)
 
 
 CLAIMS = {  # the paper's answer to RQ2, part by part: the domains trained on, and those tested on (None: all)
@@ -190,16 +166,15 @@ CLAIMS = {  # the paper's answer to RQ2, part by part: the domains trained on, a
 
 
 def claimed_changes(
-    scores: pd.DataFrame, table: pd.DataFrame, domains: list[str], margin: float = MARGIN, draws: int = 10_000, seed: int = 0
+    scores: pd.DataFrame, table: pd.DataFrame, domains: list[str], margin: float = MARGIN, draws: int = 10_000
 ) -> pd.DataFrame:
     """What the ledger reads of each part of the paper's answer to RQ2 (`CLAIMS`); `table` is `transfer_table`'s.
 
-    Columns: claim, cells (how many), synergy, interference, neither, undecided (counts of labels), built_in (cells between
-    domains given arithmetic), change, low, high (points, 95%; of the worst cell, or the mean of the cells), sharpened (mean
-    change of SFT sharpened there), called (of a gain: as `beyond_sharpening`), seeds, reason (why there is no number).
+    Counts of labels, built_in (cells between domains given arithmetic), change with its interval (the worst cell, or the mean of
+    the cells), sharpened (mean change of SFT sharpened there), called (of a gain), reason (why there is no number).
     """
     kept = scores[scores["model"].isin(["sft", "sft-sharpened", *table["model"]]) & scores["domain"].isin(domains)]
-    sample, rows = resample(problem_means(kept), draws=draws, seed=seed), []
+    sample, rows = resample(problem_means(kept), draws=draws), []
     indexed = table.set_index(["model", "domain"])
     for claim, (trained, tested) in CLAIMS.items():
         pairs = [(f"rl-{i}", r) for i in trained or domains for r in tested or domains if i != r and {i, r} <= {*domains}]
@@ -210,15 +185,15 @@ def claimed_changes(
         cells = indexed.loc[pairs]
         row |= {kind: int((cells["label"] == kind).sum()) for kind in ("synergy", "interference", "neither", "undecided")}
         row["built_in"] = int((cells["origin"] == "built in").sum())
-        points, redrawn, _ = _changes(sample, pairs, "sft")
+        points, resampled, _ = _changes(sample, pairs, "sft")
         if trained is None:
             row |= cells.loc[cells["change"].idxmin(), ["change", "low", "high"]].to_dict()
             alike = cells["low"].isna().all()
         else:
-            found = interval(points.mean(axis=0), redrawn.mean(axis=1), seed)
-            row |= {"change": found["estimate"], "low": found["low"], "high": found["high"]}
             over, over_draws, _ = _changes(sample, pairs, "sft-sharpened")
-            beyond = interval(over.mean(axis=0), over_draws.mean(axis=1), seed)
+            found = interval(points.mean(axis=0), resampled.mean(axis=1))
+            beyond = interval(over.mean(axis=0), over_draws.mean(axis=1))
+            row |= {"change": found["estimate"], "low": found["low"], "high": found["high"]}
             row["sharpened"] = row["change"] - beyond["estimate"]
             row["called"] = beyond_sharpening(beyond["low"], beyond["high"], margin) if row["low"] > 0 else ""
             alike = row["low"] == row["high"]
@@ -229,28 +204,28 @@ def claimed_changes(
 def family_sentence(table: pd.DataFrame) -> str:
     """How many off-diagonal cells of `transfer_table` have which label, and how large an effect the family could show."""
     off, margin = table[table["role"] == "off-diagonal"], table.attrs["margin"]
-    counted = ", ".join(f"{count} {name}" for name, count in off["label"].value_counts().items())
+    start = f"{len(off)} off-diagonal cells: " + ", ".join(f"{n} {name}" for name, n in off["label"].value_counts().items())
     half = ((off["high"] - off["low"]) / 2).median()
     if np.isnan(half):
-        return f"{len(off)} off-diagonal cells: {counted}; no interval, since every problem changed alike."
-    told = f"{len(off)} off-diagonal cells: {counted}; critical |t| {table.attrs['critical']:.2f}, median half-width {half:.1f} points"
-    able = f", so that only effects beyond about {margin + half:.1f} points can be labelled"
-    return told + able + (f", and most cells are too wide to be called neither (margin ±{margin:g})." if half > margin else ".")
+        return f"{start}; no interval, since every problem changed alike."
+    start += f"; critical |t| {table.attrs['critical']:.2f}, median half-width {half:.1f} points"
+    start += f", so that only effects beyond about {margin + half:.1f} points can be labelled"
+    return start + (f", and most cells are too wide to be called neither (margin ±{margin:g})." if half > margin else ".")
 
 
 def cell_sentences(table: pd.DataFrame) -> list[str]:
     """One line for each off-diagonal cell that is synergy or interference, largest change first."""
     found = table[table["label"].isin(["synergy", "interference"])]
-    floor = table[table["model"] == "rl-null"].set_index("domain")["change"]
+    null = table[table["model"] == "rl-null"].set_index("domain")["change"]
     lines = []
     for row in found.sort_values("change", key=abs, ascending=False).itertuples():
         what = f"{display_name(row.model)} on {display_domain(row.domain).lower()}: {row.label}"
-        what += f", {row.change:+.1f} points [{row.low:.1f}, {row.high:.1f}], pass@K {row.pass_change:+.1f}"
+        what += f", {row.change:+.1f} points [{row.low:.1f}, {row.high:.1f}], pass@K {row.pass_change:+.1f}; "
         if row.label == "synergy":
             built = "manipulated (built in)" if row.origin == "built in" else "not built in"
-            what += f"; against SFT sharpened {row.over_sharpened:+.1f} [{row.over_low:.1f}, {row.over_high:.1f}]: "
+            what += f"against SFT sharpened {row.over_sharpened:+.1f} [{row.over_low:.1f}, {row.over_high:.1f}]: "
             what += f"{'undecided whether transfer' if row.called == 'undecided' else row.called}; {built}"
         else:
-            what += f"; RL-Null {floor[row.domain]:+.1f}"
+            what += f"RL-Null {null[row.domain]:+.1f}"
         lines.append(what)
     return lines

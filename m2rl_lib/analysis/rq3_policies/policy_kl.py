@@ -1,9 +1,4 @@
-"""The KL cross table of RQ3: how far one model's distribution over completions is from another's, on a domain's test prompts.
-
-D_A(P‖Q) of the paper (section on policy distributions) is the mean over the prompts of domain A of KL(P(·|prompt) ‖ Q(·|prompt)),
-the completions sampled from P. `policy_samples` measures it sample by sample; here are the models to compare, and the means
-with standard errors clustered by prompt. Truncated completions are counted, since they make D a lower bound.
-"""
+"""The KL cross table of RQ3: how far one model's distribution over completions is from another's, on a domain's test prompts."""
 
 from collections.abc import Sequence
 
@@ -20,9 +15,7 @@ TABLE = [*CELL, "kl", "se", "low", "high", "kl_token", "se_token", "prompts", "c
 
 
 def ingredients(model: str, names: list[str]) -> list[str]:
-    """The domains whose experts or prompts a multi-domain model is made of; [] for other models.
-
-    [] also for a merge of an expert with SFT or RL-Null, which is what a pair of experts is judged against, not one.
+    """The domains a multi-domain model is made of; [] for others, and for an expert merged with SFT or RL-Null.
 
     >>> ingredients("merge-average@experts=math+coding", ["math", "coding", "agent"]), ingredients("rl-multi", ["math", "agent"])
     (['math', 'coding'], ['math', 'agent'])
@@ -35,11 +28,8 @@ def ingredients(model: str, names: list[str]) -> list[str]:
 
 
 def kl_targets(models: Sequence[str], names: list[str]) -> dict[str, list[str]]:
-    """Which of `models` are compared with the experts, and on which domains' prompts.
-
-    SFT, the experts and rl-null on every domain, another seed of an expert on its own, and a multi-domain model on the
-    domains it is made of. Left out: checkpoints and merges at an earlier step, since the experts compared are the final ones.
-    """
+    """Which of `models` are compared with the experts, and on which domains' prompts: another seed of an expert on its own, a
+    multi-domain model on the domains it is made of; no checkpoints, and no merges at an earlier step."""
     experts, plan = [f"rl-{name}" for name in names], {}
     first = ["sft", *experts, "rl-null"]
     for model in [name for name in first if name in models] + [name for name in models if name not in first]:
@@ -54,10 +44,7 @@ def kl_targets(models: Sequence[str], names: list[str]) -> dict[str, list[str]]:
 
 
 def ratio_by_cluster(top: np.ndarray, bottom: np.ndarray, cluster: Sequence) -> tuple[float, float, int]:
-    """Σ top / Σ bottom, its standard error clustered by `cluster`, and the number of clusters.
-
-    The linearised (sandwich) error: √(G / (G − 1) · Σ_g (Σ_{i∈g} top_i − ratio · bottom_i)²) / Σ bottom; NaN for one cluster.
-    """
+    """Σ top / Σ bottom, its linearised error clustered by `cluster` (NaN for one cluster), and the number of clusters."""
     sums = pd.DataFrame({"top": top, "bottom": bottom}).groupby(np.asarray(cluster)).sum()
     ratio, count = sums["top"].sum() / sums["bottom"].sum(), len(sums)
     if count == 1:
@@ -67,11 +54,8 @@ def ratio_by_cluster(top: np.ndarray, bottom: np.ndarray, cluster: Sequence) -> 
 
 
 def kl_table(rows: pd.DataFrame) -> pd.DataFrame:
-    """The KL cross table: one row a domain, source and target, from `kl_rows`.
-
-    Columns TABLE: kl (nats a sequence), se (clustered by prompt), low and high (95% t interval); kl_token and se_token the same
-    per token of the loss mask (Σ kl / Σ tokens); truncated counts the completions cut off at the limit.
-    """
+    """The KL cross table from `kl_rows`: kl (nats a sequence), se (clustered by prompt), a 95% t interval, the same a token of the
+    loss mask, and counts; truncated completions make kl a lower bound."""
     require_columns(rows, COLUMNS, "KL rows")
     out = []
     for key, cell in rows.groupby(CELL, sort=False):

@@ -1,9 +1,4 @@
-"""Does a policy distance, or having a neighbour, predict what a merged or mixed model loses against an expert (RQ3)?
-
-The paper reads off its tables that the size of the KL does not predict loss of performance and that neighbourhoods explain
-more. Here both are predictors of ΔPerf, over all multi-domain models: by rank correlation within domains
-(`stats.rank_correlation`), and by linear prediction of a domain that was left out. Verdicts are the ledger's.
-"""
+"""Does a policy distance, or having a neighbour, predict what a merged or mixed model loses against an expert (RQ3)?"""
 
 import numpy as np
 import pandas as pd
@@ -12,6 +7,7 @@ from scipy import stats
 from m2rl_lib.analysis.rq3_policies.policy_neighbours import NEIGHBOUR
 from m2rl_lib.stats.bootstrap import require_columns
 from m2rl_lib.stats.comparisons import benjamini_hochberg, comparison_table
+from m2rl_lib.stats.over_seeds import t_interval
 from m2rl_lib.stats.rank_correlation import rank_correlation, rank_sentence  # noqa: F401  notebook 13's
 
 LEAST = 1e-6  # nats: a smaller KL is rounding
@@ -25,18 +21,13 @@ PREDICTORS = {  # name: columns of `prediction_points`
 }
 
 
-def performance_changes(
-    scores: pd.DataFrame, targets: dict[str, list[str]], margin: float, draws: int = 10_000, seed: int = 0
-) -> pd.DataFrame:
-    """ΔPerf(target, A) = score of the target − score of A's expert on A's benchmarks, paired by problem.
-
-    `targets` names the domains of each target. Returns target, domain, delta, delta_low, delta_high (points, 95%), verdict, n.
-    """
+def performance_changes(scores: pd.DataFrame, targets: dict[str, list[str]], margin: float, draws: int = 10_000) -> pd.DataFrame:
+    """ΔPerf(target, A) = score of the target − score of A's expert on A's benchmarks, paired, on each target's domains."""
     frames = []
     for domain in dict.fromkeys(name for where in targets.values() for name in where):
         pairs = [(target, f"rl-{domain}") for target, where in targets.items() if domain in where and target != f"rl-{domain}"]
         some = scores[(scores["domain"] == domain) & scores["model"].isin({f"rl-{domain}", *(target for target, _ in pairs)})]
-        frames.append(comparison_table(some, pairs, [domain], margin, draws, seed))
+        frames.append(comparison_table(some, pairs, [domain], margin, draws))
     named = {"model": "target", "over": "domain", "estimate": "delta", "low": "delta_low", "high": "delta_high"}
     columns = [*named.values(), "verdict", "n", "seeds", "scope"]
     return pd.concat(frames, ignore_index=True).rename(columns=named)[columns]
@@ -45,36 +36,26 @@ def performance_changes(
 def prediction_points(
     table: pd.DataFrame, changes: pd.DataFrame, parts: dict[str, list[str]], own: pd.DataFrame, of_target: pd.DataFrame
 ) -> pd.DataFrame:
-    """One point a multi-domain model and domain A it is made of: what it lost there, and what might predict it.
-
-    `table`: the KL cross table, `changes`: `performance_changes`, `parts`: what each model is made of, `own` and `of_target`:
-    `neighbour_table`s without and with targets. Adds to `changes` kl and se (D_A(A‖target), nats a sequence), log_kl (natural),
-    neighbours and target_neighbours: the share, among the other experts in the model, of those that neighbour A. Math + coding
-    + science where only coding neighbours math: 0.5 on math.
-    """
+    """One point a multi-domain model and domain A it is made of: `changes` with kl, se (of D_A(A‖target)), log_kl, and the shares
+    of the model's other experts that neighbour A by `own` and by `of_target` (`neighbour_table`s)."""
     require_columns(table, ["domain", "source", "target", "kl", "se"], "KL cross table")
     diagonal = table[table["source"] == "rl-" + table["domain"]]
     points = changes[changes["target"].isin(parts)].merge(diagonal[["target", "domain", "kl", "se"]], on=["target", "domain"])
     points["log_kl"] = np.log(points["kl"].clip(lower=LEAST))
     near = {(row.domain, row.expert) for row in own.itertuples() if row.label == NEIGHBOUR}
     near_target = {(row.domain, row.expert, row.target) for row in of_target.itertuples() if row.label == NEIGHBOUR}
-    shares = {"neighbours": [], "target_neighbours": []}
-    for point in points.itertuples():
-        others = [part for part in parts[point.target] if part != point.domain]
-        shares["neighbours"].append(np.mean([(point.domain, other) in near for other in others]))
-        shares["target_neighbours"].append(np.mean([(point.domain, other, point.target) in near_target for other in others]))
-    return points.assign(**shares)
-
-
-# --- a domain left out -----------------------------------------------------------------------------------------
+    cells = list(points[["domain", "target"]].itertuples(index=False, name=None))
+    others = [[part for part in parts[target] if part != domain] for domain, target in cells]
+    points["neighbours"] = [np.mean([(d, part) in near for part in some]) for (d, _), some in zip(cells, others)]
+    points["target_neighbours"] = [
+        np.mean([(domain, part, target) in near_target for part in some]) for (domain, target), some in zip(cells, others)
+    ]
+    return points
 
 
 def held_out_errors(points: pd.DataFrame) -> pd.DataFrame:
-    """How well ΔPerf of each domain is predicted from the other domains' points: columns predictor, domain, rmse (points), n.
-
-    Least squares with an intercept on the columns of PREDICTORS, fitted without the domain. ValueError for one domain alone.
-    """
-    domains = list(pd.unique(points["domain"]))
+    """Root mean square error of ΔPerf of each domain, predicted by least squares on PREDICTORS from the other domains' points."""
+    domains, delta = list(pd.unique(points["domain"])), points["delta"].to_numpy()
     if len(domains) < 2:
         raise ValueError(f"points of {', '.join(domains) or 'no domain'}: leaving one domain out needs at least two")
     rows = []
@@ -82,29 +63,23 @@ def held_out_errors(points: pd.DataFrame) -> pd.DataFrame:
         design = np.column_stack([np.ones(len(points)), points[columns].to_numpy(float)])
         for domain in domains:
             out = (points["domain"] == domain).to_numpy()
-            fitted = np.linalg.lstsq(design[~out], points["delta"].to_numpy()[~out], rcond=None)[0]
-            error = points["delta"].to_numpy()[out] - design[out] @ fitted
-            rows.append(
-                {"predictor": predictor, "domain": domain, "rmse": float(np.sqrt((error**2).mean())), "n": int(out.sum())}
-            )
-    return pd.DataFrame(rows)
+            fitted = np.linalg.lstsq(design[~out], delta[~out], rcond=None)[0]
+            rmse = float(np.sqrt(((delta[out] - design[out] @ fitted) ** 2).mean()))
+            rows.append((predictor, domain, rmse, int(out.sum())))
+    return pd.DataFrame(rows, columns=["predictor", "domain", "rmse", "n"])
 
 
 def compare_predictors(errors: pd.DataFrame) -> pd.DataFrame:
-    """Which predictors do better on left-out domains than the mean of the others, and than KL: rmse(other) − rmse(one).
-
-    The unit is a domain, since the claim is about another domain: a t interval over the domains, five being few. Returns one,
-    other, gain (points of rmse, positive where `one` is better), low, high (95%), p, p_adjusted (Benjamini–Hochberg over the
-    rows), domains. Errors 5, 6, 7 against 6, 8, 10: gain 2 ± 2.48.
-    """
+    """Which predictors do better on left-out domains than the mean of the others, and than KL: rmse(other) − rmse(one), t interval
+    over domains. Errors 5, 6, 7 against 6, 8, 10: gain 2 ± 2.48."""
     wide, (nothing, kl, *rest) = errors.pivot(index="domain", columns="predictor", values="rmse"), PREDICTORS
-    rows = []
+    rows, count = [], len(wide)
     for one, other in [(kl, nothing), *((one, other) for other in (nothing, kl) for one in rest)]:
-        gain, count = (wide[other] - wide[one]).to_numpy(), len(wide)
-        mean, error = gain.mean(), gain.std(ddof=1) / np.sqrt(count)
-        half = error * stats.t.ppf(0.975, count - 1)
+        gain = (wide[other] - wide[one]).to_numpy()
+        mean, low, high = t_interval(gain)
+        error = gain.std(ddof=1) / np.sqrt(count)
         p = float(2 * stats.t.sf(abs(mean) / error, count - 1)) if error > 1e-12 else float(abs(mean) < 1e-12)
-        rows.append((one, other, mean, mean - half, mean + half, p, count))
+        rows.append((one, other, mean, low, high, p, count))
     table = pd.DataFrame(rows, columns=["one", "other", "gain", "low", "high", "p", "domains"])
     table.insert(6, "p_adjusted", benjamini_hochberg(table["p"]))
     return table

@@ -1,7 +1,4 @@
-"""RQ3 on every seed: the numbers its verdicts rest on, once for each set of checkpoints, for a t interval over training seeds.
-
-An interval over pairs of experts or over prompts speaks of one seed's checkpoints alone. The paper has one run a model.
-"""
+"""RQ3 on every seed: the numbers its verdicts rest on, once per set of checkpoints, for a t interval over training seeds."""
 
 import pandas as pd
 
@@ -17,10 +14,7 @@ REFERENCES = {"mean": "experts", "matched": "matched random masks", "with_null":
 
 
 def measures(summary: pd.DataFrame, ranked: pd.DataFrame, groups: pd.DataFrame) -> pd.DataFrame:
-    """One seed's numbers in long form: measure, value.
-
-    `summary`: `mask_overlap.summarise_pairs`; `ranked`: rows of `prediction.rank_correlation`; `groups`: `pair_groups`.
-    """
+    """One seed's numbers (measure, value), from `summarise_pairs`, rows of `rank_correlation` and `pair_groups`."""
     dense = summary[(summary["kind"] == "density") & (summary["level"] == DENSITY)].iloc[0]
     cosine = summary[summary["kind"] == "cosine"].iloc[0]
     found = {f"overlap at {DENSITY:.0%}, {name}": dense[column] for column, name in REFERENCES.items()}

@@ -1,14 +1,8 @@
 """RQ3, weights: which weights RL changes and in which direction, measured in one pass over all checkpoints at once.
 
-The paper: weight w is changed where |w_RL − w_SFT| > η·max(|w_RL|, |w_SFT|), η = 1e-3; the overlap of two models is the Jaccard
-index of their masks; directions are compared by the cosine of task vectors projected to 256 dimensions. Added here: η over
-decades; the mask after rounding to bfloat16, and SFT so rounded as if it were a model (ROUNDED); masks of equal density, the
-share of weights with the largest change over the whole model; the exact cosine; and, for the null of `mask_overlap`, counts of
-changed weights in each octave of |w_SFT|.
-
-Every statistic is a sum over weights, for each tensor separately. Pieces of PIECE weights are read from every checkpoint and
-forgotten, so memory does not grow with the model. Masks are packed to bits, intersections counted by popcount. Products are
-summed in float64 in the order of the pieces: the numbers do not depend on the number of threads.
+The paper: weight w is changed where |w_RL − w_SFT| > η·max(|w_RL|, |w_SFT|), η = 1e-3; masks are compared by Jaccard index,
+task vectors by cosine in 256 dimensions. Every statistic is a sum over pieces of PIECE weights in a fixed order, in float64:
+memory does not grow with the model, and numbers do not depend on the number of threads.
 """
 
 from collections.abc import Iterator
@@ -44,8 +38,8 @@ class Footprints:
     models: list[str]
     tensors: pd.DataFrame
     masks: pd.DataFrame
-    products: np.ndarray  # (T, M, M) inner products of shifts
-    projected: np.ndarray  # (T, M, 256) projected shifts
+    products: np.ndarray  # (T, M, M) inner products of task vectors
+    projected: np.ndarray  # (T, M, 256) projected task vectors
     both: np.ndarray  # (T, K, M, M) weights in both masks; the diagonal counts one mask
     octaves: np.ndarray  # (T, S) weights in an octave
     changed: np.ndarray  # (T, K, M, S) changed weights in an octave
@@ -73,30 +67,23 @@ class _Source:
             yield round_to_bf16(sft)
 
 
-def measure_footprints(
-    models: dict[str, Path],
-    sft: Path,
-    etas: tuple[float, ...] = ETAS,
-    densities: tuple[float, ...] = DENSITIES,
-    seed: int = 0,
-    threads: int = 1,
-) -> Footprints:
+def measure_footprints(models: dict[str, Path], sft: Path, seed: int = 0, threads: int = 1) -> Footprints:
     """Masks, their intersections, inner products and projections of the task vectors of `models` (name → folder) from `sft`.
 
-    `seed` draws the projection. ValueError or FileNotFoundError in one line, before the pass for a folder that cannot be read or
-    lacks SFT's tensors, in it for a tensor with a value that is not finite.
+    ValueError or FileNotFoundError before the pass for a folder that cannot be read or lacks SFT's tensors, in it for a tensor
+    with a value that is not finite.
     """
     if not models:
         raise ValueError("no models to compare with SFT: one or more are needed")
     for folder in (sft, *models.values()):
         if (folder / artifacts.MANIFEST).is_file():  # a released checkpoint has none
             artifacts.verify_model(folder)
-    checkpoints = [open_checkpoint("sft", sft), *(open_checkpoint(name, folder) for name, folder in models.items())]
+    checkpoints = [open_checkpoint(name, folder) for name, folder in [("sft", sft), *models.items()]]
     check_alike(checkpoints[0], checkpoints[1:])
     names = list(checkpoints[0].tensors)
     wide = any(tensor.dtype != "BF16" for tensor in checkpoints[0].tensors.values())
     source = _Source(checkpoints, names, wide)
-    work = partial(_measure, source, etas, _thresholds(source, densities), seed)
+    work = partial(_measure, source, _thresholds(source), seed)
     pieces = [(t, start) for t in range(len(names)) for start in range(0, source.size(t), PIECE)]
     sums: list[list] = [[0.0] * len(names) for _ in range(6)]
     with ThreadPoolExecutor(threads) as pool:
@@ -109,14 +96,13 @@ def measure_footprints(
 
     frame = pd.DataFrame([tensor_part(name) for name in names], columns=["type", "layer"]).astype({"layer": "Int64"})
     frame = frame.assign(tensor=names, weights=[source.size(t) for t in range(len(names))], sft=squares)
-    masks = [("relative", eta, "stored") for eta in etas]
-    masks += [("relative", PAPER_ETA, "bf16")] if wide else []
-    masks += [("density", density, "stored") for density in densities]
+    masks = [("relative", eta, "stored") for eta in ETAS] + [("relative", PAPER_ETA, "bf16")] * wide
+    masks += [("density", density, "stored") for density in DENSITIES]
     table = pd.DataFrame(masks, columns=["kind", "level", "precision"])
-    return Footprints([*models, *([ROUNDED] if wide else [])], frame, table, *statistics)
+    return Footprints([*models, *[ROUNDED] * wide], frame, table, *statistics)
 
 
-def _measure(source: _Source, etas: tuple[float, ...], thresholds: np.ndarray, seed: int, piece: tuple[int, int]) -> tuple:
+def _measure(source: _Source, thresholds: np.ndarray, seed: int, piece: tuple[int, int]) -> tuple:
     """The sums of one piece (tensor, start): SFT's squares, then products … changed as in `Footprints`."""
     tensor, start = piece
     stop = min(start + PIECE, source.size(tensor))
@@ -124,22 +110,25 @@ def _measure(source: _Source, etas: tuple[float, ...], thresholds: np.ndarray, s
     sft = next(models)
     size = np.abs(sft)
     rounded = round_to_bf16(sft) if source.wide else None
-    shifts = np.empty((len(thresholds), stop - start), np.float32)
+    vectors = np.empty((len(thresholds), stop - start), np.float32)
     masks = []
-    for shift, limits, weights in zip(shifts, thresholds, models):
-        np.subtract(weights, sft, out=shift)
-        distance = np.abs(shift)
-        found = _changed(distance, np.maximum(size, np.abs(weights)), etas)
+    for vector, limits, weights in zip(vectors, thresholds, models):
+        np.subtract(weights, sft, out=vector)
+        distance = np.abs(vector)
+        found = _changed(distance, np.maximum(size, np.abs(weights)), ETAS)
         if source.wide:
             weights = round_to_bf16(weights)
             found += _changed(np.abs(weights - rounded), np.maximum(np.abs(rounded), np.abs(weights)), (PAPER_ETA,))
         masks.append(found + [_pack(distance > limit) for limit in limits])
-    if not np.isfinite(shifts).all():
-        _name_not_finite(source, tensor, start, stop)
+    if not np.isfinite(vectors).all():
+        for checkpoint, values in zip(source.checkpoints, source.read(tensor, start, stop)):
+            if not np.isfinite(values).all():
+                where = f"{checkpoint.name}: tensor {source.tensors[tensor]}"
+                raise ValueError(f"{where} has NaN or infinite values; nothing was measured")
     exponents = np.clip((size.view(np.uint32) >> 23).astype(np.uint8), *(OCTAVES[[0, -1]] + 127).astype(np.uint8))
     strata = np.array([_pack(exponents == octave + 127) for octave in OCTAVES])
     packed = np.array(masks).swapaxes(0, 1)  # (K, M, words)
-    exact = shifts.astype(np.float64)
+    exact = vectors.astype(np.float64)
     products, both = np.zeros((len(exact), len(exact))), np.zeros(packed.shape[:2] + (len(exact),), np.uint32)
     for one in range(len(exact)):  # with the models after it: a product of few long rows is faster row by row
         products[one, one:] = products[one:, one] = exact[one:] @ exact[one]
@@ -149,7 +138,7 @@ def _measure(source: _Source, etas: tuple[float, ...], thresholds: np.ndarray, s
     changed = np.zeros(packed.shape[:2] + (len(OCTAVES),), np.uint32)
     changed[..., present] = [[_count(bits & strata[present]) for bits in mask] for mask in packed]
     square = np.dot(size.astype(np.float64), size)
-    return square, products, project(shifts, (seed, tensor, start)), both, octaves, changed
+    return square, products, project(vectors, (seed, tensor, start)), both, octaves, changed
 
 
 def _changed(distance: np.ndarray, size: np.ndarray, etas: tuple[float, ...]) -> list[np.ndarray]:
@@ -171,18 +160,8 @@ def _count(words: np.ndarray) -> np.ndarray:
     return np.bitwise_count(words).sum(axis=-1, dtype=np.uint32)
 
 
-def _name_not_finite(source: _Source, tensor: int, start: int, stop: int) -> None:
-    for checkpoint, values in zip(source.checkpoints, source.read(tensor, start, stop)):
-        if not np.isfinite(values).all():
-            where = f"{checkpoint.name}: tensor {source.tensors[tensor]}"
-            raise ValueError(f"{where} has NaN or infinite values; nothing was measured")
-
-
-def _thresholds(source: _Source, densities: tuple[float, ...]) -> np.ndarray:
-    """(M, densities): the |change| above which that share of a model's weights lies, over the whole model.
-
-    Exact up to SAMPLE weights; beyond, from SAMPLE weights in runs spread evenly. The share reached stands in the tables.
-    """
+def _thresholds(source: _Source) -> np.ndarray:
+    """(M, densities): the |change| above which that share of a model's weights lies; from a sample beyond SAMPLE weights."""
     sizes = np.array([source.size(t) for t in range(len(source.tensors))])
     ends = np.cumsum(sizes)
     if ends[-1] <= SAMPLE:
@@ -195,7 +174,7 @@ def _thresholds(source: _Source, densities: tuple[float, ...]) -> np.ndarray:
     for tensor, start, size in runs:
         sft, *models = source.read(int(tensor), int(start), int(min(start + SEGMENT, size)))
         found.append(np.abs(np.array(models) - sft))
-    return np.array([[_threshold(row, density) for density in densities] for row in np.concatenate(found, axis=1)], np.float32)
+    return np.array([[_threshold(row, density) for density in DENSITIES] for row in np.concatenate(found, axis=1)], np.float32)
 
 
 def _threshold(distances: np.ndarray, density: float) -> np.float32:

@@ -1,10 +1,8 @@
 """RQ3, weights: tables of task vectors, changed shares, mask overlaps and cosines from `footprints`, and sentences of them.
 
-An overlap is read against four others. *chance*: independent masks of shares p₁, p₂ have p₁p₂ / (p₁ + p₂ − p₁p₂) (the paper's
-reference). *matched*: random masks that change as many weights as the model did in every tensor and every octave of |w_SFT|,
-since every mask prefers small weights and some tensors. *rl-null*: a run that learned nothing of its task. *Same domain, other
-seed*: what 'high' means. Every table has a row for the whole model, each type of tensor and each layer: `type` is 'all' or a
-type, `layer` its depth or missing for all.
+An overlap is read against independent masks (*chance*, the paper's), random masks that change as many weights in every tensor
+and octave of |w_SFT| (*matched*), RL-Null, and the same domain with another seed. `type` is 'all' or a type of tensor, `layer`
+its depth or missing for all.
 """
 
 from collections.abc import Iterator
@@ -16,7 +14,7 @@ from m2rl_lib.analysis.rq3_weights.footprints import PAPER_ETA, ROUNDED, Footpri
 from m2rl_lib.analysis.rq3_weights.projection import cosines
 from m2rl_lib.config.model_names import parse_model_name
 
-IDENTICAL = "{} is identical to SFT: its shift has no direction"
+IDENTICAL = "{} is identical to SFT: its task vector has no direction"
 NULL = "rl-null"
 SURE = 3  # standard deviations of the matched null
 NARROW = 0.02  # rl-null and other seed nearer than this are no scale to place a pair on
@@ -25,13 +23,10 @@ NARROW = 0.02  # rl-null and other seed nearer than this are no scale to place a
 def _parts(found: Footprints, crossed: bool = False) -> Iterator[tuple[dict, np.ndarray]]:
     """Which tensors make up the whole, each type and each layer; if crossed, also each type within each layer."""
     kinds, layers = found.tensors["type"], found.tensors["layer"]
-    yield {"type": "all", "layer": pd.NA}, np.arange(len(kinds))
-    for kind in pd.unique(kinds):
-        yield {"type": kind, "layer": pd.NA}, np.flatnonzero(kinds == kind)
-    for layer in sorted(layers.dropna().unique()):
-        inside = (layers == layer).fillna(False)
+    for layer in [pd.NA, *sorted(layers.dropna().unique())]:
+        inside = np.full(len(layers), True) if pd.isna(layer) else (layers == layer).fillna(False).to_numpy(bool)
         yield {"type": "all", "layer": layer}, np.flatnonzero(inside)
-        for kind in pd.unique(kinds[inside]) if crossed else ():
+        for kind in pd.unique(kinds[inside]) if crossed or pd.isna(layer) else ():
             yield {"type": kind, "layer": layer}, np.flatnonzero(inside & (kinds == kind))
 
 
@@ -39,8 +34,13 @@ def _stack(frames: list[pd.DataFrame]) -> pd.DataFrame:
     return pd.concat([frame.assign(layer=frame["layer"].astype("Int64")) for frame in frames], ignore_index=True)
 
 
+def whole(table: pd.DataFrame) -> pd.DataFrame:
+    """The rows of a table that speak of all weights."""
+    return table[(table["type"] == "all") & table["layer"].isna()]
+
+
 def shift_table(found: Footprints) -> pd.DataFrame:
-    """How far each model moved: model, type, layer, weights, norm (L2 of the shift), relative (norm / norm of SFT's weights)."""
+    """How far each model moved: norm (L2 of its task vector) and relative (to the norm of SFT's weights), by part."""
     frames = []
     for part, inside in _parts(found, crossed=True):
         tensors = found.tensors.iloc[inside]
@@ -51,11 +51,7 @@ def shift_table(found: Footprints) -> pd.DataFrame:
 
 
 def mask_table(found: Footprints) -> pd.DataFrame:
-    """The share of weights in each mask: model, type, layer, kind, level, precision, changed (0 to 1).
-
-    Of a density mask, `level` is the share asked for over the whole model and `changed` the share reached: fewer where
-    fewer weights moved, or where many shifts have one size.
-    """
+    """The share of weights in each mask, `changed` (0 to 1); of a density mask, `level` is the share asked for."""
     frames = []
     for part, inside in _parts(found, crossed=True):
         weights = found.tensors["weights"].iloc[inside].sum()
@@ -66,17 +62,15 @@ def mask_table(found: Footprints) -> pd.DataFrame:
 
 
 def pair_table(found: Footprints) -> pd.DataFrame:
-    """Overlaps of two models' masks: model, other, type, layer, kind, level, precision, jaccard, chance, matched,
-    matched_sd (standard deviation of the matched null), reason ('' or why there is no overlap).
+    """Overlaps of two models' masks: jaccard, chance, matched, matched_sd, reason ('' or why there is no overlap).
 
     Shares 0.3 and 0.3: chance 0.176; 0.1 inside 0.4: jaccard 0.25, chance 0.087.
     """
     frames = []
-    one, two = np.triu_indices(len(found.models), 1)
     for part, inside in _parts(found):
         for k, mask in enumerate(found.masks.to_dict("records")):
             measured = overlap_of(found.both[inside, k].sum(axis=0), found.changed[inside, k], found.octaves[inside])
-            frame = _pair_frame(found, {**part, **mask, **{name: values[one, two] for name, values in measured.items()}})
+            frame = _pair_frame(found, part | mask, measured)
             frames.append(frame.assign(reason=np.where(frame["jaccard"].isna(), "no weight changed in either model", "")))
     return _stack(frames)
 
@@ -84,9 +78,8 @@ def pair_table(found: Footprints) -> pd.DataFrame:
 def overlap_of(both: np.ndarray, changed: np.ndarray, octaves: np.ndarray) -> dict[str, np.ndarray]:
     """Jaccard indices of M masks (M, M), and those of independent and of matched random masks, with the latter's sd.
 
-    `both` (M, M) counts weights in both masks; `changed` (T, M, S) and `octaves` (T, S) those changed and all of them, in
-    each stratum. Of n weights with a and b changed at random, the number in both is hypergeometric: mean ab / n, variance
-    ab(n − a)(n − b) / n²(n − 1). NaN where both masks are empty.
+    `both` (M, M) counts weights in both masks; `changed` (T, M, S) and `octaves` (T, S) those changed and all of them, in each
+    stratum. Of n weights with a and b changed at random, the number in both is hypergeometric. NaN where both masks are empty.
     """
     own = np.diag(both)
     added, weights = own[:, None] + own[None, :], octaves.sum()
@@ -106,27 +99,23 @@ def overlap_of(both: np.ndarray, changed: np.ndarray, octaves: np.ndarray) -> di
 
 
 def cosine_table(found: Footprints) -> pd.DataFrame:
-    """Cosines of two models' shifts: model, other, type, layer, cosine (exact), projected (256 dimensions), reason.
-
-    A model identical to SFT has no direction: both are missing, and `reason` names it.
-    """
+    """Cosines of two models' task vectors: cosine (exact), projected (256 dimensions), reason (names a model equal to SFT)."""
     frames = []
-    one, two = np.triu_indices(len(found.models), 1)
     for part, inside in _parts(found):
-        products = found.products[inside].sum(axis=0)
-        sketch = found.projected[inside].sum(axis=0)
-        still = np.diag(products) == 0
-        exact, projected = cosines(products), cosines(sketch @ sketch.T)
-        reasons = ["; ".join(IDENTICAL.format(found.models[m]) for m in pair if still[m]) for pair in zip(one, two)]
-        frame = _pair_frame(found, {**part, "cosine": exact[one, two], "projected": projected[one, two], "reason": reasons})
-        frames.append(frame)
+        products, sketch = found.products[inside].sum(axis=0), found.projected[inside].sum(axis=0)
+        frame = _pair_frame(found, part, {"cosine": cosines(products), "projected": cosines(sketch @ sketch.T)})
+        still = [name for name, square in zip(found.models, np.diag(products)) if square == 0]
+        pairs = zip(frame["model"], frame["other"])
+        reasons = ["; ".join(IDENTICAL.format(name) for name in pair if name in still) for pair in pairs]
+        frames.append(frame.assign(reason=reasons))
     return _stack(frames)
 
 
-def _pair_frame(found: Footprints, columns: dict) -> pd.DataFrame:
-    one, two = np.triu_indices(len(found.models), 1)
-    names = np.array(found.models, dtype=object)
-    return pd.DataFrame({"model": names[one], "other": names[two], **columns})
+def _pair_frame(found: Footprints, known: dict, measured: dict[str, np.ndarray]) -> pd.DataFrame:
+    """A row for each two models, from matrices (M, M)."""
+    pairs = np.triu_indices(len(found.models), 1)
+    model, other = (np.array(found.models, dtype=object)[side] for side in pairs)
+    return pd.DataFrame({"model": model, "other": other, **known, **{name: values[pairs] for name, values in measured.items()}})
 
 
 TABLES = {
@@ -137,48 +126,34 @@ TABLES = {
 }
 
 
-# --- what they say --------------------------------------------------------------------------------------
+SUMMARY = ["kind", "level", "precision", "pairs", "undefined", "mean", "least", "most", "matched", "above_matched"]
+SUMMARY += ["with_null", "above_null", "other_seed", "place"]
 
 
 def summarise_pairs(overlaps: pd.DataFrame, directions: pd.DataFrame, experts: list[str]) -> pd.DataFrame:
     """One row a measure, over the pairs of `experts` on the whole model, from the tables of pairs and of cosines.
 
-    Columns: kind ('relative', 'density', 'cosine'), level, precision, pairs (n), undefined (pairs without a value), mean, least,
-    most, matched (mean; 0 for a cosine), above_matched (pairs above it by SURE standard deviations), with_null (mean of an expert
-    with rl-null), above_null (pairs above both experts' values with rl-null), other_seed, place (of the mean between with_null, 0,
-    and other_seed, 1). Missing: not in this study.
+    undefined: pairs without a value; matched: mean, 0 for a cosine; above_matched: pairs above it by SURE standard deviations;
+    with_null: mean of an expert with rl-null; above_null: pairs above both experts' values with rl-null; place: of the mean
+    between with_null, 0, and other_seed, 1. Missing: not in this study.
     """
     angles = directions.assign(kind="cosine", level=np.nan, precision="stored", jaccard=directions["cosine"])
-    every = pd.concat([overlaps, angles.assign(matched=0.0, matched_sd=0.0)], ignore_index=True)
-    every = every[(every["type"] == "all") & every["layer"].isna()]
+    every = whole(pd.concat([overlaps, angles.assign(matched=0.0, matched_sd=0.0)], ignore_index=True))
     rows = []
-    for (kind, level, precision), table in every.groupby(["kind", "level", "precision"], sort=False, dropna=False):
+    for key, table in every.groupby(SUMMARY[:3], sort=False, dropna=False):
         value = {frozenset(pair): number for *pair, number in table[["model", "other", "jaccard"]].itertuples(index=False)}
         seeds = [value[pair] for pair in value if _is_repeat(*pair)]
         null = pd.Series({expert: value.get(frozenset((expert, NULL)), np.nan) for expert in experts})
-        every_pair = table[table["model"].isin(experts) & table["other"].isin(experts)]
-        among = every_pair.dropna(subset="jaccard")
+        pairs = table[table["model"].isin(experts) & table["other"].isin(experts)]
+        among = pairs.dropna(subset="jaccard")
         controls, values = np.fmax(among["model"].map(null), among["other"].map(null)), among["jaccard"]
         mean, null_mean, ceiling = values.mean(), null.mean(), float(np.mean(seeds)) if seeds else np.nan
         above = int((values > among["matched"] + SURE * among["matched_sd"]).sum())
         above_null = int((values > controls).sum()) if np.isfinite(null_mean) else pd.NA
-        row = {
-            "kind": kind,
-            "level": level,
-            "precision": precision,
-            "pairs": len(among),
-            "undefined": len(every_pair) - len(among),
-        }
-        row |= {
-            "mean": mean,
-            "least": values.min(),
-            "most": values.max(),
-            "matched": among["matched"].mean(),
-            "above_matched": above,
-        }
-        row |= {"with_null": null_mean, "above_null": above_null, "other_seed": ceiling}
-        rows.append(row | {"place": (mean - null_mean) / (ceiling - null_mean) if ceiling - null_mean > NARROW else np.nan})
-    return pd.DataFrame(rows).astype({"above_null": "Int64"})
+        place = (mean - null_mean) / (ceiling - null_mean) if ceiling - null_mean > NARROW else np.nan
+        spread = (len(among), len(pairs) - len(among), mean, values.min(), values.max(), among["matched"].mean())
+        rows.append((*key, *spread, above, null_mean, above_null, ceiling, place))
+    return pd.DataFrame(rows, columns=SUMMARY).astype({"above_null": "Int64"})
 
 
 def _is_repeat(one: str, two: str) -> bool:
@@ -190,7 +165,7 @@ def _is_repeat(one: str, two: str) -> bool:
 def pair_sentence(row: pd.Series) -> str:
     """A row of `summarise_pairs` in English, whatever it says."""
     n, cosine = row["pairs"], row["kind"] == "cosine"
-    what = "Cosines of shifts" if cosine else f"Overlap of changed weights ({mask_words(row)})"
+    what = "Cosines of task vectors" if cosine else f"Overlap of changed weights ({mask_words(row)})"
     if not n:
         why = "one of each did not move from SFT" if cosine else "neither changed a weight"
         return f"{what}: undefined for every pair of experts, since {why}."
@@ -199,11 +174,9 @@ def pair_sentence(row: pd.Series) -> str:
         return "all" if count == n else f"{count} of {n}"
 
     more = f" ({row['undefined']} more undefined)" if row["undefined"] else ""
-    spread = f"{row['mean']:.3f} on average, from {row['least']:.3f} to {row['most']:.3f}"
     reference = "0" if cosine else f"matched random masks ({row['matched']:.3f}) by {SURE} standard deviations"
-    start = (
-        f"{what}, {n} pair{'s' if n > 1 else ''} of experts{more}: {spread}; {reached(row['above_matched'])} above {reference}"
-    )
+    start = f"{what}, {n} pair{'s' if n > 1 else ''} of experts{more}: {row['mean']:.3f} on average, "
+    start += f"from {row['least']:.3f} to {row['most']:.3f}; {reached(row['above_matched'])} above {reference}"
     if pd.isna(row["with_null"]):
         return start + ". This study has no null run to read it against."
     start += f"; {reached(row['above_null'])} above both experts' with RL-Null ({row['with_null']:.3f} on average)"
@@ -216,13 +189,9 @@ def pair_sentence(row: pd.Series) -> str:
 
 
 def sweep_table(masks: pd.DataFrame, summary: pd.DataFrame, experts: list[str]) -> pd.DataFrame:
-    """What `figures_weights.plot_sweep` draws: panel, series, level, value, low, high, over the masks as they are stored.
-
-    Panels: 'changed' (share of weights by η), 'relative' and 'density' (overlap by η and by density), from `mask_table` and
-    `summarise_pairs`. Of experts and their pairs the mean, with the least and the most as low and high.
-    """
-    whole = masks[(masks["type"] == "all") & masks["layer"].isna() & (masks["kind"] == "relative")]
-    shares = whole[whole["precision"] == "stored"].pivot(index="level", columns="model", values="changed")
+    """What `plot_sweep` draws, in panels; low and high are the least and the most of the experts, or of their pairs."""
+    shares = whole(masks).query("kind == 'relative' and precision == 'stored'")
+    shares = shares.pivot(index="level", columns="model", values="changed")
     own = shares[experts]
     rows = [pd.DataFrame({"series": "experts", "value": own.mean(axis=1), "low": own.min(axis=1), "high": own.max(axis=1)})]
     lines = {NULL: "RL-Null", "rl-multi": "RL-Multi", ROUNDED: "SFT rounded to bfloat16"}
@@ -231,23 +200,24 @@ def sweep_table(masks: pd.DataFrame, summary: pd.DataFrame, experts: list[str]) 
     series = {"matched": "matched random masks", "with_null": "an expert and RL-Null", "other_seed": "one domain, two seeds"}
     for kind in ("relative", "density"):
         rows = summary[(summary["kind"] == kind) & (summary["precision"] == "stored")].assign(panel=kind)
-        pairs = rows.rename(columns={"mean": "value", "least": "low", "most": "high"}).assign(series="pairs of experts")
-        others = [rows.rename(columns={column: "value"}).assign(series=name) for column, name in series.items()]
-        panels += [pairs, *(other.dropna(subset="value") for other in others)]
+        panels.append(rows.rename(columns={"mean": "value", "least": "low", "most": "high"}).assign(series="pairs of experts"))
+        others = (rows.rename(columns={column: "value"}).assign(series=name) for column, name in series.items())
+        panels += [other.dropna(subset="value") for other in others]
     return pd.concat(panels, ignore_index=True).reindex(columns=["panel", "series", "level", "value", "low", "high"])
 
 
 def mask_words(mask: pd.Series) -> str:
-    """A mask in words: 'η = 0.001', 'η = 0.001 after rounding to bfloat16', 'the 10% largest shifts'."""
+    """A mask in words: 'η = 0.001', 'η = 0.001 after rounding to bfloat16', 'the 10% largest changes'."""
     if mask["kind"] == "density":
-        return f"the {mask['level']:.0%} largest shifts"
+        return f"the {mask['level']:.0%} largest changes"
     return f"η = {mask['level']:g}" + (" after rounding to bfloat16" if mask["precision"] == "bf16" else "")
 
 
 def saturation_sentence(masks: pd.DataFrame, experts: list[str]) -> str:
-    """Whether the paper's η leaves a mask room to say something, from the table of masks: shares changed, and by rounding."""
-    whole = masks[(masks["type"] == "all") & masks["layer"].isna() & (masks["kind"] == "relative")]
-    shares = whole[whole["level"] == PAPER_ETA].set_index(["precision", "model"])["changed"]
+    """Whether the paper's η leaves a mask scope to say something, from the shares changed, and by rounding."""
+    found = whole(masks)
+    found = found[(found["kind"] == "relative") & (found["level"] == PAPER_ETA)]
+    shares = found.set_index(["precision", "model"])["changed"]
     stored = shares["stored"].reindex(experts)
     text = f"At η = {PAPER_ETA:g} the experts change {stored.min():.1%} to {stored.max():.1%} of their weights"
     if ROUNDED in shares["stored"]:
@@ -256,6 +226,5 @@ def saturation_sentence(masks: pd.DataFrame, experts: list[str]) -> str:
     else:
         text += "; the checkpoints are stored in bfloat16, so an η below 0.4% asks whether any bit changed"
     share = stored.mean()
-    chance = share / (2 - share)
     said = "the mask is saturated: read the masks of equal density" if share > 0.5 else "the mask is not saturated"
-    return f"{text}. Independent masks of the mean share overlap {chance:.2f}: {said}."
+    return f"{text}. Independent masks of the mean share overlap {share / (2 - share):.2f}: {said}."

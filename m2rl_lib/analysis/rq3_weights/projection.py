@@ -1,14 +1,7 @@
 """An orthogonal random projection whose matrix is never stored: a subsampled randomised Hadamard transform.
 
-The paper projects to 256 dimensions 'by an orthogonal random projection' and does not say which. Here: cut the vector in
-blocks x₁, x₂, … of B numbers, with random signs (D) and each rotated by a random number of places (R), transform them by the
-Hadamard matrix H of order B, keep random rows S, and add up:
-
-    y = S·H·(R₁D₁x₁ + R₂D₂x₂ + …) / √dimensions
-
-Its rows are orthogonal and of equal norm, and E⟨y, y′⟩ = ⟨x, x′⟩ over random signs. Without the rotations, weights of one
-column of a matrix, which often move together, would fall on a few places of a block. After Ailon and Chazelle (2009) and
-Tropp (2011, arXiv 1011.1595). A cosine from 256 dimensions has a standard error of about 1/√256 = 0.06 around 0.
+y = S·H·(R₁D₁x₁ + R₂D₂x₂ + …) / √dimensions for the blocks x₁, x₂, … of a vector: random signs D, random rotations R, Hadamard
+matrix H, kept rows S. Rows are orthogonal and E⟨y, y′⟩ = ⟨x, x′⟩ (Ailon and Chazelle 2009; Tropp, arXiv 1011.1595).
 """
 
 from functools import lru_cache
@@ -23,8 +16,8 @@ BLOCK = 2**14  # adding blocks adds a relative variance of 1 / BLOCK to the 1 / 
 def project(vectors: np.ndarray, key: tuple[int, ...], dimensions: int = DIMENSIONS, block: int = BLOCK) -> np.ndarray:
     """Project (M, n) vectors to (M, dimensions), unbiased for their inner products; all M by the same signs and rows.
 
-    `key` is (seed, what names the piece …): the seed draws the kept rows, the whole key the signs. Pieces of one vector
-    have the same seed and different keys, and their projections add up to that of the whole.
+    `key` is (seed, what names the piece …): the seed draws the kept rows, the whole key the signs. Projections of the pieces of
+    one vector add up to that of the whole.
     """
     count, n = vectors.shape
     generator = np.random.Generator(np.random.Philox(np.random.SeedSequence(key)))
@@ -37,25 +30,17 @@ def project(vectors: np.ndarray, key: tuple[int, ...], dimensions: int = DIMENSI
         stay = min(block - places, part.shape[1])  # what the rotation moves past the end comes in at the front
         added[:, places : places + stay] += part[:, :stay]
         added[:, : part.shape[1] - stay] += part[:, stay:]
-    kept = walsh_hadamard(added)[:, kept_rows(key[0], dimensions, block)]
-    return kept.astype(np.float64) / np.sqrt(dimensions)
-
-
-@lru_cache
-def kept_rows(seed: int, dimensions: int, block: int) -> np.ndarray:
-    """Which rows of the transform are kept: `dimensions` different ones of `block`, the same for every piece."""
-    return np.random.default_rng([seed, dimensions, block]).choice(block, dimensions, replace=False)
+    rows = np.random.default_rng([key[0], dimensions, block]).choice(block, dimensions, replace=False)
+    return walsh_hadamard(added)[:, rows].astype(np.float64) / np.sqrt(dimensions)
 
 
 def walsh_hadamard(vectors: np.ndarray) -> np.ndarray:
-    """Each row of (M, B) times the Hadamard matrix of order B, a power of two: [1, 2] → [3, −1].
-
-    H of order a·b is the Kronecker product of those of orders a and b: two small matrix products, a and b near √B.
-    """
+    """Each row of (M, B) times the Hadamard matrix of order B, a power of two: [1, 2] → [3, −1]; by factors of order near √B."""
     count, block = vectors.shape
     across = 1 << (block.bit_length() // 2)
     grid = vectors.reshape(count, block // across, across)
-    return (_small_hadamard(block // across) @ grid @ _small_hadamard(across)).reshape(count, block)
+    down, over = (_small_hadamard(order) for order in (block // across, across))
+    return (down @ grid @ over).reshape(count, block)
 
 
 @lru_cache

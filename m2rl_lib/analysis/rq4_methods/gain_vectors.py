@@ -1,19 +1,11 @@
 """Skills: does a multi-domain model gain on the problems on which the experts gain, and on any on which none of them does?
 
-The paper's gain vectors (RQ4): g_m(i) = max(acc_m(i) − acc_sft(i), 0) a problem, g_union the elementwise maximum over the
-experts, consistency the cosine of g_m and g_union; low consistency is read as skills that no expert has. With K samples a
-problem both maxima invent gains: five experts equal to SFT show a union gain of about 17 points and a consistency of about
-0.7 (K = 8). So the paper's number is given as the *naive* one, and beside it one without that bias: the samples, SFT's too,
-are split in quarters; two choose the best of {no gain, experts} for each problem, u is its signed gain in each of the other
-two, b and c, and consistency = mean(u_b·g_c) / √(mean(u_b·u_c)·mean(g_b·g_c)). Each mean is averaged over splits before the
-ratio is taken, since one split's squared norm may be negative. All models are split alike: evaluation draws them with common
-random numbers, so that samples of one number are not independent, those of two quarters are.
-
-'New skills' needs more than a low consistency: a cross-fitted *excess*, mean max(model − union, 0), where seven eighths of the
-samples choose the union's expert and the sign for each problem, and the eighth left is averaged; *shortfall* is the same of
-union − model. Both are 0 on average where all models are equal. A model that equals the true union still shows an excess of 1 to 2
-points (simulated, five experts, K = 32), since the expert is sometimes chosen wrongly: read it beside the floor (RL-Null) and
-the ceiling (the same expert's second draw).
+The paper's gain vectors (RQ4): g_m(i) = max(acc_m(i) − acc_sft(i), 0) a problem, the union's the maximum over the experts,
+consistency their cosine; of noisy accuracies both maxima invent gains (*naive*). Without that bias: two quarters of the samples
+choose the best of {no gain, experts} for each problem, u and g are signed gains in the other two, b and c, and consistency =
+mean(u_b·g_c) / √(mean(u_b·u_c)·mean(g_b·g_c)), each mean over random splits. *excess* is mean max(model − union, 0), where
+seven eighths of the samples choose expert and sign and the rest is averaged; *shortfall* the same of union − model. A model
+equal to the union still shows an excess of 1 to 2 points (five experts, K = 32): read it beside RL-Null's.
 """
 
 import numpy as np
@@ -30,50 +22,43 @@ UNION = "union"  # the name of the rows that speak of the experts' union itself
 
 
 def skill_table(
-    scores: pd.DataFrame, models: list[str], experts: list[str], draws: int = 10_000, splits: int = SPLITS, seed: int = 0
+    scores: pd.DataFrame, models: list[str], experts: list[str], draws: int = 10_000, splits: int = SPLITS
 ) -> pd.DataFrame:
     """Consistency of each model with the experts' union, excess over it and shortfall, over all domains and in each.
 
-    `scores`: graded samples of one split, K a problem for every model, with `sft` and the experts. Returns COLUMNS, long: for
-    every model and `over` ('overall' or a domain; general left out) the measures 'naive consistency', 'consistency' (cosines),
-    'excess', 'shortfall' (points), and for the model 'union' the measures 'naive union gain' and 'union gain' (points). low and
-    high are the 95% interval from redrawing problems; NaN and a reason where a measure is undefined: K < 32, or a squared norm
-    whose interval includes 0 (a model, or a union, whose gains cannot be told from none). Estimates are not clipped: a
-    consistency of 1.02 is 1 and noise. A model that gains exactly as the best expert: consistency 1, excess 0, shortfall 0.
-    ValueError of one line: unknown model, models with different K, more than 1% of a benchmark's problems ungraded.
+    `scores` has `sft`, the experts and K samples a problem for every model. Rows of the model 'union' have its own gains. NaN and
+    a reason where a measure is undefined: K < 32, or gains that cannot be distinguished from none.
     """
     names = list(dict.fromkeys(["sft", *experts, *models]))
-    unknown = [name for name in names if name not in set(scores["model"])]
-    if unknown:
-        raise ValueError(f"no scores of {', '.join(unknown)}: there are {', '.join(sorted(set(scores['model'])))}")
+    _require_models(scores, names)
     scores = scores[scores["model"].isin(names) & (scores["domain"] != GENERAL)]
     k = _samples_of_all(scores)
-    moments = pd.concat(
-        [_problem_moments(rows, models, experts, splits, seed).assign(seed=number) for number, rows in scores.groupby("seed")]
-    ).assign(k=k, graded=True)
+    by_seed = [_problem_moments(part, models, experts, splits).assign(seed=seed) for seed, part in scores.groupby("seed")]
+    moments = pd.concat(by_seed).assign(k=k, graded=True)
     values = [name for name in moments.columns if name not in {*KEYS, "seed", "model", "k", "graded"}]
-    parts = {name: resample(moments, name, draws, seed) for name in values}
-    one, too_few = (
-        parts["naive_ug"],
-        "" if k >= LEAST_SAMPLES else f"K = {k} samples a problem: at least {LEAST_SAMPLES} are needed",
-    )
-    rows = []
+    parts = {name: resample(moments, name, draws) for name in values}
+    one, rows = parts["naive_ug"], []
+    few = {} if k >= LEAST_SAMPLES else _undefined(f"K = {k} samples a problem: at least {LEAST_SAMPLES} are needed")
     for over in [OVERALL, *sorted(set(scores["domain"]))]:
         weights = one.weights(over)
         known = {"over": over, "n": int(one.benchmarks["n"][weights > 0].sum()), "k": k}
         for model in models:
-            seeds = one.seeds(model)
-            known |= {"model": model, "seeds": len(seeds), "scope": SCOPES[len(seeds) == 1]}
-            rows += [
-                {**known, "measure": "naive consistency", **_cosine(parts, "naive_", model, seeds, weights)},
-                {**known, "measure": "consistency", **(_undefined(too_few) or _cosine(parts, "", model, seeds, weights))},
-            ]
-            for name in ("excess", "shortfall"):
-                rows.append({**known, "measure": name, **(_undefined(too_few) or _mean(parts[name], model, seeds, weights))})
-        for name in ("naive union gain", "union gain"):
-            found = _undefined(too_few if name == "union gain" else "") or _mean(parts[name], models[0], seeds, weights)
-            rows.append({**known, "model": UNION, "measure": name, **found})
+            cell = model, one.seeds(model), weights
+            known |= {"seeds": len(cell[1]), "scope": SCOPES[len(cell[1]) == 1]}
+            found = {"naive consistency": _cosine(parts, "naive_", *cell), "consistency": few or _cosine(parts, "", *cell)}
+            found |= {name: few or _mean(parts[name], *cell) for name in ("excess", "shortfall")}
+            rows += [{**known, "model": model, "measure": name, **numbers} for name, numbers in found.items()]
+        cell = models[0], *cell[1:]
+        found = {"naive union gain": _mean(parts["naive union gain"], *cell)}
+        found["union gain"] = few or _mean(parts["union gain"], *cell)
+        rows += [{**known, "model": UNION, "measure": name, **numbers} for name, numbers in found.items()]
     return pd.DataFrame(rows, columns=COLUMNS)
+
+
+def _require_models(scores: pd.DataFrame, names: list[str]) -> None:
+    unknown = [name for name in names if name not in set(scores["model"])]
+    if unknown:
+        raise ValueError(f"no scores of {', '.join(unknown)}: there are {', '.join(sorted(set(scores['model'])))}")
 
 
 def _samples_of_all(scores: pd.DataFrame) -> int:
@@ -84,35 +69,28 @@ def _samples_of_all(scores: pd.DataFrame) -> int:
         raise ValueError(f"{ks.idxmin()} has {ks.min()} samples a problem, {ks.idxmax()} {ks.max()}: gains need equally many")
     every = problems.groupby("benchmark")["problem_id"].nunique()
     graded = problems.groupby(["seed", "model", "benchmark"])["graded"].sum().unstack("benchmark", fill_value=0)
-    lacking = 1 - graded / every[graded.columns]
-    if (lacking > MOST_UNGRADED).any(axis=None):
-        (number, model), benchmark = lacking.stack().idxmax()[:2], lacking.stack().idxmax()[2]
+    lacking = (1 - graded / every[graded.columns]).stack()
+    if (lacking > MOST_UNGRADED).any():
+        seed, model, benchmark = lacking.idxmax()
         raise ValueError(
-            f"{lacking.loc[(number, model), benchmark]:.1%} of {every[benchmark]} {benchmark} problems not graded for {model} "
-            f"(seed {number}): at most {MOST_UNGRADED:.0%} is allowed"
+            f"{lacking.max():.1%} of {every[benchmark]} {benchmark} problems not graded for {model} "
+            f"(seed {seed}): at most {MOST_UNGRADED:.0%} is allowed"
         )
     return int(ks.iloc[0])
 
 
-def _problem_moments(scores: pd.DataFrame, models: list[str], experts: list[str], splits: int, seed: int) -> pd.DataFrame:
-    """One row a model and problem that is graded for all: products of gains, excess and shortfall, averaged over splits.
-
-    Columns ug, uu, gg (u is the union's gain, g the model's, in independent quarters), naive_ug, naive_uu, naive_gg, excess,
-    shortfall, and the union's own 'union gain' and 'naive union gain' (the same in every model's rows).
-    """
+def _problem_moments(scores: pd.DataFrame, models: list[str], experts: list[str], splits: int) -> pd.DataFrame:
+    """One row a model and problem graded for all: products of gains (u the union's, g the model's), excess, shortfall."""
     wide = scores.pivot(index=KEYS, columns=["model", "sample"], values="correct").dropna()
-    right = {name: wide[name].to_numpy(dtype=float) for name in ["sft", *experts, *models]}  # (n problems, K samples)
-    options = np.stack([right[name] for name in ["sft", *experts]])  # no gain first: it wins ties
-    targets = np.stack([right[name] for name in models])
-    sft, gains = options[0].mean(-1), np.maximum(targets.mean(-1) - options[0].mean(-1), 0)
-    union = np.maximum((options.mean(-1) - sft).max(0), 0)
-    sums = {
-        "naive_ug": gains * union,
-        "naive_gg": gains**2,
-        "naive_uu": union**2 + 0 * gains,
-        "naive union gain": union + 0 * gains,
-    }
-    generator, k = np.random.default_rng(seed), options.shape[-1]
+    options, targets = (
+        np.stack([wide[name].to_numpy(dtype=float) for name in names])  # (models, n problems, K samples)
+        for names in (["sft", *experts], models)  # no gain first: it wins ties
+    )
+    sft = options[0].mean(-1)
+    gains, union = np.maximum(targets.mean(-1) - sft, 0), np.maximum((options.mean(-1) - sft).max(0), 0)
+    sums = {"naive_ug": gains * union, "naive_gg": gains**2}
+    sums |= {"naive_uu": union**2 + 0 * gains, "naive union gain": union + 0 * gains}
+    generator, k = np.random.default_rng(0), options.shape[-1]
     drawn = [_one_split(options, targets, generator.permutation(k)) for _ in range(splits)] if k >= LEAST_SAMPLES else []
     for name in ("ug", "uu", "gg", "excess", "shortfall", "union gain"):
         sums[name] = np.mean([one[name] for one in drawn], axis=0) if drawn else np.zeros_like(gains)
@@ -129,11 +107,11 @@ def _one_split(options: np.ndarray, targets: np.ndarray, order: np.ndarray) -> d
     best = by_quarter[..., :2].mean(-1).argmax(0)
     union = np.take_along_axis(by_quarter, best[None, :, None], 0)[0]  # (n, 4)
     u, g = (union - by_quarter[0])[:, 2:], (of_targets - by_quarter[0])[..., 2:]
-    held, rest = np.split(order, [len(order) // 8])
-    choosing, sign = options[..., rest].mean(-1), targets[..., rest].mean(-1)
-    sign = np.sign(sign - choosing.max(0))
-    chosen = np.take_along_axis(options[..., held].mean(-1), choosing.argmax(0)[None], 0)[0]
-    ahead = targets[..., held].mean(-1) - chosen
+    eighth, rest = np.split(order, [len(order) // 8])
+    choosing = options[..., rest].mean(-1)
+    sign = np.sign(targets[..., rest].mean(-1) - choosing.max(0))
+    chosen = np.take_along_axis(options[..., eighth].mean(-1), choosing.argmax(0)[None], 0)[0]
+    ahead = targets[..., eighth].mean(-1) - chosen
     return {
         "ug": (u[:, 0] * g[..., 1] + u[:, 1] * g[..., 0]) / 2,
         "uu": u[:, 0] * u[:, 1] + 0 * ahead,
@@ -145,13 +123,16 @@ def _one_split(options: np.ndarray, targets: np.ndarray, order: np.ndarray) -> d
 
 
 def _undefined(reason: str) -> dict:
-    return {"estimate": np.nan, "low": np.nan, "high": np.nan, "reason": reason} if reason else {}
+    return {"estimate": np.nan, "low": np.nan, "high": np.nan, "reason": reason}
+
+
+def _measured(points: np.ndarray, draws: np.ndarray) -> dict:
+    found = interval(points, draws)
+    return {key: found[key] for key in ("estimate", "low", "high")} | {"reason": ""}
 
 
 def _mean(part: Resample, model: str, seeds: list[int], weights: np.ndarray) -> dict:
-    points, draws, _ = part.values(model, seeds, weights)
-    found = interval(points, draws, part.seed)
-    return {key: found[key] for key in ("estimate", "low", "high")} | {"reason": ""}
+    return _measured(*part.values(model, seeds, weights)[:2])
 
 
 def _cosine(parts: dict[str, Resample], kind: str, model: str, seeds: list[int], weights: np.ndarray) -> dict:
@@ -161,11 +142,10 @@ def _cosine(parts: dict[str, Resample], kind: str, model: str, seeds: list[int],
     )
     for whose, points, draws in (("the union", uu, uu_draws), (model, gg, gg_draws)):
         if interval(points, draws)["low"] <= 0:
-            return _undefined(f"the gains of {whose} cannot be told from 0")
-    least = 1e-9 * max(uu.max(), gg.max())  # the few redraws at or below 0 become very wide, not NaN
+            return _undefined(f"the gains of {whose} cannot be distinguished from 0")
+    least = 1e-9 * max(uu.max(), gg.max())  # the few resamples at or below 0 become very wide, not NaN
     ratio = top_draws / np.sqrt(np.maximum(uu_draws, least) * np.maximum(gg_draws, least))
-    found = interval(top / np.sqrt(np.maximum(uu, least) * np.maximum(gg, least)), ratio)
-    return {key: found[key] for key in ("estimate", "low", "high")} | {"reason": ""}
+    return _measured(top / np.sqrt(np.maximum(uu, least) * np.maximum(gg, least)), ratio)
 
 
 def new_skills_sentence(gains: pd.DataFrame, model: str, over: str = OVERALL) -> str:
@@ -179,19 +159,12 @@ def new_skills_sentence(gains: pd.DataFrame, model: str, over: str = OVERALL) ->
 
 
 def solved_sets(scores: pd.DataFrame, models: list[str], most: int = 20) -> pd.DataFrame:
-    """Which models solve which problems: one row for each set of models and each model, the largest sets first.
-
-    A model solves a problem if more than half of its samples are right. `scores`: one split, one seed. Returns set (1 is the
-    largest), problems (how many are solved by just these models), model, solves (whether it is in the set), n (all problems)
-    and k. At most `most` sets; the sets that nobody or everybody is in count as any other. Two problems, both solved by A, one
-    also by B: the sets {A} and {A, B} with one problem each. ValueError: several seeds, or a model without scores.
-    """
+    """Which models solve which problems (more than half of the samples right): one row for each set of models and each model, the
+    largest first. Two problems, both solved by A, one also by B: the sets {A} and {A, B}."""
     problems = problem_means(scores[scores["model"].isin(models)])
     if problems["seed"].nunique() > 1:
         raise ValueError(f"sets of solved problems of {problems['seed'].nunique()} seeds at once: one is allowed")
-    unknown = [name for name in models if name not in set(problems["model"])]
-    if unknown:
-        raise ValueError(f"no scores of {', '.join(unknown)}: there are {', '.join(sorted(set(scores['model'])))}")
+    _require_models(scores, models)
     solves = problems.assign(solves=problems["value"] > 0.5).pivot(index=KEYS, columns="model", values="solves")
     solves = solves[models].dropna().astype(bool)
     counts = solves.value_counts(sort=True).reset_index(name="problems").head(most)

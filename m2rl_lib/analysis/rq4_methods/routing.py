@@ -1,28 +1,20 @@
 """Routing: every benchmark answered by a model of its own, and how much of what that gains one model for all keeps.
 
-*Routed experts*, each benchmark answered by its domain's expert, is the upper bound that merging and distilling aim at:
-recovery is the share of the SFT→routed gap that a model closes, after definitions used in the merging literature (the paper
-reports scores only). A composite is written as the rows of a `scores` table, so that everything that is said of a model
-(intervals, paired comparisons) can be said of it.
+*Routed experts*, each benchmark answered by its domain's expert, is the upper bound. A composite is rows of a `scores` table.
 """
 
 import numpy as np
 import pandas as pd
 from scipy import stats
 
-from m2rl_lib.stats.bootstrap import GENERAL, OVERALL, choose_on_selection, interval, problem_means, resample
+from m2rl_lib.stats.bootstrap import GENERAL, OVERALL, choose_on_selection, interval, mean_over_seeds, problem_means, resample
 
-RECOVERY = ["model", "recovery", "low", "high", "gain", "routed_gain", "routed_low", "routed_high", "n", "seeds", "scope"]
-RECOVERY += ["reason"]
+RECOVERY = ["model", "recovery", "low", "high", "gain", "routed_gain", "routed_low", "routed_high"]
+RECOVERY += ["n", "seeds", "scope", "reason"]
 
 
 def route(scores: pd.DataFrame, answers: dict[str, str], name: str) -> pd.DataFrame:
-    """The rows of a composite called `name`: each benchmark's rows are those of the model that `answers` gives it.
-
-    `answers` maps benchmarks to models; benchmarks it does not name are left out, and so are seeds that not all of the models
-    have. {'chain': 'rl-math', 'programs': 'rl-coding'} takes the chain rows of rl-math and the programs rows of rl-coding.
-    ValueError where such rows are not there.
-    """
+    """A composite: each benchmark's rows are those of the model that `answers` gives it, of the seeds that all of them have."""
     rows = [scores[(scores["benchmark"] == benchmark) & (scores["model"] == model)] for benchmark, model in answers.items()]
     lacking = [f"{model} on {benchmark}" for (benchmark, model), part in zip(answers.items(), rows) if part.empty]
     if lacking or not rows:
@@ -33,10 +25,7 @@ def route(scores: pd.DataFrame, answers: dict[str, str], name: str) -> pd.DataFr
 
 
 def route_to_experts(scores: pd.DataFrame, experts: dict[str, str] | None = None) -> pd.DataFrame:
-    """The upper bound `routed`: every benchmark by its domain's expert (rl-<domain> by default), `general` left out.
-
-    ValueError where `experts` does not name one for each domain.
-    """
+    """The upper bound `routed`: every benchmark by its domain's expert (rl-<domain> by default), `general` left out."""
     homes = scores.drop_duplicates("benchmark").set_index("benchmark")["domain"]
     homes = homes[homes != GENERAL]
     experts = experts or {domain: f"rl-{domain}" for domain in homes}
@@ -46,62 +35,45 @@ def route_to_experts(scores: pd.DataFrame, experts: dict[str, str] | None = None
 
 
 def choose_by_benchmark(selection: pd.DataFrame, candidates: list[str]) -> dict[str, str]:
-    """For every benchmark but the general one, the candidate that is best on its selection problems; of equals, the first named.
-
-    The answer to a seesaw, if there is one: `route` with it and compare with the one best candidate. ValueError as
-    `choose_on_selection`, which knows that only selection scores may reach a choice.
-    """
+    """For every benchmark but the general one, the candidate that is best on its selection problems; of equals, the first."""
     trained = selection[selection["domain"] != GENERAL]
     return {benchmark: choose_on_selection(rows, candidates) for benchmark, rows in trained.groupby("benchmark", sort=False)}
 
 
 def recovery_table(
-    scores: pd.DataFrame, models: list[str], experts: dict[str, str] | None = None, draws: int = 10_000, seed: int = 0
+    scores: pd.DataFrame, models: list[str], experts: dict[str, str] | None = None, draws: int = 10_000
 ) -> pd.DataFrame:
-    """Recovery = Σ_d (model − SFT) / Σ_d (routed − SFT), for each of `models`: the share of routing's gain that one model keeps.
+    """Recovery = Σ_d (model − SFT) / Σ_d (routed − SFT), for each of `models`: SFT 40, model 52, routed 56 give 12 / 16 = 0.75.
 
-    Numerator and denominator share their redraws, and all models do. With several seeds, the wider of the hierarchical
-    bootstrap and a t interval on the linearised per-seed ratios. Returns RECOVERY: recovery, low, high (95%), gain, routed_gain,
-    routed_low, routed_high (points, mean over domains), n, seeds, scope, reason. NaN and a reason where the denominator's
-    interval includes 0 (or lies below it). SFT 40, model 52, routed 56: 12 / 16 = 0.75. ValueError: a model without scores or
-    without a seed in common, an expert too few, a cell refused for ungraded problems.
+    NaN and a reason where the denominator's interval is not above 0.
     """
     routed = route_to_experts(scores, experts)
-    sample = resample(problem_means(pd.concat([scores, routed], ignore_index=True)), draws=draws, seed=seed)
-    return pd.DataFrame([_recovery(sample, model, seed) for model in models], columns=RECOVERY)
+    sample = resample(problem_means(pd.concat([scores, routed], ignore_index=True)), draws=draws)
+    return pd.DataFrame([_recovery(sample, model) for model in models], columns=RECOVERY)
 
 
-def _recovery(sample, model: str, seed: int) -> dict:
+def _recovery(sample, model: str) -> dict:
     weights, names = sample.weights(OVERALL), (model, "sft", "routed")
     seeds = sorted(set.intersection(*(set(sample.seeds(name)) for name in names)))
     if not seeds:
         raise ValueError(f"{', '.join(names)} have no seed in common: one is needed")
-    values = [sample.values(name, seeds, weights) for name in names]
+    (top, top_draws, _), (base, base_draws, _), (best, best_draws, _) = values = [
+        sample.values(name, seeds, weights) for name in names
+    ]
     reasons = sorted({reason for _, _, reason in values if reason})
     if reasons:
         raise ValueError(f"no recovery of {model}: {reasons[0]}")
-    (top, top_draws), (base, base_draws), (best, best_draws) = [(points, redrawn) for points, redrawn, _ in values]
     gain, gain_draws, whole, whole_draws = top - base, top_draws - base_draws, best - base, best_draws - base_draws
-    denominator = interval(whole, whole_draws, seed)
-    out = {"model": model, "recovery": np.nan, "low": np.nan, "high": np.nan, "gain": gain.mean()}
-    out |= {f"routed_{name}": denominator[key] for name, key in (("gain", "estimate"), ("low", "low"), ("high", "high"))}
+    denominator = interval(whole, whole_draws)
+    out = {"model": model, "gain": gain.mean(), "routed_gain": denominator["estimate"]}
+    out |= {f"routed_{end}": denominator[end] for end in ("low", "high")}
     out |= {"n": int(sample.benchmarks["n"][weights > 0].sum()), "seeds": len(seeds), "scope": denominator["scope"]}
-    out["reason"] = "the 95% interval of the experts' own gain is not above 0"
     if denominator["low"] <= 0:
-        return out
+        return out | {"reason": "the 95% interval of the experts' own gain is not above 0"}
     ratio = gain.mean() / whole.mean()
-    linear = ratio + (gain - ratio * whole) / whole.mean()  # per seed; its mean is the ratio
-    limits = [_ratio_interval(gain_draws, whole_draws, seed)]
+    low, high = np.quantile(mean_over_seeds(gain_draws) / mean_over_seeds(whole_draws), [0.025, 0.975])
     if len(seeds) > 1:
+        linear = ratio + (gain - ratio * whole) / whole.mean()  # per seed; its mean is the ratio
         half = np.std(linear, ddof=1) / np.sqrt(len(seeds)) * stats.t.ppf(0.975, len(seeds) - 1)
-        limits.append((ratio - half, ratio + half))
-    low, high = max(limits, key=lambda pair: pair[1] - pair[0])
-    return {**out, "recovery": ratio, "low": low, "high": high, "reason": ""}
-
-
-def _ratio_interval(top: np.ndarray, bottom: np.ndarray, seed: int) -> tuple[float, float]:
-    """95% percentile interval of mean over seeds of `top` / that of `bottom`, (B, S) each, seeds redrawn together."""
-    picked = np.random.default_rng([seed, top.shape[1]]).integers(0, top.shape[1], top.shape)
-    ratios = np.take_along_axis(top, picked, 1).mean(1) / np.take_along_axis(bottom, picked, 1).mean(1)
-    low, high = np.quantile(ratios, [0.025, 0.975])
-    return float(low), float(high)
+        low, high = max((low, high), (ratio - half, ratio + half), key=lambda pair: pair[1] - pair[0])
+    return out | {"recovery": ratio, "low": low, "high": high, "reason": ""}

@@ -1,15 +1,9 @@
 """The seesaw: is no merging method best everywhere, or does it only look so?
 
-The paper's table of merging methods (RQ4) has another winner on almost every benchmark and calls it a seesaw. But methods that
-are equal have different winners too: seven of them on nine benchmarks about five. So the table is set against a null in which
-all methods have equal accuracy on every problem. The number of winners is shown with its null, but cannot decide: a true seesaw
-has about as many winners as chance. What decides is what a seesaw would be good for, the *gain of choosing by benchmark*: the
-mean over benchmarks of the best method's score, less the best method's mean score. It is 0 where one method is best everywhere
-and, by luck, above 0 where all are equal. Two nulls keep every problem's difficulty, and the larger p counts: *samples* deals
-all graded samples of a problem out anew to the methods (equal accuracy on every problem, so it speaks of these problems);
-*problems* lets the methods' results on a problem change places (methods may differ on a problem, not on a benchmark). A method
-that is far behind widens both nulls without taking part in any seesaw: test the contenders too. Published scores
-come without samples: places and winners can be had, a null cannot.
+Equal methods have different winners too: seven of them on nine benchmarks about five. What decides is the *gain of choosing by
+benchmark*: the mean over benchmarks of the best method's score, less the best method's mean score. Two nulls keep every
+problem's difficulty, and the larger p counts: *samples* deals all graded samples of a problem out anew to the methods,
+*problems* lets the methods' results on a problem change places. A method that is far behind widens both nulls.
 """
 
 from collections.abc import Sequence
@@ -35,11 +29,7 @@ GAIN, WINNERS = "gain of choosing by benchmark", "winners"
 
 
 def place_methods(table: pd.DataFrame) -> pd.DataFrame:
-    """A table of scores with `place` on each benchmark: 1 is best, equals share the better place.
-
-    Takes model, domain, benchmark, score, with intervals or without. 60, 70, 70 have the places 3, 1, 1. ValueError if a model
-    lacks a benchmark.
-    """
+    """A table of scores with `place` on each benchmark: 1 is best, equals share the better place (60, 70, 70 have 3, 1, 1)."""
     require_columns(table, ["model", "domain", "benchmark", "score"], "table of methods")
     wide = table.pivot(index="model", columns="benchmark", values="score")
     if wide.isna().any(axis=None):
@@ -50,8 +40,7 @@ def place_methods(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def table_of_methods(table: pd.DataFrame, methods: list[str], beside: Sequence[str] = ()) -> pd.DataFrame:
-    """The paper's table: the placed scores of `methods` with a benchmark 'mean' (over domains, general apart) before the others,
-    and below them the models `beside`, which do not compete (place NaN). Takes scores with intervals or without."""
+    """The placed scores of `methods`, a benchmark 'mean' first, and below them the models `beside`, which do not compete."""
     means = averages(table[table["model"].isin([*methods, *beside])]).query("domain == @OVERALL").assign(benchmark="mean")
     whole = pd.concat([means, table])
     competing = place_methods(whole[whole["model"].isin(methods)])
@@ -65,84 +54,66 @@ def count_winners(placed: pd.DataFrame) -> int:
     return placed.loc[placed["place"] == 1, "model"].nunique()
 
 
-def contenders(selection: pd.DataFrame, methods: list[str], draws: int = 10_000, seed: int = 0) -> list[str]:
-    """The methods whose mean on the selection split is not shown to be below the best one's (paired 95% interval), in order.
-
-    A seesaw is between methods that are about level on average; being chosen elsewhere, they may be tested on the test split.
-    ValueError as `statistics.choose_on_selection`.
-    """
+def contenders(selection: pd.DataFrame, methods: list[str], draws: int = 10_000) -> list[str]:
+    """The methods whose mean on the selection split is not shown to be below the best one's (paired 95% interval), in order."""
     best = choose_on_selection(selection, methods)
     pairs = [(method, best) for method in methods if method != best]
     some = selection[selection["model"].isin(methods)]
-    worse = comparison_table(some, pairs, [OVERALL], draws=draws, seed=seed).query("verdict == 'worse'")["model"]
-    return [method for method in methods if method not in set(worse)]
+    worse = set(comparison_table(some, pairs, [OVERALL], draws=draws).query("verdict == 'worse'")["model"])
+    return [method for method in methods if method not in worse]
 
 
-def count_wins(scores: pd.DataFrame, methods: list[str], margin: float, draws: int = 10_000, seed: int = 0) -> pd.DataFrame:
-    """Paired verdicts of each method against each other on each benchmark: model, better, worse, equivalent, undecided.
-
-    The p values are one family (Benjamini–Hochberg): 'better' or 'worse' with an adjusted p above 0.05 counts as undecided.
-    Three methods on two benchmarks: each row sums to 4. ValueError as `verdicts.comparison_table`.
-    """
+def count_wins(scores: pd.DataFrame, methods: list[str], margin: float, draws: int = 10_000) -> pd.DataFrame:
+    """Verdicts of each method against each other on each benchmark, counted; undecided if not significant as one family."""
     benchmarks = list(pd.unique(scores.loc[scores["domain"] != GENERAL, "benchmark"]))
     some = scores[scores["model"].isin(methods)]
-    compared = comparison_table(some, list(combinations(methods, 2)), benchmarks, margin, draws, seed)
+    compared = comparison_table(some, list(combinations(methods, 2)), benchmarks, margin, draws)
     lucky = benjamini_hochberg(compared["p"]) > LEVEL
-    verdict = compared["verdict"].mask(compared["verdict"].isin(["better", "worse"]) & lucky, "undecided")
-    mirrored = verdict.replace({"better": "worse", "worse": "better"})
-    sides = [(compared["model"], verdict), (compared["reference"], mirrored)]
-    both = pd.concat([pd.DataFrame({"model": model, "verdict": found}) for model, found in sides])
-    counts = both.value_counts().unstack("verdict", fill_value=0)
+    compared["verdict"] = compared["verdict"].mask(compared["verdict"].isin(["better", "worse"]) & lucky, "undecided")
+    mirrored = compared.replace({"verdict": {"better": "worse", "worse": "better"}}).assign(model=compared["reference"])
+    both = pd.concat([compared, mirrored])
+    counts = both[["model", "verdict"]].value_counts().unstack("verdict", fill_value=0)
     counts = counts.reindex(index=methods, columns=["better", "worse", "equivalent", "undecided"], fill_value=0)
     return counts.rename_axis(index="model", columns=None).reset_index()
 
 
-def summarise_methods(
-    scores: pd.DataFrame, methods: list[str], margin: float, draws: int = 10_000, seed: int = 0
-) -> pd.DataFrame:
-    """One row a method, best mean first: score, low, high (mean over domains), n, `first` and `second` (on how many benchmarks
-    it is best, second best), `leads` (percent of the redraws of problems in which its mean is the best), and `count_wins`.
-
-    `leads` says how sure the first place is: 50 and 50 for two equal methods. General is left out.
-    """
+def summarise_methods(scores: pd.DataFrame, methods: list[str], margin: float, draws: int = 10_000) -> pd.DataFrame:
+    """One row a method, best mean over domains first, with `first` and `second` (on how many benchmarks), `leads` (percent of the
+    bootstrap resamples in which its mean is the best), and `count_wins`."""
     some = scores[scores["model"].isin(methods) & (scores["domain"] != GENERAL)]
-    means = average_table(some, draws=draws, seed=seed).query("domain == @OVERALL").set_index("model")
+    means = average_table(some, draws=draws).query("domain == @OVERALL").set_index("model")
     placed = place_methods(score_table(some, draws=1))
-    sample = resample(problem_means(some), draws=draws, seed=seed)
-    redrawn = [sample.values(method, sample.seeds(method), sample.weights(OVERALL))[1].mean(axis=1) for method in methods]
-    best = np.stack(redrawn).round(9)
-    shares = (best == best.max(axis=0)) / (best == best.max(axis=0)).sum(axis=0)
-    table = means.loc[methods, ["score", "low", "high", "n", "k", "seeds", "scope"]].assign(
-        first=placed[placed["place"] == 1]["model"].value_counts(),
-        second=placed[placed["place"] == 2]["model"].value_counts(),
-        leads=100 * shares.mean(axis=1),
-    )
-    table[["first", "second"]] = table[["first", "second"]].fillna(0).astype(int)
-    table = table.join(count_wins(some, methods, margin, draws, seed).set_index("model"))
+    sample = resample(problem_means(some), draws=draws)
+    resampled = [sample.values(method, sample.seeds(method), sample.weights(OVERALL))[1].mean(axis=1) for method in methods]
+    resampled = np.stack(resampled).round(9)
+    best = resampled == resampled.max(axis=0)
+    table = means.loc[methods, ["score", "low", "high", "n", "k", "seeds", "scope"]]
+    for place, name in enumerate(("first", "second"), 1):
+        table[name] = placed.loc[placed["place"] == place, "model"].value_counts().reindex(methods, fill_value=0)
+    table["leads"] = 100 * (best / best.sum(axis=0)).mean(axis=1)
+    table = table.join(count_wins(some, methods, margin, draws).set_index("model"))
     return table.sort_values("score", ascending=False, kind="stable").reset_index()
 
 
-def compare_with_null(scores: pd.DataFrame, methods: list[str], draws: int = 10_000, seed: int = 0) -> pd.DataFrame:
-    """The seesaw against its nulls: a row a measure (GAIN in points, WINNERS as a number) and null ('samples', 'problems').
-
-    `scores`: graded samples of one split; problems ungraded for any method are dropped; benchmarks count equally within their
-    domain, domains equally, general is left out. Returns measure, null, observed, expected (mean under the null), low, high
-    (95% of the null), p (one-sided: a gain or number this large), methods, benchmarks, n (problems), k, seeds. Whatever the
-    seeds, it speaks of these weights. 60 and 50 on one benchmark, 50 and 60 on the other: gain 60 − 55 = 5. ValueError of one
-    line: fewer than two methods or benchmarks, a method without scores, methods with different K.
-    """
+def compare_with_null(scores: pd.DataFrame, methods: list[str], draws: int = 10_000) -> pd.DataFrame:
+    """GAIN (points) and WINNERS (number) against both nulls: expected, low, high of the null, p one-sided, general left out.
+    60 and 50 on one benchmark, 50 and 60 on the other: gain 60 − 55 = 5."""
     right, row_of, weights, k, seeds = _counts_right(scores, methods)
     pick = (row_of[None] == np.arange(len(weights))[:, None]).astype(float)
     pick *= 100 / k / pick.sum(axis=1, keepdims=True)
 
     def measures(counts: np.ndarray) -> tuple[float, int]:
         cells = (pick @ counts).round(9)
-        return weights @ cells.max(axis=1) - (weights @ cells).max(), int((cells == cells.max(axis=1)[:, None]).any(axis=0).sum())
+        best = cells.max(axis=1)
+        return weights @ best - (weights @ cells).max(), int((cells == best[:, None]).any(axis=0).sum())
 
     observed, rows = measures(right), []
-    for null, deal in (("samples", _deal_samples), ("problems", lambda counts, k, generator: generator.permuted(counts, axis=1))):
-        generator = np.random.default_rng([seed, len(null)])
-        dealt = np.array([measures(deal(right, k, generator)) for _ in range(draws)])
+    for null in ("samples", "problems"):
+        generator = np.random.default_rng([0, len(null)])
+        deals = (
+            _deal_samples(right, k, generator) if null == "samples" else generator.permuted(right, axis=1) for _ in range(draws)
+        )
+        dealt = np.array([measures(deal) for deal in deals])
         for column, measure in enumerate((GAIN, WINNERS)):
             low, high = np.quantile(dealt[:, column], [0.025, 0.975])
             p = (1 + (dealt[:, column] >= observed[column] - 1e-9).sum()) / (draws + 1)
@@ -161,10 +132,8 @@ def _counts_right(scores: pd.DataFrame, methods: list[str]) -> tuple[np.ndarray,
     if len(ks) > 1:
         raise ValueError(f"a seesaw of methods with K = {', '.join(map(str, sorted(ks)))} samples: equally many are needed")
     keys = ["domain", "benchmark", "seed", "problem_id"]
-    wide = problems.assign(solved=problems["solved"].where(problems["graded"])).pivot(
-        index=keys, columns="model", values="solved"
-    )
-    wide = wide[methods].dropna()
+    solved = problems.assign(solved=problems["solved"].where(problems["graded"]))
+    wide = solved.pivot(index=keys, columns="model", values="solved")[methods].dropna()
     names = wide.index.to_frame(index=False)
     row_of, benchmarks = pd.factorize(names["benchmark"])
     if len(benchmarks) < 2:
@@ -187,10 +156,10 @@ def seesaw_sentence(tested: pd.DataFrame) -> str:
     """What `compare_with_null` measured, in English; the gain by the null with the larger p."""
     gain, winners = (tested[tested["measure"] == measure] for measure in (GAIN, WINNERS))
     row, chance = gain.loc[gain["p"].idxmax()], winners[winners["null"] == "samples"].iloc[0]
+    counts = f"p = {row['p']:.2g}, null of {row['null']}, n = {row['n']} problems, K = {row['k']}"
     return (
         f"Choosing the best of {row['methods']} methods for each of {row['benchmarks']} benchmarks would gain "
         f"{row['observed']:.1f} points over the one best method; methods of equal accuracy give {row['expected']:.1f} "
-        f"[{row['low']:.1f}, {row['high']:.1f}] by luck (p = {row['p']:.2g}, null of {row['null']}, n = {row['n']} problems, K = {row['k']}). "
-        f"There are {chance['observed']:.0f} different winners; equal methods have {chance['expected']:.1f} "
-        f"[{chance['low']:.0f}, {chance['high']:.0f}]."
+        f"[{row['low']:.1f}, {row['high']:.1f}] by luck ({counts}). There are {chance['observed']:.0f} different winners; "
+        f"equal methods have {chance['expected']:.1f} [{chance['low']:.0f}, {chance['high']:.0f}]."
     )

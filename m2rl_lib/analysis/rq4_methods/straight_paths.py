@@ -1,10 +1,8 @@
 """Straight paths in weight space between models, and the barrier on them (linear mode connectivity; Frankle et al. 2020,
 arXiv 1912.05671): from SFT to each expert, between experts, and from each expert to RL-Multi.
 
-The loss at a point is the mean negative log-likelihood, in nats a token, of right solutions of selection problems of each
-domain: the points of a path need no sampling, so a barrier is no noise of it. Averaging models is safe where the path between
-them has no barrier. In the micro world the solutions are demonstrations. The problems of a blend have none: there they are
-completions that the verifier found right when the paths' own ends were evaluated, one a problem.
+The loss at a point is the mean negative log-likelihood, in nats a token, of right solutions of selection problems: in the micro
+world demonstrations, of a blend completions of the paths' own ends that the verifier found right, one a problem.
 """
 
 import random
@@ -15,8 +13,10 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import torch
+from torch.nn.utils.rnn import pad_sequence
 
 from m2rl_lib import domains
+from m2rl_lib.analysis.rq3_policies.policy_samples import by_length
 from m2rl_lib.config import locations
 from m2rl_lib.config.study import Parameters
 from m2rl_lib.data import problem_sets, sft_corpus
@@ -39,42 +39,35 @@ def ends(names: list[str]) -> list[tuple[str, str]]:
 def run(p: Parameters) -> tuple[pd.DataFrame, pd.DataFrame]:
     """The loss along every path (table `paths`) and its `barriers`, without a row of a domain that has no right solution."""
     pairs = ends(p.domains)
-    names = list(dict.fromkeys(name for pair in pairs for name in pair))
-    folders = {name: locations.model_folder(p.study, p.seed, name) for name in names}
+    folders = {name: locations.model_folder(p.study, p.seed, name) for name in dict.fromkeys(sum(pairs, ()))}
     for folder in folders.values():
         artifacts.verify_model(folder)
     model, tokenizer = decoding.load_model(folders["sft"])
     solved = solutions(p)
     batches = {name: pad_batches(tokenizer, some) for name, some in solved.items()}
-    if not batches:
-        pairs, names = [], []
-    weights = {name: _weights(folders[name]) for name in names}
-    at_end = {name: losses(model, weights[name], batches) for name in names}
+    weights = {name: _weights(folder) for name, folder in folders.items()} if batches else {}
+    at_end = {name: losses(model, of_model, batches) for name, of_model in weights.items()}
     rows = []
-    for start, end in pairs:
-        for share in (0.0, *SHARES, 1.0):
-            if share in (0, 1):
-                found = at_end[end if share else start]
-            else:
-                found = losses(model, between(weights[start], weights[end], share), batches)
-            rows += [{"start": start, "end": end, "share": share, "domain": d, "loss": loss} for d, loss in found.items()]
+    for start, end in pairs if batches else ():
+        found = {0.0: at_end[start]}
+        found |= {share: losses(model, between(weights[start], weights[end], share), batches) for share in SHARES}
+        for share, by_domain in (found | {1.0: at_end[end]}).items():
+            rows += [(start, end, share, domain, loss) for domain, loss in by_domain.items()]
     frame = pd.DataFrame(rows, columns=["start", "end", "share", "domain", "loss"])
     frame = frame.assign(seed=p.seed, n=frame["domain"].map({name: len(some) for name, some in solved.items()}))
     return frame, barriers(frame)
 
 
 def barriers(paths: pd.DataFrame) -> pd.DataFrame:
-    """How far the loss rises above the straight line between a path's ends: start, end, domain, barrier (nats a token).
-
-    Domain 'overall' is the mean over domains. Losses 0, 1, 0 along a path have the barrier 1; 2, 1, 0 the barrier 0.
-    """
+    """How far the loss (nats a token) rises above the straight line between a path's ends, in each domain and for the mean loss.
+    Losses 0, 1, 0 along a path have the barrier 1; 2, 1, 0 the barrier 0."""
     overall = paths.groupby(["start", "end", "share"], sort=False, as_index=False)["loss"].mean().assign(domain="overall")
     rows = []
-    for (start, end, domain), path in pd.concat([paths, overall]).groupby(["start", "end", "domain"], sort=False):
+    for key, path in pd.concat([paths, overall]).groupby(["start", "end", "domain"], sort=False):
         path = path.sort_values("share")
         first, last = path["loss"].iloc[[0, -1]]
         above = path["loss"] - (first + path["share"] * (last - first))
-        rows.append({"start": start, "end": end, "domain": domain, "barrier": float(above.max())})
+        rows.append((*key, float(above.max())))
     return pd.DataFrame(rows, columns=["start", "end", "domain", "barrier"])
 
 
@@ -87,27 +80,23 @@ def solutions(p: Parameters) -> dict[str, list[dict]]:
     """Right solutions of selection problems of each domain, as examples of an SFT corpus; no entry of a domain without any."""
     if problem_sets.is_micro(p.data_sources):
         rng = random.Random(p.seed)
-        return {name: _demonstrations(p, name, rng) for name in p.domains}
-    models = {name for pair in ends(p.domains) for name in pair}
+        rows = {name: _problems(p, name, p.rlvr_selection_problems) for name in p.domains}
+        return {name: [_example(row, domains.ALL[name].demonstrate(row, rng)) for row in some] for name, some in rows.items()}
     samples = judging.read_samples(p, GROUPS, "selection")
-    right = samples[samples["model"].isin(models) & (samples["correct"] == 1) & ~samples["truncated"]]
+    ours = samples["model"].isin(set(sum(ends(p.domains), ())))
+    right = samples[ours & (samples["correct"] == 1) & ~samples["truncated"]]
     found = {name: _completions(p, name, right[right["domain"] == name]) for name in p.domains}
     return {name: some for name, some in found.items() if some}
 
 
-def _demonstrations(p: Parameters, name: str, rng: random.Random) -> list[dict]:
-    module = domains.ALL[name]
+def _problems(p: Parameters, name: str, count: int) -> list[dict]:
     first = problem_sets.benchmarks(name, p.data_sources)[0]
-    rows = problem_sets.benchmark_problems(first, "selection", p.rlvr_selection_problems, problem_sets.world_of(p))
-    return [_example(row, module.demonstrate(row, rng)) for row in rows]
+    return problem_sets.benchmark_problems(first, "selection", count, problem_sets.world_of(p), p.data_sources)
 
 
 def _completions(p: Parameters, name: str, right: pd.DataFrame) -> list[dict]:
-    """A right completion of each of `rlvr_selection_problems` problems at most, by any of the models that have one, all equally likely."""
-    (benchmark,) = problem_sets.benchmarks(name, p.data_sources)
-    world = (problem_sets.world_of(p), p.data_sources)
-    rows = problem_sets.benchmark_problems(benchmark, "selection", p.evaluate_selection_problems, *world)
-    by_id = {row["problem_id"]: row for row in rows}
+    """Right completions of at most `rlvr_selection_problems` problems, each by any model that has one, all equally likely."""
+    by_id = {row["problem_id"]: row for row in _problems(p, name, p.evaluate_selection_problems)}
     rng = np.random.default_rng([p.seed, zlib.crc32(name.encode())])
     one_each = right.sample(frac=1, random_state=rng).drop_duplicates(["problem_id", "model"])
     chosen = one_each.sample(frac=1, random_state=rng).drop_duplicates("problem_id")
@@ -120,20 +109,11 @@ def _example(row: dict, completion: str) -> dict:
 
 def pad_batches(tokenizer, solved: list[dict], tokens: int = TOKENS) -> list[Batch]:
     """The solutions as batches of similar length, of at most `tokens` tokens each where one solution alone is not longer."""
-    told = sorted((sft_corpus.tokenise(tokenizer, one) for one in solved), key=lambda one: len(one["input_ids"]))
-    parts: list[list[dict]] = []
-    for one in told:
-        if not parts or (len(parts[-1]) + 1) * len(one["input_ids"]) > tokens:
-            parts.append([])
-        parts[-1].append(one)
-    fills = {"input_ids": tokenizer.pad_token_id, "labels": -100}
-    return [
-        {
-            key: torch.tensor([one[key] + [fill] * (len(part[-1][key]) - len(one[key])) for one in part])
-            for key, fill in fills.items()
-        }
-        for part in parts
-    ]
+    fills, batches = {"input_ids": tokenizer.pad_token_id, "labels": -100}, []
+    for part in by_length([sft_corpus.tokenise(tokenizer, one) for one in solved], lambda one: len(one["input_ids"]), tokens):
+        rows = {key: [torch.tensor(one[key]) for one in part] for key in fills}
+        batches.append({key: pad_sequence(rows[key], batch_first=True, padding_value=fill) for key, fill in fills.items()})
+    return batches
 
 
 @torch.no_grad()

@@ -1,11 +1,6 @@
-"""Sweeps: what λ, density, the length of the shift, the definition and the list of experts do to a merging method.
+"""Sweeps: what λ, density, the length of the task vector, the definition and the list of experts do to a merging method."""
 
-The paper gives each method at one setting. Here each is tried over a grid of λ (the factor of the merged task vector) and
-density (the share of each task vector that is kept) on the selection split, and the setting chosen there is scored on the test
-split, beside the published one. The best of many settings looks better than it is where it was chosen, so selection scores are
-for the picture and test scores for the claim. Names say what a merge was made with; what a name does not say is the study's
-default (`merging.recipe`).
-"""
+from collections.abc import Iterable
 
 import numpy as np
 import pandas as pd
@@ -17,75 +12,71 @@ from m2rl_lib.stats.comparisons import comparison_table
 
 
 def settings(models: list[str], p: Parameters) -> pd.DataFrame:
-    """What the merges among `models` were made with: model, method, lambda, density (NaN where the method has none).
-
-    Left out: models that are no merges, and merges that vary in anything but λ and density. 'merge-ties@lambda=0.5' where
-    merge_ties_density is 0.2: ('merge-ties', 0.5, 0.2). Average and SCE have no λ of their own: 1.
-    """
+    """What the merges that vary in λ and density alone were made with (density is NaN where the method has none)."""
     kept = dict.fromkeys(("merge-ties-dare", "merge-task-arithmetic-dare"), p.merge_dare_density)
     kept |= {"merge-ties": p.merge_ties_density, "merge-sce": p.merge_sce_topk}
     rows = []
-    for name in models:
-        method, variant = model_names.parse_model_name(name)
-        if not method.startswith("merge-") or set(variant) - {"lambda", "density"}:
-            continue
-        usual = 1.0 if method in ("merge-average", "merge-sce") else p.merge_lambda
-        density = variant.get("density", kept.get(method, np.nan))
-        rows.append((name, method, float(variant.get("lambda", usual)), float(density)))
+    for name, method, variant in _merges(models):
+        if not set(variant) - {"lambda", "density"}:
+            usual = 1.0 if method in ("merge-average", "merge-sce") else p.merge_lambda
+            density = variant.get("density", kept.get(method, np.nan))
+            rows.append((name, method, float(variant.get("lambda", usual)), float(density)))
     return pd.DataFrame(rows, columns=["model", "method", "lambda", "density"])
 
 
-def sweep_table(scores: pd.DataFrame, p: Parameters, draws: int = 10_000, seed: int = 0) -> pd.DataFrame:
-    """Every swept merge with its mean over domains: `settings` and score, low, high, n, seeds; `best` marks each method's best score."""
-    grid = settings(list(pd.unique(scores["model"])), p)
+def _merges(models: Iterable[str]) -> list[tuple[str, str, dict[str, str]]]:
+    """(name, method, variant) of each merge among the models."""
+    parsed = [(name, *model_names.parse_model_name(name)) for name in dict.fromkeys(models)]
+    return [merge for merge in parsed if merge[1].startswith("merge-")]
+
+
+def _compare(scores: pd.DataFrame, pairs: list[tuple[str, str]], overs: list[str], margin: float, draws: int) -> pd.DataFrame:
+    """`comparison_table` of the models of `pairs` alone, so that no other model's ungraded problems count."""
+    some = scores[scores["model"].isin({name for pair in pairs for name in pair})]
+    return comparison_table(some, pairs, overs, margin, draws)
+
+
+def sweep_table(scores: pd.DataFrame, p: Parameters, draws: int = 10_000) -> pd.DataFrame:
+    """Every swept merge with its `settings` and its mean over domains; `best` marks each method's best score."""
+    grid = settings(scores["model"], p)
     if grid.empty:
         raise ValueError(f"no merges among the models {', '.join(sorted(set(scores['model'])))}")
-    some = scores[scores["model"].isin(grid["model"])]
-    means = average_table(some, draws=draws, seed=seed).query("domain == @OVERALL")
+    means = average_table(scores[scores["model"].isin(grid["model"])], draws=draws).query("domain == @OVERALL")
     table = grid.merge(means[["model", "score", "low", "high", "n", "seeds"]], on="model")
     best = table.groupby("method")["score"].transform(lambda score: score.index == score.round(9).idxmax())
     return table.assign(best=best.astype(bool)).sort_values(["method", "density", "lambda"], ignore_index=True)
 
 
-def tuned_table(
-    selection: pd.DataFrame, test: pd.DataFrame, p: Parameters, margin: float, draws: int = 10_000, seed: int = 0
-) -> pd.DataFrame:
-    """Each method at its own best setting: method, model (the best on selection), tried (settings), selection (its score there),
-    and on the test problems score, and estimate, low, high, verdict, n, seeds against the method at its published setting.
-
-    `selection` holds every setting tried; `test` the published setting of each method and the best of the others. Each seed
-    chooses its own, as the recipe would; `model` names them all where they differ. Where the published setting is the best
-    throughout, the difference is 0 by definition and has no verdict. ValueError of one line: a method whose published setting
-    lacks test scores.
-    """
-    grid, rows, tuned = settings(list(pd.unique(selection["model"])), p), [], {}
-    for method, models in grid.groupby("method", sort=False)["model"]:
+def tuned_table(selection: pd.DataFrame, test: pd.DataFrame, p: Parameters, margin: float, draws: int = 10_000) -> pd.DataFrame:
+    """Each method at its own best setting on selection problems (by seed): its score there and on test problems, and its difference
+    from the published setting there (0 by definition where that is the best)."""
+    rows, tuned = [], {}
+    for method, models in settings(selection["model"], p).groupby("method", sort=False)["model"]:
         best = {}
         for number, part in test[test["model"].isin(models)].groupby("seed"):
             there = [name for name in models if name in set(part["model"])]
             if method not in there:
-                raise ValueError(f"no test scores of {method}: there are {', '.join(there) or 'none'} of its settings")
+                raise ValueError(f"no test scores of {method}: there are {', '.join(there)} of its settings")
             best[number] = choose_on_selection(selection[selection["seed"] == number], there)
         if not best:
             raise ValueError(f"no test scores of {method}: there are none of its settings")
         tuned |= {(number, name): model_names.model_name(method, setting="tuned") for number, name in best.items()}
         names = list(dict.fromkeys(best.values()))
-        told = names[0] if len(names) == 1 else "; ".join(f"{name} (seed {number})" for number, name in best.items())
-        rows.append({"method": method, "model": told, "tried": len(models)})
+        shown = names[0] if len(names) == 1 else "; ".join(f"{name} (seed {number})" for number, name in best.items())
+        rows.append({"method": method, "model": shown, "tried": len(models)})
     table = pd.DataFrame(rows)
     pairs = [(model_names.model_name(method, setting="tuned"), method) for method in table["method"]]
     for column, scores in (("selection", selection), ("score", test)):
         means = average_table(_renamed(scores, tuned), draws=1).query("domain == @OVERALL").set_index("model")["score"]
         table[column] = [means[name] for name, _ in pairs]
     moved = [pair for pair, model in zip(pairs, table["model"]) if model != pair[1]]
+    blank = {"estimate": 0.0, "low": 0.0, "high": 0.0, "verdict": ""}
     if not moved:
-        return table.assign(estimate=0.0, low=0.0, high=0.0, verdict="", n=0, seeds=test["seed"].nunique())
+        return table.assign(**blank, n=0, seeds=test["seed"].nunique())
     some = pd.concat([_renamed(test, tuned), test[test["model"].isin(table["method"])]])
-    some = some[some["model"].isin({name for pair in moved for name in pair})]
-    compared = comparison_table(some, moved, [OVERALL], margin, draws, seed).rename(columns={"reference": "method"})
-    table = table.merge(compared[["method", "estimate", "low", "high", "verdict", "n", "seeds"]], on="method", how="left")
-    blank = {"estimate": 0.0, "low": 0.0, "high": 0.0, "verdict": "", **compared[["n", "seeds"]].iloc[0]}
-    return table.fillna(blank).astype({"n": int, "seeds": int})
+    compared = _compare(some, moved, [OVERALL], margin, draws).rename(columns={"reference": "method"})
+    table = table.merge(compared[["method", *blank, "n", "seeds"]], on="method", how="left")
+    return table.fillna({**blank, **compared[["n", "seeds"]].iloc[0]}).astype({"n": int, "seeds": int})
 
 
 def _renamed(scores: pd.DataFrame, names: dict[tuple[int, str], str]) -> pd.DataFrame:
@@ -94,59 +85,37 @@ def _renamed(scores: pd.DataFrame, names: dict[tuple[int, str], str]) -> pd.Data
     return scores.assign(model=keys)[keys.notna()]
 
 
-def compare_variants(scores: pd.DataFrame, key: str, margin: float, draws: int = 10_000, seed: int = 0) -> pd.DataFrame:
-    """Merges that vary in `key` alone against the same method without it: method and `verdicts.comparison_table` of the mean.
-
-    `key`: 'definition', 'norm' or 'step'. 'merge-sce@definition=paper' is compared with 'merge-sce'. Empty where there are none.
-    """
-    named = {name: model_names.parse_model_name(name) for name in pd.unique(scores["model"])}
-    pairs = [(name, base) for name, (base, variant) in named.items() if base.startswith("merge-") and set(variant) == {key}]
-    some = scores[scores["model"].isin({name for pair in pairs for name in pair})]
+def compare_variants(scores: pd.DataFrame, key: str, margin: float, draws: int = 10_000) -> pd.DataFrame:
+    """Merges that vary in `key` alone ('definition', 'norm' or 'step') against the same method without it, on the mean."""
+    pairs = [(name, method) for name, method, variant in _merges(scores["model"]) if set(variant) == {key}]
     if not pairs:
         return pd.DataFrame(columns=["method", "model", "estimate", "low", "high", "verdict", "seen", "n"])
-    table = comparison_table(some, pairs, [OVERALL], margin, draws, seed)
-    return table.rename(columns={"reference": "method"})
+    return _compare(scores, pairs, [OVERALL], margin, draws).rename(columns={"reference": "method"})
 
 
-def leave_one_out(scores: pd.DataFrame, p: Parameters, margin: float, draws: int = 10_000, seed: int = 0) -> pd.DataFrame:
-    """What a merge loses or gains without one of its experts: method, left_out (a domain), over (a domain or 'overall'), and
-    the columns of `verdicts.comparison_table` for (without − with), e.g. estimate, low, high.
-
-    `scores` (one split) holds merges named '…@experts=<all but one, joined by +>' and the merges of all. Empty where there are
-    none. Without math's expert 40 on math, with it 55: left_out math, over math, estimate −15.
-    """
+def leave_one_out(scores: pd.DataFrame, p: Parameters, margin: float, draws: int = 10_000) -> pd.DataFrame:
+    """What a merge loses or gains without one of its experts ('…@experts=<all but one>'): left_out, over, without − with."""
     rows = []
-    for name in pd.unique(scores["model"]):
-        base, variant = model_names.parse_model_name(name)
+    for name, method, variant in _merges(scores["model"]):
         absent = set(p.domains) - set(variant.get("experts", "").split("+"))
-        if set(variant) == {"experts"} and len(absent) == 1 and base in set(scores["model"]):
-            rows.append({"model": name, "reference": base, "method": base, "left_out": absent.pop()})
+        if set(variant) == {"experts"} and len(absent) == 1 and method in set(scores["model"]):
+            rows.append((name, method, method, absent.pop()))
     if not rows:
         return pd.DataFrame(columns=["method", "left_out", "over", "estimate", "low", "high", "verdict", "n"])
-    pairs = [(row["model"], row["reference"]) for row in rows]
-    some = scores[scores["model"].isin({name for pair in pairs for name in pair})]
-    compared = comparison_table(some, pairs, [OVERALL, *p.domains], margin, draws, seed)
-    return pd.DataFrame(rows).merge(compared, on=["model", "reference"])
+    compared = _compare(scores, [row[:2] for row in rows], [OVERALL, *p.domains], margin, draws)
+    return pd.DataFrame(rows, columns=["model", "reference", "method", "left_out"]).merge(compared, on=["model", "reference"])
 
 
-def pair_table(scores: pd.DataFrame, p: Parameters, margin: float, draws: int = 10_000, seed: int = 0) -> pd.DataFrame:
-    """What a domain's score becomes when its expert is averaged with another model: target, added (domains, or 'sft', 'null'),
-    and the columns of `verdicts.comparison_table` for (pair − the target's expert) on the target's benchmarks.
-
-    Averaging alone halves the expert's shift, which is the row 'sft': a partner helps where the pair beats that one. `scores`
-    (one split) holds merges named 'merge-average@experts=math+coding' and the experts. Empty where there are none.
-    """
+def pair_table(scores: pd.DataFrame, p: Parameters, margin: float, draws: int = 10_000) -> pd.DataFrame:
+    """What a domain's score becomes when its expert is averaged with `added` (another domain's, 'sft' or 'null')."""
     rows = []
-    for name in pd.unique(scores["model"]):
-        base, variant = model_names.parse_model_name(name)
+    for name, method, variant in _merges(scores["model"]):
         parts = variant.get("experts", "").split("+")
-        if base == "merge-average" and set(variant) == {"experts"} and len(parts) == 2:
-            for target, added in (parts, parts[::-1]):
-                if target in p.domains:
-                    rows.append({"model": name, "reference": f"rl-{target}", "over": target, "target": target, "added": added})
+        if method == "merge-average" and set(variant) == {"experts"} and len(parts) == 2:
+            both = (parts, parts[::-1])
+            rows += [(name, f"rl-{target}", target, target, added) for target, added in both if target in p.domains]
     if not rows:
         return pd.DataFrame(columns=["target", "added", "estimate", "low", "high", "verdict", "n"])
-    plan = pd.DataFrame(rows)
-    some = scores[scores["model"].isin({*plan["model"], *plan["reference"]})]
-    pairs = list(plan[["model", "reference"]].itertuples(index=False, name=None))
-    return plan.merge(comparison_table(some, pairs, p.domains, margin, draws, seed), on=["model", "reference", "over"])
+    compared = _compare(scores, [row[:2] for row in rows], p.domains, margin, draws)
+    plan = pd.DataFrame(rows, columns=["model", "reference", "over", "target", "added"])
+    return plan.merge(compared, on=["model", "reference", "over"])

@@ -1,8 +1,7 @@
 """What a model's own judgement is good for: choosing one of its N samples (RQ5).
 
-For each problem the samples that evaluation drew are judged by the model that wrote them; the one with the highest score is
-taken, in each mode. Beside it, on the same samples: a single one (Avg@K, their mean), the majority's answer, and the oracle
-(any right one). Ties share: the value of a problem is the mean over the samples, or answers, that tie.
+Beside it, on the same samples: a single one (Avg@K, their mean), the majority's answer, and the oracle (any right one). Ties
+share: the value of a problem is the mean over the samples, or answers, that tie.
 """
 
 import numpy as np
@@ -17,8 +16,7 @@ CHOOSERS = (SINGLE, MAJORITY, "own judgement, outcome", "own judgement, process"
 
 
 def choose(judged: pd.DataFrame) -> pd.DataFrame:
-    """The value of each way of choosing on each problem of each seed: seed, judge, domain, benchmark, problem_id, chooser, value
-    (0 to 1), samples.
+    """The value (0 to 1) of each way of choosing on each problem of each seed.
 
     Samples right, wrong, wrong with scores 1, 1, 0 and answers a, b, b: single 1/3, majority 0, own judgement 1/2, oracle 1.
     """
@@ -41,32 +39,24 @@ def majority(samples: pd.DataFrame) -> float:
     return float(votes.loc[votes["size"] == votes["size"].max(), "mean"].mean())
 
 
-def best_of_n_table(judged: pd.DataFrame, margin: float = 3.0, draws: int = 10_000, seed: int = 0) -> pd.DataFrame:
-    """Score of every way of choosing, a row a judge, domain and chooser: score, low, high (points), and against the majority
-    vote of the same samples gain, gain_low, gain_high and its verdict; n (distinct problems), samples (N), seeds.
-
-    Problems are redrawn within a benchmark, one redraw for all choosers (`statistics.resample`); benchmarks count equally. Each
-    seed has problems of its own; of several, the mean, with the interval of `statistics.interval`.
-    """
-    values = choose(judged)
-    if values.empty:
-        return pd.DataFrame(columns=TABLE)
+def best_of_n_table(judged: pd.DataFrame, margin: float = 3.0, draws: int = 10_000) -> pd.DataFrame:
+    """Score of every way of choosing by judge and domain, in points, and its gain over the majority vote of the same samples."""
     rows = []
-    for (judge, domain), part in values.groupby(["judge", "domain"], sort=False):
+    for (judge, domain), part in choose(judged).groupby(["judge", "domain"], sort=False):
         problems = part.rename(columns={"chooser": "model", "samples": "k"}).assign(graded=True)
-        redrawn = {number: resample(own, draws=draws, seed=seed) for number, own in problems.groupby("seed")}
+        by_seed = {number: resample(own, draws=draws) for number, own in problems.groupby("seed")}
         found = {}
         for chooser in CHOOSERS:
-            values = [sample.values(chooser, [number], sample.weights(domain)) for number, sample in redrawn.items()]
+            values = [sample.values(chooser, [number], sample.weights(domain)) for number, sample in by_seed.items()]
             found[chooser] = np.concatenate([one[0] for one in values]), np.hstack([one[1] for one in values])
-        for chooser, (points, redraws) in found.items():
-            score = interval(points, redraws, seed)
-            gain = interval(points - found[MAJORITY][0], redraws - found[MAJORITY][1], seed)
+        majority_points, majority_draws = found[MAJORITY]
+        for chooser, (points, resampled) in found.items():
+            score, gain = interval(points, resampled), interval(points - majority_points, resampled - majority_draws)
             limits = [gain[name] for name in ("low", "high", "low90", "high90")]
             verdict = "" if chooser == MAJORITY else three_way(*limits, margin)
-            told = [score["estimate"], score["low"], score["high"], gain["estimate"], gain["low"], gain["high"], verdict]
-            counts = [part["problem_id"].nunique(), int(part["samples"].max()), len(redrawn)]
-            rows.append([judge, domain, chooser, *told, *counts])
+            numbers = [one[name] for one in (score, gain) for name in ("estimate", "low", "high")]
+            counts = part["problem_id"].nunique(), int(part["samples"].max()), len(by_seed)
+            rows.append((judge, domain, chooser, *numbers, verdict, *counts))
     return pd.DataFrame(rows, columns=TABLE)
 
 

@@ -1,11 +1,8 @@
 """What judges' verdicts are worth: accuracy, AUROC and calibration, and where errors are seen (RQ5).
 
-Verdicts in (`judges.run`), tidy frames out. The unit is a problem with all its trajectories; problems are redrawn within
-each benchmark, and one redraw serves both modes, all judges of a set and all seeds, so that their differences are paired. A
-measure of a seed is a vector of 1 + draws numbers: the estimate first, then its redraws; everything said is a linear
-combination of such vectors, seed by seed, then the mean over the seeds with the interval of `statistics.interval`. Shares are
-in points, 0 to 100; AUROC, Brier score and calibration error in 0 to 1. A verdict by probability is 'right' where the score
-is above 0; a written verdict that is unreadable counts as a wrong one.
+The unit is a problem with all its trajectories, resampled within each benchmark, the same for both modes, all judges of a set
+and all seeds. A measure of a seed is a vector of 1 + draws numbers: the estimate, then its bootstrap resamples. A verdict by
+probability is 'right' where the score is above 0; a written verdict that is unreadable counts as a wrong one.
 """
 
 import zlib
@@ -33,13 +30,14 @@ MEASURES = {  # measure: what it is
 BETWEEN_0_AND_1 = ("auroc", "brier", "ece")  # the others are between 0 and 100
 BINS = 10
 SIGNS = ((1.0, "process"), (-1.0, "outcome"))  # of their difference
-TOLD = ["estimate", "low", "high", "p", "seen", "problems", "seeds", "seed_sd", "reason"]  # of an interval
+NUMBERS = ["estimate", "low", "high", "p", "seen", "problems", "seeds", "seed_sd", "reason"]  # of an interval
 
 
 @dataclass(frozen=True)
 class Measured:
     """Measures of cells: `values[(*key, measure)]` has for each seed of the cell a vector (1 + draws,), `problems[key]` the
-    names of those it was asked; `cells`, a row a key, has trajectories, right and problems of all its seeds."""
+    names of those it was asked; `cells`, a row a key, has trajectories, right and problems of all its seeds.
+    """
 
     by: list[str]
     cells: pd.DataFrame
@@ -48,40 +46,35 @@ class Measured:
 
 
 def measure_cells(judged: pd.DataFrame, by: list[str], draws: int = 10_000, seed: int = 0) -> Measured:
-    """`MEASURES` of each cell of `judged`, the cells told apart by the columns `by` (`CELL`, or more); no cells of no rows."""
+    """`MEASURES` of each cell of `judged`, a cell for each value of the columns `by` (`CELL`, or more)."""
     rows, problems, values = [], {}, {}
     if len(judged):
         require_columns(judged, [*JUDGED, *by], "verdicts")
     for _, part in judged.groupby(["set", "domain"], sort=False):
-        weights, place = redraw_problems(part, draws, seed)
+        weights = _problem_weights(part, draws, seed)
         for key, cell in part.groupby(by, sort=False):
             problems[key] = {}
             for number, own in cell.groupby("seed"):
-                for name, vector in measure(own, weights[:, [place[name] for name in own["problem_id"]]]).items():
+                for name, vector in measure(own, weights[own["problem_id"]].to_numpy()).items():
                     values.setdefault((*key, name), {})[number] = vector
                 problems[key][number] = set(own["problem_id"])
-            counts = {"trajectories": len(cell), "right": int(cell["right"].sum()), "problems": cell["problem_id"].nunique()}
-            rows.append(dict(zip(by, key)) | counts)
+            rows.append((*key, len(cell), int(cell["right"].sum()), cell["problem_id"].nunique()))
     return Measured(by, pd.DataFrame(rows, columns=[*by, "trajectories", "right", "problems"]), problems, values)
 
 
-def redraw_problems(judged: pd.DataFrame, draws: int, seed: int) -> tuple[np.ndarray, dict[str, int]]:
-    """How often each problem is drawn (1 + draws, P), within its benchmark, once each in the first row; and each one's column."""
-    place, weights = {}, []
+def _problem_weights(judged: pd.DataFrame, draws: int, seed: int) -> pd.DataFrame:
+    """How often each problem (column) is drawn, within its benchmark: once each in the first row, then in each resample."""
+    parts = []
     for benchmark, part in judged.groupby("benchmark", sort=True):
         names = sorted(part["problem_id"].unique())
-        place |= {name: len(place) + i for i, name in enumerate(names)}
         generator = np.random.default_rng([seed, zlib.crc32(str(benchmark).encode())])
-        weights.append(generator.multinomial(len(names), np.full(len(names), 1 / len(names)), size=draws))
-    drawn = np.concatenate(weights, axis=1)
-    return np.vstack([np.ones(drawn.shape[1]), drawn]), place
+        drawn = generator.multinomial(len(names), np.full(len(names), 1 / len(names)), size=draws)
+        parts.append(pd.DataFrame(np.vstack([np.ones(len(names)), drawn]), columns=names))
+    return pd.concat(parts, axis=1)
 
 
 def measure(cell: pd.DataFrame, weights: np.ndarray) -> dict[str, np.ndarray]:
-    """`MEASURES` of one cell under each row of weights (1 + draws, n); NaN where a redraw holds no right or no wrong one.
-
-    Scores 2, −1 of right and −3, 1 of wrong trajectories: accuracy 50, AUROC 3/4.
-    """
+    """`MEASURES` for each row of weights (1 + draws, n). Scores 2, −1 of right, −3, 1 of wrong ones: accuracy 50, AUROC 3/4."""
     right, score = cell["right"].to_numpy(bool), cell["score"].to_numpy(float)
     probability, says = expit(score), score > 0
     total, of_right, of_wrong = weights.sum(1), weights[:, right], weights[:, ~right]
@@ -104,34 +97,27 @@ def measure(cell: pd.DataFrame, weights: np.ndarray) -> dict[str, np.ndarray]:
 
 
 def add_up(measured: Measured, terms: list[tuple[float, tuple]]) -> dict[int, np.ndarray]:
-    """Σ weight · measure over the terms, by seed: (1 + draws,). A seed that lacks a term, or in which one is undefined, is left out.
-
-    A term is (weight, (*key, measure)), as `Measured.values` has them.
-    """
+    """Σ weight · measure over the terms (weight, (*key, measure)), by seed: (1 + draws,). Seeds that lack a term are left out."""
     found = [measured.values.get(key, {}) for _, key in terms]
-    sums = {
-        seed: sum(weight * values[seed] for (weight, _), values in zip(terms, found))
-        for seed in sorted(set.intersection(*map(set, found)))
-    }
+    seeds = sorted(set.intersection(*map(set, found)))
+    sums = {seed: sum(weight * values[seed] for (weight, _), values in zip(terms, found)) for seed in seeds}
     return {seed: vector for seed, vector in sums.items() if np.isfinite(vector).all()}
 
 
-def combine(measured: Measured, terms: list[tuple[float, tuple]], seed: int = 0) -> dict:
-    """Σ weight · measure over the terms, as `statistics.interval` tells it of the seeds that have all of them (`add_up`), with
-    problems (distinct ones) and `reason` ('' or why it is NaN). The interval of a measure alone ends where the measure can."""
+def combine(measured: Measured, terms: list[tuple[float, tuple]]) -> dict:
+    """`interval` of Σ weight · measure over the terms and the seeds that have all of them, ending where a measure alone can; with
+    problems (distinct ones) and `reason` ('' or why it is NaN)."""
     by_seed = add_up(measured, terms)
     asked = {(key[0], key[2]): measured.problems.get(key[:-1], {}) for _, key in terms}  # a set and domain, asked once or twice
-    used = [
-        set().union(*(names for number, names in some.items() if number in by_seed or not by_seed)) for some in asked.values()
-    ]
-    found = {"problems": sum(map(len, used))}
+    names = [set().union(*(some[number] for number in some if number in by_seed or not by_seed)) for some in asked.values()]
+    found = {"problems": sum(map(len, names))}
     if not by_seed:
         lacking = [key for _, key in terms if key not in measured.values]
         reason = f"nothing to judge: {', '.join(map(str, lacking[0][:4]))}" if lacking else "too few right or wrong trajectories"
         names = ("estimate", "low", "high", "low90", "high90", "p", "seen", "seed_sd")
         return dict.fromkeys(names, np.nan) | found | {"seeds": 0, "reason": reason}
     vectors = np.array(list(by_seed.values()))
-    found |= interval(vectors[:, 0], vectors[:, 1:].T, seed) | {"reason": ""}
+    found |= interval(vectors[:, 0], vectors[:, 1:].T) | {"reason": ""}
     if [weight for weight, _ in terms] == [1.0]:
         most = 1.0 if terms[0][1][-1] in BETWEEN_0_AND_1 else 100.0
         found |= {end: float(np.clip(found[end], 0, most)) for end in ("low", "high", "low90", "high90")}
@@ -139,39 +125,33 @@ def combine(measured: Measured, terms: list[tuple[float, tuple]], seed: int = 0)
 
 
 def measure_table(measured: Measured) -> pd.DataFrame:
-    """Every measure of every cell with its 95% interval: the columns of the key, counts, measure, estimate, low, high, seeds,
-    seed_sd, reason."""
+    """Every measure of every cell with its 95% interval."""
     columns, rows = ["estimate", "low", "high", "seeds", "seed_sd", "reason"], []
-    for cell in measured.cells.to_dict("records"):
-        key = tuple(cell[name] for name in measured.by)
+    for cell in measured.cells.itertuples(index=False, name=None):
         for name in MEASURES:
-            found = combine(measured, [(1.0, (*key, name))])
-            rows.append(cell | {"measure": name} | {column: found[column] for column in columns})
+            found = combine(measured, [(1.0, (*cell[: len(measured.by)], name))])
+            rows.append((*cell, name, *(found[column] for column in columns)))
     return pd.DataFrame(rows, columns=[*measured.cells.columns, "measure", *columns])
 
 
-def difference_table(measured: Measured, measure: str = "accuracy", margin: float = 3.0) -> pd.DataFrame:
-    """Process − outcome of every judge, set and domain, paired, with its interval and three-way verdict."""
+def difference_table(measured: Measured, margin: float = 3.0) -> pd.DataFrame:
+    """Process − outcome of every judge, set and domain in accuracy, paired, with its interval and three-way verdict."""
     rows = []
-    for name, judge, domain in measured.cells[CELL[:3]].drop_duplicates().itertuples(index=False):
-        found = combine(measured, [(sign, (name, judge, domain, mode, measure)) for sign, mode in SIGNS])
-        rows.append({"set": name, "judge": judge, "domain": domain, "measure": measure} | judge_interval(found, margin))
-    return pd.DataFrame(rows, columns=[*CELL[:3], "measure", "verdict", *TOLD])
+    for key in measured.cells[CELL[:3]].drop_duplicates().itertuples(index=False, name=None):
+        found = combine(measured, [(sign, (*key, mode, "accuracy")) for sign, mode in SIGNS])
+        rows.append(dict(zip(CELL, key)) | {"measure": "accuracy"} | judge_interval(found, margin))
+    return pd.DataFrame(rows, columns=[*CELL[:3], "measure", "verdict", *NUMBERS])
 
 
 def judge_interval(found: dict, margin: float) -> dict:
     """An interval with its verdict."""
     limits = [found[name] for name in ("low", "high", "low90", "high90")]
     verdict = "not answerable" if found["reason"] else three_way(*limits, margin)
-    return {name: found[name] for name in TOLD} | {"verdict": verdict}
-
-
-# --- calibration, and where errors are seen --------------------------------------------------------------
+    return {name: found[name] for name in NUMBERS} | {"verdict": verdict}
 
 
 def reliability_table(judged: pd.DataFrame) -> pd.DataFrame:
-    """The judge's probability of 'right' against the share that is right, over ten bins: judge, mode, probability (mean of
-    the bin), share (0 to 1), n. Empty bins have no row."""
+    """The judge's mean probability of 'right' in each of ten bins, against the share that is right."""
     p = expit(judged["score"].to_numpy(float))
     rows = judged.assign(probability=p, bin=np.minimum((p * BINS).astype(int), BINS - 1), share=judged["right"].astype(float))
     groups = rows.groupby(["judge", "mode", "bin"], sort=True)
@@ -181,32 +161,27 @@ def reliability_table(judged: pd.DataFrame) -> pd.DataFrame:
 
 def against_right(judged: pd.DataFrame, column: str) -> pd.DataFrame:
     """Planted trajectories, those with a wrong step at each value of `column` (place or distance) beside all right ones."""
-    planted = judged[judged["set"] == PLANTED]
-    parts = []
+    planted, parts = judged[judged["set"] == PLANTED], []
     for _, cell in planted.groupby(["seed", "domain"], sort=False):
-        wrong = cell[~cell["right"]]
-        parts += [
-            pd.concat([wrong[wrong[column] == value], cell[cell["right"]].assign(**{column: value})])
-            for value in sorted(wrong[column].unique())
-        ]
+        wrong, right = cell[~cell["right"]], cell[cell["right"]]
+        for value in sorted(wrong[column].unique()):
+            parts += [wrong[wrong[column] == value], right.assign(**{column: value})]
     return pd.concat(parts, ignore_index=True) if parts else planted
 
 
-def horizon_table(measured: Measured, measure: str = "wrong seen", margin: float = 3.0) -> pd.DataFrame:
-    """How much a measure changes with each step of distance between the error and the end: least squares over the distances.
-
-    `measured` by `CELL` and distance. Columns judge, domain, mode, distances, estimate (points a step), low, high, verdict
-    ('better' means that farther errors are seen better), reason.
-    """
+def horizon_table(measured: Measured, margin: float = 3.0) -> pd.DataFrame:
+    """How 'wrong seen' changes with each step of distance from the error to the end, by least squares ('better': it rises)."""
     rows = []
     for (_, judge, domain, mode), cell in measured.cells.groupby(CELL, sort=False):
         distance = cell["distance"].to_numpy(float)
         away = distance - distance.mean()
-        terms = [(weight, (PLANTED, judge, domain, mode, d, measure)) for weight, d in zip(away / (away**2).sum(), distance)]
-        found = combine(measured, terms) if len(distance) > 1 else None
-        told = judge_interval(found, margin) if found else {"verdict": "not answerable", "reason": "one distance"}
-        rows.append({"judge": judge, "domain": domain, "mode": mode, "distances": len(distance), **told})
-    return pd.DataFrame(rows, columns=["judge", "domain", "mode", "distances", "verdict", *TOLD])
+        slope = {"verdict": "not answerable", "reason": "one distance"}
+        if len(distance) > 1:
+            weights = away / (away**2).sum()
+            terms = [(weight, (PLANTED, judge, domain, mode, d, "wrong seen")) for weight, d in zip(weights, distance)]
+            slope = judge_interval(combine(measured, terms), margin)
+        rows.append({"judge": judge, "domain": domain, "mode": mode, "distances": len(distance), **slope})
+    return pd.DataFrame(rows, columns=["judge", "domain", "mode", "distances", "verdict", *NUMBERS])
 
 
 def name_experts(table: pd.DataFrame) -> pd.DataFrame:

@@ -1,69 +1,58 @@
 """Outcome or process: whether RQ5 can be asked of a study's judges, and the paper's answer to it, part by part.
 
-The paper: judging the process suits logic domains, judging the outcome suits instruction following, and mixing keeps both.
-Each part is a linear combination of accuracies (`judge_accuracy`), paired; only domains that SFT judges above chance are
-asked, and verdicts are the ledger's. Logic domains are math, coding and science; agent is judged and shown, but is in no claim. Of several
-seeds each part is the mean over the seeds that have all its terms, with an interval that holds the seeds' spread.
+The paper: judging the process suits logic domains, judging the outcome suits instruction following, and mixing keeps both. Each
+part is a paired linear combination of accuracies (`judge_accuracy`), of domains that SFT judges above chance.
 """
+
+import itertools
 
 import numpy as np
 import pandas as pd
 
 from m2rl_lib.analysis.rq2_transfer.transfer_matrix import INSTRUCTIONS, REASONING
-from m2rl_lib.analysis.rq5_judging.judge_accuracy import SIGNS, TOLD, Measured, add_up, combine
+from m2rl_lib.analysis.rq5_judging.judge_accuracy import NUMBERS, SIGNS, Measured, add_up, combine
 from m2rl_lib.evaluation.judging import OWN, SHARED
 from m2rl_lib.stats.comparisons import BEST_MERGE, display_domain, display_name
 
 CHANCE = 50.0  # points, on a balanced set
 CONTRAST = "contrast"
+LOGIC, FORM = "logic domain", "instruction following"  # what a claim needs
 
 
 def gate(measured: Measured, names: list[str], name: str = SHARED) -> pd.DataFrame:
-    """Whether SFT judges a domain above chance in at least one mode, on the set `name`: what RQ5 needs to be asked there.
-
-    domain, outcome, process (accuracy with interval, as text), problems, seeds (the fewer of the modes'), answerable, reason.
-    """
+    """Whether SFT judges a domain above chance in at least one mode, on the set `name`: what RQ5 needs to be asked there."""
     rows = []
     for domain in names:
         found = {mode: combine(measured, [(1.0, (name, "sft", domain, mode, "accuracy"))]) for _, mode in SIGNS}
-        told = {
-            mode: "–" if one["reason"] else f"{one['estimate']:.1f} [{one['low']:.1f}, {one['high']:.1f}]"
-            for mode, one in found.items()
-        }
-        reasons = {one["reason"].split(":")[0] for one in found.values()} - {""}
-        above = [mode for mode, one in found.items() if one["low"] > CHANCE]
-        reason = "" if above else "; ".join(sorted(reasons)) or "no interval above chance"
+        spans = {mode: f"{one['estimate']:.1f} [{one['low']:.1f}, {one['high']:.1f}]" for mode, one in found.items()}
+        shown = {mode: "–" if found[mode]["reason"] else span for mode, span in spans.items()}
+        reasons = sorted({one["reason"].split(":")[0] for one in found.values()} - {""})
+        above = any(one["low"] > CHANCE for one in found.values())
+        reason = "" if above else "; ".join(reasons) or "no interval above chance"
         counts = {name: min(one[name] for one in found.values()) for name in ("problems", "seeds")}
-        rows.append({"domain": domain, **told, **counts, "answerable": bool(above), "reason": reason})
+        rows.append({"domain": domain, **shown, **counts, "answerable": above, "reason": reason})
     return pd.DataFrame(rows)
 
 
 def gate_sentences(table: pd.DataFrame) -> list[str]:
     """One sentence a domain: whether the question can be asked of it at this scale."""
-    return [
-        f"{display_domain(row.domain)}: SFT's judgement is above chance (50) in at least one mode: outcome {row.outcome}, "
-        f"process {row.process}; {count_words(row)}."
-        if row.answerable
-        else f"{display_domain(row.domain)}: **the question cannot be answered at this scale** ({row.reason}; outcome {row.outcome}, "
-        f"process {row.process}; {count_words(row)})."
-        for row in table.itertuples()
-    ]
-
-
-def count_words(row) -> str:
-    """'n = 480 problems, 3 seeds', of anything with problems and seeds."""
-    return f"n = {int(row.problems)} problems, {int(row.seeds)} seed{'' if row.seeds == 1 else 's'}"
-
-
-# --- the paper's answer ----------------------------------------------------------------------------------
+    lines = []
+    for row in table.itertuples():
+        modes = f"outcome {row.outcome}, process {row.process}"
+        counts = f"n = {int(row.problems)} problems, {int(row.seeds)} seed{'' if row.seeds == 1 else 's'}"
+        if row.answerable:
+            said = f"SFT's judgement is above chance (50) in at least one mode: {modes}; {counts}."
+        else:
+            said = f"**the question cannot be answered at this scale** ({row.reason}; {modes}; {counts})."
+        lines.append(f"{display_domain(row.domain)}: {said}")
+    return lines
 
 
 def judges_of(who: dict[str, dict[str, str]]) -> dict[str, list[str]]:
     """The domains that each model judges, from `paradigms`."""
     found: dict[str, list[str]] = {}
-    for judge_of in who.values():
-        for domain, judge in judge_of.items():
-            found[judge] = [*found.get(judge, []), domain]
+    for domain, judge in (pair for judge_of in who.values() for pair in judge_of.items()):
+        found.setdefault(judge, []).append(domain)
     return found
 
 
@@ -73,7 +62,7 @@ def chosen_merges(judged: pd.DataFrame) -> dict[int, str]:
 
 
 def name_merge(judged: pd.DataFrame) -> tuple[pd.DataFrame, str]:
-    """The verdicts with the seeds' chosen merges under one name, and that name: the merge's own, or BEST_MERGE where they differ."""
+    """The verdicts with the seeds' chosen merges under one name, and that name: BEST_MERGE where they differ."""
     merges = chosen_merges(judged)
     name = next(iter(merges.values())) if len(set(merges.values())) == 1 else BEST_MERGE
     return judged.assign(judge=judged["judge"].replace(dict.fromkeys(merges.values(), name))), name
@@ -81,8 +70,8 @@ def name_merge(judged: pd.DataFrame) -> tuple[pd.DataFrame, str]:
 
 def merge_sentence(merges: dict[int, str]) -> str:
     """Which merge stands for merging, by seed."""
-    told = ", ".join(f"{display_name(name)} (seed {seed})" for seed, name in merges.items())
-    return f"The best merge, chosen on each seed's own selection problems: {told}."
+    named = ", ".join(f"{display_name(name)} (seed {seed})" for seed, name in merges.items())
+    return f"The best merge, chosen on each seed's own selection problems: {named}."
 
 
 def paradigms(names: list[str], merge: str) -> dict[str, dict[str, str]]:
@@ -93,68 +82,54 @@ def paradigms(names: list[str], merge: str) -> dict[str, dict[str, str]]:
 
 
 def part_table(measured: Measured, judges: dict[str, dict[str, str]], answerable: list[str]) -> pd.DataFrame:
-    """Each part of the paper's answer (`claim_terms`) for each paradigm, on accuracy; the ledger reads it.
-
-    Columns: claim, paradigm, set, estimate, low, high (points, 95%), p, seen, problems, seeds, seed_sd, reason.
-    """
+    """Each part of the paper's answer (`claim_terms`) for each paradigm, on accuracy; the ledger reads it."""
     rows = []
     for (claim, paradigm, name), (terms, reason) in claim_terms(judges, answerable).items():
         found = {"reason": reason} if reason else combine(measured, terms)
         rows.append({"claim": claim, "paradigm": paradigm, "set": name, **found})
-    return pd.DataFrame(rows).reindex(columns=["claim", "paradigm", "set", *TOLD])
+    return pd.DataFrame(rows).reindex(columns=["claim", "paradigm", "set", *NUMBERS])
 
 
 def claim_terms(judges: dict[str, dict[str, str]], answerable: list[str]) -> dict[tuple, tuple[list, str]]:
-    """(claim, paradigm, set) -> the terms that add up to it (`judging.combine`), and why it cannot be asked ('': it can).
+    """(claim, paradigm, set) -> the terms that add up to it (`combine`), and why it cannot be asked ('': it can).
 
     *process on logic*: process − outcome, mean over the logic domains. *outcome on instructions*: outcome − process there.
     *contrast*: the sum of the two. *keeps …*: the paradigm − single experts, in the mode that suits. Only `answerable` domains.
     """
     logic = [domain for domain in REASONING if domain in answerable]
     form = [INSTRUCTIONS] if INSTRUCTIONS in answerable else []
-    lacking = [what for what, there in (("logic domain", logic), ("instruction following", form)) if not there]
-    found = {}
+    lacking = {what: f"no {what} can be judged" for what, some in ((LOGIC, logic), (FORM, form)) if not some}
+    found, experts = {}, judges["single experts"]
 
-    def add(claim: str, paradigm: str, name: str, terms: list, needs: list[str]) -> None:
-        found[claim, paradigm, name] = terms, ", ".join(f"no {need} can be judged" for need in needs if need in lacking)
+    def add(claim: str, paradigm: str, name: str, terms: list, *needs: str) -> None:
+        found[claim, paradigm, name] = terms, ", ".join(lacking[need] for need in needs if need in lacking)
 
-    for name in (SHARED, OWN):
-        for paradigm, judge in judges.items():
-            if name == OWN and paradigm == "SFT":
-                continue
-            differences = {
-                domain: [(sign, (name, judge[domain], domain, mode, "accuracy")) for sign, mode in SIGNS]
-                for domain in logic + form
-            }
-            on_logic = [(weight / len(logic), key) for domain in logic for weight, key in differences[domain]]
-            on_form = [(-weight, key) for domain in form for weight, key in differences[domain]]
-            add("process on logic", paradigm, name, on_logic, ["logic domain"])
-            add("outcome on instructions", paradigm, name, on_form, ["instruction following"])
-            add(CONTRAST, paradigm, name, on_logic + on_form, ["logic domain", "instruction following"])
+    for name, (paradigm, judge) in itertools.product((SHARED, OWN), judges.items()):
+        if name == OWN and paradigm == "SFT":
+            continue
+        share = {domain: 1 / len(logic) for domain in logic} | {domain: -1 for domain in form}
+        terms = {d: [(w * sign, (name, judge[d], d, mode, "accuracy")) for sign, mode in SIGNS] for d, w in share.items()}
+        on_logic, on_form = (sum((terms[domain] for domain in some), []) for some in (logic, form))
+        add("process on logic", paradigm, name, on_logic, LOGIC)
+        add("outcome on instructions", paradigm, name, on_form, FORM)
+        add(CONTRAST, paradigm, name, on_logic + on_form, LOGIC, FORM)
     for paradigm, judge in judges.items():
         for claim, names, mode, need in KEEPS if paradigm not in ("single experts", "SFT") else ():
-            there = [domain for domain in names if domain in answerable]
-            sides = ((1.0, judge), (-1.0, judges["single experts"]))
-            terms = [(sign / len(there), (SHARED, who[d], d, mode, "accuracy")) for d in there for sign, who in sides]
-            add(claim, paradigm, SHARED, terms, [need])
+            some, sides = [domain for domain in names if domain in answerable], ((1.0, judge), (-1.0, experts))
+            terms = [(sign / len(some), (SHARED, who[d], d, mode, "accuracy")) for d in some for sign, who in sides]
+            add(claim, paradigm, SHARED, terms, need)
     return found
 
 
 KEEPS = (
-    ("keeps process on logic", REASONING, "process", "logic domain"),
-    ("keeps outcome on instructions", (INSTRUCTIONS,), "outcome", "instruction following"),
+    ("keeps process on logic", REASONING, "process", LOGIC),
+    ("keeps outcome on instructions", (INSTRUCTIONS,), "outcome", FORM),
 )
-
-# --- seeds -----------------------------------------------------------------------------------------------
 
 
 def spread_table(measured: Measured, judges: dict[str, dict[str, str]], answerable: list[str]) -> pd.DataFrame:
-    """How far the seeds lie apart, beside what redrawing problems does to one seed; in points.
-
-    A row for SFT's accuracy in each domain and mode, and for each paradigm's contrast where it can be asked, all on the shared
-    set: quantity, 'seed 0', …, mean, low, high (of the verdicts), seed_sd (of the per-seed values), problem_sd (of the redraws
-    of problems, root mean square over the seeds), seeds.
-    """
+    """SFT's accuracy and each paradigm's contrast by seed, in points, seed_sd, and problem_sd (of the bootstrap resamples of
+    problems, root mean square over the seeds)."""
     asked = {
         f"SFT's accuracy, {display_domain(domain).lower()}, {mode}": [(1.0, (SHARED, "sft", domain, mode, "accuracy"))]
         for domain in judges["SFT"]
@@ -163,15 +138,12 @@ def spread_table(measured: Measured, judges: dict[str, dict[str, str]], answerab
     for (claim, paradigm, name), (terms, reason) in claim_terms(judges, answerable).items():
         if (claim, name, reason) == (CONTRAST, SHARED, ""):
             asked[f"contrast, {paradigm}"] = terms
-    rows = []
+    rows, seeds = [], set()
     for quantity, terms in asked.items():
         by_seed, found = add_up(measured, terms), combine(measured, terms)
-        redrawn = [vector[1:].var(ddof=1) for vector in by_seed.values()]
-        values = {f"seed {seed}": vector[0] for seed, vector in by_seed.items()}
-        told = {"mean": found["estimate"], "problem_sd": np.sqrt(np.mean(redrawn)) if redrawn else np.nan}
-        rows.append(
-            {"quantity": quantity, **values, **told, **{name: found[name] for name in ("low", "high", "seed_sd", "seeds")}}
-        )
-    last = ["mean", "low", "high", "seed_sd", "problem_sd", "seeds"]
-    names = sorted({name for row in rows for name in row if name.startswith("seed ")}, key=lambda name: int(name[5:]))
-    return pd.DataFrame(rows).reindex(columns=["quantity", *names, *last])
+        variances = [vector[1:].var(ddof=1) for vector in by_seed.values()]
+        spread = {"mean": found["estimate"], "problem_sd": np.sqrt(np.mean(variances)) if variances else np.nan}
+        rows.append({"quantity": quantity, **found, **spread, **{f"seed {seed}": vector[0] for seed, vector in by_seed.items()}})
+        seeds |= set(by_seed)
+    columns = ["mean", "low", "high", "seed_sd", "problem_sd", "seeds"]
+    return pd.DataFrame(rows).reindex(columns=["quantity", *(f"seed {seed}" for seed in sorted(seeds)), *columns])

@@ -1,37 +1,29 @@
 """The half of the sandbox that runs inside it: a warm interpreter that forks untrusted programs and collects their bytes.
 
-`bubblewrap.py` hands this folder as a zip file to bare Python and talks to it over one socket. The *server*, process 1 of
-the sandbox, reads a request and forks a *child* (`program.py`) which gives up all rights and runs the program. Process 1
-cannot be signalled from inside, adopts every orphan, and kills and reaps all that is left before the next child. No verdict
-or expected output is ever here. Programs that leave no state (`sharing.py`) run up to 64 tests in one child; any other
-program, and whatever follows a test that ended its process, gets one fork per test.
+The *server*, process 1 of the sandbox, reads requests from one socket and forks a *child* (`program.py`) which gives up all
+rights and runs the program. Process 1 cannot be signalled from inside, adopts every orphan, and kills and reaps all that is
+left before the next child. No verdict or expected output is ever here. Programs that leave no state (`sharing.py`) run up
+to 64 tests in one child; any other, and whatever follows a test that ended its process, gets one fork per test.
 """
 
-# math to typing: what short programs import most, loaded once here so that no child has to.
-import bisect  # noqa: F401
 import builtins
-import collections  # noqa: F401
-import ctypes  # noqa: F401
-import functools  # noqa: F401
 import gc
-import heapq  # noqa: F401
-import itertools  # noqa: F401
+import importlib
+import itertools
 import json
-import math  # noqa: F401
-import operator  # noqa: F401
 import os
-import re  # noqa: F401
 import resource
 import select
 import signal
-import string  # noqa: F401
 import struct
 import sys
 import time
-import typing  # noqa: F401
 
 from program import ERROR, EXIT_CODES, MEMORY, OUTPUT, PR_SET_DUMPABLE, SCRATCH, TIMEOUT, call, child, compiled, run_test
 from sharing import may_share
+
+for name in ["bisect", "collections", "functools", "heapq", "math", "operator", "re", "string", "typing"]:
+    importlib.import_module(name)  # what short programs import most, loaded once so that no child has to
 
 REPORTS = b"".join(EXIT_CODES)  # what a child may say of a test
 MNT_DETACH, MS_NOSUID_NODEV = 2, 6
@@ -45,7 +37,7 @@ WARM_UP = "import sys\nn = int(input())\na = [int(x) for x in sys.stdin.read().s
 def bytes_file(folder: int | None, content: bytes = b"") -> int:
     """A descriptor of an unnamed file in memory (on disk where `folder` is None), positioned at its start."""
     if folder is None:
-        import tempfile
+        import tempfile  # not for the programs: it seeds `random`
 
         with tempfile.TemporaryFile() as file:
             descriptor = os.dup(file.fileno())
@@ -71,6 +63,10 @@ def usage() -> tuple:
     return processes, pages * resource.getpagesize()
 
 
+def mount_scratch(path: str, options: bytes = SCRATCH_OPTIONS) -> None:
+    call("mount", b"tmpfs", path.encode(), b"tmpfs", MS_NOSUID_NODEV, options)
+
+
 class Server:
     """Process 1 of the sandbox (`isolated`), or an ordinary process. `drop_uid`: programs run as a user of their own."""
 
@@ -78,9 +74,7 @@ class Server:
         self.isolated, self.drop_uid = isolated, drop_uid
         self.channel = os.dup(0)
         self.folder = None  # of the files that programs read and write as standard streams
-        null = os.open("/dev/null", os.O_RDWR)
-        for descriptor in (0, 1):  # standard error stays: failures in here are reported outside
-            os.dup2(null, descriptor)
+        self.close_streams()
         os.umask(0)
         builtins.exit = builtins.quit = sys.exit  # what the site module would have added
         sys.argv[:] = ["program.py"]
@@ -91,15 +85,19 @@ class Server:
             signal.signal(number, signal.SIG_DFL)
         if isolated:
             call("prctl", PR_SET_DUMPABLE, 0, 0, 0, 0)  # no one may read this process's memory or open its descriptors
-            self.mount_scratch("/tmp", b"mode=700")
+            mount_scratch("/tmp", b"mode=700")
             self.folder = os.open("/tmp", os.O_RDONLY | os.O_DIRECTORY)
             call("umount2", b"/tmp", MNT_DETACH)  # reached by this descriptor only
             for path in SCRATCH:
-                self.mount_scratch(path)
+                mount_scratch(path)
 
     @staticmethod
-    def mount_scratch(path: str, options: bytes = SCRATCH_OPTIONS) -> None:
-        call("mount", b"tmpfs", path.encode(), b"tmpfs", MS_NOSUID_NODEV, options)
+    def close_streams() -> None:
+        """Point standard input and output at nothing. Standard error stays: failures in here are reported outside."""
+        null = os.open("/dev/null", os.O_RDWR)
+        os.dup2(null, 0)
+        os.dup2(null, 1)
+        os.close(null)
 
     def warm_up(self) -> None:
         """Run a small program, so that children inherit what the interpreter makes on first use, and freeze the collector."""
@@ -110,10 +108,7 @@ class Server:
             run_test(code, *streams)
             for descriptor in streams:
                 os.close(descriptor)
-        null = os.open("/dev/null", os.O_RDWR)
-        for descriptor in (0, 1):
-            os.dup2(null, descriptor)
-        os.close(null)
+        self.close_streams()
         gc.collect()
         gc.freeze()
 
@@ -138,7 +133,7 @@ class Server:
         for path in SCRATCH:
             if os.listdir(path):
                 call("umount2", path.encode(), MNT_DETACH)
-                self.mount_scratch(path)
+                mount_scratch(path)
         return status
 
     def run_batch(self, request: dict, inputs: list) -> list:
@@ -162,9 +157,8 @@ class Server:
         for (_, stdout), status in zip(files, statuses):
             written = os.pread(stdout, limits["output"] + 1, 0)
             results.append((OUTPUT if len(written) > limits["output"] else status, written[: limits["output"]]))
-        for pair in files:
-            os.close(pair[0])
-            os.close(pair[1])
+        for descriptor in itertools.chain(*files):
+            os.close(descriptor)
         return results
 
     def watch(self, pid: int, reading: int, tests: int, limits: dict) -> tuple:
@@ -185,7 +179,10 @@ class Server:
                     self.end_everything(pid)
                 os._exit(0)  # nobody waits for the answer; the kernel ends the namespace with its process 1
             over = ended in ready
-            fresh = read_available(reading, tests - len(reports))
+            try:
+                fresh = os.read(reading, tests - len(reports))
+            except BlockingIOError:
+                fresh = b""
             reports += fresh
             if len(reports) >= tests:
                 stopped = ERROR  # the program has written reports of its own
@@ -227,14 +224,6 @@ class Server:
                 reply = reply[os.write(self.channel, reply) :]
 
 
-def read_available(descriptor: int, count: int) -> bytes:
-    """At most `count` bytes of what is there to read now."""
-    try:
-        return os.read(descriptor, count)
-    except BlockingIOError:
-        return b""
-
-
 def end_of(pid: int, reading: int) -> tuple:
     """(descriptor, events) to poll for a child's end, or (macOS, Linux before 5.3) for its letting go of its pipe."""
     try:
@@ -243,15 +232,14 @@ def end_of(pid: int, reading: int) -> tuple:
         return reading, 0
 
 
-def read_exactly(descriptor: int, count: int) -> bytes:
-    chunks = []
-    while count:
-        chunk = os.read(descriptor, min(count, 1 << 20))
+def read_exactly(descriptor: int, count: int) -> bytearray:
+    data = bytearray()
+    while len(data) < count:
+        chunk = os.read(descriptor, min(count - len(data), 1 << 20))
         if not chunk:
             os._exit(0)  # the other side is gone
-        chunks.append(chunk)
-        count -= len(chunk)
-    return b"".join(chunks)
+        data += chunk
+    return data
 
 
 if __name__ == "__main__":

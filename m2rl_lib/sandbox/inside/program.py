@@ -33,18 +33,12 @@ def call(name: str, *arguments) -> None:
 def give_up_rights(isolated: bool, drop_uid: bool, limits: dict, tests: int) -> None:
     """Resource limits (which also hold for root), then no capability and no uid to come back to."""
     seconds = int(limits["timeout"] * tests) + 2
-    wanted = [
-        ("RLIMIT_CPU", seconds),
-        ("RLIMIT_AS", limits["memory"]),
-        ("RLIMIT_FSIZE", limits["output"] + (1 << 20)),
-        ("RLIMIT_CORE", 0),
-    ]
+    wanted = {"CPU": seconds, "AS": limits["memory"], "FSIZE": limits["output"] + (1 << 20), "CORE": 0}
     if isolated:
-        wanted += [("RLIMIT_NOFILE", MOST_FILES + 2 * tests), ("RLIMIT_NPROC", 32)]
-        wanted += [("RLIMIT_MEMLOCK", 0), ("RLIMIT_MSGQUEUE", 0)]
-    for name, value in wanted:
+        wanted |= {"NOFILE": MOST_FILES + 2 * tests, "NPROC": 32, "MEMLOCK": 0, "MSGQUEUE": 0}
+    for name, value in wanted.items():
         try:
-            resource.setrlimit(getattr(resource, name), (value, value))
+            resource.setrlimit(getattr(resource, f"RLIMIT_{name}"), (value, value))
         except (AttributeError, ValueError, OSError):
             if isolated:
                 raise
@@ -117,10 +111,7 @@ def child(files: list, report: int, context: dict) -> None:
         os.dup2(0, 2)  # the server's standard input is /dev/null
         keep_only({0, 1, 2, report}.union(*files))
         isolated = context["isolated"]
-        if isolated:
-            os.chdir("/tmp")
-        else:
-            os.setsid()
+        os.chdir("/tmp") if isolated else os.setsid()
         give_up_rights(isolated, context["drop_uid"], context["limits"], len(files))
         code = compiled(context["request"].pop("program"))
         context["request"]["inputs"].clear()  # nothing of the other tests is left to find
