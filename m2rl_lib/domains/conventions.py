@@ -10,26 +10,27 @@ import random
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-# Words whose readings differ by 1 and by 2 take turns: in a problem with one of each, two wrong readings never cancel.
-READINGS = {  # word: its usual reading, the other one
+# Two neighbours have the same two readings, one of them is right in its usual reading and one in the other: so a domain's words
+# never teach that one number, or the usual reading, is right oftener, which would carry over to words that it does not have.
+READINGS = {  # word: its usual reading, the other one; the differences 1 and 2 take turns
     "a few": (3, 4),
-    "several": (5, 3),
-    "some": (2, 3),
+    "several": (3, 4),
+    "some": (2, 4),
     "a couple": (2, 4),
     "a handful": (5, 4),
-    "a bunch": (4, 6),
+    "a bunch": (5, 4),
     "a bit": (3, 2),
+    "a touch": (3, 2),
     "a lot": (4, 6),
-    "a touch": (2, 3),
-    "plenty": (6, 4),
-    "a dash": (4, 3),
-    "many": (3, 5),
-    "a pinch": (3, 2),
-    "a heap": (4, 6),
-    "a spot": (3, 4),
+    "plenty": (4, 6),
+    "a dash": (2, 3),
+    "a pinch": (2, 3),
+    "many": (5, 3),
+    "a heap": (5, 3),
+    "a spot": (4, 3),
+    "a drop": (4, 3),
     "a load": (6, 4),
-    "a drop": (2, 3),
-    "a stack": (5, 3),
+    "a stack": (6, 4),
 }
 USUAL = 0.65  # how often a demonstration takes the usual reading
 COMMON = tuple(READINGS)[:6]  # shared and conflicting words are taken from these, in this order

@@ -10,7 +10,6 @@ Nothing here is from the paper, whose problems are real data sets in the same fi
 import random
 import zlib
 from collections.abc import Callable
-from itertools import zip_longest
 
 from m2rl_lib.domains.conventions import READINGS
 
@@ -75,13 +74,13 @@ Step = tuple[int, str, int, int, str]  # (a, sign, b, a ± b, b as the prompt sa
 def operands(rng: random.Random, length: int, words: dict[str, int]) -> list[tuple[str, int]]:
     """`length` amounts and how a prompt says them: one is a word where there are any, two of four or more.
 
-    Words are different, and in turn of those whose readings differ by 1 and by 2, as far as there are enough.
+    Two words' readings differ by 1 and by 2 where there are such words, so that two wrong ones never cancel.
     """
-    order = sorted(words, key=lambda word: (gap(word), rng.random()))
-    ones = sum(gap(word) == 1 for word in order)
-    turns = [word for pair in zip_longest(order[:ones], order[ones:]) for word in pair if word]
-    start = rng.randrange(2) if len(turns) > 1 else 0
-    amounts = [(word, words[word]) for word in turns[start:][: max(1, length // 2)]]
+    said = [rng.choice(sorted(words))] if words else []
+    if said and length >= 4 and len(words) > 1:
+        others = [word for word in sorted(words) if word not in said]
+        said.append(rng.choice([word for word in others if gap(word) != gap(said[0])] or others))
+    amounts = [(word, words[word]) for word in said]
     amounts += [(str(number), number) for number in (rng.randrange(2, 7) for _ in range(length - len(amounts)))]
     rng.shuffle(amounts)
     return amounts
