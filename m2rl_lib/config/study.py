@@ -118,7 +118,9 @@ class AnalysisConfig(Section):  # what the research questions are asked with
     analysis_skill_problems: Count  # per domain, for the gain vectors
     analysis_skill_samples: Annotated[int, Field(ge=4)]  # per problem
     analysis_gradient_prompts: Annotated[int, Field(ge=4)]  # per domain and checkpoint, in the gradient lens
-    analysis_manipulation_check: bool  # whether math and coding are trained again in worlds without shared and without conflicting words
+    analysis_manipulation_check: (
+        bool  # whether math and coding are trained again in worlds without shared and without conflicting words
+    )
     analysis_kl_problems: Annotated[int, Field(ge=2)]  # test prompts per domain on which policies are compared
     analysis_kl_samples: Count  # completions per prompt and policy there
 

@@ -64,7 +64,9 @@ def world_of(p) -> conventions.World:
     return conventions.read_world(p.data_world, tuple(p.domains))
 
 
-def benchmark_problems(benchmark: str, split: str, count: int, world: conventions.World, sources: Sequence[str] = (MICRO,)) -> list[dict]:
+def benchmark_problems(
+    benchmark: str, split: str, count: int, world: conventions.World, sources: Sequence[str] = (MICRO,)
+) -> list[dict]:
     """`count` selection or test problems of a benchmark, the same for every seed of the study."""
     if not is_micro(sources):
         return _of_blend(_domain_of(benchmark), split, count, 0, sources)

@@ -21,7 +21,7 @@ from m2rl_lib.config.study import Parameters
 from m2rl_lib.data import judge_prompts, problem_sets
 from m2rl_lib.domains import chat, instruction_following
 from m2rl_lib.rollout import decoding
-from m2rl_lib.stats.bootstrap import GENERAL, require_columns
+from m2rl_lib.stats.bootstrap import UNTRAINED, require_columns
 from m2rl_lib.storage import artifacts, result_tables
 
 SHARED, OWN, CANDIDATES, PLANTED, SHIFTED = "shared", "own", "candidates", "planted", "shifted"  # the sets
@@ -87,7 +87,7 @@ def read_samples(p: Parameters, groups: list[str], split: str = "test") -> pd.Da
     scores, texts = (result_tables.read_table(p, table, groups) for table in ("scores", "samples"))
     keys = [column for column in texts.columns if column != "text"]
     both = scores[scores["split"] == split].merge(texts, on=keys, validate="one_to_one")
-    return both[both["domain"] != GENERAL]
+    return both[~both["domain"].isin(UNTRAINED)]
 
 
 def first_benchmarks(names: list[str], sources: Sequence[str] = (problem_sets.MICRO,)) -> list[str]:

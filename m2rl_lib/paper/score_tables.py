@@ -12,7 +12,7 @@ import pandas as pd
 from m2rl_lib.analysis.rq2_transfer import transfer_matrix
 from m2rl_lib.analysis.rq4_methods import seesaw
 from m2rl_lib.config.model_names import parse_model_name
-from m2rl_lib.stats.bootstrap import GENERAL, OVERALL, average_table, choose_on_selection
+from m2rl_lib.stats.bootstrap import OVERALL, UNTRAINED, average_table, choose_on_selection
 from m2rl_lib.stats.comparisons import BEST_MERGE, comparison_table, display_name
 
 NULL_DRAWS = 2_000  # draws of the seesaw's null at most
@@ -105,7 +105,7 @@ def make_contest(test: pd.DataFrame, selection: pd.DataFrame | None, merges: lis
 
 
 def _leader(scores: pd.DataFrame, methods: list[str], how: dict) -> pd.DataFrame:
-    scores = scores[scores["domain"] != GENERAL]
+    scores = scores[~scores["domain"].isin(UNTRAINED)]
     leader = average_table(scores, draws=1).query("domain == @OVERALL").set_index("model")["score"].idxmax()
     pairs = [(leader, other) for other in methods if other != leader]
     return comparison_table(scores, pairs, list(pd.unique(scores["benchmark"])), **how)
@@ -133,7 +133,7 @@ def _pair(test: pd.DataFrame, how: dict) -> pd.DataFrame:
 
 def _transfer(test: pd.DataFrame, shared: bool | list[str], how: dict) -> tuple[pd.DataFrame, pd.DataFrame]:
     models = set(test["model"])
-    domains = [domain for domain in pd.unique(test["domain"]) if domain != GENERAL and f"rl-{domain}" in models]
+    domains = [domain for domain in pd.unique(test["domain"]) if domain not in UNTRAINED and f"rl-{domain}" in models]
     if len(domains) < 2:
         raise ValueError("no scores of experts (rl-<domain>) of two of the table's domains")
     some = _of(test, ["sft", *(f"rl-{domain}" for domain in domains)])

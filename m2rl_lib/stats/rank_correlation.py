@@ -7,7 +7,7 @@ ranks by eye). A model tested in several domains is resampled as one.
 import numpy as np
 import pandas as pd
 
-from m2rl_lib.stats.bootstrap import GENERAL, average_table, require_columns
+from m2rl_lib.stats.bootstrap import UNTRAINED, average_table, require_columns
 
 FEWEST = 10  # points, below which a rank correlation is no evidence
 NEGLIGIBLE = 0.3  # a rank correlation within ±0.3 predicts nothing
@@ -17,7 +17,7 @@ def rank_stability(selection: pd.DataFrame, test: pd.DataFrame, methods: list[st
     """Each method's score on both splits, in each domain and overall: model, domain, selection, test, and their places."""
     found = {}
     for split, scores in (("selection", selection), ("test", test)):
-        some = scores[scores["model"].isin(methods) & (scores["domain"] != GENERAL)]
+        some = scores[scores["model"].isin(methods) & ~scores["domain"].isin(UNTRAINED)]
         found[split] = average_table(some, draws=1).set_index(["model", "domain"])["score"]
     table = pd.DataFrame(found).reset_index()
     for split in found:

@@ -9,7 +9,10 @@ from m2rl_lib.analysis.rq2_transfer import planted
 @pytest.fixture
 def study(smoke):
     return lambda **counts: smoke.model_copy(
-        update={"data_world": {"shared": 0, "private": 0, "conflicting": 0} | counts, "data_thinking": {"math": 0.4, "coding": 0.4}}
+        update={
+            "data_world": {"shared": 0, "private": 0, "conflicting": 0} | counts,
+            "data_thinking": {"math": 0.4, "coding": 0.4},
+        }
     )
 
 
@@ -32,12 +35,24 @@ def test_relation_counts_words_read_alike_and_thinking(study):
         return planted.relation(p).set_index(["one", "other"])["relation"]
 
     assert related(study(shared=2))["math", "coding"] == 2 and related(study(shared=2))["math", "agent"] == 1
-    assert related(study(conflicting=2))["instruction_following", "agent"] == -1 and related(study(private=2))["math", "agent"] == 0
+    assert (
+        related(study(conflicting=2))["instruction_following", "agent"] == -1 and related(study(private=2))["math", "agent"] == 0
+    )
 
 
 def test_calls_are_right_undecided_or_wrong():
-    cells = [("a", "b", 30.0, "rises"), ("b", "a", -20.0, "falls"), ("a", "c", 15.0, "rises"), ("c", "a", 2.0, ""), ("a", "a", 80.0, "rises")]
+    cells = [
+        ("a", "b", 30.0, "rises"),
+        ("b", "a", -20.0, "falls"),
+        ("a", "c", 15.0, "rises"),
+        ("c", "a", 2.0, ""),
+        ("a", "a", 80.0, "rises"),
+    ]
     expected = pd.DataFrame(cells, columns=["trained", "tested", "expected", "predicted"])
     verdicts = expected.assign(verdict=["better", "undecided", "equivalent", "better", "better"])
     scored = planted.score_calls(expected, verdicts)
-    assert scored["called"].tolist() == ["rightly", "undecided", "wrongly"]  # the diagonal and cells without prediction are left out
+    assert scored["called"].tolist() == [
+        "rightly",
+        "undecided",
+        "wrongly",
+    ]  # the diagonal and cells without prediction are left out

@@ -271,7 +271,9 @@ def test_evaluation_keeps_every_sample(trained):
     assert (scores[scores["split"] == "test"].groupby("model").size() == per_model).all()
     assert set(scores["model"]) == {"sft", "rl-agent", "sft-sharpened", "sft@temperature=0.0", "sft@temperature=1.0"}
     world = problem_sets.world_of(p)
-    asked = [problem_sets.benchmark_problems(name, "test", p.evaluate_problems, world) for name in problem_sets.study_benchmarks(p)]
+    asked = [
+        problem_sets.benchmark_problems(name, "test", p.evaluate_problems, world) for name in problem_sets.study_benchmarks(p)
+    ]
     rows = {row["problem_id"]: row for part in asked for row in part}
     tested = samples.assign(correct=scores["correct"]).query("split == 'test'")
     regraded = domains.verify(tested["text"].tolist(), [rows[i] for i in tested["problem_id"]])

@@ -11,7 +11,7 @@ equal to the union still shows an excess of 1 to 2 points (five experts, K = 32)
 import numpy as np
 import pandas as pd
 
-from m2rl_lib.stats.bootstrap import GENERAL, MOST_UNGRADED, OVERALL, SCOPES, Resample, interval, problem_means, resample
+from m2rl_lib.stats.bootstrap import MOST_UNGRADED, OVERALL, SCOPES, UNTRAINED, Resample, interval, problem_means, resample
 from m2rl_lib.stats.comparisons import display_name
 
 LEAST_SAMPLES = 32  # K from which the unbiased numbers are given
@@ -31,7 +31,7 @@ def skill_table(
     """
     names = list(dict.fromkeys(["sft", *experts, *models]))
     _require_models(scores, names)
-    scores = scores[scores["model"].isin(names) & (scores["domain"] != GENERAL)]
+    scores = scores[scores["model"].isin(names) & ~scores["domain"].isin(UNTRAINED)]
     k = _samples_of_all(scores)
     by_seed = [_problem_moments(part, models, experts, splits).assign(seed=seed) for seed, part in scores.groupby("seed")]
     moments = pd.concat(by_seed).assign(k=k, graded=True)
