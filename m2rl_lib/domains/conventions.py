@@ -115,6 +115,8 @@ def reread(row: dict, words: Mapping[str, int]) -> dict:
     if "said" in row:
         plans = [f"{words[said]} {plan.split()[1]}" if said in words else plan for said, plan in zip(row["said"], row["plans"])]
         return row | {"plans": plans}
+    if "chain" not in row:
+        return row  # facts
     chain, value = [], row["chain"][0][0]
     for _, sign, amount, _, said in row["chain"]:
         amount = words.get(said, amount)
