@@ -14,9 +14,9 @@ from m2rl_lib.stats.bootstrap import Resample, interval, mean_over_seeds, proble
 from m2rl_lib.stats.comparisons import MARGIN, display_domain, display_name
 
 REFERENCES = ("rl-multi", "rl-math@repeat=1", "sft-sharpened", "rl-null")  # rows below the experts, where there
-ARITHMETIC = ("math", "coding", "science", "agent")  # share arithmetic where `data_shared_arithmetic` says so
 REASONING = ("math", "coding", "science")  # the paper's reasoning domains
 INSTRUCTIONS = "instruction_following"
+PREDICTED = {"rises": "synergy", "falls": "interference"}  # what a planted change is called, where an instrument is right
 ALIKE = "every problem changed alike: the spread is unknown"
 
 
@@ -83,13 +83,13 @@ def _intervals(sample: Resample, cells: pd.DataFrame, reference: str) -> pd.Data
 
 
 def transfer_table(
-    scores: pd.DataFrame, domains: list[str], pass_k: int, shared_arithmetic, margin: float = MARGIN, draws: int = 10_000
+    scores: pd.DataFrame, domains: list[str], pass_k: int, planted: pd.DataFrame | None = None, margin=MARGIN, draws: int = 10_000
 ) -> pd.DataFrame:
     """The transfer matrix in long form: every expert, and the reference rows there are, on every domain.
 
     change, low, high are points against SFT, pass_… those of pass@`pass_k`, over_… those against SFT sharpened; label is of
-    off-diagonal cells, called of a synergy (`beyond_sharpening`), origin 'built in' where both domains were given arithmetic:
-    math and those that `shared_arithmetic` lists, or (True) those of ARITHMETIC.
+    off-diagonal cells, called of a synergy (`beyond_sharpening`). Of `planted.expected_changes` come expected (points), predicted
+    ('' where nothing is) and call: 'rightly' where the label is the predicted one, 'undecided', or 'wrongly'.
     """
     experts = [f"rl-{domain}" for domain in domains]
     rows = [*experts, *(model for model in REFERENCES if model in set(scores["model"]))]
@@ -114,10 +114,13 @@ def transfer_table(
     table[["seeds", "reason"]] = change[["seeds", "reason"]]
     called = [beyond_sharpening(low, high, margin) for low, high in zip(table["over_low"], table["over_high"])]
     table["called"] = np.where(table["label"] == "synergy", called, "")
-    listed = isinstance(shared_arithmetic, list)
-    shared = {"math", *shared_arithmetic} if listed else {*ARITHMETIC} if shared_arithmetic else set()
-    built = [{model.removeprefix("rl-"), domain} <= shared for model, domain in zip(table["model"], table["domain"])]
-    table["origin"] = np.where(off, np.where(built, "built in", "open"), "")
+    known = {} if planted is None else planted.set_index(["trained", "tested"]).to_dict()
+    keys = [key if is_off else None for key, is_off in zip(zip(table["model"].str.removeprefix("rl-"), table["domain"]), off)]
+    table["expected"] = [known.get("expected", {}).get(key, np.nan) for key in keys]
+    table["predicted"] = [known.get("predicted", {}).get(key, "") for key in keys]
+    right = table["label"] == table["predicted"].map(PREDICTED)
+    calls = np.select([table["predicted"] == "", right, table["label"] == "undecided"], ["", "rightly", "undecided"], "wrongly")
+    table["call"] = calls
     table["n"] = table["domain"].map(sample.benchmarks.groupby("domain")["n"].sum())
     table.attrs = {"critical": change.attrs.get("critical", np.nan), "cells": int(off.sum()), "margin": margin}
     return table
@@ -170,7 +173,7 @@ def claimed_changes(
 ) -> pd.DataFrame:
     """What the ledger reads of each part of the paper's answer to RQ2 (`CLAIMS`); `table` is `transfer_table`'s.
 
-    Counts of labels, built_in (cells between domains given arithmetic), change with its interval (the worst cell, or the mean of
+    Counts of labels, planted (cells that were planted to rise or fall), change with its interval (the worst cell, or the mean of
     the cells), sharpened (mean change of SFT sharpened there), called (of a gain), reason (why there is no number).
     """
     kept = scores[scores["model"].isin(["sft", "sft-sharpened", *table["model"]]) & scores["domain"].isin(domains)]
@@ -184,7 +187,7 @@ def claimed_changes(
             continue
         cells = indexed.loc[pairs]
         row |= {kind: int((cells["label"] == kind).sum()) for kind in ("synergy", "interference", "neither", "undecided")}
-        row["built_in"] = int((cells["origin"] == "built in").sum())
+        row["planted"] = int((cells["predicted"] != "").sum())
         points, resampled, _ = _changes(sample, pairs, "sft")
         if trained is None:
             row |= cells.loc[cells["change"].idxmin(), ["change", "low", "high"]].to_dict()
@@ -213,6 +216,20 @@ def family_sentence(table: pd.DataFrame) -> str:
     return start + (f", and most cells are too wide to be called neither (margin ±{margin:g})." if half > margin else ".")
 
 
+def planted_sentence(table: pd.DataFrame) -> str:
+    """How many of the cells that were planted to rise or fall the matrix calls rightly, and which wrongly."""
+    asked = table[table["predicted"] != ""]
+    if asked.empty:
+        return "Nothing is planted between these domains: the matrix cannot be scored."
+    count, wrong = asked["call"].value_counts(), asked[asked["call"] == "wrongly"]
+    named = [
+        f"{display_name(r.model)} on {display_domain(r.domain).lower()} ({r.predicted}, called {r.label})"
+        for r in wrong.itertuples()
+    ]
+    said = ", ".join(f"{count.get(call, 0)} {call}" for call in ("rightly", "undecided", "wrongly"))
+    return f"Of {len(asked)} cells with a planted rise or fall the matrix calls {said}{': ' if named else ''}{'; '.join(named)}."
+
+
 def cell_sentences(table: pd.DataFrame) -> list[str]:
     """One line for each off-diagonal cell that is synergy or interference, largest change first."""
     found = table[table["label"].isin(["synergy", "interference"])]
@@ -222,10 +239,9 @@ def cell_sentences(table: pd.DataFrame) -> list[str]:
         what = f"{display_name(row.model)} on {display_domain(row.domain).lower()}: {row.label}"
         what += f", {row.change:+.1f} points [{row.low:.1f}, {row.high:.1f}], pass@K {row.pass_change:+.1f}; "
         if row.label == "synergy":
-            built = "manipulated (built in)" if row.origin == "built in" else "not built in"
             what += f"against SFT sharpened {row.over_sharpened:+.1f} [{row.over_low:.1f}, {row.over_high:.1f}]: "
-            what += f"{'undecided whether transfer' if row.called == 'undecided' else row.called}; {built}"
+            what += "undecided whether transfer" if row.called == "undecided" else row.called
         else:
             what += f"RL-Null {null[row.domain]:+.1f}"
-        lines.append(what)
+        lines.append(what + (f"; planted: {row.predicted} ({row.expected:+.0f})" if row.predicted else "; not planted"))
     return lines
