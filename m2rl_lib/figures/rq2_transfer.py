@@ -124,8 +124,9 @@ def plot_manipulation(frame: pd.DataFrame) -> Figure:
                 continue
             axes.bar(place, row.estimate, 0.9 * width, color=colours[row.world])
             axes.vlines(place, row.low, row.high, color=BLACK, linewidth=1)
-            arrow = arrows.get(getattr(row, "predicted", ""), "")
-            axes.annotate(arrow, (place, max(row.high, 0)), (0, 1), textcoords="offset points", ha="center", fontsize=8)
+            if getattr(row, "predicted", "") in arrows:
+                above = (place, max(row.high, 0))
+                axes.annotate(arrows[row.predicted], above, (0, 1), textcoords="offset points", ha="center", fontsize=8)
         axes.axhline(0, color=BLACK, linewidth=0.6)
         axes.margins(y=0.15)
         axes.set_xticks(range(len(names)), names)
