@@ -21,14 +21,16 @@ ALIKE = "every problem changed alike: the spread is unknown"
 
 
 def simultaneous(
-    points: np.ndarray, draws: np.ndarray, n: np.ndarray, strata: np.ndarray
+    points: np.ndarray, draws: np.ndarray, n: np.ndarray, strata: np.ndarray, models: int = 1
 ) -> tuple[np.ndarray, np.ndarray, float]:
     """Intervals (C,), (C,) that cover all cells at once with probability 95%, and the critical |t|.
 
     `points` (C, S) of each cell and seed, `draws` (B, C, S) their joint bootstrap resamples, `n` and `strata` (C,) each cell's
     problems and benchmarks. Half-widths are the 95% quantile of max_c |draw − estimate| / sd, taken as a normal quantile and
     turned into Student's with n − strata degrees of freedom, times sd √(n / (n − strata)); of several seeds at least a
-    Bonferroni t interval over seeds. A cell whose resamples never differ gets NaN.
+    Bonferroni t interval over seeds. Its variance is pooled, since before training no cell is expected to spread more over seeds
+    than another; of `models` × (S − 1) degrees of freedom, since the cells of a model have its training in common. A cell whose
+    resamples never differ gets NaN; no interval leaves ±100.
     """
     estimate, means, free = points.mean(axis=1), mean_over_seeds(draws), n - strata
     error = means.std(axis=0, ddof=1)
@@ -39,9 +41,9 @@ def simultaneous(
     half = stats.t.isf(stats.norm.sf(critical), np.fmax(free, 1)) * error * np.sqrt(n / np.fmax(free, 1))
     seeds = points.shape[1]
     if seeds > 1:
-        over_seeds = points.std(axis=1, ddof=1) / np.sqrt(seeds)
-        half = np.fmax(half, over_seeds * stats.t.ppf(1 - (1 - 0.95) / (2 * len(points)), seeds - 1))
-    return estimate - half, estimate + half, critical
+        over_seeds = np.sqrt(points.var(axis=1, ddof=1).mean() / seeds)
+        half = np.fmax(half, over_seeds * stats.t.ppf(1 - (1 - 0.95) / (2 * len(points)), models * (seeds - 1)))
+    return np.fmax(estimate - half, -100), np.fmin(estimate + half, 100), critical
 
 
 def label(low: float, high: float, margin: float = MARGIN) -> str:
@@ -75,8 +77,9 @@ def _intervals(sample: Resample, cells: pd.DataFrame, reference: str) -> pd.Data
     if len(family):
         pairs = list(cells.loc[family, ["model", "domain"]].itertuples(index=False, name=None))
         points, draws, _ = _changes(sample, pairs, reference)
+        models = cells.loc[family, "model"].nunique()
         sizes = sample.benchmarks.groupby("domain")["n"].agg(["sum", "size"]).loc[[domain for _, domain in pairs]].to_numpy()
-        low, high, found.attrs["critical"] = simultaneous(points, draws, *sizes.T)
+        low, high, found.attrs["critical"] = simultaneous(points, draws, *sizes.T, models)
         found.loc[family, "low"], found.loc[family, "high"] = low, high
         found.loc[family[np.isnan(low)], "reason"] = ALIKE
     return found
