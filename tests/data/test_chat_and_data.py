@@ -108,7 +108,8 @@ def test_judge_rows_are_balanced_right_where_all_pieces_agree_and_outcome_hides_
 
 
 def test_batches_go_through_all_examples_and_pad_little():
-    lengths = [random.Random(0).randrange(20, 150) for _ in range(300)]
+    rng = random.Random(0)
+    lengths = [rng.randrange(20, 150) for _ in range(300)]
     order = sft_corpus.batch_order(lengths, 10, 60, 0)
     assert Counter(order) == dict.fromkeys(range(300), 2)  # two epochs
     batches = [[lengths[i] for i in order[start : start + 10]] for start in range(0, 600, 10)]
