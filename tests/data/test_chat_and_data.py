@@ -121,7 +121,7 @@ def test_batches_go_through_all_examples_and_pad_little():
     parts = [[lengths[i] for i in small[start : start + 5]] for start in range(0, 600, 5)]
     assert sum(5 * max(part) - sum(part) for part in parts) / sum(map(sum, parts)) < 0.1
     spread = [max(sum(parts[i : i + 4], [])) - min(sum(parts[i : i + 4], [])) for i in range(0, 120, 4)]
-    assert sum(spread) / 30 > 80  # a batch has short and long ones
+    assert sum(spread) / 30 > 60  # a batch has short and long ones
 
 
 def test_a_trajectory_that_could_not_be_graded_is_made_anew_and_never_called_wrong(monkeypatch):
