@@ -189,7 +189,7 @@ def read_pilot(pilot: Path, table: str) -> pd.DataFrame:
 
 def size_study(p: Study, pilot: Path, effect: float, model: str, reference: str, rates: dict[str, float]) -> str:
     """How large a study must be to detect `effect` points between two models, from a pilot's test scores."""
-    scores = read_pilot(pilot, "scores").query("split == 'test' and domain not in @domains.UNTRAINED")
+    scores = read_pilot(pilot, "scores").query(f"split == 'test' and domain not in {[*domains.UNTRAINED]}")
     found = power.measure_components(scores, model, reference)
     training = stages(p, rates).query("trained_tokens > 0")["hours"].sum()
     table = power.size_table(effect, found, rates["tokens"], rates["generated"], training)
@@ -211,8 +211,7 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--reference", default="merge-ties")
     given = parser.parse_args(arguments)
     p = study.load(given.params)
-    for name in p.domains:
-        domains.check_domain(name)
+    problem_sets.world_of(p)  # refuses domains and words that there are not
     rates = stated_rates(p)
     if given.pilot:
         rates |= measured_rates(read_pilot(given.pilot, "costs"))

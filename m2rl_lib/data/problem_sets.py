@@ -56,12 +56,13 @@ def _domain_of(benchmark: str) -> str:
 
 
 def world_of(p) -> conventions.World:
-    """The world of a study's parameters. ValueError in one line where it contradicts itself, or is asked of a blend."""
+    """The world of a study's parameters. ValueError in one line for one of a blend, of no domain or that contradicts itself."""
+    names = tuple(map(domains.check_domain, p.domains))
     if not is_micro(p.data_sources) and any(p.data_world.values()):
         raise ValueError(
             f"data_world is {p.data_world}, data_sources {list(p.data_sources)}: only [{MICRO}] has words of two readings"
         )
-    return conventions.read_world(p.data_world, tuple(p.domains))
+    return conventions.read_world(p.data_world, names)
 
 
 def benchmark_problems(

@@ -164,6 +164,11 @@ def test_the_dry_run(tmp_path, smoke_values, capsys, monkeypatch):
     assert not shown.out and shown.err.count("\n") == 1
     with pytest.raises(ValueError, match="needs --pilot"):
         plan.main([str(path), "--effect", "3"])
+    path.write_text(
+        yaml.safe_dump(smoke_values | {"study": "small", "data_world": {"shared": 5, "private": 2, "conflicting": 2}})
+    )
+    with pytest.raises(ValueError, match="asks for 2 conflicting words"):
+        plan.main([str(path), "--check"])
 
 
 def test_a_pilot_gives_rates_and_sizes(tmp_path, default, capsys):

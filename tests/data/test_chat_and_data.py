@@ -14,7 +14,7 @@ from m2rl_lib.training import micro_model
 
 
 def test_template_writes_tool_turns_as_chat_does(tokenizer):
-    row = problem_sets.train_problems("agent", 1, 0, True)[0]
+    row = problem_sets.train_problems("agent", 1, 0, sft_corpus.DEMONSTRATED)[0]
     completion = domains.DOMAINS["agent"].demonstrate(row, random.Random(0))
     messages = list(row["responses_create_params"]["input"])
     for text, own in chat.turns(completion):
@@ -72,9 +72,7 @@ def test_corpus_is_as_asked(corpus):
 
 
 def test_corpus_is_drawn_from_the_seed():
-    same, again, other = [
-        sft_corpus.sft_corpus(["math", "agent"], 10, 5, 2, 0.2, 0.2, "random", seed, True) for seed in (0, 0, 1)
-    ]
+    same, again, other = [sft_corpus.sft_corpus(["math", "agent"], 10, 5, 2, 0.2, 0.2, "random", {}, seed) for seed in (0, 0, 1)]
     assert same == again and same != other
 
 
@@ -84,9 +82,13 @@ def judge_turns(example):
     return [text.removesuffix("<|im_end|>").removeprefix("<think>").split("</think>\n") for text in own]
 
 
+def judge_rows(name, thinking):
+    return [e for e in sft_corpus.sft_corpus([name], 1, 1, 40, 0, 0.2, "random", thinking, 0) if e["kind"] == "judge"]
+
+
 @pytest.mark.parametrize("name", domains.DOMAINS)
 def test_judge_rows_are_balanced_right_where_all_pieces_agree_and_outcome_hides_the_reasoning(name):
-    corpus = [e for e in sft_corpus.sft_corpus([name], 1, 1, 40, 0, 0.2, "random", 0, True) if e["kind"] == "judge"]
+    corpus = judge_rows(name, {})
     for mode in judge_prompts.JUDGE_MODES:
         mine = [e for e in corpus if f"\n{mode}:\n" in e["prompt"][0]["content"]]
         assert len(mine) == 40
@@ -125,7 +127,7 @@ def test_batches_go_through_all_examples_and_pad_little():
 
 
 def test_a_trajectory_that_could_not_be_graded_is_made_anew_and_never_called_wrong(monkeypatch):
-    rows = problem_sets.train_problems("math", 6, 0, True)
+    rows = problem_sets.train_problems("math", 6, 0, sft_corpus.DEMONSTRATED)
     verify, asked = domains.ALL["math"].verify, []
 
     def failing(texts, of):
@@ -146,18 +148,10 @@ def test_unknown_judge_mode():
 
 
 def test_rl_prompts_are_in_equal_parts_and_not_the_demonstrations():
-    rows = problem_sets.prompts(["math", "coding", "agent"], 100, 0, True)
+    rows = problem_sets.prompts(["math", "coding", "agent"], 100, 0, sft_corpus.DEMONSTRATED)
     assert sorted(Counter(row["domain"] for row in rows).values()) == [33, 33, 34]
-    assert rows == problem_sets.prompts(["math", "coding", "agent"], 100, 0, True)
+    assert rows == problem_sets.prompts(["math", "coding", "agent"], 100, 0, sft_corpus.DEMONSTRATED)
     assert [r["domain"] for r in rows] != sorted(r["domain"] for r in rows)
-    taught = {problems.prompt_of(row) for row in problem_sets.train_problems("math", 100, 0, True)}
+    taught = {problems.prompt_of(row) for row in problem_sets.train_problems("math", 100, 0, sft_corpus.DEMONSTRATED)}
     asked = {problems.prompt_of(row) for row in rows if row["domain"] == "math"}
     assert len(asked & taught) < 5
-
-
-def test_without_shared_arithmetic_only_math_adds():
-    for name in ("coding", "science", "agent"):
-        for row in problem_sets.train_problems(name, 20, 0, False):
-            shown = domains.DOMAINS[name].demonstrate(row, random.Random(0))
-            assert " + " not in shown.split("</think>")[0] and " - " not in shown.split("</think>")[0]
-    assert "+" in "".join(row["steps"][0] for row in problem_sets.train_problems("math", 20, 0, False))
