@@ -2,6 +2,7 @@
 
 import json
 import random
+import re
 from collections import Counter
 
 import pytest
@@ -107,6 +108,34 @@ def test_judge_rows_are_balanced_right_where_all_pieces_agree_and_outcome_hides_
             assert all((own == shown) == (mark == "same") for own, shown, mark in pieces)
             assert all(mark == "same" for *_, mark in pieces) == (verdict == "right"), example["completion"]
             assert (len(lines) < thought.count("\n") + 1) == (number == 0)  # it works the problem out once
+
+
+def operands_in(text):
+    return re.findall(r"\d+ [+-] (\d+) = ", text)
+
+
+@pytest.mark.parametrize("name", ["math", "coding", "science", "agent"])
+def test_judges_read_words_as_their_row_does_and_a_shown_reading_may_be_the_wrong_one(name):
+    """Else the verdict would be noise, or the reasoning that a judge is shown would always read rightly."""
+    misread = wrong = 0
+    for example in judge_rows(name, {}):
+        (thought, verdict), amounts = judge_turns(example)[0], [str(amount) for _, _, amount, _, _ in example["row"]["chain"]]
+        assert operands_in(thought) == amounts
+        shown = operands_in(example["prompt"][0]["content"].split("\nprocess:\n")[-1])
+        if shown:
+            assert verdict == "wrong" or shown == amounts
+            wrong, misread = wrong + (verdict == "wrong"), misread + (shown != amounts)
+    assert 0.2 < misread / wrong < 0.8
+
+
+def test_a_share_of_judges_and_of_what_they_are_shown_answers_at_once():
+    corpus = judge_rows("math", {"math": 0.25})
+    thoughts = [[thought for thought, _ in judge_turns(e)] for e in corpus]
+    assert 0.1 < sum(map(any, thoughts)) / len(corpus) < 0.4 and all(all(one) == any(one) for one in thoughts)
+    shown = [e["prompt"][0]["content"] for e in corpus if "\nprocess:\n" in e["prompt"][0]["content"]]
+    assert 0.1 < sum("<think></think>" not in text for text in shown) / len(shown) < 0.4
+    verdicts = [verdict for e in corpus for _, verdict in judge_turns(e)]
+    assert abs(verdicts.count("right") / len(verdicts) - 0.5) < 0.05
 
 
 def test_batches_go_through_all_examples_and_pad_little():
