@@ -12,7 +12,7 @@ from scipy.special import expit, logit
 from m2rl_lib import domains
 from m2rl_lib.analysis.rq5_judging import best_of_n, judge_accuracy, outcome_or_process
 from m2rl_lib.config import schedule
-from m2rl_lib.data import judge_prompts, problem_sets
+from m2rl_lib.data import judge_prompts, problem_sets, sft_corpus
 from m2rl_lib.domains import chat
 from m2rl_lib.evaluation import judging
 from m2rl_lib.figures import drawing, rq5_judging
@@ -158,7 +158,7 @@ def test_empty_truncated_and_ungraded_samples_are_counted_and_left_out():
 
 
 def test_an_outcome_judge_does_not_see_thinking_that_never_ended():
-    row = problem_sets.benchmark_problems("chain", "test", 1, True)[0]
+    row = problem_sets.benchmark_problems("chain", "test", 1, sft_corpus.DEMONSTRATED)[0]
     for text in ("<think>2 + 2 = 4\n4 + ", "", END, f"<think>2 + 2 = 4</think>\n\\boxed{{4}}{END}"):
         shown = judge_prompts.judge_prompt(row, text, "outcome")[0]["content"]
         assert "2 + 2" not in shown and ("boxed" in shown) == ("boxed" in text)
@@ -171,7 +171,7 @@ def planted():
 
 
 def first_problems(name, count):
-    return problem_sets.benchmark_problems(next(iter(domains.ALL[name].BENCHMARKS)), "test", count, True)
+    return problem_sets.benchmark_problems(next(iter(domains.ALL[name].BENCHMARKS)), "test", count, sft_corpus.DEMONSTRATED)
 
 
 def test_planted_errors_are_where_they_are_said_to_be(planted):
@@ -282,7 +282,7 @@ def test_all_judges_of_a_study_see_the_same_trajectories(smoke, tokenizer, publi
     generator, frames = random.Random(0), []
     for domain in smoke.domains:
         for benchmark in domains.ALL[domain].BENCHMARKS:
-            rows = problem_sets.benchmark_problems(benchmark, "test", smoke.evaluate_problems, True)
+            rows = problem_sets.benchmark_problems(benchmark, "test", smoke.evaluate_problems, problem_sets.world_of(smoke))
             for kind, place in ((1, None), (0, "answer")):
                 texts, _ = judge_prompts.planted(rows, [place] * len(rows), generator)
                 frame = sample_rows([kind] * len(rows), domain=domain, texts=texts).assign(benchmark=benchmark, sample=kind)

@@ -2,6 +2,7 @@
 
 import json
 import random
+import re
 from collections import Counter
 
 import pytest
@@ -109,14 +110,49 @@ def test_judge_rows_are_balanced_right_where_all_pieces_agree_and_outcome_hides_
             assert (len(lines) < thought.count("\n") + 1) == (number == 0)  # it works the problem out once
 
 
+def operands_in(text):
+    return re.findall(r"\d+ [+-] (\d+) = ", text)
+
+
+@pytest.mark.parametrize("name", ["math", "coding", "science", "agent"])
+def test_judges_read_words_as_their_row_does_and_a_shown_reading_may_be_the_wrong_one(name):
+    """Else the verdict would be noise, or the reasoning that a judge is shown would always read rightly."""
+    misread = wrong = 0
+    for example in judge_rows(name, {}):
+        (thought, verdict), amounts = judge_turns(example)[0], [str(amount) for _, _, amount, _, _ in example["row"]["chain"]]
+        assert operands_in(thought) == amounts
+        shown = operands_in(example["prompt"][0]["content"].split("\nprocess:\n")[-1])
+        if shown:
+            assert verdict == "wrong" or shown == amounts
+            wrong, misread = wrong + (verdict == "wrong"), misread + (shown != amounts)
+    assert 0.2 < misread / wrong < 0.8
+
+
+def test_a_share_of_judges_and_of_what_they_are_shown_answers_at_once():
+    corpus = judge_rows("math", {"math": 0.25})
+    thoughts = [[thought for thought, _ in judge_turns(e)] for e in corpus]
+    assert 0.1 < sum(map(any, thoughts)) / len(corpus) < 0.4 and all(all(one) == any(one) for one in thoughts)
+    shown = [e["prompt"][0]["content"] for e in corpus if "\nprocess:\n" in e["prompt"][0]["content"]]
+    assert 0.1 < sum("<think></think>" not in text for text in shown) / len(shown) < 0.4
+    verdicts = [verdict for e in corpus for _, verdict in judge_turns(e)]
+    assert abs(verdicts.count("right") / len(verdicts) - 0.5) < 0.05
+
+
 def test_batches_go_through_all_examples_and_pad_little():
-    lengths = [random.Random(0).randrange(20, 150) for _ in range(300)]
+    rng = random.Random(0)
+    lengths = [rng.randrange(20, 150) for _ in range(300)]
     order = sft_corpus.batch_order(lengths, 10, 60, 0)
     assert Counter(order) == dict.fromkeys(range(300), 2)  # two epochs
     batches = [[lengths[i] for i in order[start : start + 10]] for start in range(0, 600, 10)]
     padding = sum(10 * max(part) - sum(part) for part in batches) / sum(map(sum, batches))
     assert padding < 0.15
     assert sum(max(a) < min(b) for a, b in zip(batches, batches[1:])) < 45  # not sorted from short to long
+    small = sft_corpus.batch_order(lengths, 20, 30, 0, micro_batch=5)
+    assert Counter(small) == dict.fromkeys(range(300), 2)
+    parts = [[lengths[i] for i in small[start : start + 5]] for start in range(0, 600, 5)]
+    assert sum(5 * max(part) - sum(part) for part in parts) / sum(map(sum, parts)) < 0.1
+    spread = [max(sum(parts[i : i + 4], [])) - min(sum(parts[i : i + 4], [])) for i in range(0, 120, 4)]
+    assert sum(spread) / 30 > 60  # a batch has short and long ones
 
 
 def test_a_trajectory_that_could_not_be_graded_is_made_anew_and_never_called_wrong(monkeypatch):
