@@ -20,6 +20,7 @@ from m2rl_lib.rollout import decoding
 from m2rl_lib.storage import artifacts, result_tables
 from m2rl_lib.training.common import cost, write_costs
 
+GREEDY = ("scores", "test")  # purposes whose test problems are also decoded greedily
 KEYS = ["seed", "model", "domain", "benchmark", "split", "problem_id", "sample"]
 
 
@@ -54,8 +55,8 @@ def run(p: Parameters) -> list[Path]:
 def _score_all(p: Parameters, models: dict[str, Path]) -> tuple[list[pd.DataFrame], list[pd.DataFrame], list[dict]]:
     """The frames of all models and splits of the run's purpose, those decoded greedily, and what each cost."""
     made, costs = {"selection": [], "test": [], "greedy": []}, []
-    stages = {"scores": ("selection", "test", "greedy"), "test": ("test", "greedy"), "sweep": ("selection", "test")}
-    for stage in stages.get(p.purpose, ("test",)):
+    first = ["selection"] if p.purpose in ("scores", "sweep") else []
+    for stage in [*first, "test", *(["greedy"] if p.purpose in GREEDY else [])]:
         if p.purpose == "sweep" and stage == "test":
             models = {name: models[name] for name in best_of_each_method(made["selection"])}
         split, heat, k = ("test", 0, 1) if stage == "greedy" else (stage, p.evaluate_temperature, None)
