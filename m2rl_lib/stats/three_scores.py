@@ -38,14 +38,15 @@ def agreement(compared: pd.DataFrame, names: dict[str, str] | None = None) -> st
     for row in compared.itertuples():
         found = f"{SCORES[row.score]} ({row.estimate:+.1f} points [{row.low:.1f}, {row.high:.1f}])"
         parts.setdefault(row.verdict, []).append(found)
-    said = "; ".join(f"{verdict} under {' and '.join(found)}" for verdict, found in parts.items())
+    said = "; ".join(f"{verdict} under {', '.join(found)}" for verdict, found in parts.items())
     return f"{a} against {b}: the verdicts {'agree' if len(parts) == 1 else 'differ'}: {said}."
 
 
 def by_seed(test: pd.DataFrame, greedy: pd.DataFrame, models: list[str], overs: list[str]) -> pd.DataFrame:
     """Each seed's scores: seed, model, over ('overall', domain or benchmark), score, value (points), thought (share), tokens (mean).
 
-    A score is null where a benchmark of `over` is refused or lacking; thought leaves out completions that have no mark of thinking.
+    A score is null where a benchmark of `over` is refused or lacking, thought where no completion on it has a mark of thinking;
+    else one without any did not think.
     """
     require_columns(test, LIKE, "scores")
     parts = []
@@ -53,7 +54,10 @@ def by_seed(test: pd.DataFrame, greedy: pd.DataFrame, models: list[str], overs: 
         rows = one["scores"][one["scores"]["model"].isin(models)]
         sample = resample(problem_means(rows, one["pass_k"]), draws=1)
         points = pd.DataFrame(sample.points, sample.benchmarks.index, sample.pairs)
-        like = rows.astype(dict.fromkeys(LIKE, "Float64")).groupby(["benchmark", "seed", "model"])[LIKE].mean().astype(float)
+        marked = rows.groupby("benchmark")["thought"].transform("count") > 0
+        rows = rows.astype(dict.fromkeys(LIKE, "Float64"))
+        rows["thought"] = rows["thought"].fillna(0).where(marked)
+        like = rows.groupby(["benchmark", "seed", "model"])[LIKE].mean().astype(float)
         for over in overs:
             weights = pd.Series(sample.weights(over), points.index).loc[lambda share: share > 0]
             found = {"value": points.loc[weights.index].mul(weights, axis=0).sum(skipna=False)}

@@ -42,10 +42,12 @@ def test_scores_that_disagree_are_named():
 def test_values_by_seed_weigh_domains_alike_and_leave_out_the_untrained():
     other = [planted("rl-multi", some(share), "coding", name) for name, share in (("programs", 0.2), ("strings", 0.4))]
     unmarked = planted("rl-multi", some(1), "general", "facts", thought=None)
+    other.append(planted("merge-ties", 2, "coding", "programs", thought=None))  # where another model's completions have marks
     second = planted("rl-multi", some(0.1), seed=1, thought=False, tokens=20)
     test = pd.concat([TEST, *other, unmarked])
-    found = three_scores.by_seed(test, GREEDY.iloc[:0], ["rl-multi"], ["overall", "facts"])
-    values = found.set_index(["over", "score"])
+    found = three_scores.by_seed(test, GREEDY.iloc[:0], ["rl-multi", "merge-ties"], ["overall", "facts", "programs"])
+    assert found.query("model == 'merge-ties' and over == 'programs'")["thought"].tolist() == [0, 0]
+    values = found.query("model == 'rl-multi'").set_index(["over", "score"])
     assert set(found["score"]) == {"T=1", "pass@K"}, "no greedy score without greedy rows"
     assert values.loc[("overall", "T=1"), ["value", "thought", "tokens"]].tolist() == pytest.approx([(60 + 30) / 2, 1, 10])
     assert values.loc[("facts", "T=1"), "value"] == 100 and np.isnan(values.loc[("facts", "T=1"), "thought"])

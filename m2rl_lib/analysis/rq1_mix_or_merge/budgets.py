@@ -94,7 +94,7 @@ def learning_bars(test: pd.DataFrame, greedy: pd.DataFrame, p: Parameters) -> pd
 def starts(training: pd.DataFrame) -> pd.DataFrame:
     """Where each run of RL began, the mean over seeds: its first logged step, the groups' mean reward up to there and the share of
     groups whose rewards differ, both in %. `training`: TRL's logs."""
-    first = training.sort_values("step").groupby(["model", "seed"], sort=False).first()
+    first = training.sort_values("step", kind="stable").groupby(["model", "seed"], sort=False).first()
     shares = pd.DataFrame({"logged at step": first["step"], "success, %": 100 * first["reward"]})
     shares["groups that differ, %"] = 100 * (1 - first["frac_reward_zero_std"])
     return shares.groupby("model", sort=False).mean()
