@@ -60,13 +60,13 @@ def _batches(p: Study) -> dict[str, int]:
 def evaluations(p: Study) -> list[tuple[str, int, int]]:
     """(group, models, completions) of every run of notebook 07."""
     benchmarks = problem_sets.study_benchmarks(p)
-    test = len(benchmarks) * p.evaluate_problems * p.evaluate_samples
+    test, greedy = len(benchmarks) * p.evaluate_problems * p.evaluate_samples, len(benchmarks) * p.evaluate_problems
     selection = len(benchmarks) * p.evaluate_selection_problems * p.evaluate_selection_samples
     rows = []
     for group, (purpose, models) in schedule.groups(p).items():
         count = {
-            "scores": len(models) * (test + selection),
-            "test": len(models) * test,
+            "scores": len(models) * (test + greedy + selection),
+            "test": len(models) * (test + greedy),
             "sweep": len(models) * selection + len({model_names.parse_model_name(name)[0] for name in models}) * test,
             "skills": len(models) * len(problem_sets.skill_benchmarks(p)) * p.analysis_skill_problems * p.analysis_skill_samples,
         }[purpose]
