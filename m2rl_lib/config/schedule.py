@@ -175,6 +175,9 @@ def seeds_there(p: Parameters, analysis: str) -> list[int]:
     return sorted({p.seed, *done})
 
 
+WITHOUT = {"unshared": "shared", "agreeing": "conflicting"}  # world of the manipulation check: the words that it takes away
+
+
 def worlds(p: Parameters) -> dict[str, Parameters]:
     """The worlds of RQ2's manipulation check beside the study's own: `unshared` and `agreeing`, each as a study of its own.
 
@@ -183,6 +186,5 @@ def worlds(p: Parameters) -> dict[str, Parameters]:
     """
     if not (p.analysis_manipulation_check and {"math", "coding"} <= set(p.domains)):
         return {}
-    without = {"unshared": "shared", "agreeing": "conflicting"}
-    changed = {name: p.data_world | {kind: 0} for name, kind in without.items() if p.data_world[kind]}
+    changed = {name: p.data_world | {kind: 0} for name, kind in WITHOUT.items() if p.data_world[kind]}
     return {name: p.model_copy(update={"study": f"{p.study}-{name}", "data_world": world}) for name, world in changed.items()}

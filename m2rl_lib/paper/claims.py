@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pandas as pd
 
+from m2rl_lib.analysis.rq2_transfer import planted
 from m2rl_lib.config.study import Parameters
-from m2rl_lib.data import problem_sets
 from m2rl_lib.paper import claim_ledger, estimates, published_evidence, score_tables
 from m2rl_lib.paper.claim_ledger import Claim
 from m2rl_lib.stats.rank_correlation import NEGLIGIBLE
@@ -43,9 +43,9 @@ def study_tables(p: Parameters, question: str | None = None) -> dict[str, pd.Dat
     if of_scores:
         scores = read_scores(p)
         test, selection = (scores[scores["split"] == split] for split in ("test", "selection"))
-        # notebooks that show no transfer do not declare what was built in
-        shared = "transfer" in of_scores and problem_sets.built_in(p.data_shared_arithmetic, p.data_sources)
-        found |= score_tables.make_score_tables(test, selection, p.analysis_margin, p.analysis_draws, shared, of_scores)
+        # notebooks that show no transfer do not declare the world
+        known = planted.expected_changes(p) if "transfer" in of_scores else None
+        found |= score_tables.make_score_tables(test, selection, p.analysis_margin, p.analysis_draws, known, of_scores)
     return found
 
 

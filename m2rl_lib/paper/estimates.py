@@ -71,8 +71,8 @@ def transfer_cells(tables: Tables) -> list[Found]:
 def transfer_mean(tables: Tables, part: str) -> Found:
     """The mean change of the cells of a part of `transfer_matrix.CLAIMS`, and what keeps it from being transfer."""
     row = _one(_need(tables, "rq2").query("claim == @part"), f"no row of {part}")
-    built = int(row["built_in"]) if pd.notna(row["built_in"]) else 0
-    notes = [f"{built} of the cells join domains that were given arithmetic"] if built else []
+    planted = int(row["planted"]) if pd.notna(row["planted"]) else 0
+    notes = [f"{planted} of the cells were planted to rise or fall"] if planted else []
     notes += ["SFT at its best temperature gains no less there"] if row["called"] == "sharpening" else []
     n = f"{row['cells']} cell{'s' if row['cells'] > 1 else ''}"
     return of_row(row.rename({"change": "estimate"}), n, "; ".join(notes))

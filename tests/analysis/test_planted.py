@@ -1,6 +1,5 @@
 """Planted relations: what the world's parameters alone say of transfer, and how an instrument's calls are scored against it."""
 
-import pandas as pd
 import pytest
 
 from m2rl_lib.analysis.rq2_transfer import planted
@@ -40,19 +39,5 @@ def test_relation_counts_words_read_alike_and_thinking(study):
     )
 
 
-def test_calls_are_right_undecided_or_wrong():
-    cells = [
-        ("a", "b", 30.0, "rises"),
-        ("b", "a", -20.0, "falls"),
-        ("a", "c", 15.0, "rises"),
-        ("c", "a", 2.0, ""),
-        ("a", "a", 80.0, "rises"),
-    ]
-    expected = pd.DataFrame(cells, columns=["trained", "tested", "expected", "predicted"])
-    verdicts = expected.assign(verdict=["better", "undecided", "equivalent", "better", "better"])
-    scored = planted.score_calls(expected, verdicts)
-    assert scored["called"].tolist() == [
-        "rightly",
-        "undecided",
-        "wrongly",
-    ]  # the diagonal and cells without prediction are left out
+def test_of_a_blend_nothing_is_planted(study):
+    assert planted.expected_changes(study().model_copy(update={"data_sources": ["owner/name@1"]})).empty

@@ -108,13 +108,20 @@ def test_judge_rows_are_balanced_right_where_all_pieces_agree_and_outcome_hides_
 
 
 def test_batches_go_through_all_examples_and_pad_little():
-    lengths = [random.Random(0).randrange(20, 150) for _ in range(300)]
+    rng = random.Random(0)
+    lengths = [rng.randrange(20, 150) for _ in range(300)]
     order = sft_corpus.batch_order(lengths, 10, 60, 0)
     assert Counter(order) == dict.fromkeys(range(300), 2)  # two epochs
     batches = [[lengths[i] for i in order[start : start + 10]] for start in range(0, 600, 10)]
     padding = sum(10 * max(part) - sum(part) for part in batches) / sum(map(sum, batches))
     assert padding < 0.15
     assert sum(max(a) < min(b) for a, b in zip(batches, batches[1:])) < 45  # not sorted from short to long
+    small = sft_corpus.batch_order(lengths, 20, 30, 0, micro_batch=5)
+    assert Counter(small) == dict.fromkeys(range(300), 2)
+    parts = [[lengths[i] for i in small[start : start + 5]] for start in range(0, 600, 5)]
+    assert sum(5 * max(part) - sum(part) for part in parts) / sum(map(sum, parts)) < 0.1
+    spread = [max(sum(parts[i : i + 4], [])) - min(sum(parts[i : i + 4], [])) for i in range(0, 120, 4)]
+    assert sum(spread) / 30 > 60  # a batch has short and long ones
 
 
 def test_a_trajectory_that_could_not_be_graded_is_made_anew_and_never_called_wrong(monkeypatch):

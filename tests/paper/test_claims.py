@@ -303,7 +303,7 @@ def test_published_evidence_is_computed_from_the_tables():
 @pytest.fixture
 def committed(smoke) -> Parameters:
     """The committed result tables of the study, as those of a study that ran."""
-    p = smoke.model_copy(update={"analysis_draws": 100, "data_shared_arithmetic": True})
+    p = smoke.model_copy(update={"analysis_draws": 100})
     for table in ("scores", *(name for _, written in claims.READS.values() for name in written)):
         for file in (TABLES / table).glob("*.parquet"):
             seed, writer = file.stem.split("-", 1)

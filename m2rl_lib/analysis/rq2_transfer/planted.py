@@ -14,7 +14,6 @@ from m2rl_lib.domains import conventions, problems
 
 LEAST = 10.0  # points: a smaller expected change is no prediction
 RISES, FALLS = "rises", "falls"
-RIGHTLY, UNDECIDED, WRONGLY = "rightly", "undecided", "wrongly"
 
 
 def words_said(row: dict) -> int:
@@ -32,8 +31,11 @@ def read_rightly(world: conventions.World, trained: str, tested: str) -> float:
 def expected_changes(p) -> pd.DataFrame:
     """What training on `trained` changes on `tested`'s first benchmark: trained, tested, expected (points), predicted.
 
-    predicted: 'rises' or 'falls' where `LEAST` points or more are expected, else ''. A row for each ordered pair and diagonal cell.
+    predicted: 'rises' or 'falls' where `LEAST` points or more are expected, else ''. A row for each ordered pair and diagonal cell;
+    none of a blend, whose relations nobody planted.
     """
+    if not problem_sets.is_micro(p.data_sources):
+        return pd.DataFrame(columns=["trained", "tested", "expected", "predicted"])
     world = problem_sets.world_of(p)
     said, rows = {}, []
     for name in p.domains:
@@ -67,16 +69,3 @@ def relation(p) -> pd.DataFrame:
             share = (2 * alike - len(both)) / max(1, len(mine.keys() | theirs.keys()))
             rows.append({"one": one, "other": other, "relation": share + rarely})
     return pd.DataFrame(rows)
-
-
-def score_calls(expected: pd.DataFrame, verdicts: pd.DataFrame) -> pd.DataFrame:
-    """Whether an instrument calls the planted changes rightly: `expected` of cells off the diagonal that have a prediction, with
-    `verdict` ('better', 'worse', 'equivalent' or 'undecided', one for each trained and tested of `verdicts`) and `called`.
-
-    rightly: the verdict is the predicted direction; undecided; wrongly: another.
-    """
-    cells = expected[(expected["trained"] != expected["tested"]) & (expected["predicted"] != "")]
-    found = cells.merge(verdicts[["trained", "tested", "verdict"]], on=["trained", "tested"])
-    right = found["predicted"].map({RISES: "better", FALLS: "worse"})
-    called = found["verdict"].where(found["verdict"] == "undecided", WRONGLY).mask(found["verdict"] == right, RIGHTLY)
-    return found.assign(called=called)
