@@ -22,10 +22,11 @@ SCORE_GROUPS = ("sft", "experts", "floors", "mixed", "merges", "distilled", "pai
 READS = {  # the tables of each question's entries: those made of scores, and those that stages and notebooks wrote
     "RQ1": (("contest",), ("costs",)),
     "RQ2": (("transfer", "rq2"), ()),
-    "RQ3": (("pair",), ("rank_correlations", "predictors", "neighbour_groups", "weights_pairs", "weights_cosines", "rq3_seeds")),
+    "RQ3": (("pair",), ("rank_correlations", "predictors", "neighbour_groups", "weights_pairs", "weights_cosines")),
     "RQ4": (("seesaw", "leader", "rivals"), ("skills",)),
     "RQ5": ((), ("rq5",)),
 }
+OF_STAGES = ("costs", "weights_pairs", "weights_cosines")  # written once a seed; the others by a notebook, of all seeds
 
 
 def entries(p: Parameters, question: str | None = None, tables: dict | None = None) -> pd.DataFrame:
@@ -63,9 +64,9 @@ def seeds_of_scores(p: Parameters) -> list[int]:
 
 
 def _read(p: Parameters, name: str) -> pd.DataFrame | str:
-    """A written table: costs of every seed; of the others the one part, which holds all seeds; or why it is missing."""
+    """A written table: that of a stage of every seed; of the others the one part, which holds all seeds; or why it is missing."""
     try:
-        if name == "costs":
+        if name in OF_STAGES:
             return pd.concat([result_tables.read_table(one, name) for one in _seeds(p, name) or [p]], ignore_index=True)
         return result_tables.read_table(p, name)
     except FileNotFoundError:

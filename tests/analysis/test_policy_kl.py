@@ -56,7 +56,7 @@ def test_kl_of_markov_policies_is_the_analytic_value():
 
     visits = np.linalg.inv(np.eye(4) - p[1:, 1:])[0]  # expected visits of tokens 1..4 from token 1, before the end
     truth = visits @ by_state[1:]
-    cell = policy_kl.kl_table(rows.assign(domain="math", source="p")).iloc[0]
+    cell = policy_kl.kl_table(rows.assign(domain="math", source="p", seed=0)).iloc[0]
     assert abs(cell["kl"] - truth) < 3 * cell["se"] and cell["se"] < 0.06 * truth
     assert abs(cell["kl_token"] - truth / visits.sum()) < 3 * cell["se_token"] < 0.09 * truth / visits.sum()
     assert (cell["prompts"], cell["completions"], cell["tokens"]) == (400, 2000, sum(len(one.ids) - 1 for one in walks))
@@ -152,7 +152,7 @@ def little_study(smoke, tokenizer, publish_model):
 
 def test_kl_of_a_study(little_study, monkeypatch):
     p, names, rows = little_study
-    assert list(rows.columns) == policy_kl.COLUMNS and (rows.loc[rows["source"] == rows["target"], "kl"] == 0).all()
+    assert list(rows.columns) == [*policy_kl.COLUMNS, "seed"] and (rows.loc[rows["source"] == rows["target"], "kl"] == 0).all()
     table = policy_kl.kl_table(rows)
     assert table["prompts"].tolist() == np.where(table["source"] == "rl-" + table["domain"], 7, 2).tolist()
     assert (table["completions"] == 2 * table["prompts"]).all()
@@ -203,7 +203,7 @@ def bandits():
         tables[name] = Table(logits)
     walks = [Trajectory(str(i), k, [i, prompts + k], [0, 1], False) for i in range(prompts) for k in (0, 1)]
     frames = [policy_samples.sequence_kl(tables[name], tables, walks).assign(source=name, domain="math") for name in tables]
-    return pd.concat(frames)
+    return pd.concat(frames).assign(seed=0)
 
 
 ALL = ["math", "aligned", "orthogonal", "opposed"]
@@ -243,7 +243,7 @@ def test_expert_as_far_as_sft_is_rarely_called_a_neighbour():
             pd.DataFrame({"domain": "a", "target": target, "problem_id": range(12), "kl": 1 + 0.3 * generator.normal(size=12)})
             for target in ("sft", "rl-b")
         ]
-        rows = pd.concat([frame.assign(source=source) for frame in frames for source in ("rl-a", "rl-b")])
+        rows = pd.concat([frame.assign(source=source, seed=0) for frame in frames for source in ("rl-a", "rl-b")])
         labels.append(policy_neighbours.neighbour_table(rows, ["a", "b"])["label"].item())
     counts = pd.Series(labels).value_counts()
     assert counts["undecided"] > 0.92 * 300 and 0 < counts["neighbour"] < 0.05 * 300
@@ -260,7 +260,7 @@ def test_neighbours_are_paired_by_prompt():
     """Prompts differ by far more than B and SFT do on each: only a paired interval sees that B is nearer."""
     level = np.arange(1.0, 21)
     rows = pd.concat([pd.DataFrame({"kl": kl, "problem_id": range(20)}) for kl in (level, level - 0.2 + 0.1 * (level % 2))])
-    rows = rows.assign(domain="a", source="rl-a", target=np.repeat(["sft", "rl-b"], 20))
+    rows = rows.assign(domain="a", seed=0, source="rl-a", target=np.repeat(["sft", "rl-b"], 20))
     row = policy_neighbours.neighbour_table(pd.concat([rows, rows.assign(source="rl-b")]), ["a", "b"]).iloc[0]
     half = 0.1 * 0.5 * np.sqrt(20 / 19) / np.sqrt(20) * stats.t.ppf(0.975, 19)
     assert (row["label"], row["difference"]) == ("neighbour", pytest.approx(-0.15))

@@ -183,7 +183,7 @@ def tables_of(estimate: float, half: float, rng) -> dict[str, pd.DataFrame]:
         "costs": pd.DataFrame([*runs, cost | spent]),
         "rank_correlations": pd.DataFrame([{"x": "kl", "y": "delta", "rho": rho, "low": rho - 0.12 * half, "high": rho + 0.12 * half,
                                             "points": 60, "targets": 12, "verdict": "undecided"}]),
-        "predictors": pd.DataFrame([{"one": "neighbours, the paper's rule", "other": "KL", "gain": estimate, "domains": 5} | span]),
+        "predictors": pd.DataFrame([{"one": "neighbours, the paper's rule", "other": "KL", "gain": estimate, "domains": 5, "df": 4} | span]),
         "neighbour_groups": pd.DataFrame([{"against": "merge(A, SFT)", "group": "neighbour − not", "estimate": estimate, "pairs": 9,
                                            "n": 300, "verdict": "better"} | span]),
         "weights_pairs": weights_of(estimate / 20, half / 40, "jaccard", rng),
