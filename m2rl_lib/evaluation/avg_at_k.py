@@ -27,15 +27,9 @@ KEYS = ["seed", "model", "domain", "benchmark", "split", "problem_id", "sample"]
 def run(p: Parameters) -> list[Path]:
     """Evaluate the models that the notebook's parameters name, for their `purpose`:
 
-<<<<<<< HEAD
-    `scores`: on selection and test problems, SFT also at its best temperature; `test`: on test problems; `sweep`: on selection
-    problems, and the best of each merging method on test problems; `skills`: many samples of few test problems;
-    `world`: on test problems of math and coding.
-=======
     `scores`: on selection and test problems, SFT also at its best temperature; `test`: on test problems, both also greedily
     there; `sweep`: on selection problems, and the best of each merging method on test problems; `skills`: many samples of few
-    test problems per domain; `world`: on test problems of math and coding.
->>>>>>> h-scores
+    test problems; `world`: on test problems of math and coding.
     """
     folders = [locations.model_folder(p.study, p.seed, name) for name in p.models]
     for folder in folders:
