@@ -68,7 +68,7 @@ def evaluations(p: Study) -> list[tuple[str, int, int]]:
             "scores": len(models) * (test + selection),
             "test": len(models) * test,
             "sweep": len(models) * selection + len({model_names.parse_model_name(name)[0] for name in models}) * test,
-            "skills": len(models) * len(p.domains) * p.analysis_skill_problems * p.analysis_skill_samples,
+            "skills": len(models) * len(problem_sets.skill_benchmarks(p)) * p.analysis_skill_problems * p.analysis_skill_samples,
         }[purpose]
         if group == "sft":  # and SFT decoded at lower temperatures
             count += len(p.evaluate_sharpened_temperatures) * selection + test

@@ -37,6 +37,12 @@ def study_benchmarks(p) -> list[str]:
     return [name for domain in names for name in benchmarks(domain, p.data_sources)]
 
 
+def skill_benchmarks(p) -> list[str]:
+    """Those of which many samples are taken: each domain's first benchmark, and composition where the study has it."""
+    asked = {domains.composition.NAME, *(name for domain in p.domains for name in benchmarks(domain, p.data_sources)[:1])}
+    return [name for name in study_benchmarks(p) if name in asked]
+
+
 def chance(benchmark: str, sources: Sequence[str] = (MICRO,)) -> float:
     """The accuracy of a guess on a benchmark; of a blend's, the mean over its test problems (0 where there is no list to guess from).
 

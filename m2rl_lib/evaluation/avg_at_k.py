@@ -25,7 +25,7 @@ def run(p: Parameters) -> list[Path]:
     """Evaluate the models that the notebook's parameters name, for their `purpose`:
 
     `scores`: on selection and test problems, SFT also at its best temperature; `test`: on test problems; `sweep`: on selection
-    problems, and the best of each merging method on test problems; `skills`: many samples of few test problems per domain;
+    problems, and the best of each merging method on test problems; `skills`: many samples of few test problems;
     `world`: on test problems of math and coding.
     """
     folders = [locations.model_folder(p.study, p.seed, name) for name in p.models]
@@ -93,7 +93,7 @@ def problems(p: Parameters, split: str) -> tuple[list[dict], int]:
     elif p.purpose == "world":
         names = [name for domain in ("math", "coding") for name in problem_sets.benchmarks(domain, p.data_sources)]
     elif p.purpose == "skills":
-        names = [problem_sets.benchmarks(domain, p.data_sources)[0] for domain in p.domains]
+        names = problem_sets.skill_benchmarks(p)
         count, k = p.analysis_skill_problems, p.analysis_skill_samples
     world = (problem_sets.world_of(p), p.data_sources)
     return [row for name in names for row in problem_sets.benchmark_problems(name, split, count, *world)], k
