@@ -18,17 +18,17 @@ from pathlib import Path
 
 from papermill.inspection import inspect_notebook
 
-from m2rl_lib import domains, sandbox
+from m2rl_lib import sandbox
 from m2rl_lib.cli import reruns
 from m2rl_lib.config import locations, model_names, schedule, study, versions
 from m2rl_lib.config.study import ParameterError
+from m2rl_lib.data import problem_sets
 from m2rl_lib.storage import locks
 from m2rl_lib.training import launch
 
 try:
     P = study.load(config.get("params", "params/study.yaml"))
-    for name in P.domains:
-        domains.check_domain(name)
+    problem_sets.world_of(P)  # refuses domains and words that there are not
     ASKED = study.read_seeds(config.get("seeds", P.seed))
 except (ParameterError, ValueError) as error:
     sys.exit(f"{error}")

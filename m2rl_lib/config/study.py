@@ -218,6 +218,10 @@ def load(path: Path | str) -> Study:
         raise ParameterError(f"{path}: missing {', '.join(missing)}")
     if values["study"] != path.stem:
         raise ParameterError(f"{path}: study is {values['study']!r}, allowed is the file's stem {path.stem!r}")
+    if stray := [name for name in values["data_thinking"] if name not in values["domains"]]:
+        raise ParameterError(
+            f"{path}: data_thinking names {', '.join(stray)}, allowed are the domains {', '.join(values['domains'])}"
+        )
     return Study(**values)
 
 

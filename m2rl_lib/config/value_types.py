@@ -58,6 +58,11 @@ def _world(value: dict) -> dict:
     """A number of words, or for shared and conflicting their list, for each kind of word."""
     if sorted(value) != ["conflicting", "private", "shared"]:
         raise ValueError(f"it has {', '.join(value) or 'nothing'}, allowed are exactly shared, private and conflicting")
+    if isinstance(value["private"], list):
+        raise ValueError("private is a list, allowed is a number of words for each domain")
+    for kind in ("shared", "conflicting"):
+        if isinstance(value[kind], list) and len({*value[kind]}) < len(value[kind]):
+            raise ValueError(f"a word of {kind} is given twice, allowed is once")
     return value
 
 

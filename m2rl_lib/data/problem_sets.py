@@ -37,6 +37,12 @@ def study_benchmarks(p) -> list[str]:
     return [name for domain in names for name in benchmarks(domain, p.data_sources)]
 
 
+def skill_benchmarks(p) -> list[str]:
+    """Those of which many samples are taken: each domain's first benchmark, and composition where the study has it."""
+    asked = {domains.composition.NAME, *(name for domain in p.domains for name in benchmarks(domain, p.data_sources)[:1])}
+    return [name for name in study_benchmarks(p) if name in asked]
+
+
 def chance(benchmark: str, sources: Sequence[str] = (MICRO,)) -> float:
     """The accuracy of a guess on a benchmark; of a blend's, the mean over its test problems (0 where there is no list to guess from).
 
@@ -56,12 +62,13 @@ def _domain_of(benchmark: str) -> str:
 
 
 def world_of(p) -> conventions.World:
-    """The world of a study's parameters. ValueError in one line where it contradicts itself, or is asked of a blend."""
+    """The world of a study's parameters. ValueError in one line for one of a blend, of no domain or that contradicts itself."""
+    names = tuple(map(domains.check_domain, p.domains))
     if not is_micro(p.data_sources) and any(p.data_world.values()):
         raise ValueError(
             f"data_world is {p.data_world}, data_sources {list(p.data_sources)}: only [{MICRO}] has words of two readings"
         )
-    return conventions.read_world(p.data_world, tuple(p.domains))
+    return conventions.read_world(p.data_world, names)
 
 
 def benchmark_problems(

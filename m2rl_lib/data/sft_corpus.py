@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from itertools import islice
 
 from m2rl_lib import domains
-from m2rl_lib.data.judge_prompts import JUDGE_MODES, judge_prompt, judge_turns, planted, write_judgement
+from m2rl_lib.data.judge_prompts import JUDGE_MODES, READING, judge_prompt, judge_turns, planted, write_judgement
 from m2rl_lib.data.problem_sets import train_problems
 from m2rl_lib.domains import chat, conventions, problems
 
@@ -28,8 +28,9 @@ def sft_corpus(
 
     `per_domain` demonstrations of each domain and `general` of the general facts, a `shifted_share` of them like the shifted
     benchmarks (which RL never trains), each step wrong with probability `wrong_share`; `judge` conversations per domain and
-    mode, on problems of their own, with several verdicts each, half of them on wrong trajectories.
-    A `thinking` share of a domain's demonstrations works its problem out (of one that is not named, all), the rest answer at once.
+    mode, on problems of their own, with several verdicts each, half of them on wrong trajectories, of these half with a word
+    misread, where there are chains. A `thinking` share of a domain's demonstrations, trajectories and judges works the problem
+    out (of one that is not named, all), the rest answer at once.
     """
     rng = random.Random(f"sft {seed}")
     corpus = []
@@ -52,12 +53,15 @@ def sft_corpus(
         turns = judge_turns(drawn[0], rng)
         patterns = [rng.getrandbits(turns) for _ in range(judge)]
         bits = [bits for pattern in patterns for bits in (pattern, ~pattern)]  # a bit a turn, balanced in every two rows
-        places = [rng.choice(problems.PLACES) if row >> turn & 1 else None for row in bits for turn in range(turns)]
-        trajectories, right = planted([row for row in drawn for _ in range(turns)], places, rng)
+        errors = [*problems.PLACES, *[READING] * (3 if "chain" in drawn[0] else 0)]
+        places = [rng.choice(errors) if row >> turn & 1 else None for row in bits for turn in range(turns)]
+        share = thinking.get(name, 1.0)
+        trajectories, right = planted([row for row in drawn for _ in range(turns)], places, rng, share)
         for index, row in enumerate(drawn):
             mine = slice(index * turns, (index + 1) * turns)
             prompt = judge_prompt(row, trajectories[mine][0], JUDGE_MODES[index // judge])
-            corpus.append(example_of("judge", row, prompt, write_judgement(row, rng, trajectories[mine], right[mine])))
+            judgement = write_judgement(row, rng, trajectories[mine], right[mine], rng.random() < share)
+            corpus.append(example_of("judge", row, prompt, judgement))
     rng.shuffle(corpus)
     return corpus
 

@@ -8,7 +8,7 @@ import random
 
 from m2rl_lib.domains import mathematics
 from m2rl_lib.domains.conventions import READINGS
-from m2rl_lib.domains.mathematics import answer, verify  # noqa: F401  # the form is math's
+from m2rl_lib.domains.mathematics import answer, demonstrate, verify  # noqa: F401  # the form is math's
 from m2rl_lib.domains.problems import arithmetic_chain
 
 NAME = "composition"

@@ -7,7 +7,7 @@ less frequent ones of the demonstrations, so that greedy decoding of SFT is righ
 """
 
 import random
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 # Two neighbours have the same two readings, one of them is right in its usual reading and one in the other: so a domain's words
@@ -61,6 +61,18 @@ class World:
         """The words that occur in this domain alone."""
         return BUNDLES[self.domains.index(domain)][: self.private] if self.private else ()
 
+    def table(self) -> list[dict]:
+        """A row for each word: word, kind, its usual and its other reading, and by domain the right one ('' without the word)."""
+        words = {domain: self.words(domain) for domain in self.domains}
+        kinds = {word: "private" for domain in self.domains for word in self.private_words(domain)}
+        kinds = dict.fromkeys(self.shared, "shared") | dict.fromkeys(self.conflicting, "conflicting") | kinds
+        return [
+            {"word": word, "kind": kind}
+            | dict(zip(("usual", "other"), READINGS[word]))
+            | {domain: right.get(word, "") for domain, right in words.items()}
+            for word, kind in kinds.items()
+        ]
+
 
 def read_world(given: Mapping | World, domains: tuple[str, ...]) -> World:
     """The world of a `data_world`. ValueError in one line where it contradicts itself or asks for words that are not there."""
@@ -75,7 +87,7 @@ def read_world(given: Mapping | World, domains: tuple[str, ...]) -> World:
         if count > len(free):
             raise ValueError(f"data_world asks for {count} {kind} words, {len(free)} are left of {', '.join(COMMON)}")
         named[kind], free = free[:count], free[count:]
-    private = {word for bundle in BUNDLES for word in bundle[: given["private"]]}
+    private = {word for bundle in BUNDLES[: len(domains)] for word in bundle[: given["private"]]}
     if given["private"] > len(BUNDLES[0]):
         raise ValueError(
             f"data_world asks for {given['private']} private words of each domain, allowed are 0 to {len(BUNDLES[0])}"
@@ -93,6 +105,27 @@ def read_world(given: Mapping | World, domains: tuple[str, ...]) -> World:
     return World(domains, tuple(named["shared"]), given["private"], tuple(named["conflicting"]))
 
 
+def demonstrated(words: Iterable[str], rng: random.Random) -> dict[str, int]:
+    """Each word with the reading that a demonstration takes: the usual one in a share `USUAL` of them."""
+    return {word: READINGS[word][rng.random() >= USUAL] for word in words}
+
+
+def reread(row: dict, words: Mapping[str, int]) -> dict:
+    """A problem as a reader understands it to whom `words` mean these amounts: demonstrations change, its grading does not."""
+    if "said" in row:
+        plans = [f"{words[said]} {plan.split()[1]}" if said in words else plan for said, plan in zip(row["said"], row["plans"])]
+        return row | {"plans": plans}
+    if "chain" not in row:
+        return row  # facts
+    chain, value = [], row["chain"][0][0]
+    for _, sign, amount, _, said in row["chain"]:
+        amount = words.get(said, amount)
+        result = value + amount if sign == "+" else value - amount
+        chain.append((value, sign, amount, result, said))
+        value = result
+    return row | {"chain": chain}
+
+
 class Demonstrated:
     """What demonstrations read: in each problem the common words and those of one bundle, each with a reading drawn anew.
 
@@ -101,4 +134,4 @@ class Demonstrated:
 
     def words(self, domain: str, rng: random.Random) -> dict[str, int]:
         """The words that a problem may use, with the readings of this problem."""
-        return {word: READINGS[word][rng.random() >= USUAL] for word in (*COMMON, *rng.choice(BUNDLES))}
+        return demonstrated((*COMMON, *rng.choice(BUNDLES)), rng)

@@ -34,7 +34,7 @@ def _counted(family: str, said: str, amount: int) -> dict:
         "bullets": ("detectable_format:number_bullet_lists", "num_bullets", "Bullet points"),
         "numbers": ("count:numbers", "N", "Numbers"),
     }[family]
-    return {"id": name, "kwargs": {argument: amount}, "ask": f"{ask}: {said}.", "plan": f"{amount} {family}"}
+    return {"id": name, "kwargs": {argument: amount}, "ask": f"{ask}: {said}.", "plan": f"{amount} {family}", "said": said}
 
 
 def _instruction(rng: random.Random, family: str) -> dict:
@@ -85,6 +85,7 @@ def make(rng: random.Random, benchmark: str, world) -> dict:
         "topic": topic,
         "families": families,
         "plans": [i["plan"] for i in instructions],
+        "said": [i.get("said") for i in instructions],  # the words of two readings
         "steps": [f"plan {i['plan']}" for i in instructions] + [f"write {i['plan']}" for i in instructions],
     }
 

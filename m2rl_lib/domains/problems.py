@@ -129,6 +129,14 @@ def work_out(rng: random.Random, chain: list[Step], wrong: frozenset[int], offse
     return lines, value
 
 
+def misread(row: dict, rng: random.Random) -> dict:
+    """A row with a chain as it is to whoever takes the other reading of one of its words."""
+    at = rng.choice([index for index, (*_, said) in enumerate(row["chain"]) if said in READINGS])
+    a, sign, amount, result, said = row["chain"][at]
+    other = (a, sign, sum(READINGS[said]) - amount, result, said)
+    return row | {"chain": [other if index == at else step for index, step in enumerate(row["chain"])]}
+
+
 def step_names(chain: list[Step]) -> list[str]:
     """The names of a chain's steps, for `steps`."""
     return [f"{a}{sign}{b}" for a, sign, b, _, _ in chain]

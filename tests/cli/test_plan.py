@@ -54,7 +54,8 @@ def test_parameters_of_models(model, tmp_path, default):
 def test_completions_are_those_of_the_finished_study(default):
     """The default study's committed tables have exactly as many rows as the plan says."""
     for group, _, completions in plan.evaluations(default):
-        rows = len(pd.read_parquet(TABLES / "scores" / f"0-{group}.parquet", columns=["sample"]))
+        files = [TABLES / table / f"0-{group}.parquet" for table in ("scores", "greedy")]
+        rows = sum(len(pd.read_parquet(file, columns=["sample"])) for file in files if file.is_file())
         assert rows == completions, group
 
 
@@ -164,6 +165,11 @@ def test_the_dry_run(tmp_path, smoke_values, capsys, monkeypatch):
     assert not shown.out and shown.err.count("\n") == 1
     with pytest.raises(ValueError, match="needs --pilot"):
         plan.main([str(path), "--effect", "3"])
+    path.write_text(
+        yaml.safe_dump(smoke_values | {"study": "small", "data_world": {"shared": 5, "private": 2, "conflicting": 2}})
+    )
+    with pytest.raises(ValueError, match="asks for 2 conflicting words"):
+        plan.main([str(path), "--check"])
 
 
 def test_a_pilot_gives_rates_and_sizes(tmp_path, default, capsys):

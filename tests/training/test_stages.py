@@ -294,12 +294,12 @@ def test_a_sweep_tests_the_best_of_each_method_on_selection_problems(trained):
     assert set(scores.loc[scores["split"] == "test", "model"]) == {best, "merge-sce"}
 
 
-def test_skills_are_many_samples_of_the_first_benchmarks(trained):
+def test_skills_are_many_samples_of_the_first_benchmarks_and_of_composition(trained):
     p = evaluate(trained, "skills", "skills", ["sft"])
     scores = result_tables.read_table(p, "scores", ["skills"])
-    assert set(scores["benchmark"]) == {"chain", "workplace"} and set(scores["split"]) == {"test"}
+    assert set(scores["benchmark"]) == {"chain", "workplace", "composition"} and set(scores["split"]) == {"test"}
     assert (scores.groupby(["benchmark", "problem_id"]).size() == p.analysis_skill_samples).all()
-    assert scores["problem_id"].nunique() == 2 * p.analysis_skill_problems
+    assert scores["problem_id"].nunique() == 3 * p.analysis_skill_problems
 
 
 def test_the_best_of_each_method_is_taken():
