@@ -1,4 +1,4 @@
-"""Do instruments order pairs of experts as planted: worlds in which one does, one does the opposite, and one sees the experts alone."""
+"""Do instruments order pairs of experts as planted: one that does, one that does the opposite, one that sees experts alone."""
 
 from itertools import combinations
 
