@@ -70,15 +70,6 @@ def each_seed(measure: Callable, *frames: pd.DataFrame) -> pd.DataFrame:
     return pd.concat([measure(*(one[one["seed"] == n] for one in frames)).assign(seed=n) for n in seeds], ignore_index=True)
 
 
-def over_seeds(frame: pd.DataFrame, by: str, value: str) -> pd.DataFrame:
-    """One value per seed and `by`, over the seeds that have one: `by`, mean, low, high (95% t), sd, least, most, seeds."""
-    rows = []
-    for name, part in frame.groupby(by, sort=False):
-        values = part[value].dropna()
-        rows.append((name, *t_interval(values), values.std(ddof=1), values.min(), values.max(), len(values)))
-    return pd.DataFrame(rows, columns=[by, "mean", "low", "high", "sd", "least", "most", "seeds"])
-
-
 def sentence(spread: pd.DataFrame, name: str) -> str:
     """What `spread_table` says of one pair, called `name`: how far the seeds lie apart, beside what resampling problems does."""
     by_seed = spread[spread["what"].str.startswith("seed ")]

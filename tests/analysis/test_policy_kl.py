@@ -13,7 +13,7 @@ from m2rl_lib import domains
 from m2rl_lib.analysis.rq3_policies import policy_kl, policy_neighbours, policy_samples
 from m2rl_lib.analysis.rq3_policies.policy_samples import Trajectory
 from m2rl_lib.config import schedule
-from m2rl_lib.data import problem_sets
+from m2rl_lib.data import problem_sets, sft_corpus
 from m2rl_lib.figures import drawing, rq3_policies
 from m2rl_lib.training import micro_model
 
@@ -71,7 +71,9 @@ def build(tokenizer, seed):
 
 def test_kl_agrees_with_a_naive_loop(tokenizer):
     p_model, q_model = build(tokenizer, 1), build(tokenizer, 2)
-    rows = [row for benchmark in BENCHMARKS for row in problem_sets.benchmark_problems(benchmark, "test", 2, True)]
+    rows = [
+        row for benchmark in BENCHMARKS for row in problem_sets.benchmark_problems(benchmark, "test", 2, sft_corpus.DEMONSTRATED)
+    ]
     sampled = policy_samples.sample_trajectories(p_model, tokenizer, rows, 2, max_tokens=12, batch=8, seed=0)
     sampled[3].loss_mask[-4:-2] = [0, 0]  # as if a tool had written these
     frame = policy_samples.sequence_kl(p_model, {"p": p_model, "q": q_model}, sampled, tokens=300)
@@ -90,7 +92,7 @@ def test_kl_agrees_with_a_naive_loop(tokenizer):
 
 
 def test_trajectories_are_prompts_and_completions(tokenizer):
-    rows = problem_sets.benchmark_problems(BENCHMARKS[0], "test", 3, True)
+    rows = problem_sets.benchmark_problems(BENCHMARKS[0], "test", 3, sft_corpus.DEMONSTRATED)
     sampled = policy_samples.sample_trajectories(build(tokenizer, 1), tokenizer, rows, 2, max_tokens=5, batch=8, seed=0)
     assert [(one.problem_id, one.sample) for one in sampled] == [(row["problem_id"], k) for row in rows for k in (0, 1)]
     for one in sampled:
@@ -265,6 +267,25 @@ def test_neighbours_are_paired_by_prompt():
     half = 0.1 * 0.5 * np.sqrt(20 / 19) / np.sqrt(20) * stats.t.ppf(0.975, 19)
     assert (row["label"], row["difference"]) == ("neighbour", pytest.approx(-0.15))
     assert (row["low"], row["high"]) == (pytest.approx(-0.15 - half), pytest.approx(-0.15 + half))
+
+
+def test_seeds_are_pooled_and_the_wider_interval_counts():
+    """B is 0.15 nearer than SFT in the first seed, surely; over seeds −0.15, 0.05 and −0.2 nothing is sure, nor is the KL."""
+    level = np.arange(1.0, 21)
+    gaps = {0: -0.15, 1: 0.05, 2: -0.2}
+    cells = [(n, target, level + (target == "rl-b") * gap) for n, gap in gaps.items() for target in ("sft", "rl-b")]
+    frames = [pd.DataFrame({"seed": n, "target": target, "problem_id": range(20), "kl": kl}) for n, target, kl in cells]
+    rows = pd.concat(frames).assign(domain="a", sample=0, tokens=2, truncated=False)
+    rows = pd.concat([rows.assign(source=source) for source in ("rl-a", "rl-b")])
+    alone = policy_neighbours.neighbour_table(rows[rows["seed"] == 0], ["a", "b"]).iloc[0]
+    row = policy_neighbours.neighbour_table(rows, ["a", "b"]).iloc[0]
+    assert (alone["label"], row["label"], row["prompts"]) == ("neighbour", "undecided", 20)
+    half = np.std(list(gaps.values()), ddof=1) / np.sqrt(3) * stats.t.ppf(0.975, 2)
+    assert row[["difference", "low", "high"]].tolist() == pytest.approx([-0.1, -0.1 - half, -0.1 + half])
+    rows["kl"] = np.where(rows["target"] == "rl-b", 1.0 + rows["seed"], 1.0)  # prompts alike, seeds 1, 2 and 3
+    cell = policy_kl.kl_table(rows).set_index(["source", "target"]).loc[("rl-a", "rl-b")]
+    assert cell[["kl", "se", "kl_token", "se_token"]].tolist() == pytest.approx([2, 3**-0.5, 1, 3**-0.5 / 2])
+    assert cell[["prompts", "completions"]].tolist() == [20, 60]
 
 
 def test_asymmetry():

@@ -49,11 +49,10 @@ def test_one_seed_has_no_spread():
     assert np.isnan(over_seeds.t_interval([4.0])[1:]).all()
 
 
-def test_a_measure_over_seeds_leaves_out_what_a_seed_lacks():
-    frame = pd.DataFrame({"measure": ["a"] * 3 + ["b"] * 3, "value": [1, 2, 3, 5, np.nan, 5]})
-    table = over_seeds.over_seeds(frame, "measure", "value").set_index("measure")
-    assert table.loc["a"].tolist() == pytest.approx([2, -0.484, 4.484, 1, 1, 3, 3], abs=1e-3)
-    assert table.loc["b", ["mean", "low", "high", "seeds"]].tolist() == [5, 5, 5, 2]
+def test_the_wider_of_units_and_seeds():
+    values = np.array([[0.0, 3.0], [1.0, 4.0], [2.0, 5.0]])  # units 1.5, 2.5, 3.5; seeds 1 and 4, farther apart
+    assert over_seeds.widest(values).tolist() == [1, 4] and over_seeds.widest(values[:, :1]).tolist() == [0, 1, 2]
+    assert over_seeds.widest(values[:1]).tolist() == [1.5]  # one unit says nothing of others, whatever the seeds
 
 
 def test_tables_of_seeds_add_up_and_a_missing_one_is_named(smoke):

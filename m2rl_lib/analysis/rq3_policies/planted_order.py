@@ -8,7 +8,7 @@ from m2rl_lib.stats.over_seeds import t_interval
 from m2rl_lib.stats.rank_correlation import FEWEST, NEGLIGIBLE, rank_correlation
 
 DENSITY = 0.1  # of the masks whose overlap is taken
-AS_PLANTED, OTHERWISE, UNDECIDED = "as planted", "not as planted", "undecided"
+VERDICTS = ("as planted", "not as planted", "undecided")
 
 
 def pair_values(overlaps: pd.DataFrame, directions: pd.DataFrame, near: pd.DataFrame, relation: pd.DataFrame) -> pd.DataFrame:
@@ -55,15 +55,15 @@ def order_table(points: pd.DataFrame, draws: int = 10_000) -> pd.DataFrame:
     rows = []
     for name, part in points.groupby("instrument", sort=False):
         found, control = (rank_correlation(part, x, "relation", draws) for x in ("value", "control"))
-        decided = AS_PLANTED if found["low"] > 0 else OTHERWISE if found["high"] < NEGLIGIBLE else UNDECIDED
-        numbers = found[["rho", "low", "high", "p"]].to_dict() | control[["rho", "low", "high"]].add_prefix("control_").to_dict()
-        counts = {"pairs": found["points"], "seeds": found["seeds"]}
-        rows.append({"instrument": name} | numbers | counts | {"verdict": decided if found["points"] >= FEWEST else UNDECIDED})
+        decided = found["points"] >= FEWEST and (found["low"] > 0 or found["high"] < NEGLIGIBLE)
+        row = {"instrument": name, "pairs": found["points"], **found[["seeds", "rho", "low", "high", "p"]]}
+        row |= control[["rho", "low", "high"]].add_prefix("control_").to_dict()
+        rows.append(row | {"verdict": VERDICTS[not found["low"] > 0 if decided else 2]})
     return pd.DataFrame(rows)
 
 
 def order_sentence(table: pd.DataFrame) -> str:
     """An `order_table` in English."""
-    named = {verdict: ", ".join(part["instrument"]) for verdict, part in table.groupby("verdict")}
-    said = "; ".join(f"{verdict}: {named.get(verdict, 'none')}" for verdict in (AS_PLANTED, OTHERWISE, UNDECIDED))
+    named = {verdict: ", ".join(table.loc[table["verdict"] == verdict, "instrument"]) or "none" for verdict in VERDICTS}
+    said = "; ".join(f"{verdict}: {names}" for verdict, names in named.items())
     return f"The instruments order the {table['pairs'].max()} pairs of experts {said}."
