@@ -40,8 +40,8 @@ def value_table(points: pd.DataFrame) -> pd.DataFrame:
     """The `pair_values` in words, a row each pair: the mean over seeds, with its t interval where there are several."""
 
     def words(values: pd.Series) -> str:
-        mean, low, high = t_interval(values)
-        return f"{mean:.3f}" + (f" [{low:.3f}, {high:.3f}]" if np.isfinite(low) else "")
+        mean, low, high = t_interval(values.dropna())
+        return "–" if np.isnan(mean) else f"{mean:.3f}" + (f" [{low:.3f}, {high:.3f}]" if np.isfinite(low) else "")
 
     cells = points.groupby(["relation", "target", "instrument"])["value"].agg(words)
     return cells.unstack()[list(pd.unique(points["instrument"]))].sort_index(level="relation", ascending=False)
