@@ -68,7 +68,7 @@ def _embolden(words: str) -> str:
 def plot_overall(frame: pd.DataFrame) -> Figure:
     """Forest plot: models by their overall score, best on top, SFT's score as a dashed line; the other scores of MARKS beside it.
 
-    Columns: model, domain, score and, where there was sampling, low, high, n, seeds, greedy, pass@K. Drawn: rows of domain 'overall'.
+    Columns: model, domain, score and, where there was sampling, low, high, n, seeds, greedy, pass@K; drawn are rows of 'overall'.
     """
     require_columns(frame, ["model", "domain", "score"], "average scores")
     rows = frame[frame["domain"] == OVERALL]

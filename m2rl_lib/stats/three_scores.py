@@ -43,7 +43,7 @@ def agreement(compared: pd.DataFrame, names: dict[str, str] | None = None) -> st
 
 
 def by_seed(test: pd.DataFrame, greedy: pd.DataFrame, models: list[str], overs: list[str]) -> pd.DataFrame:
-    """Each seed's scores: seed, model, over ('overall', domain, benchmark), score, value (points), thought (share), tokens (mean).
+    """Each seed's scores: seed, model, over ('overall', domain, benchmark), score, value (points), thought (share), tokens.
 
     A score is null where a benchmark of `over` is refused or lacking, thought where no completion on it has a mark of thinking;
     else one without any did not think.
@@ -75,6 +75,5 @@ def table(scores: pd.DataFrame) -> pd.DataFrame:
     shown = wide["value"].reindex(columns=list(SCORES))
     for column, scale, words in (("thought", 100, "thinks, %"), ("tokens", 1, "tokens")):
         for score, where in (("T=1", ""), ("greedy", ", greedy")):
-            shown[words + where] = scale * wide[column].get(score)
-    order = [list(pd.unique(scores[name])) for name in ("over", "model")]
-    return shown.reindex([cell for over in order[0] for model in order[1] if (cell := (over, model)) in shown.index])
+            shown[words + where] = scale * wide[column].reindex(columns=[score])[score]
+    return shown

@@ -49,6 +49,7 @@ def test_values_by_seed_weigh_domains_alike_and_leave_out_the_untrained():
     assert found.query("model == 'merge-ties' and over == 'programs'")["thought"].tolist() == [0, 0]
     values = found.query("model == 'rl-multi'").set_index(["over", "score"])
     assert set(found["score"]) == {"T=1", "pass@K"}, "no greedy score without greedy rows"
+    assert three_scores.table(found)["greedy"].isna().all()
     assert values.loc[("overall", "T=1"), ["value", "thought", "tokens"]].tolist() == pytest.approx([(60 + 30) / 2, 1, 10])
     assert values.loc[("facts", "T=1"), "value"] == 100 and np.isnan(values.loc[("facts", "T=1"), "thought"])
     both = three_scores.by_seed(pd.concat([TEST, second]), GREEDY, ["rl-multi", "merge-ties"], ["overall"])
