@@ -113,8 +113,8 @@ def device_memory(p: Study) -> pd.Series:
     needs = {}
     for use, batch in _batches(p).items():
         length = p.micro_context if use == "SFT" else p.rlvr_prompt_tokens + p.rlvr_max_tokens
-        teachers = weights * len(p.domains) / sharded if use == "MT-OPD" else 0
-        needs[use] = fixed + teachers + token * min(batch // count, p.train_device_batch) * length
+        others = {"MT-OPD": len(p.domains), "RLVR": int(p.rlvr_kl > 0)}.get(use, 0)  # teachers, or SFT for the KL
+        needs[use] = fixed + others * weights / sharded + token * min(batch // count, p.train_device_batch) * length
         needs[use] *= count if config.get("use_cpu") else 1
     cache = 8 * shape.layers * shape.kv_heads * shape.head_dim  # keys and values of a token
     needs["evaluation"] = weights + cache * p.evaluate_batch * p.evaluate_max_tokens
