@@ -123,9 +123,9 @@ def test_memory_of_several_processes(default):
     whole, checkpointed = shape.layers * shape.activations, shape.layers * shape.hidden + shape.activations
     assert tokens["none"] == pytest.approx(tokens["deepspeed_1x8"]) == pytest.approx(4 * (whole + 3 * shape.vocabulary))
     assert tokens["fsdp2_1x8"] == pytest.approx(4 * (checkpointed + 3 * shape.vocabulary))
-    # 8 prompts of 8: with 8 processes 8 sequences on each
-    eight = memory(default, train_device_batch=64, train_accelerate="fsdp2_1x8")
-    assert eight["RLVR"] < memory(default, train_device_batch=64)["RLVR"] / 7
+    # 32 prompts of 8: with 8 processes 32 sequences on each
+    eight = memory(default, train_device_batch=256, train_accelerate="fsdp2_1x8")
+    assert eight["RLVR"] < memory(default, train_device_batch=256)["RLVR"] / 7
 
 
 def test_disk_by_hand(default):
