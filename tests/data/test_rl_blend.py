@@ -254,7 +254,7 @@ def study(tmp_path, smoke) -> Parameters:
     dapo = [form.problem(form.DAPO.format(f"What is {i}?"), str(i)) for i in range(200)]
     form.write_rl(tmp_path / "mirror", some, dapo, form.SKYWORK)
     changes = {"domains": ["math", "science"], "data_sources": [str(tmp_path / "mirror")], "evaluate_max_tokens": 4}
-    changes["data_world"] = {"shared": 0, "private": 0, "conflicting": 0}
+    changes["data_world"] = dict.fromkeys(smoke.data_world, 0)
     return smoke.model_copy(update=changes | {"judging_problems": 1000, "evaluate_selection_problems": 3})
 
 
