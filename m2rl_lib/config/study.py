@@ -73,6 +73,7 @@ class RLVRConfig(Section):  # GRPO, on one domain or on all mixed
     rlvr_prompts_per_step: Count
     rlvr_completions: Annotated[int, Field(ge=2)]  # per prompt
     rlvr_learning_rate: Positive
+    rlvr_kl: Annotated[Number, Field(ge=0)]  # weight of the KL to SFT in the loss
     rlvr_warmup_steps: Annotated[int, Field(ge=0)]
     rlvr_prompt_tokens: Annotated[int, Field(ge=8)]  # of the longest prompt trained on; agent's may be longer
     rlvr_max_tokens: Annotated[int, Field(ge=8)]  # of a completion, tool results counted

@@ -12,13 +12,13 @@ from dataclasses import dataclass
 
 # Two neighbours have the same two readings, one of them is right in its usual reading and one in the other: so a domain's words
 # never teach that one number, or the usual reading, is right oftener, which would carry over to words that it does not have.
-READINGS = {  # word: its usual reading, the other one; the differences 1 and 2 take turns
+READINGS = {  # word: its usual reading, the other one
     "a few": (3, 4),
     "several": (3, 4),
-    "some": (2, 4),
-    "a couple": (2, 4),
     "a handful": (5, 4),
     "a bunch": (5, 4),
+    "some": (2, 4),
+    "a couple": (2, 4),
     "a bit": (3, 2),
     "a touch": (3, 2),
     "a lot": (4, 6),
@@ -33,7 +33,7 @@ READINGS = {  # word: its usual reading, the other one; the differences 1 and 2 
     "a stack": (6, 4),
 }
 USUAL = 0.65  # how often a demonstration takes the usual reading
-COMMON = tuple(READINGS)[:6]  # shared and conflicting words are taken from these, in this order
+COMMON = tuple(READINGS)[:6]  # shared words are the first of these, conflicting ones the last: neither number moves the others
 BUNDLES = tuple(zip(tuple(READINGS)[6::2], tuple(READINGS)[7::2]))  # the private words of the first, second, … domain
 
 
@@ -86,7 +86,8 @@ def read_world(given: Mapping | World, domains: tuple[str, ...]) -> World:
             continue
         if count > len(free):
             raise ValueError(f"data_world asks for {count} {kind} words, {len(free)} are left of {', '.join(COMMON)}")
-        named[kind], free = free[:count], free[count:]
+        named[kind] = free[:count] if kind == "shared" else free[len(free) - count :]
+        free = [word for word in free if word not in named[kind]]
     private = {word for bundle in BUNDLES[: len(domains)] for word in bundle[: given["private"]]}
     if given["private"] > len(BUNDLES[0]):
         raise ValueError(

@@ -11,7 +11,7 @@ import random
 import zlib
 from collections.abc import Callable
 
-from m2rl_lib.domains.conventions import READINGS
+from m2rl_lib.domains.conventions import READINGS, reread
 
 SPLITS = ("train", "selection", "test")
 PLACES = ("early", "late", "answer")
@@ -131,10 +131,8 @@ def work_out(rng: random.Random, chain: list[Step], wrong: frozenset[int], offse
 
 def misread(row: dict, rng: random.Random) -> dict:
     """A row with a chain as it is to whoever takes the other reading of one of its words."""
-    at = rng.choice([index for index, (*_, said) in enumerate(row["chain"]) if said in READINGS])
-    a, sign, amount, result, said = row["chain"][at]
-    other = (a, sign, sum(READINGS[said]) - amount, result, said)
-    return row | {"chain": [other if index == at else step for index, step in enumerate(row["chain"])]}
+    word, amount = rng.choice([(said, amount) for _, _, amount, _, said in row["chain"] if said in READINGS])
+    return reread(row, {word: sum(READINGS[word]) - amount})
 
 
 def step_names(chain: list[Step]) -> list[str]:

@@ -1,7 +1,7 @@
 """The three scores of a model: Avg@K at T = 1 (the paper's), greedy, and pass@K (unbiased); and what its completions are like.
 
-SFT at its best temperature (`sft-sharpened`) is a control: under each score it is decoded at the one temperature that has the best
-Avg@K on selection problems, greedy among those tried. So its greedy score is the mean of its K samples; SFT's own is SFT decoded greedily.
+SFT at its best temperature (`sft-sharpened`) is a control: under every score it is decoded at the temperature (0 among those
+tried) that has the best Avg@K on selection problems. So its greedy score is the mean of its K samples; that of `sft` is SFT at 0.
 """
 
 import pandas as pd
@@ -32,7 +32,7 @@ def compare_each(test, greedy, pairs: list[tuple[str, str]], overs: list[str], m
 
 
 def agreement(compared: pd.DataFrame, names: dict[str, str] | None = None) -> str:
-    """One sentence on one pair of `compare_each`: whether the verdicts agree, and where they differ. `names` replaces display names."""
+    """One sentence on a pair of `compare_each`: whether the verdicts agree, or differ. `names` as in `verdict_sentence`."""
     a, b = ((names or {}).get(name) or display_name(name) for name in compared.iloc[0][["model", "reference"]])
     parts = {}
     for row in compared.itertuples():
@@ -43,7 +43,7 @@ def agreement(compared: pd.DataFrame, names: dict[str, str] | None = None) -> st
 
 
 def by_seed(test: pd.DataFrame, greedy: pd.DataFrame, models: list[str], overs: list[str]) -> pd.DataFrame:
-    """Each seed's scores: seed, model, over ('overall', domain or benchmark), score, value (points), thought (share), tokens (mean).
+    """Each seed's scores: seed, model, over ('overall', domain, benchmark), score, value (points), thought (share), tokens (mean).
 
     A score is null where a benchmark of `over` is refused or lacking, thought where no completion on it has a mark of thinking;
     else one without any did not think.

@@ -145,7 +145,11 @@ def test_new_problems_are_those_that_no_expert_solves_and_controls_have_none():
     nothing = found.loc[("rl-null", "new")]
     assert (nothing["estimate"], nothing["low"]) == (0, 0) and 0.5 < nothing["high"] < 2  # 400 problems could have missed 1%
     said = {m: gain_vectors.new_problems_sentence(gains, m, ["rl-null"], "composition") for m in ("rl-multi", "mt-opd")}
-    assert "RL-Multi has skills" in said["rl-multi"] and "MT-OPD is not shown" in said["mt-opd"]
+    assert (
+        "RL-Multi has skills" in said["rl-multi"]
+        and "controls: RL-Null 0.0" in said["rl-multi"]
+        and "MT-OPD is not shown" in said["mt-opd"]
+    )
 
 
 def test_pass_at_k_of_few_and_many_samples_by_hand():

@@ -343,14 +343,17 @@ def test_what_an_expert_judges_better_than_sft_and_what_thinking_explains_come_o
         ("expert", True): 75,
     }
     assert thought["trajectories"].sum() == 3200
-    rows = judge_accuracy.against_sft(judged, 300).query("mode == 'process'").set_index(["verdicts", "domain"])
+    rows = (
+        judge_accuracy.against_sft(judged, ["math", "coding"], 300).query("mode == 'process'").set_index(["verdicts", "domain"])
+    )
     truth = {("all", "math"): 5, ("all", "coding"): 20, ("all", "overall"): 12.5}
     truth |= {("both thought", "math"): 10, ("both thought", "coding"): 0, ("both thought", "overall"): 5}
     for key, points in truth.items():
         assert rows.loc[key, "low"] < points < rows.loc[key, "high"] < rows.loc[key, "low"] + 16
     assert rows.loc[("all", "coding"), "problems"] == 800 and rows.loc[("both thought", "coding"), "problems"] == 400
-    at_once = judge_accuracy.against_sft(judged.assign(thought=False), 100)
+    at_once = judge_accuracy.against_sft(judged.assign(thought=False), ["math", "coding"], 100)
     assert set(at_once.loc[at_once["verdicts"] == "both thought", "verdict"]) == {"not answerable"}
+    assert set(judge_accuracy.against_sft(judged.head(0), ["math"], 100)["verdict"]) == {"not answerable"}
 
 
 def candidate_rows(right, process, outcome, answers):

@@ -197,10 +197,12 @@ def new_problems_sentence(gains: pd.DataFrame, model: str, controls: list[str], 
     spans = {key: f"{row['estimate']:.1f} [{row['low']:.1f}, {row['high']:.1f}]" for key, row in rows.iterrows()}
     shown = rows.loc[("new", model), "low"] > rows.loc["new"].loc[controls, "high"].max()
     beside = ", ".join(f"{display_name(name)} {spans['new', name]}" for name in controls)
+    excess = rows.loc[("excess", model), "reason"] or spans["excess", model]
     return (
         f"{display_name(model)} {'has skills' if shown else 'is not shown to have skills'} that no expert has on {over}: percentage "
-        f"of the problems that it solves and neither SFT nor an expert does {spans['new', model]}, none of these in any sample "
-        f"{spans['unseen', model]}; controls: {beside} (n = {rows['n'].iloc[0]} problems, K = {rows['k'].iloc[0]})."
+        f"of problems that it solves and neither SFT nor an expert does {spans['new', model]}, nor any of these in any sample "
+        f"{spans['unseen', model]}; controls: {beside}; excess over the best of these on each problem: {excess} "
+        f"(n = {rows['n'].iloc[0]} problems, K = {rows['k'].iloc[0]})."
     )
 
 

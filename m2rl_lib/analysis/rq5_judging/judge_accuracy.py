@@ -154,11 +154,11 @@ def thought_table(judged: pd.DataFrame, draws: int = 10_000) -> pd.DataFrame:
     return table[["judge", "mode", "thought", "share", "estimate", "low", "high", "trajectories", "problems", "seeds"]]
 
 
-def against_sft(judged: pd.DataFrame, draws: int = 10_000, margin: float = 3.0) -> pd.DataFrame:
-    """Each domain's expert − SFT in accuracy on the trajectories that SFT wrote, paired, by mode and on average over the domains:
+def against_sft(judged: pd.DataFrame, names: list[str], draws: int = 10_000, margin: float = 3.0) -> pd.DataFrame:
+    """Each domain's expert − SFT in accuracy on the trajectories that SFT wrote, paired, by mode and on average over the domains `names`:
     on all of them, and on those before whose verdicts both thought."""
     judged, rows = name_experts(judged[judged["set"] == SHARED]), []
-    judged, names = judged[judged["judge"].isin(["sft", "expert"])], judged.loc[judged["judge"] == "expert", "domain"].unique()
+    judged = judged[judged["judge"].isin(["sft", "expert"])]
     both = judged.groupby(["seed", "domain", "problem_id", "sample", "mode"])["thought"].transform("sum") == 2
     for which, some in {"all": judged, "both thought": judged[both]}.items():
         measured = measure_cells(some, CELL, draws)
