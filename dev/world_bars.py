@@ -22,7 +22,7 @@ def read(tables: Path, name: str) -> pd.DataFrame:
 
 def bars(tables: Path) -> pd.DataFrame:
     """bar, worst (the value furthest from it), where, holds; worst over seeds unless the bar says 'mean over seeds'."""
-    scores = read(tables, "rq1_scores").set_index(["score", "model", "over", "seed"])["value"]
+    scores = read(tables, "rq1_scores").set_index(["score", "model", "over", "seed"])["value"].sort_index()
     calls, claims = read(tables, "transfer").query("predicted != ''")["call"], read(tables, "claims")
     training = read(tables, "training").sort_values("step").groupby(["model", "seed"]).first()["reward"]
     t1, greedy = scores["T=1"], scores["greedy"]
