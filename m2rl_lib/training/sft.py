@@ -81,7 +81,7 @@ def train(p: Parameters, base: Path, examples: Sequence[dict]) -> Path:
     model = AutoModelForCausalLM.from_pretrained(base)
     tokens_file = locations.work_folder(p.study, p.seed, MODEL) / f"tokens{processes.rank() or ''}.arrow"
     tokenised, lengths = write_tokens(tokenizer, examples, tokens_file, p.micro_context)
-    order = sft_corpus.batch_order(lengths, p.sft_batch, p.sft_steps, p.seed, p.train_device_batch)
+    order = sft_corpus.batch_order(lengths, p.sft_batch, p.sft_steps, p.seed)
     trainer = DemonstrationTrainer(
         model=model,
         args=SFTConfig(

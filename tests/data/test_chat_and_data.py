@@ -141,18 +141,12 @@ def test_a_share_of_judges_and_of_what_they_are_shown_answers_at_once():
 def test_batches_go_through_all_examples_and_pad_little():
     rng = random.Random(0)
     lengths = [rng.randrange(20, 150) for _ in range(300)]
-    order = sft_corpus.batch_order(lengths, 10, 60, 0)
-    assert Counter(order) == dict.fromkeys(range(300), 2)  # two epochs
-    batches = [[lengths[i] for i in order[start : start + 10]] for start in range(0, 600, 10)]
-    padding = sum(10 * max(part) - sum(part) for part in batches) / sum(map(sum, batches))
-    assert padding < 0.15
-    assert sum(max(a) < min(b) for a, b in zip(batches, batches[1:])) < 45  # not sorted from short to long
-    small = sft_corpus.batch_order(lengths, 20, 30, 0, micro_batch=5)
-    assert Counter(small) == dict.fromkeys(range(300), 2)
-    parts = [[lengths[i] for i in small[start : start + 5]] for start in range(0, 600, 5)]
-    assert sum(5 * max(part) - sum(part) for part in parts) / sum(map(sum, parts)) < 0.1
-    spread = [max(sum(parts[i : i + 4], [])) - min(sum(parts[i : i + 4], [])) for i in range(0, 120, 4)]
-    assert sum(spread) / 30 > 60  # a batch has short and long ones
+    order = sft_corpus.batch_order(lengths, 32, 75, 0)
+    assert Counter(order) == dict.fromkeys(range(300), 8)  # eight epochs
+    parts, batches = ([[lengths[i] for i in order[at : at + size]] for at in range(0, 2400, size)] for size in (8, 32))
+    assert sum(8 * max(part) - sum(part) for part in parts) / sum(map(sum, parts)) < 0.1
+    assert sum(max(batch) - min(batch) for batch in batches) / 75 > 60  # a batch has short and long ones
+    assert sum(max(a) < min(b) for a, b in zip(parts, parts[1:])) < 200  # not sorted from short to long
 
 
 def test_a_trajectory_that_could_not_be_graded_is_made_anew_and_never_called_wrong(monkeypatch):

@@ -271,7 +271,7 @@ def test_evaluation_keeps_every_sample(trained):
     keys = avg_at_k.KEYS
     assert not scores.duplicated(keys).any()
     assert scores[keys].equals(samples[keys])
-    per_model = 5 * (p.evaluate_problems * p.evaluate_samples)
+    per_model = len(problem_sets.study_benchmarks(p)) * p.evaluate_problems * p.evaluate_samples
     assert (scores[scores["split"] == "test"].groupby("model").size() == per_model).all()
     assert set(scores["model"]) == {"sft", "rl-agent", "sft-sharpened", "sft@temperature=0.0", "sft@temperature=1.0"}
     world = problem_sets.world_of(p)
