@@ -218,7 +218,7 @@ def test_what_vllm_samples_has_truncated_importance_weights(smoke, model, tokeni
     right = [text for text, own in chat.turns(agent.demonstrate(row, rng)) if own]
     wrong = "<think></think>\nno<|im_end|>"
     script = iter([right[0], wrong, right[0], wrong, *[wrong] * 4, *[text for text in right[1:] for _ in range(2)]])
-    ratios = itertools.cycle([0.5, 1.5, 3.0, 1.0, 2.5])  # π_trainer / π_vLLM
+    ratios = itertools.cycle([0.5, 1.5, 3.0, 1.0, 2.5, 0.7, 0.9])  # π_trainer / π_vLLM
     drawn = []  # of each turn's tokens
 
     def generate(prompts, **_):
