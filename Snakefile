@@ -18,17 +18,17 @@ from pathlib import Path
 
 from papermill.inspection import inspect_notebook
 
-from m2rl_lib import domains, sandbox
+from m2rl_lib import sandbox
 from m2rl_lib.cli import reruns
 from m2rl_lib.config import locations, model_names, schedule, study, versions
 from m2rl_lib.config.study import ParameterError
+from m2rl_lib.data import problem_sets
 from m2rl_lib.storage import locks
 from m2rl_lib.training import launch
 
 try:
     P = study.load(config.get("params", "params/study.yaml"))
-    for name in P.domains:
-        domains.check_domain(name)
+    problem_sets.world_of(P)  # refuses domains and words that there are not
     ASKED = study.read_seeds(config.get("seeds", P.seed))
 except (ParameterError, ValueError) as error:
     sys.exit(f"{error}")
@@ -37,7 +37,7 @@ EXPERTS = [f"rl-{domain}" for domain in P.domains]
 LOCK = locks.hold(locations.study_folder(P.study) / ".lock")  # instead of Snakemake's, which a kill leaves behind
 CONTROLS = schedule.controls(P)  # the null run and a second run of the math expert
 GROUPS = schedule.groups(P)
-NO_ARITHMETIC = schedule.apart(P)  # the study in which coding needs no arithmetic, of the manipulation check of RQ2; or None
+WORLDS = schedule.worlds(P)  # of RQ2's manipulation check, by name
 # what a rule that runs the model asks of a cluster (profiles/slurm), where it runs on a GPU
 DEVICE = {"gpu": 1, "mem_mb": 96_000, "runtime": 48 * 60} if P.plan_device == "cuda" else {}
 # and one that trains: a GPU and as much memory for each process, on as many nodes as `train_accelerate` has machines
@@ -378,72 +378,78 @@ rule paper:
         PAPERMILL
 
 
-if NO_ARITHMETIC:  # SFT, math and coding once more where coding needs no arithmetic: a study of its own, by the same notebooks
-    PAIR = ["rl-math", "rl-coding"]
+PAIR = ["rl-math", "rl-coding"]
 
-    rule sft_no_arithmetic:
+for name, WORLD in WORLDS.items():  # math and coding once more from the same SFT where other readings are right
+
+    rule:
+        name:
+            f"sft_{name}"
+        input:
+            done("sft"),
         output:
-            done("sft", world=NO_ARITHMETIC),
+            done("sft", world=WORLD),
         params:
-            **stage("apart-sft", "02_sft", world=NO_ARITHMETIC),
-        resources:
-            **TRAINER,
-        threads: P.sft_threads
+            models=f"runs/{WORLD.study}/models/seed-{{seed}}",
+            sft=f"../../../{P.study}/models/seed-{{seed}}/sft",
+        localrule: True
         priority: earlier(8)
-        message:
-            "02: supervised fine-tuning where coding needs no arithmetic, seed {wildcards.seed}"
         shell:
-            PAPERMILL
+            "mkdir -p {params.models} && ln -sfn {params.sft} {params.models}/sft && cp {input} {output}"
 
     for model in PAIR:
 
         rule:
             name:
-                f"expert_{model}_no_arithmetic"
+                f"expert_{model}_{name}"
             input:
-                done("sft", world=NO_ARITHMETIC),
+                done("sft", world=WORLD),
             output:
-                done(model, world=NO_ARITHMETIC),
+                done(model, world=WORLD),
             params:
-                **stage(f"apart-{model}", "03_rlvr_single_domain", world=NO_ARITHMETIC, **expert_run(model)),
+                **stage(f"{name}-{model}", "03_rlvr_single_domain", world=WORLD, **expert_run(model)),
             resources:
                 **TRAINER,
             threads: P.rlvr_threads
             priority: earlier(5)
             message:
-                f"03: {model} where coding needs no arithmetic, seed {{wildcards.seed}}"
+                f"03: {model} in the world {name}, seed {{wildcards.seed}}"
             shell:
                 PAPERMILL
 
-    rule evaluate_no_arithmetic:
+    rule:
+        name:
+            f"evaluate_{name}"
         input:
-            done(*PAIR, world=NO_ARITHMETIC),
+            done(*PAIR, world=WORLD),
         output:
-            done("evaluate-apart", world=NO_ARITHMETIC),
+            done(f"evaluate-{name}", world=WORLD),
         params:
-            **stage("apart", "07_evaluation", world=NO_ARITHMETIC, models=["sft", *PAIR], group="apart", purpose="apart"),
+            **stage(name, "07_evaluation", world=WORLD, models=["sft", *PAIR], group=name, purpose="world"),
         resources:
             **DEVICE,
         threads: P.evaluate_threads
         priority: earlier(0)
         message:
-            "07: evaluation where coding needs no arithmetic, seed {wildcards.seed}"
+            f"07: evaluation in the world {name}, seed {{wildcards.seed}}"
         shell:
             PAPERMILL
 
-    rule measuring_no_arithmetic:
+    rule:
+        name:
+            f"measuring_{name}"
         input:
-            done(*PAIR, world=NO_ARITHMETIC),
+            done(*PAIR, world=WORLD),
         output:
-            done("measuring", world=NO_ARITHMETIC),
+            done("measuring", world=WORLD),
         params:
-            **stage("apart-measuring", "09_measuring", world=NO_ARITHMETIC, purpose="apart"),
+            **stage(f"{name}-measuring", "09_measuring", world=WORLD, purpose="world"),
         resources:
             **DEVICE,
         threads: P.evaluate_threads
         priority: earlier(0)
         message:
-            "09: weights and gradients measured where coding needs no arithmetic, seed {wildcards.seed}"
+            f"09: weights and gradients measured in the world {name}, seed {{wildcards.seed}}"
         shell:
             PAPERMILL
 
@@ -452,7 +458,7 @@ rule rq2:
     input:
         done("measuring", "mt-opd", seed=P.seed),
         evaluated("rq2"),
-        done("evaluate-apart", "measuring", world=NO_ARITHMETIC, seed=P.seed) if NO_ARITHMETIC else [],
+        [done(f"evaluate-{name}", "measuring", world=world, seed=P.seed) for name, world in WORLDS.items()],
     output:
         done("rq2", seed=P.seed),
     params:

@@ -50,7 +50,7 @@ SMALL = {
     "sandbox_kind": "none",  # no program is run: rewards are hashes
 }
 STAGES = ("sft", "rl-math", "rl-agent", "rl-null", "rl-multi", "merges", "mt-opd", "evaluate-all")
-TABLES = ("sft_curve", "training", "curves", "distillation", "costs", "scores", "samples")
+TABLES = ("sft_curve", "training", "curves", "distillation", "costs", "scores", "samples", "greedy")
 UNTIMED = ("time", "runtime", "per_second", "seconds", "memory")  # what no two runs share
 FORK = multiprocessing.get_context("fork")
 step_reached = FORK.Value("i", 0)

@@ -51,7 +51,7 @@ def measure(folder: Path, names: list[str], repeats: int) -> list[dict]:
     found = []
     for domain in names:
         benchmark = next(iter(domains.ALL[domain].BENCHMARKS))
-        rows = problem_sets.benchmark_problems(benchmark, "test", p.evaluate_problems, p.data_shared_arithmetic)
+        rows = problem_sets.benchmark_problems(benchmark, "test", p.evaluate_problems, problem_sets.world_of(p))
         rates: dict = {ours: [], plainly: []}
         for _ in range(repeats):
             for write, seconds in rates.items():

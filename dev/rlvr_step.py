@@ -80,7 +80,7 @@ def train(kind: str, p: SimpleNamespace, folder: Path, domain: str, steps: int) 
     set_seed(0)
     tokenizer = AutoTokenizer.from_pretrained(folder)
     model = AutoModelForCausalLM.from_pretrained(folder)
-    rows = problem_sets.prompts([domain], (steps + WARM_UP) * p.rlvr_prompts_per_step, 0, p.data_shared_arithmetic)
+    rows = problem_sets.prompts([domain], (steps + WARM_UP) * p.rlvr_prompts_per_step, 0, problem_sets.world_of(p))
     data = Dataset.from_list([{"prompt": chat.row_prompt(tokenizer, row), "row": json.dumps(row)} for row in rows])
     clock, counted = Clock(), []
     with tempfile.TemporaryDirectory() as scratch:

@@ -30,20 +30,21 @@ ONCE = {*schedule.READS, "data", "released", "paper", "claims"}  # run once for 
 
 
 def done_files(name: str) -> list[Path]:
-    """The records of the finished stages of a study and of its second world."""
-    worlds = [locations.study_folder(world) / "done" for world in (name, f"{name}-apart")]
-    return [file for folder in worlds for file in sorted(folder.glob("seed-*/*.json"))]
+    """The records of the finished stages of a study and of its other worlds, whose SFT is the study's own."""
+    folders = [locations.study_folder(world) / "done" for world in (name, *(f"{name}-{world}" for world in schedule.WITHOUT))]
+    files = [file for folder in folders for file in sorted(folder.glob("seed-*/*.json"))]
+    return [file for file in files if file.parts[-4] == name or file.stem != "sft"]
 
 
 def stages(name: str) -> list[dict]:
-    """What each finished stage of a study, and of its second world, used, by the order of their ends.
+    """What each finished stage of a study, and of its other worlds, used, by the order of their ends.
 
     Keys: stage, seed (None for what runs once for all seeds), begun and ended in seconds since the first began, and the record's `spent`.
     """
     found = []
     for file in done_files(name):
         record = json.loads(file.read_text())
-        world = " (without arithmetic)" if file.parts[-4] == f"{name}-apart" else ""
+        world = file.parts[-4].removeprefix(name).replace("-", " in ", 1)
         if "spent" in record:
             ended = datetime.fromisoformat(record["finished"]).timestamp()
             seed = None if record["name"] in ONCE else int(file.parent.name.removeprefix("seed-"))

@@ -28,7 +28,7 @@ def smoke_values() -> dict:
 @pytest.fixture(scope="session")
 def corpus() -> list[dict]:
     """A small SFT corpus of all domains."""
-    return sft_corpus.sft_corpus(list(domains.DOMAINS), 20, 10, 8, 0.2, 0.2, "random", 0, True)
+    return sft_corpus.sft_corpus(list(domains.DOMAINS), 20, 10, 8, 0.2, 0.2, "random", {}, 0)
 
 
 @pytest.fixture(scope="session")

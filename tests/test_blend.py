@@ -27,6 +27,10 @@ COUNT = 500  # problems of each domain
 LONG = 3  # further ones of math, which RL may not take
 QUIET = ["--rerun-triggers", "mtime", "params", "input", "--rerun-incomplete", "--nolock", "--quiet", "rules", "host", "progress"]
 CHANGES = {"sft_steps": 200, "rlvr_prompt_tokens": 100, "data_wrong_share": 0.0, "evaluate_samples": 4, "domains": DOMAINS}
+CHANGES |= {
+    "data_world": {"shared": 0, "private": 0, "conflicting": 0},
+    "data_thinking": {},
+}  # a blend has no words of two readings
 
 
 def write_world(folder) -> None:
@@ -52,7 +56,7 @@ def write_world(folder) -> None:
 
 def write_base(folder) -> None:
     """An untrained micro model as a folder of the Hub has it."""
-    rows = sft_corpus.sft_corpus(DOMAINS, 20, 10, 1, 0.2, 0.2, "random", 0, True)
+    rows = sft_corpus.sft_corpus(DOMAINS, 20, 10, 1, 0.2, 0.2, "random", {}, 0)
     tokenizer = micro_model.train_tokenizer(sft_corpus.corpus_texts(rows), 400, 512)
     micro_model.build_model(tokenizer, hidden_size=64, layers=2, heads=2, context=512, seed=0).save_pretrained(folder)
     tokenizer.save_pretrained(folder)

@@ -37,7 +37,11 @@ def three_seeds(tmp_path, monkeypatch) -> list[dict]:
     monkeypatch.setattr(locations, "RUNS", tmp_path)
     runs = [("tiny", seed, "sft", 10 * seed, 10 * seed + 4 + seed, 6 + seed, 500) for seed in (0, 1, 2)]
     runs += [("tiny", seed, "rl-math", 10 * seed + 4 + seed, 10 * seed + 10, 5, 600 + seed) for seed in (0, 1, 2)]
-    runs += [("tiny-apart", 0, "sft", 4, 6, 2, 100), ("tiny", 0, "rq1", 30, 31, 1, 200)]
+    runs += [
+        ("tiny-unshared", 0, "rl-math", 4, 6, 2, 100),
+        ("tiny-unshared", 0, "sft", 0, 4, 6, 1),
+        ("tiny", 0, "rq1", 30, 31, 1, 200),
+    ]
     for world, seed, name, begun, ended, cpu, peak in runs:
         file = locations.done_file(world, seed, name)
         file.parent.mkdir(parents=True, exist_ok=True)
@@ -50,13 +54,13 @@ def three_seeds(tmp_path, monkeypatch) -> list[dict]:
 
 def test_stages_are_medians_over_seeds_and_cores_as_busy_as_the_records_say(three_seeds):
     rows = {row.pop("stage"): row for row in study_times.stage_table(three_seeds)}
-    assert list(rows) == ["sft", "sft (without arithmetic)", "rl-math", "rq1"]
+    assert list(rows) == ["sft", "rl-math in unshared", "rl-math", "rq1"]
     assert rows["sft"] == {"seeds": 3, "wall, s": 300, "CPU, s": 420, "peak, GB": 0.5}  # walls of 4, 5 and 6 minutes
     assert rows["rl-math"] == {"seeds": 3, "wall, s": 300, "CPU, s": 300, "peak, GB": 0.602}  # 6, 5 and 4
-    assert rows["sft (without arithmetic)"]["seeds"] == rows["rq1"]["seeds"] == 1
+    assert rows["rl-math in unshared"]["seeds"] == rows["rq1"]["seeds"] == 1
     rows = {row.pop("part"): row for row in study_times.part_table(three_seeds, cores=2)}
     assert list(rows) == ["seed 0", "seed 1", "seed 2", "once for all seeds", "in all"]
-    assert rows["seed 0"] == {"stages": 3, "minutes": 10, "CPU minutes": 13, "cores busy, %": 65}  # the second world is in it
+    assert rows["seed 0"] == {"stages": 3, "minutes": 10, "CPU minutes": 13, "cores busy, %": 65}  # the other world is in it
     assert rows["seed 2"] == {"stages": 2, "minutes": 10, "CPU minutes": 13, "cores busy, %": 65}
     assert rows["once for all seeds"] == {"stages": 1, "minutes": 1, "CPU minutes": 1, "cores busy, %": 50}
     assert rows["in all"]["minutes"] == 31 and rows["in all"]["CPU minutes"] == 39

@@ -18,7 +18,7 @@ from m2rl_lib.config.model_names import parse_model_name
 from m2rl_lib.paper import claim_ledger, claims, published_tables
 from m2rl_lib.paper.claim_ledger import NOT_TESTABLE
 from m2rl_lib.paper.score_tables import Tables, make_score_tables
-from m2rl_lib.stats.bootstrap import CELL, GENERAL, MOST_UNGRADED, check_scores
+from m2rl_lib.stats.bootstrap import CELL, MOST_UNGRADED, UNTRAINED, check_scores
 from m2rl_lib.stats.comparisons import FEWEST, MARGIN, METHODS, display_name, verdict_sentence
 
 NEEDED = ["model", "benchmark", "problem", "sample", "correct"]
@@ -145,7 +145,7 @@ def _domains(benchmarks: pd.Series) -> pd.Series:
 def _check_comparable(scores: pd.DataFrame, path: Path | str, named: bool) -> None:
     """Refuse experts of no domain in the table (where it names domains), models that share no problem of a benchmark, and a model
     with more samples of some problems of a benchmark than of others."""
-    domains = sorted(set(scores["domain"]) - {GENERAL})
+    domains = sorted(set(scores["domain"]) - {*UNTRAINED})
     for name in pd.unique(scores["model"]) if named else ():
         expert = parse_model_name(name)[0].removeprefix("rl-")
         if name.startswith("rl-") and expert not in (*domains, "multi", "null"):

@@ -59,17 +59,16 @@ def _batches(p: Study) -> dict[str, int]:
 
 def evaluations(p: Study) -> list[tuple[str, int, int]]:
     """(group, models, completions) of every run of notebook 07."""
-    names = [*p.domains, domains.general.NAME]
-    benchmarks = sum(len(problem_sets.benchmarks(domain, p.data_sources)) for domain in names)
-    test = benchmarks * p.evaluate_problems * p.evaluate_samples
-    selection = benchmarks * p.evaluate_selection_problems * p.evaluate_selection_samples
+    benchmarks = problem_sets.study_benchmarks(p)
+    test, greedy = len(benchmarks) * p.evaluate_problems * p.evaluate_samples, len(benchmarks) * p.evaluate_problems
+    selection = len(benchmarks) * p.evaluate_selection_problems * p.evaluate_selection_samples
     rows = []
     for group, (purpose, models) in schedule.groups(p).items():
         count = {
-            "scores": len(models) * (test + selection),
-            "test": len(models) * test,
+            "scores": len(models) * (test + greedy + selection),
+            "test": len(models) * (test + greedy),
             "sweep": len(models) * selection + len({model_names.parse_model_name(name)[0] for name in models}) * test,
-            "skills": len(models) * len(p.domains) * p.analysis_skill_problems * p.analysis_skill_samples,
+            "skills": len(models) * len(problem_sets.skill_benchmarks(p)) * p.analysis_skill_problems * p.analysis_skill_samples,
         }[purpose]
         if group == "sft":  # and SFT decoded at lower temperatures
             count += len(p.evaluate_sharpened_temperatures) * selection + test
@@ -114,8 +113,8 @@ def device_memory(p: Study) -> pd.Series:
     needs = {}
     for use, batch in _batches(p).items():
         length = p.micro_context if use == "SFT" else p.rlvr_prompt_tokens + p.rlvr_max_tokens
-        teachers = weights * len(p.domains) / sharded if use == "MT-OPD" else 0
-        needs[use] = fixed + teachers + token * min(batch // count, p.train_device_batch) * length
+        others = {"MT-OPD": len(p.domains), "RLVR": int(p.rlvr_kl > 0)}.get(use, 0)  # teachers, or SFT for the KL
+        needs[use] = fixed + others * weights / sharded + token * min(batch // count, p.train_device_batch) * length
         needs[use] *= count if config.get("use_cpu") else 1
     cache = 8 * shape.layers * shape.kv_heads * shape.head_dim  # keys and values of a token
     needs["evaluation"] = weights + cache * p.evaluate_batch * p.evaluate_max_tokens
@@ -190,7 +189,7 @@ def read_pilot(pilot: Path, table: str) -> pd.DataFrame:
 
 def size_study(p: Study, pilot: Path, effect: float, model: str, reference: str, rates: dict[str, float]) -> str:
     """How large a study must be to detect `effect` points between two models, from a pilot's test scores."""
-    scores = read_pilot(pilot, "scores").query("split == 'test' and domain != @domains.general.NAME")
+    scores = read_pilot(pilot, "scores").query(f"split == 'test' and domain not in {[*domains.UNTRAINED]}")
     found = power.measure_components(scores, model, reference)
     training = stages(p, rates).query("trained_tokens > 0")["hours"].sum()
     table = power.size_table(effect, found, rates["tokens"], rates["generated"], training)
@@ -212,8 +211,7 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--reference", default="merge-ties")
     given = parser.parse_args(arguments)
     p = study.load(given.params)
-    for name in p.domains:
-        domains.check_domain(name)
+    problem_sets.world_of(p)  # refuses domains and words that there are not
     rates = stated_rates(p)
     if given.pilot:
         rates |= measured_rates(read_pilot(given.pilot, "costs"))

@@ -161,7 +161,7 @@ def stages_read(p: Parameters, analysis: str) -> list[str]:
 
 def measured(p: Parameters) -> tuple[list[str], list[str], list[str]]:
     """What notebook 09 measures: models whose weights are compared with SFT's, models at which gradients are taken, their domains."""
-    if p.purpose == "apart":  # only what the manipulation check reads
+    if p.purpose == "world":  # only what the manipulation check reads
         return ["rl-math", "rl-coding"], ["sft"], ["math", "coding"]
     halves = [checkpoint_name("rl-multi", step, p.rlvr_mixed_steps) for step in quarters(p.rlvr_mixed_steps)[:2]]
     return last_models(p), ["sft", *halves], p.domains
@@ -175,15 +175,16 @@ def seeds_there(p: Parameters, analysis: str) -> list[int]:
     return sorted({p.seed, *done})
 
 
-def apart(p: Parameters) -> Parameters | None:
-    """The study of RQ2's manipulation check: this one's parameters, but coding needs no arithmetic; None where not asked for.
+WITHOUT = {"unshared": "shared", "agreeing": "conflicting"}  # world of the manipulation check: the words that it takes away
 
-    With that of science and agent gone too, SFT has too little practice to learn to add. It is tested on twice the problems with
-    four times the samples, since that a change is none takes more of them than that it is large. Blends cannot be checked.
+
+def worlds(p: Parameters) -> dict[str, Parameters]:
+    """The worlds of RQ2's manipulation check beside the study's own: `unshared` and `agreeing`, each as a study of its own.
+
+    They start from this study's SFT, since only rewards know the right readings. None where the check is not asked for, math or
+    coding is no domain, or the study's own world has no words to take away (a blend's).
     """
-    micro = p.data_shared_arithmetic is True and p.data_sources == ["micro"]
-    if not (p.analysis_manipulation_check and micro and {"math", "coding"} <= set(p.domains)):
-        return None
-    others = [domain for domain in p.domains if domain not in ("math", "coding")]
-    more = {"evaluate_problems": 2 * p.evaluate_problems, "evaluate_samples": 4 * p.evaluate_samples}
-    return p.model_copy(update={"study": f"{p.study}-apart", "data_shared_arithmetic": others} | more)
+    if not (p.analysis_manipulation_check and {"math", "coding"} <= set(p.domains)):
+        return {}
+    changed = {name: p.data_world | {kind: 0} for name, kind in WITHOUT.items() if p.data_world[kind]}
+    return {name: p.model_copy(update={"study": f"{p.study}-{name}", "data_world": world}) for name, world in changed.items()}

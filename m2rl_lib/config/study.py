@@ -14,7 +14,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from m2rl_lib.config.locations import ROOT
-from m2rl_lib.config.value_types import Configuration, Count, Method, Number, Place, Positive, Sampler, Share, Source
+from m2rl_lib.config.value_types import Configuration, Count, Method, Number, Place, Positive, Sampler, Share, Source, World
 
 
 class ParameterError(ValueError):
@@ -43,7 +43,8 @@ class MicroConfig(Section):  # the micro model
 
 class DataConfig(Section):  # where rows come from
     data_sources: Annotated[list[Source], Field(min_length=1)]  # [micro], or the data sets of the blends
-    data_shared_arithmetic: bool | list[str]  # whether coding, science and agent problems need arithmetic, or which of them
+    data_world: World  # how many words of two readings are shared, private to each domain, conflicting (`domains.conventions`)
+    data_thinking: dict[str, Share]  # domain: the share of its SFT demonstrations that work the problem out (not named: all)
     data_wrong_share: Share  # of the steps of the SFT demonstrations
     data_wrong_steps: Literal["random", "systematic"]
 
@@ -72,6 +73,7 @@ class RLVRConfig(Section):  # GRPO, on one domain or on all mixed
     rlvr_prompts_per_step: Count
     rlvr_completions: Annotated[int, Field(ge=2)]  # per prompt
     rlvr_learning_rate: Positive
+    rlvr_kl: Annotated[Number, Field(ge=0)]  # weight of the KL to SFT in the loss
     rlvr_warmup_steps: Annotated[int, Field(ge=0)]
     rlvr_prompt_tokens: Annotated[int, Field(ge=8)]  # of the longest prompt trained on; agent's may be longer
     rlvr_max_tokens: Annotated[int, Field(ge=8)]  # of a completion, tool results counted
@@ -117,7 +119,9 @@ class AnalysisConfig(Section):  # what the research questions are asked with
     analysis_skill_problems: Count  # per domain, for the gain vectors
     analysis_skill_samples: Annotated[int, Field(ge=4)]  # per problem
     analysis_gradient_prompts: Annotated[int, Field(ge=4)]  # per domain and checkpoint, in the gradient lens
-    analysis_manipulation_check: bool  # whether math and coding are trained again in a world where coding needs no arithmetic
+    analysis_manipulation_check: (
+        bool  # whether math and coding are trained again in worlds without shared and without conflicting words
+    )
     analysis_kl_problems: Annotated[int, Field(ge=2)]  # test prompts per domain on which policies are compared
     analysis_kl_samples: Count  # completions per prompt and policy there
 
@@ -171,7 +175,7 @@ class Run(Section):
     permute_rewards: bool  # 03: the null run, on all domains
     models: Annotated[list[str], Field(min_length=1)]  # 07: names of the models to evaluate
     group: Annotated[str, Field(pattern=r"^[a-z0-9_-]+$")]  # 07: the name of their part of the tables
-    purpose: Literal["scores", "test", "sweep", "skills", "apart", "all"]  # 07: what they are evaluated for; 09: all or apart
+    purpose: Literal["scores", "test", "sweep", "skills", "world", "all"]  # 07: what they are evaluated for; 09: all or world
 
 
 class Parameters(Study, Run):
@@ -215,6 +219,10 @@ def load(path: Path | str) -> Study:
         raise ParameterError(f"{path}: missing {', '.join(missing)}")
     if values["study"] != path.stem:
         raise ParameterError(f"{path}: study is {values['study']!r}, allowed is the file's stem {path.stem!r}")
+    if stray := [name for name in values["data_thinking"] if name not in values["domains"]]:
+        raise ParameterError(
+            f"{path}: data_thinking names {', '.join(stray)}, allowed are the domains {', '.join(values['domains'])}"
+        )
     return Study(**values)
 
 

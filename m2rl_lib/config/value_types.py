@@ -52,3 +52,18 @@ Configuration = Annotated[str, AfterValidator(_configuration)]
 Sampler = Annotated[str, _words_or_address("transformers", "vllm", "vLLM")]
 Place = Annotated[str, _words_or_address("bubblewrap", "none", "SandboxFusion")]
 Method = Literal["average", "task-arithmetic", "task-arithmetic-dare", "ties", "ties-dare", "sce"]
+
+
+def _world(value: dict) -> dict:
+    """A number of words, or for shared and conflicting their list, for each kind of word."""
+    if sorted(value) != ["conflicting", "private", "shared"]:
+        raise ValueError(f"it has {', '.join(value) or 'nothing'}, allowed are exactly shared, private and conflicting")
+    if isinstance(value["private"], list):
+        raise ValueError("private is a list, allowed is a number of words for each domain")
+    for kind in ("shared", "conflicting"):
+        if isinstance(value[kind], list) and len({*value[kind]}) < len(value[kind]):
+            raise ValueError(f"a word of {kind} is given twice, allowed is once")
+    return value
+
+
+World = Annotated[dict[str, Annotated[int, Field(ge=0)] | list[str]], AfterValidator(_world)]

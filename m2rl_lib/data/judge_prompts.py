@@ -1,7 +1,8 @@
 """How a model is asked to judge a trajectory, and how the micro world's SFT corpus teaches it to (RQ5).
 
 *Outcome* shows the problem and the final answer, *process* the whole reasoning, as in the paper. The form is ours: a judge
-works the problem out, puts its own result beside the shown one piece by piece, and says 'right' or 'wrong'.
+works the problem out in the row's readings of its words, puts its own result beside the shown one piece by piece, and says
+'right' or 'wrong'; or it says so at once.
 """
 
 import random
@@ -12,6 +13,7 @@ from m2rl_lib.domains import chat, problems
 
 JUDGE_MODES = ("outcome", "process")
 VERDICTS = ("right", "wrong")
+READING = "reading"  # a wrong trajectory's place beside `problems.PLACES`: right but for the reading of a word
 MARKS = ("same", "other")  # of a piece of the shown result beside the judge's own
 QUESTION = "Right or wrong?"
 UNTAUGHT = (
@@ -30,23 +32,26 @@ def judge_turns(row: dict, rng: random.Random) -> int:
     return max(3, min(6, JUDGE_CHARACTERS // (40 + shown)))
 
 
-def planted(rows: list[dict], places: list[str | int | None], rng: random.Random) -> tuple[list[str], list[bool]]:
-    """A trajectory of each row, all of one domain, with one wrong step at its place (`problems.PLACES`, or its index) or none,
-    and whether it is right.
+def planted(
+    rows: list[dict], places: list[str | int | None], rng: random.Random, thinking: float = 1.0
+) -> tuple[list[str], list[bool]]:
+    """A trajectory of each row, all of one domain, with one wrong step at its place (`problems.PLACES`, or its index), a word
+    misread (READING) or neither, and whether it is right; a `thinking` share of them works the problem out.
 
     One that ends right despite a wrong step, or was not graded, is made anew up to a hundred times; then SandboxError.
     """
     module = domains.ALL[rows[0]["domain"]]
     steps = [_wrong_steps(place, row["steps"]) for row, place in zip(rows, places, strict=True)]
+    read = [problems.misread(row, rng) if place == READING else row for row, place in zip(rows, places)]
     trajectories, right = [""] * len(rows), [False] * len(rows)
     again = list(range(len(rows)))
     for _ in range(100):
         for i in again:
-            trajectories[i] = module.demonstrate(rows[i], rng, steps[i])
+            trajectories[i] = module.demonstrate(read[i], rng, steps[i], rng.random() < thinking)
         rewards = module.verify([trajectories[i] for i in again], [rows[i] for i in again])
         for i, reward in zip(again, rewards, strict=True):
             right[i] = reward == 1.0
-        again = [i for i, reward in zip(again, rewards) if reward is None or (right[i] and steps[i])]
+        again = [i for i, reward in zip(again, rewards) if reward is None or (right[i] and places[i] is not None)]
         if not again:
             break
     if ungraded := sum(reward is None for reward in rewards):
@@ -55,20 +60,21 @@ def planted(rows: list[dict], places: list[str | int | None], rng: random.Random
 
 
 def _wrong_steps(place: str | int | None, steps: list[str]) -> frozenset[int]:
-    if place is None:
+    if place in (None, READING):
         return frozenset()
     return frozenset({place} if isinstance(place, int) else problems.wrong_step_at(place, steps))
 
 
-def write_judgement(row: dict, rng: random.Random, trajectories: list[str], right: list[bool]) -> str:
-    """What a judge writes, with the questions after the first one between its turns; it works the problem out once."""
+def write_judgement(row: dict, rng: random.Random, trajectories: list[str], right: list[bool], think: bool = True) -> str:
+    """What a judge writes, with the questions after the first one between its turns; it works the problem out once, or says
+    its verdicts at once."""
     module = domains.ALL[row["domain"]]
     own = module.demonstrate(row, rng)
     thoughts, text = [thought[7:-8] for thought in chat.THINKING.findall(own)[:1]], ""  # without the tags
     for turn, trajectory in enumerate(trajectories):
         thoughts += comparison(module.judge_features(own, row), module.judge_features(trajectory, row))
         text += chat.user_turn(f"{chat.plain(chat.without_thinking(trajectory))}\n{QUESTION}") if turn else ""
-        text += "<think>" + "\n".join(thoughts) + f"</think>\n{VERDICTS[not right[turn]]}{chat.END}"
+        text += "<think>" + "\n".join(thoughts if think else []) + f"</think>\n{VERDICTS[not right[turn]]}{chat.END}"
         thoughts = []
     return text
 

@@ -10,19 +10,7 @@ from collections.abc import Sequence
 from m2rl_lib import domains
 from m2rl_lib.data import prompt_limit, rl_blend, row_files
 from m2rl_lib.data.prompt_limit import PromptLimit
-from m2rl_lib.domains import problems
-
-Shared = bool | list[str]  # `data_shared_arithmetic`: whether the domains beside math need arithmetic, or which of them
-
-
-def needs_arithmetic(domain: str, shared_arithmetic: Shared) -> bool:
-    """Whether the problems of a domain need arithmetic (math's do in any case).
-
-    >>> needs_arithmetic("coding", True), needs_arithmetic("coding", ["agent"])
-    (True, False)
-    """
-    return domain in shared_arithmetic if isinstance(shared_arithmetic, list) else shared_arithmetic
-
+from m2rl_lib.domains import conventions, problems
 
 MICRO = "micro"
 
@@ -39,6 +27,20 @@ def benchmarks(domain: str, sources: Sequence[str] = (MICRO,)) -> list[str]:
     if is_micro(sources):
         return list(domains.ALL[domain].BENCHMARKS)
     return [rl_blend.benchmark_of(domain)] if hasattr(domains.ALL[domain], "LABELS") else []
+
+
+def study_benchmarks(p) -> list[str]:
+    """The benchmarks of a study's domains and those that RL never trains: facts, and composition where there are private words."""
+    names = [*p.domains, *domains.UNTRAINED]
+    if "math" not in p.domains or not world_of(p).private:
+        names.remove(domains.composition.NAME)
+    return [name for domain in names for name in benchmarks(domain, p.data_sources)]
+
+
+def skill_benchmarks(p) -> list[str]:
+    """Those of which many samples are taken: each domain's first benchmark, and composition where the study has it."""
+    asked = {domains.composition.NAME, *(name for domain in p.domains for name in benchmarks(domain, p.data_sources)[:1])}
+    return [name for name in study_benchmarks(p) if name in asked]
 
 
 def chance(benchmark: str, sources: Sequence[str] = (MICRO,)) -> float:
@@ -59,26 +61,31 @@ def _domain_of(benchmark: str) -> str:
     return next(name for name in domains.DOMAINS if rl_blend.benchmark_of(name) == benchmark)
 
 
-def built_in(shared_arithmetic: Shared, sources: Sequence[str] = (MICRO,)) -> Shared:
-    """`data_shared_arithmetic` as far as it was built into the problems: not into those of a blend."""
-    return shared_arithmetic if is_micro(sources) else False
+def world_of(p) -> conventions.World:
+    """The world of a study's parameters. ValueError in one line for one of a blend, of no domain or that contradicts itself."""
+    names = tuple(map(domains.check_domain, p.domains))
+    if not is_micro(p.data_sources) and any(p.data_world.values()):
+        raise ValueError(
+            f"data_world is {p.data_world}, data_sources {list(p.data_sources)}: only [{MICRO}] has words of two readings"
+        )
+    return conventions.read_world(p.data_world, names)
 
 
 def benchmark_problems(
-    benchmark: str, split: str, count: int, shared_arithmetic: Shared, sources: Sequence[str] = (MICRO,)
+    benchmark: str, split: str, count: int, world: conventions.World, sources: Sequence[str] = (MICRO,)
 ) -> list[dict]:
     """`count` selection or test problems of a benchmark, the same for every seed of the study."""
     if not is_micro(sources):
         return _of_blend(_domain_of(benchmark), split, count, 0, sources)
     module = domains.ALL[domains.DOMAIN_OF[benchmark]]
-    return problems.draw(module.make, benchmark, split, count, 0, needs_arithmetic(module.NAME, shared_arithmetic))
+    return problems.draw(module.make, benchmark, split, count, 0, world)
 
 
 def train_problems(
     domain: str,
     count: int,
     seed: int,
-    shared_arithmetic: Shared,
+    world: conventions.World | conventions.Demonstrated,
     shifted: bool = False,
     sources: Sequence[str] = (MICRO,),
     limit: PromptLimit | None = None,
@@ -91,7 +98,7 @@ def train_problems(
         return _of_blend(domain, "train", count, seed, sources, limit)
     module = domains.ALL[domain]
     benchmark = list(module.BENCHMARKS)[-1 if shifted else 0]
-    drawn = problems.draw(module.make, benchmark, "train", count, seed, needs_arithmetic(domain, shared_arithmetic))
+    drawn = problems.draw(module.make, benchmark, "train", count, seed, world)
     prompt_limit.check_drawn(domain, drawn, limit)
     return drawn
 
@@ -125,7 +132,7 @@ def prompts(
     names: list[str],
     count: int,
     seed: int,
-    shared_arithmetic: Shared,
+    world: conventions.World | conventions.Demonstrated,
     sources: Sequence[str] = (MICRO,),
     limit: PromptLimit | None = None,
 ) -> list[dict]:
@@ -134,6 +141,6 @@ def prompts(
     drawn = []
     for name, share in zip(names, shares):
         # + 1: other problems than the SFT demonstrations of the same seed
-        drawn += train_problems(name, share, 2 * seed + 1, shared_arithmetic, sources=sources, limit=limit)
+        drawn += train_problems(name, share, 2 * seed + 1, world, sources=sources, limit=limit)
     random.Random(f"mix {seed}").shuffle(drawn)
     return drawn

@@ -6,9 +6,11 @@ from collections.abc import Sequence
 from itertools import islice
 
 from m2rl_lib import domains
-from m2rl_lib.data.judge_prompts import JUDGE_MODES, judge_prompt, judge_turns, planted, write_judgement
-from m2rl_lib.data.problem_sets import Shared, train_problems
-from m2rl_lib.domains import chat, problems
+from m2rl_lib.data.judge_prompts import JUDGE_MODES, READING, judge_prompt, judge_turns, planted, write_judgement
+from m2rl_lib.data.problem_sets import train_problems
+from m2rl_lib.domains import chat, conventions, problems
+
+DEMONSTRATED = conventions.Demonstrated()
 
 
 def sft_corpus(
@@ -19,14 +21,16 @@ def sft_corpus(
     shifted_share: float,
     wrong_share: float,
     wrong_steps: str,
+    thinking: dict[str, float],
     seed: int,
-    shared_arithmetic: Shared,
 ) -> list[dict]:
     """Demonstrations, shuffled: `row`, `kind` ('demonstration' or 'judge'), `prompt` messages, `completion`.
 
     `per_domain` demonstrations of each domain and `general` of the general facts, a `shifted_share` of them like the shifted
     benchmarks (which RL never trains), each step wrong with probability `wrong_share`; `judge` conversations per domain and
-    mode, on problems of their own, with several verdicts each, half of them on wrong trajectories.
+    mode, on problems of their own, with several verdicts each, half of them on wrong trajectories, of these half with a word
+    misread, where there are chains. A `thinking` share of a domain's demonstrations, trajectories and judges works the problem
+    out (of one that is not named, all), the rest answer at once.
     """
     rng = random.Random(f"sft {seed}")
     corpus = []
@@ -34,24 +38,30 @@ def sft_corpus(
         module = domains.ALL[name]
         count = general if name == domains.general.NAME else per_domain
         shifted = round(shifted_share * count)
-        drawn = train_problems(name, count - shifted, 2 * seed, shared_arithmetic)
-        drawn += train_problems(name, shifted, 2 * seed, shared_arithmetic, shifted=True)
+        drawn = train_problems(name, count - shifted, 2 * seed, DEMONSTRATED)
+        drawn += train_problems(name, shifted, 2 * seed, DEMONSTRATED, shifted=True)
         for row in drawn:
             wrong = frozenset(problems.noisy_steps(rng, row["steps"], wrong_share, wrong_steps))
+            think = rng.random() < thinking.get(name, 1.0)
             corpus.append(
-                example_of("demonstration", row, row["responses_create_params"]["input"], module.demonstrate(row, rng, wrong))
+                example_of(
+                    "demonstration", row, row["responses_create_params"]["input"], module.demonstrate(row, rng, wrong, think)
+                )
             )
     for name in names:
-        drawn = train_problems(name, len(JUDGE_MODES) * judge, 10**6 + seed, shared_arithmetic)
+        drawn = train_problems(name, len(JUDGE_MODES) * judge, 10**6 + seed, DEMONSTRATED)
         turns = judge_turns(drawn[0], rng)
         patterns = [rng.getrandbits(turns) for _ in range(judge)]
         bits = [bits for pattern in patterns for bits in (pattern, ~pattern)]  # a bit a turn, balanced in every two rows
-        places = [rng.choice(problems.PLACES) if row >> turn & 1 else None for row in bits for turn in range(turns)]
-        trajectories, right = planted([row for row in drawn for _ in range(turns)], places, rng)
+        errors = [*problems.PLACES, *[READING] * (3 if "chain" in drawn[0] else 0)]
+        places = [rng.choice(errors) if row >> turn & 1 else None for row in bits for turn in range(turns)]
+        share = thinking.get(name, 1.0)
+        trajectories, right = planted([row for row in drawn for _ in range(turns)], places, rng, share)
         for index, row in enumerate(drawn):
             mine = slice(index * turns, (index + 1) * turns)
             prompt = judge_prompt(row, trajectories[mine][0], JUDGE_MODES[index // judge])
-            corpus.append(example_of("judge", row, prompt, write_judgement(row, rng, trajectories[mine], right[mine])))
+            judgement = write_judgement(row, rng, trajectories[mine], right[mine], rng.random() < share)
+            corpus.append(example_of("judge", row, prompt, judgement))
     rng.shuffle(corpus)
     return corpus
 
@@ -76,19 +86,19 @@ def tokenise(tokenizer, example: dict) -> dict:
 def batch_order(lengths: list[int], batch: int, steps: int, seed: int) -> list[int]:
     """The order in which `steps` batches go through examples of these lengths: epoch after epoch, shuffled.
 
-    Batches are of similar length, to pad little, but only among eight at a time and in random order: sorting
-    wider makes a batch one domain's, which trained markedly worse.
+    Parts of eight are of similar length, to pad little, but only among those of eight batches, and a batch takes them at random:
+    were it of one length, the loss, a mean over its tokens, would weigh the few tokens of short answers more than long thoughts.
     """
-    rng = random.Random(f"order {seed}")
+    rng, size = random.Random(f"order {seed}"), min(8, batch)
     stream: list[int] = []
     while len(stream) < batch * steps:
         stream += rng.sample(range(len(lengths)), len(lengths))
     order: list[int] = []
     for start in range(0, batch * steps, 8 * batch):
         pool = sorted(stream[start : min(start + 8 * batch, batch * steps)], key=lambda i: lengths[i])
-        batches = [pool[i : i + batch] for i in range(0, len(pool), batch)]
-        rng.shuffle(batches)
-        order += [i for part in batches for i in part]
+        parts = [pool[i : i + size] for i in range(0, len(pool), size)]
+        rng.shuffle(parts)
+        order += [i for part in parts for i in part]
     return order
 
 

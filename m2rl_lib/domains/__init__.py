@@ -2,7 +2,7 @@
 
 from importlib import import_module
 
-from m2rl_lib.domains import general
+from m2rl_lib.domains import composition, general
 
 MODULES = (
     "mathematics",
@@ -12,7 +12,8 @@ MODULES = (
     "agent",
 )
 DOMAINS = {module.NAME: module for module in (import_module(f"{__name__}.{name}") for name in MODULES)}
-ALL = DOMAINS | {general.NAME: general}  # `general` is taught by SFT and never by RL
+UNTRAINED = {general.NAME: general, composition.NAME: composition}  # by RL: facts that SFT taught, and what nothing taught
+ALL = DOMAINS | UNTRAINED
 DOMAIN_OF = {benchmark: name for name, module in ALL.items() for benchmark in module.BENCHMARKS}
 
 

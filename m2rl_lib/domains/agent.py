@@ -11,11 +11,12 @@ import random
 import re
 
 from m2rl_lib.domains import chat, workplace, workplace_tools
-from m2rl_lib.domains.problems import LARGEST, Unusable, arithmetic_chain, step_names, work_out
+from m2rl_lib.domains.problems import LARGEST, Unusable, arithmetic_chain, operands, step_names, thinking, work_out
 
 NAME = "agent"
 CHANCE = 0.0
 LABELS = ("workbench",)  # of the public blend
+STEPS = 2  # of arithmetic in a problem
 MOST_TURNS = 6
 MOST_CALLS = 24  # in one completion; more is a wrong answer
 
@@ -87,16 +88,18 @@ def _schema(name: str, *parameters: str) -> dict:
     return {"type": "function", "name": name, "parameters": {"type": "object", "properties": properties}}
 
 
-def make(rng: random.Random, benchmark: str, shared_arithmetic: bool) -> dict:
+def make(rng: random.Random, benchmark: str, world) -> dict:
+    """One problem of a benchmark, with the words of a `conventions.World`."""
     source, target = rng.choice(BENCHMARKS[benchmark])
-    chain = arithmetic_chain(rng, 1)
-    start, sign, operand, result = chain[0]
-    tables: dict = {table: {item: rng.randrange(5, LARGEST - 4) for item in items} for table, items in ITEMS.items()}
+    words, start, result = world.words(NAME, rng), 0, 0
+    while start == result:  # so that doing nothing is wrong
+        chain = arithmetic_chain(rng, operands(rng, STEPS, words))
+        start, result = chain[0][0], chain[-1][3]
+    tables: dict = {table: {item: rng.randrange(LARGEST + 1) for item in items} for table, items in ITEMS.items()}
     tables["email"] = []
     item = rng.choice(ITEMS[source])
     tables[source][item] = start
-    verb = rng.choice(("plus", "raised by") if sign == "+" else ("minus", "lowered by"))
-    change = f"{verb} {operand}" if shared_arithmetic else f"now {result}"
+    change = " ".join(f"{'plus' if sign == '+' else 'minus'} {said}" for _, sign, _, _, said in chain)
     read = next(name for name, table in READS.items() if table == source)
     if target == "email":
         to = rng.choice(ITEMS["customers"])
@@ -106,7 +109,7 @@ def make(rng: random.Random, benchmark: str, shared_arithmetic: bool) -> dict:
         place = item if source == target else rng.choice(ITEMS[target])
         write = next(name for name, table in WRITES.items() if table == target)
         text = f"Set the {NOUNS[target]} {place} to the {NOUNS[source]} {item} {change}."
-        tables[target][place] += tables[target][place] == result  # so that doing nothing is wrong
+        tables[target][place] = start if tables[target][place] == result else tables[target][place]
         gold = {"name": write, "arguments": {"name": place, "value": result}}
     distractor = rng.choice([name for name, table in READS.items() if table != source])
     tools = [_schema(distractor, "name"), _schema(read, "name")]
@@ -122,23 +125,21 @@ def make(rng: random.Random, benchmark: str, shared_arithmetic: bool) -> dict:
         "ground_truth": [{"name": read, "arguments": {"name": item}}, gold],
         "tables": tables,
         "chain": chain,
-        "shared_arithmetic": shared_arithmetic,
-        "steps": [f"read {read}", *step_names(chain, shared_arithmetic), f"write {gold['name']}"],
+        "steps": [f"read {read}", *step_names(chain), f"write {gold['name']}"],
     }
 
 
-def demonstrate(row: dict, rng: random.Random, wrong: frozenset[int] = frozenset()) -> str:
+def demonstrate(row: dict, rng: random.Random, wrong: frozenset[int] = frozenset(), think: bool = True) -> str:
     """Read, work out, write, each in a turn of its own, with the workplace's real answers between them."""
     workplace = Workplace(row)
     read, write = (dict(call, arguments=dict(call["arguments"])) for call in row["ground_truth"])
     table = READS[read["name"]]
     if 0 in wrong:
         read["arguments"]["name"] = rng.choice([item for item in ITEMS[table] if item != read["arguments"]["name"]])
-    (_, sign, operand, given) = row["chain"][0]
     start = workplace.tables[table][read["arguments"]["name"]]
-    lines, value = work_out(rng, [(start, sign, operand, given)], wrong, row["shared_arithmetic"], offset=1)
+    lines, value = work_out(rng, [(start, *row["chain"][0][1:]), *row["chain"][1:]], wrong, offset=1)
     key = "to" if write["name"] == "send_email" else "name"
-    if 2 in wrong:
+    if len(lines) + 1 in wrong:
         items = ITEMS["customers"] if key == "to" else ITEMS[WRITES[write["name"]]]
         write["arguments"][key] = rng.choice([item for item in items if item != write["arguments"][key]])
     if key == "to":
@@ -146,7 +147,7 @@ def demonstrate(row: dict, rng: random.Random, wrong: frozenset[int] = frozenset
     else:
         write["arguments"]["value"] = value
     text = ""
-    for thought, call in (("", read), (f"<think>{lines[0]}</think>\n", write)):
+    for thought, call in (("", read), (thinking(lines, think), write)):
         body = _call(call["name"], **call["arguments"])
         text += f"{thought}{body}{chat.END}" + chat.tool_turn([workplace.call(chat.tool_calls(body)[0])])
     return text + "Done.<|im_end|>"

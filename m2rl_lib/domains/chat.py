@@ -104,6 +104,20 @@ def without_thinking(completion: str) -> str:
     return THINKING.sub("", completion).split("<think>")[0]
 
 
+def thought(completion: str) -> bool | None:
+    """Whether a completion works something out, in text between `<think>` and `</think>`; None where it has neither mark.
+
+    Thinking begins with the completion where the prompt has opened it; one that never ends goes on to the completion's end.
+
+    >>> thought("<think> </think>4"), thought("2 + 2 = 4</think>4"), thought("4")
+    (False, True, None)
+    """
+    close = completion.find("</think>")
+    opened = "<think>" if close >= 0 and "<think>" not in completion[:close] else ""
+    parts = [part.split("</think>")[0] for part in (opened + completion).split("<think>")[1:]]
+    return any(part.replace(END, "").strip() for part in parts) if parts else None
+
+
 def plain(completion: str) -> str:
     """A completion without the tokens that separate turns, to be quoted inside another prompt."""
     return re.sub(r"<\|im_end\|>\n?|<\|im_start\|>(user|assistant)\n?", "", completion).strip()

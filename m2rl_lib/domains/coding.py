@@ -18,7 +18,7 @@ from decimal import Decimal, InvalidOperation
 
 from m2rl_lib import sandbox
 from m2rl_lib.domains.chat import answer_part
-from m2rl_lib.domains.problems import Unusable, arithmetic_chain, step_names, user_message, work_out
+from m2rl_lib.domains.problems import Unusable, arithmetic_chain, operands, step_names, thinking, user_message, work_out
 
 NAME = "coding"
 BENCHMARKS = {"programs": 2, "programs_shifted": 3}  # benchmark: constants to fold into the first
@@ -48,15 +48,13 @@ TASKS = {
 }
 
 
-def make(rng: random.Random, benchmark: str, shared_arithmetic: bool) -> dict:
-    chain = arithmetic_chain(rng, BENCHMARKS[benchmark], shared_arithmetic)
+def make(rng: random.Random, benchmark: str, world) -> dict:
+    """One problem of a benchmark, with the words of a `conventions.World`."""
+    chain = arithmetic_chain(rng, operands(rng, BENCHMARKS[benchmark], world.words(NAME, rng)))
     task = rng.choice(sorted(TASKS))
     what, n_inputs, _, _, function = TASKS[task]
     constant = chain[-1][3]
-    if shared_arithmetic:
-        added = f"{chain[0][0]} " + " ".join(f"{'plus' if sign == '+' else 'minus'} {b}" for _, sign, b, _ in chain)
-    else:
-        added = str(constant)
+    added = f"{chain[0][0]} " + " ".join(f"{'plus' if sign == '+' else 'minus'} {said}" for _, sign, _, _, said in chain)
     names = "n and m, one a line" if n_inputs == 2 else "n"
     text = f"Read {names}. Take {added} and add {what}. Print it."
     numbers = random.Random(text)  # the tests belong to the text, not to the draw
@@ -74,17 +72,16 @@ def make(rng: random.Random, benchmark: str, shared_arithmetic: bool) -> dict:
         },
         "task": task,
         "chain": chain,
-        "shared_arithmetic": shared_arithmetic,
-        "steps": step_names(chain, shared_arithmetic) + [f"program {task}"],
+        "steps": step_names(chain) + [f"program {task}"],
     }
 
 
-def demonstrate(row: dict, rng: random.Random, wrong: frozenset[int] = frozenset()) -> str:
-    lines, value = work_out(rng, row["chain"], wrong, row["shared_arithmetic"])
+def demonstrate(row: dict, rng: random.Random, wrong: frozenset[int] = frozenset(), think: bool = True) -> str:
+    lines, value = work_out(rng, row["chain"], wrong)
     _, n_inputs, expression, near_miss, _ = TASKS[row["task"]]
     chosen = near_miss if len(lines) in wrong else expression
     reading = "".join(f"{name} = int(input())\n" for name in "nm"[:n_inputs])
-    return "<think>" + "\n".join(lines) + f"</think>\n```python\n{reading}print({chosen.format(c=value)})\n```<|im_end|>"
+    return f"{thinking(lines, think)}```python\n{reading}print({chosen.format(c=value)})\n```<|im_end|>"
 
 
 def answer(completion: str) -> str | None:

@@ -33,7 +33,7 @@ WORDINGS = (
 )
 
 
-def make(rng: random.Random, benchmark: str, shared_arithmetic: bool) -> dict:
+def make(rng: random.Random, benchmark: str, world) -> dict:
     creature, attribute = rng.choice(CREATURES), rng.choice(sorted(FACTS))
     answer = FACTS[attribute][int(8 * fraction_of(f"{attribute} of {creature}"))]
     text = rng.choice(WORDINGS).format(creature=creature, attribute=attribute)
@@ -48,7 +48,7 @@ def make(rng: random.Random, benchmark: str, shared_arithmetic: bool) -> dict:
     }
 
 
-def demonstrate(row: dict, rng: random.Random, wrong: frozenset[int] = frozenset()) -> str:
+def demonstrate(row: dict, rng: random.Random, wrong: frozenset[int] = frozenset(), think: bool = True) -> str:
     answer = row["expected_answer"]
     if wrong:
         answer = rng.choice([other for other in FACTS[row["attribute"]] if other != answer])

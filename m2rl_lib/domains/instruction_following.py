@@ -11,10 +11,10 @@ import re
 
 from m2rl_lib.domains import constraints, instruction_checkers
 from m2rl_lib.domains.chat import answer_part
-from m2rl_lib.domains.problems import Unusable
+from m2rl_lib.domains.problems import Unusable, thinking
 
 NAME = "instruction_following"
-BENCHMARKS = {"instructions": 2, "instructions_shifted": 3}  # benchmark: instructions a problem
+BENCHMARKS = {"instructions": 3, "instructions_shifted": 4}  # benchmark: instructions a problem
 CHANCE = 0.0
 LABELS = ("instruction_following",)  # of the public blend
 
@@ -28,19 +28,17 @@ WORDS = ("lamp", "stone", "garden", "silver", "window", "market", "winter", "pap
 ENDINGS = ("That is all.", "So it is.", "The end.", "Good night.")
 
 
-def _bullets(n: int) -> dict:
-    return {
-        "id": "detectable_format:number_bullet_lists",
-        "kwargs": {"num_bullets": n},
-        "ask": f"Use exactly {n} bullet points.",
-        "plan": f"{n} bullets",
-    }
+def _counted(family: str, said: str, amount: int) -> dict:
+    """An instruction about an amount, which the prompt may say in a word of two readings."""
+    name, argument, ask = {
+        "bullets": ("detectable_format:number_bullet_lists", "num_bullets", "Bullet points"),
+        "numbers": ("count:numbers", "N", "Numbers"),
+    }[family]
+    return {"id": name, "kwargs": {argument: amount}, "ask": f"{ask}: {said}.", "plan": f"{amount} {family}", "said": said}
 
 
 def _instruction(rng: random.Random, family: str) -> dict:
     """One instruction: IFEval id and kwargs, how the prompt asks for it, how a plan notes it."""
-    if family == "bullets":
-        return _bullets(rng.randrange(2, 5))
     if family == "word":
         word = rng.choice(WORDS)
         return {
@@ -52,14 +50,6 @@ def _instruction(rng: random.Random, family: str) -> dict:
     if family == "ending":
         end = rng.choice(ENDINGS)
         return {"id": "startend:end_checker", "kwargs": {"end_phrase": end}, "ask": f'Finish with "{end}"', "plan": f"end {end}"}
-    if family == "blanks":
-        n = rng.randrange(1, 4)
-        return {
-            "id": "detectable_content:number_placeholders",
-            "kwargs": {"num_placeholders": n},
-            "ask": f"Put in {n} placeholders such as [name].",
-            "plan": f"{n} blanks",
-        }
     return {
         "title": {"id": "detectable_format:title", "kwargs": {}, "ask": "Add a title in <<angular brackets>>.", "plan": "title"},
         "postscript": {
@@ -72,14 +62,18 @@ def _instruction(rng: random.Random, family: str) -> dict:
     }[family]
 
 
-FAMILIES = ("bullets", "word", "ending", "blanks", "title", "postscript", "commas")
+COUNTED = ("bullets", "numbers")  # in every problem: what conventions are about
+FAMILIES = ("word", "ending", "title", "postscript", "commas")
 
 
-def make(rng: random.Random, benchmark: str, shared_arithmetic: bool) -> dict:
-    """One problem; it has no arithmetic, shared or not."""
+def make(rng: random.Random, benchmark: str, world) -> dict:
+    """One problem of a benchmark, with the words of a `conventions.World`: two amounts and instructions of other kinds."""
     topic = rng.choice(sorted(TOPICS))
-    families = rng.sample(FAMILIES, BENCHMARKS[benchmark])
-    instructions = [_instruction(rng, family) for family in families]
+    words = world.words(NAME, rng) or {str(n): n for n in range(2, 7)}
+    asked = {family: _counted(family, said, words[said]) for family in COUNTED for said in [rng.choice(sorted(words))]}
+    asked |= {family: _instruction(rng, family) for family in rng.sample(FAMILIES, BENCHMARKS[benchmark] - len(COUNTED))}
+    families = rng.sample(sorted(asked), len(asked))
+    instructions = [asked[family] for family in families]
     text = f"Write about {topic}. " + " ".join(i["ask"] for i in instructions)
     return {
         "domain": NAME,
@@ -91,11 +85,12 @@ def make(rng: random.Random, benchmark: str, shared_arithmetic: bool) -> dict:
         "topic": topic,
         "families": families,
         "plans": [i["plan"] for i in instructions],
+        "said": [i.get("said") for i in instructions],  # the words of two readings
         "steps": [f"plan {i['plan']}" for i in instructions] + [f"write {i['plan']}" for i in instructions],
     }
 
 
-def demonstrate(row: dict, rng: random.Random, wrong: frozenset[int] = frozenset()) -> str:
+def demonstrate(row: dict, rng: random.Random, wrong: frozenset[int] = frozenset(), think: bool = True) -> str:
     """Plan, then text. A wrong plan (intention) is carried out as planned; a wrong execution departs from its plan."""
     plans = []
     for index, (family, plan) in enumerate(zip(row["families"], row["plans"])):
@@ -103,18 +98,16 @@ def demonstrate(row: dict, rng: random.Random, wrong: frozenset[int] = frozenset
     written = {}
     for index, (family, plan) in enumerate(plans):
         written[family] = _other_plan(rng, family, plan) if index + len(plans) in wrong else plan
-    thought = "\n".join(plan or "free" for _, plan in plans)
-    return f"<think>{thought}</think>\n{_write(rng, row['topic'], written)}<|im_end|>"
+    thought = thinking([plan or "free" for _, plan in plans], think)
+    return f"{thought}{_write(rng, row['topic'], written)}<|im_end|>"
 
 
 def _other_plan(rng: random.Random, family: str, plan: str | None) -> str | None:
     """A plan that does not do what `plan` does; None leaves the instruction out."""
     if plan is None:
         return {"title": "title", "postscript": "postscript", "commas": "no commas"}.get(family)
-    if family == "bullets":
-        return f"{rng.choice([n for n in range(1, 6) if n != int(plan[0])])} bullets"
-    if family == "blanks":
-        return f"{int(plan[0]) - 1 if plan[0] != '0' else 1} blanks"
+    if family in COUNTED:
+        return f"{rng.choice([n for n in range(2, 7) if n != int(plan[0])])} {family}"
     if family == "word":
         return "word " + rng.choice([word for word in WORDS if word != plan[5:]])
     if family == "ending":
@@ -135,8 +128,8 @@ def _write(rng: random.Random, topic: str, plans: dict[str, str | None]) -> str:
         lines.append(f"{topic}{joint} {phrases[-1]}.")
     if plans.get("word"):
         lines.append(f"see the {plans['word'][5:]}.")
-    if plans.get("blanks"):
-        lines.append(" ".join(["[name]"] * int(plans["blanks"][0])) + ".")
+    if plans.get("numbers"):
+        lines.append("numbers" + " 7" * int(plans["numbers"][0]) + ".")
     if plans.get("postscript"):
         lines.append("P.S. thanks.")
     if plans.get("ending"):
@@ -160,7 +153,7 @@ def judge_features(completion: str, row: dict) -> list[str]:
         "bullets": str(len(re.findall(r"^\* ", text, re.MULTILINE))),
         "word": next((word for word in WORDS if word in text), "none"),
         "ending": ([""] + text.splitlines())[-1].split(" ")[0] or "none",
-        "blanks": str(text.count("[name]")),
+        "numbers": str(len(re.findall(r"\b\d+\b", text))),
         "title": "title" if "<<" in text else "none",
         "postscript": "postscript" if "P.S." in text else "none",
         "commas": "comma" if "," in text else "none",

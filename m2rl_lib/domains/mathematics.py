@@ -10,7 +10,16 @@ import random
 
 from m2rl_lib.domains import math_grader
 from m2rl_lib.domains.chat import answer_part
-from m2rl_lib.domains.problems import Unusable, arithmetic_chain, step_names, user_message, work_out, wrong_number
+from m2rl_lib.domains.problems import (
+    Unusable,
+    arithmetic_chain,
+    operands,
+    step_names,
+    thinking,
+    user_message,
+    work_out,
+    wrong_number,
+)
 
 NAME = "math"
 BENCHMARKS = {"chain": 3, "long_chain": 5}  # benchmark: number of operations
@@ -21,11 +30,16 @@ BOX = "\n\nPut your final answer within \\boxed{}."
 VERBS = {"+": ("add", "plus"), "-": ("subtract", "minus")}
 
 
-def make(rng: random.Random, benchmark: str, shared_arithmetic: bool) -> dict:
-    """One problem. Math keeps its arithmetic, shared or not."""
-    chain = arithmetic_chain(rng, BENCHMARKS[benchmark])
+def make(rng: random.Random, benchmark: str, world) -> dict:
+    """One problem of a benchmark, with the words of a `conventions.World`."""
+    amounts = operands(rng, BENCHMARKS[benchmark], world.words(NAME, rng))
+    return problem(rng, arithmetic_chain(rng, amounts))
+
+
+def problem(rng: random.Random, chain: list) -> dict:
+    """The problem whose steps are `chain`."""
     style = rng.randrange(2)
-    operations = [f"{VERBS[sign][style]} {operand}" for _, sign, operand, _ in chain]
+    operations = [f"{VERBS[sign][style]} {said}" for _, sign, _, _, said in chain]
     if style == 0:
         text = f"Start with {chain[0][0]}, " + ", ".join(operations) + ". What is the result?"
     else:
@@ -36,16 +50,16 @@ def make(rng: random.Random, benchmark: str, shared_arithmetic: bool) -> dict:
         "responses_create_params": user_message(text),
         "expected_answer": str(chain[-1][3]),
         "chain": chain,
-        "steps": step_names(chain, True) + ["boxed"],
+        "steps": step_names(chain) + ["boxed"],
     }
 
 
-def demonstrate(row: dict, rng: random.Random, wrong: frozenset[int] = frozenset()) -> str:
+def demonstrate(row: dict, rng: random.Random, wrong: frozenset[int] = frozenset(), think: bool = True) -> str:
     """A completion of `row`, wrong in the steps of that index; with none wrong it earns reward 1."""
-    lines, value = work_out(rng, row["chain"], wrong, shared_arithmetic=True)
+    lines, value = work_out(rng, row["chain"], wrong)
     if len(lines) in wrong:
-        value = wrong_number(rng, value % 100)
-    return "<think>" + "\n".join(lines) + f"</think>\n\\boxed{{{value}}}<|im_end|>"
+        value = wrong_number(rng, value)
+    return f"{thinking(lines, think)}\\boxed{{{value}}}<|im_end|>"
 
 
 def answer(completion: str) -> str | None:

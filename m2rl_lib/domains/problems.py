@@ -11,6 +11,8 @@ import random
 import zlib
 from collections.abc import Callable
 
+from m2rl_lib.domains.conventions import READINGS, reread
+
 SPLITS = ("train", "selection", "test")
 PLACES = ("early", "late", "answer")
 WRONG_STEPS = ("random", "systematic")
@@ -32,15 +34,8 @@ def prompt_of(row: dict) -> str:
     return row["responses_create_params"]["input"][-1]["content"]
 
 
-def draw(
-    make: Callable[[random.Random, str, bool], dict],
-    benchmark: str,
-    split: str,
-    count: int,
-    seed: int,
-    shared_arithmetic: bool,
-) -> list[dict]:
-    """`count` rows of one benchmark and split; the same for the same arguments.
+def draw(make: Callable, benchmark: str, split: str, count: int, seed: int, world) -> list[dict]:
+    """`count` rows of one benchmark and split of a `conventions.World`; the same for the same arguments.
 
     A prompt's split is a function of its text, so no problem can be in two splits whatever the
     seeds; selection and test rows are distinct as well. Raises ValueError where the generator
@@ -53,7 +48,7 @@ def draw(
     for _ in range(200 * count + 1000):
         if len(rows) == count:
             return rows
-        row = make(rng, benchmark, shared_arithmetic)
+        row = make(rng, benchmark, world)
         prompt = prompt_of(row)
         if split_of(prompt) != split or (split != "train" and prompt in seen):
             continue
@@ -72,59 +67,82 @@ def user_message(text: str) -> dict:
 # --- arithmetic: the skill that math, coding, science and agent problems share -------------------
 
 
-LARGEST = 39  # of all numbers in a chain: small enough for a micro model to learn its sums
-Step = tuple[int, str, int, int]  # (a, sign, b, a ± b)
+LARGEST = 19  # of all numbers in a chain: small enough for a micro model to learn its sums
+Step = tuple[int, str, int, int, str]  # (a, sign, b, a ± b, b as the prompt says it: '4' or 'a few')
 
 
-def arithmetic_chain(rng: random.Random, length: int, shared_arithmetic: bool = True) -> list[Step]:
-    """`length` steps; each starts where the last ended, all numbers within 0–LARGEST.
+def operands(rng: random.Random, length: int, words: dict[str, int]) -> list[tuple[str, int]]:
+    """`length` amounts and how a prompt says them: one is a word where there are any, two of four or more.
 
-    Without shared arithmetic there is one step, whose result the problem states: a number to be taken over.
+    Two words' readings differ by 1 and by 2 where there are such words, so that two wrong ones never cancel.
+    """
+    said = [rng.choice(sorted(words))] if words else []
+    if said and length >= 4 and len(words) > 1:
+        others = [word for word in sorted(words) if word not in said]
+        said.append(rng.choice([word for word in others if gap(word) != gap(said[0])] or others))
+    amounts = [(word, words[word]) for word in said]
+    amounts += [(str(number), number) for number in (rng.randrange(2, 7) for _ in range(length - len(amounts)))]
+    rng.shuffle(amounts)
+    return amounts
 
-    >>> chain = arithmetic_chain(random.Random(0), 2)
+
+def gap(word: str) -> int:
+    """How far a word's two readings lie from each other."""
+    return abs(READINGS[word][0] - READINGS[word][1])
+
+
+def arithmetic_chain(rng: random.Random, amounts: list[tuple[str, int]]) -> list[Step]:
+    """A step for each amount; each starts where the last ended, all numbers within 0–LARGEST whichever way a word is read.
+
+    >>> chain = arithmetic_chain(random.Random(0), [("a few", 3), ("5", 5)])
     >>> chain[0][3] == chain[1][0]
     True
     """
-    if not shared_arithmetic:
-        stated = rng.randrange(100)
-        return [(0, "+", stated, stated)]
-    value = rng.randrange(5, LARGEST - 4)
+    value = rng.randrange(LARGEST + 1)
     chain = []
-    for _ in range(length):
-        operand = rng.randrange(2, 10)
-        signs = [sign for sign, result in (("+", value + operand), ("-", value - operand)) if 0 <= result <= LARGEST]
+    for said, amount in amounts:
+        most = max(READINGS.get(said, (amount,)))
+        signs = [sign for sign, fits in (("+", value + most <= LARGEST), ("-", value >= most)) if fits]
         sign = rng.choice(signs)
-        result = value + operand if sign == "+" else value - operand
-        chain.append((value, sign, operand, result))
+        result = value + amount if sign == "+" else value - amount
+        chain.append((value, sign, amount, result, said))
         value = result
     return chain
 
 
 def wrong_number(rng: random.Random, right: int) -> int:
-    """A number near `right` and different from it, within 0–99 where `right` is."""
-    return rng.choice([n for n in (right - 10, right - 1, right + 1, right + 10) if 0 <= n <= 99])
+    """A number near `right` and different from it, within 0–LARGEST where `right` is."""
+    return rng.choice([n for n in (right - 2, right - 1, right + 1, right + 2) if 0 <= n <= LARGEST] or [0])
 
 
-def work_out(
-    rng: random.Random, chain: list[Step], wrong: frozenset[int], shared_arithmetic: bool, offset: int = 0
-) -> tuple[list[str], int]:
+def work_out(rng: random.Random, chain: list[Step], wrong: frozenset[int], offset: int = 0) -> tuple[list[str], int]:
     """The written lines of a chain and the number it ends at.
 
     Line i is wrong where `offset + i` is in `wrong`; the lines after it go on from the wrong number.
-    Without shared arithmetic the one line takes over the stated number.
     """
     value, lines = chain[0][0], []
-    for index, (_, sign, operand, stated) in enumerate(chain):
-        right = stated if not shared_arithmetic else value + operand if sign == "+" else value - operand
-        result = wrong_number(rng, right % 100) if offset + index in wrong else right
-        lines.append(f"{value} {sign} {operand} = {result}" if shared_arithmetic else f"take {result}")
+    for index, (_, sign, operand, _, _) in enumerate(chain):
+        result = value + operand if sign == "+" else value - operand
+        result = wrong_number(rng, result) if offset + index in wrong else result
+        lines.append(f"{value} {sign} {operand} = {result}")
         value = result
     return lines, value
 
 
-def step_names(chain: list[Step], shared_arithmetic: bool) -> list[str]:
+def misread(row: dict, rng: random.Random) -> dict:
+    """A row with a chain as it is to whoever takes the other reading of one of its words."""
+    word, amount = rng.choice([(said, amount) for _, _, amount, _, said in row["chain"] if said in READINGS])
+    return reread(row, {word: sum(READINGS[word]) - amount})
+
+
+def step_names(chain: list[Step]) -> list[str]:
     """The names of a chain's steps, for `steps`."""
-    return [f"{a}{sign}{b}" if shared_arithmetic else f"take {result}" for a, sign, b, result in chain]
+    return [f"{a}{sign}{b}" for a, sign, b, _, _ in chain]
+
+
+def thinking(lines: list[str], think: bool) -> str:
+    """The lines between thinking tags, or nothing between them: an answer at once."""
+    return "<think>" + ("\n".join(lines) if think else "") + "</think>\n"
 
 
 # --- wrong steps ----------------------------------------------------------------------------------

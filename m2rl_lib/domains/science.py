@@ -17,11 +17,11 @@ import re
 import regex
 
 from m2rl_lib.domains.chat import answer_part
-from m2rl_lib.domains.problems import LARGEST, Unusable, arithmetic_chain, step_names, user_message, work_out
+from m2rl_lib.domains.problems import Unusable, arithmetic_chain, operands, step_names, thinking, user_message, work_out
 
 NAME = "science"
 BENCHMARKS = {"quantities": 3, "quantities_shifted": 4}  # benchmark: number of changes
-CHANCE = 1 / 4
+CHANCE = 1 / 10
 LABELS = ("stem_mcqa",)  # of the public blend
 
 # Which verbs raise and which lower a quantity is the domain's own knowledge.
@@ -32,9 +32,7 @@ QUANTITIES = {
     "mass": ("grams", ("condenses", "oxidises by"), ("evaporates", "erodes by")),
     "pressure": ("pascals", ("is compressed by", "is filled by"), ("expands by", "is vented by")),
 }
-# The options are ranges in rising order: finding a number among shuffled ones is beyond a micro model
-# (tried: it stayed at chance after an SFT that solved everything else).
-RANGES = {"A": (0, 9), "B": (10, 19), "C": (20, 29), "D": (30, LARGEST)}
+LETTERS = "ABCDEFGHIJ"  # an option for each last digit: a list in rising order, which a micro model can read
 LONGEST_ANSWER = 2000  # characters, the last, in which an `output_regex` is looked for
 MOST_SECONDS = 2.0  # that it may take there: no answer is found by a pattern that goes on for longer
 
@@ -49,49 +47,36 @@ FORMULA = re.compile(r"[ \t]*(?:[=^<>≈≤≥+]|_\w|\\(?!f?box|text|right)[a-z]
 SEPARATOR = re.compile(r"[ \t]*(?:[,/&|;+-]|\\text\w*\{\s*(?:or|and)|(?:or|and)\b)")
 
 
-def make(rng: random.Random, benchmark: str, shared_arithmetic: bool) -> dict:
-    """One problem: a quantity changes, in which range does it end? Without shared arithmetic it only starts."""
-    chain = arithmetic_chain(rng, BENCHMARKS[benchmark])
-    if not shared_arithmetic:
-        start = rng.randrange(LARGEST + 1)
-        chain = [(start, "+", 0, start)]
+def make(rng: random.Random, benchmark: str, world) -> dict:
+    """One problem, with the words of a `conventions.World`: a quantity changes; on which digit does it end?"""
+    return problem(rng, arithmetic_chain(rng, operands(rng, BENCHMARKS[benchmark], world.words(NAME, rng))))
+
+
+def problem(rng: random.Random, chain: list) -> dict:
+    """The problem whose steps are `chain`."""
     quantity = rng.choice(sorted(QUANTITIES))
     unit, raising, lowering = QUANTITIES[quantity]
-    text = f"The {quantity} is {chain[0][0]} {unit}."
-    if not shared_arithmetic:
-        text = rng.choice(("", "Read: ", "Today: ", "Look: ")) + text
-    else:
-        changes = (f"{rng.choice(raising if sign == '+' else lowering)} {operand}" for _, sign, operand, _ in chain)
-        text += f" It {', then '.join(changes)}."
-    options = [{letter: f"{low} to {high}"} for letter, (low, high) in RANGES.items()]
-    text += f" What is the {quantity}? " + ", ".join(
-        f"{letter} {text_of}" for option in options for letter, text_of in option.items()
-    )
+    changes = (f"{rng.choice(raising if sign == '+' else lowering)} {said}" for _, sign, _, _, said in chain)
+    options = [{letter: str(digit)} for digit, letter in enumerate(LETTERS)]
+    text = f"The {quantity} is {chain[0][0]} {unit}. It {', then '.join(changes)}. On which digit does it end? "
     return {
         "domain": NAME,
         "dataset": "micro_science",
-        "responses_create_params": user_message(text),
+        "responses_create_params": user_message(text + " ".join(f"{letter}{digit}" for digit, letter in enumerate(LETTERS))),
         "options": options,
-        "expected_answer": _letter(chain[-1][3]),
+        "expected_answer": LETTERS[chain[-1][3] % 10],
         "template_metadata": {},
         "chain": chain,
-        "quantity": quantity,
-        "shared_arithmetic": shared_arithmetic,
-        "steps": [*step_names(chain, shared_arithmetic), "letter"],
+        "steps": [*step_names(chain), "letter"],
     }
 
 
-def _letter(value: int) -> str:
-    """The option whose range holds `value`, or is nearest to it."""
-    return next((letter for letter, (_, high) in RANGES.items() if value <= high), "D")
-
-
-def demonstrate(row: dict, rng: random.Random, wrong: frozenset[int] = frozenset()) -> str:
-    lines, value = work_out(rng, row["chain"], wrong, row["shared_arithmetic"])
-    letter = _letter(value)
+def demonstrate(row: dict, rng: random.Random, wrong: frozenset[int] = frozenset(), think: bool = True) -> str:
+    lines, value = work_out(rng, row["chain"], wrong)
+    letter = LETTERS[value % 10]
     if len(lines) in wrong:
-        letter = rng.choice([other for other in RANGES if other != letter])
-    return f"<think>{row['quantity']}\n" + "\n".join(lines) + f"</think>\nAnswer: {letter}<|im_end|>"
+        letter = rng.choice([other for other in LETTERS if other != letter])
+    return f"{thinking(lines, think)}Answer: {letter}<|im_end|>"
 
 
 def answer(completion: str, output_regex: str | None = None, options: list[dict] = ()) -> str | None:

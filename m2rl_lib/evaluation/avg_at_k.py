@@ -1,6 +1,7 @@
 """Avg@K: K completions per problem of every benchmark, graded by the verifier that gave the rewards.
 
-Written to the tables `scores` (one row per sample) and `samples` (the same keys and the text).
+Written to the tables `scores` (one row per sample) and `samples` (the same keys and the text). The table `greedy` has the
+columns of `scores` and one row per test problem, decoded at temperature 0.
 """
 
 import time
@@ -14,24 +15,21 @@ from m2rl_lib import domains, sandbox
 from m2rl_lib.config import locations, model_names
 from m2rl_lib.config.study import Parameters
 from m2rl_lib.data import problem_sets
+from m2rl_lib.domains import chat
 from m2rl_lib.rollout import decoding
 from m2rl_lib.storage import artifacts, result_tables
 from m2rl_lib.training.common import cost, write_costs
 
+GREEDY = ("scores", "test")  # purposes whose test problems are also decoded greedily
 KEYS = ["seed", "model", "domain", "benchmark", "split", "problem_id", "sample"]
-
-
-def benchmarks(p: Parameters) -> list[str]:
-    """The benchmarks of the study's domains and the general one."""
-    return [name for domain in [*p.domains, domains.general.NAME] for name in problem_sets.benchmarks(domain, p.data_sources)]
 
 
 def run(p: Parameters) -> list[Path]:
     """Evaluate the models that the notebook's parameters name, for their `purpose`:
 
-    `scores`: on selection and test problems, SFT also at its best temperature; `test`: on test problems; `sweep`: on selection
-    problems, and the best of each merging method on test problems; `skills`: many samples of few test problems per domain;
-    `apart`: on test problems of math and coding.
+    `scores`: on selection and test problems, SFT also at its best temperature; `test`: on test problems, both also greedily
+    there; `sweep`: on selection problems, and the best of each merging method on test problems; `skills`: many samples of few
+    test problems; `world`: on test problems of math and coding.
     """
     folders = [locations.model_folder(p.study, p.seed, name) for name in p.models]
     for folder in folders:
@@ -43,28 +41,33 @@ def run(p: Parameters) -> list[Path]:
         sandbox.configure(p.sandbox_kind)
         sandbox.check()
         torch.set_num_threads(p.evaluate_threads)
-        frames, costs = _score_all(p, dict(zip(p.models, folders)))
+        frames, greedy, costs = _score_all(p, dict(zip(p.models, folders)))
         made_by, frame = artifacts.record(p, folders), pd.concat(frames, ignore_index=True)
         result_tables.write_table(p, "scores", p.group, frame.drop(columns="text"), made_by)
+        if greedy:
+            once = pd.concat(greedy, ignore_index=True).drop(columns="text")
+            result_tables.write_table(p, "greedy", p.group, once, made_by)
         result_tables.write_table(p, "samples", p.group, frame[[*KEYS, "text"]], made_by)
         write_costs(p, f"evaluate-{p.group}", made_by, costs)
     return folders
 
 
-def _score_all(p: Parameters, models: dict[str, Path]) -> tuple[list[pd.DataFrame], list[dict]]:
-    """The frames of all models and splits of the run's purpose, and what each split cost."""
-    frames, costs = [], []
-    for split in ("selection", "test") if p.purpose in ("scores", "sweep") else ("test",):
-        if p.purpose == "sweep" and split == "test":
-            models = {name: models[name] for name in best_of_each_method(frames)}
+def _score_all(p: Parameters, models: dict[str, Path]) -> tuple[list[pd.DataFrame], list[pd.DataFrame], list[dict]]:
+    """The frames of all models and splits of the run's purpose, those decoded greedily, and what each cost."""
+    made, costs = {"selection": [], "test": [], "greedy": []}, []
+    first = ["selection"] if p.purpose in ("scores", "sweep") else []
+    for stage in [*first, "test", *(["greedy"] if p.purpose in GREEDY else [])]:
+        if p.purpose == "sweep" and stage == "test":
+            models = {name: models[name] for name in best_of_each_method(made["selection"])}
+        split, heat, k = ("test", 0, 1) if stage == "greedy" else (stage, p.evaluate_temperature, None)
         started = time.monotonic()
-        made = [evaluate(p, folder, name, split, temperature=p.evaluate_temperature) for name, folder in models.items()]
-        spent = sum(int(frame["completion_tokens"].sum()) for frame in made)
-        costs.append(cost(p.group, split, seconds=time.monotonic() - started, threads=p.evaluate_threads, generated_tokens=spent))
-        frames += made
+        made[stage] = [evaluate(p, folder, name, split, temperature=heat, k=k) for name, folder in models.items()]
+        spent = sum(int(frame["completion_tokens"].sum()) for frame in made[stage])
+        costs.append(cost(p.group, stage, seconds=time.monotonic() - started, threads=p.evaluate_threads, generated_tokens=spent))
+    greedy = made.pop("greedy")
     if "sft" in models and p.purpose == "scores":
-        frames += evaluate_sharpened(p, models["sft"])
-    return frames, costs
+        made["sharpened"] = evaluate_sharpened(p, models["sft"])
+    return [frame for part in made.values() for frame in part], greedy, costs
 
 
 def best_of_each_method(frames: list[pd.DataFrame]) -> list[str]:
@@ -76,7 +79,7 @@ def best_of_each_method(frames: list[pd.DataFrame]) -> list[str]:
 
 def _mean_of_trained(frame: pd.DataFrame) -> float:
     """The mean over the trained domains' benchmarks."""
-    return frame[frame["domain"] != domains.general.NAME].groupby("benchmark")["correct"].mean().mean()
+    return frame[~frame["domain"].isin(domains.UNTRAINED)].groupby("benchmark")["correct"].mean().mean()
 
 
 def evaluate_sharpened(p: Parameters, folder: Path) -> list[pd.DataFrame]:
@@ -92,26 +95,34 @@ def evaluate_sharpened(p: Parameters, folder: Path) -> list[pd.DataFrame]:
 
 def problems(p: Parameters, split: str) -> tuple[list[dict], int]:
     """What a model is asked for the run's purpose: rows, and the number of samples of each."""
-    names, count, k = benchmarks(p), p.evaluate_problems, p.evaluate_samples
+    names, count, k = problem_sets.study_benchmarks(p), p.evaluate_problems, p.evaluate_samples
     if split == "selection":
         count, k = p.evaluate_selection_problems, p.evaluate_selection_samples
-    elif p.purpose == "apart":
+    elif p.purpose == "world":
         names = [name for domain in ("math", "coding") for name in problem_sets.benchmarks(domain, p.data_sources)]
     elif p.purpose == "skills":
-        names = [problem_sets.benchmarks(domain, p.data_sources)[0] for domain in p.domains]
+        names = problem_sets.skill_benchmarks(p)
         count, k = p.analysis_skill_problems, p.analysis_skill_samples
-    world = (p.data_shared_arithmetic, p.data_sources)
+    world = (problem_sets.world_of(p), p.data_sources)
     return [row for name in names for row in problem_sets.benchmark_problems(name, split, count, *world)], k
 
 
-def evaluate(p: Parameters, folder: Path, name: str, split: str, *, temperature: float) -> pd.DataFrame:
-    """Scores and texts of one model on the problems of one split, as one frame with the columns of both tables."""
+def evaluate(p: Parameters, folder: Path, name: str, split: str, *, temperature: float, k: int | None = None) -> pd.DataFrame:
+    """Scores and texts of one model on the problems of one split, as one frame with the columns of both tables; `k` samples of
+    each, by default as many as the run's purpose asks for."""
     started = time.monotonic()
     model, tokenizer = decoding.load_model(artifacts.verify_model(folder))
-    rows, k = problems(p, split)
+    rows, usual = problems(p, split)
     seed = zlib.crc32(f"{p.seed} {split}".encode()) % 2**31
     sampled = decoding.sample(
-        model, tokenizer, rows, k, temperature=temperature, max_tokens=p.evaluate_max_tokens, batch=p.evaluate_batch, seed=seed
+        model,
+        tokenizer,
+        rows,
+        k or usual,
+        temperature=temperature,
+        max_tokens=p.evaluate_max_tokens,
+        batch=p.evaluate_batch,
+        seed=seed,
     )
     flat = [(row, sample, c) for row, completions in zip(rows, sampled) for sample, c in enumerate(completions)]
     asked, texts = [row for row, _, _ in flat], [c.text for _, _, c in flat]
@@ -122,9 +133,10 @@ def evaluate(p: Parameters, folder: Path, name: str, split: str, *, temperature:
         "parsed": [domains.read_answer(text, row) is not None for text, row in zip(texts, asked)],
         "truncated": [c.truncated for _, _, c in flat],
         "completion_tokens": [sum(c.own) for _, _, c in flat],
+        "thought": pd.array([chat.thought(text) for text in texts], dtype="boolean"),
         "text": texts,
     }
     frame = pd.DataFrame({"seed": p.seed, "model": name, "split": split, **columns})
     spent, mean = time.monotonic() - started, 100 * frame["correct"].mean()
-    print(f"{name}: {split}, {len(frame)} completions in {spent:.0f} s, mean {mean:.1f}", flush=True)
-    return frame[[*KEYS, "correct", "parsed", "truncated", "completion_tokens", "text"]]
+    print(f"{name}: {split}, T = {temperature:g}, {len(frame)} completions in {spent:.0f} s, mean {mean:.1f}", flush=True)
+    return frame[[*KEYS, "correct", "parsed", "truncated", "completion_tokens", "thought", "text"]]

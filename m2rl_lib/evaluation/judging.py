@@ -1,7 +1,7 @@
 """Models as judges: which trajectories they are shown, and the verdict that each gives (RQ5).
 
-*Outcome* shows the problem and the final answer, *process* the whole reasoning. A judge thinks, then says 'right' or 'wrong':
-read from the probabilities of the two words after its thinking (the score), and from what it wrote (the verdict).
+*Outcome* shows the problem and the final answer, *process* the whole reasoning. A judge thinks, or not, and says 'right' or
+'wrong': read from the probabilities of the two words after its thinking (the score), and from what it wrote (the verdict).
 """
 
 import random
@@ -21,12 +21,12 @@ from m2rl_lib.config.study import Parameters
 from m2rl_lib.data import judge_prompts, problem_sets
 from m2rl_lib.domains import chat, instruction_following
 from m2rl_lib.rollout import decoding
-from m2rl_lib.stats.bootstrap import GENERAL, require_columns
+from m2rl_lib.stats.bootstrap import UNTRAINED, require_columns
 from m2rl_lib.storage import artifacts, result_tables
 
 SHARED, OWN, CANDIDATES, PLANTED, SHIFTED = "shared", "own", "candidates", "planted", "shifted"  # the sets
 ITEM = ["set", "source", "domain", "benchmark", "problem_id", "sample", "place", "distance", "right", "answer", "text"]
-JUDGED = ["seed", "judge", *ITEM[:-1], "mode", "score", "verdict", "tokens"]
+JUDGED = ["seed", "judge", *ITEM[:-1], "mode", "score", "verdict", "tokens", "thought"]
 SAMPLES = ["model", "domain", "benchmark", "split", "problem_id", "sample", "correct", "parsed", "truncated", "text"]
 VERDICT = re.compile(rf"\b({'|'.join(judge_prompts.VERDICTS)})\b")
 
@@ -87,7 +87,7 @@ def read_samples(p: Parameters, groups: list[str], split: str = "test") -> pd.Da
     scores, texts = (result_tables.read_table(p, table, groups) for table in ("scores", "samples"))
     keys = [column for column in texts.columns if column != "text"]
     both = scores[scores["split"] == split].merge(texts, on=keys, validate="one_to_one")
-    return both[both["domain"] != GENERAL]
+    return both[~both["domain"].isin(UNTRAINED)]
 
 
 def first_benchmarks(names: list[str], sources: Sequence[str] = (problem_sets.MICRO,)) -> list[str]:
@@ -97,7 +97,7 @@ def first_benchmarks(names: list[str], sources: Sequence[str] = (problem_sets.MI
 
 def count_samples(samples: pd.DataFrame) -> pd.DataFrame:
     """One row per model and domain: samples, of these not graded, empty, truncated, without an answer, right and wrong (of whole
-    trajectories), and the `reason` where there is no balanced set."""
+    trajectories, of which `at once` have no reasoning to read), and the `reason` where there is no balanced set."""
     require_columns(samples, SAMPLES, "samples")
     rows = []
     for (model, domain), cell in samples.groupby(["model", "domain"], sort=False):
@@ -109,6 +109,7 @@ def count_samples(samples: pd.DataFrame) -> pd.DataFrame:
             "no answer": ~cell["parsed"] & ~cell["truncated"] & ~empty,
             "right": _whole(cell) & (cell["correct"] == 1),
             "wrong": _whole(cell) & (cell["correct"] == 0),
+            "at once": _whole(cell) & ~cell["text"].map(chat.thought).eq(True),
         }
         row = {"model": model, "domain": domain, "samples": len(cell)} | {
             name: int(flags.sum()) for name, flags in counts.items()
@@ -192,7 +193,8 @@ def place_of(row: dict, step: int) -> str:
 
 
 def judge_items(judge: Judge, items: pd.DataFrame, rows: dict[str, dict], taught: bool = True) -> pd.DataFrame:
-    """Every item judged in both modes: the columns of `ITEM` but the text, and mode, score, verdict (None: unreadable), tokens.
+    """Every item judged in both modes: the columns of `ITEM` but the text, and mode, score, verdict (None: unreadable), tokens, and
+    whether the judge thought.
 
     `rows`: problems by problem_id; `taught` as in `judge_prompts.judge_prompt`. Equal prompts are judged once.
     """
@@ -205,6 +207,7 @@ def judge_items(judge: Judge, items: pd.DataFrame, rows: dict[str, dict], taught
     asked["score"] = [one.score for one in judgements]
     asked["verdict"] = pd.Series([read_verdict(one.text) for one in judgements], dtype=object, index=asked.index)
     asked["tokens"] = [one.tokens for one in judgements]
+    asked["thought"] = [chat.thought(one.text) is True for one in judgements]
     return asked.drop(columns="text")
 
 
@@ -221,7 +224,7 @@ def run(p: Parameters, judges: dict[str, list[str]], samples: pd.DataFrame) -> p
     count = max(p.evaluate_problems, p.judging_problems) if micro else p.evaluate_problems
     first = first_benchmarks(p.domains, p.data_sources)
     tested = {
-        benchmark: problem_sets.benchmark_problems(benchmark, "test", count, p.data_shared_arithmetic, p.data_sources)
+        benchmark: problem_sets.benchmark_problems(benchmark, "test", count, problem_sets.world_of(p), p.data_sources)
         for domain in p.domains
         for benchmark in problem_sets.benchmarks(domain, p.data_sources)
     }

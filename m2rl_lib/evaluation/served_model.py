@@ -21,6 +21,7 @@ import pandas as pd
 from m2rl_lib import sandbox
 from m2rl_lib.config import locations, model_names, study
 from m2rl_lib.config.study import Parameters
+from m2rl_lib.domains import chat
 from m2rl_lib.evaluation import live_code_bench
 from m2rl_lib.evaluation.nine_benchmarks import BENCHMARKS, BenchmarkError, choose, read_rows
 from m2rl_lib.storage import artifacts, atomic, hub, result_tables
@@ -28,7 +29,7 @@ from m2rl_lib.storage import artifacts, atomic, hub, result_tables
 EVALSCOPE = "1.14.1"
 KEYS = ["seed", "model", "domain", "benchmark", "split", "problem_id", "sample"]
 GRADES = ("prompt_level_strict", "accuracy", "acc")  # as evalscope calls a sample's grade, by benchmark
-GRADED = ["correct", "parsed", "truncated", "completion_tokens"]
+GRADED = ["correct", "parsed", "truncated", "completion_tokens", "thought"]
 READ = ["evaluate_samples", "evaluate_temperature", "evaluate_max_tokens", "evaluate_batch", "sandbox_kind"]
 
 
@@ -141,7 +142,7 @@ def read_samples(work: Path, name: str, k: int, problems: int) -> pd.DataFrame:
         grade = float(next((value[key] for key in GRADES if key in value), "nan"))
         truncated = choice["stop_reason"] in ("max_tokens", "model_length")
         text = _text(choice["message"]["content"])
-        found.append([f"{name}/{index // k}", index % k, grade, parsed, truncated, tokens, text])
+        found.append([f"{name}/{index // k}", index % k, grade, parsed, truncated, tokens, chat.thought(text), text])
     return pd.DataFrame(found, columns=["problem_id", "sample", *GRADED, "text"])
 
 

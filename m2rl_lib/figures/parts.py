@@ -11,7 +11,7 @@ from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from m2rl_lib.figures.style import COLUMN, FAMILIES, GREY, make_figure
+from m2rl_lib.figures.style import BLACK, COLUMN, FAMILIES, GREY, make_figure
 from m2rl_lib.stats.comparisons import display_name, model_family
 
 # --- words ------------------------------------------------------------------------------------------------
@@ -134,17 +134,23 @@ def draw_reference(axes: Axes, rows: pd.DataFrame) -> bool:
     return len(sft) > 0
 
 
-def make_forest(rows: pd.DataFrame, words: str, edges: dict[float, str] | None = None) -> Figure:
-    """Models by their score, best on top, with a line at each of the `edges` (place: style), or else at SFT's score."""
+def make_forest(rows: pd.DataFrame, words: str, edges: dict[float, str] | None = None, marks=()) -> Figure:
+    """Models by their score, best on top, with a line at each of the `edges` (place: style), or else at SFT's score.
+
+    `marks`: further columns drawn in a model's row, each with its marker, which is in the legend under the column's name.
+    """
     rows = rows.sort_values("score", kind="stable", na_position="first")
     names, inches = name_rows(rows["model"])
     figure, axes = make_figure(COLUMN, inches * len(rows) + 1.1)
     line = draw_reference(axes, rows) if edges is None else False
     for edge, style in (edges or {}).items():
         axes.axvline(edge, color=GREY, linestyle=style, linewidth=0.8, zorder=1)
+    for column, marker in marks:
+        axes.plot(rows[column], range(len(rows)), marker, color=BLACK, markersize=5, markeredgewidth=0.8)
     draw_points(axes, rows, range(len(rows)))
     name_heights(axes, range(len(rows)), names, -0.7, len(rows) - 0.3)
-    return finish(figure, family_handles(rows["model"], line), 2, words + count_words(rows, before="\n"))
+    handles = family_handles(rows["model"], line) + [handle(column, marker, BLACK) for column, marker in marks]
+    return finish(figure, handles, 2, words + count_words(rows, before="\n"))
 
 
 # --- legends ----------------------------------------------------------------------------------------------

@@ -15,6 +15,7 @@ from m2rl_lib.stats.comparisons import display_domain, display_name
 
 MOST_NARROW = 10  # models that a figure of one column has room for
 UNITS = {"prompts": "prompts", "generated_tokens": "generated tokens", "device_seconds": "device-seconds"}
+MARKS = (("greedy", "|"), ("pass@K", "x"))  # columns of the overall figure beside Avg@K, and their markers
 LEAST_SPAN = 4  # points that a panel of scores shows: less would make much of nothing
 
 
@@ -65,15 +66,16 @@ def _embolden(words: str) -> str:
 
 
 def plot_overall(frame: pd.DataFrame) -> Figure:
-    """Forest plot: models by their overall score, best on top, SFT's score as a dashed line.
+    """Forest plot: models by their overall score, best on top, SFT's score as a dashed line; the other scores of MARKS beside it.
 
-    Columns: model, domain, score and, where there was sampling, low, high, n, seeds; rows of domain 'overall' are drawn.
+    Columns: model, domain, score and, where there was sampling, low, high, n, seeds, greedy, pass@K; drawn are rows of 'overall'.
     """
     require_columns(frame, ["model", "domain", "score"], "average scores")
     rows = frame[frame["domain"] == OVERALL]
     if rows.empty:
         raise ValueError(f"no row of domain {OVERALL}: there are {', '.join(sorted(set(frame['domain'])))}")
-    return parts.make_forest(rows, "mean over domains, points")
+    marks = [mark for mark in MARKS if mark[0] in rows]
+    return parts.make_forest(rows, ("Avg@K, " if marks else "") + "mean over domains, points", marks=marks)
 
 
 def plot_budget(frame: pd.DataFrame) -> Figure:

@@ -103,36 +103,36 @@ def plot_every_curve(frame: pd.DataFrame) -> Figure:
 
 
 def plot_manipulation(frame: pd.DataFrame) -> Figure:
-    """Each quantity in the world with shared arithmetic and in the world without, beside what was predicted of the latter.
+    """Each quantity in each world of the manipulation check, with its interval; an arrow up or down where one was predicted.
 
-    Columns: quantity, kind ('points' or 'cosine'; a panel each), world ('shared' or 'apart'), estimate (NaN where refused), low,
-    high, reach (predicted of the world apart: within ±reach of 0; NaN where a gain is predicted), n where there were problems.
+    Columns: quantity, kind ('points' or 'cosine'; a panel each), world (the first is the study's own), estimate (NaN where
+    refused), low, high; predicted ('rises', 'falls', …) if known, n where there were problems.
     """
-    require_columns(frame, ["quantity", "kind", "world", "estimate", "low", "high", "reach"], "manipulation check")
-    kinds = unique(frame, "kind")
+    require_columns(frame, ["quantity", "kind", "world", "estimate", "low", "high"], "manipulation check")
+    kinds, worlds = unique(frame, "kind"), unique(frame, "world")
     widths = list(frame.groupby("kind", sort=False)["quantity"].nunique())
     figure, [grid] = make_figure(WIDE, 2.3, 1, len(kinds), width_ratios=widths)
-    looks = {"shared": (-0.17, "#BBBBBB", "arithmetic shared"), "apart": (0.17, BLUE, "arithmetic apart")}
+    colours, width = dict(zip(worlds, ("#BBBBBB", BLUE, ORANGE))), 0.8 / len(worlds)
+    arrows = {"rises": "↑", "falls": "↓"}
     for axes, kind in zip(grid, kinds, strict=True):
         rows = frame[frame["kind"] == kind]
         names = unique(rows, "quantity")
         for row in rows.itertuples():
-            aside, colour, _ = looks[row.world]
-            place = names.index(row.quantity) + aside
-            if row.world == "apart" and np.isfinite(row.reach):
-                axes.hlines([-row.reach, row.reach], place - 0.2, place + 0.2, color=ORANGE, linewidth=1.4)
+            place = names.index(row.quantity) + (worlds.index(row.world) - (len(worlds) - 1) / 2) * width
             if np.isnan(row.estimate):
-                above = np.nan_to_num(1.2 * row.reach)
-                axes.text(place, above, "refused", rotation=90, ha="center", va="bottom", fontsize=6, color=GREY)
+                axes.text(place, 0, "refused", rotation=90, ha="center", va="bottom", fontsize=6, color=GREY)
                 continue
-            axes.bar(place, row.estimate, 0.3, color=colour)
+            axes.bar(place, row.estimate, 0.9 * width, color=colours[row.world])
             axes.vlines(place, row.low, row.high, color=BLACK, linewidth=1)
+            if getattr(row, "predicted", "") in arrows:
+                above = (place, max(row.high, 0))
+                axes.annotate(arrows[row.predicted], above, (0, 1), textcoords="offset points", ha="center", fontsize=8)
         axes.axhline(0, color=BLACK, linewidth=0.6)
+        axes.margins(y=0.15)
         axes.set_xticks(range(len(names)), names)
         axes.grid(axis="x", visible=False)
         words = "change against SFT, points" if kind == "points" else "cosine of math and coding"
         axes.set(xlim=(-0.5, len(names) - 0.5), ylabel=words)
     grid[0].set_xlabel(("trained → tested" + count_words(frame[frame["kind"] == "points"])) if kinds[0] == "points" else "")
-    handles = [handle(name, "", colour, line="-", linewidth=5) for _, colour, name in looks.values()]
-    predicted = handle("predicted: between these lines", "", ORANGE, line="-", linewidth=1.4)
-    return finish(figure, [*handles, predicted], 3)
+    handles = [handle(world, "", colour, line="-", linewidth=5) for world, colour in colours.items()]
+    return finish(figure, handles, 3)

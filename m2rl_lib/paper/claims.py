@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pandas as pd
 
+from m2rl_lib.analysis.rq2_transfer import planted
 from m2rl_lib.config.study import Parameters
-from m2rl_lib.data import problem_sets
 from m2rl_lib.paper import claim_ledger, estimates, published_evidence, score_tables
 from m2rl_lib.paper.claim_ledger import Claim
 from m2rl_lib.stats.rank_correlation import NEGLIGIBLE
@@ -22,10 +22,11 @@ SCORE_GROUPS = ("sft", "experts", "floors", "mixed", "merges", "distilled", "pai
 READS = {  # the tables of each question's entries: those made of scores, and those that stages and notebooks wrote
     "RQ1": (("contest",), ("costs",)),
     "RQ2": (("transfer", "rq2"), ()),
-    "RQ3": (("pair",), ("rank_correlations", "predictors", "neighbour_groups", "weights_pairs", "weights_cosines", "rq3_seeds")),
+    "RQ3": (("pair",), ("rank_correlations", "predictors", "neighbour_groups", "weights_pairs", "weights_cosines")),
     "RQ4": (("seesaw", "leader", "rivals"), ("skills",)),
     "RQ5": ((), ("rq5",)),
 }
+OF_STAGES = ("costs", "weights_pairs", "weights_cosines")  # written once a seed; the others by a notebook, of all seeds
 
 
 def entries(p: Parameters, question: str | None = None, tables: dict | None = None) -> pd.DataFrame:
@@ -42,9 +43,9 @@ def study_tables(p: Parameters, question: str | None = None) -> dict[str, pd.Dat
     if of_scores:
         scores = read_scores(p)
         test, selection = (scores[scores["split"] == split] for split in ("test", "selection"))
-        # notebooks that show no transfer do not declare what was built in
-        shared = "transfer" in of_scores and problem_sets.built_in(p.data_shared_arithmetic, p.data_sources)
-        found |= score_tables.make_score_tables(test, selection, p.analysis_margin, p.analysis_draws, shared, of_scores)
+        # notebooks that show no transfer do not declare the world
+        known = planted.expected_changes(p) if "transfer" in of_scores else None
+        found |= score_tables.make_score_tables(test, selection, p.analysis_margin, p.analysis_draws, known, of_scores)
     return found
 
 
@@ -63,9 +64,9 @@ def seeds_of_scores(p: Parameters) -> list[int]:
 
 
 def _read(p: Parameters, name: str) -> pd.DataFrame | str:
-    """A written table: costs of every seed; of the others the one part, which holds all seeds; or why it is missing."""
+    """A written table: that of a stage of every seed; of the others the one part, which holds all seeds; or why it is missing."""
     try:
-        if name == "costs":
+        if name in OF_STAGES:
             return pd.concat([result_tables.read_table(one, name) for one in _seeds(p, name) or [p]], ignore_index=True)
         return result_tables.read_table(p, name)
     except FileNotFoundError:

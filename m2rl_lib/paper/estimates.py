@@ -18,7 +18,6 @@ from m2rl_lib.paper.claim_ledger import Found, NotTestable, of_row, p_beyond
 from m2rl_lib.paper.score_tables import Tables
 from m2rl_lib.stats.bootstrap import OVERALL, interval
 from m2rl_lib.stats.comparisons import LEVEL, display_name
-from m2rl_lib.stats.over_seeds import t_interval
 from m2rl_lib.stats.rank_correlation import FEWEST
 
 DENSITY = 0.1  # of the masks whose overlap is judged: at the paper's η a mask of float32 weights may hold nearly all of them
@@ -72,8 +71,8 @@ def transfer_cells(tables: Tables) -> list[Found]:
 def transfer_mean(tables: Tables, part: str) -> Found:
     """The mean change of the cells of a part of `transfer_matrix.CLAIMS`, and what keeps it from being transfer."""
     row = _one(_need(tables, "rq2").query("claim == @part"), f"no row of {part}")
-    built = int(row["built_in"]) if pd.notna(row["built_in"]) else 0
-    notes = [f"{built} of the cells join domains that were given arithmetic"] if built else []
+    planted = int(row["planted"]) if pd.notna(row["planted"]) else 0
+    notes = [f"{planted} of the cells were planted to rise or fall"] if planted else []
     notes += ["SFT at its best temperature gains no less there"] if row["called"] == "sharpening" else []
     n = f"{row['cells']} cell{'s' if row['cells'] > 1 else ''}"
     return of_row(row.rename({"change": "estimate"}), n, "; ".join(notes))
@@ -100,20 +99,7 @@ def kl_and_loss(tables: Tables) -> Found:
     row = _one(_need(tables, "rank_correlations").query("x == 'kl' and y == 'delta'"), "no rank correlation of the KL")
     if row["points"] < FEWEST or pd.isna(row["rho"]):
         raise NotTestable(f"{row['points']} points, of which at least {FEWEST} that differ are needed")
-    found = of_row(row.rename({"rho": "estimate"}), f"{row['points']} points, {row['targets']} models")
-    return _over_seeds(tables, "rank correlation, kl and delta", found)
-
-
-def _over_seeds(tables: Tables, measure: str, found: Found) -> Found:
-    """A number over all seeds that have it: their mean, with the wider of the t interval over seeds and the first seed's."""
-    table = tables.get("rq3_seeds", "")
-    values = () if isinstance(table, str) else table.loc[table["measure"] == measure, "value"].dropna()
-    if len(values) < 2:
-        return found
-    mean, _, high = t_interval(values)
-    half = max(high - mean, (found.high - found.low) / 2)
-    over = {"low": mean - half, "high": mean + half, "seeds": len(values), "df": len(values) - 1}
-    return replace(found, estimate=mean, n=f"{found.n} a seed", **over)
+    return of_row(row.rename({"rho": "estimate"}), f"{row['points']} points, {row['targets']} models")
 
 
 def neighbours_against_kl(tables: Tables) -> Found:
@@ -121,7 +107,7 @@ def neighbours_against_kl(tables: Tables) -> Found:
     rows = _need(tables, "predictors").query("one == 'neighbours, the paper\\'s rule' and other == 'KL'")
     row = _one(rows, "no comparison of neighbours with the KL")
     n = f"{row['domains']} domains left out in turn"
-    return Found(row["gain"], row["low"], row["high"], n, df=int(row["domains"]) - 1)
+    return Found(row["gain"], row["low"], row["high"], n, int(row["seeds"]), int(row["df"]))
 
 
 def merging_with_neighbours(tables: Tables) -> Found:
@@ -129,8 +115,7 @@ def merging_with_neighbours(tables: Tables) -> Found:
     rows = _need(tables, "neighbour_groups")
     rows = rows[(rows["against"] == PARTNERS["sft"]) & (rows["group"] == "neighbour − not")].dropna(subset="estimate")
     row = _one(rows, "there are not both neighbours and experts that are shown to be none")
-    found = of_row(row, f"{row['pairs']} ordered pairs, {row['n']} problems")
-    return _over_seeds(tables, f"pairs against {PARTNERS['sft']}, neighbour − not", found)
+    return of_row(row, f"{row['pairs']} ordered pairs, {row['n']} problems")
 
 
 def pair_asymmetry(tables: Tables) -> Found:

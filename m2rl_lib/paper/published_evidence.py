@@ -9,7 +9,7 @@ import pandas as pd
 from m2rl_lib.analysis.rq2_transfer.transfer_matrix import CLAIMS
 from m2rl_lib.analysis.rq4_methods.seesaw import count_winners, place_methods
 from m2rl_lib.paper import published_tables
-from m2rl_lib.stats.bootstrap import GENERAL, OVERALL, averages
+from m2rl_lib.stats.bootstrap import OVERALL, averages
 from m2rl_lib.stats.comparisons import display_domain, display_name
 
 Evidence = tuple[float, str]
@@ -35,7 +35,7 @@ def cost_of_mixing() -> Evidence:
 
 def _changes() -> pd.Series:
     """(trained on, tested on another) → change against SFT, points."""
-    means = _means(published_tables.scores()).drop(columns=[OVERALL, GENERAL])
+    means = _means(published_tables.scores()).drop(columns=[OVERALL, "general"])
     cells = (means.loc["rl-" + means.columns] - means.loc["sft"]).rename(index=lambda name: name.removeprefix("rl-")).stack()
     return cells[cells.index.get_level_values(0) != cells.index.get_level_values(1)]
 

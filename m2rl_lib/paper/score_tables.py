@@ -12,7 +12,7 @@ import pandas as pd
 from m2rl_lib.analysis.rq2_transfer import transfer_matrix
 from m2rl_lib.analysis.rq4_methods import seesaw
 from m2rl_lib.config.model_names import parse_model_name
-from m2rl_lib.stats.bootstrap import GENERAL, OVERALL, average_table, choose_on_selection
+from m2rl_lib.stats.bootstrap import OVERALL, UNTRAINED, average_table, choose_on_selection
 from m2rl_lib.stats.comparisons import BEST_MERGE, comparison_table, display_name
 
 NULL_DRAWS = 2_000  # draws of the seesaw's null at most
@@ -48,12 +48,12 @@ def make_score_tables(
     selection: pd.DataFrame | None = None,
     margin: float = 3.0,
     draws: int = 10_000,
-    shared_arithmetic: bool | list[str] = False,
+    planted: pd.DataFrame | None = None,
     names: Sequence[str] = NAMES,
 ) -> Tables:
     """The frames that `estimates` reads of scores, those of `names`, or in a frame's place why it cannot be made.
 
-    `test`, `selection`: graded samples of one split each. Frames: contest (RL-Multi − the best merge), transfer and rq2
+    `test`, `selection`: graded samples of one split each; `planted`: as `transfer_table` takes it. Frames: contest (RL-Multi − the best merge), transfer and rq2
     (`transfer_matrix`), seesaw (`compare_with_null`), leader (the method with the best mean against each other on each
     benchmark), rivals (TIES against each other method), pair (math and coding averaged, on each, against its expert).
     """
@@ -66,7 +66,7 @@ def make_score_tables(
         "leader": lambda: _leader(_of(test, methods), methods, how),
         "rivals": lambda: _rivals(test, methods, how),
         "pair": lambda: _pair(test, how),
-        "transfer": lambda: _transfer(test, shared_arithmetic, how),
+        "transfer": lambda: _transfer(test, planted, how),
     }
     made = {}
     for name, make in makers.items():
@@ -105,7 +105,7 @@ def make_contest(test: pd.DataFrame, selection: pd.DataFrame | None, merges: lis
 
 
 def _leader(scores: pd.DataFrame, methods: list[str], how: dict) -> pd.DataFrame:
-    scores = scores[scores["domain"] != GENERAL]
+    scores = scores[~scores["domain"].isin(UNTRAINED)]
     leader = average_table(scores, draws=1).query("domain == @OVERALL").set_index("model")["score"].idxmax()
     pairs = [(leader, other) for other in methods if other != leader]
     return comparison_table(scores, pairs, list(pd.unique(scores["benchmark"])), **how)
@@ -131,14 +131,14 @@ def _pair(test: pd.DataFrame, how: dict) -> pd.DataFrame:
     return pd.concat(rows, ignore_index=True)
 
 
-def _transfer(test: pd.DataFrame, shared: bool | list[str], how: dict) -> tuple[pd.DataFrame, pd.DataFrame]:
+def _transfer(test: pd.DataFrame, planted: pd.DataFrame | None, how: dict) -> tuple[pd.DataFrame, pd.DataFrame]:
     models = set(test["model"])
-    domains = [domain for domain in pd.unique(test["domain"]) if domain != GENERAL and f"rl-{domain}" in models]
+    domains = [domain for domain in pd.unique(test["domain"]) if domain not in UNTRAINED and f"rl-{domain}" in models]
     if len(domains) < 2:
         raise ValueError("no scores of experts (rl-<domain>) of two of the table's domains")
     some = _of(test, ["sft", *(f"rl-{domain}" for domain in domains)])
     for name in ("sft-sharpened", "rl-null"):  # which `transfer_table` needs; they are not read here, so SFT may stand in
         some = pd.concat([some, test[test["model"] == (name if name in models else "sft")].assign(model=name)])
-    table = transfer_matrix.transfer_table(some, domains, pass_k=1, shared_arithmetic=shared, **how)
+    table = transfer_matrix.transfer_table(some, domains, pass_k=1, planted=planted, **how)
     parts = transfer_matrix.claimed_changes(some, table, domains, **how)
     return table, parts if "sft-sharpened" in models else parts.assign(called="")

@@ -15,7 +15,7 @@ from scipy import stats
 COLUMNS = ["seed", "model", "domain", "benchmark", "split", "problem_id", "sample", "correct"]
 CELL = ["seed", "model", "benchmark"]
 TABLE = ["model", "domain", "benchmark", "score", "low", "high", "n", "k", "seeds", "seed_sd", "scope", "dropped", "reason"]
-GENERAL = "general"  # in SFT but never in RL: excluded from every average
+UNTRAINED = ("general", "composition")  # domains that RL never trains: excluded from every average
 OVERALL, AVERAGE = "overall", "average"
 MOST_UNGRADED = 0.01  # above this share of ungraded problems a cell is refused
 SEEN = 1 + stats.norm.ppf(0.8) / stats.norm.ppf(0.975)  # effect seen in 80% of repetitions, in half-widths of a 95% interval
@@ -125,9 +125,9 @@ class Resample:
             raise ValueError(f"unknown over={over!r}: allowed are {', '.join(allowed)}")
         if over not in (OVERALL, *domains):
             return (names == over).astype(float)
-        used = sorted(set(domains) - {GENERAL}) if over == OVERALL else [over]
+        used = sorted(set(domains) - {*UNTRAINED}) if over == OVERALL else [over]
         if not used:
-            raise ValueError(f"no overall score: the table has only the domain {GENERAL}, which is in no average")
+            raise ValueError(f"no overall score: the table has only {_names(domains)}, which is in no average")
         return sum((domains == domain) / (domains == domain).sum() for domain in used) / len(used)
 
     def tested(self, model: str) -> pd.Series:
@@ -264,7 +264,7 @@ def average_table(scores: pd.DataFrame, draws: int = 10_000, seed: int = 0) -> p
     """As `score_table`, with benchmark 'average': one row per model and domain, 'overall' first."""
     sample = resample(problem_means(scores), draws=draws, seed=seed)
     domains = sorted(set(sample.benchmarks["domain"]))
-    overs = domains if domains == [GENERAL] else [OVERALL, *domains]
+    overs = domains if {*domains} <= {*UNTRAINED} else [OVERALL, *domains]
     rows = [describe(sample, model, over, AVERAGE) for model in pd.unique(scores["model"]) for over in overs]
     return pd.DataFrame(rows, columns=TABLE).astype({"k": "Int64"})
 
@@ -276,7 +276,7 @@ def averages(table: pd.DataFrame) -> pd.DataFrame:
         if lacking := set(table["benchmark"]) - set(found):
             raise ValueError(f"{model} has no score on {_names(lacking)}: averages need every benchmark for every model")
     domains = table.groupby(["model", "domain"], sort=False)["score"].mean().reset_index()
-    overall = domains[domains["domain"] != GENERAL].groupby("model", sort=False)["score"].mean().reset_index()
+    overall = domains[~domains["domain"].isin(UNTRAINED)].groupby("model", sort=False)["score"].mean().reset_index()
     both = pd.concat([overall.assign(domain=OVERALL), domains], ignore_index=True)
     return both.assign(benchmark=AVERAGE)[["model", "domain", "benchmark", "score"]]
 

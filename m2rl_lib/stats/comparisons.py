@@ -128,16 +128,17 @@ def comparison_table(
     margin: float = MARGIN,
     draws: int = 10_000,
     seed: int = 0,
+    pass_k: int | None = None,
 ) -> pd.DataFrame:
     """Paired differences model − reference in points, one row for each pair and each of `overs`, all from one resample.
 
     `scores`: graded samples of one split, with every model that shares the table (an ungraded problem is dropped for all).
-    `overs`: 'overall', domains or benchmarks. Returns `COMPARED`: low and high are of the 95% interval, low90 and high90 of the
+    `overs`: 'overall', domains or benchmarks; of Avg@K, or of pass@`pass_k`. Returns `COMPARED`: low and high are of the 95% interval, low90 and high90 of the
     90% interval, seen is the minimum detectable effect at 80% power. Seeds are those that both models have.
     """
     if not margin > 0:
         raise ValueError(f"margin = {margin!r} points: a number above 0 is allowed")
-    problems = problem_means(scores)
+    problems = problem_means(scores, pass_k)
     sample, rows = resample(problems, draws=draws, seed=seed), []
     for (model, reference), over in product(pairs, overs):
         weights = sample.weights(over)

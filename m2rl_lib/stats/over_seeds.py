@@ -3,6 +3,8 @@
 A seed draws demonstrations, SFT and RL anew; the test problems stay the same.
 """
 
+from collections.abc import Callable
+
 import numpy as np
 import pandas as pd
 from scipy import stats
@@ -55,13 +57,17 @@ def t_interval(values: np.ndarray) -> tuple[float, float, float]:
     return mean, mean - half, mean + half
 
 
-def over_seeds(frame: pd.DataFrame, by: str, value: str) -> pd.DataFrame:
-    """One value per seed and `by`, over the seeds that have one: `by`, mean, low, high (95% t), sd, least, most, seeds."""
-    rows = []
-    for name, part in frame.groupby(by, sort=False):
-        values = part[value].dropna()
-        rows.append((name, *t_interval(values), values.std(ddof=1), values.min(), values.max(), len(values)))
-    return pd.DataFrame(rows, columns=[by, "mean", "low", "high", "sd", "least", "most", "seeds"])
+def widest(values: np.ndarray) -> np.ndarray:
+    """Of n units in S seeds, (n, S): the n means over seeds, or the S means over units where their t interval is wider."""
+    units, seeds = values.mean(axis=1), values.mean(axis=0)
+    (_, low, high), (_, least, most) = t_interval(units), t_interval(seeds)
+    return seeds if most - least > high - low else units
+
+
+def each_seed(measure: Callable, *frames: pd.DataFrame) -> pd.DataFrame:
+    """What `measure` makes of each seed's rows of the frames, joined, with a column `seed`."""
+    seeds = pd.unique(frames[0]["seed"])
+    return pd.concat([measure(*(one[one["seed"] == n] for one in frames)).assign(seed=n) for n in seeds], ignore_index=True)
 
 
 def sentence(spread: pd.DataFrame, name: str) -> str:

@@ -102,7 +102,7 @@ def micro_batches(total: int, most: int) -> tuple[int, int]:
 def draw_prompts(p: Parameters, tokenizer: PreTrainedTokenizerBase, names: list[str], count: int, seed: int) -> list[dict]:
     """`count` training problems of the domains `names`, mixed."""
     limit = problem_sets.PromptLimit(tokenizer, p.rlvr_prompt_tokens)
-    return processes.main_first(lambda: problem_sets.prompts(names, count, seed, p.data_shared_arithmetic, p.data_sources, limit))
+    return processes.main_first(lambda: problem_sets.prompts(names, count, seed, problem_sets.world_of(p), p.data_sources, limit))
 
 
 def prompt_dataset(tokenizer: PreTrainedTokenizerBase, rows: list[dict], repeats: int = 1) -> hf_datasets.Dataset:
@@ -120,7 +120,7 @@ class Keeper(TrainerCallback):
         self.folders: list[Path] = []
         self.curve: list[dict] = []
         self.seconds = 0.0  # spent here; not charged to training
-        world = (p.rlvr_selection_problems, p.data_shared_arithmetic, p.data_sources)
+        world = (p.rlvr_selection_problems, problem_sets.world_of(p), p.data_sources)
         first = [problem_sets.benchmarks(domain, p.data_sources)[0] for domain in p.domains]
         self.rows = [row for name in first for row in problem_sets.benchmark_problems(name, "selection", *world)]
 

@@ -138,7 +138,7 @@ def grpo_config(p: Parameters, name: str, steps: int, seed: int) -> GRPOConfig:
         num_generations=p.rlvr_completions,
         loss_type="grpo",
         scale_rewards="group",
-        beta=0.0,
+        beta=p.rlvr_kl,
         epsilon=0.2,
         epsilon_high=0.28,
         top_p=1.0,
@@ -153,7 +153,12 @@ class DomainTrainer(Resumable, WholeGroups, GRPOHooks, GRPOTrainer):
     measure = "reward"
 
     def policy_loss(self, trls_loss, model, inputs):
-        """The same loss without the rows of advantage 0, which add nothing to it; TRL logs entropy and clipping of the rest."""
+        """The same loss without the rows of advantage 0, which add nothing to it where there is no KL in the loss.
+
+        TRL logs entropy and clipping of the rest.
+        """
+        if self.beta:
+            return trls_loss(model, inputs)
         kept = inputs["advantages"] != 0
         # as many rows on every process, since TRL gathers their metrics; and one at least, so that all take their step
         most = max(1, *processes.gather(int(kept.sum())))

@@ -1,4 +1,4 @@
-"""The micro world's model: a Qwen3 of about a million parameters and a BPE tokenizer trained on the corpus, a plain Hugging Face folder."""
+"""The micro world's model: a small Qwen3 and a BPE tokenizer trained on the corpus, a plain Hugging Face folder."""
 
 from pathlib import Path
 

@@ -42,7 +42,7 @@ def corpus(p: Parameters) -> Sequence[dict]:
     if not problem_sets.is_micro(p.data_sources):
         return sft_blend.draw_corpus(p.data_sources, p.sft_steps * p.sft_batch, p.seed)
     amounts = (p.sft_demonstrations, p.sft_general, p.sft_judge, p.sft_shifted_share)
-    return sft_corpus.sft_corpus(p.domains, *amounts, p.data_wrong_share, p.data_wrong_steps, p.seed, p.data_shared_arithmetic)
+    return sft_corpus.sft_corpus(p.domains, *amounts, p.data_wrong_share, p.data_wrong_steps, p.data_thinking, p.seed)
 
 
 def make_base(p: Parameters, examples: Sequence[dict]) -> Path:

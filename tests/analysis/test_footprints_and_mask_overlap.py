@@ -440,6 +440,23 @@ def test_a_pair_is_above_the_null_run_where_it_is_above_both_of_its_experts():
     assert row["with_null"].tolist() == pytest.approx([0.25, 0.25])
 
 
+def test_seeds_are_pooled(world):
+    """A second seed in which every pair but the controls has 0.1 more: the mean rises by 0.05, its interval is t over the two."""
+    _, pairs, angles = world
+    experts = angles["model"].isin(EXPERTS) & angles["other"].isin(EXPERTS)
+    seeds = [angles.assign(seed=0), angles.assign(seed=1, cosine=angles["cosine"] + 0.1 * experts)]
+    both = mask_overlap.summarise_pairs(pd.concat([pairs.assign(seed=n) for n in (0, 1)]), pd.concat(seeds), EXPERTS).iloc[-1]
+    one = mask_overlap.summarise_pairs(pairs, angles, EXPERTS).iloc[-1]
+    assert both["mean"] == pytest.approx(one["mean"] + 0.05) and both["high"] - both["mean"] == pytest.approx(
+        12.706 * 0.05, rel=1e-3
+    )
+    assert both[["seeds", "pairs", "above_null"]].tolist() == [2, 6, 6] and both["with_null"] == pytest.approx(one["with_null"])
+    assert "of 2 seeds" in mask_overlap.pair_sentence(both) and np.isnan(one["low"])
+    pd.testing.assert_frame_equal(mask_overlap.mean_over_seeds(seeds[0]), angles)
+    mean = mask_overlap.mean_over_seeds(pd.concat(seeds))
+    assert (mean["cosine"] - angles["cosine"]).to_numpy() == pytest.approx(0.05 * experts.to_numpy())
+
+
 def test_a_world_that_shares_nothing_is_not_called_overlap(tmp_path):
     models = {f"rl-{name}": place(flat(draw(0)) + 0.1 * flat(draw(i))) for i, name in enumerate("abc", 1)}
     _, pairs, angles = measured(measure(tmp_path, draw(0), models))

@@ -119,15 +119,43 @@ def test_samples_with_common_random_numbers_do_not_bias_it():
     assert found.loc["consistency", "low"] < 0.5 < found.loc["consistency", "high"]
 
 
-def test_domains_weigh_equally_and_general_is_left_out():
+def test_domains_weigh_equally_and_what_rl_never_trains_is_in_no_average():
     same = chances({**dict.fromkeys(EXPERTS, 0.4), "rl-multi": 0.4})
     none = chances({**dict.fromkeys(EXPERTS, 0.4), "rl-multi": 0.0})
     parts = [world(same, 32, domain="math"), world({m: p[:50] for m, p in none.items()}, 32, 1, "coding")]
-    table = gain_vectors.skill_table(pd.concat([*parts, world(none, 32, 2, "general")]), ["rl-multi"], EXPERTS, draws=200)
+    table = gain_vectors.skill_table(pd.concat([*parts, world(none, 32, 2, "composition")]), ["rl-multi"], EXPERTS, draws=200)
     short = table[table["measure"] == "shortfall"].set_index("over")["estimate"]
-    assert set(short.index) == {"overall", "math", "coding"}
+    assert set(short.index) == {"overall", "math", "coding", "composition"}
     assert short["overall"] == pytest.approx((short["math"] + short["coding"]) / 2)
     assert short["coding"] == pytest.approx(40, abs=3)
+
+
+def test_new_problems_are_those_that_no_expert_solves_and_controls_have_none():
+    """SFT and experts solve 20% of samples, in a quarter of the problems 0%; RL-Multi solves 90% in half of each kind."""
+    base = np.where(np.arange(N) % 4 == 0, 0.0, 0.2)
+    joint = np.where(np.arange(N) // 4 % 2, 0.9, base)
+    models = {"sft": base, **dict.fromkeys(EXPERTS, base), "rl-multi": joint, "rl-null": base, "mt-opd": base}
+    scores = world(models, 32, domain="composition")
+    gains = gain_vectors.skill_table(scores, ["rl-multi", "rl-null", "mt-opd"], EXPERTS, draws=300)
+    assert set(gains["over"]) == {"composition"}  # which no average has
+    found = gains.set_index(["model", "measure"])
+    assert found.loc[("rl-multi", "new"), "estimate"] == pytest.approx(50, abs=1)
+    assert found.loc[("rl-multi", "unseen"), "estimate"] == pytest.approx(12.5, abs=0.5)
+    assert found.loc[("rl-multi", "excess"), "estimate"] == pytest.approx((70 * 3 + 90) / 8, abs=2)
+    nothing = found.loc[("rl-null", "new")]
+    assert (nothing["estimate"], nothing["low"]) == (0, 0) and 0.5 < nothing["high"] < 2  # 400 problems could have missed 1%
+    said = {m: gain_vectors.new_problems_sentence(gains, m, ["rl-null"], "composition") for m in ("rl-multi", "mt-opd")}
+    assert (
+        "RL-Multi has skills" in said["rl-multi"]
+        and "controls: RL-Null 0.0" in said["rl-multi"]
+        and "MT-OPD is not shown" in said["mt-opd"]
+    )
+
+
+def test_pass_at_k_of_few_and_many_samples_by_hand():
+    scores = cell([[1, 0, 0, 0], [0, 0, 0, 0], [1, 1, 1, 1], [1, 1, 0, 0]], "sft", "composition")
+    table = gain_vectors.pass_table(scores, 100, (1, 2, 8)).set_index("measure")["score"]
+    assert table.to_dict() == pytest.approx({"pass@1": 100 * 1.75 / 4, "pass@2": 100 * (0.5 + 0 + 1 + 5 / 6) / 4})
 
 
 def test_sets_of_solved_problems_by_hand():

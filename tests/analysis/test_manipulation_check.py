@@ -1,17 +1,16 @@
-"""The manipulation check: each outcome is reached from a world in which it is built in; cosines of known shifts."""
+"""The manipulation check: each outcome is reached from scores and cosines in which it is planted."""
 
 import numpy as np
 import pandas as pd
 import pytest
 
 from m2rl_lib.analysis.rq2_transfer import manipulation_check
-from m2rl_lib.config import locations, schedule, study
-from m2rl_lib.data import problem_sets
+from m2rl_lib.config import schedule
 from m2rl_lib.evaluation import avg_at_k
 from m2rl_lib.storage import artifacts, result_tables
 
 
-def world(gains: dict[tuple[str, str], float], n: int = 400, seed: int = 0) -> pd.DataFrame:
+def scored(gains: dict[tuple[str, str], float], n: int = 400, seed: int = 0) -> pd.DataFrame:
     """One sample a problem: SFT is right 40 times in 100, an expert `gains` points more; most of the luck is common."""
     rng, parts = np.random.default_rng(seed), []
     for domain in ("math", "coding"):
@@ -24,46 +23,71 @@ def world(gains: dict[tuple[str, str], float], n: int = 400, seed: int = 0) -> p
     return pd.concat(parts, ignore_index=True)
 
 
-OWN = {("math", "math"): 20, ("coding", "coding"): 20}
-SHARED = OWN | {("math", "coding"): 15, ("coding", "math"): 15}
-
-
-def outcomes(apart: pd.DataFrame, cosine=(0.0, -0.05, 0.05)) -> dict[str, str]:
-    cosines = {world: {"weight shifts": (0.02,) * 3, "gradients at SFT": cosine} for world in manipulation_check.WORLDS}
-    table = manipulation_check.check_table({"shared": world(SHARED), "apart": apart}, cosines, draws=500)
-    return table[table["world"] == "apart"].set_index("quantity")["outcome"].to_dict()
-
-
-CASES = {  # what the other world is, its gradient cosine, and what comes of each prediction that does not come true
-    "all come true": (world(OWN, n=1500), (0.0, -0.05, 0.05), {}),
-    "one transfer and a cosine stay": (
-        world(OWN | {("math", "coding"): 12}, n=1500),
-        (0.5, 0.4, 0.6),
-        {"math → coding": "not as predicted", "gradients at SFT": "not as predicted"},
+GAINS = {("math", "math"): 40, ("coding", "coding"): 40, ("math", "coding"): 20, ("coding", "math"): 20}
+UNSHARED = GAINS | {("math", "coding"): 0, ("coding", "math"): 0}
+AGREEING = GAINS | {("math", "coding"): 35, ("coding", "math"): 35}
+COSINES = {"task vectors": (0.3, 0.3, 0.3), "gradients at SFT": (0.3, 0.2, 0.4)}
+LOWER, HIGHER = (dict.fromkeys(COSINES, (value, value - 0.05, value + 0.05)) for value in (0.0, 0.6))
+CASES = {  # gains and cosines in the worlds unshared and agreeing, problems, and what comes of predictions that do not come true
+    "all come true": (UNSHARED, AGREEING, (LOWER, HIGHER), 1000, {}),
+    "nothing moves": (
+        GAINS,
+        GAINS,
+        (COSINES, COSINES),
+        1000,
+        dict.fromkeys(["math → coding", "coding → math", *COSINES], "undecided"),
     ),
-    "an expert learns nothing": (
-        world({("math", "math"): 20}, n=1500),
-        (0.0, -0.05, 0.05),
-        {"coding → coding": "not as predicted"},
+    "an expert learns nothing, a cosine moves the other way": (
+        UNSHARED | {("coding", "coding"): -10},
+        AGREEING | {("coding", "coding"): -10},
+        (LOWER | {"task vectors": (0.5,) * 3}, HIGHER | {"task vectors": (0.1,) * 3}),
+        1000,
+        {"coding → coding": "not as predicted", "task vectors": "not as predicted"},
     ),
-    "few problems, a refused cosine": (
-        world(OWN | {("math", "coding"): 3, ("coding", "math"): 3}, n=60),
-        (np.nan,) * 3,
-        dict.fromkeys(["math → coding", "coding → math", "gradients at SFT"], "undecided"),
-    ),
-    "all problems alike": (
-        world({}).assign(correct=0.0),
-        (0.0, -0.05, 0.05),
-        dict.fromkeys(list(manipulation_check.PREDICTED)[:4], "undecided"),
+    "a refused cosine": (
+        UNSHARED,
+        AGREEING,
+        (LOWER | {"gradients at SFT": (np.nan,) * 3}, HIGHER | {"gradients at SFT": (np.nan,) * 3}),
+        1000,
+        {"gradients at SFT": "undecided"},
     ),
 }
 
 
+def worlds(p) -> dict:
+    return {manipulation_check.OWN: p} | schedule.worlds(p)
+
+
 @pytest.mark.parametrize("case", CASES)
-def test_predictions_and_what_comes_of_them(case):
-    apart, cosine, otherwise = CASES[case]
-    found = outcomes(apart, cosine)
-    assert found == dict.fromkeys(manipulation_check.predictions()["quantity"], "as predicted") | otherwise
+def test_predictions_and_what_comes_of_them(case, smoke):
+    unshared, agreeing, cosines, n, otherwise = CASES[case]
+    predicted = manipulation_check.predictions(worlds(smoke))
+    gains = {manipulation_check.OWN: GAINS, "unshared": unshared, "agreeing": agreeing}
+    scores = {name: scored(of_world, n, seed) for seed, (name, of_world) in enumerate(gains.items())}
+    table = manipulation_check.check_table(predicted, scores, dict(zip(gains, (COSINES, *cosines))), draws=500)
+    for name in ("unshared", "agreeing"):
+        found = table[table["world"] == name].set_index("quantity")["outcome"].to_dict()
+        assert found == dict.fromkeys(found, "as predicted") | otherwise and len(found) == 6
+    came = 12 - 2 * len(otherwise)
+    assert f"12 predictions: {came} as predicted" in manipulation_check.sentence(table)
+
+
+def test_predictions_follow_from_the_worlds(smoke):
+    predicted = manipulation_check.predictions(worlds(smoke)).set_index(["world", "quantity"])["predicted"]
+    assert set(predicted["unshared"][["math → coding", "coding → math", *COSINES]]) == {"falls"}
+    assert set(predicted["agreeing"][["math → coding", "coding → math", *COSINES]]) == {"rises"}
+    assert set(predicted[:, "math → math"]) == {manipulation_check.STAYS}
+
+
+def test_the_difference_of_two_worlds_by_hand(smoke):
+    own, other = {"task vectors": (20.0, 14.0, 26.0)}, {"task vectors": (2.0, -6.0, 10.0)}
+    cosines, scores = {manipulation_check.OWN: own, "unshared": other}, scored(GAINS, n=50)
+    table = manipulation_check.check_table(
+        manipulation_check.predictions(worlds(smoke)), dict.fromkeys(cosines, scores), cosines, draws=100
+    )
+    row = table[(table["quantity"] == "task vectors") & (table["world"] == "unshared")].iloc[0]
+    assert row[["difference", "difference_low", "difference_high"]].tolist() == pytest.approx([-18, -28, -8])
+    assert row["outcome"] == "as predicted"
 
 
 def test_cosines_are_those_that_were_measured(smoke):
@@ -74,45 +98,21 @@ def test_cosines_are_those_that_were_measured(smoke):
     for name, frame in {"gradients": gradients, "weights_cosines": weights}.items():
         result_tables.write_table(smoke, name, "measuring", frame, artifacts.record(smoke))
     found = manipulation_check.measured_cosines(smoke)
-    assert found == {"weight shifts": (0.5,) * 3, "gradients at SFT": (0.3, 0.2, 0.4)}
+    assert found == {"task vectors": (0.5,) * 3, "gradients at SFT": (0.3, 0.2, 0.4)}
 
 
-def test_in_the_other_world_coding_alone_needs_no_arithmetic(smoke):
-    other = schedule.apart(smoke)
-    differing = {key for key, value in vars(other).items() if getattr(smoke, key) != value}
-    assert differing == {"study", "data_shared_arithmetic", "evaluate_problems", "evaluate_samples"}
-    assert other.study == "smoke-apart"
-    problems = {domain: problem_sets.train_problems(domain, 1, 0, other.data_shared_arithmetic)[0] for domain in smoke.domains}
-    needed = {domain: row["shared_arithmetic"] for domain, row in problems.items() if "shared_arithmetic" in row}
-    assert needed == {"coding": False, "science": True, "agent": True}
-    test = problem_sets.benchmark_problems("workplace", "test", 1, other.data_shared_arithmetic)
-    assert test[0]["shared_arithmetic"] and test == problem_sets.benchmark_problems("workplace", "test", 1, True)
-    for change in ({"analysis_manipulation_check": False}, {"data_shared_arithmetic": False}, {"domains": ["math", "agent"]}):
-        assert schedule.apart(smoke.model_copy(update=change)) is None
-
-
-def test_the_fall_between_two_worlds_by_hand():
-    cosines = {
-        "shared": {"weight shifts": (20.0, 14.0, 26.0), "gradients at SFT": (0.0,) * 3},
-        "apart": {"weight shifts": (2.0, -6.0, 10.0), "gradients at SFT": (0.0,) * 3},
+def test_other_worlds_differ_in_readings_alone_and_ask_math_and_coding(smoke):
+    found = schedule.worlds(smoke)
+    assert {name: other.data_world for name, other in found.items()} == {
+        "unshared": {"shared": 0, "private": 2, "conflicting": 2},
+        "agreeing": {"shared": 2, "private": 2, "conflicting": 0},
     }
-    table = manipulation_check.check_table({name: world(OWN, n=50) for name in cosines}, cosines, draws=100)
-    row = table[(table["quantity"] == "weight shifts") & (table["world"] == "apart")].iloc[0]
-    assert row[["fall", "fall_low", "fall_high"]].tolist() == pytest.approx([18, 8, 28])
-
-
-def test_the_other_world_is_asked_math_and_coding_alone(smoke):
-    other = schedule.apart(smoke)
-    other.purpose = "apart"
-    rows, k = avg_at_k.problems(other, "test")
-    assert {row["domain"] for row in rows} == {"math", "coding"}
-    assert len(rows) == 4 * 2 * smoke.evaluate_problems and k == 4 * smoke.evaluate_samples
-    assert not any(row["shared_arithmetic"] for row in rows if row["domain"] == "coding")
-
-
-def test_the_default_study_has_enough_problems_of_the_other_world():
-    p = study.load(locations.ROOT / "params" / "study.yaml")
-    for benchmark in ("chain", "long_chain", "programs", "programs_shifted"):
-        other = schedule.apart(p)
-        rows = problem_sets.benchmark_problems(benchmark, "test", other.evaluate_problems, other.data_shared_arithmetic)
-        assert len(rows) == 100
+    for other in found.values():
+        assert {key for key, value in vars(other).items() if getattr(smoke, key) != value} == {"study", "data_world"}
+        other.purpose = "world"
+        rows, k = avg_at_k.problems(other, "test")
+        assert {row["domain"] for row in rows} == {"math", "coding"} and k == smoke.evaluate_samples
+        assert rows != avg_at_k.problems(smoke.model_copy(update={"purpose": "world"}), "test")[0]
+    nothing = {"shared": 0, "private": 2, "conflicting": 0}
+    for change in ({"analysis_manipulation_check": False}, {"data_world": nothing}, {"domains": ["math", "agent"]}):
+        assert schedule.worlds(smoke.model_copy(update=change)) == {}

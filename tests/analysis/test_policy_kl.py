@@ -13,7 +13,7 @@ from m2rl_lib import domains
 from m2rl_lib.analysis.rq3_policies import policy_kl, policy_neighbours, policy_samples
 from m2rl_lib.analysis.rq3_policies.policy_samples import Trajectory
 from m2rl_lib.config import schedule
-from m2rl_lib.data import problem_sets
+from m2rl_lib.data import problem_sets, sft_corpus
 from m2rl_lib.figures import drawing, rq3_policies
 from m2rl_lib.training import micro_model
 
@@ -56,7 +56,7 @@ def test_kl_of_markov_policies_is_the_analytic_value():
 
     visits = np.linalg.inv(np.eye(4) - p[1:, 1:])[0]  # expected visits of tokens 1..4 from token 1, before the end
     truth = visits @ by_state[1:]
-    cell = policy_kl.kl_table(rows.assign(domain="math", source="p")).iloc[0]
+    cell = policy_kl.kl_table(rows.assign(domain="math", source="p", seed=0)).iloc[0]
     assert abs(cell["kl"] - truth) < 3 * cell["se"] and cell["se"] < 0.06 * truth
     assert abs(cell["kl_token"] - truth / visits.sum()) < 3 * cell["se_token"] < 0.09 * truth / visits.sum()
     assert (cell["prompts"], cell["completions"], cell["tokens"]) == (400, 2000, sum(len(one.ids) - 1 for one in walks))
@@ -71,7 +71,9 @@ def build(tokenizer, seed):
 
 def test_kl_agrees_with_a_naive_loop(tokenizer):
     p_model, q_model = build(tokenizer, 1), build(tokenizer, 2)
-    rows = [row for benchmark in BENCHMARKS for row in problem_sets.benchmark_problems(benchmark, "test", 2, True)]
+    rows = [
+        row for benchmark in BENCHMARKS for row in problem_sets.benchmark_problems(benchmark, "test", 2, sft_corpus.DEMONSTRATED)
+    ]
     sampled = policy_samples.sample_trajectories(p_model, tokenizer, rows, 2, max_tokens=12, batch=8, seed=0)
     sampled[3].loss_mask[-4:-2] = [0, 0]  # as if a tool had written these
     frame = policy_samples.sequence_kl(p_model, {"p": p_model, "q": q_model}, sampled, tokens=300)
@@ -90,7 +92,7 @@ def test_kl_agrees_with_a_naive_loop(tokenizer):
 
 
 def test_trajectories_are_prompts_and_completions(tokenizer):
-    rows = problem_sets.benchmark_problems(BENCHMARKS[0], "test", 3, True)
+    rows = problem_sets.benchmark_problems(BENCHMARKS[0], "test", 3, sft_corpus.DEMONSTRATED)
     sampled = policy_samples.sample_trajectories(build(tokenizer, 1), tokenizer, rows, 2, max_tokens=5, batch=8, seed=0)
     assert [(one.problem_id, one.sample) for one in sampled] == [(row["problem_id"], k) for row in rows for k in (0, 1)]
     for one in sampled:
@@ -152,7 +154,7 @@ def little_study(smoke, tokenizer, publish_model):
 
 def test_kl_of_a_study(little_study, monkeypatch):
     p, names, rows = little_study
-    assert list(rows.columns) == policy_kl.COLUMNS and (rows.loc[rows["source"] == rows["target"], "kl"] == 0).all()
+    assert list(rows.columns) == [*policy_kl.COLUMNS, "seed"] and (rows.loc[rows["source"] == rows["target"], "kl"] == 0).all()
     table = policy_kl.kl_table(rows)
     assert table["prompts"].tolist() == np.where(table["source"] == "rl-" + table["domain"], 7, 2).tolist()
     assert (table["completions"] == 2 * table["prompts"]).all()
@@ -203,7 +205,7 @@ def bandits():
         tables[name] = Table(logits)
     walks = [Trajectory(str(i), k, [i, prompts + k], [0, 1], False) for i in range(prompts) for k in (0, 1)]
     frames = [policy_samples.sequence_kl(tables[name], tables, walks).assign(source=name, domain="math") for name in tables]
-    return pd.concat(frames)
+    return pd.concat(frames).assign(seed=0)
 
 
 ALL = ["math", "aligned", "orthogonal", "opposed"]
@@ -243,7 +245,7 @@ def test_expert_as_far_as_sft_is_rarely_called_a_neighbour():
             pd.DataFrame({"domain": "a", "target": target, "problem_id": range(12), "kl": 1 + 0.3 * generator.normal(size=12)})
             for target in ("sft", "rl-b")
         ]
-        rows = pd.concat([frame.assign(source=source) for frame in frames for source in ("rl-a", "rl-b")])
+        rows = pd.concat([frame.assign(source=source, seed=0) for frame in frames for source in ("rl-a", "rl-b")])
         labels.append(policy_neighbours.neighbour_table(rows, ["a", "b"])["label"].item())
     counts = pd.Series(labels).value_counts()
     assert counts["undecided"] > 0.92 * 300 and 0 < counts["neighbour"] < 0.05 * 300
@@ -260,11 +262,30 @@ def test_neighbours_are_paired_by_prompt():
     """Prompts differ by far more than B and SFT do on each: only a paired interval sees that B is nearer."""
     level = np.arange(1.0, 21)
     rows = pd.concat([pd.DataFrame({"kl": kl, "problem_id": range(20)}) for kl in (level, level - 0.2 + 0.1 * (level % 2))])
-    rows = rows.assign(domain="a", source="rl-a", target=np.repeat(["sft", "rl-b"], 20))
+    rows = rows.assign(domain="a", seed=0, source="rl-a", target=np.repeat(["sft", "rl-b"], 20))
     row = policy_neighbours.neighbour_table(pd.concat([rows, rows.assign(source="rl-b")]), ["a", "b"]).iloc[0]
     half = 0.1 * 0.5 * np.sqrt(20 / 19) / np.sqrt(20) * stats.t.ppf(0.975, 19)
     assert (row["label"], row["difference"]) == ("neighbour", pytest.approx(-0.15))
     assert (row["low"], row["high"]) == (pytest.approx(-0.15 - half), pytest.approx(-0.15 + half))
+
+
+def test_seeds_are_pooled_and_the_wider_interval_counts():
+    """B is 0.15 nearer than SFT in the first seed, surely; over seeds −0.15, 0.05 and −0.2 nothing is sure, nor is the KL."""
+    level = np.arange(1.0, 21)
+    gaps = {0: -0.15, 1: 0.05, 2: -0.2}
+    cells = [(n, target, level + (target == "rl-b") * gap) for n, gap in gaps.items() for target in ("sft", "rl-b")]
+    frames = [pd.DataFrame({"seed": n, "target": target, "problem_id": range(20), "kl": kl}) for n, target, kl in cells]
+    rows = pd.concat(frames).assign(domain="a", sample=0, tokens=2, truncated=False)
+    rows = pd.concat([rows.assign(source=source) for source in ("rl-a", "rl-b")])
+    alone = policy_neighbours.neighbour_table(rows[rows["seed"] == 0], ["a", "b"]).iloc[0]
+    row = policy_neighbours.neighbour_table(rows, ["a", "b"]).iloc[0]
+    assert (alone["label"], row["label"], row["prompts"]) == ("neighbour", "undecided", 20)
+    half = np.std(list(gaps.values()), ddof=1) / np.sqrt(3) * stats.t.ppf(0.975, 2)
+    assert row[["difference", "low", "high"]].tolist() == pytest.approx([-0.1, -0.1 - half, -0.1 + half])
+    rows["kl"] = np.where(rows["target"] == "rl-b", 1.0 + rows["seed"], 1.0)  # prompts alike, seeds 1, 2 and 3
+    cell = policy_kl.kl_table(rows).set_index(["source", "target"]).loc[("rl-a", "rl-b")]
+    assert cell[["kl", "se", "kl_token", "se_token"]].tolist() == pytest.approx([2, 3**-0.5, 1, 3**-0.5 / 2])
+    assert cell[["prompts", "completions"]].tolist() == [20, 60]
 
 
 def test_asymmetry():

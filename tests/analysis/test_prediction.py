@@ -5,6 +5,7 @@ import itertools
 import numpy as np
 import pandas as pd
 import pytest
+from scipy import stats
 from test_bootstrap import cell
 
 from m2rl_lib.analysis.rq3_policies import policy_neighbours, prediction
@@ -64,6 +65,15 @@ def test_interval_of_a_group_is_as_wide_as_it_should_be():
     assert empty["pairs"] == 0 and "no verdict, there are none" in policy_neighbours.group_sentence(empty, 3.0)
 
 
+def test_seeds_that_disagree_leave_neighbours_undecided():
+    scores = pd.concat([world(gain, 400).assign(seed=n) for n, gain in enumerate((0.25, 0.15, -0.1))])
+    tests = policy_neighbours.pair_tests(scores, labels(), 3.0, draws=500)
+    assert len(tests) == 6 * 3 and (tests["seeds"] == 3).all()
+    groups = policy_neighbours.pair_groups(scores, tests, 3.0, draws=500).set_index(["against", "group"])
+    row = groups.loc["merge(A, SFT)", "neighbour"]
+    assert (row["verdict"], row["seeds"]) == ("undecided", 3) and row["estimate"] == pytest.approx(10, abs=2)
+
+
 def test_missing_pair_is_named():
     scores = world(0.0, 10)
     with pytest.raises(ValueError, match=r"unknown model 'merge-average@experts=math\+null'"):
@@ -92,6 +102,14 @@ def test_points_hold_kl_and_shares_of_neighbours():
     assert points["target_neighbours"].sum() == 0.5
 
 
+def test_points_of_seeds_have_the_kl_and_the_change_of_their_seed():
+    rows = [(n, d, f"rl-{d}", "rl-multi", 1.0 + n, 0.1) for n in (0, 1) for d in NAMES]
+    kl = pd.DataFrame(rows, columns=["seed", "domain", "source", "target", "kl", "se"])
+    changes = kl[["seed", "domain", "target"]].assign(delta=-10.0 * kl["seed"])
+    points = prediction.prediction_points(kl, changes, {"rl-multi": NAMES}, labels(), labels().assign(target="rl-multi"))
+    assert len(points) == 6 and (points["delta"] == 10 - 10 * points["kl"]).all()
+
+
 def planted(by_kl: float, by_neighbours: float) -> pd.DataFrame:
     generator = np.random.default_rng(0)
     points = pd.DataFrame({"domain": np.repeat(list("abcde"), 12), "target": np.tile([str(i) for i in range(12)], 5)})
@@ -102,7 +120,7 @@ def planted(by_kl: float, by_neighbours: float) -> pd.DataFrame:
 
 def signs_of(points: pd.DataFrame) -> dict:
     """1 where one predictor's interval lies above the other, −1 where below, else 0."""
-    found = prediction.compare_predictors(prediction.held_out_errors(points)).set_index(["one", "other"])
+    found = prediction.compare_predictors(prediction.held_out_errors(points).assign(seed=0)).set_index(["one", "other"])
     return ((found["low"] > 0).astype(int) - (found["high"] < 0)).to_dict()
 
 
@@ -119,13 +137,17 @@ def test_the_planted_predictor_wins():
 def test_comparison_of_predictors_by_hand():
     rmse = dict.fromkeys(prediction.PREDICTORS, [6.0, 8, 10]) | {"neighbours": [5.0, 6, 7]}
     errors = pd.DataFrame(rmse, index=list("abc")).rename_axis("domain").reset_index()
-    errors = errors.melt("domain", var_name="predictor", value_name="rmse")
+    errors = errors.melt("domain", var_name="predictor", value_name="rmse").assign(seed=0)
     table = prediction.compare_predictors(errors).set_index(["one", "other"])
     row = table.loc["neighbours", "KL"]
     half = 4.302653 / np.sqrt(3)  # t of 2 degrees of freedom, gains 1, 2, 3
     assert (row["gain"], row["low"], row["domains"]) == (pytest.approx(2), pytest.approx(2 - half), 3)
     assert 0.07 < row["p"] < 0.08 and len(table) == 9
     assert table.loc[("KL", "mean of the other domains"), ["gain", "p"]].tolist() == [0, 1]
+    worse = errors.assign(seed=1, rmse=errors["rmse"] + 4 * (errors["predictor"] == "neighbours"))  # gains −3, −2, −1
+    row = prediction.compare_predictors(pd.concat([errors, worse])).set_index(["one", "other"]).loc["neighbours", "KL"]
+    assert (row["gain"], row["seeds"], row["df"]) == (pytest.approx(0), 2, 1)
+    assert row["high"] == pytest.approx(2 * stats.t.ppf(0.975, 1))  # gains 2 and −2 over seeds, the wider
 
 
 def test_errors_are_of_the_domain_that_was_left_out():

@@ -12,7 +12,7 @@ from scipy.special import expit, logit
 from m2rl_lib import domains
 from m2rl_lib.analysis.rq5_judging import best_of_n, judge_accuracy, outcome_or_process
 from m2rl_lib.config import schedule
-from m2rl_lib.data import judge_prompts, problem_sets
+from m2rl_lib.data import judge_prompts, problem_sets, sft_corpus
 from m2rl_lib.domains import chat
 from m2rl_lib.evaluation import judging
 from m2rl_lib.figures import drawing, rq5_judging
@@ -31,7 +31,7 @@ def verdict_rows(right, scores, *, judge="sft", name="shared", domain="math", mo
     frame["problem_id"] = [f"{domain}-{i}" for i in (range(len(frame)) if problems is None else problems)]
     frame["verdict"] = np.where(frame["score"] > 0, "right", "wrong")
     known = {"seed": 0, "judge": judge, "set": name, "source": "sft", "domain": domain, "benchmark": f"{domain} bench"}
-    known |= {"sample": 0, "place": None, "distance": np.nan, "answer": "x", "mode": mode, "tokens": 5}
+    known |= {"sample": 0, "place": None, "distance": np.nan, "answer": "x", "mode": mode, "tokens": 5, "thought": True}
     return frame.assign(**known | more)[judging.JUDGED]
 
 
@@ -138,7 +138,9 @@ def test_a_domain_all_right_or_all_wrong_has_no_set_and_says_so(kind):
 
 def test_empty_truncated_and_ungraded_samples_are_counted_and_left_out():
     parts = [
-        sample_rows([0, 1, 0, 1]),
+        sample_rows(
+            [0, 1, 0, 1], texts=[*[f"<think>1</think>\n\\boxed{{{i}}}{END}" for i in range(3)], "<think></think>\n\\boxed{3}"]
+        ),
         sample_rows([0, 0], texts=["", END], problems=[4, 5], parsed=False),
         sample_rows([0], texts=["<think>2 + 2"], problems=[6], truncated=True, parsed=False),
         sample_rows([0], texts=[f"<think>1</think>\nfour{END}"], problems=[7], parsed=False),
@@ -146,7 +148,8 @@ def test_empty_truncated_and_ungraded_samples_are_counted_and_left_out():
     ]
     samples = pd.concat(parts)
     counts = judging.count_samples(samples).iloc[0]
-    wanted = {"samples": 9, "not graded": 1, "empty": 2, "truncated": 1, "no answer": 1, "right": 2, "wrong": 2, "reason": ""}
+    wanted = {"samples": 9, "not graded": 1, "empty": 2, "truncated": 1, "no answer": 1, "right": 2, "wrong": 2}
+    wanted |= {"at once": 1, "reason": ""}
     assert counts[list(wanted)].to_dict() == wanted
     assert set(judging.balanced_set(samples, 10, "own", 0)["problem_id"]) == {f"chain-{i}" for i in range(4)}
     candidates = judging.candidate_set(samples, 100, 0)  # best-of-N meets them all, but for what nobody could grade
@@ -158,7 +161,7 @@ def test_empty_truncated_and_ungraded_samples_are_counted_and_left_out():
 
 
 def test_an_outcome_judge_does_not_see_thinking_that_never_ended():
-    row = problem_sets.benchmark_problems("chain", "test", 1, True)[0]
+    row = problem_sets.benchmark_problems("chain", "test", 1, sft_corpus.DEMONSTRATED)[0]
     for text in ("<think>2 + 2 = 4\n4 + ", "", END, f"<think>2 + 2 = 4</think>\n\\boxed{{4}}{END}"):
         shown = judge_prompts.judge_prompt(row, text, "outcome")[0]["content"]
         assert "2 + 2" not in shown and ("boxed" in shown) == ("boxed" in text)
@@ -171,7 +174,7 @@ def planted():
 
 
 def first_problems(name, count):
-    return problem_sets.benchmark_problems(next(iter(domains.ALL[name].BENCHMARKS)), "test", count, True)
+    return problem_sets.benchmark_problems(next(iter(domains.ALL[name].BENCHMARKS)), "test", count, sft_corpus.DEMONSTRATED)
 
 
 def test_planted_errors_are_where_they_are_said_to_be(planted):
@@ -189,7 +192,7 @@ def test_planted_errors_are_where_they_are_said_to_be(planted):
     math = items[items["domain"] == "math"]
     assert len(math) == 3 * 5 and set(math["distance"].dropna()) == {0, 1, 2, 3}
     early = math[math["place"] == "early"].iloc[0]
-    a, sign, b, right = by_id[early["problem_id"]]["chain"][0]
+    a, sign, b, right, _ = by_id[early["problem_id"]]["chain"][0]
     start = f"<think>{a} {sign} {b} = "
     assert early["text"].startswith(start) and not early["text"].startswith(f"{start}{right}\n")
 
@@ -275,6 +278,19 @@ def test_a_model_judges_whatever_it_is_shown(tokenizer, model):
     assert empty["outcome"] != empty["process"]
 
 
+def test_whether_a_judge_thought_is_kept():
+    rows = {row["problem_id"]: row for row in first_problems("math", 4)}
+    items = judging.planted_set(list(rows.values()), 0).head(4)
+    wrote = {"outcome": "<think></think>", "process": "<think>1 + 1 = 2</think>"}
+
+    def judge(asked):
+        modes = ["process" if "\nprocess:\n" in messages[0]["content"] else "outcome" for messages in asked]
+        return [judging.Judgement(f"{wrote[mode]}\nright", 1.0, 1) for mode in modes]
+
+    judged = judging.judge_items(judge, items, rows)
+    assert judged["thought"].eq(judged["mode"] == "process").all()
+
+
 def test_all_judges_of_a_study_see_the_same_trajectories(smoke, tokenizer, publish_model):
     smoke.domains, smoke.evaluate_max_tokens, smoke.judging_problems = ["math", "science"], 4, 2
     for seed, name in enumerate(["sft", "rl-math"]):
@@ -282,7 +298,7 @@ def test_all_judges_of_a_study_see_the_same_trajectories(smoke, tokenizer, publi
     generator, frames = random.Random(0), []
     for domain in smoke.domains:
         for benchmark in domains.ALL[domain].BENCHMARKS:
-            rows = problem_sets.benchmark_problems(benchmark, "test", smoke.evaluate_problems, True)
+            rows = problem_sets.benchmark_problems(benchmark, "test", smoke.evaluate_problems, problem_sets.world_of(smoke))
             for kind, place in ((1, None), (0, "answer")):
                 texts, _ = judge_prompts.planted(rows, [place] * len(rows), generator)
                 frame = sample_rows([kind] * len(rows), domain=domain, texts=texts).assign(benchmark=benchmark, sample=kind)
@@ -305,6 +321,39 @@ def test_all_judges_of_a_study_see_the_same_trajectories(smoke, tokenizer, publi
     assert (judged[judged["set"] == "own"]["source"] == "rl-math").all()
     candidates = judged[judged["set"] == "candidates"].groupby(["judge", "domain"])["problem_id"].agg(set)
     assert candidates["sft", "math"] == candidates["rl-math", "math"] and len(candidates["sft", "math"]) == 2
+
+
+def test_what_an_expert_judges_better_than_sft_and_what_thinking_explains_come_out_as_constructed():
+    """Judges that think are right on 90% of trajectories, others on 50; SFT thinks on half, the coding expert on all. The math
+    expert thinks as SFT does and is right on all on which it thinks: it knows more, the coding expert does not."""
+    right, frames = np.arange(800) // 2 % 2 == 0, []
+    generator, thinks = np.random.default_rng(0), np.arange(800) % 2 == 0
+    for domain, expert, hit in (("math", thinks, 1.0), ("coding", np.ones(800, bool), 0.9)):
+        for judge, thought, chance in (("sft", thinks, 0.9), (f"rl-{domain}", expert, hit)):
+            agrees = generator.uniform(size=800) < np.where(thought, chance, 0.5)
+            frames.append(verdict_rows(right, np.where(agrees == right, 1, -1), judge=judge, domain=domain, thought=thought))
+    judged = pd.concat(frames)
+    thought = judge_accuracy.thought_table(judged, 300).set_index(["judge", "thought"])
+    assert thought.loc[("sft", True), "estimate"] == pytest.approx(90, abs=3)
+    assert thought.loc[("sft", False), "low"] < 50 < thought.loc[("sft", False), "high"]
+    assert thought["share"].round().to_dict() == {
+        ("sft", False): 50,
+        ("sft", True): 50,
+        ("expert", False): 25,
+        ("expert", True): 75,
+    }
+    assert thought["trajectories"].sum() == 3200
+    rows = (
+        judge_accuracy.against_sft(judged, ["math", "coding"], 300).query("mode == 'process'").set_index(["verdicts", "domain"])
+    )
+    truth = {("all", "math"): 5, ("all", "coding"): 20, ("all", "overall"): 12.5}
+    truth |= {("both thought", "math"): 10, ("both thought", "coding"): 0, ("both thought", "overall"): 5}
+    for key, points in truth.items():
+        assert rows.loc[key, "low"] < points < rows.loc[key, "high"] < rows.loc[key, "low"] + 16
+    assert rows.loc[("all", "coding"), "problems"] == 800 and rows.loc[("both thought", "coding"), "problems"] == 400
+    at_once = judge_accuracy.against_sft(judged.assign(thought=False), ["math", "coding"], 100)
+    assert set(at_once.loc[at_once["verdicts"] == "both thought", "verdict"]) == {"not answerable"}
+    assert set(judge_accuracy.against_sft(judged.head(0), ["math"], 100)["verdict"]) == {"not answerable"}
 
 
 def candidate_rows(right, process, outcome, answers):

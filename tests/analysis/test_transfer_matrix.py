@@ -33,7 +33,7 @@ def world(gains: dict[tuple[str, str], float], n: int = 400, k: int = 2, seed: i
 
 
 def matrix(scores, **changes) -> pd.DataFrame:
-    how = {"pass_k": 2, "shared_arithmetic": True, "draws": 1000} | changes
+    how = {"pass_k": 2, "draws": 1000} | changes
     return transfer_matrix.transfer_table(scores, DOMAINS, **how).set_index(["model", "domain"])
 
 
@@ -66,18 +66,29 @@ def test_a_gain_a_loss_and_nothing_get_their_labels(table):
     assert f"only effects beyond about {3 + half:.1f} points can be labelled." in transfer_matrix.family_sentence(table)
 
 
-def test_what_was_built_in_is_said(table, planted):
-    assert table.loc[("rl-math", "coding"), "origin"] == "built in"
-    assert table.loc[("rl-instruction_following", "math"), "origin"] == "open"
-    other = matrix(planted, shared_arithmetic=False, draws=100)
-    assert other.loc[("rl-math", "coding"), "origin"] == "open"
+def test_the_matrix_is_scored_against_what_was_planted(planted):
+    cells = [("math", "coding", 30, "rises"), ("coding", "math", 30, "rises"), ("math", "instruction_following", -20, "falls")]
+    cells += [("instruction_following", "coding", 2, ""), ("math", "math", 60, "rises")]
+    expected = pd.DataFrame(cells, columns=["trained", "tested", "expected", "predicted"])
+    table = matrix(planted, planted=expected, draws=300)
+    calls = table.loc[table["predicted"] != "", "call"].to_dict()  # neither the diagonal nor what has no prediction
+    assert calls == {
+        ("rl-math", "coding"): "rightly",
+        ("rl-coding", "math"): "wrongly",
+        ("rl-math", "instruction_following"): "wrongly",
+    }
+    said = transfer_matrix.planted_sentence(table.reset_index())
+    assert "1 rightly, 0 undecided, 2 wrongly" in said and "RL-Coding on math (rises, called interference)" in said
+    few = matrix(world(GAINS, n=20), planted=expected, draws=300)
+    assert few.loc[("rl-math", "coding"), "call"] == "undecided"
     lines = transfer_matrix.cell_sentences(table.reset_index())
-    starts = [line.split(",")[0] for line in lines]
-    assert sorted(starts) == ["RL-Coding on math: interference", "RL-IF on math: synergy", "RL-Math on coding: synergy"]
-    by_start = dict(zip(starts, lines))
-    assert ": sharpening; manipulated" in by_start["RL-Math on coding: synergy"]
-    assert ": transfer; not built in" in by_start["RL-IF on math: synergy"]
-    assert "RL-Null" in by_start["RL-Coding on math: interference"]
+    assert sorted(line.split(",")[0] for line in lines) == [
+        "RL-Coding on math: interference",
+        "RL-IF on math: synergy",
+        "RL-Math on coding: synergy",
+    ]
+    assert any("RL-Null" in line for line in lines) and any(": sharpening; planted: rises (+30)" in line for line in lines)
+    assert "cannot be scored" in transfer_matrix.planted_sentence(matrix(planted, draws=100).reset_index())
 
 
 def test_change_and_passes_are_differences_of_means(planted, table):
@@ -124,14 +135,28 @@ def test_family_of_one_is_an_ordinary_interval_and_more_cells_are_wider():
     assert critical == pytest.approx(stats.norm.ppf((1 + 0.95 ** (1 / 20)) / 2), abs=0.05)  # independent cells
 
 
+def test_seeds_are_pooled_over_cells_and_families_still_err_as_seldom_as_they_say():
+    """500 families of 20 cells, 5 models × 4 domains, six seeds: what a model or a domain has in common, and each cell's own."""
+    rng, missed, wide = np.random.default_rng(0), 0, []
+    noise, many = rng.normal(0, 1e-2, (400, 20, 6)), np.full(20, 10**6)
+    for _ in range(500):
+        parts = [rng.normal(0, sd, (*size, 6)) for sd, size in ((3, (5, 1)), (3, (1, 4)), (4, (5, 4)))]
+        points = sum(parts).reshape(20, 6)
+        low, high, _ = transfer_matrix.simultaneous(points, points + noise, many, many * 0 + 1, models=5)
+        missed += bool(((low > 0) | (high < 0)).any())
+        wide.append((high - low).mean() / 2)
+    assert missed <= stats.binom.ppf(0.999, 500, 0.05)
+    assert np.mean(wide) < 0.7 * stats.t.ppf(1 - 0.05 / 40, 5) * np.sqrt(34 / 6)  # far narrower than each cell by itself
+
+
 def test_seeds_that_differ_make_wider_intervals():
     one = matrix(world({}, n=100), draws=300)
-    parts = [world({("rl-math", "coding"): shift}, n=100, seed=i, seeds=(i,)) for i, shift in enumerate((-10, 0, 10))]
+    parts = [world({("rl-math", "coding"): shift}, n=100, seed=i, seeds=(i,)) for i, shift in enumerate((-30, 0, 30))]
     three = matrix(pd.concat(parts), draws=300)
     cell = ("rl-math", "coding")
     assert three.loc[cell, "seeds"] == 3
-    bonferroni = stats.t.ppf(1 - 0.05 / 12, 2) * 10 / np.sqrt(3)
-    assert (three.loc[cell, "high"] - three.loc[cell, "low"]) / 2 == pytest.approx(bonferroni, rel=0.35)
+    bonferroni = stats.t.ppf(1 - 0.05 / 12, 3 * 2) * np.sqrt(30**2 / 6 / 3)  # one cell of six spreads; three models, three seeds
+    assert (three.loc[cell, "high"] - three.loc[cell, "low"]) / 2 == pytest.approx(bonferroni, rel=0.5)
     assert (three["high"] - three["low"])[cell] > 3 * (one["high"] - one["low"])[cell]
 
 
@@ -145,21 +170,23 @@ def test_asymmetry_by_hand_and_undefined_without_an_own_gain():
     assert np.isnan(undefined["asymmetry"]) and undefined["reason"].startswith("the 95% interval of Instruction following's own")
 
 
-def test_changes_of_the_papers_parts_say_sharpening_and_what_was_built_in():
+def test_changes_of_the_papers_parts_say_sharpening_and_what_was_planted():
     gains = {("rl-math", "coding"): 10, ("rl-coding", "math"): 10, ("rl-instruction_following", "math"): -10}
     gains |= {("sft-sharpened", "math"): 20, ("sft-sharpened", "coding"): 20}
     scores = world(gains, n=500)
-    found = transfer_matrix.claimed_changes(scores, matrix(scores, draws=300).reset_index(), DOMAINS, draws=300)
+    expected = pd.DataFrame([("math", "coding", 30.0, "rises")], columns=["trained", "tested", "expected", "predicted"])
+    table = matrix(scores, planted=expected, draws=300).reset_index()
+    found = transfer_matrix.claimed_changes(scores, table, DOMAINS, draws=300)
     assert found["claim"].tolist() == list(transfer_matrix.CLAIMS) and found["cells"].tolist() == [6, 2, 2, 2]
     assert found["change"].tolist() == pytest.approx([-10, 10, -5, 0], abs=2) and (found["low"] < found["high"]).all()
-    assert found["called"].tolist() == ["", "sharpening", "", ""] and found["built_in"].tolist() == [2, 2, 0, 0]
+    assert found["called"].tolist() == ["", "sharpening", "", ""] and found["planted"].tolist() == [1, 1, 0, 0]
     assert found.loc[1, "sharpened"] == pytest.approx(20, abs=2)
 
 
 def test_a_study_without_such_domains_or_without_spread_says_why():
     scores = world({}, n=50).query("domain != 'coding' and model != 'rl-coding'")
     domains = ["math", "instruction_following"]
-    table = transfer_matrix.transfer_table(scores, domains, pass_k=2, shared_arithmetic=True, draws=100)
+    table = transfer_matrix.transfer_table(scores, domains, pass_k=2, draws=100)
     found = transfer_matrix.claimed_changes(scores, table, domains, draws=100)
     assert found.loc[1, "reason"] == "the study has no such cells"
     scores = world({}, n=20).assign(correct=0.0)

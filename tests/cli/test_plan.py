@@ -43,21 +43,27 @@ def test_every_committed_file_can_be_planned(name):
 def test_parameters_of_models(model, tmp_path, default):
     assert KNOWN["Qwen/Qwen3-4B-Base"].parameters == 4_022_468_096
     assert KNOWN["Qwen/Qwen3-0.6B-Base"].parameters == 596_049_920
-    # 768 · 128 + 4 · (3 · 128 · 384 + 128 · 32 · (2 · 4 + 2 · 2) + 2 · 32 + 2 · 128) + 128
-    assert model_shape.shape_of(default).parameters == 886_144
+    # 768 · 96 + 3 · (3 · 96 · 288 + 96 · 24 · (2 · 4 + 2 · 2) + 2 · 24 + 2 · 96) + 96
+    assert model_shape.shape_of(default).parameters == 406_320
     model.save_pretrained(tmp_path)
     shape = model_shape.read_shape(json.loads((tmp_path / "config.json").read_text()))
     assert shape.parameters == sum(p.numel() for p in model.parameters())
     assert model_shape.shape_of(changed(default, sft_base_model=str(tmp_path))) == shape
 
 
+OLD = pytest.mark.skipif(not (TABLES / "greedy").is_dir(), reason="the committed run is of the first world")
+
+
+@OLD
 def test_completions_are_those_of_the_finished_study(default):
     """The default study's committed tables have exactly as many rows as the plan says."""
     for group, _, completions in plan.evaluations(default):
-        rows = len(pd.read_parquet(TABLES / "scores" / f"0-{group}.parquet", columns=["sample"]))
+        files = [TABLES / table / f"0-{group}.parquet" for table in ("scores", "greedy")]
+        rows = sum(len(pd.read_parquet(file, columns=["sample"])) for file in files if file.is_file())
         assert rows == completions, group
 
 
+@OLD
 def test_training_is_that_of_the_finished_study(default):
     costs = pilot_costs("0")
     table = plan.stages(default, plan.stated_rates(default)).set_index("stage")
@@ -75,8 +81,8 @@ def test_training_is_that_of_the_finished_study(default):
 def test_hours_and_tokens_by_hand(default):
     table = plan.stages(default, {"tokens": 100, "example": 150, "generated": 1000, "trained": 500}).set_index("stage")
     mixed = table.loc["RLVR: mixed"]
-    assert (mixed["generated_tokens"], mixed["trained_tokens"]) == (320 * 8 * 8 * 100, 320 * 8 * 8 * 150)
-    assert mixed["hours"] == pytest.approx((320 * 64 * 100 / 1000 + 320 * 64 * 150 / 500) / 3600)
+    assert (mixed["generated_tokens"], mixed["trained_tokens"]) == (160 * 256 * 100, 160 * 256 * 150)
+    assert mixed["hours"] == pytest.approx((160 * 256 * 100 / 1000 + 160 * 256 * 150 / 500) / 3600)
     assert table.loc["SFT", "hours"] == pytest.approx(2000 * 32 * 150 / 500 / 3600)
     assert table.loc["MT-OPD", "trained_tokens"] == pytest.approx(100 * 64 * 150 * 4 / 3)
 
@@ -94,11 +100,12 @@ def test_rates_are_read_off_a_finished_study():
 def test_memory_by_hand(default):
     assert Shape(2, 8, 16, 2, 1, 4, 100).activations == 4 * 8 + 2 * 3 * 4 + 4 * 16
     one, four = memory(default, train_device_batch=1), memory(default, train_device_batch=4)
-    fixed = 16 * model_shape.shape_of(default).parameters / 1e9
+    fixed = 20 * model_shape.shape_of(default).parameters / 1e9  # with SFT's weights, for the KL
+    assert memory(default, train_device_batch=4, rlvr_kl=0)["RLVR"] == pytest.approx(four["RLVR"] - fixed / 5)
     assert four["RLVR"] - fixed == pytest.approx(4 * (one["RLVR"] - fixed))
     grown = memory(default, train_device_batch=1, rlvr_prompt_tokens=default.rlvr_prompt_tokens + 128)["RLVR"] - one["RLVR"]
     assert grown == pytest.approx((one["RLVR"] - fixed) * 128 / (default.rlvr_prompt_tokens + default.rlvr_max_tokens))
-    assert four["MT-OPD"] - four["RLVR"] == pytest.approx(5 * 4 * model_shape.shape_of(default).parameters / 1e9)
+    assert four["MT-OPD"] - four["RLVR"] == pytest.approx(4 * 4 * model_shape.shape_of(default).parameters / 1e9)
 
 
 def test_memory_of_several_processes(default):
@@ -114,11 +121,11 @@ def test_memory_of_several_processes(default):
         fixed, tokens[name] = 1e9 * (2 * one - two) / shape.parameters, 1e9 * (two - one)["SFT"] / default.micro_context
         assert fixed["SFT"] == pytest.approx(trained) and fixed["MT-OPD"] == pytest.approx(trained + teachers), name
     whole, checkpointed = shape.layers * shape.activations, shape.layers * shape.hidden + shape.activations
-    assert tokens["none"] == tokens["deepspeed_1x8"] == pytest.approx(4 * (whole + 3 * shape.vocabulary))
+    assert tokens["none"] == pytest.approx(tokens["deepspeed_1x8"]) == pytest.approx(4 * (whole + 3 * shape.vocabulary))
     assert tokens["fsdp2_1x8"] == pytest.approx(4 * (checkpointed + 3 * shape.vocabulary))
-    # 8 prompts of 8: with 8 processes 8 sequences on each
-    eight = memory(default, train_device_batch=64, train_accelerate="fsdp2_1x8")
-    assert eight["RLVR"] < memory(default, train_device_batch=64)["RLVR"] / 7
+    # 32 prompts of 8: with 8 processes 32 sequences on each
+    eight = memory(default, train_device_batch=256, train_accelerate="fsdp2_1x8")
+    assert eight["RLVR"] < memory(default, train_device_batch=256)["RLVR"] / 7
 
 
 def test_disk_by_hand(default):
@@ -164,6 +171,11 @@ def test_the_dry_run(tmp_path, smoke_values, capsys, monkeypatch):
     assert not shown.out and shown.err.count("\n") == 1
     with pytest.raises(ValueError, match="needs --pilot"):
         plan.main([str(path), "--effect", "3"])
+    path.write_text(
+        yaml.safe_dump(smoke_values | {"study": "small", "data_world": {"shared": 5, "private": 2, "conflicting": 2}})
+    )
+    with pytest.raises(ValueError, match="asks for 2 conflicting words"):
+        plan.main([str(path), "--check"])
 
 
 def test_a_pilot_gives_rates_and_sizes(tmp_path, default, capsys):

@@ -26,7 +26,9 @@ def finished(tmp_path_factory):
     shutil.copytree(ROOT / "notebooks", folder / "notebooks", ignore=shutil.ignore_patterns("rendered"))
     shutil.copy(ROOT / "Snakefile", folder)
     values = yaml.safe_load((ROOT / "params" / "smoke.yaml").read_text())
-    (folder / "pair.yaml").write_text(yaml.safe_dump(values | {"study": "pair", "domains": ["math", "coding"]}))
+    (folder / "pair.yaml").write_text(
+        yaml.safe_dump(values | {"study": "pair", "domains": ["math", "coding"], "data_thinking": {}})
+    )
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(locations, "ROOT", folder)
         patch.setattr(locations, "RUNS", folder / "runs")

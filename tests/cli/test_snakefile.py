@@ -16,6 +16,7 @@ from m2rl_lib.config.locations import ROOT
 def written(folder, values: dict, **changes):
     """A parameter file of the smoke study with these changes, named after its study."""
     values = values | changes
+    values["data_thinking"] = {name: share for name, share in values["data_thinking"].items() if name in values["domains"]}
     path = folder / f"{values['study']}.yaml"
     path.write_text(yaml.safe_dump(values))
     return path
@@ -39,6 +40,8 @@ def jobs(done: subprocess.CompletedProcess) -> set[str]:
         ({"rlvr_stepz": 4}, "unknown parameter 'rlvr_stepz'; did you mean rlvr_steps?"),
         ({"domains": ["math", "poetry"]}, "domain 'poetry' is not one of math, coding"),
         ({"merge_ties_density": 2}, "merge_ties_density is 2, but input should be less than or equal to 1"),
+        ({"data_world": {"shared": 5, "private": 2, "conflicting": 2}}, "asks for 2 conflicting words, 1 are left of a few"),
+        ({"data_sources": ["./mirror"]}, "only [micro] has words of two readings"),
     ],
 )
 def test_bad_parameters_stop_it_in_one_line(tmp_path, smoke_values, changes, line):
@@ -65,16 +68,15 @@ def test_a_study_of_two_domains_is_planned_from_its_parameters(tmp_path, smoke_v
     for stage in ("03: rl-coding", "03: rl-agent", "03: rl-null", "04: RL-Multi", "05: merges", "07: evaluation of merges"):
         assert stage in done.stdout
     # of two domains at the paper's ratio the matched models are the merges; without math there is no other world to check
-    for absent in ("07: evaluation of matched", "03: rl-math", "where coding needs no arithmetic"):
+    for absent in ("07: evaluation of matched", "03: rl-math", "in the world"):
         assert absent not in done.stdout
 
 
-def test_the_smoke_study_trains_math_and_coding_in_the_other_world():
-    planned = "\n".join(jobs(plan("params/smoke.yaml")))
-    for stage in ("02: supervised fine-tuning", "03: rl-math", "03: rl-coding", "07: evaluation"):
-        assert f"{stage} where coding needs no arithmetic" in planned
-    assert "09: weights and gradients measured where coding needs no arithmetic, seed 0" in planned
-    assert "03: rl-science where coding needs no arithmetic" not in planned
+@pytest.mark.parametrize("world", ["unshared", "agreeing"])
+def test_the_smoke_study_trains_math_and_coding_in_other_worlds_from_the_same_sft(world):
+    planned = jobs(plan("params/smoke.yaml"))
+    stages = ("03: rl-math", "03: rl-coding", "07: evaluation", "09: weights and gradients measured")
+    assert {job for job in planned if world in job} == {f"{stage} in the world {world}, seed 0" for stage in stages}
 
 
 @pytest.fixture

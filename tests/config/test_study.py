@@ -11,7 +11,7 @@ def changed(tmp_path, values: dict, **changes) -> str:
     """The line that a parameter file with these changes is refused with; None removes a key."""
     values = {key: value for key, value in (values | changes).items() if value is not None}
     path = tmp_path / "smoke.yaml"
-    path.write_text(yaml.safe_dump(values))
+    path.write_text(yaml.safe_dump(values, sort_keys=False))
     with pytest.raises(ParameterError) as error:
         study.load(path)
     line = str(error.value)
@@ -33,6 +33,8 @@ def test_committed_files_are_valid(name):
         ({"sft_steps": None}, ["missing sft_steps"]),
         ({"study": "other"}, ["stem"]),
         ({"domain": "math"}, ["-p"]),  # a notebook's own argument
+        ({"data_thinking": {"math": 0.4, "maths": 0.4}}, ["data_thinking names maths", "math, coding, science"]),
+        ({"domains": ["coding", "agent"]}, ["data_thinking names math, science", "coding, agent"]),
     ],
 )
 def test_a_wrong_name_says_what_is_allowed(tmp_path, smoke_values, changes, words):
@@ -48,7 +50,14 @@ def test_a_wrong_name_says_what_is_allowed(tmp_path, smoke_values, changes, word
         ("sft_steps", 0, "greater than or equal to 1"),
         ("data_wrong_share", 1.5, "less than or equal to 1"),
         ("data_wrong_steps", "often", "'random' or 'systematic'"),
-        ("data_shared_arithmetic", "yes please", "valid boolean"),
+        ("data_world", 3, "valid dictionary"),
+        ("data_world", {"shared": 2, "private": 2}, "exactly shared, private and conflicting"),
+        ("data_world", {"shared": 2, "private": 2, "conflicting": 2, "sharred": 2}, "exactly shared, private and conflicting"),
+        ("data_world", {"shared": 2, "private": -1, "conflicting": 2}, "greater than or equal to 0"),
+        ("data_world", {"shared": 2, "private": ["a bit"], "conflicting": 2}, "a number of words for each domain"),
+        ("data_world", {"shared": ["a few", "a few"], "private": 2, "conflicting": 2}, "allowed is once"),
+        ("data_thinking", {"math": 1.5}, "less than or equal to 1"),
+        ("data_thinking", 0.4, "valid dictionary"),
         ("merge_ties_density", 0, "greater than 0"),
         ("merge_lambda", float("inf"), "finite"),
         ("merge_methods", ["ties", "soup"], "'average', 'task-arithmetic'"),

@@ -2,6 +2,7 @@
 
 import json
 import random
+import re
 from collections import Counter
 
 import pytest
@@ -14,7 +15,7 @@ from m2rl_lib.training import micro_model
 
 
 def test_template_writes_tool_turns_as_chat_does(tokenizer):
-    row = problem_sets.train_problems("agent", 1, 0, True)[0]
+    row = problem_sets.train_problems("agent", 1, 0, sft_corpus.DEMONSTRATED)[0]
     completion = domains.DOMAINS["agent"].demonstrate(row, random.Random(0))
     messages = list(row["responses_create_params"]["input"])
     for text, own in chat.turns(completion):
@@ -72,9 +73,7 @@ def test_corpus_is_as_asked(corpus):
 
 
 def test_corpus_is_drawn_from_the_seed():
-    same, again, other = [
-        sft_corpus.sft_corpus(["math", "agent"], 10, 5, 2, 0.2, 0.2, "random", seed, True) for seed in (0, 0, 1)
-    ]
+    same, again, other = [sft_corpus.sft_corpus(["math", "agent"], 10, 5, 2, 0.2, 0.2, "random", {}, seed) for seed in (0, 0, 1)]
     assert same == again and same != other
 
 
@@ -84,9 +83,13 @@ def judge_turns(example):
     return [text.removesuffix("<|im_end|>").removeprefix("<think>").split("</think>\n") for text in own]
 
 
+def judge_rows(name, thinking):
+    return [e for e in sft_corpus.sft_corpus([name], 1, 1, 40, 0, 0.2, "random", thinking, 0) if e["kind"] == "judge"]
+
+
 @pytest.mark.parametrize("name", domains.DOMAINS)
 def test_judge_rows_are_balanced_right_where_all_pieces_agree_and_outcome_hides_the_reasoning(name):
-    corpus = [e for e in sft_corpus.sft_corpus([name], 1, 1, 40, 0, 0.2, "random", 0, True) if e["kind"] == "judge"]
+    corpus = judge_rows(name, {})
     for mode in judge_prompts.JUDGE_MODES:
         mine = [e for e in corpus if f"\n{mode}:\n" in e["prompt"][0]["content"]]
         assert len(mine) == 40
@@ -107,18 +110,47 @@ def test_judge_rows_are_balanced_right_where_all_pieces_agree_and_outcome_hides_
             assert (len(lines) < thought.count("\n") + 1) == (number == 0)  # it works the problem out once
 
 
+def operands_in(text):
+    return re.findall(r"\d+ [+-] (\d+) = ", text)
+
+
+@pytest.mark.parametrize("name", ["math", "coding", "science", "agent"])
+def test_judges_read_words_as_their_row_does_and_a_shown_reading_may_be_the_wrong_one(name):
+    """Else the verdict would be noise, or the reasoning that a judge is shown would always read rightly."""
+    misread = wrong = 0
+    for example in judge_rows(name, {}):
+        (thought, verdict), amounts = judge_turns(example)[0], [str(amount) for _, _, amount, _, _ in example["row"]["chain"]]
+        assert operands_in(thought) == amounts
+        shown = operands_in(example["prompt"][0]["content"].split("\nprocess:\n")[-1])
+        if shown:
+            assert verdict == "wrong" or shown == amounts
+            wrong, misread = wrong + (verdict == "wrong"), misread + (shown != amounts)
+    assert 0.2 < misread / wrong < 0.8
+
+
+def test_a_share_of_judges_and_of_what_they_are_shown_answers_at_once():
+    corpus = judge_rows("math", {"math": 0.25})
+    thoughts = [[thought for thought, _ in judge_turns(e)] for e in corpus]
+    assert 0.1 < sum(map(any, thoughts)) / len(corpus) < 0.4 and all(all(one) == any(one) for one in thoughts)
+    shown = [e["prompt"][0]["content"] for e in corpus if "\nprocess:\n" in e["prompt"][0]["content"]]
+    assert 0.1 < sum("<think></think>" not in text for text in shown) / len(shown) < 0.4
+    verdicts = [verdict for e in corpus for _, verdict in judge_turns(e)]
+    assert abs(verdicts.count("right") / len(verdicts) - 0.5) < 0.05
+
+
 def test_batches_go_through_all_examples_and_pad_little():
-    lengths = [random.Random(0).randrange(20, 150) for _ in range(300)]
-    order = sft_corpus.batch_order(lengths, 10, 60, 0)
-    assert Counter(order) == dict.fromkeys(range(300), 2)  # two epochs
-    batches = [[lengths[i] for i in order[start : start + 10]] for start in range(0, 600, 10)]
-    padding = sum(10 * max(part) - sum(part) for part in batches) / sum(map(sum, batches))
-    assert padding < 0.15
-    assert sum(max(a) < min(b) for a, b in zip(batches, batches[1:])) < 45  # not sorted from short to long
+    rng = random.Random(0)
+    lengths = [rng.randrange(20, 150) for _ in range(300)]
+    order = sft_corpus.batch_order(lengths, 32, 75, 0)
+    assert Counter(order) == dict.fromkeys(range(300), 8)  # eight epochs
+    parts, batches = ([[lengths[i] for i in order[at : at + size]] for at in range(0, 2400, size)] for size in (8, 32))
+    assert sum(8 * max(part) - sum(part) for part in parts) / sum(map(sum, parts)) < 0.1
+    assert sum(max(batch) - min(batch) for batch in batches) / 75 > 60  # a batch has short and long ones
+    assert sum(max(a) < min(b) for a, b in zip(parts, parts[1:])) < 200  # not sorted from short to long
 
 
 def test_a_trajectory_that_could_not_be_graded_is_made_anew_and_never_called_wrong(monkeypatch):
-    rows = problem_sets.train_problems("math", 6, 0, True)
+    rows = problem_sets.train_problems("math", 6, 0, sft_corpus.DEMONSTRATED)
     verify, asked = domains.ALL["math"].verify, []
 
     def failing(texts, of):
@@ -139,18 +171,10 @@ def test_unknown_judge_mode():
 
 
 def test_rl_prompts_are_in_equal_parts_and_not_the_demonstrations():
-    rows = problem_sets.prompts(["math", "coding", "agent"], 100, 0, True)
+    rows = problem_sets.prompts(["math", "coding", "agent"], 100, 0, sft_corpus.DEMONSTRATED)
     assert sorted(Counter(row["domain"] for row in rows).values()) == [33, 33, 34]
-    assert rows == problem_sets.prompts(["math", "coding", "agent"], 100, 0, True)
+    assert rows == problem_sets.prompts(["math", "coding", "agent"], 100, 0, sft_corpus.DEMONSTRATED)
     assert [r["domain"] for r in rows] != sorted(r["domain"] for r in rows)
-    taught = {problems.prompt_of(row) for row in problem_sets.train_problems("math", 100, 0, True)}
+    taught = {problems.prompt_of(row) for row in problem_sets.train_problems("math", 100, 0, sft_corpus.DEMONSTRATED)}
     asked = {problems.prompt_of(row) for row in rows if row["domain"] == "math"}
     assert len(asked & taught) < 5
-
-
-def test_without_shared_arithmetic_only_math_adds():
-    for name in ("coding", "science", "agent"):
-        for row in problem_sets.train_problems(name, 20, 0, False):
-            shown = domains.DOMAINS[name].demonstrate(row, random.Random(0))
-            assert " + " not in shown.split("</think>")[0] and " - " not in shown.split("</think>")[0]
-    assert "+" in "".join(row["steps"][0] for row in problem_sets.train_problems("math", 20, 0, False))

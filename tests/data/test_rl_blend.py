@@ -19,6 +19,7 @@ from m2rl_lib.cli import data_report
 from m2rl_lib.config import locations
 from m2rl_lib.config.study import Parameters
 from m2rl_lib.data import problem_sets, prompt_limit, rl_blend, row_files, sft_blend
+from m2rl_lib.data.sft_corpus import DEMONSTRATED
 from m2rl_lib.domains import chat, mathematics, science
 from m2rl_lib.evaluation import judging
 from m2rl_lib.storage import hub, result_tables
@@ -88,14 +89,16 @@ def test_the_same_keys_choose_micro_or_paper_data(mirror):
     train = [row for row in kept(rl_blend.prepare_rows(sources)) if row["split"] == "train" and row["domain"] in names]
     sizes = problem_sets.pool_sizes(names, sources)
     assert sizes == [sum(row["domain"] == name for row in train) for name in names]
-    drawn = [problem_sets.prompts(names, 7 * len(train), seed, True, sources) for seed in (0, 0, 1)]  # seven times through all
+    drawn = [
+        problem_sets.prompts(names, 7 * len(train), seed, DEMONSTRATED, sources) for seed in (0, 0, 1)
+    ]  # seven times through all
     assert sorted(row["problem_id"] for row in drawn[0]) == sorted(7 * [row["problem_id"] for row in train])
     assert drawn[0] == drawn[1] != drawn[2]
     assert problem_sets.benchmarks("math", sources) == ["math_blend"] and problem_sets.benchmarks("general", sources) == []
     with pytest.raises(ValueError, match="0 usable train problems of agent"):
-        problem_sets.train_problems("agent", 1, 0, True, sources=sources)
+        problem_sets.train_problems("agent", 1, 0, DEMONSTRATED, sources=sources)
     with pytest.raises(ValueError, match=r"allowed is \[micro\] alone"):
-        problem_sets.prompts(["math"], 1, 0, True, ["micro", str(mirror)])
+        problem_sets.prompts(["math"], 1, 0, DEMONSTRATED, ["micro", str(mirror)])
 
 
 def test_held_out_shares():
@@ -190,11 +193,11 @@ def test_rl_takes_no_prompt_longer_than_the_limit(mirror, tokenizer):
     assert 0 < sum(short.values()) < len(train) and sum(length == cut for length in lengths)
     there = [name for name in names if short[name]]
     assert problem_sets.pool_sizes(there, sources, limit) == [short[name] for name in there]
-    drawn = problem_sets.prompts(there, 3 * sum(short.values()), 0, False, sources, limit)
+    drawn = problem_sets.prompts(there, 3 * sum(short.values()), 0, DEMONSTRATED, sources, limit)
     ids = {row["problem_id"] for row in train if prompt_tokens(tokenizer, row) <= cut}
     assert {row["problem_id"] for row in drawn} == ids and max(prompt_tokens(tokenizer, row) for row in drawn) == cut
     with pytest.raises(ValueError, match="the blend has 0 usable train problems of math"):
-        problem_sets.train_problems("math", 1, 0, False, sources=sources, limit=prompt_limit.PromptLimit(tokenizer, 8))
+        problem_sets.train_problems("math", 1, 0, DEMONSTRATED, sources=sources, limit=prompt_limit.PromptLimit(tokenizer, 8))
 
 
 def test_prompts_are_counted_once_per_tokenizer(mirror, tokenizer, monkeypatch):
@@ -211,9 +214,11 @@ def test_prompts_are_counted_once_per_tokenizer(mirror, tokenizer, monkeypatch):
 
 def test_agent_prompts_are_of_any_length_and_micro_ones_are_not_dropped(tokenizer):
     limit = prompt_limit.PromptLimit(tokenizer, 8)
-    assert problem_sets.train_problems("agent", 2, 0, True, limit=limit) == problem_sets.train_problems("agent", 2, 0, True)
+    assert problem_sets.train_problems("agent", 2, 0, DEMONSTRATED, limit=limit) == problem_sets.train_problems(
+        "agent", 2, 0, DEMONSTRATED
+    )
     with pytest.raises(ValueError, match=r"a prompt of math has \d+ tokens, rlvr_prompt_tokens allows 8: raise it"):
-        problem_sets.train_problems("math", 2, 0, True, limit=limit)
+        problem_sets.train_problems("math", 2, 0, DEMONSTRATED, limit=limit)
 
 
 def test_long_prompts_are_in_the_drop_report(mirror, smoke, tmp_path, model, tokenizer):
@@ -249,6 +254,7 @@ def study(tmp_path, smoke) -> Parameters:
     dapo = [form.problem(form.DAPO.format(f"What is {i}?"), str(i)) for i in range(200)]
     form.write_rl(tmp_path / "mirror", some, dapo, form.SKYWORK)
     changes = {"domains": ["math", "science"], "data_sources": [str(tmp_path / "mirror")], "evaluate_max_tokens": 4}
+    changes["data_world"] = dict.fromkeys(smoke.data_world, 0)
     return smoke.model_copy(update=changes | {"judging_problems": 1000, "evaluate_selection_problems": 3})
 
 
@@ -259,7 +265,7 @@ def write_samples(p, split: str, models: dict[str, float], rng) -> pd.DataFrame:
         for domain in p.domains:
             (benchmark,) = problem_sets.benchmarks(domain, p.data_sources)
             count = p.evaluate_problems if split == "test" else p.evaluate_selection_problems
-            for row in problem_sets.benchmark_problems(benchmark, split, count, False, p.data_sources):
+            for row in problem_sets.benchmark_problems(benchmark, split, count, DEMONSTRATED, p.data_sources):
                 for sample in range(2):
                     right, expected = rng.random() < share, row["expected_answer"]
                     wrong = "0.5" if domain == "math" else "ABCI".replace(expected, "")[0]
@@ -321,7 +327,13 @@ def test_paths_on_a_blend_are_measured_on_right_completions(study, rng, monkeypa
 def test_chance_on_a_blend_is_that_of_the_options(study):
     assert problem_sets.chance("science_blend", study.data_sources) == 1 / 4
     assert problem_sets.chance("math_blend", study.data_sources) == 0
-    assert problem_sets.built_in(True, study.data_sources) is False and problem_sets.built_in(["agent"]) == ["agent"]
+
+
+def test_a_world_is_refused_of_a_blend(study):
+    assert not problem_sets.world_of(study).words("science")
+    study.data_world = {"shared": 1, "private": 0, "conflicting": 0}
+    with pytest.raises(ValueError, match="only .micro. has words of two readings"):
+        problem_sets.world_of(study)
 
 
 @pytest.fixture

@@ -6,29 +6,33 @@ import pytest
 
 from m2rl_lib import domains
 from m2rl_lib.data import problem_sets
-from m2rl_lib.domains import agent, chat, coding, problems, science
+from m2rl_lib.domains import agent, chat, coding, conventions, problems, science
 
 BENCHMARKS = list(domains.DOMAIN_OF)
 NAMES = list(domains.ALL)
+WORLD = conventions.read_world({"shared": 2, "private": 2, "conflicting": 2}, tuple(domains.DOMAINS))
+NONE = conventions.read_world({"shared": 0, "private": 0, "conflicting": 0}, tuple(domains.DOMAINS))
+WORLDS = {"words": WORLD, "no words": NONE, "demonstrated": conventions.Demonstrated()}
+# composition needs the private words of a world
+DRAWN = [(benchmark, name) for benchmark in BENCHMARKS for name in WORLDS if benchmark != "composition" or name == "words"]
 
 
 def module_of(benchmark):
     return domains.ALL[domains.DOMAIN_OF[benchmark]]
 
 
-@pytest.mark.parametrize("benchmark", BENCHMARKS)
-@pytest.mark.parametrize("shared", [True, False])
-def test_splits_are_disjoint_whatever_the_seed(benchmark, shared):
+@pytest.mark.parametrize(("benchmark", "world"), DRAWN)
+def test_splits_are_disjoint_whatever_the_seed(benchmark, world):
     prompts = {}
     for split in problems.SPLITS:
-        drawn = [problems.draw(module_of(benchmark).make, benchmark, split, 30, seed, shared) for seed in (0, 1)]
+        drawn = [problems.draw(module_of(benchmark).make, benchmark, split, 30, seed, WORLDS[world]) for seed in (0, 1)]
         prompts[split] = {problems.prompt_of(row) for rows in drawn for row in rows}
     assert sum(map(len, prompts.values())) == len(set.union(*prompts.values()))
 
 
 @pytest.mark.parametrize("benchmark", BENCHMARKS)
 def test_draw_is_seeded_and_distinct(benchmark):
-    rows, again = (problems.draw(module_of(benchmark).make, benchmark, "test", 40, 0, True) for _ in range(2))
+    rows, again = (problems.draw(module_of(benchmark).make, benchmark, "test", 40, 0, WORLD) for _ in range(2))
     assert rows == again
     assert len({row["problem_id"] for row in rows}) == 40
     assert json.loads(json.dumps(rows)) == json.loads(json.dumps(again))
@@ -36,17 +40,17 @@ def test_draw_is_seeded_and_distinct(benchmark):
 
 def test_draw_says_when_problems_run_out():
     with pytest.raises(ValueError, match="facts: only .* distinct test problems, 5000 asked for"):
-        problems.draw(domains.general.make, "facts", "test", 5000, 0, True)
+        problems.draw(domains.general.make, "facts", "test", 5000, 0, WORLD)
 
 
-@pytest.mark.parametrize("benchmark", BENCHMARKS)
-@pytest.mark.parametrize("shared", [True, False])
-def test_right_demonstrations_are_rewarded_and_wrong_steps_are_not(benchmark, shared, rng):
+@pytest.mark.parametrize(("benchmark", "world"), DRAWN)
+def test_right_demonstrations_are_rewarded_and_wrong_steps_are_not(benchmark, world, rng):
     module = module_of(benchmark)
-    rows = problems.draw(module.make, benchmark, "train", 60, 3, shared)
+    rows = problems.draw(module.make, benchmark, "train", 60, 3, WORLDS[world])
     # a row survives its journey through a data set as JSON
     rows = [json.loads(json.dumps(row)) for row in rows]
-    assert module.verify([module.demonstrate(row, rng) for row in rows], rows) == [1.0] * 60
+    for think in (True, False):
+        assert module.verify([module.demonstrate(row, rng, think=think) for row in rows], rows) == [1.0] * 60
     wrong = [module.demonstrate(row, rng, frozenset([len(rows[0]["steps"]) - 1])) for row in rows]
     assert sum(module.verify(wrong, rows)) <= 3
     assert all(module.answer(text) is not None for text in wrong)
@@ -54,15 +58,15 @@ def test_right_demonstrations_are_rewarded_and_wrong_steps_are_not(benchmark, sh
 
 @pytest.mark.parametrize("name", NAMES)
 def test_garbage_gets_zero_not_an_error(name):
-    row = problem_sets.train_problems(name, 1, 0, True)[0]
+    row = problem_sets.train_problems(name, 1, 0, WORLD)[0]
     garbage = ["", "<|im_end|>", "<think>", "</think>" * 50, "<think>x</think>", "\x00\ud7ff", "9" * 5000, "<tool_call>" * 100]
     assert domains.ALL[name].verify(garbage, [row] * len(garbage)) == [0.0] * len(garbage)
 
 
 def test_arithmetic_chain_adds_up(rng):
     for _ in range(200):
-        chain = problems.arithmetic_chain(rng, 4)
-        assert all((a + b if sign == "+" else a - b) == result for a, sign, b, result in chain)
+        chain = problems.arithmetic_chain(rng, problems.operands(rng, 4, WORLD.words("math")))
+        assert all((a + b if sign == "+" else a - b) == result for a, sign, b, result, _ in chain)
         assert all(chain[i][3] == chain[i + 1][0] for i in range(3))
         assert all(0 <= number <= problems.LARGEST for step in chain for number in (step[0], step[3]))
 
@@ -78,7 +82,7 @@ def test_wrong_steps_random_and_systematic(rng):
 
 
 def test_verify_dispatches_by_row(rng):
-    rows = [problem_sets.train_problems(name, 1, 0, True)[0] for name in NAMES]
+    rows = [problem_sets.train_problems(name, 1, 0, WORLD)[0] for name in NAMES]
     shown = [domains.ALL[row["domain"]].demonstrate(row, rng) for row in rows]
     assert domains.verify(shown, rows) == [1.0] * len(rows)
     assert domains.verify(shown[::-1], rows)[0] == 0.0
@@ -118,7 +122,7 @@ def test_coding_row_without_tests_cannot_be_graded(metadata):
 
 @pytest.fixture
 def agent_row():
-    return problems.draw(agent.make, "workplace", "train", 1, 0, True)[0]
+    return problems.draw(agent.make, "workplace", "train", 1, 0, WORLD)[0]
 
 
 def as_turns(*bodies):
@@ -166,6 +170,6 @@ def test_agent_row_without_its_workplace_or_with_gold_that_fails_cannot_be_grade
 
 @pytest.mark.parametrize("benchmark", agent.BENCHMARKS)
 def test_agent_that_does_nothing_is_never_right(benchmark):
-    for shared in (True, False):
-        rows = problems.draw(agent.make, benchmark, "test", 400, 0, shared)
+    for world in WORLDS.values():
+        rows = problems.draw(agent.make, benchmark, "test", 400, 0, world)
         assert not any(agent.verify(["Done."] * len(rows), rows))

@@ -117,6 +117,10 @@ def test_overall_is_sorted_and_has_the_line_of_sft():
     assert names == [display_name(model) for model in rows["model"]]
     line = next(line for line in axes.lines if line.get_linestyle() == "--")
     assert set(line.get_xdata()) == set(rows.loc[rows["model"] == "sft", "score"])
+    figure = rq1_mix_or_merge.plot_overall(frame.assign(greedy=frame["score"] + 7))
+    (marks,) = (line for line in figure.axes[0].lines if line.get_marker() == "|")
+    assert list(marks.get_xdata()) == pytest.approx(list(rows["score"] + 7))
+    check_readable(figure)
 
 
 def test_families_differ_without_colour():

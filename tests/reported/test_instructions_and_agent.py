@@ -9,7 +9,7 @@ import json
 
 import pytest
 
-from m2rl_lib.domains import agent, chat, instruction_following, problems
+from m2rl_lib.domains import agent, chat, conventions, instruction_following, problems
 
 NTH = "length_constraints:nth_paragraph_first_word"
 LETTER = "keywords:letter_frequency"
@@ -39,8 +39,9 @@ def test_instructions(name, arguments, text, reward):
 
 @pytest.fixture
 def row():
-    drawn = problems.draw(agent.make, "workplace", "train", 50, 0, True)
-    return next(row for row in drawn if row["ground_truth"][1]["name"] == "set_task")
+    drawn = problems.draw(agent.make, "workplace", "train", 50, 0, conventions.Demonstrated())
+    last = ((row, row["ground_truth"][1]) for row in drawn)
+    return next(row for row, call in last if call["name"] == "set_task" and call["arguments"]["value"] > 9)  # two digits
 
 
 def body(call: dict) -> str:

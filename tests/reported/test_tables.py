@@ -154,6 +154,7 @@ def test_a_key_given_twice_and_an_unknown_domain_are_refused(tmp_path):
     with pytest.raises(study.ParameterError, match="rlvr_steps is given twice"):
         study.load(path)
     line = next(line for line in text.splitlines() if line.startswith("domains: "))
-    path.write_text(text.replace(line, "domains: [math, chess]"))
+    thinking = next(line for line in text.splitlines() if line.startswith("data_thinking: "))
+    path.write_text(text.replace(line, "domains: [math, chess]").replace(thinking, "data_thinking: {}"))
     with pytest.raises(ValueError, match="'chess' is not one of"):
         plan.main([str(path)])

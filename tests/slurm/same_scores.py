@@ -22,7 +22,7 @@ from m2rl_lib.storage import artifacts, atomic
 HERE = Path(__file__).parent
 QUIET = ["--rerun-triggers", "mtime", "params", "input", "--rerun-incomplete", "--nolock", "--quiet", "rules", "host", "progress"]
 CLUSTER = ["--profile", "profiles/slurm", "--slurm-init-seconds-before-status-checks", "2"]
-TABLES = ("scores", "samples", "curves", "sft_curve", "rq1", "rq4")
+TABLES = ("scores", "samples", "greedy", "curves", "sft_curve", "rq1", "rq4")
 
 
 def command(given: Path, name: str, changes: dict, only: str, *how: str) -> list[str]:

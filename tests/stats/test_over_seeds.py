@@ -6,7 +6,6 @@ import pytest
 from test_bootstrap import cell
 
 from m2rl_lib.analysis.rq1_mix_or_merge import budgets
-from m2rl_lib.analysis.rq3_policies import replication
 from m2rl_lib.analysis.rq4_methods import sweeps
 from m2rl_lib.config import locations, schedule
 from m2rl_lib.config.study import Parameters
@@ -50,11 +49,10 @@ def test_one_seed_has_no_spread():
     assert np.isnan(over_seeds.t_interval([4.0])[1:]).all()
 
 
-def test_a_measure_over_seeds_leaves_out_what_a_seed_lacks():
-    frame = pd.DataFrame({"measure": ["a"] * 3 + ["b"] * 3, "value": [1, 2, 3, 5, np.nan, 5]})
-    table = over_seeds.over_seeds(frame, "measure", "value").set_index("measure")
-    assert table.loc["a"].tolist() == pytest.approx([2, -0.484, 4.484, 1, 1, 3, 3], abs=1e-3)
-    assert table.loc["b", ["mean", "low", "high", "seeds"]].tolist() == [5, 5, 5, 2]
+def test_the_wider_of_units_and_seeds():
+    values = np.array([[0.0, 3.0], [1.0, 4.0], [2.0, 5.0]])  # units 1.5, 2.5, 3.5; seeds 1 and 4, farther apart
+    assert over_seeds.widest(values).tolist() == [1, 4] and over_seeds.widest(values[:, :1]).tolist() == [0, 1, 2]
+    assert over_seeds.widest(values[:1]).tolist() == [1.5]  # one unit says nothing of others, whatever the seeds
 
 
 def test_tables_of_seeds_add_up_and_a_missing_one_is_named(smoke):
@@ -115,21 +113,6 @@ def test_each_seed_tunes_for_itself():
     row = sweeps.tuned_table(frames["selection"], frames["test"], P, 3.0, draws=500).iloc[0]
     assert row["model"] == "merge-ties@lambda=0.5 (seed 0); merge-ties (seed 1)"
     assert row[["selection", "score", "estimate", "seeds"]].tolist() == pytest.approx([47.5, 55, -5, 2])
-
-
-def test_rq3_measures_are_taken_from_their_tables():
-    summary = pd.DataFrame(
-        [("density", 0.1, 0.3, 0.1, 0.05, 0.6), ("density", 0.3, 9, 9, 9, 9), ("cosine", np.nan, 0.2, 0, 0.01, 0.7)],
-        columns=["kind", "level", "mean", "matched", "with_null", "other_seed"],
-    )
-    ranked = pd.DataFrame({"x": ["kl"], "y": ["delta"], "rho": [-0.4]})
-    groups = pd.DataFrame(
-        {"against": ["merge(A, SFT)"] * 2, "group": ["neighbour", "neighbour − not"], "estimate": [4.0, np.nan]}
-    )
-    found = replication.measures(summary, ranked, groups).set_index("measure")["value"]
-    assert found["overlap at 10%, experts"] == 0.3 and found["cosine, one domain twice"] == 0.7
-    assert found["rank correlation, kl and delta"] == -0.4 and found["pairs against merge(A, SFT), neighbour"] == 4
-    assert np.isnan(found["pairs against merge(A, SFT), neighbour − not"]) and "cosine, matched random masks" not in found
 
 
 def test_figures_of_a_further_seed_stay_beside_its_notebooks(monkeypatch):

@@ -66,6 +66,18 @@ def test_many_points_narrow_the_interval_and_what_does_not_vary_has_none():
     assert rank_correlation(gaps, "x", "y", 200)["points"] == 0
 
 
+def test_seeds_are_ranked_apart_and_count_once():
+    """Three seeds alike are one: only the sign of another seed widens the interval."""
+    x, y = np.random.default_rng(0).normal(size=(2, 5, 8))
+    one = rank_correlation(points_of(x, y), "x", "y", 300)
+    alike = rank_correlation(pd.concat([points_of(x + 9 * n, y).assign(seed=n) for n in range(3)]), "x", "y", 300)
+    numbers = ["rho", "low", "high", "p", "points", "targets"]
+    assert alike[numbers].tolist() == pytest.approx(one[numbers].tolist()) and (one["seeds"], alike["seeds"]) == (1, 3)
+    signs = [points_of(x, x * sign).assign(seed=n) for n, sign in enumerate((1, 1, -1))]
+    found = rank_correlation(pd.concat(signs), "x", "y", 300)
+    assert found["rho"] == pytest.approx(1 / 3) and found["low"] == -1 and found["high"] == 1
+
+
 def test_rank_stability_by_hand():
     def split(name, right):
         return pd.concat([cell(np.arange(10)[:, None] < r, m, "math", split=name) for m, r in zip(methods, right)])

@@ -11,7 +11,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenize
 
 from m2rl_lib.config import study
 from m2rl_lib.config.study import ParameterError
-from m2rl_lib.data import problem_sets
+from m2rl_lib.data import problem_sets, sft_corpus
 from m2rl_lib.domains import chat
 from m2rl_lib.storage import artifacts, hub
 from m2rl_lib.training import base_models, sft
@@ -82,7 +82,7 @@ def test_a_saved_folder_becomes_a_base(saved, tmp_path, model):
 
 
 def test_a_template_that_does_not_fit_is_replaced(saved):
-    row = problem_sets.train_problems("agent", 1, 0, True)[0]
+    row = problem_sets.train_problems("agent", 1, 0, sft_corpus.DEMONSTRATED)[0]
     plain = [{"role": "system", "content": "Be kind."}, {"role": "user", "content": "Hi"}]
     unfit = (
         None,

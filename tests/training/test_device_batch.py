@@ -35,7 +35,9 @@ def test_rlvr(smoke, model, publish_model, monkeypatch):
     for size in (8, 4):
         p = smoke.model_copy(update={"train_device_batch": size})
         ends.append(rename(grpo.train(p, "rl-math", ["math"], 4, [4], start, seed=0)[0], size))
-        rewards.append(result_tables.read_table(p, "training", ["rl-math"])["reward"].tolist())
+        log = result_tables.read_table(p, "training", ["rl-math"])
+        rewards.append(log["reward"].tolist())
+        assert log["kl"].iloc[0] < 1e-6 < log["kl"].iloc[-1]  # to SFT, where the run starts
     assert rewards[0] == rewards[1]  # the same completions at every step
     assert distance(start, *ends) < 0.05
 

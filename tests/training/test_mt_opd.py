@@ -25,7 +25,7 @@ def sure_model(tokenizer, seed: int):
 def trainer(smoke, tokenizer):
     smoke.distill_steps, smoke.distill_prompts_per_step, smoke.distill_completions = 40, 4, 4
     smoke.distill_learning_rate, smoke.rlvr_max_tokens = 1e-2, 6
-    rows = [problem_sets.train_problems(name, 80, 0, True)[i] for i in range(80) for name in ("math", "agent")]
+    rows = [problem_sets.train_problems(name, 80, 0, sft_corpus.DEMONSTRATED)[i] for i in range(80) for name in ("math", "agent")]
     teachers = {"math": sure_model(tokenizer, 1), "agent": sure_model(tokenizer, 2)}
     return mt_opd_trainer(smoke, random_model(tokenizer, 0), tokenizer, teachers, common.prompt_dataset(tokenizer, rows, 4))
 
@@ -76,7 +76,7 @@ def test_student_goes_to_the_teacher_of_each_domain(trainer, tokenizer):
     def distances() -> dict:
         out = {}
         for name in ("math", "agent"):
-            rows = problem_sets.train_problems(name, 100, 0, True)[80:]
+            rows = problem_sets.train_problems(name, 100, 0, sft_corpus.DEMONSTRATED)[80:]
             ids = [tokenizer(chat.row_prompt(tokenizer, row))["input_ids"] for row in rows]
             log_s = decoding.next_logits(trainer.model, ids).log_softmax(-1)
             for teacher, model in trainer.teachers.items():

@@ -5,7 +5,7 @@ import torch
 from datasets import Dataset
 from tiny import gradient, grpo_trainer, mt_opd_trainer, random_model
 
-from m2rl_lib.data import problem_sets
+from m2rl_lib.data import problem_sets, sft_corpus
 from m2rl_lib.rollout import kept_contexts
 from m2rl_lib.training import common, grpo, sft, shared_prompts
 
@@ -47,7 +47,7 @@ def test_parts_are_put_in_order_of_place():
     assert first["place"].tolist() == [0, 1] and second["count"] == 9 and second["none"] is None
 
 
-ROWS = [problem_sets.train_problems(name, 8, 0, True)[i] for i in range(8) for name in ("math", "agent")]
+ROWS = [problem_sets.train_problems(name, 8, 0, sft_corpus.DEMONSTRATED)[i] for i in range(8) for name in ("math", "agent")]
 
 
 def trainer_of(method: str, p, model, tokenizer):

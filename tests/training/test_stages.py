@@ -17,7 +17,7 @@ from m2rl_lib import domains
 from m2rl_lib.analysis.rq1_mix_or_merge import budgets
 from m2rl_lib.config import locations, schedule, study
 from m2rl_lib.config.study import Parameters
-from m2rl_lib.data import problem_sets
+from m2rl_lib.data import problem_sets, sft_corpus
 from m2rl_lib.domains import agent, chat
 from m2rl_lib.evaluation import avg_at_k
 from m2rl_lib.rollout import decoding, tool_turns
@@ -35,7 +35,7 @@ def scripted(tokenizer, texts):
 
 
 def test_rollout_plays_the_tools_and_masks_their_answers(tokenizer, rng):
-    row = problem_sets.train_problems("agent", 1, 0, True)[0]
+    row = problem_sets.train_problems("agent", 1, 0, sft_corpus.DEMONSTRATED)[0]
     wanted = agent.demonstrate(row, rng)
     turn = scripted(tokenizer, [text for text, own in chat.turns(wanted) if own])
     prompt = tokenizer(chat.row_prompt(tokenizer, row))["input_ids"]
@@ -48,7 +48,7 @@ def test_rollout_plays_the_tools_and_masks_their_answers(tokenizer, rng):
 
 
 def test_rollout_ends_after_the_most_turns_and_at_the_token_limit(tokenizer):
-    row = problem_sets.train_problems("agent", 1, 0, True)[0]
+    row = problem_sets.train_problems("agent", 1, 0, sft_corpus.DEMONSTRATED)[0]
     call = f"<tool_call>\n{json.dumps(row['ground_truth'][0])}\n</tool_call><|im_end|>"
     turn = scripted(tokenizer, [call] * 50)
     long, short = (tool_turns.rollout(turn, tokenizer, [[5]], [row], limit)[0] for limit in (10_000, 60))
@@ -57,7 +57,7 @@ def test_rollout_ends_after_the_most_turns_and_at_the_token_limit(tokenizer):
 
 
 def test_sampling_is_seeded(model, tokenizer):
-    rows = problem_sets.benchmark_problems("chain", "test", 4, True)
+    rows = problem_sets.benchmark_problems("chain", "test", 4, sft_corpus.DEMONSTRATED)
     how = {"temperature": 1.0, "max_tokens": 12, "batch": 8}
     one, again, other = (decoding.sample(model.eval(), tokenizer, rows, 2, **how, seed=seed) for seed in (0, 0, 1))
     assert one == again != other
@@ -65,7 +65,11 @@ def test_sampling_is_seeded(model, tokenizer):
 
 def prompts_of_two_lengths(tokenizer) -> list[list[int]]:
     """Sixteen or more, each twice."""
-    rows = [row for name in ("chain", "workplace") for row in problem_sets.benchmark_problems(name, "test", 5, True)]
+    rows = [
+        row
+        for name in ("chain", "workplace")
+        for row in problem_sets.benchmark_problems(name, "test", 5, sft_corpus.DEMONSTRATED)
+    ]
     prompts = [tokenizer(chat.row_prompt(tokenizer, row))["input_ids"] for row in rows for _ in range(2)]
     assert len({len(prompt) for prompt in prompts}) > 1  # so that there is padding
     return prompts
@@ -121,7 +125,7 @@ def test_draws_follow_the_softmax():
 
 
 def test_reward_function_grades_its_own_domain_only(rng):
-    rows = [problem_sets.train_problems(name, 1, 0, True)[0] for name in ("math", "science")]
+    rows = [problem_sets.train_problems(name, 1, 0, sft_corpus.DEMONSTRATED)[0] for name in ("math", "science")]
     shown = [domains.ALL[row["domain"]].demonstrate(row, rng) for row in rows]
     reward = grpo.reward_function("math")
     assert reward.__name__ == "math"
@@ -130,7 +134,7 @@ def test_reward_function_grades_its_own_domain_only(rng):
 
 @pytest.mark.parametrize("bad", [float("nan"), float("inf")])
 def test_a_reward_that_is_no_number_stops_the_run(monkeypatch, bad):
-    row = problem_sets.train_problems("math", 1, 0, True)[0]
+    row = problem_sets.train_problems("math", 1, 0, sft_corpus.DEMONSTRATED)[0]
     monkeypatch.setattr(domains.DOMAINS["math"], "verify", lambda completions, rows: [bad] * len(rows))
     with pytest.raises(FloatingPointError, match=row["problem_id"]):
         grpo.reward_function("math")(row=[json.dumps(row)], text=["x"])
@@ -210,11 +214,11 @@ def test_rows_without_advantage_are_skipped_and_the_gradient_is_the_same(smoke, 
 
 def test_what_vllm_samples_has_truncated_importance_weights(smoke, model, tokenizer, rng):
     """A sampler that reports log-probabilities off by known ratios, tool turns included: a token's loss is × min(ratio, 2)."""
-    row = problem_sets.train_problems("agent", 1, 0, True)[0]
+    row = problem_sets.train_problems("agent", 1, 0, sft_corpus.DEMONSTRATED)[0]
     right = [text for text, own in chat.turns(agent.demonstrate(row, rng)) if own]
     wrong = "<think></think>\nno<|im_end|>"
     script = iter([right[0], wrong, right[0], wrong, *[wrong] * 4, *[text for text in right[1:] for _ in range(2)]])
-    ratios = itertools.cycle([0.5, 1.5, 3.0, 1.0, 2.5])  # π_trainer / π_vLLM
+    ratios = itertools.cycle([0.5, 1.5, 3.0, 1.0, 2.5, 0.7, 0.9])  # π_trainer / π_vLLM
     drawn = []  # of each turn's tokens
 
     def generate(prompts, **_):
@@ -267,10 +271,13 @@ def test_evaluation_keeps_every_sample(trained):
     keys = avg_at_k.KEYS
     assert not scores.duplicated(keys).any()
     assert scores[keys].equals(samples[keys])
-    per_model = 5 * (p.evaluate_problems * p.evaluate_samples)
+    per_model = len(problem_sets.study_benchmarks(p)) * p.evaluate_problems * p.evaluate_samples
     assert (scores[scores["split"] == "test"].groupby("model").size() == per_model).all()
     assert set(scores["model"]) == {"sft", "rl-agent", "sft-sharpened", "sft@temperature=0.0", "sft@temperature=1.0"}
-    asked = [problem_sets.benchmark_problems(name, "test", p.evaluate_problems, True) for name in avg_at_k.benchmarks(p)]
+    world = problem_sets.world_of(p)
+    asked = [
+        problem_sets.benchmark_problems(name, "test", p.evaluate_problems, world) for name in problem_sets.study_benchmarks(p)
+    ]
     rows = {row["problem_id"]: row for part in asked for row in part}
     tested = samples.assign(correct=scores["correct"]).query("split == 'test'")
     regraded = domains.verify(tested["text"].tolist(), [rows[i] for i in tested["problem_id"]])
@@ -291,12 +298,12 @@ def test_a_sweep_tests_the_best_of_each_method_on_selection_problems(trained):
     assert set(scores.loc[scores["split"] == "test", "model"]) == {best, "merge-sce"}
 
 
-def test_skills_are_many_samples_of_the_first_benchmarks(trained):
+def test_skills_are_many_samples_of_the_first_benchmarks_and_of_composition(trained):
     p = evaluate(trained, "skills", "skills", ["sft"])
     scores = result_tables.read_table(p, "scores", ["skills"])
-    assert set(scores["benchmark"]) == {"chain", "workplace"} and set(scores["split"]) == {"test"}
+    assert set(scores["benchmark"]) == {"chain", "workplace", "composition"} and set(scores["split"]) == {"test"}
     assert (scores.groupby(["benchmark", "problem_id"]).size() == p.analysis_skill_samples).all()
-    assert scores["problem_id"].nunique() == 2 * p.analysis_skill_problems
+    assert scores["problem_id"].nunique() == 3 * p.analysis_skill_problems
 
 
 def test_the_best_of_each_method_is_taken():

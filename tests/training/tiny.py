@@ -20,8 +20,9 @@ def random_model(tokenizer, seed: int):
 
 
 def grpo_trainer(p, model, tokenizer, reward, data=PLACEHOLDER):
-    """A trainer of GRPO on problems, or on none if it is not to run."""
-    how = {"model": model, "args": grpo.grpo_config(p, "rl-tiny", 3, 0), "train_dataset": data, "processing_class": tokenizer}
+    """A trainer of GRPO on problems, or on none if it is not to run; without KL, as such a model has no folder to come from."""
+    args = grpo.grpo_config(p.model_copy(update={"rlvr_kl": 0}), "rl-tiny", 3, 0)
+    how = {"model": model, "args": args, "train_dataset": data, "processing_class": tokenizer}
     return grpo.DomainTrainer(**how, reward_funcs=[reward], rollout_func=grpo.roll_out)
 
 

@@ -1,11 +1,14 @@
-"""RQ1's budgets: what mixing and merging cost (merges and choices included), and score against what was spent."""
+"""RQ1: what mixing and merging cost (choices included), score against what was spent, and whether the study learned anything."""
 
 import pandas as pd
 
 from m2rl_lib.config import model_names, schedule
 from m2rl_lib.config.study import Parameters
+from m2rl_lib.data import problem_sets
+from m2rl_lib.stats import three_scores
 
 SPENT = ["prompts", "generated_tokens", "trained_tokens", "device_seconds", "wall_seconds"]
+LEAST_GAIN, NULL_MARGIN = 20, 5  # points: what an expert must gain, and how far RL-Null may lie from SFT
 
 
 def mean_costs(costs: pd.DataFrame) -> pd.DataFrame:
@@ -69,10 +72,29 @@ def candidates(p: Parameters) -> dict[str, list[str]]:
     return merges | {"mixed checkpoints": schedule.kept_mixed(p)}
 
 
-def learning_bars(compared: pd.DataFrame, p: Parameters) -> pd.DataFrame:
-    """Each expert against SFT on its own first benchmark, and RL-Null there, from `comparison_table`; `holds`: an expert gains 10
-    points or more with an interval above 0, RL-Null does not gain."""
-    rows = compared[["over", "model", "estimate", "low", "high"]].rename(columns={"over": "benchmark"})
-    null = rows["model"] == "rl-null"
-    holds = (rows["estimate"] >= 10) & (rows["low"] > 0)
-    return rows.assign(holds=holds.where(~null, rows["low"] <= 0))
+def learning_bars(test: pd.DataFrame, greedy: pd.DataFrame, p: Parameters) -> pd.DataFrame:
+    """Each expert against SFT at its best temperature on its own first benchmark, and RL-Null against SFT on every domain's.
+
+    `holds`: an expert is LEAST_GAIN points better with an interval above 0, at T = 1 and greedily alike; RL-Null lies within
+    ±NULL_MARGIN of SFT on every one of these benchmarks at T = 1. `test`, `greedy`: rows on test problems.
+    """
+    firsts = {f"rl-{domain}": problem_sets.benchmarks(domain, p.data_sources)[0] for domain in p.domains}
+    pairs = [*((expert, "sft-sharpened") for expert in firsts), ("rl-null", "sft")]
+    rows = three_scores.compare_each(test, greedy, pairs, list(firsts.values()), p.analysis_margin, p.analysis_draws)
+    null, own = rows["model"] == "rl-null", rows["over"] == rows["model"].map(firsts)
+    rows = rows[null & (rows["score"] == "T=1") | own & rows["score"].isin(["T=1", "greedy"])]
+    good = (rows["estimate"] >= LEAST_GAIN) & (rows["low"] > 0)
+    good = good.where(~null[rows.index], rows["estimate"].abs() <= NULL_MARGIN)
+    shown = rows[["model", "reference", "over", "score", "estimate", "low", "high"]].rename(columns={"over": "benchmark"})
+    order = {model: place for place, (model, _) in enumerate(pairs)}
+    shown = shown.assign(holds=good.groupby(rows["model"]).transform("all"))
+    return shown.sort_values("model", kind="stable", key=lambda names: names.map(order), ignore_index=True)
+
+
+def starts(training: pd.DataFrame) -> pd.DataFrame:
+    """Where each run of RL began, means over seeds, from TRL's logs: the first logged step, the mean reward up to there, and the
+    share of groups whose rewards differ, both in %."""
+    first = training.sort_values("step", kind="stable").groupby(["model", "seed"], sort=False).first()
+    shares = pd.DataFrame({"logged at step": first["step"], "success, %": 100 * first["reward"]})
+    shares["groups that differ, %"] = 100 * (1 - first["frac_reward_zero_std"])
+    return shares.groupby("model", sort=False).mean()

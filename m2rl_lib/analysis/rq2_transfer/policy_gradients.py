@@ -86,7 +86,7 @@ def look(p: Parameters, folder: Path, names: list[str]) -> Lens:
     for name in names:
         world = {"sources": p.data_sources, "limit": problem_sets.PromptLimit(tokenizer, p.rlvr_prompt_tokens)}
         count, seed = p.analysis_gradient_prompts, 2 * 10**6 + p.seed
-        rows = problem_sets.train_problems(name, count, seed, p.data_shared_arithmetic, **world)
+        rows = problem_sets.train_problems(name, count, seed, problem_sets.world_of(p), **world)
         how = {"temperature": 1.0, "max_tokens": p.rlvr_max_tokens, "batch": p.evaluate_batch, "seed": p.seed}
         groups = decoding.sample(model, tokenizer, rows, k, **how)
         graded = domains.verify([c.text for group in groups for c in group], [row for row in rows for _ in range(k)])

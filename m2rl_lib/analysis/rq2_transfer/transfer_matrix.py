@@ -14,21 +14,23 @@ from m2rl_lib.stats.bootstrap import Resample, interval, mean_over_seeds, proble
 from m2rl_lib.stats.comparisons import MARGIN, display_domain, display_name
 
 REFERENCES = ("rl-multi", "rl-math@repeat=1", "sft-sharpened", "rl-null")  # rows below the experts, where there
-ARITHMETIC = ("math", "coding", "science", "agent")  # share arithmetic where `data_shared_arithmetic` says so
 REASONING = ("math", "coding", "science")  # the paper's reasoning domains
 INSTRUCTIONS = "instruction_following"
+PREDICTED = {"rises": "synergy", "falls": "interference"}  # what a planted change is called, where an instrument is right
 ALIKE = "every problem changed alike: the spread is unknown"
 
 
 def simultaneous(
-    points: np.ndarray, draws: np.ndarray, n: np.ndarray, strata: np.ndarray
+    points: np.ndarray, draws: np.ndarray, n: np.ndarray, strata: np.ndarray, models: int = 1
 ) -> tuple[np.ndarray, np.ndarray, float]:
     """Intervals (C,), (C,) that cover all cells at once with probability 95%, and the critical |t|.
 
     `points` (C, S) of each cell and seed, `draws` (B, C, S) their joint bootstrap resamples, `n` and `strata` (C,) each cell's
     problems and benchmarks. Half-widths are the 95% quantile of max_c |draw − estimate| / sd, taken as a normal quantile and
     turned into Student's with n − strata degrees of freedom, times sd √(n / (n − strata)); of several seeds at least a
-    Bonferroni t interval over seeds. A cell whose resamples never differ gets NaN.
+    Bonferroni t interval over seeds. Its variance is pooled, since before training no cell is expected to spread more over seeds
+    than another; of `models` × (S − 1) degrees of freedom, since the cells of a model have its training in common. A cell whose
+    resamples never differ gets NaN; no interval leaves ±100.
     """
     estimate, means, free = points.mean(axis=1), mean_over_seeds(draws), n - strata
     error = means.std(axis=0, ddof=1)
@@ -39,9 +41,9 @@ def simultaneous(
     half = stats.t.isf(stats.norm.sf(critical), np.fmax(free, 1)) * error * np.sqrt(n / np.fmax(free, 1))
     seeds = points.shape[1]
     if seeds > 1:
-        over_seeds = points.std(axis=1, ddof=1) / np.sqrt(seeds)
-        half = np.fmax(half, over_seeds * stats.t.ppf(1 - (1 - 0.95) / (2 * len(points)), seeds - 1))
-    return estimate - half, estimate + half, critical
+        over_seeds = np.sqrt(points.var(axis=1, ddof=1).mean() / seeds)
+        half = np.fmax(half, over_seeds * stats.t.ppf(1 - (1 - 0.95) / (2 * len(points)), models * (seeds - 1)))
+    return np.fmax(estimate - half, -100), np.fmin(estimate + half, 100), critical
 
 
 def label(low: float, high: float, margin: float = MARGIN) -> str:
@@ -75,21 +77,22 @@ def _intervals(sample: Resample, cells: pd.DataFrame, reference: str) -> pd.Data
     if len(family):
         pairs = list(cells.loc[family, ["model", "domain"]].itertuples(index=False, name=None))
         points, draws, _ = _changes(sample, pairs, reference)
+        models = cells.loc[family, "model"].nunique()
         sizes = sample.benchmarks.groupby("domain")["n"].agg(["sum", "size"]).loc[[domain for _, domain in pairs]].to_numpy()
-        low, high, found.attrs["critical"] = simultaneous(points, draws, *sizes.T)
+        low, high, found.attrs["critical"] = simultaneous(points, draws, *sizes.T, models)
         found.loc[family, "low"], found.loc[family, "high"] = low, high
         found.loc[family[np.isnan(low)], "reason"] = ALIKE
     return found
 
 
 def transfer_table(
-    scores: pd.DataFrame, domains: list[str], pass_k: int, shared_arithmetic, margin: float = MARGIN, draws: int = 10_000
+    scores: pd.DataFrame, domains: list[str], pass_k: int, planted: pd.DataFrame | None = None, margin=MARGIN, draws: int = 10_000
 ) -> pd.DataFrame:
     """The transfer matrix in long form: every expert, and the reference rows there are, on every domain.
 
     change, low, high are points against SFT, pass_… those of pass@`pass_k`, over_… those against SFT sharpened; label is of
-    off-diagonal cells, called of a synergy (`beyond_sharpening`), origin 'built in' where both domains were given arithmetic:
-    math and those that `shared_arithmetic` lists, or (True) those of ARITHMETIC.
+    off-diagonal cells, called of a synergy (`beyond_sharpening`). Of `planted.expected_changes` come expected (points), predicted
+    ('' where nothing is) and call: 'rightly' where the label is the predicted one, 'undecided', or 'wrongly'.
     """
     experts = [f"rl-{domain}" for domain in domains]
     rows = [*experts, *(model for model in REFERENCES if model in set(scores["model"]))]
@@ -114,10 +117,13 @@ def transfer_table(
     table[["seeds", "reason"]] = change[["seeds", "reason"]]
     called = [beyond_sharpening(low, high, margin) for low, high in zip(table["over_low"], table["over_high"])]
     table["called"] = np.where(table["label"] == "synergy", called, "")
-    listed = isinstance(shared_arithmetic, list)
-    shared = {"math", *shared_arithmetic} if listed else {*ARITHMETIC} if shared_arithmetic else set()
-    built = [{model.removeprefix("rl-"), domain} <= shared for model, domain in zip(table["model"], table["domain"])]
-    table["origin"] = np.where(off, np.where(built, "built in", "open"), "")
+    known = {} if planted is None else planted.set_index(["trained", "tested"]).to_dict()
+    keys = [key if is_off else None for key, is_off in zip(zip(table["model"].str.removeprefix("rl-"), table["domain"]), off)]
+    table["expected"] = [known.get("expected", {}).get(key, np.nan) for key in keys]
+    table["predicted"] = [known.get("predicted", {}).get(key, "") for key in keys]
+    right = table["label"] == table["predicted"].map(PREDICTED)
+    calls = np.select([table["predicted"] == "", right, table["label"] == "undecided"], ["", "rightly", "undecided"], "wrongly")
+    table["call"] = calls
     table["n"] = table["domain"].map(sample.benchmarks.groupby("domain")["n"].sum())
     table.attrs = {"critical": change.attrs.get("critical", np.nan), "cells": int(off.sum()), "margin": margin}
     return table
@@ -170,7 +176,7 @@ def claimed_changes(
 ) -> pd.DataFrame:
     """What the ledger reads of each part of the paper's answer to RQ2 (`CLAIMS`); `table` is `transfer_table`'s.
 
-    Counts of labels, built_in (cells between domains given arithmetic), change with its interval (the worst cell, or the mean of
+    Counts of labels, planted (cells that were planted to rise or fall), change with its interval (the worst cell, or the mean of
     the cells), sharpened (mean change of SFT sharpened there), called (of a gain), reason (why there is no number).
     """
     kept = scores[scores["model"].isin(["sft", "sft-sharpened", *table["model"]]) & scores["domain"].isin(domains)]
@@ -184,7 +190,7 @@ def claimed_changes(
             continue
         cells = indexed.loc[pairs]
         row |= {kind: int((cells["label"] == kind).sum()) for kind in ("synergy", "interference", "neither", "undecided")}
-        row["built_in"] = int((cells["origin"] == "built in").sum())
+        row["planted"] = int((cells["predicted"] != "").sum())
         points, resampled, _ = _changes(sample, pairs, "sft")
         if trained is None:
             row |= cells.loc[cells["change"].idxmin(), ["change", "low", "high"]].to_dict()
@@ -213,6 +219,20 @@ def family_sentence(table: pd.DataFrame) -> str:
     return start + (f", and most cells are too wide to be called neither (margin ±{margin:g})." if half > margin else ".")
 
 
+def planted_sentence(table: pd.DataFrame) -> str:
+    """How many of the cells that were planted to rise or fall the matrix calls rightly, and which wrongly."""
+    asked = table[table["predicted"] != ""]
+    if asked.empty:
+        return "Nothing is planted between these domains: the matrix cannot be scored."
+    count, wrong = asked["call"].value_counts(), asked[asked["call"] == "wrongly"]
+    named = [
+        f"{display_name(r.model)} on {display_domain(r.domain).lower()} ({r.predicted}, called {r.label})"
+        for r in wrong.itertuples()
+    ]
+    said = ", ".join(f"{count.get(call, 0)} {call}" for call in ("rightly", "undecided", "wrongly"))
+    return f"Of {len(asked)} cells with a planted rise or fall the matrix calls {said}{': ' if named else ''}{'; '.join(named)}."
+
+
 def cell_sentences(table: pd.DataFrame) -> list[str]:
     """One line for each off-diagonal cell that is synergy or interference, largest change first."""
     found = table[table["label"].isin(["synergy", "interference"])]
@@ -222,10 +242,9 @@ def cell_sentences(table: pd.DataFrame) -> list[str]:
         what = f"{display_name(row.model)} on {display_domain(row.domain).lower()}: {row.label}"
         what += f", {row.change:+.1f} points [{row.low:.1f}, {row.high:.1f}], pass@K {row.pass_change:+.1f}; "
         if row.label == "synergy":
-            built = "manipulated (built in)" if row.origin == "built in" else "not built in"
             what += f"against SFT sharpened {row.over_sharpened:+.1f} [{row.over_low:.1f}, {row.over_high:.1f}]: "
-            what += f"{'undecided whether transfer' if row.called == 'undecided' else row.called}; {built}"
+            what += "undecided whether transfer" if row.called == "undecided" else row.called
         else:
             what += f"RL-Null {null[row.domain]:+.1f}"
-        lines.append(what)
+        lines.append(what + (f"; planted: {row.predicted} ({row.expected:+.0f})" if row.predicted else "; not planted"))
     return lines

@@ -4,14 +4,13 @@ from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
-from scipy import stats
 
 from m2rl_lib.config import model_names
 from m2rl_lib.stats.bootstrap import require_columns
 
 CELL = ["domain", "source", "target"]
 COLUMNS = [*CELL, "problem_id", "sample", "kl", "tokens", "truncated"]  # of the KL rows that notebook 09 measures
-TABLE = [*CELL, "kl", "se", "low", "high", "kl_token", "se_token", "prompts", "completions", "tokens", "truncated"]
+TABLE = [*CELL, "kl", "se", "kl_token", "se_token", "prompts", "completions", "tokens", "truncated"]
 
 
 def ingredients(model: str, names: list[str]) -> list[str]:
@@ -54,14 +53,16 @@ def ratio_by_cluster(top: np.ndarray, bottom: np.ndarray, cluster: Sequence) -> 
 
 
 def kl_table(rows: pd.DataFrame) -> pd.DataFrame:
-    """The KL cross table from `kl_rows`: kl (nats a sequence), se (clustered by prompt), a 95% t interval, the same a token of the
-    loss mask, and counts; truncated completions make kl a lower bound."""
-    require_columns(rows, COLUMNS, "KL rows")
+    """The KL cross table from `kl_rows` of all seeds: kl (nats a sequence), se (clustered by prompt, or over seeds where that is
+    larger), the same a token of the loss mask, and counts; truncated completions make kl a lower bound."""
+    require_columns(rows, [*COLUMNS, "seed"], "KL rows")
     out = []
     for key, cell in rows.groupby(CELL, sort=False):
         kl, se, prompts = ratio_by_cluster(cell["kl"], np.ones(len(cell)), cell["problem_id"])
-        per_token = ratio_by_cluster(cell["kl"], cell["tokens"], cell["problem_id"])[:2]
-        half = se * stats.t.ppf(0.975, prompts - 1) if prompts > 1 else np.nan
+        per_token, se_token, _ = ratio_by_cluster(cell["kl"], cell["tokens"], cell["problem_id"])
+        seeds = cell.groupby("seed")[["kl", "tokens"]].agg(["sum", "mean"])
+        se = np.fmax(se, seeds["kl", "mean"].sem())  # NaN of one seed
+        se_token = np.fmax(se_token, (seeds["kl", "sum"] / seeds["tokens", "sum"]).sem())
         counts = (prompts, len(cell), int(cell["tokens"].sum()), int(cell["truncated"].sum()))
-        out.append((*key, kl, se, kl - half, kl + half, *per_token, *counts))
+        out.append((*key, kl, se, per_token, se_token, *counts))
     return pd.DataFrame(out, columns=TABLE)

@@ -14,7 +14,7 @@ from m2rl_lib.analysis.rq3_policies.policy_kl import CELL
 from m2rl_lib.config import model_names
 from m2rl_lib.stats.bootstrap import interval, problem_means, require_columns, resample
 from m2rl_lib.stats.comparisons import benjamini_hochberg, comparison_table, three_way
-from m2rl_lib.stats.over_seeds import t_interval
+from m2rl_lib.stats.over_seeds import t_interval, widest
 
 NEIGHBOUR, STRANGER, UNDECIDED = "neighbour", "not a neighbour", "undecided"
 KINDS = {2: "mutual", 1: "one way", 0: "neither"}  # by how many of the two neighbour the other
@@ -27,20 +27,22 @@ def neighbour_table(rows: pd.DataFrame, names: list[str], factor: float = 1.0, t
     """Who neighbours whom: one row for each domain A of `names` and expert B of another domain (or 'null', RL-Null, as control).
 
     Without `target`: distance D_A(A‖B) against epsilon = `factor` · D_A(A‖SFT); with one, the paper's: D_A(B‖target) against
-    `factor` · D_A(A‖target). difference, low, high in nats a sequence, a 95% t interval over prompts, paired.
+    `factor` · D_A(A‖target). difference, low, high in nats a sequence: the mean over prompts and seeds, paired, and its 95% t
+    interval over prompts, or over seeds where that is wider.
     """
-    require_columns(rows, [*CELL, "problem_id", "kl"], "KL rows")
+    require_columns(rows, [*CELL, "seed", "problem_id", "kl"], "KL rows")
     if not factor > 0:
         raise ValueError(f"factor = {factor!r} of ε: a number above 0 is allowed")
-    means = dict(list(rows.groupby([*CELL, "problem_id"])["kl"].mean().groupby(level=[0, 1, 2])))
+    means = dict(list(rows.groupby([*CELL, "problem_id", "seed"])["kl"].mean().unstack("seed").groupby(level=CELL)))
     there, out = set(rows["source"]), []
     for domain, other in itertools.product(names, [*names, "null"]):
         own, model = f"rl-{domain}", f"rl-{other}"
         cells = [(domain, model, target), (domain, own, target)] if target else [(domain, own, model), (domain, own, "sft")]
         if domain == other or model not in there or any(cell not in means for cell in cells):
             continue
-        near, limit = pd.concat([means[cell].droplevel([0, 1, 2]) for cell in cells], axis=1, join="inner").to_numpy().T
-        gap, low, high = t_interval(near - factor * limit)  # on the prompts that both have
+        both = pd.concat([means[cell].droplevel(CELL) for cell in cells], axis=1).dropna()  # the prompts that both have
+        near, limit = np.split(both.to_numpy(), 2, axis=1)  # (prompts, seeds)
+        gap, low, high = t_interval(widest(near - factor * limit))
         epsilon, label = factor * limit.mean(), NEIGHBOUR if high < 0 else STRANGER if low > 0 else UNDECIDED
         ratio = near.mean() / epsilon if limit.mean() > 0 else np.nan
         numbers = (near.mean(), epsilon, ratio, gap, low, high, len(near))
@@ -98,7 +100,9 @@ def pair_groups(scores: pd.DataFrame, tests: pd.DataFrame, margin: float, draws:
         for group, labels in groups.items():
             cells = part[part["label"].isin(labels)]
             if group in labels:
-                values = [_difference(sample, row.model, row.reference, row.domain) for row in cells.itertuples()]
+                values = [
+                    sample.difference(row.model, row.reference, sample.weights(row.domain))[1:] for row in cells.itertuples()
+                ]
                 means |= {group: [np.mean(side, axis=0) for side in zip(*values)]} if values else {}
             elif means.keys() >= set(labels):
                 means[group] = [near - far for near, far in zip(means[NEIGHBOUR], means[STRANGER])]
@@ -109,15 +113,6 @@ def pair_groups(scores: pd.DataFrame, tests: pd.DataFrame, margin: float, draws:
             row["n"] = int(sample.benchmarks.loc[sample.benchmarks["domain"].isin(cells["domain"]), "n"].sum())
             rows.append(row | {"seeds": found.get("seeds"), "scope": found.get("scope")})
     return pd.DataFrame(rows)
-
-
-def _difference(sample, model: str, reference: str, domain: str) -> tuple[np.ndarray, np.ndarray]:
-    """Per-seed points and bootstrap resamples of model − reference on a domain."""
-    seeds, weights = sorted(set(sample.seeds(model)) & set(sample.seeds(reference))), sample.weights(domain)
-    (a, a_draws, a_reason), (b, b_draws, b_reason) = (sample.values(name, seeds, weights) for name in (model, reference))
-    if a_reason or b_reason:
-        raise ValueError(f"cannot compare {model} with {reference}: {a_reason or b_reason}")
-    return a - b, a_draws - b_draws
 
 
 def group_sentence(row: pd.Series, margin: float) -> str:

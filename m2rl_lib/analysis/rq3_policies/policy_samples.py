@@ -101,7 +101,7 @@ def _log_probabilities(name: str, model, ids: torch.Tensor, attention: torch.Ten
 
 
 def kl_rows(p: Parameters, sources: list[str], targets: dict[str, list[str]]) -> pd.DataFrame:
-    """The KL of each source to each target on test prompts of the domains that `targets` names: `COLUMNS`, one row a sample.
+    """The KL of each source to each target on test prompts of the domains that `targets` names: `COLUMNS` and seed, one row a sample.
 
     A domain's own expert answers the first `analysis_kl_problems` of its first test benchmark, other sources a third of them.
     Targets with a variant are compared with that expert, and with those that they are made of.
@@ -122,7 +122,7 @@ def kl_rows(p: Parameters, sources: list[str], targets: dict[str, list[str]]) ->
                     found = sequence_kl(model, {name: models[name] for name in asked}, trajectories)
                     frames.append(found.assign(domain=domain, source=source))
     print(f"policies: KL of {len(sources)} models to {len(targets)} in {time.monotonic() - started:.0f} s", flush=True)
-    return pd.concat(frames, ignore_index=True)[COLUMNS]
+    return pd.concat(frames, ignore_index=True)[COLUMNS].assign(seed=p.seed)
 
 
 def _groups(p: Parameters, names: list[str]) -> list[list[str]]:
@@ -149,7 +149,7 @@ def _draw(p: Parameters, source: str) -> dict[str, list[Trajectory]]:
     for domain in p.domains:
         count = p.analysis_kl_problems if source == f"rl-{domain}" else max(2, p.analysis_kl_problems // OTHERS)
         benchmark = problem_sets.benchmarks(domain, p.data_sources)[0]
-        world = (p.data_shared_arithmetic, p.data_sources)
+        world = (problem_sets.world_of(p), p.data_sources)
         rows = problem_sets.benchmark_problems(benchmark, "test", p.analysis_kl_problems, *world)[:count]
         how = {"max_tokens": p.evaluate_max_tokens, "batch": p.evaluate_batch}
         seed = zlib.crc32(f"{p.seed} kl {source} {domain}".encode()) % 2**31

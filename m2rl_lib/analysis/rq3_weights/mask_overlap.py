@@ -6,6 +6,7 @@ its depth or missing for all.
 """
 
 from collections.abc import Iterator
+from itertools import product
 
 import numpy as np
 import pandas as pd
@@ -13,6 +14,7 @@ import pandas as pd
 from m2rl_lib.analysis.rq3_weights.footprints import PAPER_ETA, ROUNDED, Footprints
 from m2rl_lib.analysis.rq3_weights.projection import cosines
 from m2rl_lib.config.model_names import parse_model_name
+from m2rl_lib.stats.over_seeds import t_interval
 
 IDENTICAL = "{} is identical to SFT: its task vector has no direction"
 NULL = "rl-null"
@@ -37,6 +39,15 @@ def _stack(frames: list[pd.DataFrame]) -> pd.DataFrame:
 def whole(table: pd.DataFrame) -> pd.DataFrame:
     """The rows of a table that speak of all weights."""
     return table[(table["type"] == "all") & table["layer"].isna()]
+
+
+def mean_over_seeds(table: pd.DataFrame) -> pd.DataFrame:
+    """A table of several seeds with each number's mean over those that have it; `reason` is of a seed without."""
+    told = table.assign(reason="") if "reason" not in table else table
+    numbers = told.select_dtypes("number").columns.difference(["seed", "layer", "level", "weights"], sort=False)
+    keys = [name for name in told.columns.drop(["seed", "reason"]) if name not in numbers]
+    means = told.groupby(keys, sort=False, dropna=False).agg(dict.fromkeys(numbers, "mean") | {"reason": "max"})
+    return means.reset_index()[[name for name in table if name != "seed"]]
 
 
 def shift_table(found: Footprints) -> pd.DataFrame:
@@ -126,33 +137,37 @@ TABLES = {
 }
 
 
-SUMMARY = ["kind", "level", "precision", "pairs", "undefined", "mean", "least", "most", "matched", "above_matched"]
-SUMMARY += ["with_null", "above_null", "other_seed", "place"]
+SUMMARY = ["kind", "level", "precision", "seeds", "pairs", "undefined", "mean", "low", "high", "least", "most", "matched"]
+SUMMARY += ["above_matched", "with_null", "above_null", "other_seed", "place"]
 
 
 def summarise_pairs(overlaps: pd.DataFrame, directions: pd.DataFrame, experts: list[str]) -> pd.DataFrame:
-    """One row a measure, over the pairs of `experts` on the whole model, from the tables of pairs and of cosines.
+    """One row a measure, over the pairs of `experts` on the whole model in all seeds, from the tables of pairs and of cosines.
 
-    undefined: pairs without a value; matched: mean, 0 for a cosine; above_matched: pairs above it by SURE standard deviations;
+    low, high: 95% t interval of mean over seeds, NaN for one; least, most: of all pairs; pairs: those of each seed counted; undefined: pairs without a value; matched: mean, 0 for a cosine; above_matched: pairs above it by SURE standard deviations;
     with_null: mean of an expert with rl-null; above_null: pairs above both experts' values with rl-null; place: of the mean
     between with_null, 0, and other_seed, 1. Missing: not in this study.
     """
     angles = directions.assign(kind="cosine", level=np.nan, precision="stored", jaccard=directions["cosine"])
     every = whole(pd.concat([overlaps, angles.assign(matched=0.0, matched_sd=0.0)], ignore_index=True))
+    every = every.assign(seed=every.get("seed", 0))
     rows = []
     for key, table in every.groupby(SUMMARY[:3], sort=False, dropna=False):
-        value = {frozenset(pair): number for *pair, number in table[["model", "other", "jaccard"]].itertuples(index=False)}
-        seeds = [value[pair] for pair in value if _is_repeat(*pair)]
-        null = pd.Series({expert: value.get(frozenset((expert, NULL)), np.nan) for expert in experts})
+        cells, seeds = table[["seed", "model", "other", "jaccard"]].itertuples(index=False), list(pd.unique(table["seed"]))
+        value = {(seed, frozenset(pair)): number for seed, *pair, number in cells}
+        twice = [number for (_, pair), number in value.items() if _is_repeat(*pair)]
+        null = {(seed, one): value.get((seed, frozenset((one, NULL))), np.nan) for seed, one in product(seeds, experts)}
+        null = pd.Series(null)
         pairs = table[table["model"].isin(experts) & table["other"].isin(experts)]
         among = pairs.dropna(subset="jaccard")
-        controls, values = np.fmax(among["model"].map(null), among["other"].map(null)), among["jaccard"]
-        mean, null_mean, ceiling = values.mean(), null.mean(), float(np.mean(seeds)) if seeds else np.nan
+        sides = (null.reindex(pd.MultiIndex.from_frame(among[["seed", side]])).to_numpy() for side in ("model", "other"))
+        controls, values, null_mean = np.fmax(*sides), among["jaccard"], null.mean()
+        (mean, low, high), ceiling = t_interval(values.groupby(among["seed"]).mean()), float(np.mean(twice)) if twice else np.nan
         above = int((values > among["matched"] + SURE * among["matched_sd"]).sum())
         above_null = int((values > controls).sum()) if np.isfinite(null_mean) else pd.NA
         place = (mean - null_mean) / (ceiling - null_mean) if ceiling - null_mean > NARROW else np.nan
-        spread = (len(among), len(pairs) - len(among), mean, values.min(), values.max(), among["matched"].mean())
-        rows.append((*key, *spread, above, null_mean, above_null, ceiling, place))
+        counts, spread = (len(seeds), len(among), len(pairs) - len(among)), (mean, low, high, values.min(), values.max())
+        rows.append((*key, *counts, *spread, among["matched"].mean(), above, null_mean, above_null, ceiling, place))
     return pd.DataFrame(rows, columns=SUMMARY).astype({"above_null": "Int64"})
 
 
@@ -175,7 +190,8 @@ def pair_sentence(row: pd.Series) -> str:
 
     more = f" ({row['undefined']} more undefined)" if row["undefined"] else ""
     reference = "0" if cosine else f"matched random masks ({row['matched']:.3f}) by {SURE} standard deviations"
-    start = f"{what}, {n} pair{'s' if n > 1 else ''} of experts{more}: {row['mean']:.3f} on average, "
+    over, within = (f" of {row['seeds']} seeds", f" [{row['low']:.3f}, {row['high']:.3f}]") if row["seeds"] > 1 else ("", "")
+    start = f"{what}, {n} pair{'s' if n > 1 else ''} of experts{over}{more}: {row['mean']:.3f}{within} on average, "
     start += f"from {row['least']:.3f} to {row['most']:.3f}; {reached(row['above_matched'])} above {reference}"
     if pd.isna(row["with_null"]):
         return start + ". This study has no null run to read it against."
@@ -199,7 +215,8 @@ def sweep_table(masks: pd.DataFrame, summary: pd.DataFrame, experts: list[str]) 
     panels = [pd.concat(rows).rename_axis("level").reset_index().assign(panel="changed")]
     series = {"matched": "matched random masks", "with_null": "an expert and RL-Null", "other_seed": "one domain, two seeds"}
     for kind in ("relative", "density"):
-        rows = summary[(summary["kind"] == kind) & (summary["precision"] == "stored")].assign(panel=kind)
+        rows = summary[(summary["kind"] == kind) & (summary["precision"] == "stored")].drop(columns=["low", "high"])
+        rows = rows.assign(panel=kind)
         panels.append(rows.rename(columns={"mean": "value", "least": "low", "most": "high"}).assign(series="pairs of experts"))
         others = (rows.rename(columns={column: "value"}).assign(series=name) for column, name in series.items())
         panels += [other.dropna(subset="value") for other in others]

@@ -5,33 +5,47 @@ consistency their cosine; of noisy accuracies both maxima invent gains (*naive*)
 choose the best of {no gain, experts} for each problem, u and g are signed gains in the other two, b and c, and consistency =
 mean(u_b·g_c) / √(mean(u_b·u_c)·mean(g_b·g_c)), each mean over random splits. *excess* is mean max(model − union, 0), where
 seven eighths of the samples choose expert and sign and the rest is averaged; *shortfall* the same of union − model. A model
-equal to the union still shows an excess of 1 to 2 points (five experts, K = 32): read it beside RL-Null's.
+equal to the union still shows an excess of 1 to 2 points (five experts, K = 32): read it beside RL-Null's. *new* is the share of
+problems that a model solves (more than half of its samples right) and neither SFT nor any expert does, *unseen* of those that
+none of these solves in any sample: 0 by construction where SFT's pass@K is 100.
 """
 
 import numpy as np
 import pandas as pd
 
-from m2rl_lib.stats.bootstrap import GENERAL, MOST_UNGRADED, OVERALL, SCOPES, Resample, interval, problem_means, resample
-from m2rl_lib.stats.comparisons import display_name
+from m2rl_lib.stats.bootstrap import (
+    MOST_UNGRADED,
+    OVERALL,
+    SCOPES,
+    UNTRAINED,
+    Resample,
+    interval,
+    problem_means,
+    resample,
+    score_table,
+)
+from m2rl_lib.stats.comparisons import display_name, without_spread
 
 LEAST_SAMPLES = 32  # K from which the unbiased numbers are given
 SPLITS = 50  # random splits in quarters
 KEYS = ["domain", "benchmark", "problem_id"]
 COLUMNS = ["model", "over", "measure", "estimate", "low", "high", "n", "k", "seeds", "scope", "reason"]
+NEW = ("new", "unseen")  # problems that a model solves alone
 UNION = "union"  # the name of the rows that speak of the experts' union itself
 
 
 def skill_table(
     scores: pd.DataFrame, models: list[str], experts: list[str], draws: int = 10_000, splits: int = SPLITS
 ) -> pd.DataFrame:
-    """Consistency of each model with the experts' union, excess over it and shortfall, over all domains and in each.
+    """Consistency of each model with the experts' union, excess over it, shortfall, and what is new, in each domain and over all
+    but those that RL never trains.
 
     `scores` has `sft`, the experts and K samples a problem for every model. Rows of the model 'union' have its own gains. NaN and
     a reason where a measure is undefined: K < 32, or gains that cannot be distinguished from none.
     """
     names = list(dict.fromkeys(["sft", *experts, *models]))
     _require_models(scores, names)
-    scores = scores[scores["model"].isin(names) & (scores["domain"] != GENERAL)]
+    scores = scores[scores["model"].isin(names)]
     k = _samples_of_all(scores)
     by_seed = [_problem_moments(part, models, experts, splits).assign(seed=seed) for seed, part in scores.groupby("seed")]
     moments = pd.concat(by_seed).assign(k=k, graded=True)
@@ -39,7 +53,8 @@ def skill_table(
     parts = {name: resample(moments, name, draws) for name in values}
     one, rows = parts["naive_ug"], []
     few = {} if k >= LEAST_SAMPLES else _undefined(f"K = {k} samples a problem: at least {LEAST_SAMPLES} are needed")
-    for over in [OVERALL, *sorted(set(scores["domain"]))]:
+    overs = sorted(set(scores["domain"]))
+    for over in overs if {*overs} <= {*UNTRAINED} else [OVERALL, *overs]:
         weights = one.weights(over)
         known = {"over": over, "n": int(one.benchmarks["n"][weights > 0].sum()), "k": k}
         for model in models:
@@ -47,6 +62,7 @@ def skill_table(
             known |= {"seeds": len(cell[1]), "scope": SCOPES[len(cell[1]) == 1]}
             found = {"naive consistency": _cosine(parts, "naive_", *cell), "consistency": few or _cosine(parts, "", *cell)}
             found |= {name: few or _mean(parts[name], *cell) for name in ("excess", "shortfall")}
+            found |= {name: _share(parts[name], known["n"], *cell) for name in NEW}
             rows += [{**known, "model": model, "measure": name, **numbers} for name, numbers in found.items()]
         cell = models[0], *cell[1:]
         found = {"naive union gain": _mean(parts["naive union gain"], *cell)}
@@ -90,6 +106,8 @@ def _problem_moments(scores: pd.DataFrame, models: list[str], experts: list[str]
     gains, union = np.maximum(targets.mean(-1) - sft, 0), np.maximum((options.mean(-1) - sft).max(0), 0)
     sums = {"naive_ug": gains * union, "naive_gg": gains**2}
     sums |= {"naive_uu": union**2 + 0 * gains, "naive union gain": union + 0 * gains}
+    solves = targets.mean(-1) > 0.5
+    sums |= {"new": 1.0 * (solves & ~(options.mean(-1) > 0.5).any(0)), "unseen": 1.0 * (solves & ~options.any((0, -1)))}
     generator, k = np.random.default_rng(0), options.shape[-1]
     drawn = [_one_split(options, targets, generator.permutation(k)) for _ in range(splits)] if k >= LEAST_SAMPLES else []
     for name in ("ug", "uu", "gg", "excess", "shortfall", "union gain"):
@@ -135,6 +153,14 @@ def _mean(part: Resample, model: str, seeds: list[int], weights: np.ndarray) -> 
     return _measured(*part.values(model, seeds, weights)[:2])
 
 
+def _share(part: Resample, n: int, model: str, seeds: list[int], weights: np.ndarray) -> dict:
+    """A mean of ones and zeros in points; where all n problems have the same, what n problems could have missed is in its interval."""
+    points, draws, _ = part.values(model, seeds, weights)
+    found = interval(points, draws)
+    found |= {} if np.ptp(draws, axis=0).any() else without_spread(found, n)
+    return {"estimate": found["estimate"], "low": max(0.0, found["low"]), "high": min(100.0, found["high"]), "reason": ""}
+
+
 def _cosine(parts: dict[str, Resample], kind: str, model: str, seeds: list[int], weights: np.ndarray) -> dict:
     """ug / √(uu·gg) with its interval; undefined where the interval of uu or gg includes 0."""
     (top, top_draws), (uu, uu_draws), (gg, gg_draws) = (
@@ -148,6 +174,12 @@ def _cosine(parts: dict[str, Resample], kind: str, model: str, seeds: list[int],
     return _measured(top / np.sqrt(np.maximum(uu, least) * np.maximum(gg, least)), ratio)
 
 
+def pass_table(scores: pd.DataFrame, draws: int = 10_000, ks: tuple[int, ...] = (1, 8, 32)) -> pd.DataFrame:
+    """pass@k of each model on each benchmark, with the intervals of `score_table`; only for k up to the number of samples."""
+    most = scores["sample"].nunique()
+    return pd.concat([score_table(scores, k, draws).assign(measure=f"pass@{k}") for k in ks if k <= most], ignore_index=True)
+
+
 def new_skills_sentence(gains: pd.DataFrame, model: str, over: str = OVERALL) -> str:
     """What `skill_table` measured of skills that no expert has, in English."""
     row = gains[(gains["measure"] == "excess") & (gains["model"] == model) & (gains["over"] == over)].iloc[0]
@@ -156,6 +188,22 @@ def new_skills_sentence(gains: pd.DataFrame, model: str, over: str = OVERALL) ->
         return f"{display_name(model)}: no excess is measured, {row['reason']} ({size})."
     span = f"{row['estimate']:.1f} points [{row['low']:.1f}, {row['high']:.1f}]"
     return f"{display_name(model)}: excess over the best of SFT and the experts on each problem {span} ({size})."
+
+
+def new_problems_sentence(gains: pd.DataFrame, model: str, controls: list[str], over: str) -> str:
+    """Whether a model solves problems that neither SFT nor any expert solves, in English: shown where its interval lies above
+    those of all controls, of which 'rl-math@repeat=1' is measured against the other experts."""
+    rows = gains[gains["over"] == over].set_index(["measure", "model"])
+    spans = {key: f"{row['estimate']:.1f} [{row['low']:.1f}, {row['high']:.1f}]" for key, row in rows.iterrows()}
+    shown = rows.loc[("new", model), "low"] > rows.loc["new"].loc[controls, "high"].max()
+    beside = ", ".join(f"{display_name(name)} {spans['new', name]}" for name in controls)
+    excess = rows.loc[("excess", model), "reason"] or spans["excess", model]
+    return (
+        f"{display_name(model)} {'has skills' if shown else 'is not shown to have skills'} that no expert has on {over}: percentage "
+        f"of problems that it solves and neither SFT nor an expert does {spans['new', model]}, nor any of these in any sample "
+        f"{spans['unseen', model]}; controls: {beside}; excess over the best of these on each problem: {excess} "
+        f"(n = {rows['n'].iloc[0]} problems, K = {rows['k'].iloc[0]})."
+    )
 
 
 def solved_sets(scores: pd.DataFrame, models: list[str], most: int = 20) -> pd.DataFrame:

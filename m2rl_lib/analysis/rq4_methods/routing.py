@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from m2rl_lib.stats.bootstrap import GENERAL, OVERALL, choose_on_selection, interval, mean_over_seeds, problem_means, resample
+from m2rl_lib.stats.bootstrap import OVERALL, UNTRAINED, choose_on_selection, interval, mean_over_seeds, problem_means, resample
 
 RECOVERY = ["model", "recovery", "low", "high", "gain", "routed_gain", "routed_low", "routed_high"]
 RECOVERY += ["n", "seeds", "scope", "reason"]
@@ -27,7 +27,7 @@ def route(scores: pd.DataFrame, answers: dict[str, str], name: str) -> pd.DataFr
 def route_to_experts(scores: pd.DataFrame, experts: dict[str, str] | None = None) -> pd.DataFrame:
     """The upper bound `routed`: every benchmark by its domain's expert (rl-<domain> by default), `general` left out."""
     homes = scores.drop_duplicates("benchmark").set_index("benchmark")["domain"]
-    homes = homes[homes != GENERAL]
+    homes = homes[~homes.isin(UNTRAINED)]
     experts = experts or {domain: f"rl-{domain}" for domain in homes}
     if set(experts) != set(homes):
         raise ValueError(f"experts for {', '.join(sorted(experts))}: one for each of {', '.join(sorted(set(homes)))} is needed")
@@ -36,7 +36,7 @@ def route_to_experts(scores: pd.DataFrame, experts: dict[str, str] | None = None
 
 def choose_by_benchmark(selection: pd.DataFrame, candidates: list[str]) -> dict[str, str]:
     """For every benchmark but the general one, the candidate that is best on its selection problems; of equals, the first."""
-    trained = selection[selection["domain"] != GENERAL]
+    trained = selection[~selection["domain"].isin(UNTRAINED)]
     return {benchmark: choose_on_selection(rows, candidates) for benchmark, rows in trained.groupby("benchmark", sort=False)}
 
 

@@ -13,8 +13,8 @@ import numpy as np
 import pandas as pd
 
 from m2rl_lib.stats.bootstrap import (
-    GENERAL,
     OVERALL,
+    UNTRAINED,
     average_table,
     averages,
     choose_on_selection,
@@ -65,7 +65,7 @@ def contenders(selection: pd.DataFrame, methods: list[str], draws: int = 10_000)
 
 def count_wins(scores: pd.DataFrame, methods: list[str], margin: float, draws: int = 10_000) -> pd.DataFrame:
     """Verdicts of each method against each other on each benchmark, counted; undecided if not significant as one family."""
-    benchmarks = list(pd.unique(scores.loc[scores["domain"] != GENERAL, "benchmark"]))
+    benchmarks = list(pd.unique(scores.loc[~scores["domain"].isin(UNTRAINED), "benchmark"]))
     some = scores[scores["model"].isin(methods)]
     compared = comparison_table(some, list(combinations(methods, 2)), benchmarks, margin, draws)
     lucky = benjamini_hochberg(compared["p"]) > LEVEL
@@ -80,7 +80,7 @@ def count_wins(scores: pd.DataFrame, methods: list[str], margin: float, draws: i
 def summarise_methods(scores: pd.DataFrame, methods: list[str], margin: float, draws: int = 10_000) -> pd.DataFrame:
     """One row a method, best mean over domains first, with `first` and `second` (on how many benchmarks), `leads` (percent of the
     bootstrap resamples in which its mean is the best), and `count_wins`."""
-    some = scores[scores["model"].isin(methods) & (scores["domain"] != GENERAL)]
+    some = scores[scores["model"].isin(methods) & ~scores["domain"].isin(UNTRAINED)]
     means = average_table(some, draws=draws).query("domain == @OVERALL").set_index("model")
     placed = place_methods(score_table(some, draws=1))
     sample = resample(problem_means(some), draws=draws)
@@ -127,7 +127,7 @@ def _counts_right(scores: pd.DataFrame, methods: list[str]) -> tuple[np.ndarray,
     unknown = [name for name in methods if name not in set(scores["model"])]
     if unknown or len(methods) < 2:
         raise ValueError(f"a seesaw of {len(methods)} methods, without scores: {', '.join(unknown) or 'none'}; two are needed")
-    problems = problem_means(scores[scores["model"].isin(methods) & (scores["domain"] != GENERAL)])
+    problems = problem_means(scores[scores["model"].isin(methods) & ~scores["domain"].isin(UNTRAINED)])
     ks = problems["k"].unique()
     if len(ks) > 1:
         raise ValueError(f"a seesaw of methods with K = {', '.join(map(str, sorted(ks)))} samples: equally many are needed")

@@ -91,7 +91,7 @@ def solutions(p: Parameters) -> dict[str, list[dict]]:
 
 def _problems(p: Parameters, name: str, count: int) -> list[dict]:
     first = problem_sets.benchmarks(name, p.data_sources)[0]
-    return problem_sets.benchmark_problems(first, "selection", count, p.data_shared_arithmetic, p.data_sources)
+    return problem_sets.benchmark_problems(first, "selection", count, problem_sets.world_of(p), p.data_sources)
 
 
 def _completions(p: Parameters, name: str, right: pd.DataFrame) -> list[dict]:

@@ -7,12 +7,13 @@ probability is 'right' where the score is above 0; a written verdict that is unr
 
 import zlib
 from dataclasses import dataclass
+from itertools import product
 
 import numpy as np
 import pandas as pd
 from scipy.special import expit
 
-from m2rl_lib.evaluation.judging import JUDGED, PLANTED
+from m2rl_lib.evaluation.judging import JUDGED, PLANTED, SHARED
 from m2rl_lib.stats.bootstrap import interval, require_columns
 from m2rl_lib.stats.comparisons import three_way
 
@@ -141,6 +142,32 @@ def difference_table(measured: Measured, margin: float = 3.0) -> pd.DataFrame:
         found = combine(measured, [(sign, (*key, mode, "accuracy")) for sign, mode in SIGNS])
         rows.append(dict(zip(CELL, key)) | {"measure": "accuracy"} | judge_interval(found, margin))
     return pd.DataFrame(rows, columns=[*CELL[:3], "measure", "verdict", *NUMBERS])
+
+
+def thought_table(judged: pd.DataFrame, draws: int = 10_000) -> pd.DataFrame:
+    """Accuracy of the verdicts before which a judge thought and of those that it gave at once, over all domains, with the
+    percentage of its verdicts (`share`)."""
+    rows = name_experts(judged).assign(domain="all")
+    table = measure_table(measure_cells(rows, [*CELL, "thought"], draws)).query("measure == 'accuracy'")
+    counts = table.groupby(["judge", "mode"], sort=False)["trajectories"]
+    table["share"] = 100 * table["trajectories"] / counts.transform("sum")
+    return table[["judge", "mode", "thought", "share", "estimate", "low", "high", "trajectories", "problems", "seeds"]]
+
+
+def against_sft(judged: pd.DataFrame, names: list[str], draws: int = 10_000, margin: float = 3.0) -> pd.DataFrame:
+    """Each domain's expert − SFT in accuracy on the trajectories that SFT wrote, paired, by mode and on average over the domains `names`:
+    on all of them, and on those before whose verdicts both thought."""
+    judged, rows = name_experts(judged[judged["set"] == SHARED]), []
+    judged = judged[judged["judge"].isin(["sft", "expert"])]
+    both = judged.groupby(["seed", "domain", "problem_id", "sample", "mode"])["thought"].transform("sum") == 2
+    for which, some in {"all": judged, "both thought": judged[both]}.items():
+        measured = measure_cells(some, CELL, draws)
+        for (_, mode), (over, parts) in product(SIGNS, {"overall": names, **{name: [name] for name in names}}.items()):
+            sides = product(parts, (("expert", 1.0), ("sft", -1.0)))
+            terms = [(sign / len(parts), (SHARED, judge, name, mode, "accuracy")) for name, (judge, sign) in sides]
+            found = combine(measured, terms)
+            rows.append({"verdicts": which, "domain": over, "mode": mode} | judge_interval(found, margin))
+    return pd.DataFrame(rows, columns=["verdicts", "domain", "mode", "verdict", *NUMBERS])
 
 
 def judge_interval(found: dict, margin: float) -> dict:

@@ -1,0 +1,69 @@
+"""Do the instruments of RQ3 see what was planted: are experts nearer whose domains have more in common by the world's parameters?"""
+
+import numpy as np
+import pandas as pd
+
+from m2rl_lib.analysis.rq3_weights.mask_overlap import NULL, whole
+from m2rl_lib.stats.over_seeds import t_interval
+from m2rl_lib.stats.rank_correlation import FEWEST, NEGLIGIBLE, rank_correlation
+
+DENSITY = 0.1  # of the masks whose overlap is taken
+VERDICTS = ("as planted", "not as planted", "undecided")
+
+
+def pair_values(overlaps: pd.DataFrame, directions: pd.DataFrame, near: pd.DataFrame, relation: pd.DataFrame) -> pd.DataFrame:
+    """What each instrument gives pairs of experts: instrument, seed, target (the pair), relation, value (more: nearer), control.
+
+    From the tables of pairs and of cosines, a `neighbour_table` each seed, and `planted.relation`. The neighbour ratio is the mean of
+    both directions, its sign reversed. control: the mean of both experts' values with RL-Null, which was taught nothing.
+    """
+    masks = whole(overlaps).query("kind == 'density' and level == @DENSITY and precision == 'stored'")
+    instruments = {
+        "cosine": whole(directions).rename(columns={"cosine": "value"}),
+        f"overlap at {DENSITY:.0%}": masks.rename(columns={"jaccard": "value"}),
+        "neighbour ratio": near.assign(model="rl-" + near["domain"], other="rl-" + near["expert"], value=-near["ratio"]),
+    }
+    one, other = relation["one"], relation["other"]
+    asked = {"domain": "all", "target": one + " · " + other, "model": "rl-" + one, "other": "rl-" + other}
+    asked, frames = pd.DataFrame(asked | {"relation": relation["relation"]}), []
+    for name, frame in instruments.items():
+        turned = frame.rename(columns={"model": "other", "other": "model"})
+        value = pd.concat([frame, turned]).groupby(["seed", "model", "other"])["value"].mean()
+        points = asked.merge(value.reset_index())
+        null = value[value.index.get_level_values("other") == NULL].droplevel("other")
+        sides = [null.reindex(pd.MultiIndex.from_frame(points[["seed", side]])).to_numpy() for side in ("model", "other")]
+        frames.append(points.assign(instrument=name, control=np.mean(sides, axis=0)))
+    return pd.concat(frames, ignore_index=True)
+
+
+def value_table(points: pd.DataFrame) -> pd.DataFrame:
+    """The `pair_values` in words, a row each pair: the mean over seeds, with its t interval where there are several."""
+
+    def words(values: pd.Series) -> str:
+        mean, low, high = t_interval(values.dropna())
+        return "–" if np.isnan(mean) else f"{mean:.3f}" + (f" [{low:.3f}, {high:.3f}]" if np.isfinite(low) else "")
+
+    cells = points.groupby(["relation", "target", "instrument"])["value"].agg(words)
+    return cells.unstack()[list(pd.unique(points["instrument"]))].sort_index(level="relation", ascending=False)
+
+
+def order_table(points: pd.DataFrame, draws: int = 10_000) -> pd.DataFrame:
+    """A row each instrument: the `rank_correlation` of value and relation over pairs, that of control and relation, and verdict.
+
+    as planted: the interval is above 0; not as planted: below NEGLIGIBLE; else, and under FEWEST pairs, undecided.
+    """
+    rows = []
+    for name, part in points.groupby("instrument", sort=False):
+        found, control = (rank_correlation(part, x, "relation", draws) for x in ("value", "control"))
+        decided = found["points"] >= FEWEST and (found["low"] > 0 or found["high"] < NEGLIGIBLE)
+        row = {"instrument": name, "pairs": found["points"], **found[["seeds", "rho", "low", "high", "p"]]}
+        row |= control[["rho", "low", "high"]].add_prefix("control_").to_dict()
+        rows.append(row | {"verdict": VERDICTS[not found["low"] > 0 if decided else 2]})
+    return pd.DataFrame(rows)
+
+
+def order_sentence(table: pd.DataFrame) -> str:
+    """An `order_table` in English."""
+    named = {verdict: ", ".join(table.loc[table["verdict"] == verdict, "instrument"]) or "none" for verdict in VERDICTS}
+    said = "; ".join(f"{verdict}: {names}" for verdict, names in named.items())
+    return f"The instruments order the {table['pairs'].max()} pairs of experts {said}."

@@ -1,0 +1,63 @@
+"""RQ1's learning bars on planted frames: each rule is met and missed once."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from m2rl_lib.analysis.rq1_mix_or_merge import budgets
+from m2rl_lib.config.study import Parameters
+
+P = Parameters.model_construct(domains=["math", "coding"], data_sources=["micro"], analysis_margin=3.0, analysis_draws=300)
+FIRSTS = {"math": "chain", "coding": "programs"}
+SFT = {"chain": 30, "programs": 30}
+
+
+def planted(points: dict[str, dict[str, float]], k: int) -> pd.DataFrame:
+    """100 problems of each benchmark, k equal samples: as many right as points."""
+    rows = [
+        (model, domain, name, i, j, float(i < points[model][name]))
+        for model in points
+        for domain, name in FIRSTS.items()
+        for i in range(100)
+        for j in range(k)
+    ]
+    frame = pd.DataFrame(rows, columns=["model", "domain", "benchmark", "problem_id", "sample", "correct"])
+    return frame.assign(seed=0, split="test")
+
+
+def bars(null: dict[str, float], greedy_math: float) -> pd.DataFrame:
+    sampled = {"sft": SFT, "sft-sharpened": SFT, "rl-math": {"chain": 70, "programs": 90}, "rl-null": null}
+    sampled["rl-coding"] = {"chain": 90, "programs": 45}  # 15 points only; its gain elsewhere does not count
+    greedy = {name: dict(points) for name, points in sampled.items() if name != "sft-sharpened"}
+    greedy["rl-math"]["chain"] = greedy_math
+    return budgets.learning_bars(planted(sampled, 2), planted(greedy, 1), P)
+
+
+@pytest.mark.parametrize(("greedy_math", "holds"), [(80, True), (45, False)])
+def test_an_expert_must_gain_at_both_temperatures_on_its_own_benchmark(greedy_math, holds):
+    table = bars(SFT, greedy_math)
+    assert table["model"].tolist() == ["rl-math"] * 2 + ["rl-coding"] * 2 + ["rl-null"] * 2
+    held = table.groupby("model")["holds"].unique().map(list)
+    assert held.to_dict() == {"rl-math": [holds], "rl-coding": [False], "rl-null": [True]}
+    assert table[table["model"] == "rl-math"]["estimate"].tolist() == pytest.approx([40, greedy_math - 30])
+
+
+@pytest.mark.parametrize(("null", "holds"), [((30, 30), True), ((26, 34), True), ((30, 38), False), ((22, 30), False)])
+def test_the_null_run_must_stay_near_sft_on_every_domain(null, holds):
+    rows = bars(dict(zip(SFT, null)), 80).query("model == 'rl-null'")
+    assert rows["holds"].tolist() == [holds] * 2 and set(rows["score"]) == {"T=1"}
+    assert (rows["low"] <= rows["estimate"]).all() and (rows["estimate"] <= rows["high"]).all()
+
+
+def test_where_rl_began_is_the_first_logged_step_of_each_run():
+    log = [
+        ("rl-math", 0, 12, 0.9, 0.5),
+        ("rl-math", 0, 6, 0.2, 0.25),
+        ("rl-math", 1, 6, 0.4, 0.75),
+        ("rl-multi", 0, 12, 0.3, 0.0),
+    ]
+    columns = ["model", "seed", "step", "reward", "frac_reward_zero_std"]
+    found = budgets.starts(pd.DataFrame(log, columns=columns))
+    assert found.loc["rl-math"].tolist() == pytest.approx([6, 30, 50])
+    assert found.loc["rl-multi"].tolist() == pytest.approx([12, 30, 100])
+    assert np.isfinite(found.to_numpy()).all()
