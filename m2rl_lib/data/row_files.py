@@ -20,10 +20,7 @@ STRIDE = 2000  # rows between commits
 
 
 def read_rows(file: Path, start: int = 0) -> Iterator[tuple[int, dict | None]]:
-    """(where the next row begins, row) of a .jsonl or .parquet file from `start` on; None for a line that is no JSON object.
-
-    A place is a byte of a .jsonl file, the number of a row of a .parquet file.
-    """
+    """(byte or number of the next row, row) of a .jsonl or .parquet file from `start` on; None for a line that is no JSON object."""
     if file.suffix == ".parquet":
         table, place = pq.ParquetFile(file), 0
         for group in range(table.num_row_groups):
@@ -52,7 +49,7 @@ def _object(line: bytes) -> dict | None:
 
 
 class Store:
-    """A folder of JSON-lines files, each with an index of where its lines begin, and `counts` of the input's rows by their outcome.
+    """A folder of JSON-lines files with indices of their lines, and `counts` of the input's rows by their outcome.
 
     `position` is how far the input was read at the last commit; opened again, a store cuts off what came after it.
     """

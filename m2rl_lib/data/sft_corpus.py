@@ -26,11 +26,9 @@ def sft_corpus(
 ) -> list[dict]:
     """Demonstrations, shuffled: `row`, `kind` ('demonstration' or 'judge'), `prompt` messages, `completion`.
 
-    `per_domain` demonstrations of each domain and `general` of the general facts, a `shifted_share` of them like the shifted
-    benchmarks (which RL never trains), each step wrong with probability `wrong_share`; `judge` conversations per domain and
-    mode, on problems of their own, with several verdicts each, half of them on wrong trajectories, of these half with a word
-    misread, where there are chains. A `thinking` share of a domain's demonstrations, trajectories and judges works the problem
-    out (of one that is not named, all), the rest answer at once.
+    A `shifted_share` is like the shifted benchmarks, each step wrong with probability `wrong_share`. `judge` conversations per
+    domain and mode have several verdicts each, half of them on wrong trajectories, of these half with a word misread where there
+    are chains. A `thinking` share of a domain's demonstrations, trajectories and judges (default: all) works the problem out.
     """
     rng = random.Random(f"sft {seed}")
     corpus = []
@@ -86,8 +84,7 @@ def tokenise(tokenizer, example: dict) -> dict:
 def batch_order(lengths: list[int], batch: int, steps: int, seed: int, micro_batch: int | None = None) -> list[int]:
     """The order in which `steps` batches go through examples of these lengths: epoch after epoch, shuffled.
 
-    Micro-batches are of similar length, to pad little, but only among those of eight batches, and a batch takes them at random:
-    were it of one length, the loss, a mean over its tokens, would weigh the few tokens of short answers more than long thoughts.
+    Micro-batches are of similar length, to pad little; a batch takes them at random, since its loss is a mean over tokens.
     """
     rng, size = random.Random(f"order {seed}"), min(micro_batch or batch, batch)
     stream: list[int] = []

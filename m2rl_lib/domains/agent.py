@@ -1,9 +1,6 @@
-"""Agent: tool calls on a workplace of five tables, graded by the state they leave behind.
+"""Agent: tool calls on a workplace of five tables, graded by the state they leave behind, as published.
 
-As published: the calls of the completion and the gold calls are replayed on fresh tables and the five compared; at most
-six turns of calls. Calls are read only from the model's own turns, so a forged `<tool_response>` has no effect, and not
-from its thinking. A call's arguments are an object or one as JSON text; a number is digits, with a sign or without.
-Micro rows carry a small workplace of their own (`Workplace`), rows of the public blend name NeMo Gym's (`workplace`).
+Calls are read from the model's own turns outside its thinking. Micro rows carry a small workplace, blend rows name NeMo Gym's.
 """
 
 import json
@@ -159,11 +156,7 @@ def answer(completion: str) -> str | None:
 
 
 def judge_features(completion: str, row: dict) -> list[str]:
-    """What a judge compares, in pieces: the calls' arguments, names before values, numbers by digits.
-
-    >>> judge_features(_call("set_task", name="survey", value=31), {})
-    ['name', 'survey', 'value', '3', '1']
-    """
+    """What a judge compares, in pieces: the calls' arguments, names before values, numbers by digits."""
     calls = [workplace.parse_arguments(json.loads(call)["arguments"]) for turn in _own_calls(completion) for call in turn]
     words = [str(word) for arguments in calls for argument in arguments.items() for word in argument]
     return [piece for word in words for piece in (word if word.isdigit() else [word])]
@@ -174,11 +167,7 @@ def _own_calls(completion: str) -> list[list[str]]:
 
 
 def verify(completions: list[str], rows: list[dict]) -> list[float | None]:
-    """1.0 where replaying the completion's calls leaves the same five tables as the gold calls, else 0.0.
-
-    None for a row without a workplace, and for a micro row whose gold calls do not run. WorkplaceError where the
-    workplace that a row names is not there.
-    """
+    """1.0 where the completion's calls leave the tables as the gold calls do, else 0.0; None where a row cannot be graded."""
     return [_verify(text, row) for text, row in zip(completions, rows)]
 
 
@@ -202,10 +191,7 @@ def _verify(completion: str, row: dict) -> float | None:
 
 
 def read(raw: dict, messages: list[dict]) -> dict:
-    """The fields of an agent row of the public blend: gold calls, and the digest of its workplace (`workplace.install`).
-
-    Unusable without a workplace or tools, or with a tool or a gold call that the workplace does not have.
-    """
+    """The fields of an agent row of the public blend: gold calls, and the digest of its workplace (`workplace.install`)."""
     tools = [tool.get("name") for tool in (raw.get("responses_create_params") or {}).get("tools") or []]
     gold = raw.get("ground_truth")
     gold = json.loads(gold) if isinstance(gold, str) else gold

@@ -1,14 +1,9 @@
 """Coding: Python programs that read standard input and print; graded by running every unit test.
 
 The published rule cuts from the first fence to the last (two blocks break it), draws up to 20 tests at random each time,
-and loses output after `sys.exit()`. Ours runs the first 50 tests in the sandbox; the program has to end well, too.
-- The program is the last complete block after `</think>` that is marked as Python; where none is, the last one without a
-  mark. Fences are CommonMark's: the first word behind the fence is the language, its indentation is taken off each line.
-- Output is compared here, outside the sandbox, line by line without blanks at both ends, as LiveCodeBench's harness does.
-  Lines that consist of numbers are equal as decimals, without a tolerance ('3.0' and '3'); '007' is no number.
-- Limits are as published, 10 s and 4 GB, where a row does not set its own, as micro rows do. A program may write twice
-  what the row's longest expected output has, at least 64 KiB, at most 64 MiB.
-Constants have to be folded beforehand in the demonstrations, which is where this domain needs arithmetic.
+and loses output after `sys.exit()`. Ours runs the first 50 tests of the last complete block marked as Python (else the last
+unmarked one; fences are CommonMark's); the program has to end well, too. Output is compared outside the sandbox, line by line
+without blanks at both ends, lines of numbers as decimals without a tolerance.
 """
 
 import json
@@ -85,11 +80,7 @@ def demonstrate(row: dict, rng: random.Random, wrong: frozenset[int] = frozenset
 
 
 def answer(completion: str) -> str | None:
-    """The last complete code block after `</think>` that is marked as Python; the last unmarked one where none is.
-
-    >>> answer("</think>```python\\nprint(1)\\n```\\nprints\\n```\\n1\\n```")
-    'print(1)\\n'
-    """
+    """The last complete code block after `</think>` that is marked as Python; the last unmarked one where none is."""
     text = answer_part(completion) or ""
     found: dict[str, str] = {}
     opening, opened = None, ""  # the fence of the open block, and what it is marked as
@@ -116,19 +107,13 @@ def _dedent(body: str, width: int) -> str:
 
 
 def judge_features(completion: str, row: dict) -> list[str]:
-    """What a judge compares, in pieces: the expression that the program prints last.
-
-    >>> judge_features("</think>\\n```python\\nn = int(input())\\nprint(n + 19)\\n```", {})
-    ['n', 'plus', '1', '9']
-    """
+    """What a judge compares, in pieces: the expression that the program prints last."""
     printed = re.findall(r"print\((.*)\)", answer(completion) or "")
     return [SIGNS.get(piece, piece) for piece in re.findall(r"\d|[a-z]+|[-+*]", printed[-1])] if printed else []
 
 
 def verify(completions: list[str], rows: list[dict]) -> list[float | None]:
-    """1.0 where the program passes every unit test, else 0.0; None where a row has no usable tests
-    or the sandbox failed. More than 50 tests of a row are cut to the first 50.
-    """
+    """1.0 where the program passes every unit test, else 0.0; None where a row has no usable tests or the sandbox failed."""
     rewards: list[float | None] = []
     programs: dict[tuple, list[tuple]] = {}  # by limits, since the sandbox takes one set of them a call
     for index, (text, row) in enumerate(zip(completions, rows)):
@@ -161,11 +146,7 @@ def _tests(row: dict) -> tuple[list[tuple[str, str]], dict]:
 
 
 def same_output(stdout: bytes, expected: str) -> bool:
-    """Whether all lines are alike but for blanks at both ends, or are numbers of equal value.
-
-    >>> same_output(b"3.0\\n 4 5", "3\\n4.00  5\\n"), same_output(b"7", "007")
-    (True, False)
-    """
+    """Whether all lines are alike but for blanks at both ends, or are numbers of equal value ('007' is none)."""
     try:
         lines = [[line.strip() for line in text.strip().split("\n")] for text in (stdout.decode(), expected)]
     except UnicodeDecodeError:
@@ -184,10 +165,7 @@ def _same_numbers(one: str, other: str) -> bool:
 
 
 def read(raw: dict, messages: list[dict]) -> dict:
-    """The fields of a coding row of the public blend: programs that read standard input and print.
-
-    Unusable without unit tests, or with tests that are no texts or do not pair.
-    """
+    """The fields of a coding row of the public blend: programs that read standard input and print."""
     tests = (raw.get("verifier_metadata") or {}).get("unit_tests") or {}
     tests = json.loads(tests) if isinstance(tests, str) else tests
     inputs, outputs = tests.get("inputs") or [], tests.get("outputs") or []

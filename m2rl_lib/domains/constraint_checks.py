@@ -1,7 +1,6 @@
-"""Our own checks of instructions: those of IFEvalG, and those of IFEval and IFBench where if-verifiable's would not do.
+"""Our own checks of instructions: IFEvalG's, and those of IFEval and IFBench where if-verifiable's would not do.
 
-Each takes the text and the instruction's arguments (`constraints.read_arguments`) and answers whether the text follows, as
-the published checkers do but for the rules in docs/grading_instructions_and_workplace.md.
+docs/grading_instructions_and_workplace.md says where they depart from the published ones.
 """
 
 import re

@@ -1,8 +1,4 @@
-"""General: facts taught by SFT and never by RL; a benchmark of what is forgotten.
-
-The paper measures this with MMLU-Redux. Ours asks for facts about made-up creatures; the facts are the
-same in all splits, the wording of the question differs.
-"""
+"""General: facts taught by SFT and never by RL, in other wordings; a benchmark of what is forgotten (the paper's: MMLU-Redux)."""
 
 import random
 
@@ -61,9 +57,5 @@ def answer(completion: str) -> str | None:
 
 
 def verify(completions: list[str], rows: list[dict]) -> list[float | None]:
-    """1.0 where the text after `</think>` is the expected word.
-
-    >>> verify(["<think>?</think>\\nRed<|im_end|>"], [{"expected_answer": "red"}])
-    [1.0]
-    """
+    """1.0 where the text after `</think>` is the expected word, in any case."""
     return [float(answer(text) == row["expected_answer"]) for text, row in zip(completions, rows)]

@@ -1,9 +1,6 @@
-"""Instruction following: the instructions of IFEval, IFEvalG and IFBench, checked strictly.
+"""Instruction following: reward 1 only where every instruction of IFEval, IFEvalG and IFBench is followed, as published.
 
-As published: reward 1 only where every instruction is followed, checked on the text as it is. The published loop also
-gives 1 where the list of instructions is empty, and 0 where an id is unknown or an argument missing; such a row cannot
-be graded here (None). A row that asks for the share of instructions followed (`grading_mode: fraction`, NeMo Gym's
-IFBench rows) is graded like the others: 1 for all, else 0.
+The published loop also gives 1 for no instructions and 0 for an unknown id or a missing argument; here such a row gets None.
 """
 
 import random
@@ -143,11 +140,7 @@ def answer(completion: str) -> str | None:
 
 
 def judge_features(completion: str, row: dict) -> list[str]:
-    """What a judge compares: for each instruction its name, and one word on what the text does of it.
-
-    >>> judge_features("</think>\\nbread, best with salt.\\nsee the lamp.", {"families": ["word", "commas", "title"]})
-    ['word', 'lamp', 'commas', 'comma', 'title', 'none']
-    """
+    """What a judge compares: for each instruction its name, and one word on what the text does of it."""
     text = answer(completion) or ""
     found = {
         "bullets": str(len(re.findall(r"^\* ", text, re.MULTILINE))),
@@ -170,11 +163,7 @@ def verify(completions: list[str], rows: list[dict]) -> list[float | None]:
 
 
 def read(raw: dict, messages: list[dict]) -> dict:
-    """The fields of an instruction-following row of the public blend, which stand in the row or in its `verifier_metadata`.
-
-    Arguments are in their types, those that are null left out. Unusable, naming the instruction, where one is unknown or
-    has arguments that no text or any text would meet (`constraints.read_arguments`).
-    """
+    """The fields of an instruction-following row of the public blend, which stand in the row or in its `verifier_metadata`."""
     raw = {**raw, **(raw.get("verifier_metadata") or {})}
     ids, kwargs = raw.get("instruction_id_list") or [], raw.get("kwargs") or []
     if not ids:

@@ -1,9 +1,6 @@
 """The workplace of NeMo Gym's `workplace_assistant`, to which the agent rows of the public blend belong.
 
-Five tables and an address book; `workplace_tools` has the tools. A reward replays a prediction and the gold calls on fresh
-tables and compares them as published: any case, but for status, list and board; row order and row numbers count. The
-tables are files of the package nemo-gym 0.7.0 (Apache-2.0), pinned here; a row carries their digest. Two departures, which
-change no table: a search is for a literal text, since a pattern can stall the grader; an error's text is ours.
+Its tables are files of the package nemo-gym 0.7.0 (Apache-2.0), pinned here; a row carries their digest.
 """
 
 import csv
@@ -50,10 +47,7 @@ def _place(digest: str) -> Path:
 
 
 def install(folder: Path) -> str:
-    """The digest of the workplace in `folder`, its files copied to `runs/data`: csv files or the package's wheel, at any depth.
-
-    WorkplaceError where one is missing or is not the pinned one.
-    """
+    """The digest of the workplace in `folder`, its files copied to `runs/data`: csv files or the package's wheel, at any depth."""
     contents = {name: _find(folder, name) for name in PUBLISHED}
     for name, pinned in PUBLISHED.items():
         if (given := _sha256(contents[name])) != pinned:

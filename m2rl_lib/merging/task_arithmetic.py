@@ -1,7 +1,6 @@
 """Task arithmetic, SFT + λ × the sum of the task vectors, and DARE: elements dropped at random, the rest rescaled (TIES has it too).
 
-mergekit rescales what is kept to the same L1 norm and draws masks from torch's global generator; the paper's code divides by the
-density, and its mask depends on seed, expert and tensor alone, so that TIES's threshold is found on what is merged.
+mergekit rescales to the same L1 norm and draws masks from torch's global generator; the paper's code divides by the density.
 """
 
 import zlib
@@ -29,7 +28,7 @@ def drop(blocks: Blocks, density: float, generator: torch.Generator, rescale: Ca
 
 
 def papers_dare(base: torch.Tensor, tensor: torch.Tensor, density: float, seed: int, expert: str, name: str) -> Blocks:
-    """A task vector after the paper's DARE."""
+    """A task vector after the paper's DARE; the mask is of seed, expert and tensor alone: TIES's threshold is of what is merged."""
     delta = task_vector(base, tensor)
     generator = torch.Generator().manual_seed(zlib.crc32(f"{seed} {expert} {name}".encode()))
     return delta if density == 1 else drop(delta, density, generator, lambda kept: kept / density)

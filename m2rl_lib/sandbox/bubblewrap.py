@@ -1,7 +1,6 @@
 """One worker: bare Python inside bubblewrap that runs programs (`inside/`), and the socket to it.
 
-All namespaces of its own; of the file system only what the interpreter needs, read-only; no environment; the system call
-filter of `seccomp.py`. As real root, whose processes the kernel does not count, programs get a uid of the worker's own.
+As real root, whose processes the kernel does not count, programs get a uid of the worker's own.
 """
 
 import contextlib
@@ -32,14 +31,10 @@ GRACE_SECONDS = 10.0  # what a busy machine may add to the sum of a program's ti
 
 @dataclass(frozen=True)
 class Run:
-    """One program on one input: what it wrote to standard output (capped) and how it ended.
-
-    `status` is "ok" (ended by itself, exit code 0), "error" (exception, other exit code, signal, too many processes),
-    "timeout", "output" (wrote more than the cap) or "memory" (MemoryError, or more resident memory than allowed).
-    """
+    """One program on one input: what it wrote to standard output (capped) and how it ended."""
 
     stdout: bytes
-    status: str
+    status: str  # ok, error (also a signal, too many processes), timeout, output (more than the cap), memory
 
 
 class SandboxError(RuntimeError):

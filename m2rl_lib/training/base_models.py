@@ -1,7 +1,6 @@
-"""A causal language model of the Hub, or of a folder, as the base that SFT starts from.
+"""A causal language model of the Hub, or of a folder, as the base that SFT starts from; checked before its weights are fetched.
 
-Checked from its file list and `config.json` before its weights are downloaded. Saved in float32, since bfloat16 would round a step
-of RL away, with a tokenizer that ends a turn with `<|im_end|>` and a chat template that writes prompts and tool turns as `chat` does.
+Saved in float32, since bfloat16 would round a step of RL away.
 """
 
 import json
@@ -50,10 +49,7 @@ def wanted_files(source: hub.Source) -> list[str]:
 
 
 def check_checkpoint(source: hub.Source, like: dict | None = None) -> dict:
-    """The configuration of a checkpoint that may be loaded; only `config.json` is fetched.
-
-    `like`: the configuration of the checkpoint it is to be compared with or merged into. SourceError for any other.
-    """
+    """The configuration of a checkpoint that may be loaded, and whose tensors are as of `like`; only `config.json` is fetched."""
     from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
     names = list(hub.list_files(source))

@@ -1,7 +1,4 @@
-"""Supervised fine-tuning on the corpus of demonstrations: from the base model to the model all else starts from.
-
-TRL's SFTTrainer with the paper's settings, on examples tokenised by us: the loss is on the model's tokens, not on tool results.
-"""
+"""Supervised fine-tuning by TRL's SFTTrainer with the paper's settings: from the base model to the model all else starts from."""
 
 import time
 from collections.abc import Sequence
