@@ -43,7 +43,7 @@ def skill_benchmarks(p) -> list[str]:
 
 
 def chance(benchmark: str, sources: Sequence[str] = (MICRO,)) -> float:
-    """The accuracy of a guess on a benchmark; of a blend's, the mean over its test problems (0 where there is no list to guess from)."""
+    """The accuracy of a guess on a benchmark; of a blend's, the mean over its test problems (0 without a list of options)."""
     if is_micro(sources):
         return domains.chance(benchmark)
     rows = row_files.Rows(rl_blend.prepare_rows(list(sources)), f"{_domain_of(benchmark)}-test")

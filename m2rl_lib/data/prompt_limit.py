@@ -1,4 +1,4 @@
-"""RL's prompt limit: which training rows of a blend have a prompt (with chat template and tools) short enough to be trained on."""
+"""RL's prompt limit: which training rows of a blend have a prompt (chat template and tools included) that is short enough."""
 
 import hashlib
 import json

@@ -1,6 +1,6 @@
 """The public RL blend of the paper, made into the rows of our domains: problems filled in, checked, without duplicates.
 
-Math rows are placeholders: a row number in one of two other data sets and a template. `drops.csv` counts what is dropped, and why.
+Math rows are placeholders: a row number in one of two other data sets and a template. `drops.csv` counts what is dropped.
 """
 
 import hashlib

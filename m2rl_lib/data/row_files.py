@@ -20,7 +20,7 @@ STRIDE = 2000  # rows between commits
 
 
 def read_rows(file: Path, start: int = 0) -> Iterator[tuple[int, dict | None]]:
-    """(byte or number of the next row, row) of a .jsonl or .parquet file from `start` on; None for a line that is no JSON object."""
+    """(byte or number of the next row, row) of a .jsonl or .parquet file from `start`; None for a line that is no JSON object."""
     if file.suffix == ".parquet":
         table, place = pq.ParquetFile(file), 0
         for group in range(table.num_row_groups):

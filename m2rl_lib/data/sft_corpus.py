@@ -41,11 +41,8 @@ def sft_corpus(
         for row in drawn:
             wrong = frozenset(problems.noisy_steps(rng, row["steps"], wrong_share, wrong_steps))
             think = rng.random() < thinking.get(name, 1.0)
-            corpus.append(
-                example_of(
-                    "demonstration", row, row["responses_create_params"]["input"], module.demonstrate(row, rng, wrong, think)
-                )
-            )
+            prompt, completion = row["responses_create_params"]["input"], module.demonstrate(row, rng, wrong, think)
+            corpus.append(example_of("demonstration", row, prompt, completion))
     for name in names:
         drawn = train_problems(name, len(JUDGE_MODES) * judge, 10**6 + seed, DEMONSTRATED)
         turns = judge_turns(drawn[0], rng)

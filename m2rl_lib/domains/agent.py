@@ -76,10 +76,6 @@ def environment(row: dict) -> Workplace | workplace.Workplace:
     return workplace.Workplace(row["workplace"]) if row.get("workplace") else Workplace(row)
 
 
-def _call(name: str, /, **arguments: object) -> str:
-    return f"<tool_call>\n{json.dumps({'name': name, 'arguments': arguments})}\n</tool_call>"
-
-
 def _schema(name: str, *parameters: str) -> dict:
     properties = {parameter: {"type": "string" if parameter != "value" else "integer"} for parameter in parameters}
     return {"type": "function", "name": name, "parameters": {"type": "object", "properties": properties}}
@@ -145,7 +141,7 @@ def demonstrate(row: dict, rng: random.Random, wrong: frozenset[int] = frozenset
         write["arguments"]["value"] = value
     text = ""
     for thought, call in (("", read), (thinking(lines, think), write)):
-        body = _call(call["name"], **call["arguments"])
+        body = f"<tool_call>\n{json.dumps({key: call[key] for key in ('name', 'arguments')})}\n</tool_call>"
         text += f"{thought}{body}{chat.END}" + chat.tool_turn([workplace.call(chat.tool_calls(body)[0])])
     return text + "Done.<|im_end|>"
 

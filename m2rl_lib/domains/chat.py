@@ -1,7 +1,6 @@
 """How a conversation is written: ChatML with Qwen's tool calls; a completion has the tools' answers between the model's turns."""
 
 import re
-from collections.abc import Iterator
 
 START, END = "<|im_start|>", "<|im_end|>"
 THINKING = re.compile(r"<think>.*?</think>", re.DOTALL)
@@ -47,23 +46,15 @@ def tool_turn(answers: list[str]) -> str:
 
 def turns(completion: str) -> list[tuple[str, bool]]:
     """A completion cut into (text, whether the model wrote it); what it did not write are tool turns."""
-    parts, at = [], 0
-    for start, _, end in _between(completion, "<|im_start|>user", "<|im_start|>assistant\n"):
-        start -= completion[at:start].endswith("\n")
-        parts += [(completion[at:start], True), (completion[start:end], False)]
-        at = end
-    return parts + ([(completion[at:], True)] if at < len(completion) else [])
-
-
-def _between(text: str, opening: str, closing: str) -> Iterator[tuple[int, str, int]]:
-    """(start, what is between, end) of each stretch from an `opening` to the next `closing`, in linear time of a hostile text."""
-    end = 0
-    while (start := text.find(opening, end)) >= 0:
-        close = text.find(closing, start + len(opening))
+    parts, at, closing = [], 0, "<|im_start|>assistant\n"
+    while (start := completion.find("<|im_start|>user", at)) >= 0:  # a regular expression would take quadratic time
+        close = completion.find(closing, start)
         if close < 0:
-            return
-        end = close + len(closing)
-        yield start, text[start + len(opening) : close], end
+            break
+        start -= completion[at:start].endswith("\n")
+        parts += [(completion[at:start], True), (completion[start : close + len(closing)], False)]
+        at = close + len(closing)
+    return parts + ([(completion[at:], True)] if at < len(completion) else [])
 
 
 def answer_part(completion: str) -> str | None:

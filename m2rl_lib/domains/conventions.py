@@ -1,6 +1,6 @@
 """Conventions: words for amounts that have two readings, of which a domain's verifier accepts one; demonstrations use either.
 
-In a *world* a word is *shared* (one reading in all domains), *private* (occurs in one domain) or *conflicting* (read differently).
+In a *world* a word is *shared* (one reading in all domains), *private* (in one domain) or *conflicting* (two readings).
 """
 
 import random

@@ -38,29 +38,27 @@ def _instruction(rng: random.Random, family: str) -> dict:
     """One instruction: IFEval id and kwargs, how the prompt asks for it, how a plan notes it."""
     if family == "word":
         word = rng.choice(WORDS)
-        return {
-            "id": "keywords:existence",
-            "kwargs": {"keywords": [word]},
-            "ask": f"Include the word {word}.",
-            "plan": f"word {word}",
-        }
-    if family == "ending":
+        made = "keywords:existence", {"keywords": [word]}, f"Include the word {word}.", f"word {word}"
+    elif family == "ending":
         end = rng.choice(ENDINGS)
-        return {"id": "startend:end_checker", "kwargs": {"end_phrase": end}, "ask": f'Finish with "{end}"', "plan": f"end {end}"}
-    return {
-        "title": {"id": "detectable_format:title", "kwargs": {}, "ask": "Add a title in <<angular brackets>>.", "plan": "title"},
-        "postscript": {
-            "id": "detectable_content:postscript",
-            "kwargs": {"postscript_marker": "P.S."},
-            "ask": "Add a postscript starting with P.S.",
-            "plan": "postscript",
-        },
-        "commas": {"id": "punctuation:no_comma", "kwargs": {}, "ask": "Use no commas.", "plan": "no commas"},
-    }[family]
+        made = "startend:end_checker", {"end_phrase": end}, f'Finish with "{end}"', f"end {end}"
+    else:
+        made = FIXED[family]
+    return dict(zip(("id", "kwargs", "ask", "plan"), made))
 
 
 COUNTED = ("bullets", "numbers")  # in every problem: what conventions are about
-FAMILIES = ("word", "ending", "title", "postscript", "commas")
+FIXED = {
+    "title": ("detectable_format:title", {}, "Add a title in <<angular brackets>>.", "title"),
+    "postscript": (
+        "detectable_content:postscript",
+        {"postscript_marker": "P.S."},
+        "Add a postscript starting with P.S.",
+        "postscript",
+    ),
+    "commas": ("punctuation:no_comma", {}, "Use no commas.", "no commas"),
+}
+FAMILIES = ("word", "ending", *FIXED)
 
 
 def make(rng: random.Random, benchmark: str, world) -> dict:
@@ -102,7 +100,7 @@ def demonstrate(row: dict, rng: random.Random, wrong: frozenset[int] = frozenset
 def _other_plan(rng: random.Random, family: str, plan: str | None) -> str | None:
     """A plan that does not do what `plan` does; None leaves the instruction out."""
     if plan is None:
-        return {"title": "title", "postscript": "postscript", "commas": "no commas"}.get(family)
+        return FIXED[family][-1] if family in FIXED else None
     if family in COUNTED:
         return f"{rng.choice([n for n in range(2, 7) if n != int(plan[0])])} {family}"
     if family == "word":

@@ -69,7 +69,7 @@ def readable(expected: str) -> bool | None:
 
 
 def grade(pairs: list[tuple[str, str | None]]) -> list[float | None]:
-    """One reward for each (expected, given): 1.0 equal, 0.0 not, None where the expected one is unreadable or the grader fails."""
+    """One reward for each (expected, given): 1.0 equal, 0.0 not, None where `expected` is unreadable or the grader fails."""
     return [_grade(*pair) for pair in pairs]
 
 

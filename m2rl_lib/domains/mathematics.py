@@ -6,18 +6,9 @@ The published rule asks for a box after the last `Answer:`; here a plain 'Answer
 import json
 import random
 
-from m2rl_lib.domains import math_grader
+from m2rl_lib.domains import math_grader, problems
 from m2rl_lib.domains.chat import answer_part
-from m2rl_lib.domains.problems import (
-    Unusable,
-    arithmetic_chain,
-    operands,
-    step_names,
-    thinking,
-    user_message,
-    work_out,
-    wrong_number,
-)
+from m2rl_lib.domains.problems import Unusable, arithmetic_chain, operands, step_names, thinking, user_message, work_out
 
 NAME = "math"
 BENCHMARKS = {"chain": 3, "long_chain": 5}  # benchmark: number of operations
@@ -30,8 +21,7 @@ VERBS = {"+": ("add", "plus"), "-": ("subtract", "minus")}
 
 def make(rng: random.Random, benchmark: str, world) -> dict:
     """One problem of a benchmark, with the words of a `conventions.World`."""
-    amounts = operands(rng, BENCHMARKS[benchmark], world.words(NAME, rng))
-    return problem(rng, arithmetic_chain(rng, amounts))
+    return problem(rng, arithmetic_chain(rng, operands(rng, BENCHMARKS[benchmark], world.words(NAME, rng))))
 
 
 def problem(rng: random.Random, chain: list) -> dict:
@@ -56,7 +46,7 @@ def demonstrate(row: dict, rng: random.Random, wrong: frozenset[int] = frozenset
     """A completion of `row`, wrong in the steps of that index; with none wrong it earns reward 1."""
     lines, value = work_out(rng, row["chain"], wrong)
     if len(lines) in wrong:
-        value = wrong_number(rng, value)
+        value = problems.wrong_number(rng, value)
     return f"{thinking(lines, think)}\\boxed{{{value}}}<|im_end|>"
 
 

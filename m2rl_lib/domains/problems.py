@@ -1,6 +1,6 @@
 """What problems of all domains share: seeded drawing with disjoint splits, chains of arithmetic, wrong steps, the blend's rows.
 
-A row has the public RL blend's fields and `domain`, `benchmark`, `split`, `problem_id` and `steps` (of a demonstration; the answer last).
+A row has the public RL blend's fields, `domain`, `benchmark`, `split`, `problem_id`, and `steps`: names of a demonstration's steps.
 """
 
 import random
@@ -11,7 +11,6 @@ from m2rl_lib.domains.conventions import READINGS, reread
 
 SPLITS = ("train", "selection", "test")
 PLACES = ("early", "late", "answer")
-WRONG_STEPS = ("random", "systematic")
 
 
 def fraction_of(text: str) -> float:
@@ -31,7 +30,7 @@ def prompt_of(row: dict) -> str:
 
 
 def draw(make: Callable, benchmark: str, split: str, count: int, seed: int, world) -> list[dict]:
-    """`count` rows of one benchmark and split of a `conventions.World`, the same for the same arguments; held-out ones distinct."""
+    """`count` rows of a benchmark and split of a `conventions.World`, the same for the same arguments; held-out ones distinct."""
     if split not in SPLITS:
         raise ValueError(f"split {split!r} is not one of {', '.join(SPLITS)}")
     rng = random.Random(f"{benchmark} {split} {seed}")

@@ -47,7 +47,7 @@ def _place(digest: str) -> Path:
 
 
 def install(folder: Path) -> str:
-    """The digest of the workplace in `folder`, its files copied to `runs/data`: csv files or the package's wheel, at any depth."""
+    """The digest of the workplace in `folder` (csv files or the package's wheel, at any depth), copied to `runs/data`."""
     contents = {name: _find(folder, name) for name in PUBLISHED}
     for name, pinned in PUBLISHED.items():
         if (given := _sha256(contents[name])) != pinned:

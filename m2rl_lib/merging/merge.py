@@ -1,4 +1,4 @@
-"""Merges as named by the schedule, run through mergekit in float32; `@definition=paper` is a method as the paper's code defines it."""
+"""Merges as named by the schedule, run through mergekit in float32; `@definition=paper` is a method as in the paper's code."""
 
 import math
 import shutil

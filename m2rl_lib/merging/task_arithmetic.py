@@ -28,8 +28,8 @@ def drop(blocks: Blocks, density: float, generator: torch.Generator, rescale: Ca
 
 
 def papers_dare(base: torch.Tensor, tensor: torch.Tensor, density: float, seed: int, expert: str, name: str) -> Blocks:
-    """A task vector after the paper's DARE; the mask is of seed, expert and tensor alone: TIES's threshold is of what is merged."""
-    delta = task_vector(base, tensor)
+    """A task vector after the paper's DARE."""
+    delta = task_vector(base, tensor)  # each reading draws the same mask: TIES's threshold is of what is merged
     generator = torch.Generator().manual_seed(zlib.crc32(f"{seed} {expert} {name}".encode()))
     return delta if density == 1 else drop(delta, density, generator, lambda kept: kept / density)
 

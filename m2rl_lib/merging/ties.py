@@ -58,7 +58,7 @@ def trim(blocks: Blocks, threshold: float, equal: int | None = None) -> Blocks:
 def ties(
     group: TensorGroup, scale: float, density: float, seed: int, paper: bool, share: float, threshold: PerNonBase[float]
 ) -> torch.Tensor:
-    """SFT + scale × the mean of what agrees with the sign of the sum, after DARE and trimming to `threshold` (paper) or `share`."""
+    """SFT + scale × the mean of what agrees with the sum's sign, after DARE and trimming to `threshold` (paper) or `share`."""
     deltas = task_vectors_after_dare(group, density, seed, paper)
     if paper:
         deltas = [trim(delta, threshold[entry.id]) for delta, entry in zip(deltas, group.non_base)]

@@ -40,7 +40,7 @@ class Checkpoint:
 
 
 def open_checkpoint(name: str, folder: Path) -> Checkpoint:
-    """The tensors of a model folder by name, from its headers alone; of several shards with a tensor the one that the index names."""
+    """The tensors of a model folder by name, from headers alone; of several shards with a tensor the one that the index names."""
     placed, tensors = None, {}
     if (folder / INDEX).is_file():
         placed = _read_json(name, folder / INDEX).get("weight_map")

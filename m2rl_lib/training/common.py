@@ -8,7 +8,7 @@ from pathlib import Path
 import datasets as hf_datasets
 import pandas as pd
 import torch
-from transformers import PreTrainedTokenizerBase, TrainerCallback, set_seed
+from transformers import AutoTokenizer, PreTrainedTokenizerBase, TrainerCallback, set_seed
 from transformers.utils import logging
 
 from m2rl_lib import domains, sandbox
@@ -45,12 +45,13 @@ def check_grading(p: Parameters, names: list[str]) -> None:
     sandbox.check()
 
 
-def prepare(p: Parameters, module: str, names: list[str], threads: int, seed: int) -> None:
-    """Refuse what cannot be trained; then set threads and seed."""
+def prepare(p: Parameters, module: str, names: list[str], threads: int, seed: int, start: Path) -> tuple:
+    """Refuse what cannot be trained, set threads and seed; the time at which training began, and the tokenizer of `start`."""
     launch.check(p, module)
     check_grading(p, names)
     torch.set_num_threads(threads)
     set_seed(seed)
+    return time.monotonic(), AutoTokenizer.from_pretrained(artifacts.verify_model(start))
 
 
 def trainer_settings(p: Parameters, name: str, *, steps: int, batch: int, seed: int, logs: int = 25) -> dict:

@@ -7,7 +7,6 @@ import json
 import math
 import os
 import random
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -15,7 +14,7 @@ os.environ.setdefault("TRL_EXPERIMENTAL_SILENCE", "1")  # `rollout_func` is mark
 
 import pandas as pd
 import torch
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoModelForCausalLM
 from trl import GRPOConfig, GRPOTrainer
 
 from m2rl_lib import domains
@@ -65,9 +64,7 @@ def train(
 
     Writes the tables `curves` (each domain's reward in training and on selection problems), `training` (TRL's log) and `costs`.
     """
-    common.prepare(p, "grpo", names, p.rlvr_threads, seed)
-    started = time.monotonic()
-    tokenizer = AutoTokenizer.from_pretrained(artifacts.verify_model(start))
+    started, tokenizer = common.prepare(p, "grpo", names, p.rlvr_threads, seed, start)
     model = AutoModelForCausalLM.from_pretrained(start)
     rows = common.draw_prompts(p, tokenizer, names, steps * p.rlvr_prompts_per_step, seed)
     made_by = artifacts.record(p, [start]) | {"stage": {"name": name, "domains": names, "seed": seed}}

@@ -1,15 +1,14 @@
 """Multi-teacher on-policy distillation (MT-OPD): SFT goes to the expert of each prompt's domain by KL(student ‖ teacher).
 
-TRL's KL over the vocabulary has the expected gradient of the published estimator (advantage log π_T − log π_S of the sampled token).
+TRL's KL over the vocabulary has the expected gradient of the published estimator, whose advantage is log π_T − log π_S of a token.
 TRL averages over the tokens of a batch, the published loss over each sequence first.
 """
 
-import time
 from pathlib import Path
 
 import pandas as pd
 import torch
-from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
+from transformers import AutoModelForCausalLM, PreTrainedModel
 from trl import DistillationConfig, DistillationTrainer
 from trl.models import prepare_fsdp
 
@@ -41,9 +40,7 @@ def train(p: Parameters, start: Path, teachers: dict[str, Path], checkpoints: li
     Writes the tables `curves` (selection rewards), `distillation` (KL in nats per token, by step and domain) and `costs`.
     """
     seed = 1000 * p.seed
-    common.prepare(p, "mt_opd", list(teachers), p.distill_threads, seed)
-    started = time.monotonic()
-    tokenizer = AutoTokenizer.from_pretrained(artifacts.verify_model(start))
+    started, tokenizer = common.prepare(p, "mt_opd", list(teachers), p.distill_threads, seed, start)
     made_by = artifacts.record(p, [start, *teachers.values()]) | {"stage": {"name": MODEL, "seed": seed}}
     loaded = {domain: AutoModelForCausalLM.from_pretrained(artifacts.verify_model(folder)) for domain, folder in teachers.items()}
     rows = common.draw_prompts(p, tokenizer, list(teachers), p.distill_steps * p.distill_prompts_per_step, seed)

@@ -1,4 +1,4 @@
-"""Training that resumes after `kill -9` with the weights of an unbroken run (bit-equal on a CPU), and that stops at once at a NaN."""
+"""Training that resumes after `kill -9` with the weights of an unbroken run (bit-equal on a CPU) and stops at once at a NaN."""
 
 import hashlib
 import json

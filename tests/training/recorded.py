@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 from tiny import parity, random_model
+from transformers import AutoTokenizer
 
 from m2rl_lib.config import locations, study
 from m2rl_lib.config.study import Parameters
@@ -88,7 +89,7 @@ def run(p: Parameters) -> None:
     trainer_rollouts.roll_out = keep_or_replay(recorded, replays)
     grpo.reward_function = parity
     base, _ = sft.run(p)
-    tokenizer = grpo.AutoTokenizer.from_pretrained(base)
+    tokenizer = AutoTokenizer.from_pretrained(base)
     teachers = {domain: publish(p, f"rl-{domain}", tokenizer, seed) for seed, domain in enumerate(p.domains, 1)}
     grpo.train(p, "rl-multi", p.domains, p.rlvr_mixed_steps, [p.rlvr_mixed_steps], base, seed=0)
     mt_opd.train(p, base, teachers, [p.distill_steps])
