@@ -93,10 +93,8 @@ def test_science_rows_that_cannot_be_graded():
     assert science.verify(["</think>Answer: Z", "</think>Answer: B"], rows) == [None, None]
 
 
-DOUBLE = {
-    "domain": "coding",
-    "verifier_metadata": {"unit_tests": {"inputs": ["2\n", "5\n"], "outputs": ["4\n", "10\n"]}, "limits": coding.MICRO_LIMITS},
-}
+TESTS = {"unit_tests": {"inputs": ["2\n", "5\n"], "outputs": ["4\n", "10\n"]}}
+DOUBLE = {"domain": "coding", "verifier_metadata": TESTS | {"limits": coding.MICRO_LIMITS}}
 
 
 def test_coding_gives_none_where_the_sandbox_failed(monkeypatch):
@@ -108,16 +106,16 @@ def test_coding_gives_none_where_the_sandbox_failed(monkeypatch):
 def test_coding_limits_are_the_rows_own(monkeypatch):
     asked = []
     monkeypatch.setattr(coding.sandbox, "run_programs", lambda programs, inputs, **limits: asked.append(limits) or [None])
-    published = {"verifier_metadata": {"unit_tests": DOUBLE["verifier_metadata"]["unit_tests"]}}
-    coding.verify(["</think>```python\nprint()\n```"] * 2, [DOUBLE, published])
+    coding.verify(["</think>```python\nprint()\n```"] * 2, [DOUBLE, {"verifier_metadata": TESTS}])
     assert asked == [coding.MICRO_LIMITS, {"timeout_seconds": 10.0, "memory_bytes": 4 * 2**30}]
 
 
-@pytest.mark.parametrize(
-    "metadata", [None, {}, {"unit_tests": {"inputs": [], "outputs": []}}, {"unit_tests": {"inputs": ["1"], "outputs": [1]}}]
-)
-def test_coding_row_without_tests_cannot_be_graded(metadata):
-    assert coding.verify(["</think>```python\nprint()\n```"], [{"verifier_metadata": metadata}]) == [None]
+def test_coding_row_without_tests_cannot_be_graded():
+    tests = [None, {}, {"inputs": [], "outputs": []}, {"inputs": ["1"], "outputs": [1]}, {"inputs": ["1"], "outputs": []}]
+    assert (
+        coding.verify(["</think>```python\nprint()\n```"] * 5, [{"verifier_metadata": {"unit_tests": t}} for t in tests])
+        == [None] * 5
+    )
 
 
 @pytest.fixture
@@ -144,14 +142,10 @@ def test_agent_is_graded_by_the_state_it_leaves(agent_row):
     "call",
     [
         '{"name": "drop_tables", "arguments": {}}',
-        '{"name": "set_customer", "arguments": {"name": "Ann"}}',
         '{"name": "set_customer", "arguments": {"name": 3, "value": NaN}}',
         '{"name": "set_customer", "arguments": {"name": "Ann", "value": true}}',
-        '{"name": "set_customer", "arguments": {"name": "Ann", "value": 1e999}}',
         '{"name": ["set_customer"], "arguments": []}',
         "[" * 100_000,
-        '"' + "x" * 100_000,
-        "not json",
         "null",
     ],
 )
@@ -160,12 +154,6 @@ def test_agent_bad_calls_answer_with_an_error(call, agent_row):
     before = json.dumps(workplace.tables)
     assert workplace.call(call).startswith("error")
     assert json.dumps(workplace.tables) == before
-
-
-def test_agent_row_without_its_workplace_or_with_gold_that_fails_cannot_be_graded(agent_row):
-    gold = [{"name": "made_up", "arguments": {}}]
-    rows = [{"ground_truth": [], "domain": "agent"}, agent_row | {"ground_truth": []}, agent_row | {"ground_truth": gold}]
-    assert agent.verify(["Done."] * 3, rows) == [None] * 3
 
 
 @pytest.mark.parametrize("benchmark", agent.BENCHMARKS)

@@ -45,7 +45,6 @@ def watch(trainer, method: str, rows_of) -> list:
 
 
 def unpadded(given) -> list[list[int]]:
-    """The token ids of a training step's rows."""
     return [ids[mask.bool()].tolist() for ids, mask in zip(given[1]["input_ids"], given[1]["attention_mask"])]
 
 
@@ -70,7 +69,6 @@ def keep_or_replay(recorded: dict, replays: bool):
 
 
 def publish(p: Parameters, name: str, tokenizer, seed: int) -> Path:
-    """A random micro model under a name."""
     folder = locations.model_folder(p.study, p.seed, name)
     with artifacts.publish(folder, artifacts.record(p)) as fresh:
         if processes.is_main():
