@@ -8,7 +8,7 @@ import random
 import re
 
 from m2rl_lib.domains import chat, workplace, workplace_tools
-from m2rl_lib.domains.problems import LARGEST, Unusable, arithmetic_chain, operands, step_names, thinking, work_out
+from m2rl_lib.domains.problems import LARGEST, Unusable, arithmetic_chain, micro_row, operands, step_names, thinking, work_out
 
 NAME = "agent"
 CHANCE = 0.0
@@ -105,21 +105,12 @@ def make(rng: random.Random, benchmark: str, world) -> dict:
         tables[target][place] = start if tables[target][place] == result else tables[target][place]
         gold = {"name": write, "arguments": {"name": place, "value": result}}
     distractor = rng.choice([name for name, table in READS.items() if table != source])
-    tools = [_schema(distractor, "name"), _schema(read, "name")]
-    tools += [_schema("send_email", "to", "text")] + [
-        _schema(name, "name", "value") for name in sorted(WRITES) if target == WRITES[name]
-    ]
-    return {
-        "domain": NAME,
-        "dataset": "micro_agent",
-        "responses_create_params": {"input": [{"role": "user", "content": text}], "tools": tools},
-        "environment_name": "micro_workplace",
-        "category": f"{source} to {target}",
-        "ground_truth": [{"name": read, "arguments": {"name": item}}, gold],
-        "tables": tables,
-        "chain": chain,
-        "steps": [f"read {read}", *step_names(chain), f"write {gold['name']}"],
-    }
+    tools = [_schema(distractor, "name"), _schema(read, "name"), _schema("send_email", "to", "text")]
+    tools += [_schema(name, "name", "value") for name in sorted(WRITES) if target == WRITES[name]]
+    kind = {"environment_name": "micro_workplace", "category": f"{source} to {target}"}
+    calls = [{"name": read, "arguments": {"name": item}}, gold]
+    steps = [f"read {read}", *step_names(chain), f"write {gold['name']}"]
+    return micro_row(NAME, text, tools, **kind, ground_truth=calls, tables=tables, chain=chain, steps=steps)
 
 
 def demonstrate(row: dict, rng: random.Random, wrong: frozenset[int] = frozenset(), think: bool = True) -> str:

@@ -13,7 +13,7 @@ from decimal import Decimal, InvalidOperation
 
 from m2rl_lib import sandbox
 from m2rl_lib.domains.chat import answer_part
-from m2rl_lib.domains.problems import Unusable, arithmetic_chain, operands, step_names, thinking, user_message, work_out
+from m2rl_lib.domains.problems import Unusable, arithmetic_chain, micro_row, operands, step_names, thinking, work_out
 
 NAME = "coding"
 BENCHMARKS = {"programs": 2, "programs_shifted": 3}  # benchmark: constants to fold into the first
@@ -54,21 +54,12 @@ def make(rng: random.Random, benchmark: str, world) -> dict:
     text = f"Read {names}. Take {added} and add {what}. Print it."
     numbers = random.Random(text)  # the tests belong to the text, not to the draw
     inputs = [[numbers.randrange(0, 100) for _ in range(n_inputs)] for _ in range(N_TESTS)]
-    return {
-        "domain": NAME,
-        "dataset": "micro_coding",
-        "responses_create_params": user_message(text),
-        "verifier_metadata": {
-            "unit_tests": {
-                "inputs": ["".join(f"{n}\n" for n in numbers) for numbers in inputs],
-                "outputs": [f"{function(numbers, constant)}\n" for numbers in inputs],
-            },
-            "limits": MICRO_LIMITS,
-        },
-        "task": task,
-        "chain": chain,
-        "steps": step_names(chain) + [f"program {task}"],
+    tests = {
+        "inputs": ["".join(f"{n}\n" for n in numbers) for numbers in inputs],
+        "outputs": [f"{function(numbers, constant)}\n" for numbers in inputs],
     }
+    graded = {"verifier_metadata": {"unit_tests": tests, "limits": MICRO_LIMITS}}
+    return micro_row(NAME, text, **graded, task=task, chain=chain, steps=[*step_names(chain), f"program {task}"])
 
 
 def demonstrate(row: dict, rng: random.Random, wrong: frozenset[int] = frozenset(), think: bool = True) -> str:

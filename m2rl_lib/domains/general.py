@@ -3,7 +3,7 @@
 import random
 
 from m2rl_lib.domains.chat import answer_part
-from m2rl_lib.domains.problems import fraction_of, user_message
+from m2rl_lib.domains.problems import fraction_of, micro_row
 
 NAME = "general"
 BENCHMARKS = {"facts": None}
@@ -33,15 +33,8 @@ def make(rng: random.Random, benchmark: str, world) -> dict:
     creature, attribute = rng.choice(CREATURES), rng.choice(sorted(FACTS))
     answer = FACTS[attribute][int(8 * fraction_of(f"{attribute} of {creature}"))]
     text = rng.choice(WORDINGS).format(creature=creature, attribute=attribute)
-    return {
-        "domain": NAME,
-        "dataset": "micro_general",
-        "responses_create_params": user_message(text),
-        "expected_answer": answer,
-        "attribute": attribute,
-        "creature": creature,
-        "steps": [f"fact {creature} {attribute}"],
-    }
+    fields = {"expected_answer": answer, "attribute": attribute, "creature": creature}
+    return micro_row(NAME, text, **fields, steps=[f"fact {creature} {attribute}"])
 
 
 def demonstrate(row: dict, rng: random.Random, wrong: frozenset[int] = frozenset(), think: bool = True) -> str:

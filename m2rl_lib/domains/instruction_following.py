@@ -8,7 +8,7 @@ import re
 
 from m2rl_lib.domains import constraints, instruction_checkers
 from m2rl_lib.domains.chat import answer_part
-from m2rl_lib.domains.problems import Unusable, thinking
+from m2rl_lib.domains.problems import Unusable, micro_row, thinking
 
 NAME = "instruction_following"
 BENCHMARKS = {"instructions": 3, "instructions_shifted": 4}  # benchmark: instructions a problem
@@ -70,19 +70,11 @@ def make(rng: random.Random, benchmark: str, world) -> dict:
     families = rng.sample(sorted(asked), len(asked))
     instructions = [asked[family] for family in families]
     text = f"Write about {topic}. " + " ".join(i["ask"] for i in instructions)
-    return {
-        "domain": NAME,
-        "dataset": "micro_instruction_following",
-        "responses_create_params": {"input": [{"role": "user", "content": text}], "tools": []},
-        "prompt": text,
-        "instruction_id_list": [i["id"] for i in instructions],
-        "kwargs": [i["kwargs"] for i in instructions],
-        "topic": topic,
-        "families": families,
-        "plans": [i["plan"] for i in instructions],
-        "said": [i.get("said") for i in instructions],  # the words of two readings
-        "steps": [f"plan {i['plan']}" for i in instructions] + [f"write {i['plan']}" for i in instructions],
-    }
+    plans = [i["plan"] for i in instructions]
+    graded = {"instruction_id_list": [i["id"] for i in instructions], "kwargs": [i["kwargs"] for i in instructions]}
+    own = {"topic": topic, "families": families, "plans": plans, "said": [i.get("said") for i in instructions]}
+    steps = [f"{what} {plan}" for what in ("plan", "write") for plan in plans]
+    return micro_row(NAME, text, prompt=text, **graded, **own, steps=steps)
 
 
 def demonstrate(row: dict, rng: random.Random, wrong: frozenset[int] = frozenset(), think: bool = True) -> str:

@@ -8,7 +8,7 @@ import random
 
 from m2rl_lib.domains import math_grader, problems
 from m2rl_lib.domains.chat import answer_part
-from m2rl_lib.domains.problems import Unusable, arithmetic_chain, operands, step_names, thinking, user_message, work_out
+from m2rl_lib.domains.problems import Unusable, arithmetic_chain, micro_row, operands, step_names, thinking, work_out
 
 NAME = "math"
 BENCHMARKS = {"chain": 3, "long_chain": 5}  # benchmark: number of operations
@@ -32,14 +32,7 @@ def problem(rng: random.Random, chain: list) -> dict:
         text = f"Start with {chain[0][0]}, " + ", ".join(operations) + ". What is the result?"
     else:
         text = f"What is {chain[0][0]} " + " ".join(operations) + "?"
-    return {
-        "domain": NAME,
-        "dataset": "micro_math",
-        "responses_create_params": user_message(text),
-        "expected_answer": str(chain[-1][3]),
-        "chain": chain,
-        "steps": step_names(chain) + ["boxed"],
-    }
+    return micro_row(NAME, text, expected_answer=str(chain[-1][3]), chain=chain, steps=[*step_names(chain), "boxed"])
 
 
 def demonstrate(row: dict, rng: random.Random, wrong: frozenset[int] = frozenset(), think: bool = True) -> str:

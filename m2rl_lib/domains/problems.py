@@ -5,7 +5,7 @@ A row has the public RL blend's fields, `domain`, `benchmark`, `split`, `problem
 
 import random
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from m2rl_lib.domains.conventions import READINGS, reread
 
@@ -49,12 +49,14 @@ def draw(make: Callable, benchmark: str, split: str, count: int, seed: int, worl
     raise ValueError(f"{benchmark}: only {len(rows)} distinct {split} problems, {count} asked for")
 
 
-def user_message(text: str) -> dict:
-    """`responses_create_params` of a problem that is one user message without tools."""
-    return {"input": [{"role": "user", "content": text}], "tools": []}
+def user_message(text: str, tools: Sequence[dict] = ()) -> dict:
+    """`responses_create_params` of a problem that is one user message."""
+    return {"input": [{"role": "user", "content": text}], "tools": list(tools)}
 
 
-# --- arithmetic: the skill that math, coding, science and agent problems share -------------------
+def micro_row(name: str, text: str, tools: Sequence[dict] = (), **fields) -> dict:
+    """A problem of the micro world's domain `name` that is one user message, with the domain's own fields."""
+    return {"domain": name, "dataset": f"micro_{name}", "responses_create_params": user_message(text, tools), **fields}
 
 
 LARGEST = 19  # of all numbers in a chain: small enough for a micro model to learn its sums
@@ -124,9 +126,6 @@ def thinking(lines: list[str], think: bool) -> str:
     return "<think>" + ("\n".join(lines) if think else "") + "</think>\n"
 
 
-# --- wrong steps ----------------------------------------------------------------------------------
-
-
 def noisy_steps(rng: random.Random, steps: list[str], share: float, kind: str) -> set[int]:
     """Which steps of a demonstration go wrong: each with probability `share`, or always the same ones (`systematic`)."""
     if kind == "systematic":
@@ -139,9 +138,6 @@ def wrong_step_at(place: str, steps: list[str]) -> set[int]:
     if place not in PLACES:
         raise ValueError(f"place {place!r} is not one of {', '.join(PLACES)}")
     return {{"early": 0, "late": max(0, len(steps) - 2), "answer": len(steps) - 1}[place]}
-
-
-# --- rows of the public blend -------------------------------------------------------------------------
 
 
 class Unusable(ValueError):

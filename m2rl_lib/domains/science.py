@@ -12,7 +12,7 @@ import re
 import regex
 
 from m2rl_lib.domains.chat import answer_part
-from m2rl_lib.domains.problems import Unusable, arithmetic_chain, operands, step_names, thinking, user_message, work_out
+from m2rl_lib.domains.problems import Unusable, arithmetic_chain, micro_row, operands, step_names, thinking, work_out
 
 NAME = "science"
 BENCHMARKS = {"quantities": 3, "quantities_shifted": 4}  # benchmark: number of changes
@@ -52,18 +52,11 @@ def problem(rng: random.Random, chain: list) -> dict:
     quantity = rng.choice(sorted(QUANTITIES))
     unit, raising, lowering = QUANTITIES[quantity]
     changes = (f"{rng.choice(raising if sign == '+' else lowering)} {said}" for _, sign, _, _, said in chain)
-    options = [{letter: str(digit)} for digit, letter in enumerate(LETTERS)]
     text = f"The {quantity} is {chain[0][0]} {unit}. It {', then '.join(changes)}. On which digit does it end? "
-    return {
-        "domain": NAME,
-        "dataset": "micro_science",
-        "responses_create_params": user_message(text + " ".join(f"{letter}{digit}" for digit, letter in enumerate(LETTERS))),
-        "options": options,
-        "expected_answer": LETTERS[chain[-1][3] % 10],
-        "template_metadata": {},
-        "chain": chain,
-        "steps": [*step_names(chain), "letter"],
-    }
+    text += " ".join(f"{letter}{digit}" for digit, letter in enumerate(LETTERS))
+    graded = {"options": [{letter: str(digit)} for digit, letter in enumerate(LETTERS)]}
+    graded |= {"expected_answer": LETTERS[chain[-1][3] % 10], "template_metadata": {}}
+    return micro_row(NAME, text, **graded, chain=chain, steps=[*step_names(chain), "letter"])
 
 
 def demonstrate(row: dict, rng: random.Random, wrong: frozenset[int] = frozenset(), think: bool = True) -> str:
