@@ -35,7 +35,6 @@ def test_draw_is_seeded_and_distinct(benchmark):
     rows, again = (problems.draw(module_of(benchmark).make, benchmark, "test", 40, 0, WORLD) for _ in range(2))
     assert rows == again
     assert len({row["problem_id"] for row in rows}) == 40
-    assert json.loads(json.dumps(rows)) == json.loads(json.dumps(again))
 
 
 def test_draw_says_when_problems_run_out():

@@ -31,9 +31,7 @@ def default_sandbox():
 
 @pytest.fixture
 def unchecked():
-    """The sandbox is tried anew in the test, and after it."""
-    sandbox.configure("bubblewrap")
-    yield
+    """The sandbox is tried anew in the test."""
     sandbox.configure("bubblewrap")
 
 
