@@ -20,7 +20,10 @@ def random_model(tokenizer, seed: int):
 
 
 def grpo_trainer(p, model, tokenizer, reward, data=PLACEHOLDER):
-    how = {"model": model, "args": grpo.grpo_config(p, "rl-tiny", 3, 0), "train_dataset": data, "processing_class": tokenizer}
+    args = grpo.grpo_config(
+        p.model_copy(update={"rlvr_kl": 0.0}), "rl-tiny", 3, 0
+    )  # for a KL TRL would load the model from a folder
+    how = {"model": model, "args": args, "train_dataset": data, "processing_class": tokenizer}
     return grpo.DomainTrainer(**how, reward_funcs=[reward], rollout_func=grpo.roll_out)
 
 
