@@ -83,18 +83,15 @@ def answer(completion: str) -> str | None:
             starts_line = fence[1] is not None
             if not fence[2].startswith(opening[2]) or not starts_line and not (ends_line and kind != "other"):
                 continue  # backticks within the program
-            indentation = opening[1] if opening.start() else fence[1]  # what stands before the answer is stripped
-            found[opened] = _dedent(text[opening.end() + 1 : fence.start()], len(indentation or ""))
+            indentation = (opening[1] if opening.start() else fence[1]) or ""  # what stands before the answer is stripped
+            program = text[opening.end() + 1 : fence.start()]
+            found[opened] = re.sub(rf"^[^\S\n]{{0,{len(indentation)}}}", "", program, flags=re.MULTILINE)
             opening = None
             if kind != "python":
                 continue
         if ends_line:
             opening, opened = fence, kind
     return found.get("python", found.get(""))
-
-
-def _dedent(body: str, width: int) -> str:
-    return re.sub(rf"^[^\S\n]{{1,{width}}}", "", body, flags=re.MULTILINE) if width else body
 
 
 def judge_features(completion: str, row: dict) -> list[str]:

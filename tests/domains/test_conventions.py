@@ -5,7 +5,7 @@ import random
 import pytest
 
 from m2rl_lib import domains
-from m2rl_lib.data import problem_sets, sft_corpus
+from m2rl_lib.data import problem_sets
 from m2rl_lib.domains import conventions, problems
 
 DOMAINS = tuple(domains.DOMAINS)
@@ -64,15 +64,6 @@ def test_composition_needs_the_private_words_of_two_domains():
         for domain in row["pair"]:
             assert set(world().private_words(domain)) <= said
         assert len(said & set(conventions.READINGS)) == 4
-
-
-def test_a_share_of_demonstrations_answers_at_once():
-    corpus = sft_corpus.sft_corpus(["math", "coding"], 200, 10, 2, 0.2, 0.0, "random", {"math": 0.25}, 0)
-    thinks = {"math": [], "coding": []}
-    for example in corpus:
-        if example["kind"] == "demonstration" and example["row"]["domain"] in thinks:
-            thinks[example["row"]["domain"]].append("<think></think>" not in example["completion"])
-    assert abs(sum(thinks["math"]) / 200 - 0.25) < 0.1 and all(thinks["coding"])
 
 
 @pytest.mark.parametrize(

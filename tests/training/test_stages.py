@@ -197,7 +197,7 @@ def test_what_vllm_samples_has_truncated_importance_weights(smoke, model, tokeni
     right = [text for text, own in chat.turns(agent.demonstrate(row, rng)) if own]
     wrong = "<think></think>\nno<|im_end|>"
     script = iter([right[0], wrong, right[0], wrong, *[wrong] * 4, *[text for text in right[1:] for _ in range(2)]])
-    ratios = itertools.cycle([0.5, 1.5, 3.0, 1.0, 2.5])  # π_trainer / π_vLLM
+    ratios = itertools.cycle([0.5, 1.5, 3.0, 1.0, 2.5, 1.0, 0.7])  # π_trainer / π_vLLM
     drawn = []  # of each turn's tokens
 
     def generate(prompts, **_):
@@ -225,8 +225,8 @@ def test_what_vllm_samples_has_truncated_importance_weights(smoke, model, tokeni
     expected = [factor for one in factors[:8] for factor in one]
     assert batch["importance_sampling_ratio"][own].tolist() == pytest.approx(expected, rel=1e-4)
     means = torch.tensor([sum(one) / len(one) for one in factors[:8]])
-    loss = trainer._compute_loss(model, batch)
-    assert loss.item() == pytest.approx(-(batch["advantages"] * means).mean().item(), rel=1e-4)
+    expected = -(batch["advantages"] * means).mean().item()
+    assert abs(expected) > 0.01 and trainer._compute_loss(model, batch).item() == pytest.approx(expected, rel=1e-4)
 
 
 def test_what_is_not_there_is_refused_before_work(trained):
@@ -249,7 +249,7 @@ def test_evaluation_keeps_every_sample(trained):
     keys = avg_at_k.KEYS
     assert not scores.duplicated(keys).any()
     assert scores[keys].equals(samples[keys])
-    per_model = 5 * (p.evaluate_problems * p.evaluate_samples)
+    per_model = len(problem_sets.study_benchmarks(p)) * p.evaluate_problems * p.evaluate_samples
     assert (scores[scores["split"] == "test"].groupby("model").size() == per_model).all()
     assert set(scores["model"]) == {"sft", "rl-agent", "sft-sharpened", "sft@temperature=0.0", "sft@temperature=1.0"}
     asked = {"split": "test", "count": p.evaluate_problems, "world": problem_sets.world_of(p)}
