@@ -315,12 +315,9 @@ def test_paths_on_a_blend_are_measured_on_right_completions(study, rng, monkeypa
     assert writers == {f"<think>{name}" for name in set(right["model"])}
 
 
-def test_chance_on_a_blend_is_that_of_the_options(study):
+def test_a_blend_has_the_chance_of_its_options_and_no_world(study):
     assert problem_sets.chance("science_blend", study.data_sources) == 1 / 4
     assert problem_sets.chance("math_blend", study.data_sources) == 0
-
-
-def test_a_world_is_refused_of_a_blend(study):
     assert not problem_sets.world_of(study).words("science")
     study.data_world = {"shared": 1, "private": 0, "conflicting": 0}
     with pytest.raises(ValueError, match="only .micro. has words of two readings"):

@@ -96,16 +96,10 @@ TESTS = {"unit_tests": {"inputs": ["2\n", "5\n"], "outputs": ["4\n", "10\n"]}}
 DOUBLE = {"domain": "coding", "verifier_metadata": TESTS | {"limits": coding.MICRO_LIMITS}}
 
 
-def test_coding_gives_none_where_the_sandbox_failed(monkeypatch):
-    monkeypatch.setattr(coding.sandbox, "run_programs", lambda programs, inputs, **limits: [None] * len(programs))
-    text = "</think>```python\nprint()\n```"
-    assert coding.verify([text, "no program"], [DOUBLE] * 2) == [None, 0.0]
-
-
-def test_coding_limits_are_the_rows_own(monkeypatch):
-    asked = []
+def test_coding_gives_none_where_the_sandbox_failed_and_a_rows_own_limits(monkeypatch):
+    asked, text = [], "</think>```python\nprint()\n```"
     monkeypatch.setattr(coding.sandbox, "run_programs", lambda programs, inputs, **limits: asked.append(limits) or [None])
-    coding.verify(["</think>```python\nprint()\n```"] * 2, [DOUBLE, {"verifier_metadata": TESTS}])
+    assert coding.verify([text, "no program", text], [DOUBLE, DOUBLE, {"verifier_metadata": TESTS}]) == [None, 0.0, None]
     assert asked == [coding.MICRO_LIMITS, {"timeout_seconds": 10.0, "memory_bytes": 4 * 2**30}]
 
 
@@ -126,12 +120,8 @@ def as_turns(*bodies):
     return chat.tool_turn(["?"]).join(f"{body}{chat.END}" for body in bodies)
 
 
-def gold_calls(row):
-    return [f"<tool_call>\n{json.dumps(call)}\n</tool_call>" for call in row["ground_truth"]]
-
-
 def test_agent_is_graded_by_the_state_it_leaves(agent_row):
-    read, write = gold_calls(agent_row)
+    read, write = (f"<tool_call>\n{json.dumps(call)}\n</tool_call>" for call in agent_row["ground_truth"])
     assert agent.verify([as_turns(read, write, "Done.")], [agent_row]) == [1.0]
     assert agent.verify([as_turns(write, "Done.")], [agent_row]) == [1.0]  # how it knew is not asked
     assert agent.verify([as_turns(read, "Done.")], [agent_row]) == [0.0]

@@ -78,7 +78,6 @@ def publish(p: Parameters, name: str, tokenizer, seed: int) -> Path:
 
 
 def run(p: Parameters) -> None:
-    """All three stages, each from the same weights whatever the number of processes."""
     orders = {"sft": watch(sft.DemonstrationTrainer, "training_step", unpadded)}
     for name, trainer in (("rl-multi", grpo.DomainTrainer), ("mt-opd", mt_opd.MultiTeacherTrainer)):
         orders[name] = watch(trainer, "_generate_and_score_completions", lambda given: [example["row"] for example in given[0]])

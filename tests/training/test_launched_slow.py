@@ -43,7 +43,6 @@ UNTIMED = ("time", "runtime", "per_second", "seconds", "memory")  # what no two 
 
 
 def command(name: str, stage: str) -> list[str]:
-    """What makes one stage of a study, as `make study` calls it."""
     params = locations.RUNS / f"{name}.yaml"
     done = locations.done_file(name, 0, stage).relative_to(locations.ROOT)
     line = [sys.executable, "-m", "snakemake", str(done), "--cores", "1", "--config", f"params={params}"]
