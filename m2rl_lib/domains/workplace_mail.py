@@ -29,8 +29,9 @@ def email_get_email_information_by_id(s: State, email_id=None, field=None) -> ob
 
 
 def email_search_emails(s: State, query="", date_min=None, date_max=None, page=1, page_size=5) -> object:
+    words = query.lower().split()
     texts = [f"{row['subject']} {row['body']} {row['sender/recipient']}".lower() for row in s.emails]
-    found = [row for row, text in zip(s.emails, texts) if all(word in text for word in query.lower().split())]
+    found = [row for row, text in zip(s.emails, texts) if all(word in text for word in words)]
     return page_of(_latest_first(found, "sent_datetime", date_min, date_max, pd.Timestamp.date), "emails", page, page_size)
 
 
