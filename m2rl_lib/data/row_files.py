@@ -166,11 +166,7 @@ class Rows(Sequence):
 
 
 def apportion(weights: list[int], count: int) -> list[int]:
-    """`count` in whole parts in proportion to `weights`, by largest remainder; of equals the first get more.
-
-    >>> apportion([1, 1, 1], 100), apportion([3, 1], 10)
-    ([34, 33, 33], [8, 2])
-    """
+    """`count` in whole parts in proportion to `weights`, by largest remainder; of equals the first get more (100: 34, 33, 33)."""
     shares, rests = zip(*(divmod(count * weight, max(1, sum(weights))) for weight in weights))
     first = sorted(range(len(weights)), key=lambda i: -rests[i])[: count - sum(shares)]
     return [share + (i in first) for i, share in enumerate(shares)]

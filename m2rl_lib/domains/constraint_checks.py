@@ -1,7 +1,4 @@
-"""Our own checks of instructions: IFEvalG's, and those of IFEval and IFBench where if-verifiable's would not do.
-
-docs/grading_instructions_and_workplace.md says where they depart from the published ones.
-"""
+"""Our own checks of instructions (departures: docs/grading_instructions_and_workplace.md), where if-verifiable's would not do."""
 
 import re
 from collections.abc import Callable

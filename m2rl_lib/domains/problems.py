@@ -1,6 +1,6 @@
 """What problems of all domains share: seeded drawing with disjoint splits, chains of arithmetic, wrong steps, the blend's rows.
 
-A row has the public RL blend's fields, `domain`, `benchmark`, `split`, `problem_id`, and `steps`: names of a demonstration's steps.
+A row has the public RL blend's fields, `domain`, `benchmark`, `split`, `problem_id`, and `steps`: a demonstration's.
 """
 
 import random

@@ -1,7 +1,4 @@
-"""The workplace of NeMo Gym's `workplace_assistant`, to which the agent rows of the public blend belong.
-
-Its tables are files of the package nemo-gym 0.7.0 (Apache-2.0), pinned here; a row carries their digest.
-"""
+"""The workplace of NeMo Gym's `workplace_assistant` (nemo-gym 0.7.0, Apache-2.0), to which the blend's agent rows belong."""
 
 import csv
 import hashlib

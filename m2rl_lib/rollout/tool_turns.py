@@ -13,7 +13,7 @@ Turn = Callable[[list[list[int]]], tuple[list[list[int]], list[list[float]] | No
 
 @dataclass
 class Completion:
-    """A sampled completion. `own` is 1 on the model's tokens, 0 on tools'; `logprobs` are 0 there, empty if the sampler has none."""
+    """A sampled completion. `own` is 1 on the model's tokens, 0 on tools'; `logprobs` are 0 there, or empty."""
 
     ids: list[int] = field(default_factory=list)
     own: list[int] = field(default_factory=list)

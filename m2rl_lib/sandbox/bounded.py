@@ -1,7 +1,4 @@
-"""A function in a process of its own, bounded in processor time and memory: for graders that a text can stall or crash.
-
-The kernel ends the process that overruns; its parent, with the libraries loaded, forks the next one in a millisecond.
-"""
+"""A function in a process of its own, bounded in processor time and memory: for graders that a text can stall or crash."""
 
 import atexit
 import contextlib

@@ -1,7 +1,4 @@
-"""One worker: bare Python inside bubblewrap that runs programs (`inside/`), and the socket to it.
-
-As real root, whose processes the kernel does not count, programs get a uid of the worker's own.
-"""
+"""One worker: bare Python inside bubblewrap that runs programs (`inside/`), and the socket to it."""
 
 import contextlib
 import json
@@ -116,6 +113,7 @@ class Worker:
             return self._start([sys.executable, "-s", "-S", str(INSIDE)], stdin, env={"PYTHONHASHSEED": "0"})
         if shutil.which("bwrap") is None:
             raise FileNotFoundError("bubblewrap, the program bwrap, is not installed")
+        # the kernel does not count real root's processes: there, programs get a uid of the worker's own
         if not self._start_bubblewrap(stdin, as_root=Worker.maps_uids and os.getuid() == 0):
             Worker.maps_uids = False  # root of a container that owns few uids: not real root, whose processes are counted
             self._start_bubblewrap(stdin, as_root=False)

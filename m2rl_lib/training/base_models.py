@@ -1,7 +1,4 @@
-"""A causal language model of the Hub, or of a folder, as the base that SFT starts from; checked before its weights are fetched.
-
-Saved in float32, since bfloat16 would round a step of RL away.
-"""
+"""A causal language model of the Hub, or of a folder, as the base that SFT starts from; checked before weights are fetched."""
 
 import json
 from pathlib import Path
@@ -35,6 +32,7 @@ def save_base(folder: Path, source: str) -> None:
     check_checkpoint(where)
     fetched = hub.fetch_files(where, wanted_files(where))
     tokenizer = load_tokenizer(source)
+    # bfloat16 would round a step of RL away
     model = AutoModelForCausalLM.from_pretrained(fetched, dtype="float32", use_safetensors=True, trust_remote_code=False)
     for settings in (model.config, model.generation_config):
         settings.eos_token_id, settings.pad_token_id = tokenizer.eos_token_id, tokenizer.pad_token_id

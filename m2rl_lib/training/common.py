@@ -90,11 +90,7 @@ def policy_settings(p: Parameters, name: str, *, rate: float, **settings) -> dic
 
 
 def micro_batches(total: int, most: int) -> tuple[int, int]:
-    """(micro-batch size, gradient accumulation steps) of this process's share of a batch: the largest divisor up to `most`.
-
-    >>> micro_batches(2048, 16), micro_batches(64, 100), micro_batches(30, 8)
-    ((16, 128), (64, 1), (6, 5))
-    """
+    """(micro-batch size, gradient accumulation steps) of this process's share of a batch: 30 and `most` 8 are (6, 5)."""
     total //= processes.count()  # without rest: `launch.check`
     size = max(size for size in range(1, min(total, most) + 1) if total % size == 0)
     return size, total // size

@@ -1,6 +1,6 @@
 """Multi-teacher on-policy distillation (MT-OPD): SFT goes to the expert of each prompt's domain by KL(student ‖ teacher).
 
-TRL's KL over the vocabulary has the expected gradient of the published estimator, whose advantage is log π_T − log π_S of a token.
+TRL's KL over the vocabulary has the expected gradient of the published estimator, whose advantage is log π_T − log π_S.
 TRL averages over the tokens of a batch, the published loss over each sequence first.
 """
 

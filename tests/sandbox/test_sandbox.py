@@ -78,7 +78,8 @@ def test_output_status_and_cap_by_hand():
 @needs_bubblewrap
 def test_every_input_meets_fresh_state():
     """Modules, names, recursion limit, files, finalizers' output: each test has its own, whether or not it shares its process."""
-    modules = "import random, sys\nassert not hasattr(random, 'mark')\nrandom.mark = 1\nif input() == 'leave': sys.exit()\nprint('stayed')"
+    modules = "import random, sys\nassert not hasattr(random, 'mark')\nrandom.mark = 1\n"
+    modules += "if input() == 'leave': sys.exit()\nprint('stayed')"
     stayed = (b"stayed\n", "ok")
     assert ran([modules], [["a", "leave", "b"]]) == [[stayed, (b"", "ok"), stayed]]
     names = "import sys\nassert 'mark' not in globals() and sys.getrecursionlimit() == 1000\nmark = sys.setrecursionlimit(5000)\n"

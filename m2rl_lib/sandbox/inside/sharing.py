@@ -1,7 +1,4 @@
-"""Which programs may run all of their tests in one process: those that cannot plausibly leave anything behind.
-
-It is about speed, not safety: a program that slips through meets nothing but its own leavings.
-"""
+"""Which programs may run all of their tests in one process, for speed: those that cannot plausibly leave anything behind."""
 
 import opcode
 import types
