@@ -7,7 +7,7 @@ import json
 import random
 import re
 
-from m2rl_lib.domains import chat, workplace, workplace_tools
+from m2rl_lib.domains import chat, workplace
 from m2rl_lib.domains.problems import LARGEST, Unusable, arithmetic_chain, micro_row, operands, step_names, thinking, work_out
 
 NAME = "agent"
@@ -187,7 +187,7 @@ def read(raw: dict, messages: list[dict]) -> dict:
     if not isinstance(gold, list):
         raise Unusable("no gold calls")
     for name in [*tools, *(call["name"] for call in gold)]:
-        if name not in workplace_tools.TOOLS:
+        if name not in workplace.TOOLS:
             raise Unusable(f"unknown tool {str(name)[:80]}")
     if not raw.get("workplace"):
         raise Unusable("data_sources names no folder with the workplace's tables (nemo-gym or workplace_tables)")

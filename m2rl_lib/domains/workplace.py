@@ -9,7 +9,7 @@ from functools import cache
 from pathlib import Path
 
 from m2rl_lib.config import locations
-from m2rl_lib.domains import workplace_tools
+from m2rl_lib.domains import workplace_mail, workplace_records
 from m2rl_lib.domains.workplace_state import NUMBER, State
 from m2rl_lib.storage import atomic
 
@@ -24,6 +24,9 @@ PUBLISHED = {  # SHA-256 of the files of nemo-gym 0.7.0, resources_servers/workp
     "emails.csv": "1809e341a0e4f1fd78cf1b759964a42abd28db8c9b9dca364456efc31f82bb31",
     "project_tasks.csv": "fa0c05d5609f49e905342bd12592b09f23eff6147dcf607b808703f45ddbeaeb",
 }
+SETS = ("company_directory_", "email_", "calendar_", "analytics_", "project_management_", "customer_relationship_manager_")
+FUNCTIONS = vars(workplace_mail) | vars(workplace_records)
+TOOLS = {name: function for name, function in FUNCTIONS.items() if name.startswith(SETS)}  # 27, as rows list them
 
 
 class WorkplaceError(ValueError):
@@ -115,7 +118,7 @@ class Workplace:
         """What the tool returns; raises where it fails."""
         if any(isinstance(value, list | dict) for value in arguments.values()):
             raise TypeError("an argument is no text or number")
-        return workplace_tools.TOOLS[name](self.state, **arguments)
+        return TOOLS[name](self.state, **arguments)
 
     def compared(self) -> dict[str, list[dict]]:
         """The five tables, in the form in which two of them are compared."""

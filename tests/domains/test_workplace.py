@@ -7,7 +7,7 @@ import pytest
 
 from m2rl_lib.config import locations
 from m2rl_lib.data import rl_blend
-from m2rl_lib.domains import agent, chat, workplace, workplace_tools
+from m2rl_lib.domains import agent, chat, workplace
 from m2rl_lib.domains.problems import Unusable
 from m2rl_lib.storage import hub
 
@@ -55,7 +55,7 @@ def gold(name, /, **arguments):
 
 
 def raw_row(calls, text="Do it."):
-    tools = [{"type": "function", "name": name, "parameters": {"type": "object"}} for name in workplace_tools.TOOLS]
+    tools = [{"type": "function", "name": name, "parameters": {"type": "object"}} for name in workplace.TOOLS]
     asked = {"input": [{"role": "user", "content": text}], "tools": tools}
     kept = {"category": "workplace_assistant_email", "environment_name": "workplace_assistant", "id": 1}
     return {"dataset": rl_blend.PREFIX + "workbench", "responses_create_params": asked, "ground_truth": calls, **kept}
