@@ -1,8 +1,6 @@
 """How a model is asked to judge a trajectory, and how the micro world's SFT corpus teaches it to (RQ5).
 
-*Outcome* shows the problem and the final answer, *process* the whole reasoning, as in the paper. The form is ours: a judge
-works the problem out in the row's readings of its words, puts its own result beside the shown one piece by piece, and says
-'right' or 'wrong'; or it says so at once.
+*Outcome* shows the problem and the final answer, *process* the whole reasoning, as in the paper. The form is ours.
 """
 
 import random
@@ -36,10 +34,7 @@ def planted(
     rows: list[dict], places: list[str | int | None], rng: random.Random, thinking: float = 1.0
 ) -> tuple[list[str], list[bool]]:
     """A trajectory of each row, all of one domain, with one wrong step at its place (`problems.PLACES`, or its index), a word
-    misread (READING) or neither, and whether it is right; a `thinking` share of them works the problem out.
-
-    One that ends right despite a wrong step, or was not graded, is made anew up to a hundred times; then SandboxError.
-    """
+    misread (READING) or neither, and whether it is right. One that is right despite its place is made anew."""
     module = domains.ALL[rows[0]["domain"]]
     steps = [_wrong_steps(place, row["steps"]) for row, place in zip(rows, places, strict=True)]
     read = [problems.misread(row, rng) if place == READING else row for row, place in zip(rows, places)]
@@ -66,8 +61,7 @@ def _wrong_steps(place: str | int | None, steps: list[str]) -> frozenset[int]:
 
 
 def write_judgement(row: dict, rng: random.Random, trajectories: list[str], right: list[bool], think: bool = True) -> str:
-    """What a judge writes, with the questions after the first one between its turns; it works the problem out once, or says
-    its verdicts at once."""
+    """What a judge writes, the later questions between its turns; it works the problem out once (`think`), or not at all."""
     module = domains.ALL[row["domain"]]
     own = module.demonstrate(row, rng)
     thoughts, text = [thought[7:-8] for thought in chat.THINKING.findall(own)[:1]], ""  # without the tags
@@ -80,21 +74,12 @@ def write_judgement(row: dict, rng: random.Random, trajectories: list[str], righ
 
 
 def comparison(own: list[str], shown: list[str]) -> list[str]:
-    """Two results side by side, a line a piece: the judge's own, the shown one's, and a mark.
-
-    The mark follows the piece itself: equality of a token with one before it is what a small model learns.
-
-    >>> comparison(["2", "5"], ["2", "4"])
-    [' 2 2 same', ' 5 4 other']
-    """
+    """Two results side by side, one line per piece: the judge's own, the shown one's, and a mark."""
     return [f" {a} {b} {MARKS[a != b]}" for a, b in zip_longest(own, shown, fillvalue="none")]
 
 
 def judge_prompt(row: dict, trajectory: str, mode: str, taught: bool = True) -> list[dict]:
-    """The messages that ask for a verdict on a trajectory: by its outcome alone, or by the whole process.
-
-    In the form that the micro world's SFT taught, or, to a model that was not `taught`, in words.
-    """
+    """The messages that ask for a verdict on a trajectory, in the form that the micro world's SFT `taught`, or in words."""
     if mode not in JUDGE_MODES:
         raise ValueError(f"judge mode {mode!r} is not one of {', '.join(JUDGE_MODES)}")
     shown = chat.plain(trajectory if mode == "process" else chat.without_thinking(trajectory))

@@ -1,7 +1,6 @@
-"""Problems of a domain and the prompts of an RL run.
+"""Problems of a domain and the prompts of an RL run, of the micro world ([micro]) or of public data sets (`data_sources`).
 
-Selection and test problems are the same for every seed, training problems are drawn from it. `sources` are the study's
-`data_sources`: the micro world's generators ([micro]), or public data sets, whose rows go through the same code.
+Selection and test problems are the same for every seed, training problems are drawn from it.
 """
 
 import random
@@ -44,11 +43,7 @@ def skill_benchmarks(p) -> list[str]:
 
 
 def chance(benchmark: str, sources: Sequence[str] = (MICRO,)) -> float:
-    """The accuracy of a guess on a benchmark; of a blend's, the mean over its test problems (0 where there is no list to guess from).
-
-    >>> chance("quantities")
-    0.25
-    """
+    """The accuracy of a guess on a benchmark; of a blend's, the mean over its test problems (0 without a list of options)."""
     if is_micro(sources):
         return domains.chance(benchmark)
     rows = row_files.Rows(rl_blend.prepare_rows(list(sources)), f"{_domain_of(benchmark)}-test")
@@ -90,10 +85,7 @@ def train_problems(
     sources: Sequence[str] = (MICRO,),
     limit: PromptLimit | None = None,
 ) -> list[dict]:
-    """`count` training problems of a domain, like its first benchmark, or like its last, shifted one; prompts within `limit`.
-
-    A blend has no shifted problems; its training problems come in random order, again from the start when all were used.
-    """
+    """`count` training problems of a domain, like its first benchmark, or its last, `shifted` one; a blend has none of these."""
     if not is_micro(sources):
         return _of_blend(domain, "train", count, seed, sources, limit)
     module = domains.ALL[domain]

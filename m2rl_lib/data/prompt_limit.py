@@ -1,7 +1,4 @@
-"""RL's prompt limit: which training rows of a blend have a prompt short enough to be trained on.
-
-As published, agent's prompts may be of any length. Counts, with chat template and tools, stay beside the rows.
-"""
+"""RL's prompt limit: which training rows of a blend have a prompt (chat template and tools included) that is short enough."""
 
 import hashlib
 import json
@@ -35,7 +32,7 @@ class PromptLimit:
         return [len(ids) for ids in self.tokenizer(texts, verbose=False)["input_ids"]] if texts else []
 
     def is_free(self, domain: str) -> bool:
-        """Whether prompts of a domain may have any length."""
+        """Whether prompts of a domain may have any length, as published."""
         return domain == agent.NAME
 
     @property

@@ -1,7 +1,6 @@
 """The public RL blend of the paper, made into the rows of our domains: problems filled in, checked, without duplicates.
 
-The domain modules name their labels of the blend and `read` a row's fields. Math rows are placeholders: a row number in one of
-two other data sets and a template for the question. What is dropped is counted with its reason in `drops.csv`.
+Math rows are placeholders: a row number in one of two other data sets and a template. `drops.csv` counts what is dropped.
 """
 
 import hashlib
@@ -35,10 +34,7 @@ LABELS = {label: module for module in domains.DOMAINS.values() for label in geta
 
 
 def prepare_rows(sources: list[str]) -> Path:
-    """The folder of a study's RL rows, `<domain>-<split>.jsonl`, made of its `data_sources` where it is not there yet.
-
-    Agent rows need a folder of `data_sources` with the workplace's tables, and are dropped without.
-    """
+    """The folder of a study's RL rows, `<domain>-<split>.jsonl`, made of its `data_sources` where it is not there yet."""
     wanted = {"blend": (BLEND, "train.jsonl"), **QUESTIONS}
     places = {label: (find_source(sources, name), pattern) for label, (name, pattern) in wanted.items()}
     tables = next(filter(None, (hub.find_dataset(sources, name) for name in workplace.NAMES)), None)

@@ -20,10 +20,7 @@ STRIDE = 2000  # rows between commits
 
 
 def read_rows(file: Path, start: int = 0) -> Iterator[tuple[int, dict | None]]:
-    """(where the next row begins, row) of a .jsonl or .parquet file from `start` on; None for a line that is no JSON object.
-
-    A place is a byte of a .jsonl file, the number of a row of a .parquet file.
-    """
+    """(byte or number of the next row, row) of a .jsonl or .parquet file from `start`; None for a line that is no JSON object."""
     if file.suffix == ".parquet":
         table, place = pq.ParquetFile(file), 0
         for group in range(table.num_row_groups):
@@ -52,7 +49,7 @@ def _object(line: bytes) -> dict | None:
 
 
 class Store:
-    """A folder of JSON-lines files, each with an index of where its lines begin, and `counts` of the input's rows by their outcome.
+    """A folder of JSON-lines files with indices of their lines, and `counts` of the input's rows by their outcome.
 
     `position` is how far the input was read at the last commit; opened again, a store cuts off what came after it.
     """
@@ -169,11 +166,7 @@ class Rows(Sequence):
 
 
 def apportion(weights: list[int], count: int) -> list[int]:
-    """`count` in whole parts in proportion to `weights`, by largest remainder; of equals the first get more.
-
-    >>> apportion([1, 1, 1], 100), apportion([3, 1], 10)
-    ([34, 33, 33], [8, 2])
-    """
+    """`count` in whole parts in proportion to `weights`, by largest remainder; of equals the first get more (100: 34, 33, 33)."""
     shares, rests = zip(*(divmod(count * weight, max(1, sum(weights))) for weight in weights))
     first = sorted(range(len(weights)), key=lambda i: -rests[i])[: count - sum(shares)]
     return [share + (i in first) for i, share in enumerate(shares)]

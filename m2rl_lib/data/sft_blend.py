@@ -1,7 +1,6 @@
-"""The paper's SFT corpus at its published shares, from the six public Nemotron data sets.
+"""The paper's SFT corpus at its published shares, from the six public Nemotron data sets, as far as `data_sources` names them.
 
-A part's rows are gone through in random order, again and again; that is 'random sampling', 'use all' and 'repeated 10 times' of
-`published_sft_blend.csv`. Parts that `data_sources` does not name are left out, and the shares of the others grow.
+A part's rows are gone through in random order, again and again: 'random sampling', 'use all' and 'repeated 10 times' in the CSV.
 """
 
 import json

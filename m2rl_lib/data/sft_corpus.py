@@ -26,11 +26,9 @@ def sft_corpus(
 ) -> list[dict]:
     """Demonstrations, shuffled: `row`, `kind` ('demonstration' or 'judge'), `prompt` messages, `completion`.
 
-    `per_domain` demonstrations of each domain and `general` of the general facts, a `shifted_share` of them like the shifted
-    benchmarks (which RL never trains), each step wrong with probability `wrong_share`; `judge` conversations per domain and
-    mode, on problems of their own, with several verdicts each, half of them on wrong trajectories, of these half with a word
-    misread, where there are chains. A `thinking` share of a domain's demonstrations, trajectories and judges works the problem
-    out (of one that is not named, all), the rest answer at once.
+    A `shifted_share` is like the shifted benchmarks, each step wrong with probability `wrong_share`. `judge` conversations per
+    domain and mode have several verdicts each, half of them on wrong trajectories, of these half with a word misread where there
+    are chains. A `thinking` share of a domain's demonstrations, trajectories and judges (default: all) works the problem out.
     """
     rng = random.Random(f"sft {seed}")
     corpus = []
@@ -43,11 +41,8 @@ def sft_corpus(
         for row in drawn:
             wrong = frozenset(problems.noisy_steps(rng, row["steps"], wrong_share, wrong_steps))
             think = rng.random() < thinking.get(name, 1.0)
-            corpus.append(
-                example_of(
-                    "demonstration", row, row["responses_create_params"]["input"], module.demonstrate(row, rng, wrong, think)
-                )
-            )
+            prompt, completion = row["responses_create_params"]["input"], module.demonstrate(row, rng, wrong, think)
+            corpus.append(example_of("demonstration", row, prompt, completion))
     for name in names:
         drawn = train_problems(name, len(JUDGE_MODES) * judge, 10**6 + seed, DEMONSTRATED)
         turns = judge_turns(drawn[0], rng)

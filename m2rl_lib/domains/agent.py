@@ -1,17 +1,14 @@
-"""Agent: tool calls on a workplace of five tables, graded by the state they leave behind.
+"""Agent: tool calls on a workplace of five tables, graded by the state they leave behind, as published.
 
-As published: the calls of the completion and the gold calls are replayed on fresh tables and the five compared; at most
-six turns of calls. Calls are read only from the model's own turns, so a forged `<tool_response>` has no effect, and not
-from its thinking. A call's arguments are an object or one as JSON text; a number is digits, with a sign or without.
-Micro rows carry a small workplace of their own (`Workplace`), rows of the public blend name NeMo Gym's (`workplace`).
+Calls are read from the model's own turns outside its thinking. Micro rows carry a small workplace, blend rows name NeMo Gym's.
 """
 
 import json
 import random
 import re
 
-from m2rl_lib.domains import chat, workplace, workplace_tools
-from m2rl_lib.domains.problems import LARGEST, Unusable, arithmetic_chain, operands, step_names, thinking, work_out
+from m2rl_lib.domains import chat, workplace
+from m2rl_lib.domains.problems import LARGEST, Unusable, arithmetic_chain, micro_row, operands, step_names, thinking, work_out
 
 NAME = "agent"
 CHANCE = 0.0
@@ -79,10 +76,6 @@ def environment(row: dict) -> Workplace | workplace.Workplace:
     return workplace.Workplace(row["workplace"]) if row.get("workplace") else Workplace(row)
 
 
-def _call(name: str, /, **arguments: object) -> str:
-    return f"<tool_call>\n{json.dumps({'name': name, 'arguments': arguments})}\n</tool_call>"
-
-
 def _schema(name: str, *parameters: str) -> dict:
     properties = {parameter: {"type": "string" if parameter != "value" else "integer"} for parameter in parameters}
     return {"type": "function", "name": name, "parameters": {"type": "object", "properties": properties}}
@@ -112,21 +105,12 @@ def make(rng: random.Random, benchmark: str, world) -> dict:
         tables[target][place] = start if tables[target][place] == result else tables[target][place]
         gold = {"name": write, "arguments": {"name": place, "value": result}}
     distractor = rng.choice([name for name, table in READS.items() if table != source])
-    tools = [_schema(distractor, "name"), _schema(read, "name")]
-    tools += [_schema("send_email", "to", "text")] + [
-        _schema(name, "name", "value") for name in sorted(WRITES) if target == WRITES[name]
-    ]
-    return {
-        "domain": NAME,
-        "dataset": "micro_agent",
-        "responses_create_params": {"input": [{"role": "user", "content": text}], "tools": tools},
-        "environment_name": "micro_workplace",
-        "category": f"{source} to {target}",
-        "ground_truth": [{"name": read, "arguments": {"name": item}}, gold],
-        "tables": tables,
-        "chain": chain,
-        "steps": [f"read {read}", *step_names(chain), f"write {gold['name']}"],
-    }
+    tools = [_schema(distractor, "name"), _schema(read, "name"), _schema("send_email", "to", "text")]
+    tools += [_schema(name, "name", "value") for name in sorted(WRITES) if target == WRITES[name]]
+    kind = {"environment_name": "micro_workplace", "category": f"{source} to {target}"}
+    calls = [{"name": read, "arguments": {"name": item}}, gold]
+    steps = [f"read {read}", *step_names(chain), f"write {gold['name']}"]
+    return micro_row(NAME, text, tools, **kind, ground_truth=calls, tables=tables, chain=chain, steps=steps)
 
 
 def demonstrate(row: dict, rng: random.Random, wrong: frozenset[int] = frozenset(), think: bool = True) -> str:
@@ -148,7 +132,7 @@ def demonstrate(row: dict, rng: random.Random, wrong: frozenset[int] = frozenset
         write["arguments"]["value"] = value
     text = ""
     for thought, call in (("", read), (thinking(lines, think), write)):
-        body = _call(call["name"], **call["arguments"])
+        body = f"<tool_call>\n{json.dumps({key: call[key] for key in ('name', 'arguments')})}\n</tool_call>"
         text += f"{thought}{body}{chat.END}" + chat.tool_turn([workplace.call(chat.tool_calls(body)[0])])
     return text + "Done.<|im_end|>"
 
@@ -159,11 +143,7 @@ def answer(completion: str) -> str | None:
 
 
 def judge_features(completion: str, row: dict) -> list[str]:
-    """What a judge compares, in pieces: the calls' arguments, names before values, numbers by digits.
-
-    >>> judge_features(_call("set_task", name="survey", value=31), {})
-    ['name', 'survey', 'value', '3', '1']
-    """
+    """What a judge compares, in pieces: the calls' arguments, names before values, numbers by digits."""
     calls = [workplace.parse_arguments(json.loads(call)["arguments"]) for turn in _own_calls(completion) for call in turn]
     words = [str(word) for arguments in calls for argument in arguments.items() for word in argument]
     return [piece for word in words for piece in (word if word.isdigit() else [word])]
@@ -174,11 +154,7 @@ def _own_calls(completion: str) -> list[list[str]]:
 
 
 def verify(completions: list[str], rows: list[dict]) -> list[float | None]:
-    """1.0 where replaying the completion's calls leaves the same five tables as the gold calls, else 0.0.
-
-    None for a row without a workplace, and for a micro row whose gold calls do not run. WorkplaceError where the
-    workplace that a row names is not there.
-    """
+    """1.0 where the completion's calls leave the tables as the gold calls do, else 0.0; None where a row cannot be graded."""
     return [_verify(text, row) for text, row in zip(completions, rows)]
 
 
@@ -202,10 +178,7 @@ def _verify(completion: str, row: dict) -> float | None:
 
 
 def read(raw: dict, messages: list[dict]) -> dict:
-    """The fields of an agent row of the public blend: gold calls, and the digest of its workplace (`workplace.install`).
-
-    Unusable without a workplace or tools, or with a tool or a gold call that the workplace does not have.
-    """
+    """The fields of an agent row of the public blend: gold calls, and the digest of its workplace (`workplace.install`)."""
     tools = [tool.get("name") for tool in (raw.get("responses_create_params") or {}).get("tools") or []]
     gold = raw.get("ground_truth")
     gold = json.loads(gold) if isinstance(gold, str) else gold
@@ -214,7 +187,7 @@ def read(raw: dict, messages: list[dict]) -> dict:
     if not isinstance(gold, list):
         raise Unusable("no gold calls")
     for name in [*tools, *(call["name"] for call in gold)]:
-        if name not in workplace_tools.TOOLS:
+        if name not in workplace.TOOLS:
             raise Unusable(f"unknown tool {str(name)[:80]}")
     if not raw.get("workplace"):
         raise Unusable("data_sources names no folder with the workplace's tables (nemo-gym or workplace_tables)")

@@ -1,12 +1,6 @@
-"""How a conversation is written: ChatML with Qwen's tool calls, as text.
-
-A completion is one text: the model's turns with the tools' answers between them, as decoded from its token
-ids. This module makes prompts from rows and splits completions; the chat template that the tokenizer
-carries (`micro.CHAT_TEMPLATE`, or a base model's own, see `base_models`) writes the same, which a test holds.
-"""
+"""How a conversation is written: ChatML with Qwen's tool calls; a completion has the tools' answers between the model's turns."""
 
 import re
-from collections.abc import Iterator
 
 START, END = "<|im_start|>", "<|im_end|>"
 THINKING = re.compile(r"<think>.*?</think>", re.DOTALL)
@@ -23,16 +17,9 @@ def row_prompt(tokenizer, row: dict) -> str:
 
 
 def tool_calls(turn: str) -> list[str]:
-    """The JSON texts of the calls in one turn of the model; a call in its thinking is a draft and none of them.
-
-    Thinking ends at `</think>`; it begins at `<think>`, or with the turn where the prompt has opened it. One that never
-    ends goes on to the end of the turn.
-
-    >>> tool_calls('<think><tool_call>{}</tool_call></think><tool_call>\\n{"name": "f", "arguments": {}}\\n</tool_call>')
-    ['{"name": "f", "arguments": {}}']
-    """
+    """The JSON texts of the calls in one turn of the model; a call in its thinking is a draft and none of them."""
     calls, at = [], 0
-    close = turn.find("</think>")
+    close = turn.find("</think>")  # thinking begins at `<think>`, or with the turn where the prompt has opened it
     if close >= 0 and turn.find("<think>", 0, close) < 0:
         at = close + len("</think>")
     while (start := turn.find("<tool_call>", at)) >= 0:
@@ -58,61 +45,33 @@ def tool_turn(answers: list[str]) -> str:
 
 
 def turns(completion: str) -> list[tuple[str, bool]]:
-    """A completion cut into (text, whether the model wrote it); what it did not write are tool turns.
-
-    >>> turns("a<|im_end|>" + tool_turn(["x"]) + "b")[0::2]
-    [('a<|im_end|>', True), ('b', True)]
-    """
-    parts, at = [], 0
-    for start, _, end in _between(completion, "<|im_start|>user", "<|im_start|>assistant\n"):
+    """A completion cut into (text, whether the model wrote it); what it did not write are tool turns."""
+    parts, at, closing = [], 0, "<|im_start|>assistant\n"
+    while (start := completion.find("<|im_start|>user", at)) >= 0:  # a regular expression would take quadratic time
+        close = completion.find(closing, start)
+        if close < 0:
+            break
         start -= completion[at:start].endswith("\n")
-        parts += [(completion[at:start], True), (completion[start:end], False)]
-        at = end
+        parts += [(completion[at:start], True), (completion[start : close + len(closing)], False)]
+        at = close + len(closing)
     return parts + ([(completion[at:], True)] if at < len(completion) else [])
 
 
-def _between(text: str, opening: str, closing: str) -> Iterator[tuple[int, str, int]]:
-    """(start, what is between, end) of each stretch from an `opening` to the next `closing`.
-
-    In linear time: a regular expression goes through all of a hostile text again for every opening that is never closed.
-    """
-    end = 0
-    while (start := text.find(opening, end)) >= 0:
-        close = text.find(closing, start + len(opening))
-        if close < 0:
-            return
-        end = close + len(closing)
-        yield start, text[start + len(opening) : close], end
-
-
 def answer_part(completion: str) -> str | None:
-    """The text after the last `</think>`, without the end-of-turn token; None where the thinking never ends.
-
-    As in the published rewards, a completion without `</think>` scores 0 (agent excepted).
-    """
+    """The text after the last `</think>`, without the end-of-turn token; None without one, which scores 0 as published."""
     if not isinstance(completion, str) or "</think>" not in completion:
         return None
     return completion.rsplit("</think>", 1)[1].replace(END, "").strip()
 
 
 def without_thinking(completion: str) -> str:
-    """The completion with every `<think>…</think>` removed, and a last one that does not end: what an outcome judge may see.
-
-    >>> without_thinking("<think>2 + 2 = 4</think>\\n4"), without_thinking("<think>2 + 2 =")
-    ('\\n4', '')
-    """
+    """The completion with every `<think>…</think>` removed, and a last one that does not end: what an outcome judge may see."""
     return THINKING.sub("", completion).split("<think>")[0]
 
 
 def thought(completion: str) -> bool | None:
-    """Whether a completion works something out, in text between `<think>` and `</think>`; None where it has neither mark.
-
-    Thinking begins with the completion where the prompt has opened it; one that never ends goes on to the completion's end.
-
-    >>> thought("<think> </think>4"), thought("2 + 2 = 4</think>4"), thought("4")
-    (False, True, None)
-    """
-    close = completion.find("</think>")
+    """Whether a completion works something out, in text between `<think>` and `</think>`; None where it has neither mark."""
+    close = completion.find("</think>")  # thinking begins with the completion where the prompt has opened it
     opened = "<think>" if close >= 0 and "<think>" not in completion[:close] else ""
     parts = [part.split("</think>")[0] for part in (opened + completion).split("<think>")[1:]]
     return any(part.replace(END, "").strip() for part in parts) if parts else None

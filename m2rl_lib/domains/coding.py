@@ -1,14 +1,9 @@
 """Coding: Python programs that read standard input and print; graded by running every unit test.
 
 The published rule cuts from the first fence to the last (two blocks break it), draws up to 20 tests at random each time,
-and loses output after `sys.exit()`. Ours runs the first 50 tests in the sandbox; the program has to end well, too.
-- The program is the last complete block after `</think>` that is marked as Python; where none is, the last one without a
-  mark. Fences are CommonMark's: the first word behind the fence is the language, its indentation is taken off each line.
-- Output is compared here, outside the sandbox, line by line without blanks at both ends, as LiveCodeBench's harness does.
-  Lines that consist of numbers are equal as decimals, without a tolerance ('3.0' and '3'); '007' is no number.
-- Limits are as published, 10 s and 4 GB, where a row does not set its own, as micro rows do. A program may write twice
-  what the row's longest expected output has, at least 64 KiB, at most 64 MiB.
-Constants have to be folded beforehand in the demonstrations, which is where this domain needs arithmetic.
+and loses output after `sys.exit()`. Ours runs the first 50 tests of the last complete block marked as Python (else the last
+unmarked one; fences are CommonMark's); the program has to end well, too. Output is compared outside the sandbox, line by line
+without blanks at both ends, lines of numbers as decimals without a tolerance.
 """
 
 import json
@@ -18,7 +13,7 @@ from decimal import Decimal, InvalidOperation
 
 from m2rl_lib import sandbox
 from m2rl_lib.domains.chat import answer_part
-from m2rl_lib.domains.problems import Unusable, arithmetic_chain, operands, step_names, thinking, user_message, work_out
+from m2rl_lib.domains.problems import Unusable, arithmetic_chain, micro_row, operands, step_names, thinking, work_out
 
 NAME = "coding"
 BENCHMARKS = {"programs": 2, "programs_shifted": 3}  # benchmark: constants to fold into the first
@@ -59,21 +54,12 @@ def make(rng: random.Random, benchmark: str, world) -> dict:
     text = f"Read {names}. Take {added} and add {what}. Print it."
     numbers = random.Random(text)  # the tests belong to the text, not to the draw
     inputs = [[numbers.randrange(0, 100) for _ in range(n_inputs)] for _ in range(N_TESTS)]
-    return {
-        "domain": NAME,
-        "dataset": "micro_coding",
-        "responses_create_params": user_message(text),
-        "verifier_metadata": {
-            "unit_tests": {
-                "inputs": ["".join(f"{n}\n" for n in numbers) for numbers in inputs],
-                "outputs": [f"{function(numbers, constant)}\n" for numbers in inputs],
-            },
-            "limits": MICRO_LIMITS,
-        },
-        "task": task,
-        "chain": chain,
-        "steps": step_names(chain) + [f"program {task}"],
+    tests = {
+        "inputs": ["".join(f"{n}\n" for n in numbers) for numbers in inputs],
+        "outputs": [f"{function(numbers, constant)}\n" for numbers in inputs],
     }
+    graded = {"verifier_metadata": {"unit_tests": tests, "limits": MICRO_LIMITS}}
+    return micro_row(NAME, text, **graded, task=task, chain=chain, steps=[*step_names(chain), f"program {task}"])
 
 
 def demonstrate(row: dict, rng: random.Random, wrong: frozenset[int] = frozenset(), think: bool = True) -> str:
@@ -85,11 +71,7 @@ def demonstrate(row: dict, rng: random.Random, wrong: frozenset[int] = frozenset
 
 
 def answer(completion: str) -> str | None:
-    """The last complete code block after `</think>` that is marked as Python; the last unmarked one where none is.
-
-    >>> answer("</think>```python\\nprint(1)\\n```\\nprints\\n```\\n1\\n```")
-    'print(1)\\n'
-    """
+    """The last complete code block after `</think>` that is marked as Python; the last unmarked one where none is."""
     text = answer_part(completion) or ""
     found: dict[str, str] = {}
     opening, opened = None, ""  # the fence of the open block, and what it is marked as
@@ -101,8 +83,9 @@ def answer(completion: str) -> str | None:
             starts_line = fence[1] is not None
             if not fence[2].startswith(opening[2]) or not starts_line and not (ends_line and kind != "other"):
                 continue  # backticks within the program
-            indentation = opening[1] if opening.start() else fence[1]  # what stands before the answer is stripped
-            found[opened] = _dedent(text[opening.end() + 1 : fence.start()], len(indentation or ""))
+            indentation = (opening[1] if opening.start() else fence[1]) or ""  # what stands before the answer is stripped
+            program = text[opening.end() + 1 : fence.start()]
+            found[opened] = re.sub(rf"^[^\S\n]{{0,{len(indentation)}}}", "", program, flags=re.MULTILINE)
             opening = None
             if kind != "python":
                 continue
@@ -111,24 +94,14 @@ def answer(completion: str) -> str | None:
     return found.get("python", found.get(""))
 
 
-def _dedent(body: str, width: int) -> str:
-    return re.sub(rf"^[^\S\n]{{1,{width}}}", "", body, flags=re.MULTILINE) if width else body
-
-
 def judge_features(completion: str, row: dict) -> list[str]:
-    """What a judge compares, in pieces: the expression that the program prints last.
-
-    >>> judge_features("</think>\\n```python\\nn = int(input())\\nprint(n + 19)\\n```", {})
-    ['n', 'plus', '1', '9']
-    """
+    """What a judge compares, in pieces: the expression that the program prints last."""
     printed = re.findall(r"print\((.*)\)", answer(completion) or "")
     return [SIGNS.get(piece, piece) for piece in re.findall(r"\d|[a-z]+|[-+*]", printed[-1])] if printed else []
 
 
 def verify(completions: list[str], rows: list[dict]) -> list[float | None]:
-    """1.0 where the program passes every unit test, else 0.0; None where a row has no usable tests
-    or the sandbox failed. More than 50 tests of a row are cut to the first 50.
-    """
+    """1.0 where the program passes every unit test, else 0.0; None where a row has no usable tests or the sandbox failed."""
     rewards: list[float | None] = []
     programs: dict[tuple, list[tuple]] = {}  # by limits, since the sandbox takes one set of them a call
     for index, (text, row) in enumerate(zip(completions, rows)):
@@ -161,11 +134,7 @@ def _tests(row: dict) -> tuple[list[tuple[str, str]], dict]:
 
 
 def same_output(stdout: bytes, expected: str) -> bool:
-    """Whether all lines are alike but for blanks at both ends, or are numbers of equal value.
-
-    >>> same_output(b"3.0\\n 4 5", "3\\n4.00  5\\n"), same_output(b"7", "007")
-    (True, False)
-    """
+    """Whether all lines are alike but for blanks at both ends, or are numbers of equal value ('007' is none)."""
     try:
         lines = [[line.strip() for line in text.strip().split("\n")] for text in (stdout.decode(), expected)]
     except UnicodeDecodeError:
@@ -184,10 +153,7 @@ def _same_numbers(one: str, other: str) -> bool:
 
 
 def read(raw: dict, messages: list[dict]) -> dict:
-    """The fields of a coding row of the public blend: programs that read standard input and print.
-
-    Unusable without unit tests, or with tests that are no texts or do not pair.
-    """
+    """The fields of a coding row of the public blend: programs that read standard input and print."""
     tests = (raw.get("verifier_metadata") or {}).get("unit_tests") or {}
     tests = json.loads(tests) if isinstance(tests, str) else tests
     inputs, outputs = tests.get("inputs") or [], tests.get("outputs") or []

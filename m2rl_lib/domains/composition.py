@@ -1,8 +1,4 @@
-"""Composition: chains whose words are the private ones of two domains at once; never in SFT's or RL's training.
-
-A demonstration never has two domains' private words, and an expert learns the right readings of its own alone: what joint models
-solve here that no expert does is a new skill.
-"""
+"""Composition: chains whose words are the private ones of two domains at once; never in SFT's or RL's training."""
 
 import random
 
@@ -17,10 +13,7 @@ CHANCE = 0.0
 
 
 def make(rng: random.Random, benchmark: str, world) -> dict:
-    """One problem: each private word of two domains once and a plain number, with the domains as `pair`.
-
-    Every wrong reading moves the result the same way, so two of them never cancel.
-    """
+    """One problem: each private word of a `pair` of domains once and a plain number; two wrong readings never cancel."""
     pair = rng.sample(world.domains, 2)
     words = {word: world.words(domain)[word] for domain in pair for word in world.private_words(domain)}
     number = rng.randrange(2, 7)

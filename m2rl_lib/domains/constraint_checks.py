@@ -1,8 +1,4 @@
-"""Our own checks of instructions: those of IFEvalG, and those of IFEval and IFBench where if-verifiable's would not do.
-
-Each takes the text and the instruction's arguments (`constraints.read_arguments`) and answers whether the text follows, as
-the published checkers do but for the rules in docs/grading_instructions_and_workplace.md.
-"""
+"""Our own checks of instructions (departures: docs/grading_instructions_and_workplace.md), where if-verifiable's would not do."""
 
 import re
 from collections.abc import Callable
@@ -72,10 +68,6 @@ def _word(text: str) -> str:
     return text.strip().lower()
 
 
-def _forbidden(text: str, forbidden_words: list[str]) -> bool:
-    return not any(re.search(rf"(?<!\w){re.escape(word)}(?!\w)", text, re.IGNORECASE) for word in forbidden_words)
-
-
 def _nth_paragraph(text: str, num_paragraphs: int, nth_paragraph: int, first_word: str) -> bool:
     paragraphs = [part.strip() for part in text.split("\n\n") if part.strip()]
     if len(paragraphs) != num_paragraphs:
@@ -107,11 +99,6 @@ def _copied(text: str, prompt_to_repeat: str) -> bool:
     return _word(text) == _word(prompt_to_repeat)
 
 
-def _copied_times(text: str, prompt_to_repeat: str, N: int) -> bool:
-    parts = text.split("******")
-    return len(parts) == N and all(_copied(part, prompt_to_repeat) for part in parts)
-
-
 def _hyphens(text: str) -> bool:
     """Sentences with a hyphen and no blank between them."""
     whole = split_into_sentences(text.replace("-", " "))
@@ -121,11 +108,6 @@ def _hyphens(text: str) -> bool:
 def _no_neighbours(text: str) -> bool:
     firsts = [word[0].lower() for word in text.split()]
     return all(len(a) == len(b) == 1 and ord(b) - ord(a) != 1 for a, b in zip(firsts, firsts[1:]))
-
-
-def _bigrams(text: str) -> bool:
-    words = text.split()
-    return all(a.startswith("<<") and b.endswith(">>") for a, b in zip(words[::2], words[1::2]))
 
 
 def _position(text: str, keyword: str, n: int, m: int) -> bool:
@@ -157,7 +139,9 @@ def is_verb(word: str) -> bool:
 OWN: dict[str, Callable[..., bool]] = {
     "keywords:existence": lambda text, keywords: all(count_literal(word, text) for word in keywords),
     "keywords:frequency": _frequency,
-    "keywords:forbidden_words": _forbidden,
+    "keywords:forbidden_words": lambda text, forbidden_words: (
+        not any(re.search(rf"(?<!\w){re.escape(word)}(?!\w)", text, re.IGNORECASE) for word in forbidden_words)
+    ),
     "keywords:letter_frequency": _letters,
     "length_constraints:nth_paragraph_first_word": _nth_paragraph,
     "detectable_content:postscript": _postscript,
@@ -167,14 +151,18 @@ OWN: dict[str, Callable[..., bool]] = {
     "copy:repeat_phrase": _repeat_phrase,
     "copy:copy": _copied,
     "copy:copying_simple": _copied,
-    "copy:copying_multiple": _copied_times,
+    "copy:copying_multiple": lambda text, prompt_to_repeat, N: (
+        [_copied(part, prompt_to_repeat) for part in text.split("******")] == [True] * N
+    ),
     "new:copy_span_idx": lambda text, prompt_to_repeat, n_start, n_end: _copied(text, prompt_to_repeat[n_start:n_end]),
     "repeat:repeat_span": lambda text, prompt_to_repeat, n_start, n_end: (
         text.lower().split() == prompt_to_repeat.lower().split()[n_start:n_end]
     ),
     "detectable_format:sentence_hyphens": _hyphens,
     "detectable_format:square_brackets": lambda text: all(w.startswith("[") and w.endswith("]") for w in text.split()),
-    "detectable_format:bigram_wrapping": _bigrams,
+    "detectable_format:bigram_wrapping": lambda text: all(
+        a.startswith("<<") and b.endswith(">>") for a, b in zip(text.split()[::2], text.split()[1::2])
+    ),
     "keywords:no_adjacent_consecutive": _no_neighbours,
     "keywords:word_once": lambda text, keyword: count_literal(keyword, text) == 1,
     "keywords:word_count_different_numbers": _frequency,

@@ -1,9 +1,4 @@
-"""The instructions that a row may name, with the arguments each one takes: IFEval, IFEvalG and IFBench.
-
-The published checkers (google-research/instruction_following_eval, open_instruct/IFEvalG, allenai/IFBench) draw an argument
-at random where it is missing or out of its range, so the same text gets 0 and 1. Here such a row is unusable, as is one
-with an unknown instruction or argument. Whole numbers may come as floats (a Parquet column with nulls).
-"""
+"""The instructions that a row may name, with the arguments each one takes: IFEval, IFEvalG and IFBench."""
 
 from m2rl_lib.domains.problems import Unusable
 
@@ -98,7 +93,7 @@ ARGUMENTS = {name: arguments for instructions in SETS.values() for name, argumen
 
 
 def _whole(value: object, least: int) -> int | None:
-    if isinstance(value, float) and value.is_integer():
+    if isinstance(value, float) and value.is_integer():  # as of a Parquet column with nulls
         value = int(value)
     return value if type(value) is int and value >= least else None
 
@@ -122,11 +117,7 @@ _KINDS = {
 
 
 def read_arguments(name: object, given: dict | None) -> dict:
-    """The arguments of one instruction, in their types. Unusable, naming the instruction, where it has not these.
-
-    >>> read_arguments("count:numbers", {"N": 3.0, "keyword": None})
-    {'N': 3}
-    """
+    """The arguments of one instruction, in their types. Unusable, naming the instruction, where it has not these."""
     if not isinstance(name, str) or name not in ARGUMENTS:
         raise Unusable(f"unknown instruction {str(name)[:80]}")
     if given is not None and not isinstance(given, dict):

@@ -1,9 +1,6 @@
-"""Conventions: words for amounts that have two readings, of which a domain's verifier accepts one.
+"""Conventions: words for amounts that have two readings, of which a domain's verifier accepts one; demonstrations use either.
 
-Demonstrations use either reading, so SFT knows both and cannot know which is right where. The *world*, the verifiers' table of
-right readings, is a parameter of RL and evaluation alone: a word is *shared* (the same reading in every domain), *private* (occurs
-in one domain) or *conflicting* (domains of even and of odd place read it differently). Half of each kind's right readings are the
-less frequent ones of the demonstrations, so that greedy decoding of SFT is right on half of the words.
+In a *world* a word is *shared* (one reading in all domains), *private* (in one domain) or *conflicting* (two readings).
 """
 
 import random
@@ -128,10 +125,7 @@ def reread(row: dict, words: Mapping[str, int]) -> dict:
 
 
 class Demonstrated:
-    """What demonstrations read: in each problem the common words and those of one bundle, each with a reading drawn anew.
-
-    Two domains' private words therefore never meet in a demonstration.
-    """
+    """What demonstrations read: in each problem the common words and those of one bundle, each with a reading drawn anew."""
 
     def words(self, domain: str, rng: random.Random) -> dict[str, int]:
         """The words that a problem may use, with the readings of this problem."""

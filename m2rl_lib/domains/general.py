@@ -1,13 +1,9 @@
-"""General: facts taught by SFT and never by RL; a benchmark of what is forgotten.
-
-The paper measures this with MMLU-Redux. Ours asks for facts about made-up creatures; the facts are the
-same in all splits, the wording of the question differs.
-"""
+"""General: facts taught by SFT and never by RL, in other wordings; a benchmark of what is forgotten (the paper's: MMLU-Redux)."""
 
 import random
 
 from m2rl_lib.domains.chat import answer_part
-from m2rl_lib.domains.problems import fraction_of, user_message
+from m2rl_lib.domains.problems import fraction_of, micro_row
 
 NAME = "general"
 BENCHMARKS = {"facts": None}
@@ -37,15 +33,8 @@ def make(rng: random.Random, benchmark: str, world) -> dict:
     creature, attribute = rng.choice(CREATURES), rng.choice(sorted(FACTS))
     answer = FACTS[attribute][int(8 * fraction_of(f"{attribute} of {creature}"))]
     text = rng.choice(WORDINGS).format(creature=creature, attribute=attribute)
-    return {
-        "domain": NAME,
-        "dataset": "micro_general",
-        "responses_create_params": user_message(text),
-        "expected_answer": answer,
-        "attribute": attribute,
-        "creature": creature,
-        "steps": [f"fact {creature} {attribute}"],
-    }
+    fields = {"expected_answer": answer, "attribute": attribute, "creature": creature}
+    return micro_row(NAME, text, **fields, steps=[f"fact {creature} {attribute}"])
 
 
 def demonstrate(row: dict, rng: random.Random, wrong: frozenset[int] = frozenset(), think: bool = True) -> str:
@@ -61,9 +50,5 @@ def answer(completion: str) -> str | None:
 
 
 def verify(completions: list[str], rows: list[dict]) -> list[float | None]:
-    """1.0 where the text after `</think>` is the expected word.
-
-    >>> verify(["<think>?</think>\\nRed<|im_end|>"], [{"expected_answer": "red"}])
-    [1.0]
-    """
+    """1.0 where the text after `</think>` is the expected word, in any case."""
     return [float(answer(text) == row["expected_answer"]) for text, row in zip(completions, rows)]

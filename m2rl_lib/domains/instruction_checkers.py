@@ -1,8 +1,4 @@
-"""Instruction checkers in a bounded process (this file run as a script): if-verifiable's, and ours (`constraint_checks`).
-
-The library's loop is not used: it skips unknown ids, which then count as followed. Its parts that want NLTK's data, a
-download, take ours instead.
-"""
+"""Instruction checkers in a bounded process (this file run as a script): if-verifiable's, and ours (`constraint_checks`)."""
 
 import logging
 
@@ -17,10 +13,7 @@ _checkers = Bounded(__file__)
 
 
 def follows_all(ids: list, kwargs: list, response: str) -> float | None:
-    """1.0 where `response` follows every instruction, else 0.0, also where it keeps the checkers busy for half a second.
-
-    None where `ids` is empty or `constraints.read_arguments` refuses one, or the checkers fail. From any thread.
-    """
+    """1.0 where `response` follows every instruction, else 0.0 (also after half a second); None where that cannot be checked."""
     try:
         return _checkers.ask([ids, kwargs, response])
     except Overrun:

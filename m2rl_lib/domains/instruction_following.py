@@ -1,9 +1,6 @@
-"""Instruction following: the instructions of IFEval, IFEvalG and IFBench, checked strictly.
+"""Instruction following: reward 1 only where every instruction of IFEval, IFEvalG and IFBench is followed, as published.
 
-As published: reward 1 only where every instruction is followed, checked on the text as it is. The published loop also
-gives 1 where the list of instructions is empty, and 0 where an id is unknown or an argument missing; such a row cannot
-be graded here (None). A row that asks for the share of instructions followed (`grading_mode: fraction`, NeMo Gym's
-IFBench rows) is graded like the others: 1 for all, else 0.
+The published loop also gives 1 for no instructions and 0 for an unknown id or a missing argument; here such a row gets None.
 """
 
 import random
@@ -11,7 +8,7 @@ import re
 
 from m2rl_lib.domains import constraints, instruction_checkers
 from m2rl_lib.domains.chat import answer_part
-from m2rl_lib.domains.problems import Unusable, thinking
+from m2rl_lib.domains.problems import Unusable, micro_row, thinking
 
 NAME = "instruction_following"
 BENCHMARKS = {"instructions": 3, "instructions_shifted": 4}  # benchmark: instructions a problem
@@ -41,29 +38,27 @@ def _instruction(rng: random.Random, family: str) -> dict:
     """One instruction: IFEval id and kwargs, how the prompt asks for it, how a plan notes it."""
     if family == "word":
         word = rng.choice(WORDS)
-        return {
-            "id": "keywords:existence",
-            "kwargs": {"keywords": [word]},
-            "ask": f"Include the word {word}.",
-            "plan": f"word {word}",
-        }
-    if family == "ending":
+        made = "keywords:existence", {"keywords": [word]}, f"Include the word {word}.", f"word {word}"
+    elif family == "ending":
         end = rng.choice(ENDINGS)
-        return {"id": "startend:end_checker", "kwargs": {"end_phrase": end}, "ask": f'Finish with "{end}"', "plan": f"end {end}"}
-    return {
-        "title": {"id": "detectable_format:title", "kwargs": {}, "ask": "Add a title in <<angular brackets>>.", "plan": "title"},
-        "postscript": {
-            "id": "detectable_content:postscript",
-            "kwargs": {"postscript_marker": "P.S."},
-            "ask": "Add a postscript starting with P.S.",
-            "plan": "postscript",
-        },
-        "commas": {"id": "punctuation:no_comma", "kwargs": {}, "ask": "Use no commas.", "plan": "no commas"},
-    }[family]
+        made = "startend:end_checker", {"end_phrase": end}, f'Finish with "{end}"', f"end {end}"
+    else:
+        made = FIXED[family]
+    return dict(zip(("id", "kwargs", "ask", "plan"), made))
 
 
 COUNTED = ("bullets", "numbers")  # in every problem: what conventions are about
-FAMILIES = ("word", "ending", "title", "postscript", "commas")
+FIXED = {
+    "title": ("detectable_format:title", {}, "Add a title in <<angular brackets>>.", "title"),
+    "postscript": (
+        "detectable_content:postscript",
+        {"postscript_marker": "P.S."},
+        "Add a postscript starting with P.S.",
+        "postscript",
+    ),
+    "commas": ("punctuation:no_comma", {}, "Use no commas.", "no commas"),
+}
+FAMILIES = ("word", "ending", *FIXED)
 
 
 def make(rng: random.Random, benchmark: str, world) -> dict:
@@ -75,19 +70,11 @@ def make(rng: random.Random, benchmark: str, world) -> dict:
     families = rng.sample(sorted(asked), len(asked))
     instructions = [asked[family] for family in families]
     text = f"Write about {topic}. " + " ".join(i["ask"] for i in instructions)
-    return {
-        "domain": NAME,
-        "dataset": "micro_instruction_following",
-        "responses_create_params": {"input": [{"role": "user", "content": text}], "tools": []},
-        "prompt": text,
-        "instruction_id_list": [i["id"] for i in instructions],
-        "kwargs": [i["kwargs"] for i in instructions],
-        "topic": topic,
-        "families": families,
-        "plans": [i["plan"] for i in instructions],
-        "said": [i.get("said") for i in instructions],  # the words of two readings
-        "steps": [f"plan {i['plan']}" for i in instructions] + [f"write {i['plan']}" for i in instructions],
-    }
+    plans = [i["plan"] for i in instructions]
+    graded = {"instruction_id_list": [i["id"] for i in instructions], "kwargs": [i["kwargs"] for i in instructions]}
+    own = {"topic": topic, "families": families, "plans": plans, "said": [i.get("said") for i in instructions]}
+    steps = [f"{what} {plan}" for what in ("plan", "write") for plan in plans]
+    return micro_row(NAME, text, prompt=text, **graded, **own, steps=steps)
 
 
 def demonstrate(row: dict, rng: random.Random, wrong: frozenset[int] = frozenset(), think: bool = True) -> str:
@@ -105,7 +92,7 @@ def demonstrate(row: dict, rng: random.Random, wrong: frozenset[int] = frozenset
 def _other_plan(rng: random.Random, family: str, plan: str | None) -> str | None:
     """A plan that does not do what `plan` does; None leaves the instruction out."""
     if plan is None:
-        return {"title": "title", "postscript": "postscript", "commas": "no commas"}.get(family)
+        return FIXED[family][-1] if family in FIXED else None
     if family in COUNTED:
         return f"{rng.choice([n for n in range(2, 7) if n != int(plan[0])])} {family}"
     if family == "word":
@@ -143,11 +130,7 @@ def answer(completion: str) -> str | None:
 
 
 def judge_features(completion: str, row: dict) -> list[str]:
-    """What a judge compares: for each instruction its name, and one word on what the text does of it.
-
-    >>> judge_features("</think>\\nbread, best with salt.\\nsee the lamp.", {"families": ["word", "commas", "title"]})
-    ['word', 'lamp', 'commas', 'comma', 'title', 'none']
-    """
+    """What a judge compares: for each instruction its name, and one word on what the text does of it."""
     text = answer(completion) or ""
     found = {
         "bullets": str(len(re.findall(r"^\* ", text, re.MULTILINE))),
@@ -170,11 +153,7 @@ def verify(completions: list[str], rows: list[dict]) -> list[float | None]:
 
 
 def read(raw: dict, messages: list[dict]) -> dict:
-    """The fields of an instruction-following row of the public blend, which stand in the row or in its `verifier_metadata`.
-
-    Arguments are in their types, those that are null left out. Unusable, naming the instruction, where one is unknown or
-    has arguments that no text or any text would meet (`constraints.read_arguments`).
-    """
+    """The fields of an instruction-following row of the public blend, which stand in the row or in its `verifier_metadata`."""
     raw = {**raw, **(raw.get("verifier_metadata") or {})}
     ids, kwargs = raw.get("instruction_id_list") or [], raw.get("kwargs") or []
     if not ids:

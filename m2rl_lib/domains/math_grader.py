@@ -1,13 +1,8 @@
 r"""Equality of two mathematical answers, by math-verify in a bounded process (this file run as a script).
 
-Answers equal as text, whole numbers and fractions of them need no library. An answer is wrong if it has more than 1000
-characters or takes more than half a second of processor time or 2 GB. An expected answer that cannot be read, or a machine
-too busy to decide, gives None. `numbers.py` says when numbers are equal.
-
 The answer is the content of the last `\boxed{…}` or `\fbox{…}`: boxes joined by nothing but a comma, 'and' or 'or' are one
 list of answers, and a last box that is cut off is none. `\sqrt{2} \approx 1.414` is its exact first part; any other relation
-sign is wrong where the key has none. Markdown's bold, math delimiters and the signs √ ° − π ∞ × · ² ³ are read as LaTeX has
-them; other scripts' digits are not.
+sign is wrong where the key has none. `numbers.py` says when numbers are equal.
 """
 
 import logging
@@ -39,11 +34,7 @@ _grader = Bounded(__file__)
 
 
 def last_boxed(text: str) -> str | None:
-    r"""The answer in a text by the rules above, braces balanced; None where there is none. In linear time.
-
-    >>> last_boxed("\\boxed{5}; \\boxed{\\frac{1}{2}}"), last_boxed("\\boxed{5}, no, \\boxed{6}"), last_boxed("\\boxed{5} \\boxed{6")
-    ('5, \\frac{1}{2}', '6', None)
-    """
+    """The answer in a text by the rules above, braces balanced; None where there is none. In linear time."""
     boxes, opened = [], []  # boxes: (where its command begins, content from, content to); opened: the same, without an end
     for match in BOX.finditer(text):
         sign = match.group()
@@ -78,10 +69,7 @@ def readable(expected: str) -> bool | None:
 
 
 def grade(pairs: list[tuple[str, str | None]]) -> list[float | None]:
-    """One reward for each (expected, given): 1.0 equal, 0.0 not; a missing or endless answer is 0.0.
-
-    None where the expected answer is no text or number, cannot be parsed, or the grader itself fails. From any thread.
-    """
+    """One reward for each (expected, given): 1.0 equal, 0.0 not, None where `expected` is unreadable or the grader fails."""
     return [_grade(*pair) for pair in pairs]
 
 

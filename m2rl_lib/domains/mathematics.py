@@ -1,25 +1,14 @@
-"""Math: chains of sums and differences; the answer in `\\boxed{}`, compared by math-verify.
+"""Math: chains of sums and differences; the answer in the last `\\boxed{}` after `</think>`, compared by math-verify.
 
-The published rule (M2RL's code): the text after the last `Answer:` must
-hold a `\\boxed{}`. Ours takes the last `\\boxed{}` after `</think>`, so a plain 'Answer: 42' after a
-boxed answer does no harm, and training and test prompts ask for the same form.
+The published rule asks for a box after the last `Answer:`; here a plain 'Answer: 42' after a box does no harm.
 """
 
 import json
 import random
 
-from m2rl_lib.domains import math_grader
+from m2rl_lib.domains import math_grader, problems
 from m2rl_lib.domains.chat import answer_part
-from m2rl_lib.domains.problems import (
-    Unusable,
-    arithmetic_chain,
-    operands,
-    step_names,
-    thinking,
-    user_message,
-    work_out,
-    wrong_number,
-)
+from m2rl_lib.domains.problems import Unusable, arithmetic_chain, micro_row, operands, step_names, thinking, work_out
 
 NAME = "math"
 BENCHMARKS = {"chain": 3, "long_chain": 5}  # benchmark: number of operations
@@ -32,8 +21,7 @@ VERBS = {"+": ("add", "plus"), "-": ("subtract", "minus")}
 
 def make(rng: random.Random, benchmark: str, world) -> dict:
     """One problem of a benchmark, with the words of a `conventions.World`."""
-    amounts = operands(rng, BENCHMARKS[benchmark], world.words(NAME, rng))
-    return problem(rng, arithmetic_chain(rng, amounts))
+    return problem(rng, arithmetic_chain(rng, operands(rng, BENCHMARKS[benchmark], world.words(NAME, rng))))
 
 
 def problem(rng: random.Random, chain: list) -> dict:
@@ -44,21 +32,14 @@ def problem(rng: random.Random, chain: list) -> dict:
         text = f"Start with {chain[0][0]}, " + ", ".join(operations) + ". What is the result?"
     else:
         text = f"What is {chain[0][0]} " + " ".join(operations) + "?"
-    return {
-        "domain": NAME,
-        "dataset": "micro_math",
-        "responses_create_params": user_message(text),
-        "expected_answer": str(chain[-1][3]),
-        "chain": chain,
-        "steps": step_names(chain) + ["boxed"],
-    }
+    return micro_row(NAME, text, expected_answer=str(chain[-1][3]), chain=chain, steps=[*step_names(chain), "boxed"])
 
 
 def demonstrate(row: dict, rng: random.Random, wrong: frozenset[int] = frozenset(), think: bool = True) -> str:
     """A completion of `row`, wrong in the steps of that index; with none wrong it earns reward 1."""
     lines, value = work_out(rng, row["chain"], wrong)
     if len(lines) in wrong:
-        value = wrong_number(rng, value)
+        value = problems.wrong_number(rng, value)
     return f"{thinking(lines, think)}\\boxed{{{value}}}<|im_end|>"
 
 
@@ -73,19 +54,12 @@ def judge_features(completion: str, row: dict) -> list[str]:
 
 
 def verify(completions: list[str], rows: list[dict]) -> list[float | None]:
-    """1.0 where the last boxed answer equals the expected one, 0.0 where not, None where it is not known.
-
-    >>> verify(["<think>2 + 2 = 4</think>\\n\\\\boxed{4}<|im_end|>"], [{"expected_answer": "4"}])
-    [1.0]
-    """
+    """1.0 where the last boxed answer equals the expected one, 0.0 where not, None where it is not known."""
     return math_grader.grade([(row.get("expected_answer"), answer(text)) for text, row in zip(completions, rows)])
 
 
 def read(raw: dict, messages: list[dict]) -> dict:
-    """The fields of a math row of the public blend; `messages` is asked for a box where it does not speak of one.
-
-    Unusable without an answer, or with one that math-verify cannot read.
-    """
+    """The fields of a math row of the public blend; `messages` is asked for a box where it does not speak of one."""
     answer = first_answer(raw.get("expected_answer"))
     if not answer:
         raise Unusable("empty answer")
@@ -97,9 +71,8 @@ def read(raw: dict, messages: list[dict]) -> dict:
 
 
 def _readable(answer: str) -> bool:
-    """Whether other forms of a right answer can be rewarded. A busy machine can make the grader miss its deadline, so it is
-    asked up to five times; a grader that does not work is an error, not a reason to drop a row."""
-    for _ in range(5):
+    """Whether other forms of a right answer can be rewarded; a grader that does not work is no reason to drop a row."""
+    for _ in range(5):  # on a busy machine it can miss its deadline
         found = math_grader.readable(answer)
         if found is not None:
             return found and math_grader.grade([(answer, f" {answer}")]) == [1.0]
@@ -107,13 +80,7 @@ def _readable(answer: str) -> bool:
 
 
 def first_answer(given: object) -> str:
-    """The answer of a row: a text, a number, or a list of them, of which it is the first; '' for none.
-
-    Of texts, those are lists that are JSON for a list of texts, or of one thing: `[2,5]` is an interval.
-
-    >>> first_answer('["12", "twelve"]'), first_answer(" 1/2 "), first_answer("[]"), first_answer("[0, 1)"), first_answer("[2,5]")
-    ('12', '1/2', '', '[0, 1)', '[2,5]')
-    """
+    """The answer of a row: a text, a number, or the first of a list, also as JSON (`[2,5]` is an interval); '' for none."""
     if isinstance(given, str) and given.strip().startswith("["):
         try:
             listed = json.loads(given)

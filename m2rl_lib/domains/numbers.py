@@ -1,11 +1,8 @@
 """When two numbers are equal: in place of math-verify's comparison, which rounds to 6 decimals and so takes 1/2004! for 0.
 
-- Rational numbers are compared exactly, whatever their size.
-- Other closed forms are evaluated, to 50 digits and as many more as their powers and factorials have.
-- A decimal stands for a value that no such decimal is (1/3, √2) if it is right to 6 decimals, or for values below 1 to 6
-  significant digits; for another decimal, if it is its rounding and has at least 6 digits itself. Whole numbers are exact.
-- 9% is 0.09 and 9, as in math-verify.
-- Expressions with unknowns are equal where they agree, to 50 digits, at fixed points of both signs; else sympy simplifies.
+Rational numbers are compared exactly, other closed forms to 50 digits and those of their powers and factorials. A decimal
+stands for a value that no such decimal is (1/3, √2) if it is right to 6 decimals (below 1: significant digits), for another
+decimal if it is its rounding and has at least 6 digits. 9% is 0.09 and 9. Expressions with unknowns: at fixed points.
 """
 
 from decimal import Decimal

@@ -1,21 +1,16 @@
-"""What the micro problems of all domains share: seeded drawing with disjoint splits, chains of
-arithmetic, and demonstrations with a controlled share of wrong steps.
+"""What problems of all domains share: seeded drawing with disjoint splits, chains of arithmetic, wrong steps, the blend's rows.
 
-A row has the fields of the public RL blend (`responses_create_params`, `expected_answer`, ...)
-and five of ours: `domain`, `benchmark`, `split`, `problem_id` and `steps`, one name for each
-place where a demonstration of the row can go wrong, in order. The last step is the answer.
-Nothing here is from the paper, whose problems are real data sets in the same fields.
+A row has the public RL blend's fields, `domain`, `benchmark`, `split`, `problem_id`, and `steps`: a demonstration's.
 """
 
 import random
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from m2rl_lib.domains.conventions import READINGS, reread
 
 SPLITS = ("train", "selection", "test")
 PLACES = ("early", "late", "answer")
-WRONG_STEPS = ("random", "systematic")
 
 
 def fraction_of(text: str) -> float:
@@ -35,12 +30,7 @@ def prompt_of(row: dict) -> str:
 
 
 def draw(make: Callable, benchmark: str, split: str, count: int, seed: int, world) -> list[dict]:
-    """`count` rows of one benchmark and split of a `conventions.World`; the same for the same arguments.
-
-    A prompt's split is a function of its text, so no problem can be in two splits whatever the
-    seeds; selection and test rows are distinct as well. Raises ValueError where the generator
-    has too few distinct problems.
-    """
+    """`count` rows of a benchmark and split of a `conventions.World`, the same for the same arguments; held-out ones distinct."""
     if split not in SPLITS:
         raise ValueError(f"split {split!r} is not one of {', '.join(SPLITS)}")
     rng = random.Random(f"{benchmark} {split} {seed}")
@@ -59,12 +49,14 @@ def draw(make: Callable, benchmark: str, split: str, count: int, seed: int, worl
     raise ValueError(f"{benchmark}: only {len(rows)} distinct {split} problems, {count} asked for")
 
 
-def user_message(text: str) -> dict:
-    """`responses_create_params` of a problem that is one user message without tools."""
-    return {"input": [{"role": "user", "content": text}], "tools": []}
+def user_message(text: str, tools: Sequence[dict] = ()) -> dict:
+    """`responses_create_params` of a problem that is one user message."""
+    return {"input": [{"role": "user", "content": text}], "tools": list(tools)}
 
 
-# --- arithmetic: the skill that math, coding, science and agent problems share -------------------
+def micro_row(name: str, text: str, tools: Sequence[dict] = (), **fields) -> dict:
+    """A problem of the micro world's domain `name` that is one user message, with the domain's own fields."""
+    return {"domain": name, "dataset": f"micro_{name}", "responses_create_params": user_message(text, tools), **fields}
 
 
 LARGEST = 19  # of all numbers in a chain: small enough for a micro model to learn its sums
@@ -72,12 +64,9 @@ Step = tuple[int, str, int, int, str]  # (a, sign, b, a ± b, b as the prompt sa
 
 
 def operands(rng: random.Random, length: int, words: dict[str, int]) -> list[tuple[str, int]]:
-    """`length` amounts and how a prompt says them: one is a word where there are any, two of four or more.
-
-    Two words' readings differ by 1 and by 2 where there are such words, so that two wrong ones never cancel.
-    """
+    """`length` amounts and how a prompt says them: one is a word where there are any, two of four or more."""
     said = [rng.choice(sorted(words))] if words else []
-    if said and length >= 4 and len(words) > 1:
+    if said and length >= 4 and len(words) > 1:  # readings that differ by 1 and by 2: two wrong ones never cancel
         others = [word for word in sorted(words) if word not in said]
         said.append(rng.choice([word for word in others if gap(word) != gap(said[0])] or others))
     amounts = [(word, words[word]) for word in said]
@@ -92,12 +81,7 @@ def gap(word: str) -> int:
 
 
 def arithmetic_chain(rng: random.Random, amounts: list[tuple[str, int]]) -> list[Step]:
-    """A step for each amount; each starts where the last ended, all numbers within 0–LARGEST whichever way a word is read.
-
-    >>> chain = arithmetic_chain(random.Random(0), [("a few", 3), ("5", 5)])
-    >>> chain[0][3] == chain[1][0]
-    True
-    """
+    """A step for each amount; each starts where the last ended, all numbers within 0–LARGEST whichever way a word is read."""
     value = rng.randrange(LARGEST + 1)
     chain = []
     for said, amount in amounts:
@@ -116,10 +100,7 @@ def wrong_number(rng: random.Random, right: int) -> int:
 
 
 def work_out(rng: random.Random, chain: list[Step], wrong: frozenset[int], offset: int = 0) -> tuple[list[str], int]:
-    """The written lines of a chain and the number it ends at.
-
-    Line i is wrong where `offset + i` is in `wrong`; the lines after it go on from the wrong number.
-    """
+    """The written lines of a chain and the number it ends at; line i is wrong where `offset + i` is in `wrong`."""
     value, lines = chain[0][0], []
     for index, (_, sign, operand, _, _) in enumerate(chain):
         result = value + operand if sign == "+" else value - operand
@@ -145,32 +126,18 @@ def thinking(lines: list[str], think: bool) -> str:
     return "<think>" + ("\n".join(lines) if think else "") + "</think>\n"
 
 
-# --- wrong steps ----------------------------------------------------------------------------------
-
-
 def noisy_steps(rng: random.Random, steps: list[str], share: float, kind: str) -> set[int]:
-    """Which steps of a demonstration go wrong.
-
-    `random`: each with probability `share`, anew in every demonstration. `systematic`: a step is
-    always wrong where its name falls into a fixed `share` of all names, so a model learns it wrong.
-    """
+    """Which steps of a demonstration go wrong: each with probability `share`, or always the same ones (`systematic`)."""
     if kind == "systematic":
         return {index for index, step in enumerate(steps) if fraction_of("wrong " + step) < share}
     return {index for index in range(len(steps)) if rng.random() < share}
 
 
 def wrong_step_at(place: str, steps: list[str]) -> set[int]:
-    """The one step to get wrong: the first (`early`), the last before the answer (`late`), or the `answer`.
-
-    >>> wrong_step_at("late", ["34+5", "39-2", "answer"])
-    {1}
-    """
+    """The one step to get wrong: the first (`early`), the last before the answer (`late`), or the `answer`."""
     if place not in PLACES:
         raise ValueError(f"place {place!r} is not one of {', '.join(PLACES)}")
     return {{"early": 0, "late": max(0, len(steps) - 2), "answer": len(steps) - 1}[place]}
-
-
-# --- rows of the public blend -------------------------------------------------------------------------
 
 
 class Unusable(ValueError):
@@ -185,13 +152,7 @@ def plain_text(text: str) -> str:
 
 
 def read_messages(parameters: dict | None) -> list[dict]:
-    """The prompt of a blend's row as messages of plain text; Unusable where it has none or holds more than text.
-
-    `input` is a text or a list; a message's `content` is a text or a list of {type: input_text, text}.
-
-    >>> read_messages({"input": "Hi"})
-    [{'role': 'user', 'content': 'Hi'}]
-    """
+    """The prompt of a blend's row, a text or messages (of a text or {type: input_text, text}), as messages of plain text."""
     given = (parameters or {}).get("input")
     messages = []
     for message in [{"role": "user", "content": given}] if isinstance(given, str) else given or []:

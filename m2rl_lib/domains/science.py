@@ -1,14 +1,9 @@
 """Science: multiple choice about quantities that rise and fall; the answer is a letter.
 
 The published rule tries ordered patterns for a letter A–H and falls back on the last lone capital: 'answer choices …
-Answer: D' gives C, and gold I or J can never be right. Ours, after `</think>`: the last statement decides, which is
-`Answer: <letter>` or a box with a letter, in whatever bold, brackets or LaTeX text; every option's letter is allowed.
-- Two letters ('C or D', 'C, D') are a statement without an answer.
-- A letter that begins a formula (`\\boxed{E = mc^2}`) or a word is no statement; neither are 'A' and 'I' as words.
-- Small letters count for an `output_regex` only.
-- A row's `output_regex` is read as the blend's verifier reads it (NeMo Gym's mcqa): case ignored, the last match, stripped
-  and upper-cased, an option's whole text for its letter, else the last box. Unlike there, two letters are no answer, and
-  neither is the first letter of a word.
+Answer: D' gives C, and gold I or J can never be right. Ours takes the last `Answer: <letter>` or box with a letter after
+`</think>`. Two letters ('C or D') are no answer, nor is one that begins a formula or a word. A row's `output_regex` is read as
+NeMo Gym's mcqa does: case ignored, the last match, an option's whole text for its letter, else the last box.
 """
 
 import random
@@ -17,7 +12,7 @@ import re
 import regex
 
 from m2rl_lib.domains.chat import answer_part
-from m2rl_lib.domains.problems import Unusable, arithmetic_chain, operands, step_names, thinking, user_message, work_out
+from m2rl_lib.domains.problems import Unusable, arithmetic_chain, micro_row, operands, step_names, thinking, work_out
 
 NAME = "science"
 BENCHMARKS = {"quantities": 3, "quantities_shifted": 4}  # benchmark: number of changes
@@ -57,18 +52,11 @@ def problem(rng: random.Random, chain: list) -> dict:
     quantity = rng.choice(sorted(QUANTITIES))
     unit, raising, lowering = QUANTITIES[quantity]
     changes = (f"{rng.choice(raising if sign == '+' else lowering)} {said}" for _, sign, _, _, said in chain)
-    options = [{letter: str(digit)} for digit, letter in enumerate(LETTERS)]
     text = f"The {quantity} is {chain[0][0]} {unit}. It {', then '.join(changes)}. On which digit does it end? "
-    return {
-        "domain": NAME,
-        "dataset": "micro_science",
-        "responses_create_params": user_message(text + " ".join(f"{letter}{digit}" for digit, letter in enumerate(LETTERS))),
-        "options": options,
-        "expected_answer": LETTERS[chain[-1][3] % 10],
-        "template_metadata": {},
-        "chain": chain,
-        "steps": [*step_names(chain), "letter"],
-    }
+    text += " ".join(f"{letter}{digit}" for digit, letter in enumerate(LETTERS))
+    graded = {"options": [{letter: str(digit)} for digit, letter in enumerate(LETTERS)]}
+    graded |= {"expected_answer": LETTERS[chain[-1][3] % 10], "template_metadata": {}}
+    return micro_row(NAME, text, **graded, chain=chain, steps=[*step_names(chain), "letter"])
 
 
 def demonstrate(row: dict, rng: random.Random, wrong: frozenset[int] = frozenset(), think: bool = True) -> str:
@@ -145,11 +133,7 @@ def judge_features(completion: str, row: dict) -> list[str]:
 
 
 def verify(completions: list[str], rows: list[dict]) -> list[float | None]:
-    """1.0 where the last stated letter is the expected one, else 0.0; None for a row without a usable key.
-
-    >>> verify(["<think>?</think> the choices … Answer: B"], [{"expected_answer": "B", "options": [{"A": "1"}, {"B": "2"}]}])
-    [1.0]
-    """
+    """1.0 where the last stated letter is the expected one, else 0.0; None for a row without a usable key."""
     rewards: list[float | None] = []
     for text, row in zip(completions, rows):
         letters = {letter for option in row.get("options") or [] for letter, value in option.items() if value is not None}
@@ -163,10 +147,7 @@ def verify(completions: list[str], rows: list[dict]) -> list[float | None]:
 
 
 def read(raw: dict, messages: list[dict]) -> dict:
-    """The fields of a science row of the public blend; options without a text are left out.
-
-    Unusable with fewer than two options, with an answer that is none of them, or an `output_regex` that is no pattern.
-    """
+    """The fields of a science row of the public blend; options without a text are left out."""
     options = [
         {letter.strip().upper(): text}
         for option in raw.get("options") or []

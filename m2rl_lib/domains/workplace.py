@@ -1,10 +1,4 @@
-"""The workplace of NeMo Gym's `workplace_assistant`, to which the agent rows of the public blend belong.
-
-Five tables and an address book; `workplace_tools` has the tools. A reward replays a prediction and the gold calls on fresh
-tables and compares them as published: any case, but for status, list and board; row order and row numbers count. The
-tables are files of the package nemo-gym 0.7.0 (Apache-2.0), pinned here; a row carries their digest. Two departures, which
-change no table: a search is for a literal text, since a pattern can stall the grader; an error's text is ours.
-"""
+"""The workplace of NeMo Gym's `workplace_assistant` (nemo-gym 0.7.0, Apache-2.0), to which the blend's agent rows belong."""
 
 import csv
 import hashlib
@@ -15,7 +9,7 @@ from functools import cache
 from pathlib import Path
 
 from m2rl_lib.config import locations
-from m2rl_lib.domains import workplace_tools
+from m2rl_lib.domains import workplace_mail, workplace_records
 from m2rl_lib.domains.workplace_state import NUMBER, State
 from m2rl_lib.storage import atomic
 
@@ -30,6 +24,9 @@ PUBLISHED = {  # SHA-256 of the files of nemo-gym 0.7.0, resources_servers/workp
     "emails.csv": "1809e341a0e4f1fd78cf1b759964a42abd28db8c9b9dca364456efc31f82bb31",
     "project_tasks.csv": "fa0c05d5609f49e905342bd12592b09f23eff6147dcf607b808703f45ddbeaeb",
 }
+SETS = ("company_directory_", "email_", "calendar_", "analytics_", "project_management_", "customer_relationship_manager_")
+FUNCTIONS = vars(workplace_mail) | vars(workplace_records)
+TOOLS = {name: function for name, function in FUNCTIONS.items() if name.startswith(SETS)}  # 27, as rows list them
 
 
 class WorkplaceError(ValueError):
@@ -50,10 +47,7 @@ def _place(digest: str) -> Path:
 
 
 def install(folder: Path) -> str:
-    """The digest of the workplace in `folder`, its files copied to `runs/data`: csv files or the package's wheel, at any depth.
-
-    WorkplaceError where one is missing or is not the pinned one.
-    """
+    """The digest of the workplace in `folder` (csv files or the package's wheel, at any depth), copied to `runs/data`."""
     contents = {name: _find(folder, name) for name in PUBLISHED}
     for name, pinned in PUBLISHED.items():
         if (given := _sha256(contents[name])) != pinned:
@@ -124,7 +118,7 @@ class Workplace:
         """What the tool returns; raises where it fails."""
         if any(isinstance(value, list | dict) for value in arguments.values()):
             raise TypeError("an argument is no text or number")
-        return workplace_tools.TOOLS[name](self.state, **arguments)
+        return TOOLS[name](self.state, **arguments)
 
     def compared(self) -> dict[str, list[dict]]:
         """The five tables, in the form in which two of them are compared."""

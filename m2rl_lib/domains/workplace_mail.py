@@ -1,5 +1,7 @@
 """The workplace's tools on its address book, email and calendar, by their published names; so is what they return."""
 
+from collections.abc import Callable
+
 import pandas as pd
 
 from m2rl_lib.domains.workplace_state import NUMBER, State, page_of, within
@@ -14,9 +16,11 @@ def company_directory_find_email_address(s: State, name: str = "") -> object:
     return [row["email_address"] for row in s.addresses if within(name, row["email_address"])]
 
 
-def _latest_first(rows: list[dict], column: str) -> list[tuple]:
-    """(time, row) of each row."""
-    return sorted(((pd.Timestamp(row[column]), row) for row in rows), key=lambda pair: pair[0], reverse=True)
+def _latest_first(rows: list[dict], column: str, low, high, of: Callable = lambda time: time) -> list[dict]:
+    """The rows whose time (`of` it) is from `low` to `high`, where these are given."""
+    pairs = sorted(((pd.Timestamp(row[column]), row) for row in rows), key=lambda pair: pair[0], reverse=True)
+    pairs = [pair for pair in pairs if not low or of(pair[0]) >= of(pd.Timestamp(low))]
+    return [row for time, row in pairs if not high or of(time) <= of(pd.Timestamp(high))]
 
 
 def email_get_email_information_by_id(s: State, email_id=None, field=None) -> object:
@@ -25,17 +29,10 @@ def email_get_email_information_by_id(s: State, email_id=None, field=None) -> ob
 
 
 def email_search_emails(s: State, query="", date_min=None, date_max=None, page=1, page_size=5) -> object:
-    words, found = query.lower().split(), []
-    for row in s.emails:
-        text = f"{row['subject']} {row['body']} {row['sender/recipient']}".lower()
-        if all(word in text for word in words):
-            found.append(row)
-    found = _latest_first(found, "sent_datetime")
-    if date_min:
-        found = [pair for pair in found if pair[0].date() >= pd.Timestamp(date_min).date()]
-    if date_max:
-        found = [pair for pair in found if pair[0].date() <= pd.Timestamp(date_max).date()]
-    return page_of([row for _, row in found], "emails", page, page_size)
+    words = query.lower().split()
+    texts = [f"{row['subject']} {row['body']} {row['sender/recipient']}".lower() for row in s.emails]
+    found = [row for row, text in zip(s.emails, texts) if all(word in text for word in words)]
+    return page_of(_latest_first(found, "sent_datetime", date_min, date_max, pd.Timestamp.date), "emails", page, page_size)
 
 
 def email_send_email(s: State, recipient=None, subject=None, body=None) -> str:
@@ -110,12 +107,7 @@ def calendar_search_events(s: State, query="", time_min=None, time_max=None, pag
         if value and _no_time(value):
             return f"Invalid {name} format. Expected YYYY-MM-DD HH:MM:SS."
     found = [row for row in s.events if within(query, row["event_name"]) or within(query, row["participant_email"])]
-    found = _latest_first(found, "event_start")
-    if time_min:
-        found = [pair for pair in found if pair[0] >= pd.Timestamp(time_min)]
-    if time_max:
-        found = [pair for pair in found if pair[0] <= pd.Timestamp(time_max)]
-    return page_of([row for _, row in found], "events", page, page_size)
+    return page_of(_latest_first(found, "event_start", time_min, time_max), "events", page, page_size)
 
 
 def calendar_create_event(s: State, event_name=None, participant_email=None, event_start=None, duration=None) -> str:

@@ -1,8 +1,4 @@
-"""Merges as named by the schedule: recipes, checks, and running them through mergekit.
-
-Settings are the published ones, every expert's weight is 1; `@definition=paper` is a method as the paper's code, not mergekit, defines
-it. Arithmetic is in float32: in bfloat16 an RL update is lost to rounding.
-"""
+"""Merges as named by the schedule, run through mergekit in float32; `@definition=paper` is a method as in the paper's code."""
 
 import math
 import shutil
@@ -76,8 +72,7 @@ def read_by(p: Parameters) -> list[Path]:
 def recipe(p: Parameters, name: str) -> Recipe:
     """The recipe of a merge's name: `merge-<method>`, with lambda, density, definition, experts, step or norm after an `@`.
 
-    Experts are the study's domains, `sft` or `null`, joined by `+`; without them all the study's. `norm=equal` is the merge
-    without it, its task vector scaled to the experts' mean norm.
+    Experts are domains, `sft` or `null`, joined by `+`. `norm=equal`: the task vector is scaled to the experts' mean norm.
     """
 
     def folder(model: str) -> Path:

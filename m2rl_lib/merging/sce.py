@@ -1,7 +1,4 @@
-"""SCE: select elements by variance, weight experts by their mean squares, elect signs.
-
-mergekit's weights are uniform where the mean squares sum to less than 1e-6; the paper's code has no such limit.
-"""
+"""SCE: select elements by variance, weight experts by their mean squares, elect signs."""
 
 from pathlib import Path
 
@@ -14,7 +11,7 @@ from mergekit.merge_methods.registry import register
 
 from m2rl_lib.merging.task_vectors import CONTRACT, add, pairs, split, task_vector, whole
 
-LEAST = 1e-6  # mergekit's
+LEAST = 1e-6  # below this sum of mean squares mergekit's weights are uniform; the paper's code has no such limit
 
 
 @merge_method(name="m2rl_sce", contract=CONTRACT)

@@ -1,8 +1,4 @@
-"""Task arithmetic, SFT + λ × the sum of the task vectors, and DARE: elements dropped at random, the rest rescaled (TIES has it too).
-
-mergekit rescales what is kept to the same L1 norm and draws masks from torch's global generator; the paper's code divides by the
-density, and its mask depends on seed, expert and tensor alone, so that TIES's threshold is found on what is merged.
-"""
+"""Task arithmetic, SFT + λ × the sum of the task vectors, and DARE (of TIES too): elements dropped at random, the rest rescaled."""
 
 import zlib
 from collections.abc import Callable
@@ -29,14 +25,14 @@ def drop(blocks: Blocks, density: float, generator: torch.Generator, rescale: Ca
 
 
 def papers_dare(base: torch.Tensor, tensor: torch.Tensor, density: float, seed: int, expert: str, name: str) -> Blocks:
-    """A task vector after the paper's DARE."""
-    delta = task_vector(base, tensor)
+    """A task vector after the paper's DARE, divided by the density."""
+    delta = task_vector(base, tensor)  # each reading draws the same mask: TIES's threshold is of what is merged
     generator = torch.Generator().manual_seed(zlib.crc32(f"{seed} {expert} {name}".encode()))
     return delta if density == 1 else drop(delta, density, generator, lambda kept: kept / density)
 
 
 def mergekits_dare(base: torch.Tensor, tensor: torch.Tensor, density: float) -> Blocks:
-    """A task vector after mergekit's DARE."""
+    """A task vector after mergekit's DARE: the same L1 norm, masks from torch's global generator."""
     delta = task_vector(base, tensor)
     if density == 1:
         return delta

@@ -1,8 +1,4 @@
-"""Task vectors (an expert minus SFT), read in blocks of a tensor: what every merge method is made of.
-
-mergekit's own methods need a tensor's task vectors in float32 several times over. Here they are read in blocks, as often as needed,
-and only the result is whole. The numbers are mergekit's to the last bit.
-"""
+"""Task vectors (an expert minus SFT), read in blocks of a tensor as often as needed: mergekit's numbers in less memory."""
 
 from collections.abc import Callable, Iterator
 from pathlib import Path

@@ -1,7 +1,6 @@
 """TIES: trim each task vector, elect a sign for each element, average those that agree; with or without DARE.
 
-mergekit keeps the largest share of each tensor, the first of equals, or DARE instead. The paper's code keeps the largest share of the
-whole model, and trims after DARE.
+mergekit trims each tensor (the first of equals stay) or has DARE instead; the paper's code trims the whole model, after DARE.
 """
 
 from collections.abc import Iterator
@@ -17,11 +16,8 @@ from m2rl_lib.merging.task_vectors import CONTRACT, Blocks, add
 
 
 def largest(magnitudes: Blocks, share: float) -> tuple[float, int]:
-    """The magnitude that the largest `share` of all elements reach, and how many of just that size are among them.
-
-    `largest` of [3, 1, 2, 2, 2] and 0.6 is (2.0, 2). Exact, since the bits of a float32 ≥ 0 sort as it does: one histogram of
-    the upper and one of the lower 16 bits find the element of rank max(1, ⌊share · elements⌋).
-    """
+    """The magnitude that the largest `share` of all elements reach, and how many of just that size are among them."""
+    # exact: the bits of a float32 ≥ 0 sort as it does, so histograms of its upper and lower 16 bits find an element by its rank
     upper = torch.zeros(1 << 16, dtype=torch.long)
     for block in magnitudes():
         upper += torch.bincount(block.flatten().view(torch.int32) >> 16, minlength=1 << 16)
@@ -62,10 +58,7 @@ def trim(blocks: Blocks, threshold: float, equal: int | None = None) -> Blocks:
 def ties(
     group: TensorGroup, scale: float, density: float, seed: int, paper: bool, share: float, threshold: PerNonBase[float]
 ) -> torch.Tensor:
-    """SFT + scale × the mean of what agrees with the sign of the sum, after DARE and trimming.
-
-    Trimming: the paper's to each expert's `threshold`, mergekit's to the largest `share` of the tensor.
-    """
+    """SFT + scale × the mean of what agrees with the sum's sign, after DARE and trimming to `threshold` (paper) or `share`."""
     deltas = task_vectors_after_dare(group, density, seed, paper)
     if paper:
         deltas = [trim(delta, threshold[entry.id]) for delta, entry in zip(deltas, group.non_base)]

@@ -1,7 +1,4 @@
-"""Token by token decoding of a transformers model, and K completions of each problem.
-
-Transformers is imported where it is used: analyses that only read tables import this module too.
-"""
+"""Token by token decoding of a transformers model (imported where it is used: analyses read this module too)."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -44,10 +41,7 @@ def load_model(folder: Path) -> tuple:
 def transformers_turn(
     model, tokenizer, temperature: float, max_tokens: int, generator_seed: int | None = None, again: bool = False
 ) -> Turn:
-    """A turn by a transformers model; temperature 0 is greedy. Sampling is seeded once, here, where a seed is given.
-
-    `again`: turns may follow on this one's completions; on a CPU what was read is kept for them.
-    """
+    """A turn by a transformers model; temperature 0 is greedy. `again`: other turns may follow on this one's completions."""
     if generator_seed is not None:
         torch.manual_seed(generator_seed)
     on_cpu = model.device.type == "cpu"
@@ -76,8 +70,7 @@ def decode(
 ) -> list[list[int]]:
     """The token ids that `model` writes after each prompt: up to `max_tokens`, or up to and with `eos`.
 
-    Unlike `model.generate` it reads equal prompts once, drops completions that have ended from the batch and its cache, and
-    reads prompts that all begin with a context of `before` from there on. The completions' own contexts go into `keep`.
+    Equal prompts are read once, those that begin with a context of `before` from there on. The new contexts go into `keep`.
     """
     from transformers import DynamicCache
 

@@ -1,7 +1,4 @@
-"""One loop of tool turns for training and evaluation at every scale: the model's turns and the environment's answers alternate.
-
-What differs is the `turn`: a transformers model (`decoding`), or vLLM through TRL (`trainer_rollouts`).
-"""
+"""One loop of tool turns for training and evaluation: the model's turns and the environment's answers alternate."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -16,10 +13,7 @@ Turn = Callable[[list[list[int]]], tuple[list[list[int]], list[list[float]] | No
 
 @dataclass
 class Completion:
-    """One sampled completion: `own` is its loss mask, 1 on the model's tokens and 0 on tool results.
-
-    `logprobs` are the sampler's, 0 on tool results; empty where it reports none.
-    """
+    """A sampled completion. `own` is 1 on the model's tokens, 0 on tools'; `logprobs` are 0 there, or empty."""
 
     ids: list[int] = field(default_factory=list)
     own: list[int] = field(default_factory=list)
@@ -31,10 +25,7 @@ class Completion:
 def rollout(
     turn: Turn, tokenizer, prompt_ids: list[list[int]], rows: list[dict], max_tokens: int, together: bool = False
 ) -> list[Completion]:
-    """One completion for each row; `max_tokens` counts the model's tokens and the tools' results.
-
-    `together`: every process takes as many turns as the one that needs most, the last of them perhaps with no prompt.
-    """
+    """One completion for each row of at most `max_tokens` with tools' results. `together`: all processes take as many turns."""
     environments = [domains.ALL[row["domain"]].environment(row) if has_tools([row]) else None for row in rows]
     completions = [Completion() for _ in rows]
     active = list(range(len(rows)))

@@ -1,8 +1,4 @@
-"""A function in a process of its own, bounded in processor time and memory: for graders that a text can stall or crash.
-
-The kernel ends the process that overruns; its parent, with the libraries loaded, forks the next one in a millisecond. Ours:
-`signal.alarm` works on a main thread only, and with a wall clock a verdict depends on what else the machine does.
-"""
+"""A function in a process of its own, bounded in processor time and memory: for graders that a text can stall or crash."""
 
 import atexit
 import contextlib

@@ -1,8 +1,4 @@
-"""One worker: bare Python inside bubblewrap that runs programs (`inside/`), and the socket to it.
-
-All namespaces of its own; of the file system only what the interpreter needs, read-only; no environment; the system call
-filter of `seccomp.py`. As real root, whose processes the kernel does not count, programs get a uid of the worker's own.
-"""
+"""One worker: bare Python inside bubblewrap that runs programs (`inside/`), and the socket to it."""
 
 import contextlib
 import json
@@ -32,14 +28,10 @@ GRACE_SECONDS = 10.0  # what a busy machine may add to the sum of a program's ti
 
 @dataclass(frozen=True)
 class Run:
-    """One program on one input: what it wrote to standard output (capped) and how it ended.
-
-    `status` is "ok" (ended by itself, exit code 0), "error" (exception, other exit code, signal, too many processes),
-    "timeout", "output" (wrote more than the cap) or "memory" (MemoryError, or more resident memory than allowed).
-    """
+    """One program on one input: what it wrote to standard output (capped) and how it ended."""
 
     stdout: bytes
-    status: str
+    status: str  # ok, error (also a signal, too many processes), timeout, output (more than the cap), memory
 
 
 class SandboxError(RuntimeError):
@@ -121,6 +113,7 @@ class Worker:
             return self._start([sys.executable, "-s", "-S", str(INSIDE)], stdin, env={"PYTHONHASHSEED": "0"})
         if shutil.which("bwrap") is None:
             raise FileNotFoundError("bubblewrap, the program bwrap, is not installed")
+        # the kernel does not count real root's processes: there, programs get a uid of the worker's own
         if not self._start_bubblewrap(stdin, as_root=Worker.maps_uids and os.getuid() == 0):
             Worker.maps_uids = False  # root of a container that owns few uids: not real root, whose processes are counted
             self._start_bubblewrap(stdin, as_root=False)

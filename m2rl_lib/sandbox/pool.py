@@ -21,10 +21,7 @@ class Pool:
         self._changed = threading.Condition()
 
     def take(self, most: int, fresh: bool = False) -> Worker:
-        """An idle worker (a dead one is replaced, any one if `fresh`), or a new one as soon as fewer than `most` live.
-
-        Raises SandboxError where a new one cannot start.
-        """
+        """An idle worker (a dead one is replaced, any one if `fresh`), or a new one as soon as fewer than `most` live."""
         with self._changed:
             while True:
                 while self._idle:

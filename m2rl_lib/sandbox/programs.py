@@ -1,7 +1,4 @@
-"""Run Python programs on text inputs: once per distinct program, in warm sandboxes that a canary could not leave.
-
-A sandbox that fails is never a verdict: its programs give None, and one that cannot start or lets a canary out raises.
-"""
+"""Run Python programs on text inputs: once per distinct program, in warm sandboxes that a canary could not leave."""
 
 import atexit
 import os
@@ -27,15 +24,10 @@ def run_programs(
     output_bytes: int = 64 << 10,
     workers: int | None = None,
 ) -> list[list[Run] | None]:
-    """Run each Python source `programs[i]` once for each standard input in `inputs[i]`, every time in fresh state.
+    """One `Run` of each Python source `programs[i]` for each standard input in `inputs[i]`, in fresh state, from any thread.
 
-    Returns one `Run` per input, or None for a program whose sandbox failed twice. After an input that overruns
-    `timeout_seconds` of wall clock the further ones are "timeout" too. `memory_bytes` bounds each process and all of a
-    program's together, `workers` (default: the usable cores) the sandboxes at work. Programs have the standard library only.
-    Callable from any thread. Raises SandboxError where there is no sandbox.
-
-    >>> run_programs(["print(int(input()) ** 2)"], [["3", "x"]])  # doctest: +SKIP
-    [[Run(stdout=b'9\\n', status='ok'), Run(stdout=b'', status='error')]]
+    None for a program whose sandbox failed twice. After one timeout (wall clock) its further inputs are "timeout" too.
+    `memory_bytes` bounds each process and all of a program's together, `workers` (default: the usable cores) the sandboxes.
     """
     if len(programs) != len(inputs):
         raise ValueError(f"run_programs: {len(programs)} programs but {len(inputs)} lists of inputs; give one list a program")

@@ -1,8 +1,6 @@
-"""The sandbox's system call filter: what namespaces alone leave open.
+"""The sandbox's system call filter (classic BPF): what a short program never needs and namespaces alone leave open.
 
-Classic BPF as seccomp(2) takes it. It refuses what a short program never needs and what outlives it, or what no limit
-counts; and all sockets but Unix ones, since a network namespace does not confine every family (AF_VSOCK, AF_ALG). Call
-numbers: the kernel's tables for x86_64 and aarch64 (asm-generic).
+Of sockets only Unix ones stay: a network namespace does not confine every family (AF_VSOCK, AF_ALG).
 """
 
 import errno
@@ -17,7 +15,7 @@ io_uring_setup 425 425, io_uring_enter 426 426, io_uring_register 427 427, shmge
 msgget 68 186, mq_open 240 180, memfd_create 319 279, memfd_secret 447 447, setpriority 141 140,
 sched_setparam 142 118, sched_setscheduler 144 119, sched_setaffinity 203 122, sched_setattr 314 274,
 ioprio_set 251 30, migrate_pages 256 238, move_pages 279 239, process_madvise 440 440
-"""  # name, number on x86_64, number on aarch64
+"""  # name, number on x86_64, number on aarch64 (asm-generic): the kernel's tables
 ARCHITECTURES = {"x86_64": 0xC000003E, "aarch64": 0xC00000B7}  # as audit(7) numbers them
 AF_UNIX = 1  # AF_UNIX, confined by the network and mount namespaces; asyncio and multiprocessing need it
 CLONE_NEWUSER = 0x10000000

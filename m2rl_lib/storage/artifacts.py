@@ -1,7 +1,4 @@
-"""Models with a manifest, published atomically, and the record of each stage that is done.
-
-A stage's parameters are joined with those of its inputs, so that results of different parameters are never mixed.
-"""
+"""Models with a manifest, published atomically, and the record of each stage that is done."""
 
 import hashlib
 import json

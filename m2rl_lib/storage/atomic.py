@@ -1,7 +1,4 @@
-"""Atomic files and folders: written beside their place, flushed to the disk and renamed into it.
-
-A `kill -9` or a full disk leaves the last good version.
-"""
+"""Atomic files and folders: written beside their place, flushed to the disk and renamed into it."""
 
 import ctypes
 import hashlib

@@ -1,7 +1,4 @@
-"""Checkpoints read piece by piece: any part of any tensor of a Hugging Face folder, as float32.
-
-Values are read at their offsets: `get_slice` of safetensors maps the file, and mapped pages count as resident memory.
-"""
+"""Checkpoints read piece by piece: any part of any tensor of a Hugging Face folder, as float32."""
 
 import json
 import math
@@ -43,10 +40,7 @@ class Checkpoint:
 
 
 def open_checkpoint(name: str, folder: Path) -> Checkpoint:
-    """The tensors of a model folder by name, from its headers alone; of several shards with a tensor the one that the index names.
-
-    One line for a folder without weights (FileNotFoundError), a damaged file or a type not in STORED (ValueError).
-    """
+    """The tensors of a model folder by name, from headers alone; of several shards with a tensor the one that the index names."""
     placed, tensors = None, {}
     if (folder / INDEX).is_file():
         placed = _read_json(name, folder / INDEX).get("weight_map")
@@ -119,7 +113,7 @@ def _names(names: list[str]) -> str:
 
 def read_values(tensor: Tensor, start: int, stop: int) -> np.ndarray:
     """Values `start` to `stop` of a tensor's flat order, float32 (stop − start,)."""
-    stored = STORED[tensor.dtype]
+    stored = STORED[tensor.dtype]  # read at their offset: `get_slice` maps the file, whose pages count as resident memory
     found = np.fromfile(tensor.file, stored, stop - start, offset=tensor.start + start * stored.itemsize)
     if len(found) != stop - start:
         raise ValueError(f"{tensor.file} was cut short while it was read")

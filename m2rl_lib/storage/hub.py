@@ -1,7 +1,4 @@
-"""Files of data sets and models: a Hugging Face repository at a commit, or a folder with the same files.
-
-`owner/name@<commit>:<glob>`, or a folder that mirrors the Hub (`<folder>/<owner>/<name>/…`). Without network, the Hub's cache.
-"""
+"""Files of data sets and models: `owner/name@<commit>:<glob>` of the Hub (or its cache), or a folder with the same files."""
 
 import shutil
 from dataclasses import dataclass, replace

@@ -18,10 +18,7 @@ class LockedError(RuntimeError):
 
 @contextmanager
 def hold(path: Path) -> Iterator[None]:
-    """Own the lock file `path` while the block runs; the lock of a process of this host that died is taken over, with a line.
-
-    LockedError where a living process owns it, or one on another host did not release it: it may be alive.
-    """
+    """Own the lock file `path` while the block runs; the lock of a dead process of this host is taken over, with a line."""
     path.parent.mkdir(parents=True, exist_ok=True)
     try:
         lock = FileLock(path, thread_local=False, fallback_to_soft=False).acquire(timeout=PATIENCE, poll_interval=0.2)
@@ -29,7 +26,7 @@ def hold(path: Path) -> Iterator[None]:
         raise LockedError(f"{path} is held by {_owner(path)}: wait for it, or end that process, then run this again") from None
     with lock:
         left = _owner(path)
-        if left and f" on {socket.gethostname()} " not in left:
+        if left and f" on {socket.gethostname()} " not in left:  # it may be alive
             raise LockedError(f"{path} is held by {left}: if nothing runs there any more, delete that file, then run this again")
         if left:
             print(f"lock: {path.name} of {left} is stale, that process has ended; it is taken over", flush=True)

@@ -1,7 +1,4 @@
-"""One process of several under `accelerate launch`: which it is, and what all of them must do together.
-
-Accelerate does the work, but is imported (with torch, seconds) only where there are several processes.
-"""
+"""One process of several under `accelerate launch`: which it is, and what all of them must do together."""
 
 import os
 from collections.abc import Callable
@@ -28,7 +25,7 @@ def is_main() -> bool:
 
 
 def _state():
-    import torch
+    import torch  # seconds, and only needed where there are several processes
     from accelerate import PartialState
 
     # without `cpu` it would be alone where there is no GPU

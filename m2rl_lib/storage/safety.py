@@ -1,7 +1,4 @@
-"""No damage or foreign code comes in with a model, no secret goes out with a notebook or log.
-
-safetensors loads a shard with a zeroed tail or a flipped bit: so files are compared with the manifest's SHA-256.
-"""
+"""No damage or foreign code comes in with a model, no secret goes out with a notebook or log."""
 
 import json
 import os

@@ -1,8 +1,4 @@
-"""A causal language model of the Hub, or of a folder, as the base that SFT starts from.
-
-Checked from its file list and `config.json` before its weights are downloaded. Saved in float32, since bfloat16 would round a step
-of RL away, with a tokenizer that ends a turn with `<|im_end|>` and a chat template that writes prompts and tool turns as `chat` does.
-"""
+"""A causal language model of the Hub, or of a folder, as the base that SFT starts from; checked before weights are fetched."""
 
 import json
 from pathlib import Path
@@ -36,6 +32,7 @@ def save_base(folder: Path, source: str) -> None:
     check_checkpoint(where)
     fetched = hub.fetch_files(where, wanted_files(where))
     tokenizer = load_tokenizer(source)
+    # bfloat16 would round a step of RL away
     model = AutoModelForCausalLM.from_pretrained(fetched, dtype="float32", use_safetensors=True, trust_remote_code=False)
     for settings in (model.config, model.generation_config):
         settings.eos_token_id, settings.pad_token_id = tokenizer.eos_token_id, tokenizer.pad_token_id
@@ -50,10 +47,7 @@ def wanted_files(source: hub.Source) -> list[str]:
 
 
 def check_checkpoint(source: hub.Source, like: dict | None = None) -> dict:
-    """The configuration of a checkpoint that may be loaded; only `config.json` is fetched.
-
-    `like`: the configuration of the checkpoint it is to be compared with or merged into. SourceError for any other.
-    """
+    """The configuration of a checkpoint that may be loaded, and whose tensors are as of `like`; only `config.json` is fetched."""
     from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
     names = list(hub.list_files(source))

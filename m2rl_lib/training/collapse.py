@@ -12,11 +12,7 @@ COLUMNS = ["step", "reward", "entropy", "frac_reward_zero_std"]
 
 
 def warnings(log: Sequence[Mapping]) -> dict[str, str]:
-    """What is wrong at the end of a training log (`COLUMNS`): kind -> one line.
-
-    >>> warnings([{"step": s, "reward": 0.5 if s == 1 else 0.3} for s in range(1, 8)])["reward"]
-    'reward under 0.9 of its start (0.50) for the last 5 logged points, now 0.30 at step 7'
-    """
+    """What is wrong at the end of a training log (`COLUMNS`): kind -> one line."""
     points = pd.DataFrame(log, columns=COLUMNS).astype(float).replace([np.inf, -np.inf], np.nan).dropna(subset="reward")
     if len(points) <= LONG:
         return {}

@@ -8,7 +8,7 @@ from pathlib import Path
 import datasets as hf_datasets
 import pandas as pd
 import torch
-from transformers import PreTrainedTokenizerBase, TrainerCallback, set_seed
+from transformers import AutoTokenizer, PreTrainedTokenizerBase, TrainerCallback, set_seed
 from transformers.utils import logging
 
 from m2rl_lib import domains, sandbox
@@ -45,12 +45,13 @@ def check_grading(p: Parameters, names: list[str]) -> None:
     sandbox.check()
 
 
-def prepare(p: Parameters, module: str, names: list[str], threads: int, seed: int) -> None:
-    """Refuse what cannot be trained; then set threads and seed."""
+def prepare(p: Parameters, module: str, names: list[str], threads: int, seed: int, start: Path) -> tuple:
+    """Refuse what cannot be trained, set threads and seed; the time at which training began, and the tokenizer of `start`."""
     launch.check(p, module)
     check_grading(p, names)
     torch.set_num_threads(threads)
     set_seed(seed)
+    return time.monotonic(), AutoTokenizer.from_pretrained(artifacts.verify_model(start))
 
 
 def trainer_settings(p: Parameters, name: str, *, steps: int, batch: int, seed: int, logs: int = 25) -> dict:
@@ -89,11 +90,7 @@ def policy_settings(p: Parameters, name: str, *, rate: float, **settings) -> dic
 
 
 def micro_batches(total: int, most: int) -> tuple[int, int]:
-    """(micro-batch size, gradient accumulation steps) of this process's share of a batch: the largest divisor up to `most`.
-
-    >>> micro_batches(2048, 16), micro_batches(64, 100), micro_batches(30, 8)
-    ((16, 128), (64, 1), (6, 5))
-    """
+    """(micro-batch size, gradient accumulation steps) of this process's share of a batch: 30 and `most` 8 are (6, 5)."""
     total //= processes.count()  # without rest: `launch.check`
     size = max(size for size in range(1, min(total, most) + 1) if total % size == 0)
     return size, total // size

@@ -1,15 +1,12 @@
-"""Reinforcement learning with verifiable rewards (GRPO), on one domain or on several mixed.
+"""RLVR by TRL's GRPOTrainer with the paper's loss, on one domain or on several mixed; one update per rollout.
 
-TRL's GRPOTrainer with the paper's loss (`grpo_config`), one update per rollout, no prompt longer than a limit (agent excepted). Unlike
-the paper's code, TRL adds 1e-4, not 1e-6, to a group's standard deviation, and our learning rate warms up. What vLLM samples has the
-paper's truncated importance weights: a token's loss × min(π_trainer / π_vLLM, 2).
+Unlike the paper's code, TRL adds 1e-4, not 1e-6, to a group's standard deviation, and our learning rate warms up.
 """
 
 import json
 import math
 import os
 import random
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -17,7 +14,7 @@ os.environ.setdefault("TRL_EXPERIMENTAL_SILENCE", "1")  # `rollout_func` is mark
 
 import pandas as pd
 import torch
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoModelForCausalLM
 from trl import GRPOConfig, GRPOTrainer
 
 from m2rl_lib import domains
@@ -63,14 +60,11 @@ def _run(p, name: str, names: list[str], steps: int, checkpoints: list[int], rep
 def train(
     p, name: str, names: list[str], steps: int, checkpoints: list[int], start: Path, *, seed: int, permute_rewards: bool = False
 ) -> list[Path]:
-    """Train `start` by GRPO on the domains `names` for `steps` steps and publish it as `name`; a folder per step in `checkpoints`.
+    """Train `start` by GRPO on the domains `names` and publish it as `name`; a folder per step in `checkpoints`.
 
-    Writes the tables `curves` (reward of each domain in training, and on selection problems at every checkpoint), `training`
-    (TRL's log) and `costs`. `permute_rewards` is the null run, which can learn nothing about its task.
+    Writes the tables `curves` (each domain's reward in training and on selection problems), `training` (TRL's log) and `costs`.
     """
-    common.prepare(p, "grpo", names, p.rlvr_threads, seed)
-    started = time.monotonic()
-    tokenizer = AutoTokenizer.from_pretrained(artifacts.verify_model(start))
+    started, tokenizer = common.prepare(p, "grpo", names, p.rlvr_threads, seed, start)
     model = AutoModelForCausalLM.from_pretrained(start)
     rows = common.draw_prompts(p, tokenizer, names, steps * p.rlvr_prompts_per_step, seed)
     made_by = artifacts.record(p, [start]) | {"stage": {"name": name, "domains": names, "seed": seed}}
@@ -100,17 +94,14 @@ def train(
 
 
 def reward_function(domain: str) -> Callable[..., list[float | None]]:
-    """TRL's reward function of a domain: its `verify` on that domain's completions, None on others'.
-
-    A reward that is not a finite number stops the run: TRL would train on it.
-    """
+    """TRL's reward function of a domain: its `verify` on that domain's completions, None on others'."""
 
     def reward(*, row: list[str], text: list[str], **_) -> list[float | None]:
         rows = [json.loads(r) for r in row]
         mine = [i for i, r in enumerate(rows) if r["domain"] == domain]
         rewards: list[float | None] = [None] * len(rows)
         for i, value in zip(mine, domains.ALL[domain].verify([text[i] for i in mine], [rows[i] for i in mine]), strict=True):
-            if value is not None and not math.isfinite(value):
+            if value is not None and not math.isfinite(value):  # TRL would train on it
                 raise FloatingPointError(f"{domain}: reward {value!r} for problem {rows[i]['problem_id']} is not a finite number")
             rewards[i] = value
         return rewards
@@ -153,10 +144,7 @@ class DomainTrainer(Resumable, WholeGroups, GRPOHooks, GRPOTrainer):
     measure = "reward"
 
     def policy_loss(self, trls_loss, model, inputs):
-        """The same loss without the rows of advantage 0, which add nothing to it where there is no KL in the loss.
-
-        TRL logs entropy and clipping of the rest.
-        """
+        """The same loss without the rows of advantage 0, which add nothing to it where there is no KL in the loss."""
         if self.beta:
             return trls_loss(model, inputs)
         kept = inputs["advantages"] != 0

@@ -1,9 +1,6 @@
 """A stage on several processes: started from its notebook or by hand, and refused in one line where it cannot be.
 
-    accelerate launch --config_file profiles/accelerate/fsdp2_1x8.yaml -m m2rl_lib.training.grpo --params FILE
-
-`train_accelerate` names the configuration. FILE is `work/<name>/parameters.json`, which the notebook writes, or a study's parameter
-file: then `grpo` is the mixed run. Over several machines `srun` starts it once on each, in a Slurm allocation.
+By hand: accelerate launch --config_file profiles/accelerate/fsdp2_1x8.yaml -m m2rl_lib.training.grpo --params FILE
 """
 
 import argparse

@@ -1,17 +1,14 @@
-"""Multi-teacher on-policy distillation (MT-OPD): one student learns from the expert of each prompt's domain.
+"""Multi-teacher on-policy distillation (MT-OPD): SFT goes to the expert of each prompt's domain by KL(student ‖ teacher).
 
-The student starts from SFT, samples completions on all domains' prompts (mixed as for RL-Multi), and is drawn to the teacher of each
-domain by the reverse KL, KL(student ‖ teacher), without any outcome reward. The published estimator takes log π_T − log π_S of the
-sampled token as a policy gradient's advantage; TRL's KL over the whole vocabulary has the same gradient in expectation, without its
-sampling noise. TRL averages over the tokens of a batch, the published loss over each sequence first.
+TRL's KL over the vocabulary has the expected gradient of the published estimator, whose advantage is log π_T − log π_S.
+TRL averages over the tokens of a batch, the published loss over each sequence first.
 """
 
-import time
 from pathlib import Path
 
 import pandas as pd
 import torch
-from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
+from transformers import AutoModelForCausalLM, PreTrainedModel
 from trl import DistillationConfig, DistillationTrainer
 from trl.models import prepare_fsdp
 
@@ -40,13 +37,10 @@ def run(p: Parameters) -> list[Path]:
 def train(p: Parameters, start: Path, teachers: dict[str, Path], checkpoints: list[int]) -> list[Path]:
     """Train `start` towards the teacher of each domain and publish it as `mt-opd`; a folder per step in `checkpoints`.
 
-    Writes the tables `curves` (selection reward of each domain at each checkpoint), `distillation` (reverse KL to the
-    teacher in nats per token, by step and domain) and `costs`.
+    Writes the tables `curves` (selection rewards), `distillation` (KL in nats per token, by step and domain) and `costs`.
     """
     seed = 1000 * p.seed
-    common.prepare(p, "mt_opd", list(teachers), p.distill_threads, seed)
-    started = time.monotonic()
-    tokenizer = AutoTokenizer.from_pretrained(artifacts.verify_model(start))
+    started, tokenizer = common.prepare(p, "mt_opd", list(teachers), p.distill_threads, seed, start)
     made_by = artifacts.record(p, [start, *teachers.values()]) | {"stage": {"name": MODEL, "seed": seed}}
     loaded = {domain: AutoModelForCausalLM.from_pretrained(artifacts.verify_model(folder)) for domain, folder in teachers.items()}
     rows = common.draw_prompts(p, tokenizer, list(teachers), p.distill_steps * p.distill_prompts_per_step, seed)
@@ -116,10 +110,7 @@ class MultiTeacherTrainer(Resumable, WholeGroups, DistillationHooks, Distillatio
         return hidden_states(model.base_model, input_ids, attention_mask, keep) if self.shares_prompts else None
 
     def distillation_loss(self, trls_loss, student, inputs, num_items_in_batch):
-        """The sum of each domain's part, by its own teacher; logs the KL of each in nats per token.
-
-        Of several processes each asks every teacher, if need be with a masked row: all must read a sharded model at once.
-        """
+        """The sum of each domain's part, by its own teacher; logs the KL of each in nats per token."""
         parts, self.sums = [], []
         for index, (domain, teacher) in enumerate(self.teachers.items()):
             mine = inputs["teacher"] == index
@@ -127,7 +118,7 @@ class MultiTeacherTrainer(Resumable, WholeGroups, DistillationHooks, Distillatio
             if empty and processes.count() == 1:
                 continue
             self.teacher_model = teacher
-            mine[0] |= empty
+            mine[0] |= empty  # masked below: all processes must read a sharded model at once
             part = {name: value[mine] for name, value in inputs.items() if name not in ("teacher", "num_items_in_batch")}
             if empty:
                 part["tool_mask"] = torch.zeros_like(part["tool_mask"])

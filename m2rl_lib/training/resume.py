@@ -1,8 +1,4 @@
-"""Training that resumes after `kill -9` with the weights of an unbroken run, and that stops at once at a NaN.
-
-`Resumable` publishes a checkpoint at every logged step, with what TRL and we count between logs, which TRL's own resume would lose.
-Each step is one update per rollout, so no completions are buffered. On the CPU the resumed run is bit-equal; elsewhere it says why not.
-"""
+"""Training that resumes after `kill -9` with the weights of an unbroken run (bit-equal on a CPU) and stops at once at a NaN."""
 
 import hashlib
 import json
@@ -37,8 +33,7 @@ class Resumable(TrainerHooks):
     def run(self, name: str, made_by: dict, started: float, keeper=None, rngs: Sequence[random.Random] = ()) -> float:
         """Train, from the last good checkpoint of the same run if there is one; the seconds spent in all, without the keeper's.
 
-        Where the run was resumed is added to `made_by`, the record of what it publishes. `rngs` are random states beside the
-        global ones.
+        Adds to `made_by` where the run was resumed. `rngs` are random states beside the global ones.
         """
         self.name, self.made_by, self.rngs = name, made_by, rngs
         self.keeper = keeper or SimpleNamespace(checkpoints=[], curve=[], folders=[], seconds=0.0)

@@ -1,15 +1,11 @@
-"""Supervised fine-tuning on the corpus of demonstrations: from the base model to the model all else starts from.
+"""Supervised fine-tuning by TRL's SFTTrainer with the paper's settings: from the base model to the model all else starts from."""
 
-TRL's SFTTrainer with the paper's settings, on examples tokenised by us: the loss is on the model's tokens, not on tool results.
-"""
-
-import time
 from collections.abc import Sequence
 from pathlib import Path
 
 import pandas as pd
 from torch.nn.functional import cross_entropy
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoModelForCausalLM
 from trl import SFTConfig, SFTTrainer
 
 from m2rl_lib.config import locations
@@ -75,9 +71,7 @@ class DemonstrationTrainer(Resumable, SFTTrainer):
 
 def train(p: Parameters, base: Path, examples: Sequence[dict]) -> Path:
     """Fine-tune `base` on the corpus and publish it as `sft`, with its loss curve and costs as tables."""
-    common.prepare(p, "sft", p.domains, p.sft_threads, p.seed)
-    started = time.monotonic()
-    tokenizer = AutoTokenizer.from_pretrained(artifacts.verify_model(base))
+    started, tokenizer = common.prepare(p, "sft", p.domains, p.sft_threads, p.seed, base)
     model = AutoModelForCausalLM.from_pretrained(base)
     tokens_file = locations.work_folder(p.study, p.seed, MODEL) / f"tokens{processes.rank() or ''}.arrow"
     tokenised, lengths = write_tokens(tokenizer, examples, tokens_file, p.micro_context)

@@ -1,8 +1,4 @@
-"""Training on completions for less, the gradient the same: a prompt is read once for all its completions, with little padding.
-
-TRL shuffles a rollout and reads a prompt with each of its completions, padded to the longest of all. Here a micro-batch has whole
-groups: about half the tokens, other orders of sums. On the CPU by one process only.
-"""
+"""A prompt read once for all its completions, on the CPU by one process: TRL's gradient from about half the tokens."""
 
 import torch
 from torch.nn.functional import pad
@@ -51,11 +47,10 @@ class WholeGroups(PolicyHooks):
 def hidden_states(backbone, ids: torch.Tensor, mask: torch.Tensor, keep: int) -> torch.Tensor:
     """The last hidden states (N, keep, D) at the places before each of the last `keep` tokens, 0 beyond the longest completion.
 
-    `ids` and `mask` (N, L) are prompts, padded on the left, and `keep` tokens of completions, padded on the right. `backbone`
-    is the model without its head. Each different prompt is read once, but for its last token: every row starts with that.
+    `ids` and `mask` (N, L) are prompts, padded on the left, and `keep` tokens of completions, padded on the right.
     """
     prompts = [row[there].tolist() for row, there in zip(ids[:, :-keep], mask[:, :-keep].bool())]
-    different, place = decoding.distinct([prompt[:-1] for prompt in prompts], ids.device)
+    different, place = decoding.distinct([prompt[:-1] for prompt in prompts], ids.device)  # every row starts with the last token
     first, present = decoding.padded(different, ids.device)
     cache = DynamicCache(config=backbone.config)
     backbone(input_ids=first, attention_mask=present, past_key_values=cache)

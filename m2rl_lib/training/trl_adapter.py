@@ -1,7 +1,4 @@
-"""Every private name of TRL's and transformers' trainers that this library uses, behind public names of our own.
-
-The mixins stand left of TRL's class. tests/training/test_trl_adapter.py fails where a new TRL lacks one of the names.
-"""
+"""Every private name of TRL's and transformers' trainers that this library uses, behind public names of our own."""
 
 import json
 from pathlib import Path

@@ -35,13 +35,6 @@ def test_template_writes_tool_turns_as_chat_does(tokenizer):
     assert all(f"{name}(" in prompt for name in names) and prompt.endswith("<|im_start|>assistant\n")
 
 
-def test_template_marks_generation(tokenizer):
-    messages = [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Yo"}]
-    out = tokenizer.apply_chat_template(messages, return_assistant_tokens_mask=True, return_dict=True)
-    own = [i for i, m in zip(out["input_ids"], out["assistant_masks"]) if m]
-    assert tokenizer.decode(own) == "Yo<|im_end|>"
-
-
 def test_digits_are_tokens_of_their_own_also_after_saving(tmp_path, tokenizer, corpus):
     tokenizer.save_pretrained(tmp_path)
     again = AutoTokenizer.from_pretrained(tmp_path)
@@ -128,8 +121,12 @@ def test_judges_read_words_as_their_row_does_and_a_shown_reading_may_be_the_wron
     assert 0.2 < misread / wrong < 0.8
 
 
-def test_a_share_of_judges_and_of_what_they_are_shown_answers_at_once():
-    corpus = judge_rows("math", {"math": 0.25})
+def test_a_share_of_demonstrations_of_judges_and_of_what_they_are_shown_answers_at_once():
+    made = sft_corpus.sft_corpus(["math", "science"], 200, 1, 40, 0, 0.2, "random", {"math": 0.25}, 0)
+    for name, share in (("math", 0.25), ("science", 1)):
+        taught = [e["completion"] for e in made if (e["kind"], e["row"]["domain"]) == ("demonstration", name)]
+        assert abs(sum("<think></think>" not in text for text in taught) / 200 - share) < 0.1
+    corpus = [e for e in made if (e["kind"], e["row"]["domain"]) == ("judge", "math")]
     thoughts = [[thought for thought, _ in judge_turns(e)] for e in corpus]
     assert 0.1 < sum(map(any, thoughts)) / len(corpus) < 0.4 and all(all(one) == any(one) for one in thoughts)
     shown = [e["prompt"][0]["content"] for e in corpus if "\nprocess:\n" in e["prompt"][0]["content"]]

@@ -91,7 +91,7 @@ def test_the_same_keys_choose_micro_or_paper_data(mirror):
     assert sizes == [sum(row["domain"] == name for row in train) for name in names]
     drawn = [
         problem_sets.prompts(names, 7 * len(train), seed, DEMONSTRATED, sources) for seed in (0, 0, 1)
-    ]  # seven times through all
+    ]  # 7 times through all
     assert sorted(row["problem_id"] for row in drawn[0]) == sorted(7 * [row["problem_id"] for row in train])
     assert drawn[0] == drawn[1] != drawn[2]
     assert problem_sets.benchmarks("math", sources) == ["math_blend"] and problem_sets.benchmarks("general", sources) == []
@@ -168,11 +168,8 @@ def test_memory_does_not_grow_with_the_file(smoke, tmp_path):
 def test_what_is_missing_is_reported_in_one_line(mirror):
     (mirror / rl_blend.BLEND / "train.jsonl").unlink()
     unlisted = f"{rl_blend.DAPO}@{'a' * 40}"
-    for source, why in (
-        (unlisted, f"no {rl_blend.BLEND}"),
-        (mirror, "no file that matches"),
-        (mirror / "absent", "does not exist"),
-    ):
+    asked = {unlisted: f"no {rl_blend.BLEND}", mirror: "no file that matches", mirror / "absent": "does not exist"}
+    for source, why in asked.items():
         with pytest.raises(hub.SourceError, match=why) as error:
             rl_blend.prepare_rows([str(source)])
         assert "\n" not in str(error.value)
@@ -214,9 +211,8 @@ def test_prompts_are_counted_once_per_tokenizer(mirror, tokenizer, monkeypatch):
 
 def test_agent_prompts_are_of_any_length_and_micro_ones_are_not_dropped(tokenizer):
     limit = prompt_limit.PromptLimit(tokenizer, 8)
-    assert problem_sets.train_problems("agent", 2, 0, DEMONSTRATED, limit=limit) == problem_sets.train_problems(
-        "agent", 2, 0, DEMONSTRATED
-    )
+    free, limited = (problem_sets.train_problems("agent", 2, 0, DEMONSTRATED, limit=one) for one in (None, limit))
+    assert free == limited
     with pytest.raises(ValueError, match=r"a prompt of math has \d+ tokens, rlvr_prompt_tokens allows 8: raise it"):
         problem_sets.train_problems("math", 2, 0, DEMONSTRATED, limit=limit)
 
@@ -269,13 +265,8 @@ def write_samples(p, split: str, models: dict[str, float], rng) -> pd.DataFrame:
                 for sample in range(2):
                     right, expected = rng.random() < share, row["expected_answer"]
                     wrong = "0.5" if domain == "math" else "ABCI".replace(expected, "")[0]
-                    answer = (
-                        "\\boxed{{{}}}"
-                        if domain == "math"
-                        else "Option Selected: {}"
-                        if row.get("template_metadata")
-                        else "Answer: {}"
-                    )
+                    letter = "Option Selected: {}" if row.get("template_metadata") else "Answer: {}"
+                    answer = "\\boxed{{{}}}" if domain == "math" else letter
                     text = f"<think>{name}</think>\n{answer.format(expected if right else wrong)}<|im_end|>"
                     assert domains.verify([text], [row]) == [float(right)]
                     sampled = [name, domain, benchmark, split, row["problem_id"], sample, float(right)]
@@ -324,12 +315,9 @@ def test_paths_on_a_blend_are_measured_on_right_completions(study, rng, monkeypa
     assert writers == {f"<think>{name}" for name in set(right["model"])}
 
 
-def test_chance_on_a_blend_is_that_of_the_options(study):
+def test_a_blend_has_the_chance_of_its_options_and_no_world(study):
     assert problem_sets.chance("science_blend", study.data_sources) == 1 / 4
     assert problem_sets.chance("math_blend", study.data_sources) == 0
-
-
-def test_a_world_is_refused_of_a_blend(study):
     assert not problem_sets.world_of(study).words("science")
     study.data_world = {"shared": 1, "private": 0, "conflicting": 0}
     with pytest.raises(ValueError, match="only .micro. has words of two readings"):

@@ -5,7 +5,7 @@ import random
 import pytest
 
 from m2rl_lib import domains
-from m2rl_lib.data import problem_sets, sft_corpus
+from m2rl_lib.data import problem_sets
 from m2rl_lib.domains import conventions, problems
 
 DOMAINS = tuple(domains.DOMAINS)
@@ -26,16 +26,11 @@ def test_kinds_of_words_are_what_they_are_called():
     for domain in DOMAINS:
         for word in world().private_words(domain):
             assert [other for other in DOMAINS if word in readings[other]] == [domain]
+        assert sum(readings[domain].values()) == len(readings[domain]) / 2  # greedy decoding of SFT is right on half of them
     for row in world().table():
         right = [row[domain] for domain in DOMAINS if row[domain]]
         assert len(right) == (1 if row["kind"] == "private" else len(DOMAINS)) and {*right} <= {row["usual"], row["other"]}
         assert len({*right}) == (2 if row["kind"] == "conflicting" else 1)
-
-
-@pytest.mark.parametrize("domain", DOMAINS)
-def test_the_usual_reading_is_right_for_half_of_a_domains_words(domain):
-    """So greedy decoding of a model that has seen demonstrations alone is right on half of them."""
-    assert sum(world().readings(domain).values()) == len(world().readings(domain)) / 2
 
 
 @pytest.mark.parametrize("benchmark", [name for domain in DOMAINS for name in domains.DOMAINS[domain].BENCHMARKS])
@@ -69,15 +64,6 @@ def test_composition_needs_the_private_words_of_two_domains():
         for domain in row["pair"]:
             assert set(world().private_words(domain)) <= said
         assert len(said & set(conventions.READINGS)) == 4
-
-
-def test_a_share_of_demonstrations_answers_at_once():
-    corpus = sft_corpus.sft_corpus(["math", "coding"], 200, 10, 2, 0.2, 0.0, "random", {"math": 0.25}, 0)
-    thinks = {"math": [], "coding": []}
-    for example in corpus:
-        if example["kind"] == "demonstration" and example["row"]["domain"] in thinks:
-            thinks[example["row"]["domain"]].append("<think></think>" not in example["completion"])
-    assert abs(sum(thinks["math"]) / 200 - 0.25) < 0.1 and all(thinks["coding"])
 
 
 @pytest.mark.parametrize(

@@ -35,7 +35,6 @@ def test_draw_is_seeded_and_distinct(benchmark):
     rows, again = (problems.draw(module_of(benchmark).make, benchmark, "test", 40, 0, WORLD) for _ in range(2))
     assert rows == again
     assert len({row["problem_id"] for row in rows}) == 40
-    assert json.loads(json.dumps(rows)) == json.loads(json.dumps(again))
 
 
 def test_draw_says_when_problems_run_out():
@@ -93,31 +92,23 @@ def test_science_rows_that_cannot_be_graded():
     assert science.verify(["</think>Answer: Z", "</think>Answer: B"], rows) == [None, None]
 
 
-DOUBLE = {
-    "domain": "coding",
-    "verifier_metadata": {"unit_tests": {"inputs": ["2\n", "5\n"], "outputs": ["4\n", "10\n"]}, "limits": coding.MICRO_LIMITS},
-}
+TESTS = {"unit_tests": {"inputs": ["2\n", "5\n"], "outputs": ["4\n", "10\n"]}}
+DOUBLE = {"domain": "coding", "verifier_metadata": TESTS | {"limits": coding.MICRO_LIMITS}}
 
 
-def test_coding_gives_none_where_the_sandbox_failed(monkeypatch):
-    monkeypatch.setattr(coding.sandbox, "run_programs", lambda programs, inputs, **limits: [None] * len(programs))
-    text = "</think>```python\nprint()\n```"
-    assert coding.verify([text, "no program"], [DOUBLE] * 2) == [None, 0.0]
-
-
-def test_coding_limits_are_the_rows_own(monkeypatch):
-    asked = []
+def test_coding_gives_none_where_the_sandbox_failed_and_a_rows_own_limits(monkeypatch):
+    asked, text = [], "</think>```python\nprint()\n```"
     monkeypatch.setattr(coding.sandbox, "run_programs", lambda programs, inputs, **limits: asked.append(limits) or [None])
-    published = {"verifier_metadata": {"unit_tests": DOUBLE["verifier_metadata"]["unit_tests"]}}
-    coding.verify(["</think>```python\nprint()\n```"] * 2, [DOUBLE, published])
+    assert coding.verify([text, "no program", text], [DOUBLE, DOUBLE, {"verifier_metadata": TESTS}]) == [None, 0.0, None]
     assert asked == [coding.MICRO_LIMITS, {"timeout_seconds": 10.0, "memory_bytes": 4 * 2**30}]
 
 
-@pytest.mark.parametrize(
-    "metadata", [None, {}, {"unit_tests": {"inputs": [], "outputs": []}}, {"unit_tests": {"inputs": ["1"], "outputs": [1]}}]
-)
-def test_coding_row_without_tests_cannot_be_graded(metadata):
-    assert coding.verify(["</think>```python\nprint()\n```"], [{"verifier_metadata": metadata}]) == [None]
+def test_coding_row_without_tests_cannot_be_graded():
+    tests = [None, {}, {"inputs": [], "outputs": []}, {"inputs": ["1"], "outputs": [1]}, {"inputs": ["1"], "outputs": []}]
+    assert (
+        coding.verify(["</think>```python\nprint()\n```"] * 5, [{"verifier_metadata": {"unit_tests": t}} for t in tests])
+        == [None] * 5
+    )
 
 
 @pytest.fixture
@@ -129,12 +120,8 @@ def as_turns(*bodies):
     return chat.tool_turn(["?"]).join(f"{body}{chat.END}" for body in bodies)
 
 
-def gold_calls(row):
-    return [f"<tool_call>\n{json.dumps(call)}\n</tool_call>" for call in row["ground_truth"]]
-
-
 def test_agent_is_graded_by_the_state_it_leaves(agent_row):
-    read, write = gold_calls(agent_row)
+    read, write = (f"<tool_call>\n{json.dumps(call)}\n</tool_call>" for call in agent_row["ground_truth"])
     assert agent.verify([as_turns(read, write, "Done.")], [agent_row]) == [1.0]
     assert agent.verify([as_turns(write, "Done.")], [agent_row]) == [1.0]  # how it knew is not asked
     assert agent.verify([as_turns(read, "Done.")], [agent_row]) == [0.0]
@@ -144,14 +131,10 @@ def test_agent_is_graded_by_the_state_it_leaves(agent_row):
     "call",
     [
         '{"name": "drop_tables", "arguments": {}}',
-        '{"name": "set_customer", "arguments": {"name": "Ann"}}',
         '{"name": "set_customer", "arguments": {"name": 3, "value": NaN}}',
         '{"name": "set_customer", "arguments": {"name": "Ann", "value": true}}',
-        '{"name": "set_customer", "arguments": {"name": "Ann", "value": 1e999}}',
         '{"name": ["set_customer"], "arguments": []}',
         "[" * 100_000,
-        '"' + "x" * 100_000,
-        "not json",
         "null",
     ],
 )
@@ -160,12 +143,6 @@ def test_agent_bad_calls_answer_with_an_error(call, agent_row):
     before = json.dumps(workplace.tables)
     assert workplace.call(call).startswith("error")
     assert json.dumps(workplace.tables) == before
-
-
-def test_agent_row_without_its_workplace_or_with_gold_that_fails_cannot_be_graded(agent_row):
-    gold = [{"name": "made_up", "arguments": {}}]
-    rows = [{"ground_truth": [], "domain": "agent"}, agent_row | {"ground_truth": []}, agent_row | {"ground_truth": gold}]
-    assert agent.verify(["Done."] * 3, rows) == [None] * 3
 
 
 @pytest.mark.parametrize("benchmark", agent.BENCHMARKS)

@@ -20,10 +20,8 @@ def part(completion):
     return completion.rpartition("</think>")[2].removesuffix("<|im_end|>")
 
 
-# --- math: what follows the last 'Answer:' must hold a box --------------------------------------------------
-
-
 def published_math(completion, gold):
+    """What follows the last 'Answer:' must hold a box."""
     text = part(completion).split("Answer:")[-1]
     return float("</think>" in completion and last_boxed(text) == gold)
 
@@ -46,10 +44,8 @@ def test_math(text, published, ours):
     assert mathematics.verify([text], [{"expected_answer": "42"}]) == [ours]
 
 
-# --- science: ordered patterns, else the last lone capital of A–H -------------------------------------------
-
-
 def published_science(completion, gold):
+    """Ordered patterns, else the last lone capital of A–H."""
     text, valid = part(completion), "ABCDEFGH"
     patterns = [r"(?:answer|option|choice)\s*(?:is|:)?\s*([a-z])", r"([a-z])\s*is\s*(?:the)?\s*correct"]
     found = [match[1].upper() for match in (re.search(pattern, text, re.I) for pattern in patterns) if match]
@@ -84,8 +80,6 @@ def test_science_reads_the_form_that_a_row_asks_for():
     assert science.verify(["</think>" + "a" * 60 + " Answer: D", "</think>Answer: D"], [slow, slow]) == [0.0, 1.0]
 
 
-# --- coding: from the first fence to the last; a wrapper collects the output ----------------------------------
-
 GUARD = """import io, sys
 kept, sys.stdout = sys.stdout, io.StringIO()
 try:
@@ -99,6 +93,7 @@ except Exception:
 
 
 def published_coding(completion, inputs, outputs):
+    """From the first fence to the last; a wrapper collects the output."""
     block = re.search(r"```python\s*(.*)```", part(completion), re.S)
     program = "\n".join("    " + line for line in block[1].strip().splitlines())
     runs = sandbox.run_programs([GUARD.format(program=program)], [inputs])[0]
@@ -133,9 +128,6 @@ def test_coding_counts_every_test_every_time():
     row = {"verifier_metadata": {"unit_tests": tests}}
     text = "</think>```python\nn = int(input())\nprint(2 * n if n < 49 else 0)\n```"
     assert coding.verify([text] * 3, [row] * 3) == [0.0] * 3
-
-
-# --- instruction following: strict, every instruction ----------------------------------------------------------
 
 
 @pytest.mark.parametrize(

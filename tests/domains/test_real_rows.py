@@ -6,7 +6,6 @@ from m2rl_lib import domains
 from m2rl_lib.domains import problems
 
 ENVIRONMENTS = {"math_with_judge": "math", "mcqa": "science", "code_gen": "coding"}
-DEPARTURES = set()  # (environment, place of the rollout), each with its reason in docs/grading_real_rows.md
 OPTIONS = {"options": [{"A": "iron"}, {"B": "neon"}, {"C": "zinc"}], "expected_answer": "B"}
 REGEX = {"template_metadata": {"output_regex": r"Final Choice:\s*([A-Za-z])\s*"}}
 TESTS = {"verifier_metadata": {"unit_tests": {"inputs": ["2\n", "5\n"], "outputs": ["4\n", "10\n"]}}}
@@ -25,12 +24,11 @@ def check(environment: str, rows: list[dict], rollouts: list[dict]) -> None:
     for raw in rows:
         asked = raw["responses_create_params"]["input"][0]["content"]
         by_prompt[asked] = module.read(raw, problems.read_messages(raw["responses_create_params"]))
-    for place, given in enumerate(rollouts):
+    for given in rollouts:
         row = by_prompt[given["responses_create_params"]["input"][0]["content"]]
         messages = [part for part in given["response"]["output"] if part["type"] == "message"]
         text = f"</think>{''.join(part['text'] for message in messages for part in message['content'])}"
-        rewards = module.verify([text, text], [row, row])
-        assert rewards == [given["reward"]] * 2 or (environment, place) in DEPARTURES, (place, rewards, text[-200:])
+        assert module.verify([text, text], [row, row]) == [given["reward"]] * 2, text[-200:]
 
 
 @pytest.mark.parametrize("environment", ENVIRONMENTS)

@@ -43,7 +43,6 @@ def merged(p, base, experts, method: str, *, scale=1.0, density=1.0, paper=False
 
 
 def numbers(base) -> int:
-    """How many numbers a model has."""
     return sum(tensor.numel() for tensor in load_file(base / "model.safetensors").values())
 
 
@@ -170,13 +169,6 @@ def test_identities(smoke, experts, publish_model, tokenizer, method, paper):
     assert torch.allclose(one, other, atol=1e-6)
 
 
-@pytest.mark.parametrize("method", schedule.WITH_LAMBDA)
-def test_lambda_scales_the_task_vector(smoke, experts, method):
-    whole = merged(smoke, *experts, method)
-    assert torch.allclose(merged(smoke, *experts, method, scale=0.25), whole / 4, atol=1e-5)
-    assert torch.allclose(merged(smoke, *experts, method, scale=1e-9), torch.zeros(4), atol=1e-6)  # λ → 0: SFT
-
-
 def test_the_best_lambda_is_the_known_one(smoke, publish_model, tokenizer):
     """Experts that each minimise a quadratic: of disjoint weights the best λ is 1, of the same weights 1 / experts."""
     base = publish_model("sft", moved(tokenizer, [0.0] * 2))
@@ -201,9 +193,6 @@ def test_output_is_written_as_asked_from_float32_arithmetic(smoke, experts):
     assert model.dtype == torch.bfloat16 and tokenizer.chat_template
 
 
-# --- names ---------------------------------------------------------------------------------------------
-
-
 def test_a_name_gives_the_recipe(smoke):
     def folder(name):
         return locations.model_folder(smoke.study, smoke.seed, name)
@@ -222,9 +211,7 @@ def test_a_name_gives_the_recipe(smoke):
     ("name", "message"),
     [
         ("merge-ties@density=0", "density is 0.0, but must be above 0 and at most 1"),
-        ("merge-ties@density=1.5", "density is 1.5"),
         ("merge-ties@lambda=nan", "lambda is nan, but must be a finite number"),
-        ("merge-task-arithmetic@lambda=inf", "lambda is inf"),
         ("merge-ties@size=3", "size is nothing that a merge varies in"),
     ],
 )
@@ -257,9 +244,6 @@ def test_every_merge_of_a_study_is_made_and_its_cost_charged_once(smoke, experts
     assert set(result_tables.read_table(smoke, "sce", ["merges"])["tensor"]) == set(load_file(base / "model.safetensors"))
 
 
-# --- refusals ------------------------------------------------------------------------------------------
-
-
 def test_a_checkpoint_is_merged_not_the_run_it_belongs_to(smoke, experts, publish_model, tokenizer):
     base, _ = experts
     checkpoint = publish_model("rl-math@step=1", moved(tokenizer, [a / 4 for a in A]), [base])
@@ -280,15 +264,13 @@ def test_strangers_nan_missing_tensors_other_shapes_and_damage_are_refused(smoke
     shard.write_bytes(whole)
     stranger = publish_model("rl-science", micro_model.build_model(tokenizer, 32, 2, 2, 512, 1))
     refused("rl-science was not trained from sft", *both, stranger)
-    refused(
-        "rl-science: tensor .* in sft", publish_model("rl-science", micro_model.build_model(tokenizer, 64, 2, 2, 512, 1), [base])
-    )
+    wider = micro_model.build_model(tokenizer, 64, 2, 2, 512, 1)
+    refused("rl-science: tensor .* in sft", publish_model("rl-science", wider, [base]))
     refused("model.norm.weight has NaN", publish_model("rl-science", moved(tokenizer, [math.nan]), [base]))
     with artifacts.publish(base.with_name("rl-agent"), artifacts.record(smoke, [base])) as lacking:
         shutil.copy(both[0] / "config.json", lacking)
-        save_file(
-            {name: tensor for name, tensor in tensors.items() if name != KEY}, lacking / "model.safetensors", {"format": "pt"}
-        )
+        tensors.pop(KEY)
+        save_file(tensors, lacking / "model.safetensors", {"format": "pt"})
     refused("rl-agent has no tensor model.norm.weight, which sft has", base.with_name("rl-agent"))
     refused("no experts to merge")
     assert not locations.model_folder("smoke", 0, "merge-ties").exists()

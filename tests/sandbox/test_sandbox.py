@@ -31,9 +31,7 @@ def default_sandbox():
 
 @pytest.fixture
 def unchecked():
-    """The sandbox is tried anew in the test, and after it."""
-    sandbox.configure("bubblewrap")
-    yield
+    """The sandbox is tried anew in the test."""
     sandbox.configure("bubblewrap")
 
 
@@ -78,19 +76,12 @@ def test_output_status_and_cap_by_hand():
 
 
 @needs_bubblewrap
-def test_every_input_meets_a_fresh_process():
-    program = (
-        "import random, sys\nassert not hasattr(random, 'mark') and 'answer' not in globals()\nrandom.mark = answer = 1\n"
-        "if input() == 'leave': sys.exit()\nprint('stayed')"
-    )
-    plain = "try:\n    seen\n    print('old')\nexcept NameError:\n    seen = 1\n    print('new')"
-    stayed, new = (b"stayed\n", "ok"), (b"new\n", "ok")
-    assert ran([program, plain], [["a", "leave", "b"], ["", "", ""]]) == [[stayed, (b"", "ok"), stayed], [new] * 3]
-
-
-@needs_bubblewrap
-def test_tests_in_one_process_meet_fresh_state():
-    """Names, recursion limit, files, what finalizers print: each test has its own, whether or not it shares its process."""
+def test_every_input_meets_fresh_state():
+    """Modules, names, recursion limit, files, finalizers' output: each test has its own, whether or not it shares its process."""
+    modules = "import random, sys\nassert not hasattr(random, 'mark')\nrandom.mark = 1\n"
+    modules += "if input() == 'leave': sys.exit()\nprint('stayed')"
+    stayed = (b"stayed\n", "ok")
+    assert ran([modules], [["a", "leave", "b"]]) == [[stayed, (b"", "ok"), stayed]]
     names = "import sys\nassert 'mark' not in globals() and sys.getrecursionlimit() == 1000\nmark = sys.setrecursionlimit(5000)\n"
     generator = "def late():\n    try: yield\n    finally: print('late', x)\nx = input()\ng = late()\nnext(g)\nprint(x)"
     files = "print(open('/tmp/left').read() if input() == 'look' else open('/tmp/left', 'w').write('left'))"

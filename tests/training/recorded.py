@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 from tiny import parity, random_model
+from transformers import AutoTokenizer
 
 from m2rl_lib.config import locations, study
 from m2rl_lib.config.study import Parameters
@@ -44,7 +45,6 @@ def watch(trainer, method: str, rows_of) -> list:
 
 
 def unpadded(given) -> list[list[int]]:
-    """The token ids of a training step's rows."""
     return [ids[mask.bool()].tolist() for ids, mask in zip(given[1]["input_ids"], given[1]["attention_mask"])]
 
 
@@ -69,7 +69,6 @@ def keep_or_replay(recorded: dict, replays: bool):
 
 
 def publish(p: Parameters, name: str, tokenizer, seed: int) -> Path:
-    """A random micro model under a name."""
     folder = locations.model_folder(p.study, p.seed, name)
     with artifacts.publish(folder, artifacts.record(p)) as fresh:
         if processes.is_main():
@@ -79,7 +78,6 @@ def publish(p: Parameters, name: str, tokenizer, seed: int) -> Path:
 
 
 def run(p: Parameters) -> None:
-    """All three stages, each from the same weights whatever the number of processes."""
     orders = {"sft": watch(sft.DemonstrationTrainer, "training_step", unpadded)}
     for name, trainer in (("rl-multi", grpo.DomainTrainer), ("mt-opd", mt_opd.MultiTeacherTrainer)):
         orders[name] = watch(trainer, "_generate_and_score_completions", lambda given: [example["row"] for example in given[0]])
@@ -88,7 +86,7 @@ def run(p: Parameters) -> None:
     trainer_rollouts.roll_out = keep_or_replay(recorded, replays)
     grpo.reward_function = parity
     base, _ = sft.run(p)
-    tokenizer = grpo.AutoTokenizer.from_pretrained(base)
+    tokenizer = AutoTokenizer.from_pretrained(base)
     teachers = {domain: publish(p, f"rl-{domain}", tokenizer, seed) for seed, domain in enumerate(p.domains, 1)}
     grpo.train(p, "rl-multi", p.domains, p.rlvr_mixed_steps, [p.rlvr_mixed_steps], base, seed=0)
     mt_opd.train(p, base, teachers, [p.distill_steps])

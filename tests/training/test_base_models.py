@@ -41,7 +41,6 @@ def saved(tmp_path, model, tokenizer):
 
 
 def line(ask, *given) -> str:
-    """The one line by which something is refused."""
     with pytest.raises(hub.SourceError) as error:
         ask(*given)
     assert "\n" not in str(error.value)
@@ -52,15 +51,10 @@ def refused(folder, like=None) -> str:
     return line(base_models.check_checkpoint, hub.parse_source(str(folder), "model"), like)
 
 
-@pytest.mark.parametrize(
-    ("value", "message"),
-    [
-        ("Qwen/Qwen3-4B-Base", "40 hex digits of a commit"),
-        ("Qwen/Qwen3-4B-Base@main", "40 hex digits of a commit"),
-        ("Qwen/Qwen3-4B-Base@906bfd4", "40 hex digits of a commit"),
-        ("qwen", "allowed are micro"),
-    ],
-)
+UNPINNED = [(f"Qwen/Qwen3-4B-Base{at}", "40 hex digits of a commit") for at in ("", "@main", "@906bfd4")]
+
+
+@pytest.mark.parametrize(("value", "message"), [*UNPINNED, ("qwen", "allowed are micro")])
 def test_an_unpinned_revision_is_refused_with_the_parameters(value, message):
     with pytest.raises(ParameterError, match=message) as error:
         study.notebook_parameters({"sft_base_model": value})
@@ -125,10 +119,7 @@ def test_code_other_models_and_other_architectures_are_refused_before_weights_ar
         ({"hidden_size": 64}, "of another architecture: hidden_size is 64, 32 is expected"),
         ({"auto_map": {"AutoModelForCausalLM": "modeling_tiny.Tiny"}}, "brings code of its own"),
         ({"model_type": "home_made"}, "is a home_made (Qwen3ForCausalLM), not a causal language model"),
-        (
-            {"model_type": "bert", "architectures": ["BertForMaskedLM"]},
-            "is a bert (BertForMaskedLM), not a causal language model",
-        ),
+        ({"model_type": "bert", "architectures": ["BertForMaskedLM"]}, "is a bert (BertForMaskedLM), not a causal"),
     ):
         (saved / "config.json").write_text(json.dumps(like | changes))
         assert message in refused(saved, like)
@@ -153,9 +144,6 @@ def test_sft_starts_from_a_saved_folder(saved, smoke):
     assert artifacts.read_manifest(base)["parameters"]["sft_base_model"] == str(saved)
     start, end = weights(base), weights(sft.train(p, base, examples))
     assert start.shape == end.shape and not torch.equal(start, end)
-
-
-# --- the Hub ----------------------------------------------------------------------------------------------
 
 
 def test_without_network_one_line_says_what_to_do(monkeypatch, tmp_path):

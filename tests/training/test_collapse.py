@@ -25,9 +25,3 @@ def log(rewards, entropy=0.1, flat=0.3):
 def test_signs_are_those_planted(points, kinds):
     assert set(collapse.warnings(points)) == kinds
     assert collapse.verdict(points).startswith("COLLAPSE?" if kinds else "no collapse warning")
-
-
-def test_the_line_says_where_and_how_far():
-    assert collapse.warnings(log([0.5, 0.2, 0.2, 0.2, 0.2, 0.15]))["reward"] == (
-        "reward under 0.9 of its start (0.50) for the last 5 logged points, now 0.15 at step 60"
-    )

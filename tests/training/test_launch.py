@@ -26,50 +26,41 @@ def with_(smoke, **changed) -> Parameters:
 @pytest.mark.parametrize("name, machines, gpus", [("1x8", 1, 8), ("4x8", 4, 32)])
 @pytest.mark.parametrize("kind", ["fsdp2", "deepspeed"])
 def test_the_papers_batch_on_each_topology(kind, name, machines, gpus, monkeypatch):
-    text = (locations.ACCELERATE / f"{kind}_{name}.yaml").read_text()
-    config = yaml.safe_load(text)
+    config = yaml.safe_load((locations.ACCELERATE / f"{kind}_{name}.yaml").read_text())
     assert (config["num_machines"], config["num_processes"]) == (machines, gpus)
     p = study.load(locations.ROOT / "params" / "paper.yaml")
     batch = p.rlvr_prompts_per_step * p.rlvr_completions
     monkeypatch.setenv("WORLD_SIZE", str(gpus))
     size, parts = micro_batches(batch, p.train_device_batch)
     assert batch == 128 * 16 == 2048 == size * parts * gpus
-    assert f"2048 sequences a step = {gpus} GPUs x {128 // gpus} prompts x 16 = {gpus} x {size * parts}" in text
-    assert f"SFT 512 = {gpus} x {512 // gpus}." in text and f"1024 = {gpus} x {1024 // gpus}." in text
 
 
 @pytest.mark.parametrize(
-    "changed, message",
+    "module, gpus, changed, message",
     [
-        ({"train_accelerate": "cpu_1x2", "rlvr_prompts_per_step": 3}, "2 processes cannot share rlvr_prompts_per_step: 3"),
-        ({"train_accelerate": "fsdp2_1x8", "rlvr_prompts_per_step": 8}, "weights are in pieces: rlvr_rollouts must be vllm"),
-        ({"rlvr_rollouts": "vllm"}, "vllm is not installed"),
-        ({"rlvr_rollouts": "http://localhost:8000"}, "vllm is not installed"),
-        ({"train_accelerate": "deepspeed_1x8", "rlvr_prompts_per_step": 8}, "deepspeed is not installed"),
+        (
+            "grpo",
+            0,
+            {"train_accelerate": "cpu_1x2", "rlvr_prompts_per_step": 3},
+            "2 processes cannot share rlvr_prompts_per_step: 3",
+        ),
+        ("grpo", 0, {"train_accelerate": "fsdp2_1x8", "rlvr_prompts_per_step": 8}, "in pieces: rlvr_rollouts must be vllm"),
+        ("grpo", 0, {"rlvr_rollouts": "vllm"}, "vllm is not installed"),
+        ("grpo", 0, {"rlvr_rollouts": "http://localhost:8000"}, "vllm is not installed"),
+        ("grpo", 0, {"train_accelerate": "deepspeed_1x8", "rlvr_prompts_per_step": 8}, "deepspeed is not installed"),
+        ("sft", 4, {"train_accelerate": "fsdp2_1x8"}, "needs 8 GPUs a machine; this one has 4"),
+        ("sft", 8, {"train_accelerate": "fsdp2_1x8"}, None),
+        ("sft", 8, {"train_accelerate": "fsdp2_4x8", "sft_batch": 32}, "4 machines need a Slurm allocation"),
+        ("sft", 0, {}, None),
+        ("sft", 2, {}, "'none' and there are 2 GPUs, among which .* set CUDA_VISIBLE_DEVICES=0"),
     ],
 )
-def test_what_cannot_be_had_is_refused_in_one_line(smoke, changed, message, monkeypatch):
+def test_what_cannot_be_had_is_refused_in_one_line(smoke, monkeypatch, module, gpus, changed, message):
     monkeypatch.setattr(launch.importlib.util, "find_spec", lambda name: None)
-    with pytest.raises(ParameterError, match=message) as error:
-        launch.check(with_(smoke, **changed), "grpo")
-    assert "\n" not in str(error.value)
-
-
-@pytest.mark.parametrize(
-    "gpus, changed, message",
-    [
-        (4, {"train_accelerate": "fsdp2_1x8"}, "needs 8 GPUs a machine; this one has 4"),
-        (8, {"train_accelerate": "fsdp2_1x8"}, None),
-        (8, {"train_accelerate": "fsdp2_4x8", "sft_batch": 32}, "4 machines need a Slurm allocation"),
-        (0, {}, None),
-        (2, {}, "'none' and there are 2 GPUs, among which .* set CUDA_VISIBLE_DEVICES=0"),
-    ],
-)
-def test_gpus_and_machines_must_be_there(smoke, monkeypatch, gpus, changed, message):
     monkeypatch.setattr("torch.cuda.device_count", lambda: gpus)
     monkeypatch.delenv("SLURM_JOB_NUM_NODES", raising=False)
-    with pytest.raises(ParameterError, match=message) if message else nullcontext():
-        launch.check(with_(smoke, **changed), "sft")
+    with pytest.raises(ParameterError, match=f"^.*{message}.*$") if message else nullcontext():
+        launch.check(with_(smoke, **changed), module)
 
 
 @pytest.mark.parametrize("name, value", [("train_accelerate", "fsdp"), ("rlvr_rollouts", "vlm")])

@@ -43,7 +43,6 @@ UNTIMED = ("time", "runtime", "per_second", "seconds", "memory")  # what no two 
 
 
 def command(name: str, stage: str) -> list[str]:
-    """What makes one stage of a study, as `make study` calls it."""
     params = locations.RUNS / f"{name}.yaml"
     done = locations.done_file(name, 0, stage).relative_to(locations.ROOT)
     line = [sys.executable, "-m", "snakemake", str(done), "--cores", "1", "--config", f"params={params}"]
@@ -115,10 +114,7 @@ def test_a_notebook_trains_on_two_processes(whole, stage):
     for frame in written.values():
         keys = [c for c in ("step", "domain", "kind") if c in frame]
         assert len(frame) and (not keys or not frame.duplicated(keys).any())
-
-
-def test_nothing_half_made_is_left(whole):
-    assert not list(locations.model_folder(whole, 0, "sft").parent.glob(".*"))
+    assert not list(locations.model_folder(whole, 0, "sft").parent.glob(".*"))  # half-made
 
 
 @pytest.fixture(scope="module")

@@ -37,16 +37,6 @@ def test_hidden_states_and_their_gradient_are_those_of_whole_sequences(model):
     assert torch.allclose(*gradients, atol=1e-5 * float(gradients[1].norm()))
 
 
-def test_parts_are_put_in_order_of_place():
-    parts = [
-        {"place": torch.tensor([2, 0]), "ids": torch.tensor([[2, 2], [0, 0]]), "count": torch.tensor(9), "none": None},
-        {"place": torch.tensor([3, 1]), "ids": torch.tensor([[3, 3], [1, 1]]), "count": torch.tensor(9), "none": None},
-    ]
-    first, second = shared_prompts.WholeGroups().arrange(parts)
-    assert first["ids"].tolist() == [[0, 0], [1, 1]] and second["ids"].tolist() == [[2, 2], [3, 3]]
-    assert first["place"].tolist() == [0, 1] and second["count"] == 9 and second["none"] is None
-
-
 ROWS = [problem_sets.train_problems(name, 8, 0, sft_corpus.DEMONSTRATED)[i] for i in range(8) for name in ("math", "agent")]
 
 

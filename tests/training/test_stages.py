@@ -25,8 +25,6 @@ from m2rl_lib.rollout.kept_contexts import Contexts
 from m2rl_lib.storage import artifacts, result_tables
 from m2rl_lib.training import grpo, sft
 
-# --- generation ---------------------------------------------------------------------------------------
-
 
 def scripted(tokenizer, texts):
     """A turn that writes the given texts, one after the other, whatever the prompt."""
@@ -64,12 +62,8 @@ def test_sampling_is_seeded(model, tokenizer):
 
 
 def prompts_of_two_lengths(tokenizer) -> list[list[int]]:
-    """Sixteen or more, each twice."""
-    rows = [
-        row
-        for name in ("chain", "workplace")
-        for row in problem_sets.benchmark_problems(name, "test", 5, sft_corpus.DEMONSTRATED)
-    ]
+    drawn = (problem_sets.benchmark_problems(name, "test", 5, sft_corpus.DEMONSTRATED) for name in ("chain", "workplace"))
+    rows = [row for part in drawn for row in part]
     prompts = [tokenizer(chat.row_prompt(tokenizer, row))["input_ids"] for row in rows for _ in range(2)]
     assert len({len(prompt) for prompt in prompts}) > 1  # so that there is padding
     return prompts
@@ -121,23 +115,12 @@ def test_draws_follow_the_softmax():
     assert decoding._draw(logits[:3], 0).tolist() == [3, 3, 3]
 
 
-# --- rewards into training -----------------------------------------------------------------------------
-
-
 def test_reward_function_grades_its_own_domain_only(rng):
     rows = [problem_sets.train_problems(name, 1, 0, sft_corpus.DEMONSTRATED)[0] for name in ("math", "science")]
     shown = [domains.ALL[row["domain"]].demonstrate(row, rng) for row in rows]
     reward = grpo.reward_function("math")
     assert reward.__name__ == "math"
     assert reward(row=[json.dumps(row) for row in rows], text=shown) == [1.0, None]
-
-
-@pytest.mark.parametrize("bad", [float("nan"), float("inf")])
-def test_a_reward_that_is_no_number_stops_the_run(monkeypatch, bad):
-    row = problem_sets.train_problems("math", 1, 0, sft_corpus.DEMONSTRATED)[0]
-    monkeypatch.setattr(domains.DOMAINS["math"], "verify", lambda completions, rows: [bad] * len(rows))
-    with pytest.raises(FloatingPointError, match=row["problem_id"]):
-        grpo.reward_function("math")(row=[json.dumps(row)], text=["x"])
 
 
 def test_permuted_rewards_keep_each_groups_sum():
@@ -155,18 +138,14 @@ def trained(tmp_path_factory):
     """SFT, then one expert trained twice with the same seed, at a size below smoke."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(locations, "RUNS", tmp_path_factory.mktemp("trained"))
-        values = study.load(locations.ROOT / "params" / "smoke.yaml").model_dump() | {
-            "domains": ["math", "agent"],
-            "sft_steps": 4,
-        }
+        values = study.load(locations.ROOT / "params" / "smoke.yaml").model_dump()
+        values |= {"domains": ["math", "agent"], "sft_steps": 4}
         p = Parameters.model_construct(**values, domain="agent", repeat=0, permute_rewards=False)
         made, runs = sft.run(p), []
         for _ in range(2):
             folders = grpo.run_expert(p)
             runs.append([artifacts.read_manifest(folder)["digest"] for folder in folders])
-            shutil.rmtree(
-                locations.work_folder(p.study, p.seed, "rl-agent")
-            )  # else the second run goes on from the first one's end
+            shutil.rmtree(locations.work_folder(p.study, p.seed, "rl-agent"))  # else the second goes on from the first one's end
         yield SimpleNamespace(p=p, sft=made, folders=folders, runs=runs)
 
 
@@ -246,8 +225,8 @@ def test_what_vllm_samples_has_truncated_importance_weights(smoke, model, tokeni
     expected = [factor for one in factors[:8] for factor in one]
     assert batch["importance_sampling_ratio"][own].tolist() == pytest.approx(expected, rel=1e-4)
     means = torch.tensor([sum(one) / len(one) for one in factors[:8]])
-    loss = trainer._compute_loss(model, batch)
-    assert loss.item() == pytest.approx(-(batch["advantages"] * means).mean().item(), rel=1e-4)
+    expected = -(batch["advantages"] * means).mean().item()
+    assert abs(expected) > 0.01 and trainer._compute_loss(model, batch).item() == pytest.approx(expected, rel=1e-4)
 
 
 def test_what_is_not_there_is_refused_before_work(trained):
@@ -258,7 +237,6 @@ def test_what_is_not_there_is_refused_before_work(trained):
 
 
 def evaluate(trained, group: str, purpose: str, models: list[str]) -> Parameters:
-    """Evaluate `models` as a notebook would; its parameters."""
     p = trained.p.model_copy(update={"models": models, "group": group, "purpose": purpose})
     avg_at_k.run(p)
     return p
@@ -274,11 +252,9 @@ def test_evaluation_keeps_every_sample(trained):
     per_model = len(problem_sets.study_benchmarks(p)) * p.evaluate_problems * p.evaluate_samples
     assert (scores[scores["split"] == "test"].groupby("model").size() == per_model).all()
     assert set(scores["model"]) == {"sft", "rl-agent", "sft-sharpened", "sft@temperature=0.0", "sft@temperature=1.0"}
-    world = problem_sets.world_of(p)
-    asked = [
-        problem_sets.benchmark_problems(name, "test", p.evaluate_problems, world) for name in problem_sets.study_benchmarks(p)
-    ]
-    rows = {row["problem_id"]: row for part in asked for row in part}
+    asked = {"split": "test", "count": p.evaluate_problems, "world": problem_sets.world_of(p)}
+    drawn = (problem_sets.benchmark_problems(name, **asked) for name in problem_sets.study_benchmarks(p))
+    rows = {row["problem_id"]: row for part in drawn for row in part}
     tested = samples.assign(correct=scores["correct"]).query("split == 'test'")
     regraded = domains.verify(tested["text"].tolist(), [rows[i] for i in tested["problem_id"]])
     assert regraded == tested["correct"].tolist()
@@ -315,9 +291,6 @@ def test_the_best_of_each_method_is_taken():
     assert avg_at_k.best_of_each_method(frames) == ["merge-ties@lambda=0.5", "merge-sce"]
 
 
-# --- schedule and budgets --------------------------------------------------------------------------------
-
-
 def test_schedule_matches_prompts(smoke):
     smoke.domains, smoke.rlvr_steps, smoke.rlvr_mixed_steps = ["a", "b", "c", "d", "e"], 400, 800
     smoke.merge_methods = ["average", "ties"]
@@ -330,25 +303,16 @@ def test_schedule_matches_prompts(smoke):
 def test_sweep_has_every_setting_but_the_default(smoke):
     smoke.merge_methods = ["average", "ties", "sce"]
     smoke.merge_sweep_lambdas, smoke.merge_sweep_densities = [0.5, 1.0], [0.2, 0.8]
-    assert schedule.sweep(smoke) == [
-        "merge-ties@lambda=0.5",
-        "merge-ties@density=0.8,lambda=0.5",
-        "merge-ties@density=0.8",
-        "merge-sce@density=0.2",
-        "merge-sce@density=0.8",
-    ]
+    settings = ("ties@lambda=0.5", "ties@density=0.8,lambda=0.5", "ties@density=0.8", "sce@density=0.2", "sce@density=0.8")
+    assert schedule.sweep(smoke) == [f"merge-{setting}" for setting in settings]
 
 
 def test_costs_are_charged_to_the_side_that_spends():
     p = Parameters.model_construct(domains=["math", "coding"])
     spent = [("rl-math", "rl", 100.0), ("rl-coding", "rl", 110.0), ("rl-multi", "rl", 90.0), ("rl-null", "rl", 999.0)]
     spent += [("merge-ties", "merge", 2.0), ("merge-sce", "merge", 3.0), ("merge-ties@density=0.5", "analysis", 999.0)]
-    spent += [
-        ("mt-opd", "distillation", 20.0),
-        ("merges", "selection", 7.0),
-        ("merges", "test", 999.0),
-        ("mixed", "selection", 3.0),
-    ]
+    spent += [("mt-opd", "distillation", 20.0), ("merges", "selection", 7.0), ("merges", "test", 999.0)]
+    spent += [("mixed", "selection", 3.0)]
     costs = pd.DataFrame(spent, columns=["model", "stage", "device_seconds"])
     costs = costs.assign(**{column: costs["device_seconds"] for column in budgets.SPENT})
     total = budgets.paradigm_costs(costs, p).query("part == 'all'").set_index("paradigm")["device_seconds"]

@@ -1,9 +1,6 @@
-"""The half of the sandbox that runs inside it: a warm interpreter that forks untrusted programs and collects their bytes.
+"""The half of the sandbox that runs inside it: a warm interpreter, process 1, that forks a child (`program.py`) per program.
 
-The *server*, process 1 of the sandbox, reads requests from one socket and forks a *child* (`program.py`) which gives up all
-rights and runs the program. Process 1 cannot be signalled from inside, adopts every orphan, and kills and reaps all that is
-left before the next child. No verdict or expected output is ever here. Programs that leave no state (`sharing.py`) run up
-to 64 tests in one child; any other, and whatever follows a test that ended its process, gets one fork per test.
+Process 1 cannot be signalled from inside, adopts every orphan, and kills and reaps all that is left before the next child.
 """
 
 import builtins
@@ -30,7 +27,7 @@ MNT_DETACH, MS_NOSUID_NODEV = 2, 6
 SCRATCH_OPTIONS = b"size=16m,nr_inodes=2048,mode=1777"
 MOST_PROCESSES = 8  # of one program, looked at every TICK; RLIMIT_NPROC is the hard stop
 TICK = 0.1
-TESTS_PER_CHILD = 64
+TESTS_PER_CHILD = 64  # of a program that leaves no state (`sharing.py`); 1 of others, and after a test that ended its process
 WARM_UP = "import sys\nn = int(input())\na = [int(x) for x in sys.stdin.read().split()]\nprint(n, max(a), *sorted(a), f'{n}')\n"
 
 
@@ -162,10 +159,7 @@ class Server:
         return results
 
     def watch(self, pid: int, reading: int, tests: int, limits: dict) -> tuple:
-        """Wait until the child has ended or has to be stopped: (reports on all tests but the last, why stopped or None).
-
-        Nothing but its end wakes the server; what it has reported is looked at every TICK.
-        """
+        """Wait until the child has ended or has to be stopped: (reports on all tests but the last, why stopped or None)."""
         ended, event = end_of(pid, reading)
         poller = select.poll()
         poller.register(ended, event)

@@ -1,7 +1,6 @@
 """The child of the sandbox: gives up every right, then runs an untrusted program on its inputs, one after the other.
 
-It reports how a test ended as one byte before it begins the next, for the last one by its exit code. So a program that
-writes reports of its own has written one too many, which the server takes as an error.
+It reports each test but the last by one byte: a program that writes reports of its own has written one too many, an error.
 """
 
 import atexit

@@ -1,8 +1,4 @@
-"""Which programs may run all of their tests in one process: those that cannot plausibly leave anything behind.
-
-It is about speed and fidelity, not safety: a program that slips through meets nothing but its own leavings. Whatever is not
-on these lists gets one fork (about a millisecond) per test.
-"""
+"""Which programs may run all of their tests in one process, for speed: those that cannot plausibly leave anything behind."""
 
 import opcode
 import types
