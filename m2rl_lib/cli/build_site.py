@@ -1,7 +1,6 @@
-"""A study to be read: `make site`, or `python -m m2rl_lib.cli.build_site params/study.yaml`, writes its executed notebooks as linked pages.
+"""A study's executed notebooks as linked pages that need no network: `make site`, or `python -m m2rl_lib.cli.build_site FILE`.
 
-The index leads from each question, a notebook's text, to its answer, the outputs of its cells tagged `headline`. The templates of
-`site/` name no address outside their folder, so the pages can be read from disk without a network.
+The index leads from each question, a notebook's text, to its answer, the outputs of its cells tagged `headline`.
 """
 
 import os
@@ -35,10 +34,7 @@ TEMPLATES = jinja2.Environment(loader=jinja2.FileSystemLoader(LOOKS), autoescape
 
 
 def read_page(path: Path) -> SimpleNamespace:
-    """What an executed notebook shows and reports: its question, headline answers (Markdown), parameters, facts of its run.
-
-    `notebook` is the stem of its source, `whole` whether it reached its end.
-    """
+    """What an executed notebook shows and reports; `notebook` is the stem of its source, `whole` whether it reached its end."""
     book = nbformat.read(path, 4)
     text = "\n\n".join(cell.source for cell in book.cells if cell.cell_type == "markdown")
     title = re.search(r"^# (.+)$", text, re.MULTILINE)
@@ -90,9 +86,8 @@ def notebooks_of(p: study.Study) -> Path:
     for place in places:
         if any(place.glob("*.ipynb")):
             return place
-    raise FileNotFoundError(
-        f"no executed notebooks in {' or '.join(map(short, places))}; `make study PARAMS=params/{p.study}.yaml` makes them"
-    )
+    where = " or ".join(map(short, places))
+    raise FileNotFoundError(f"no executed notebooks in {where}; `make study PARAMS=params/{p.study}.yaml` makes them")
 
 
 def link(markdown: str, there: dict[str, str]) -> str:

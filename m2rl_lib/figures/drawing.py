@@ -1,7 +1,4 @@
-"""A figure drawn, saved as png, pdf, csv and the record of what drew it, and shown in a notebook.
-
-What is drawn is read back from the csv, so `make figures` needs nothing else.
-"""
+"""A figure drawn from its csv, saved with png, pdf and the record of what drew it, and shown in a notebook."""
 
 import json
 import os

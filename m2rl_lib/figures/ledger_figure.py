@@ -1,8 +1,6 @@
-"""The claim ledger in one picture, in the one style: a row a claim, where its interval lies, and the verdict.
+"""The claim ledger in one picture: distance from the edge of the claimed region, in half-widths of the interval that decides.
 
-Every row is drawn on one scale: distance from the edge of the claimed region, in half-widths of the interval that decides, so
-that right of the line is for the claim, left against it, and across it undecided. A verdict has a marker and a word, so that
-greyscale loses nothing; the sizes in their units stand beside it.
+Right of the line is for the claim, left against it, and across it undecided.
 """
 
 import textwrap
@@ -26,11 +24,7 @@ REACH = 4.0  # half-widths beyond which a place is drawn as an arrow
 
 
 def plot_ledger(frame: pd.DataFrame) -> Figure:
-    """The ledger of `claims.ledger`, a row a claim in its order; primary claims bold, the paper's value a small diamond.
-
-    Columns: id, question, role, claim, verdict, estimate, low, high, unit, position, position_low, position_high,
-    published_position (NaN where nothing was measured or printed).
-    """
+    """The ledger of `claim_ledger.ledger`, one row per claim; primary claims bold, the paper's value a small diamond."""
     needed = ["id", "question", "role", "claim", "verdict", "estimate", "low", "high", "unit"]
     require_columns(frame, [*needed, "position", "position_low", "position_high", "published_position"], "ledger")
     names = [textwrap.fill(f"{row.id}  {row.claim}", 52, subsequent_indent="      ") for row in frame.itertuples()]

@@ -1,7 +1,4 @@
-"""Draws saved figures again from their csv files alone: `python -m m2rl_lib.figures.redraw [FOLDER ...]`, which is `make figures`.
-
-`name.json` beside each `name.csv` names the `plot_*` and its keywords; the png is the same byte for byte with the pinned versions.
-"""
+"""Draws saved figures again from csv and json alone: `python -m m2rl_lib.figures.redraw [FOLDER ...]`, which is `make figures`."""
 
 import argparse
 import importlib

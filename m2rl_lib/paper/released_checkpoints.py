@@ -1,8 +1,6 @@
 """The authors' released checkpoints through this study's own merging, footprints, cosines and KL, without any training.
 
-`released_models` names them (SFT, an expert of each domain, RL-Multi), on the Hub at a revision or as folders; with none, the
-study's own models are taken. They become the models of a study beside this one, `<study>-released`, each with a manifest that
-says where it comes from.
+They become the models of a study beside this one, `<study>-released`, each with a manifest that says where it comes from.
 """
 
 import os
@@ -33,9 +31,8 @@ def sources(p: Parameters) -> dict[str, hub.Source]:
     needed = names(p)
     given = p.released_models or [str(locations.model_folder(p.study, p.seed, name)) for name in needed]
     if len(given) != len(needed):
-        raise study.ParameterError(
-            f"released_models has {len(given)} checkpoints, {len(needed)} are needed, in this order: {', '.join(needed)}"
-        )
+        wanted = f"{len(needed)} are needed, in this order: {', '.join(needed)}"
+        raise study.ParameterError(f"released_models has {len(given)} checkpoints, {wanted}")
     return {name: hub.parse_source(source, "model") for name, source in zip(needed, given)}
 
 
@@ -54,10 +51,7 @@ def world(p: Parameters) -> Parameters:
 
 
 def estimate(p: Parameters) -> pd.DataFrame:
-    """What is ahead: use, download_gb, disk_gb, memory_gb, hours; only configurations and file lists are read.
-
-    SourceError in one line where a checkpoint is not what it must be, or does not fit on the disk.
-    """
+    """What is ahead: use, download_gb, disk_gb, memory_gb, hours, of configurations and file lists alone; SourceError."""
     found = sources(p)
     first = base_models.check_checkpoint(found["sft"])
     for source in list(found.values())[1:]:
@@ -152,10 +146,7 @@ def kl_table(p: Parameters) -> pd.DataFrame:
 
 
 def norm_table(vectors: pd.DataFrame, cosines: pd.DataFrame, experts: list[str]) -> pd.DataFrame:
-    """By whole model: norm of its task vector in units of the experts' mean, and its cosine with each expert's.
-
-    From `mask_overlap.shift_table` and `mask_overlap.cosine_table`.
-    """
+    """By whole model: norm of its task vector in units of the experts' mean, and its cosine with each expert's."""
     far = vectors[(vectors["type"] == "all") & vectors["layer"].isna()].set_index("model")["norm"]
     far = far[[not name.startswith("sft") for name in far.index]]
     whole = cosines[(cosines["type"] == "all") & cosines["layer"].isna()]
