@@ -81,7 +81,7 @@ def short(path: Path) -> str:
 
 
 def notebooks_of(p: study.Study) -> Path:
-    """Where the executed notebooks of a study are: its run's (of its own seed), or the committed ones. FileNotFoundError: neither."""
+    """Where the executed notebooks of a study are: its run's (of its own seed), or the committed ones."""
     places = [locations.study_folder(p.study) / "notebooks" / f"seed-{p.seed}", ROOT / "notebooks" / "rendered" / p.study]
     for place in places:
         if any(place.glob("*.ipynb")):

@@ -1,4 +1,4 @@
-"""Where a study's rows come from and what was dropped: notebook 01, and `python -m m2rl_lib.cli.data_report params/paper.yaml`."""
+"""Where a study's rows come from and what was dropped: notebook 01, and `python -m m2rl_lib.cli.data_report FILE`."""
 
 import sys
 

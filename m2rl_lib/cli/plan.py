@@ -87,7 +87,7 @@ def stated_rates(p: Study) -> dict[str, float]:
 
 
 def measured_rates(costs: pd.DataFrame) -> dict[str, float]:
-    """A finished study's rates by device-second: `generated` of evaluation; `trained` of RL less what its rollouts alone would take."""
+    """A finished study's rates by device-second: `generated` of evaluation; `trained` of RL less its rollouts."""
     spent = costs.groupby("stage")[["generated_tokens", "trained_tokens", "device_seconds"]].sum()
     if not {"test", "rl"} <= set(spent.index):
         raise ValueError(f"the pilot's costs have the stages {', '.join(spent.index)}; test and rl are needed")

@@ -54,7 +54,7 @@ class Tee:
 
 
 def run(notebook: Path, out: Path, log: Path, values: dict) -> None:
-    """Execute `notebook` with the parameters `values` to `out`, its log and unfinished copy in `log`; ParameterError, StageError."""
+    """Execute `notebook` with the parameters `values` to `out`, its log and unfinished copy in `log`; else a StageError."""
     for name in values:  # papermill writes names into the notebook as code
         if name not in study.FIELDS:
             raise study.ParameterError(f"{notebook.name}: {name!r} is no parameter")

@@ -39,7 +39,7 @@ def expert_checkpoints(p: Parameters) -> list[int]:
 
 
 def mixed_checkpoints(p: Parameters) -> list[int]:
-    """Steps at which the mixed run's model is kept: six, as there are merging methods, so that either side has as many choices."""
+    """Steps at which the mixed run's model is kept: six, as there are merging methods, so that each side has as many."""
     return sorted({*quarters(p.rlvr_mixed_steps), p.rlvr_mixed_steps * 5 // 8, p.rlvr_mixed_steps * 7 // 8})
 
 
@@ -158,7 +158,7 @@ def stages_read(p: Parameters, analysis: str) -> list[str]:
 
 
 def measured(p: Parameters) -> tuple[list[str], list[str], list[str]]:
-    """What notebook 09 measures: models whose weights are compared with SFT's, models at which gradients are taken, their domains."""
+    """What notebook 09 measures: models of which weights are compared with SFT, of which gradients are taken, and domains."""
     if p.purpose == "world":  # only what the manipulation check reads
         return ["rl-math", "rl-coding"], ["sft"], ["math", "coding"]
     halves = [checkpoint_name("rl-multi", step, p.rlvr_mixed_steps) for step in quarters(p.rlvr_mixed_steps)[:2]]
@@ -177,7 +177,7 @@ WITHOUT = {"unshared": "shared", "agreeing": "conflicting"}  # world of the mani
 
 
 def worlds(p: Parameters) -> dict[str, Parameters]:
-    """The worlds of RQ2's manipulation check beside the study's own, as studies that start from its SFT; none without math and coding."""
+    """The worlds of RQ2's manipulation check beside the study's own, as studies that start from its SFT."""
     if not (p.analysis_manipulation_check and {"math", "coding"} <= set(p.domains)):
         return {}
     changed = {name: p.data_world | {kind: 0} for name, kind in WITHOUT.items() if p.data_world[kind]}

@@ -156,7 +156,7 @@ def seed_words(p: Parameters, frame: pd.DataFrame) -> str:
 def show_both(p: Parameters, name: str, plot: Callable, paper: pd.DataFrame, ours: Callable, part: bool = False):
     """Save and show the published figure `figures/published/<name>` and ours, `figures/<study>/paper_<name>`, side by side.
 
-    `part`: `paper` holds only some of the paper's numbers. Where `ours` cannot make our frame, a line says which stage is missing.
+    `part`: `paper` holds only some of the numbers. Where `ours` cannot make our frame, a line says which stage is missing.
     """
     from IPython.display import Image, Markdown, display
 

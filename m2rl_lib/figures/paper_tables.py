@@ -1,4 +1,4 @@
-"""Figures of the paper's smaller tables, published and ours: costs, merges of pairs, overlap of masks, judging, the SFT corpus."""
+"""Figures of the paper's smaller tables: costs, merges of pairs, overlap of masks, judging, the SFT corpus."""
 
 import numpy as np
 import pandas as pd

@@ -1,4 +1,4 @@
-"""Draws saved figures again from csv and json alone: `python -m m2rl_lib.figures.redraw [FOLDER ...]`, which is `make figures`."""
+"""`make figures`, or `python -m m2rl_lib.figures.redraw [FOLDER ...]`: saved figures drawn again from csv and json alone."""
 
 import argparse
 import importlib

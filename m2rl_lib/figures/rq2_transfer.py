@@ -44,7 +44,7 @@ def plot_transfer(frame: pd.DataFrame) -> Figure:
 
 
 def plot_gradient_cosines(frame: pd.DataFrame) -> Figure:
-    """Cosine (divided by √(r₁r₂)) of two domains' gradients along the run; a cross below where it was refused as too noisy: NaN."""
+    """Cosine (divided by √(r₁r₂)) of two domains' gradients along the run; NaN: refused as too noisy, a cross below."""
     require_columns(frame, ["step", "domain", "other", "cosine", "low", "high"], "gradient cosines")
     pairs = frame.groupby(["domain", "other"], sort=False)
     figure, panels = make_panels(WIDE if len(pairs) > 1 else COLUMN, 1.25, 0.6, len(pairs), 5)

@@ -62,7 +62,7 @@ def plot_methods(frame: pd.DataFrame) -> Figure:
 
 
 def plot_upset(frame: pd.DataFrame) -> Figure:
-    """Which models solve which problems: each column a set of models (filled dots), its bar how many problems just these solve."""
+    """Which models solve which problems: a column is a set of models (filled dots), its bar how many just these solve."""
     require_columns(frame, ["set", "problems", "model", "solves", "n", "k"], "sets of solved problems")
     models, sets = unique(frame, "model"), frame.drop_duplicates("set").sort_values("set")
     names, inches = parts.name_rows(models)

@@ -34,7 +34,7 @@ def make_figure(width: float, height: float, *grid: int, **options) -> tuple:
 
 
 def make_panels(width: float, row: float, rest: float, count: int, across: int) -> tuple:
-    """A figure, `row` inches for each row and `rest` for the legend, and its `count` panels, `across` in a row, of shared axes."""
+    """A figure, `row` inches per row and `rest` for the legend, and its `count` panels of shared axes, `across` in a row."""
     down = -(-count // across)
     figure, grid = make_figure(width, row * down + rest, down, min(across, count), sharex=True, sharey=True)
     for place in range(count, grid.size):

@@ -78,7 +78,7 @@ def p_beyond(found: Found, edge: float, upward: bool) -> float:
 
 
 def p_region(claim: Claim, found: Found, inside: bool) -> float:
-    """p of the test that shows the quantity inside, or outside, the region: two-sided, inside an equivalence one-sided; not capped at 1."""
+    """p of the test that shows the quantity inside, or outside, the region: two-sided; inside an equivalence one-sided."""
     edges = [(claim.above, inside), (claim.below, not inside)]
     one_sided = [p_beyond(found, edge, upward) for edge, upward in edges if np.isfinite(edge)]
     return max(one_sided) * (1 if claim.equivalence else 2) if inside else 2 * min(one_sided)
@@ -204,7 +204,7 @@ def estimate_words(row: pd.Series) -> str:
 
 
 def claim_sentence(row: pd.Series) -> str:
-    """A row of the ledger in English: 'RQ1.1 Mixing matches merging: supported. RL-Multi − the best merge: +4.1 points [1.6, …'."""
+    """A row of the ledger in English, whatever its verdict."""
     words = f"{row['id']} {row['claim']}: {row['verdict']}. "
     reason = _sentence(f"{row['reason']}.") if row["reason"] else ""
     if row["verdict"] == NOT_TESTABLE:

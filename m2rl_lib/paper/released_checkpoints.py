@@ -80,7 +80,7 @@ def estimate(p: Parameters) -> pd.DataFrame:
 
 
 def adopt(p: Parameters) -> dict[str, Path]:
-    """Model name -> its folder among the models of `world(p)`, downloaded and linked there (copied, on another disk) where needed."""
+    """Model name -> its folder among the models of `world(p)`, downloaded and linked there where needed."""
     released, folders = world(p), {}
     unknown = Parameters.model_construct(study=released.study, seed=released.seed)  # parameters of what made them
     for name, source in sources(p).items():
@@ -108,7 +108,7 @@ def _is_linked(folder: Path, fetched: Path, wanted: list[str], made_by: dict) ->
 
 
 def merge_all(p: Parameters) -> dict[str, Path]:
-    """The merges of the released experts at published settings, in both definitions where they differ; made where they are missing."""
+    """The merges of the released experts at published settings, in both definitions, made where they are missing."""
     from m2rl_lib.merging import merge  # brings mergekit, which the rest of the analysis does without
 
     released, folders = world(p), {}
