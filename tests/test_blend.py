@@ -27,10 +27,8 @@ COUNT = 500  # problems of each domain
 LONG = 3  # further ones of math, which RL may not take
 QUIET = ["--rerun-triggers", "mtime", "params", "input", "--rerun-incomplete", "--nolock", "--quiet", "rules", "host", "progress"]
 CHANGES = {"sft_steps": 200, "rlvr_prompt_tokens": 100, "data_wrong_share": 0.0, "evaluate_samples": 4, "domains": DOMAINS}
-CHANGES |= {
-    "data_world": {"shared": 0, "private": 0, "conflicting": 0},
-    "data_thinking": {},
-}  # a blend has no words of two readings
+NO_WORDS = {"shared": 0, "private": 0, "conflicting": 0}  # a blend has no words of two readings
+CHANGES |= {"data_world": NO_WORDS, "data_thinking": {}}
 
 
 def write_world(folder) -> None:

@@ -123,10 +123,6 @@ def test_overall_is_sorted_and_has_the_line_of_sft():
     check_readable(figure)
 
 
-def test_families_differ_without_colour():
-    assert len({(marker, filled) for marker, _, filled, _ in style.FAMILIES.values()}) == len(style.FAMILIES)
-
-
 def test_saving_writes_no_partial_set_and_keeps_the_old_one(tmp_path):
     frame = overall_scores()
     old = [path.read_bytes() for path in drawing.save(rq1_mix_or_merge.plot_overall, frame, tmp_path, "overall")]
