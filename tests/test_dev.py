@@ -13,7 +13,6 @@ from m2rl_lib.config.locations import ROOT
 
 sys.path.insert(0, str(ROOT / "dev"))
 import peers  # noqa: E402
-import run as bench  # noqa: E402
 import study_times  # noqa: E402
 
 
@@ -73,18 +72,6 @@ def test_the_chain_names_seeds_where_there_are_several(three_seeds):
 def test_readme_says_how_long_the_study_takes_as_measured():
     said = study_times.say(json.loads((ROOT / "dev" / "RESULTS.json").read_text())["study"])
     assert said in " ".join((ROOT / "README.md").read_text().split()), f"the README should say: {said}"
-
-
-def test_imports_are_all_those_of_the_notebook():
-    code = study_times.imports(ROOT / "notebooks" / "11_rq1_mix_or_merge.ipynb")
-    assert "from m2rl_lib.config.study import" in code and "artifacts" in code and "=" not in code
-
-
-def test_a_failing_benchmark_is_named(tmp_path, monkeypatch):
-    monkeypatch.setattr(bench, "HERE", tmp_path)
-    (tmp_path / "broken.py").write_text("raise ValueError('no model')")
-    with pytest.raises(SystemExit, match="broken.py failed: ValueError: no model"):
-        bench.run({}, "broken.py")
 
 
 def test_a_peers_weights_differ_where_rounding_does_not_explain_it(tmp_path):

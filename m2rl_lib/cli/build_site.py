@@ -23,7 +23,7 @@ from traitlets.config import Config
 from m2rl_lib.config import locations, schedule, study
 from m2rl_lib.config.locations import ROOT
 
-MANY = {"03_rlvr_single_domain", "07_evaluation"}  # notebooks that a study runs more than once
+SOURCES = [path.stem for path in sorted((ROOT / "notebooks").glob("*.ipynb"))]
 PARTS = {"1": "Questions and answers", "2": "The paper beside it", "0": "How it was made"}  # by a notebook's first digit
 FACTS = re.compile(
     r"^\S+: done, (?P<date>[^,]+), commit (?P<commit>\S+), seeds? (?P<seeds>[\d, ]+), on (?P<device>[^;]+); (?P<versions>.+)$"
@@ -47,7 +47,7 @@ def read_page(path: Path) -> SimpleNamespace:
             for line in output.text.splitlines() if output.output_type == "stream" else ():
                 facts |= match.groupdict() if (match := FACTS.match(line)) else {}
     run = book.metadata.get("papermill", {})
-    notebook = next((name for name in sources() if path.stem == name or path.stem.startswith(f"{name}-")), path.stem)
+    notebook = next((name for name in SOURCES if path.stem == name or path.stem.startswith(f"{name}-")), path.stem)
     return SimpleNamespace(
         stem=path.stem,
         address=quote(f"{path.stem}.html"),
@@ -63,16 +63,11 @@ def read_page(path: Path) -> SimpleNamespace:
     )
 
 
-def sources() -> list[str]:
-    """The stems of the source notebooks, in order."""
-    return [path.stem for path in sorted((ROOT / "notebooks").glob("*.ipynb"))]
-
-
 def expected(p: study.Study) -> list[str]:
     """The stems of the copies that a whole study has: each notebook once, 03 once per expert, 07 once per group of models."""
     runs = {"03_rlvr_single_domain": [*(f"rl-{domain}" for domain in p.domains), *schedule.controls(p)]}
     runs["07_evaluation"] = list(schedule.groups(p))
-    return [stem for name in sources() for stem in ([f"{name}-{run}" for run in runs[name]] if name in MANY else [name])]
+    return [stem for name in SOURCES for stem in ([f"{name}-{run}" for run in runs[name]] if name in runs else [name])]
 
 
 def short(path: Path) -> str:

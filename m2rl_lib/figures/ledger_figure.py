@@ -10,16 +10,12 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from m2rl_lib.figures.parts import finish, handle
-from m2rl_lib.figures.style import BLACK, GREY, WIDE, make_figure
+from m2rl_lib.figures.style import BLACK, BLUE, GREY, ORANGE, WIDE, make_figure
 from m2rl_lib.paper.claim_ledger import CONTRADICTED, NOT_TESTABLE, SUPPORTED, UNDECIDED, estimate_words
 from m2rl_lib.stats.bootstrap import require_columns
 
-LOOKS = {  # marker, colour, filled
-    SUPPORTED: ("o", "#0072B2", True),
-    CONTRADICTED: ("X", "#D55E00", True),
-    UNDECIDED: ("o", BLACK, False),
-    NOT_TESTABLE: ("_", GREY, False),
-}
+LOOKS = {SUPPORTED: ("o", BLUE, True), CONTRADICTED: ("X", ORANGE, True), UNDECIDED: ("o", BLACK, False)}
+LOOKS |= {NOT_TESTABLE: ("_", GREY, False)}  # marker, colour, filled
 REACH = 4.0  # half-widths beyond which a place is drawn as an arrow
 
 
@@ -38,6 +34,8 @@ def plot_ledger(frame: pd.DataFrame) -> Figure:
         if row["verdict"] == NOT_TESTABLE:
             axes.text(0, height, "not testable", ha="center", va="center", fontsize=6, color=GREY, backgroundcolor="white")
             continue
+        words = f"{row['verdict']}, {estimate_words(row)}"
+        axes.annotate(words, (1.01, height), xycoords=("axes fraction", "data"), va="center", fontsize=6, color=colour)
         ends = np.clip([row["position_low"], row["position_high"]], -REACH, REACH)
         axes.plot(ends, [height, height], color=colour, linewidth=1.3)
         place = np.clip(row["position"], -REACH, REACH)
@@ -47,9 +45,6 @@ def plot_ledger(frame: pd.DataFrame) -> Figure:
         if np.isfinite(row["published_position"]):
             there = np.clip(row["published_position"], -REACH, REACH)
             axes.plot(there, height + 0.33, "D", color=GREY, markerfacecolor="white", markersize=2.4, markeredgewidth=0.7)
-    right = [f"{row['verdict']}, {estimate_words(row)}" if row["verdict"] != NOT_TESTABLE else "" for _, row in frame.iterrows()]
-    for words, height, verdict in zip(right, heights, frame["verdict"], strict=True):
-        axes.annotate(words, (1.01, height), xycoords=("axes fraction", "data"), va="center", fontsize=6, color=LOOKS[verdict][1])
     axes.set_yticks(heights, names, fontsize=6.2, ha="left")
     axes.tick_params(axis="y", pad=196)
     for text, role in zip(axes.get_yticklabels(), frame["role"], strict=True):

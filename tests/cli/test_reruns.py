@@ -111,10 +111,6 @@ def test_a_digest_is_of_behaviour(old, new, same):
     assert (versions.code_digest(CODE) == versions.code_digest(CODE.replace(old, new))) is same
 
 
-def test_every_notebook_has_a_version():
-    assert {path.name[:2] for path in (ROOT / "notebooks").glob("*.ipynb")} <= set(versions.STAGES)
-
-
 def reason(**given):
     names = ("missing_output", "incomplete_output", "updated_input", "updated_input_run", "params_changed")
     return SimpleNamespace(**dict.fromkeys(names) | given)

@@ -71,15 +71,6 @@ def test_undefined_skills_are_said_not_drawn():
     assert drawn == pytest.approx(list(frame.query("measure == 'excess'")["estimate"].dropna()))
 
 
-def test_sets_of_problems_have_their_bars_and_dots():
-    frame = committed("study/solved_sets")
-    bars, dots = rq4_methods.plot_upset(frame).axes
-    assert [bar.get_height() for bar in bars.patches] == list(frame.drop_duplicates("set")["problems"])
-    filled = next(line for line in dots.lines if line.get_color() == "#000000")
-    assert len(filled.get_xdata()) == frame["solves"].sum()
-    assert "of 125 problems; solved: over half of 32 samples right" in dots.get_xlabel()
-
-
 def test_paths_name_the_highest_barrier_of_each_kind():
     axes = rq4_sweeps.plot_paths(paths()).axes
     titles = [one.get_title() for one in axes]
