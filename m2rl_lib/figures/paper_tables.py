@@ -18,7 +18,7 @@ FILLS = [("#444444", ""), ("#FFFFFF", "----"), ("#BBBBBB", "||||"), ("#FFFFFF", 
 
 
 def plot_costs(frame: pd.DataFrame) -> Figure:
-    """What each paradigm spent, stacked by part (a model, or OVERHEAD); beside a bar its sum, and its share of the merged one's."""
+    """What each paradigm spent, stacked by part (a model, or OVERHEAD), its sum, and that as a share of the merged one's."""
     require_columns(frame, ["paradigm", "part", "spent", "unit"], "costs")
     unknown = sorted(set(frame["paradigm"]) - set(PARADIGMS))
     if unknown or frame["unit"].nunique() > 1:

@@ -121,7 +121,7 @@ def merge_all(p: Parameters) -> dict[str, Path]:
 
 
 def _is_made_by(folder: Path, recipe, released: Parameters) -> bool:
-    """Whether a merge was made as this recipe says: of these very checkpoints, with these parameters."""
+    """Whether a merge was made as `recipe` says, from the same checkpoints and parameters."""
     manifest = artifacts.read_manifest(folder)
     read = sorted(artifacts.read_manifest(expert)["digest"] for expert in (*recipe.experts, recipe.base))
     same = all(value == vars(released).get(key, value) for key, value in manifest["parameters"].items())

@@ -186,9 +186,9 @@ def tables_of(estimate: float, half: float, rng) -> dict[str, pd.DataFrame]:
         "weights_cosines": weights_of(estimate / 20, half / 40, "cosine", rng),
         "skills": pd.DataFrame([{"model": "rl-multi", "over": "overall", "measure": "excess", "estimate": 2 + estimate, "n": 125,
                                  "k": 32} | span | {"low": 2 + span["low"], "high": 2 + span["high"]}]),
-        "rq5": pd.DataFrame([{"claim": name, "paradigm": who, "set": "shared", "problems": 90, "estimate": shift + estimate} | span
-                             | {"low": shift + span["low"], "high": shift + span["high"]}
-                             for who, name in judged for shift in [-MARGIN * (name in keeps)]]),
+        "rq5": pd.DataFrame([{"claim": name, "paradigm": who, "set": "shared", "problems": 90, "estimate": edge + estimate} | span
+                             | {"low": edge + span["low"], "high": edge + span["high"]}
+                             for who, name in judged for edge in [-MARGIN * (name in keeps)]]),
     }  # fmt: skip
 
 
