@@ -1,19 +1,16 @@
 """The benchmarks' own arithmetic: what they say of recorded times must be true of the records."""
 
 import json
-import sys
 from datetime import UTC, datetime
 
+import peers
 import pytest
+import study_times
 import torch
 from safetensors.torch import save_file
 
 from m2rl_lib.config import locations
 from m2rl_lib.config.locations import ROOT
-
-sys.path.insert(0, str(ROOT / "dev"))
-import peers  # noqa: E402
-import study_times  # noqa: E402
 
 
 def stage(name, begun, ended, seed=0):

@@ -1,16 +1,12 @@
 """The bars of the micro world: each is seen to break, and the committed run of the default study meets them."""
 
-import sys
 from itertools import product
 
 import pandas as pd
 import pytest
+import world_bars
 
 from m2rl_lib.config.locations import ROOT
-
-sys.path.insert(0, str(ROOT / "dev"))
-
-import world_bars  # noqa: E402
 
 TABLES = ROOT / "figures" / "study" / "tables"
 OVERS = ["overall", "composition", *world_bars.FIRSTS.values()]

@@ -5,11 +5,9 @@ import subprocess
 import sys
 
 import pytest
+import study_times
 
 from m2rl_lib.config.locations import ROOT
-
-sys.path.insert(0, str(ROOT / "dev"))
-import study_times  # noqa: E402
 
 ANALYSES = sorted((ROOT / "notebooks").glob("[12]*.ipynb"))
 TRAINING = {"trl", "mergekit", "datasets", "peft"}  # datasets: Hugging Face's
