@@ -263,18 +263,6 @@ for group, (purpose, models) in GROUPS.items():
             PAPERMILL
 
 
-rule rq1:
-    input:
-        evaluated("rq1"),
-    output:
-        done("rq1", seed=P.seed),
-    params:
-        **stage("rq1", "11_rq1_mix_or_merge"),
-    message:
-        "11: RQ1, mix or merge?"
-    shell:
-        PAPERMILL
-
 
 rule measuring:
     input:
@@ -293,18 +281,6 @@ rule measuring:
         PAPERMILL
 
 
-rule rq3:
-    input:
-        evaluated("rq3"),
-    output:
-        done("rq3", seed=P.seed),
-    params:
-        **stage("rq3", "13_rq3_weights_and_policies"),
-    message:
-        "13: RQ3, weights and policies"
-    shell:
-        PAPERMILL
-
 
 rule released:
     input:
@@ -321,18 +297,29 @@ rule released:
         PAPERMILL
 
 
-rule rq4:
-    input:
-        evaluated("rq4"),
-        done("measuring", seed=P.seed),
-    output:
-        done("rq4", seed=P.seed),
-    params:
-        **stage("rq4", "14_rq4_merging_methods"),
-    message:
-        "14: RQ4, how do merging methods differ?"
-    shell:
-        PAPERMILL
+ANALYSES = {  # name: notebook, message, what it reads beside its evaluations
+    "rq1": ("11_rq1_mix_or_merge", "11: RQ1, mix or merge?", []),
+    "rq3": ("13_rq3_weights_and_policies", "13: RQ3, weights and policies", []),
+    "rq4": ("14_rq4_merging_methods", "14: RQ4, how do merging methods differ?", done("measuring", seed=P.seed)),
+    "rq5": ("15_rq5_verification", "15: RQ5, models as judges", []),
+}
+
+for analysis, (notebook, message, others) in ANALYSES.items():
+
+    rule:
+        name:
+            analysis
+        input:
+            evaluated(analysis),
+            others,
+        output:
+            done(analysis, seed=P.seed),
+        params:
+            **stage(analysis, notebook),
+        message:
+            message
+        shell:
+            PAPERMILL
 
 
 rule judging:
@@ -348,19 +335,6 @@ rule judging:
     priority: earlier(0)
     message:
         "08: models as judges, seed {wildcards.seed}"
-    shell:
-        PAPERMILL
-
-
-rule rq5:
-    input:
-        evaluated("rq5"),
-    output:
-        done("rq5", seed=P.seed),
-    params:
-        **stage("rq5", "15_rq5_verification"),
-    message:
-        "15: RQ5, models as judges"
     shell:
         PAPERMILL
 

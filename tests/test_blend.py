@@ -15,7 +15,7 @@ import yaml
 from m2rl_lib.cli import data_report
 from m2rl_lib.config import locations, study
 from m2rl_lib.config.study import Parameters
-from m2rl_lib.data import problem_sets, rl_blend, sft_corpus
+from m2rl_lib.data import rl_blend, sft_corpus
 from m2rl_lib.evaluation import judging
 from m2rl_lib.storage import result_tables
 from m2rl_lib.training import micro_model
@@ -27,10 +27,8 @@ COUNT = 500  # problems of each domain
 LONG = 3  # further ones of math, which RL may not take
 QUIET = ["--rerun-triggers", "mtime", "params", "input", "--rerun-incomplete", "--nolock", "--quiet", "rules", "host", "progress"]
 CHANGES = {"sft_steps": 200, "rlvr_prompt_tokens": 100, "data_wrong_share": 0.0, "evaluate_samples": 4, "domains": DOMAINS}
-CHANGES |= {
-    "data_world": {"shared": 0, "private": 0, "conflicting": 0},
-    "data_thinking": {},
-}  # a blend has no words of two readings
+NO_WORDS = {"shared": 0, "private": 0, "conflicting": 0}  # a blend has no words of two readings
+CHANGES |= {"data_world": NO_WORDS, "data_thinking": {}}
 
 
 def write_world(folder) -> None:
@@ -110,8 +108,3 @@ def test_what_is_measured_on_the_held_out_problems(p):
     counted = paths.groupby("domain")["n"].first().to_dict()
     assert counted and counted == solved.clip(upper=p.rlvr_selection_problems).to_dict()
     assert result_tables.read_table(p, "barriers", ["measuring"])["barrier"].notna().all()
-
-
-def test_chance_is_that_of_the_options(p):
-    assert problem_sets.chance("science_blend", p.data_sources) == pytest.approx(1 / len(form.FOUR))
-    assert problem_sets.chance("math_blend", p.data_sources) == 0

@@ -1,20 +1,16 @@
 """The benchmarks' own arithmetic: what they say of recorded times must be true of the records."""
 
 import json
-import sys
 from datetime import UTC, datetime
 
+import peers
 import pytest
+import study_times
 import torch
 from safetensors.torch import save_file
 
 from m2rl_lib.config import locations
 from m2rl_lib.config.locations import ROOT
-
-sys.path.insert(0, str(ROOT / "dev"))
-import peers  # noqa: E402
-import run as bench  # noqa: E402
-import study_times  # noqa: E402
 
 
 def stage(name, begun, ended, seed=0):
@@ -37,11 +33,8 @@ def three_seeds(tmp_path, monkeypatch) -> list[dict]:
     monkeypatch.setattr(locations, "RUNS", tmp_path)
     runs = [("tiny", seed, "sft", 10 * seed, 10 * seed + 4 + seed, 6 + seed, 500) for seed in (0, 1, 2)]
     runs += [("tiny", seed, "rl-math", 10 * seed + 4 + seed, 10 * seed + 10, 5, 600 + seed) for seed in (0, 1, 2)]
-    runs += [
-        ("tiny-unshared", 0, "rl-math", 4, 6, 2, 100),
-        ("tiny-unshared", 0, "sft", 0, 4, 6, 1),
-        ("tiny", 0, "rq1", 30, 31, 1, 200),
-    ]
+    runs += [("tiny-unshared", 0, "rl-math", 4, 6, 2, 100), ("tiny-unshared", 0, "sft", 0, 4, 6, 1)]
+    runs += [("tiny", 0, "rq1", 30, 31, 1, 200)]
     for world, seed, name, begun, ended, cpu, peak in runs:
         file = locations.done_file(world, seed, name)
         file.parent.mkdir(parents=True, exist_ok=True)
@@ -72,56 +65,10 @@ def test_the_chain_names_seeds_where_there_are_several(three_seeds):
     assert study_times.chain([one for one in three_seeds if one["seed"] == 1]) == ["sft", "rl-math"]
 
 
-def test_the_sentence_says_what_the_table_says(three_seeds):
-    times = {"parts": study_times.part_table(three_seeds, 2), "cores": 2, "peak memory of a process, GB": 0.602}
-    said = "seeds took 10 to 10 minutes each and all of it 31 minutes, the cores busy 63% of them"
-    assert study_times.say(times) == f"On 2 cores {said}, and no process had more than 0.6 GB."
-    one = {**times, "parts": study_times.part_table([stage for stage in three_seeds if stage["seed"] == 1], 2)}
-    assert study_times.say(one).startswith("On 2 cores `make study` took 10 minutes, the cores busy 60% of them")
-
-
-def test_the_page_has_every_measurement_and_the_time_it_took(three_seeds):
-    parts, rows = study_times.part_table(three_seeds, 2), [{"what": "x", "s": 1.5}]
-    times = {"parts": parts, "stages": study_times.stage_table(three_seeds), "chain": study_times.chain(three_seeds), "cores": 2}
-    times |= {"peak memory of a process, GB": 0.6, "nothing changed, seconds": 2.25, "start-up": rows}
-    stamp = {
-        "date": "2026-11-23T10:00",
-        "machine": "m",
-        "load_average": 0.1,
-        "commit": "c",
-        "python": "3",
-        "versions": {"torch": "2"},
-    }
-    merging = {"size": "0.05 B", "tables": {name: rows for name in ("growth", "methods", "whole", "peer")}}
-    results = {"stamp": stamp, "took": {"study_times.py": 60.0, "merging.py": 180.0}, "study": times, "merging": merging}
-    page = bench.page(results | {name: rows for name in ("rlvr_step", "generating", "verifying")} | {"weights": {"table": rows}})
-    assert "It took 4 minutes: study_times 60 s, merging 180 s." in page and study_times.say(times) in page
-    assert page.count("| x | 1.5 |") == 9 and "Merging beside a peer" in page
-    assert "| rl-math | 3 | 300 | 300 | 0.602 |" in page and "| in all | 8 | 31 | 39 | 62.9 |" in page
-    assert "sft [0] → rl-math [0]" in page and "nothing changed: 2.2 s" in page
-
-
 @pytest.mark.skipif(not (ROOT / "dev" / "RESULTS.json").is_file(), reason="make bench has not been run")
 def test_readme_says_how_long_the_study_takes_as_measured():
     said = study_times.say(json.loads((ROOT / "dev" / "RESULTS.json").read_text())["study"])
     assert said in " ".join((ROOT / "README.md").read_text().split()), f"the README should say: {said}"
-
-
-def test_imports_are_all_those_of_the_notebook():
-    code = study_times.imports(ROOT / "notebooks" / "11_rq1_mix_or_merge.ipynb")
-    assert "from m2rl_lib.config.study import" in code and "artifacts" in code and "=" not in code
-
-
-def test_tables_have_a_column_per_key():
-    lines = ["| a | b |", "|---|---|", "| 1.23 | x |", "| 12,346 | True |"]
-    assert bench.table([{"a": 1.23456, "b": "x"}, {"a": 12345.6, "b": True}])[:4] == lines
-
-
-def test_a_failing_benchmark_is_named(tmp_path, monkeypatch):
-    monkeypatch.setattr(bench, "HERE", tmp_path)
-    (tmp_path / "broken.py").write_text("raise ValueError('no model')")
-    with pytest.raises(SystemExit, match="broken.py failed: ValueError: no model"):
-        bench.run({}, "broken.py")
 
 
 def test_a_peers_weights_differ_where_rounding_does_not_explain_it(tmp_path):

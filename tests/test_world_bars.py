@@ -1,16 +1,12 @@
 """The bars of the micro world: each is seen to break, and the committed run of the default study meets them."""
 
-import sys
 from itertools import product
 
 import pandas as pd
 import pytest
+import world_bars
 
 from m2rl_lib.config.locations import ROOT
-
-sys.path.insert(0, str(ROOT / "dev"))
-
-import world_bars  # noqa: E402
 
 TABLES = ROOT / "figures" / "study" / "tables"
 OVERS = ["overall", "composition", *world_bars.FIRSTS.values()]
@@ -41,29 +37,18 @@ def write(tables: dict[str, pd.DataFrame], folder) -> None:
         frame.to_parquet(folder / name / "0-all.parquet")
 
 
-def set_value(name: str, number: float, column: str = "value", **where):
-    def change(tables):
-        frame = tables[name]
-        chosen = pd.Series(True, frame.index)
-        for key, wanted in where.items():
-            chosen &= frame[key] == wanted
-        frame.loc[chosen, column] = number
-
-    return change
-
-
-BROKEN = {
-    "SFT greedy": set_value("rq1_scores", 31, model="sft", over="overall", score="greedy", seed=1),
-    "at least 10": set_value("rq1_scores", 9, model="sft-sharpened", over="chain", seed=1),
-    "at most 50": set_value("rq1_scores", 55, model="sft-sharpened", over="chain", seed=0),
-    "own, greedy": set_value("rq1_scores", 40, model="rl-agent", over="workplace", score="greedy", seed=1),
-    "each domain": set_value("rq1_scores", 19, model="rl-null", over="programs", score="T=1"),
-    "sd over seeds": set_value("rq1_scores", 80, model="rl-math", over="chain", score="T=1", seed=1),
-    "single experts": set_value("rq1_scores", 21, model="rl-math", over="composition", score="T=1"),
-    "run, %: at most": set_value("training", 0.41, "reward", model="rl-math", step=3, seed=1),
-    "called wrongly": set_value("transfer", "wrongly", "call", call="undecided"),
-    "called rightly": set_value("transfer", "undecided", "call", call="rightly"),
-    "decided": set_value("claims", "undecided", "verdict", verdict="supported"),
+BROKEN = {  # part of a bar's name: table, column, what is written there, in which rows
+    "SFT greedy": ("rq1_scores", "value", 31, "model == 'sft' and over == 'overall' and score == 'greedy' and seed == 1"),
+    "at least 10": ("rq1_scores", "value", 9, "model == 'sft-sharpened' and over == 'chain' and seed == 1"),
+    "at most 50": ("rq1_scores", "value", 55, "model == 'sft-sharpened' and over == 'chain' and seed == 0"),
+    "own, greedy": ("rq1_scores", "value", 40, "model == 'rl-agent' and over == 'workplace' and score == 'greedy' and seed == 1"),
+    "each domain": ("rq1_scores", "value", 19, "model == 'rl-null' and over == 'programs' and score == 'T=1'"),
+    "sd over seeds": ("rq1_scores", "value", 80, "model == 'rl-math' and over == 'chain' and score == 'T=1' and seed == 1"),
+    "single experts": ("rq1_scores", "value", 21, "model == 'rl-math' and over == 'composition' and score == 'T=1'"),
+    "run, %: at most": ("training", "reward", 0.41, "model == 'rl-math' and step == 3 and seed == 1"),
+    "called wrongly": ("transfer", "call", "wrongly", "call == 'undecided'"),
+    "called rightly": ("transfer", "call", "undecided", "call == 'rightly'"),
+    "decided": ("claims", "verdict", "undecided", "verdict == 'supported'"),
 }
 
 
@@ -71,7 +56,8 @@ BROKEN = {
 def test_each_bar_breaks_where_its_run_does(bar, tables, tmp_path):
     write(tables, tmp_path)
     assert world_bars.bars(tmp_path)["holds"].all()
-    BROKEN[bar](tables)
+    name, column, written, rows = BROKEN[bar]
+    tables[name].loc[tables[name].query(rows).index, column] = written
     write(tables, tmp_path)
     found = world_bars.bars(tmp_path)
     assert [bar in name for name in found.loc[~found["holds"], "bar"]] == [True]

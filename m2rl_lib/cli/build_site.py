@@ -1,7 +1,6 @@
-"""A study to be read: `make site`, or `python -m m2rl_lib.cli.build_site params/study.yaml`, writes its executed notebooks as linked pages.
+"""A study's executed notebooks as linked pages that need no network: `make site`, or `python -m m2rl_lib.cli.build_site FILE`.
 
-The index leads from each question, a notebook's text, to its answer, the outputs of its cells tagged `headline`. The templates of
-`site/` name no address outside their folder, so the pages can be read from disk without a network.
+The index leads from each question, a notebook's text, to its answer, the outputs of its cells tagged `headline`.
 """
 
 import os
@@ -24,7 +23,7 @@ from traitlets.config import Config
 from m2rl_lib.config import locations, schedule, study
 from m2rl_lib.config.locations import ROOT
 
-MANY = {"03_rlvr_single_domain", "07_evaluation"}  # notebooks that a study runs more than once
+SOURCES = [path.stem for path in sorted((ROOT / "notebooks").glob("*.ipynb"))]
 PARTS = {"1": "Questions and answers", "2": "The paper beside it", "0": "How it was made"}  # by a notebook's first digit
 FACTS = re.compile(
     r"^\S+: done, (?P<date>[^,]+), commit (?P<commit>\S+), seeds? (?P<seeds>[\d, ]+), on (?P<device>[^;]+); (?P<versions>.+)$"
@@ -35,10 +34,7 @@ TEMPLATES = jinja2.Environment(loader=jinja2.FileSystemLoader(LOOKS), autoescape
 
 
 def read_page(path: Path) -> SimpleNamespace:
-    """What an executed notebook shows and reports: its question, headline answers (Markdown), parameters, facts of its run.
-
-    `notebook` is the stem of its source, `whole` whether it reached its end.
-    """
+    """What an executed notebook shows and reports; `notebook` is the stem of its source, `whole` whether it reached its end."""
     book = nbformat.read(path, 4)
     text = "\n\n".join(cell.source for cell in book.cells if cell.cell_type == "markdown")
     title = re.search(r"^# (.+)$", text, re.MULTILINE)
@@ -51,7 +47,7 @@ def read_page(path: Path) -> SimpleNamespace:
             for line in output.text.splitlines() if output.output_type == "stream" else ():
                 facts |= match.groupdict() if (match := FACTS.match(line)) else {}
     run = book.metadata.get("papermill", {})
-    notebook = next((name for name in sources() if path.stem == name or path.stem.startswith(f"{name}-")), path.stem)
+    notebook = next((name for name in SOURCES if path.stem == name or path.stem.startswith(f"{name}-")), path.stem)
     return SimpleNamespace(
         stem=path.stem,
         address=quote(f"{path.stem}.html"),
@@ -67,16 +63,11 @@ def read_page(path: Path) -> SimpleNamespace:
     )
 
 
-def sources() -> list[str]:
-    """The stems of the source notebooks, in order."""
-    return [path.stem for path in sorted((ROOT / "notebooks").glob("*.ipynb"))]
-
-
 def expected(p: study.Study) -> list[str]:
     """The stems of the copies that a whole study has: each notebook once, 03 once per expert, 07 once per group of models."""
     runs = {"03_rlvr_single_domain": [*(f"rl-{domain}" for domain in p.domains), *schedule.controls(p)]}
     runs["07_evaluation"] = list(schedule.groups(p))
-    return [stem for name in sources() for stem in ([f"{name}-{run}" for run in runs[name]] if name in MANY else [name])]
+    return [stem for name in SOURCES for stem in ([f"{name}-{run}" for run in runs[name]] if name in runs else [name])]
 
 
 def short(path: Path) -> str:
@@ -85,14 +76,13 @@ def short(path: Path) -> str:
 
 
 def notebooks_of(p: study.Study) -> Path:
-    """Where the executed notebooks of a study are: its run's (of its own seed), or the committed ones. FileNotFoundError: neither."""
+    """Where the executed notebooks of a study are: its run's (of its own seed), or the committed ones."""
     places = [locations.study_folder(p.study) / "notebooks" / f"seed-{p.seed}", ROOT / "notebooks" / "rendered" / p.study]
     for place in places:
         if any(place.glob("*.ipynb")):
             return place
-    raise FileNotFoundError(
-        f"no executed notebooks in {' or '.join(map(short, places))}; `make study PARAMS=params/{p.study}.yaml` makes them"
-    )
+    where = " or ".join(map(short, places))
+    raise FileNotFoundError(f"no executed notebooks in {where}; `make study PARAMS=params/{p.study}.yaml` makes them")
 
 
 def link(markdown: str, there: dict[str, str]) -> str:

@@ -1,5 +1,4 @@
-"""Where a study's rows come from and what was dropped of them: what notebook 01 shows, and `python -m m2rl_lib.cli.data_report
-params/paper.yaml` makes and prints before anything is trained."""
+"""Where a study's rows come from and what was dropped: notebook 01, and `python -m m2rl_lib.cli.data_report FILE`."""
 
 import sys
 
@@ -17,8 +16,7 @@ COLUMNS = ["corpus", "part", "domain", "reason", "rows", "share"]
 def source_table(p: Parameters) -> pd.DataFrame:
     """corpus ('RL', 'SFT'), part (label or published part), domain, reason ('kept', or why rows were dropped), rows, share.
 
-    In the micro world one line per domain, without a number. Otherwise the data are made ready where they are not; a corpus that
-    `data_sources` has nothing for is left out.
+    Data are made ready where they are not; a corpus that `data_sources` has nothing for is left out.
     """
     if problem_sets.is_micro(p.data_sources):
         rows = [("RL, SFT", "micro", name, "kept: drawn as needed", pd.NA, 1.0) for name in p.domains]

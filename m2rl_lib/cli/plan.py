@@ -3,7 +3,6 @@
     python -m m2rl_lib.cli.plan params/one_gpu.yaml
     python -m m2rl_lib.cli.plan params/study.yaml --pilot runs/study --effect 3   # problems x K x seeds for an effect of 3 points
 
-Hours follow from the rates of the parameter file (`plan_*`) or of a finished study's `costs` (`--pilot`); memory is an estimate.
 Nothing is downloaded: a base model's `config.json` must be on this machine, but for the paper's two.
 """
 
@@ -42,13 +41,14 @@ def stages(p: Study, rates: dict[str, float]) -> pd.DataFrame:
         ("MT-OPD", 1, p.distill_steps, p.distill_steps * distilled, 1, 1 + TEACHER_PASS),
     ]
     rows += [(f"evaluation: {name}", models, 0, completions, 1, 0) for name, models, completions in evaluations(p)]
+    merges = len(schedule.merges(p))
+    rows.append(("merges", merges, 0, 0, 0, 0))
     frame = pd.DataFrame(rows, columns=["stage", "runs", "steps", "sequences", "generates", "trains"])
     frame["generated_tokens"] = (frame["sequences"] * frame.pop("generates") * rates["tokens"]).astype(float)
     frame["trained_tokens"] = (frame["sequences"] * frame.pop("trains") * rates["example"]).astype(float)
     frame["hours"] = (frame["generated_tokens"] / rates["generated"] + frame["trained_tokens"] / rates["trained"]) / 3600
-    merges = len(schedule.merges(p))
-    seconds = merges * len(p.domains) * shape_of(p).parameters * MERGE_SECONDS
-    return pd.concat([frame, pd.DataFrame([["merges", merges, 0, 0, 0.0, 0.0, seconds / 3600]], columns=frame.columns)])
+    frame.iloc[-1, -1] = merges * len(p.domains) * shape_of(p).parameters * MERGE_SECONDS / 3600
+    return frame
 
 
 def _batches(p: Study) -> dict[str, int]:
@@ -78,33 +78,32 @@ def evaluations(p: Study) -> list[tuple[str, int, int]]:
 
 def stated_rates(p: Study) -> dict[str, float]:
     """The rates that the parameter file states."""
-    speeds = {"generated": p.plan_generated_tokens_per_second, "trained": p.plan_trained_tokens_per_second}
-    return {"tokens": p.plan_completion_tokens, "example": p.plan_example_tokens} | speeds
+    return {
+        "tokens": p.plan_completion_tokens,
+        "example": p.plan_example_tokens,
+        "generated": p.plan_generated_tokens_per_second,
+        "trained": p.plan_trained_tokens_per_second,
+    }
 
 
 def measured_rates(costs: pd.DataFrame) -> dict[str, float]:
-    """A finished study's rates by device-second: `generated` of evaluation; `trained` of RL less what its rollouts alone would take."""
+    """A finished study's rates by device-second: `generated` of evaluation; `trained` of RL less its rollouts."""
     spent = costs.groupby("stage")[["generated_tokens", "trained_tokens", "device_seconds"]].sum()
     if not {"test", "rl"} <= set(spent.index):
         raise ValueError(f"the pilot's costs have the stages {', '.join(spent.index)}; test and rl are needed")
     test, rl = spent.loc["test"], spent.loc["rl"]
     generated = test["generated_tokens"] / test["device_seconds"]
     training = rl["device_seconds"] - rl["generated_tokens"] / generated
-    if training <= 0:  # rollouts in training are the faster ones: no way to separate the two
-        training = rl["device_seconds"] / 2
-    return {"generated": generated, "trained": rl["trained_tokens"] / training}
+    # not positive: rollouts in training are the faster ones, and the two cannot be separated
+    return {"generated": generated, "trained": rl["trained_tokens"] / (training if training > 0 else rl["device_seconds"] / 2)}
 
 
 def device_memory(p: Study) -> pd.Series:
-    """Gigabytes that each kind of stage needs at most on its device, without vLLM's, which is a setting of its own.
-
-    Of several processes each has its share of a batch; FSDP shards weights, gradients, moments and teachers, ZeRO-2 gradients and
-    moments; on a CPU they share one memory.
-    """
+    """Gigabytes that each kind of stage needs at most on its device, without vLLM's; on a CPU all processes share one memory."""
     shape, config = shape_of(p), launch.configuration(p)
     count, weights = config["num_processes"], WEIGHT_BYTES * shape.parameters
-    sharded = count if "fsdp_config" in config else 1  # pieces of the weights
-    moments = count if sharded > 1 or config.get("deepspeed_config") else 1  # pieces of gradients and Adam's moments
+    sharded = count if "fsdp_config" in config else 1  # pieces of weights and teachers: FSDP
+    moments = count if sharded > 1 or config.get("deepspeed_config") else 1  # of gradients and Adam's moments: ZeRO-2 too
     fixed = shape.parameters * (WEIGHT_BYTES / sharded + (TRAINED_BYTES - WEIGHT_BYTES) / moments)
     kept = shape.layers * shape.activations
     if config.get("fsdp_config", {}).get("fsdp_activation_checkpointing"):  # between layers; within one at a time
@@ -193,11 +192,9 @@ def size_study(p: Study, pilot: Path, effect: float, model: str, reference: str,
     found = power.measure_components(scores, model, reference)
     training = stages(p, rates).query("trained_tokens > 0")["hours"].sum()
     table = power.size_table(effect, found, rates["tokens"], rates["generated"], training)
-    head = (
-        f"{model} against {reference}, an effect of {effect:g} points detected with 80% power; pilot: {found.pilot}; "
-        f"variances (points²): seeds {found.seeds:.1f}, problems {found.problems:.0f}, samples {found.samples:.0f}"
-    )
-    return head + "\n" + table.to_string(index=False, float_format="{:.1f}".format)
+    variances = f"seeds {found.seeds:.1f}, problems {found.problems:.0f}, samples {found.samples:.0f}"
+    head = f"{model} against {reference}, an effect of {effect:g} points detected with 80% power; pilot: {found.pilot}; "
+    return f"{head}variances (points²): {variances}\n{table.to_string(index=False, float_format='{:.1f}'.format)}"
 
 
 def main(arguments: list[str]) -> int:
@@ -222,8 +219,7 @@ def main(arguments: list[str]) -> int:
             raise ParameterError("--effect is a positive number of points and needs --pilot, the folder of a finished study")
         print(size_study(p, given.pilot, given.effect, given.model, given.reference, rates))
     lines = refusals(p)
-    for line in lines:
-        print(line, file=sys.stderr)
+    print(*lines, sep="\n", end="\n" if lines else "", file=sys.stderr)
     return 1 if lines else 0
 
 

@@ -25,9 +25,7 @@ from m2rl_lib.storage import artifacts, atomic, safety
 
 SHOWN = re.compile(r"[a-z0-9@=._-]+: |[A-Za-z]*Error: ")  # the lines that go to the screen; the log has all
 DISK = re.compile("No space left on device|os error 28|Errno 28|Disk quota exceeded|file write failed|PytorchStreamWriter failed")
-MEMORY = re.compile(
-    "MemoryError|bad_alloc|not enough memory|an't allocate memory|annot allocate memory|out of memory|OutOfMemory"
-)
+MEMORY = re.compile("MemoryError|bad_alloc|not enough memory|an(?:'|no)t allocate memory|out of memory|OutOfMemory")
 AGAIN = "then run the same command again: what is published stays, and training goes on from its last checkpoint"
 STARTS = 3  # of a kernel
 
@@ -56,10 +54,7 @@ class Tee:
 
 
 def run(notebook: Path, out: Path, log: Path, values: dict) -> None:
-    """Execute `notebook` with the parameters `values` to `out`, its log and its unfinished copy in the folder `log`.
-
-    ParameterError: a value that no stage may have. StageError: what went wrong in it.
-    """
+    """Execute `notebook` with the parameters `values` to `out`, its log and unfinished copy in `log`; else a StageError."""
     for name in values:  # papermill writes names into the notebook as code
         if name not in study.FIELDS:
             raise study.ParameterError(f"{notebook.name}: {name!r} is no parameter")
@@ -87,10 +82,7 @@ def run(notebook: Path, out: Path, log: Path, values: dict) -> None:
 
 
 def answered(start: Callable) -> Callable:
-    """`start`, which starts a kernel, tried up to STARTS times where the kernel dies before it answers, and has run nothing.
-
-    Jupyter frees the ports it picked until the kernel takes them, so of two that start at once one may die.
-    """
+    """`start` tried up to STARTS times: of two kernels that start at once one may die before it answers, its port taken."""
 
     @functools.wraps(start)
     def started(*given, **named):

@@ -1,4 +1,4 @@
-"""Where each thing lives that a study makes: everything under `runs/<study>/`, its figures under `figures/<study>/`."""
+"""Where each thing lives that a study makes: everything under runs/<study>/, its figures under figures/<study>/."""
 
 import os
 from pathlib import Path
@@ -11,7 +11,6 @@ ACCELERATE = ROOT / "profiles" / "accelerate"
 
 
 def study_folder(study: str) -> Path:
-    """`runs/<study>`."""
     return RUNS / study
 
 

@@ -3,7 +3,8 @@
 import re
 
 MODEL = re.compile(
-    r"(?P<base>sft|sft-sharpened|base|rl-[a-z_]+|merge-[a-z-]+|mt-opd|routed)(?:@(?P<variant>[a-z_]+=[^@/]+(?:,[a-z_]+=[^@/,]+)*))?"
+    r"(?P<base>sft|sft-sharpened|base|rl-[a-z_]+|merge-[a-z-]+|mt-opd|routed)"
+    r"(?:@(?P<variant>[a-z_]+=[^@/]+(?:,[a-z_]+=[^@/,]+)*))?"
 )
 
 
@@ -26,7 +27,6 @@ def parse_model_name(name: str) -> tuple[str, dict[str, str]]:
     """
     match = MODEL.fullmatch(name)
     if not match:
-        raise ValueError(
-            f"model name {name!r} is not sft, rl-<domain>, rl-multi, rl-null, merge-<method> or mt-opd, with what differs after an @"
-        )
+        allowed = "sft, rl-<domain>, rl-multi, rl-null, merge-<method> or mt-opd, with what differs after an @"
+        raise ValueError(f"model name {name!r} is not {allowed}")
     return match["base"], dict(part.split("=", 1) for part in (match["variant"] or "").split(",") if part)

@@ -1,8 +1,7 @@
 """Which checkpoints the runs keep, what is merged from them, and in which groups models are evaluated.
 
-The mixed run sees as many prompts as its steps say, each expert as many as its own; at the *matched* step all experts together
-have seen the mixed run's. The learning rate is constant after warm-up: a checkpoint is what a shorter run would have given.
-"""
+At the *matched* step all experts together have seen as many prompts as the mixed run. The learning rate is constant after
+warm-up: a checkpoint is what a shorter run would have given."""
 
 from itertools import combinations, product
 from pathlib import Path
@@ -25,7 +24,7 @@ LEFT_OUT = ("average", "ties")  # the methods of leave-one-expert-out
 
 
 def matched_step(p: Parameters) -> int:
-    """The step of each expert at which all experts' prompts together equal the mixed run's."""
+    """The experts' step at matched prompts."""
     return min(p.rlvr_mixed_steps // len(p.domains), p.rlvr_steps)
 
 
@@ -40,7 +39,7 @@ def expert_checkpoints(p: Parameters) -> list[int]:
 
 
 def mixed_checkpoints(p: Parameters) -> list[int]:
-    """Steps at which the mixed run's model is kept: six, as there are merging methods, so that each side chooses from as many."""
+    """Steps at which the mixed run's model is kept: six, as there are merging methods, so that each side has as many."""
     return sorted({*quarters(p.rlvr_mixed_steps), p.rlvr_mixed_steps * 5 // 8, p.rlvr_mixed_steps * 7 // 8})
 
 
@@ -128,12 +127,11 @@ def kept_mixed(p: Parameters) -> list[str]:
 
 
 def groups(p: Parameters) -> dict[str, tuple[str, list[str]]]:
-    """What notebook 07 evaluates, one run per group: name -> (purpose, models). No group without models: where the matched step
-    is the experts' last, the matched merges are the merges."""
+    """What notebook 07 evaluates, one run per group: name -> (purpose, models), without groups that have no models."""
     every = {
         "sft": ("scores", ["sft"]),
         "experts": ("scores", [f"rl-{domain}" for domain in p.domains]),
-        "floors": ("scores", controls(p)),
+        "floors": ("scores", controls(p)),  # the group's name is that of result tables
         "mixed": ("scores", kept_mixed(p)),
         "merges": ("scores", defaults(p)),
         "matched": ("scores", [name for name in matched(p) if "@" in name]),
@@ -160,7 +158,7 @@ def stages_read(p: Parameters, analysis: str) -> list[str]:
 
 
 def measured(p: Parameters) -> tuple[list[str], list[str], list[str]]:
-    """What notebook 09 measures: models whose weights are compared with SFT's, models at which gradients are taken, their domains."""
+    """What notebook 09 measures: models of which weights are compared with SFT, of which gradients are taken, and domains."""
     if p.purpose == "world":  # only what the manipulation check reads
         return ["rl-math", "rl-coding"], ["sft"], ["math", "coding"]
     halves = [checkpoint_name("rl-multi", step, p.rlvr_mixed_steps) for step in quarters(p.rlvr_mixed_steps)[:2]]
@@ -179,11 +177,7 @@ WITHOUT = {"unshared": "shared", "agreeing": "conflicting"}  # world of the mani
 
 
 def worlds(p: Parameters) -> dict[str, Parameters]:
-    """The worlds of RQ2's manipulation check beside the study's own: `unshared` and `agreeing`, each as a study of its own.
-
-    They start from this study's SFT, since only rewards know the right readings. None where the check is not asked for, math or
-    coding is no domain, or the study's own world has no words to take away (a blend's).
-    """
+    """The worlds of RQ2's manipulation check beside the study's own, as studies that start from its SFT."""
     if not (p.analysis_manipulation_check and {"math", "coding"} <= set(p.domains)):
         return {}
     changed = {name: p.data_world | {kind: 0} for name, kind in WITHOUT.items() if p.data_world[kind]}

@@ -1,7 +1,6 @@
 """A study's parameters, typed and checked.
 
-A parameter file `params/<study>.yaml` is the only difference between a laptop and a cluster. Its keys are flat and begin
-with their section's name; a notebook's cell tagged `parameters` declares the keys it uses.
+Keys are flat, in params/<study>.yaml; a notebook's cell tagged `parameters` declares those that it uses.
 """
 
 import difflib
@@ -22,52 +21,63 @@ class ParameterError(ValueError):
 
 
 class Section(BaseModel):
-    """Parameters of one subject. A misspelt name is refused, and a value is what it says it is."""
+    """Parameters without misspelt names or converted values."""
 
     model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
 
 
-class StudyConfig(Section):  # which study, which seed, which domains
-    study: Annotated[str, Field(pattern=r"^[a-z0-9_-]+$")]  # the parameter file's stem
-    seed: Annotated[int, Field(ge=0)]  # of demonstrations, SFT and RL
-    domains: Annotated[list[str], Field(min_length=2)]  # the domains to be expert in, of those in m2rl_lib/domains
+class Study(Section):
+    """Every parameter of a study; the order is that of the JSON by which Snakemake sees a change."""
 
-
-class MicroConfig(Section):  # the micro model
-    micro_vocabulary: Annotated[int, Field(ge=300)]  # tokens
-    micro_hidden_size: Annotated[int, Field(ge=8, multiple_of=8)]
-    micro_layers: Count
-    micro_heads: Annotated[int, Field(ge=2, multiple_of=2)]
-    micro_context: Annotated[int, Field(ge=256)]  # tokens
-
-
-class DataConfig(Section):  # where rows come from
-    data_sources: Annotated[list[Source], Field(min_length=1)]  # [micro], or the data sets of the blends
-    data_world: World  # how many words of two readings are shared, private to each domain, conflicting (`domains.conventions`)
-    data_thinking: dict[str, Share]  # domain: the share of its SFT demonstrations that work the problem out (not named: all)
-    data_wrong_share: Share  # of the steps of the SFT demonstrations
-    data_wrong_steps: Literal["random", "systematic"]
-
-
-class SFTConfig(Section):  # supervised fine-tuning
-    sft_base_model: Source  # what SFT starts from: micro, untrained, or a causal LM of the Hub or a folder
-    sft_demonstrations: Count  # per domain
-    sft_general: Count  # demonstrations of general facts
-    sft_judge: Count  # conversations of verdicts, per domain and mode
-    sft_shifted_share: Share  # of the demonstrations, like the shifted benchmarks, which RL never trains
-    sft_steps: Count
-    sft_batch: Count  # examples per step
-    sft_learning_rate: Positive
-    sft_warmup_share: Share
-    sft_threads: Count
-
-
-class TrainConfig(Section):  # what all training stages share
-    train_accelerate: Configuration  # none: in the notebook; else profiles/accelerate/<name>.yaml
-    train_device_batch: Count  # micro-batch size; a larger batch is accumulated
-
-
-class RLVRConfig(Section):  # GRPO, on one domain or on all mixed
+    # where generated programs run
+    sandbox_kind: Place  # where generated programs run; none is unprotected
+    # what the planner reckons with
+    plan_device: Literal["cpu", "cuda"]  # what it is meant to run on
+    plan_completion_tokens: Positive  # mean number that the model writes
+    plan_example_tokens: Positive  # mean length of a training sequence: prompt, completion and tool results
+    plan_generated_tokens_per_second: Positive  # of one device, as stated; a finished study's costs have measured ones
+    plan_trained_tokens_per_second: Positive
+    # released checkpoints, notebook 22
+    released_models: list[Source]  # notebook 22: SFT, one expert per domain, RL-Multi; [] takes this study's own
+    # models as judges
+    judging_trajectories: Annotated[int, Field(ge=2)]  # per domain and balanced set, half of them right
+    judging_problems: Count  # per domain, whose samples are chosen from and in which wrong steps are planted
+    judging_temperature: Annotated[Number, Field(ge=0)]  # of the judge; 0 is greedy
+    # what the research questions are asked with
+    analysis_draws: Annotated[int, Field(ge=100)]  # bootstrap resamples
+    analysis_margin: Positive  # points; the δ of the three-way verdict
+    analysis_skill_problems: Count  # per domain, for the gain vectors
+    analysis_skill_samples: Annotated[int, Field(ge=4)]  # per problem
+    analysis_gradient_prompts: Annotated[int, Field(ge=4)]  # per domain and checkpoint, in the gradient lens
+    analysis_manipulation_check: bool  # whether math and coding are trained again without shared and without conflicting words
+    analysis_kl_problems: Annotated[int, Field(ge=2)]  # test prompts per domain on which policies are compared
+    analysis_kl_samples: Count  # completions per prompt and policy there
+    # Avg@K
+    evaluate_problems: Count  # per test benchmark
+    evaluate_samples: Count  # K of Avg@K
+    evaluate_selection_problems: Count  # per selection benchmark
+    evaluate_selection_samples: Count
+    evaluate_temperature: Positive
+    evaluate_sharpened_temperatures: Annotated[list[Annotated[Number, Field(ge=0)]], Field(min_length=1)]  # 0 is greedy
+    evaluate_max_tokens: Annotated[int, Field(ge=8)]
+    evaluate_batch: Count  # sequences
+    evaluate_threads: Count
+    # merging by weights
+    merge_methods: Annotated[list[Method], Field(min_length=1)]
+    merge_lambda: Positive  # scales the merged task vector
+    merge_ties_density: Annotated[Share, Field(gt=0)]  # share of each tensor that TIES keeps
+    merge_dare_density: Annotated[Share, Field(gt=0)]  # share of each task vector that DARE keeps
+    merge_sce_topk: Annotated[Share, Field(gt=0)]
+    merge_dtype: Literal["float32", "bfloat16"]  # what is written; the arithmetic is float32
+    merge_sweep_lambdas: Annotated[list[Positive], Field(min_length=1)]
+    merge_sweep_densities: Annotated[list[Annotated[Share, Field(gt=0)]], Field(min_length=1)]
+    # MT-OPD
+    distill_steps: Annotated[int, Field(ge=4)]
+    distill_prompts_per_step: Count
+    distill_completions: Count  # per prompt
+    distill_learning_rate: Positive
+    distill_threads: Count
+    # GRPO, on one domain or on all mixed
     rlvr_steps: Annotated[int, Field(ge=4)]  # of an expert's run
     rlvr_mixed_steps: Annotated[int, Field(ge=4)]  # of the mixed run
     rlvr_prompts_per_step: Count
@@ -80,95 +90,40 @@ class RLVRConfig(Section):  # GRPO, on one domain or on all mixed
     rlvr_rollouts: Sampler  # what samples in training: transformers, vllm, or a vLLM server's address
     rlvr_selection_problems: Count  # per domain, logged at each named checkpoint
     rlvr_threads: Count
-
-
-class DistillConfig(Section):  # MT-OPD
-    distill_steps: Annotated[int, Field(ge=4)]
-    distill_prompts_per_step: Count
-    distill_completions: Count  # per prompt
-    distill_learning_rate: Positive
-    distill_threads: Count
-
-
-class MergeConfig(Section):  # merging by weights
-    merge_methods: Annotated[list[Method], Field(min_length=1)]
-    merge_lambda: Positive  # scales the merged task vector
-    merge_ties_density: Annotated[Share, Field(gt=0)]  # share of each tensor that TIES keeps
-    merge_dare_density: Annotated[Share, Field(gt=0)]  # share of each task vector that DARE keeps
-    merge_sce_topk: Annotated[Share, Field(gt=0)]
-    merge_dtype: Literal["float32", "bfloat16"]  # what is written; the arithmetic is float32
-    merge_sweep_lambdas: Annotated[list[Positive], Field(min_length=1)]
-    merge_sweep_densities: Annotated[list[Annotated[Share, Field(gt=0)]], Field(min_length=1)]
-
-
-class EvaluateConfig(Section):  # Avg@K
-    evaluate_problems: Count  # per test benchmark
-    evaluate_samples: Count  # K of Avg@K
-    evaluate_selection_problems: Count  # per selection benchmark
-    evaluate_selection_samples: Count
-    evaluate_temperature: Positive
-    evaluate_sharpened_temperatures: Annotated[list[Annotated[Number, Field(ge=0)]], Field(min_length=1)]  # 0 is greedy
-    evaluate_max_tokens: Annotated[int, Field(ge=8)]
-    evaluate_batch: Count  # sequences
-    evaluate_threads: Count
-
-
-class AnalysisConfig(Section):  # what the research questions are asked with
-    analysis_draws: Annotated[int, Field(ge=100)]  # bootstrap resamples
-    analysis_margin: Positive  # points; the δ of the three-way verdict
-    analysis_skill_problems: Count  # per domain, for the gain vectors
-    analysis_skill_samples: Annotated[int, Field(ge=4)]  # per problem
-    analysis_gradient_prompts: Annotated[int, Field(ge=4)]  # per domain and checkpoint, in the gradient lens
-    analysis_manipulation_check: (
-        bool  # whether math and coding are trained again in worlds without shared and without conflicting words
-    )
-    analysis_kl_problems: Annotated[int, Field(ge=2)]  # test prompts per domain on which policies are compared
-    analysis_kl_samples: Count  # completions per prompt and policy there
-
-
-class JudgingConfig(Section):  # models as judges
-    judging_trajectories: Annotated[int, Field(ge=2)]  # per domain and balanced set, half of them right
-    judging_problems: Count  # per domain, whose samples are chosen from and in which wrong steps are planted
-    judging_temperature: Annotated[Number, Field(ge=0)]  # of the judge; 0 is greedy
-
-
-class ReleasedConfig(Section):  # released checkpoints, notebook 22
-    released_models: list[Source]  # notebook 22: SFT, one expert per domain, RL-Multi; [] takes this study's own
-
-
-class PlanConfig(Section):  # what the planner reckons with
-    plan_device: Literal["cpu", "cuda"]  # what it is meant to run on
-    plan_completion_tokens: Positive  # mean number that the model writes
-    plan_example_tokens: Positive  # mean length of a training sequence: prompt, completion and tool results
-    plan_generated_tokens_per_second: Positive  # of one device, as stated; a finished study's costs have measured ones
-    plan_trained_tokens_per_second: Positive
-
-
-class SandboxConfig(Section):  # where generated programs run
-    sandbox_kind: Place  # where generated programs run; none is unprotected
-
-
-class Study(
-    StudyConfig,
-    MicroConfig,
-    DataConfig,
-    SFTConfig,
-    TrainConfig,
-    RLVRConfig,
-    DistillConfig,
-    MergeConfig,
-    EvaluateConfig,
-    AnalysisConfig,
-    JudgingConfig,
-    ReleasedConfig,
-    PlanConfig,
-    SandboxConfig,
-):
-    """Every parameter of a study, as a parameter file gives them: flat, each name with the prefix of its subject."""
+    # what all training stages share
+    train_accelerate: Configuration  # none: in the notebook; else profiles/accelerate/<name>.yaml
+    train_device_batch: Count  # micro-batch size; a larger batch is accumulated
+    # supervised fine-tuning
+    sft_base_model: Source  # what SFT starts from: micro, untrained, or a causal LM of the Hub or a folder
+    sft_demonstrations: Count  # per domain
+    sft_general: Count  # demonstrations of general facts
+    sft_judge: Count  # conversations of verdicts, per domain and mode
+    sft_shifted_share: Share  # of the demonstrations, like the shifted benchmarks, which RL never trains
+    sft_steps: Count
+    sft_batch: Count  # examples per step
+    sft_learning_rate: Positive
+    sft_warmup_share: Share
+    sft_threads: Count
+    # where rows come from
+    data_sources: Annotated[list[Source], Field(min_length=1)]  # [micro], or the data sets of the blends
+    data_world: World  # how many words of two readings are shared, private to each domain, conflicting (`domains.conventions`)
+    data_thinking: dict[str, Share]  # domain: the share of its SFT demonstrations that work the problem out (not named: all)
+    data_wrong_share: Share  # of the steps of the SFT demonstrations
+    data_wrong_steps: Literal["random", "systematic"]
+    # the micro model
+    micro_vocabulary: Annotated[int, Field(ge=300)]  # tokens
+    micro_hidden_size: Annotated[int, Field(ge=8, multiple_of=8)]
+    micro_layers: Count
+    micro_heads: Annotated[int, Field(ge=2, multiple_of=2)]
+    micro_context: Annotated[int, Field(ge=256)]  # tokens
+    # which study, which seed, which domains
+    study: Annotated[str, Field(pattern=r"^[a-z0-9_-]+$")]  # the parameter file's stem
+    seed: Annotated[int, Field(ge=0)]  # of demonstrations, SFT and RL
+    domains: Annotated[list[str], Field(min_length=2)]  # the domains to be expert in, of those in m2rl_lib/domains
 
 
 class Run(Section):
-    """What a notebook is asked to run, beside the study's parameters: its `-p name value`."""
+    """What a notebook is asked to run, beside the study's parameters: its `-p name value`; 03 and so on are notebooks."""
 
     domain: Annotated[str, Field(pattern=r"^[a-z_]+$")]  # 03: the domain to be expert in
     repeat: Annotated[int, Field(ge=0)]  # 03: another draw of RL prompts and samples from the same SFT
@@ -179,10 +134,7 @@ class Run(Section):
 
 
 class Parameters(Study, Run):
-    """The parameters that a notebook declares, or a study's: asked for another, it raises AttributeError.
-
-    `vars(p)` are those given, `p.model_copy(update={...})` is `p` with some changed.
-    """
+    """The parameters that a notebook declares, or a study's: asked for another, it raises AttributeError."""
 
 
 FIELDS = Parameters.model_fields
@@ -191,7 +143,7 @@ INJECTED = "# Parameters"  # how the cell begins that papermill puts below the d
 
 
 class _UniqueKeys(yaml.SafeLoader):
-    """YAML in which a key given twice is an error, as YAML's own rules say; PyYAML lets the last one win."""
+    """YAML in which a key given twice is an error; PyYAML lets the last one win."""
 
     def construct_mapping(self, node, deep=False):
         names = [self.construct_object(key, deep=True) for key, _ in node.value]
@@ -220,9 +172,8 @@ def load(path: Path | str) -> Study:
     if values["study"] != path.stem:
         raise ParameterError(f"{path}: study is {values['study']!r}, allowed is the file's stem {path.stem!r}")
     if stray := [name for name in values["data_thinking"] if name not in values["domains"]]:
-        raise ParameterError(
-            f"{path}: data_thinking names {', '.join(stray)}, allowed are the domains {', '.join(values['domains'])}"
-        )
+        allowed = f"the domains {', '.join(values['domains'])}"
+        raise ParameterError(f"{path}: data_thinking names {', '.join(stray)}, allowed are {allowed}")
     return Study(**values)
 
 
@@ -240,14 +191,11 @@ def read_seeds(text: str | int) -> list[int]:
 def notebook_parameters(variables: dict) -> Parameters:
     """The parameters among a notebook's variables (its `globals()`), checked; called before any work.
 
-    Refused as misspelt: a plain value under a name that is no parameter (papermill injects whatever `-p` names), and a
-    parameter of one run (`Run`) that this notebook does not declare. Modules, functions and IPython's own names pass.
+    Refused as misspelt: a plain value under another name (papermill injects whatever `-p` names), and a parameter of `Run`
+    that this notebook does not declare. Modules, functions and IPython's own names pass.
     """
-    values = {
-        name: value
-        for name, value in variables.items()
-        if name in FIELDS or not name.startswith("_") and name not in ("In", "Out") and isinstance(value, PLAIN)
-    }
+    plain = {name for name, value in variables.items() if isinstance(value, PLAIN) and name[0] != "_"} - {"In", "Out"}
+    values = {name: value for name, value in variables.items() if name in FIELDS or name in plain}
     cells = variables.get("In", ())
     injected, own = ("\n".join(cell for cell in cells if cell.startswith(INJECTED) == put) for put in (True, False))
     for name in Run.model_fields:

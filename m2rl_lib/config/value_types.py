@@ -18,11 +18,10 @@ def _pinned(value: str) -> str:
     """`micro`, a folder, or a Hub repository at a commit: what a branch or tag holds may change, so it is refused."""
     if value == "micro" or value.startswith(("/", "./", "../")) or PINNED.fullmatch(value):
         return value
-    raise ValueError(
-        "a repository needs its revision, owner/name@<the 40 hex digits of a commit>, and a folder a ./ or / at its start"
-        if "/" in value
-        else "allowed are micro, owner/name@<the 40 hex digits of a commit>, or a folder that starts with ./ or /"
-    )
+    pinned = "owner/name@<the 40 hex digits of a commit>"
+    if "/" in value:
+        raise ValueError(f"a repository needs its revision, {pinned}, and a folder a ./ or / at its start")
+    raise ValueError(f"allowed are micro, {pinned}, or a folder that starts with ./ or /")
 
 
 def _configuration(value: str) -> str:

@@ -1,5 +1,5 @@
-"""Figures: a `plot_*` takes a tidy frame and returns a Figure, in the one look of `style` from the `parts` that several share.
+"""Figures: a `plot_*` takes a tidy frame, whose columns it checks and names, and returns a Figure in the look of `style`.
 
-Notebooks call `drawing.show(plot, frame, folder, name)` with the `plot_*` of a research question's module, and notebook 20
-`our_tables.show_both`, which draws a table of the paper and ours by the same function. `make figures` is `redraw`.
+Numbers are points unless it says otherwise; low and high are a 95% interval, n counts problems; both may be missing, and a figure
+without them has no error bars. Notebooks call `drawing.show(plot, frame, folder, name)`; `make figures` is `redraw`.
 """

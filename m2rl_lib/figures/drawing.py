@@ -1,7 +1,4 @@
-"""A figure drawn, saved as png, pdf, csv and the record of what drew it, and shown in a notebook.
-
-What is drawn is read back from the csv, so `make figures` needs nothing else.
-"""
+"""A figure drawn from its csv, saved with png, pdf and the record of what drew it, and shown in a notebook."""
 
 import json
 import os
@@ -39,7 +36,7 @@ def draw(plot: Callable, csv: Path, folder: Path, title: str = "", **keywords) -
 
 
 def save(plot: Callable, frame: pd.DataFrame, folder: str | Path, name: str, title: str = "", **keywords) -> list[Path]:
-    """Draw `plot(frame, **keywords)` and write `name`.png, .pdf, .csv (the frame) and .json (plot, keywords, title) into `folder`."""
+    """Draw `plot(frame, **keywords)` and write `name`.png, .pdf, .csv (the frame) and .json (what drew it) into `folder`."""
     if not name or set(name) - set("abcdefghijklmnopqrstuvwxyz0123456789_-@="):
         raise ValueError(f"figure name {name!r}: lower-case letters, digits and any of _-@= are allowed")
     if not getattr(plot, "__name__", "").startswith("plot_"):

@@ -1,8 +1,6 @@
-"""The claim ledger in one picture, in the one style: a row a claim, where its interval lies, and the verdict.
+"""The claim ledger in one picture: distance from the edge of the claimed region, in half-widths of the interval that decides.
 
-Every row is drawn on one scale: distance from the edge of the claimed region, in half-widths of the interval that decides, so
-that right of the line is for the claim, left against it, and across it undecided. A verdict has a marker and a word, so that
-greyscale loses nothing; the sizes in their units stand beside it.
+Right of the line is for the claim, left against it, and across it undecided.
 """
 
 import textwrap
@@ -12,25 +10,17 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from m2rl_lib.figures.parts import finish, handle
-from m2rl_lib.figures.style import BLACK, GREY, WIDE, make_figure
+from m2rl_lib.figures.style import BLACK, BLUE, GREY, ORANGE, WIDE, make_figure
 from m2rl_lib.paper.claim_ledger import CONTRADICTED, NOT_TESTABLE, SUPPORTED, UNDECIDED, estimate_words
 from m2rl_lib.stats.bootstrap import require_columns
 
-LOOKS = {  # marker, colour, filled
-    SUPPORTED: ("o", "#0072B2", True),
-    CONTRADICTED: ("X", "#D55E00", True),
-    UNDECIDED: ("o", BLACK, False),
-    NOT_TESTABLE: ("_", GREY, False),
-}
+LOOKS = {SUPPORTED: ("o", BLUE, True), CONTRADICTED: ("X", ORANGE, True), UNDECIDED: ("o", BLACK, False)}
+LOOKS |= {NOT_TESTABLE: ("_", GREY, False)}  # marker, colour, filled
 REACH = 4.0  # half-widths beyond which a place is drawn as an arrow
 
 
 def plot_ledger(frame: pd.DataFrame) -> Figure:
-    """The ledger of `claims.ledger`, a row a claim in its order; primary claims bold, the paper's value a small diamond.
-
-    Columns: id, question, role, claim, verdict, estimate, low, high, unit, position, position_low, position_high,
-    published_position (NaN where nothing was measured or printed).
-    """
+    """The ledger of `claim_ledger.ledger`, one row per claim; primary claims bold, the paper's value a small diamond."""
     needed = ["id", "question", "role", "claim", "verdict", "estimate", "low", "high", "unit"]
     require_columns(frame, [*needed, "position", "position_low", "position_high", "published_position"], "ledger")
     names = [textwrap.fill(f"{row.id}  {row.claim}", 52, subsequent_indent="      ") for row in frame.itertuples()]
@@ -44,6 +34,8 @@ def plot_ledger(frame: pd.DataFrame) -> Figure:
         if row["verdict"] == NOT_TESTABLE:
             axes.text(0, height, "not testable", ha="center", va="center", fontsize=6, color=GREY, backgroundcolor="white")
             continue
+        words = f"{row['verdict']}, {estimate_words(row)}"
+        axes.annotate(words, (1.01, height), xycoords=("axes fraction", "data"), va="center", fontsize=6, color=colour)
         ends = np.clip([row["position_low"], row["position_high"]], -REACH, REACH)
         axes.plot(ends, [height, height], color=colour, linewidth=1.3)
         place = np.clip(row["position"], -REACH, REACH)
@@ -53,9 +45,6 @@ def plot_ledger(frame: pd.DataFrame) -> Figure:
         if np.isfinite(row["published_position"]):
             there = np.clip(row["published_position"], -REACH, REACH)
             axes.plot(there, height + 0.33, "D", color=GREY, markerfacecolor="white", markersize=2.4, markeredgewidth=0.7)
-    right = [f"{row['verdict']}, {estimate_words(row)}" if row["verdict"] != NOT_TESTABLE else "" for _, row in frame.iterrows()]
-    for words, height, verdict in zip(right, heights, frame["verdict"], strict=True):
-        axes.annotate(words, (1.01, height), xycoords=("axes fraction", "data"), va="center", fontsize=6, color=LOOKS[verdict][1])
     axes.set_yticks(heights, names, fontsize=6.2, ha="left")
     axes.tick_params(axis="y", pad=196)
     for text, role in zip(axes.get_yticklabels(), frame["role"], strict=True):

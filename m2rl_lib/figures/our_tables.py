@@ -1,7 +1,6 @@
 """Our results in the form of the paper's tables, and each table drawn twice, published and ours, by the same `plot_*`.
 
-A frame of ours is like the paper's, with intervals, of all seeds that the analysis of the same question speaks of. Scores are of
-the test split, choices are made on the selection split. A missing result is a FileNotFoundError that names its stage.
+Scores are of the test split, choices are made on the selection split. A missing result is a FileNotFoundError of its stage.
 """
 
 import io
@@ -31,8 +30,7 @@ def scores(p: Parameters) -> pd.DataFrame:
     """SFT, the experts, the merge that is best on the selection split and RL-Multi on every benchmark, as `published.scores`."""
     found = result_tables.read_table(p, "scores", ["sft", "experts", "merges", "mixed"], schedule.seeds_there(p, "rq1"))
     best = bootstrap.choose_on_selection(found[found["split"] == "selection"], schedule.defaults(p))
-    models = ["sft", *(f"rl-{domain}" for domain in p.domains), best, "rl-multi"]
-    return _score_rows(p, found, models)
+    return _score_rows(p, found, ["sft", *(f"rl-{domain}" for domain in p.domains), best, "rl-multi"])
 
 
 def _score_rows(p: Parameters, found: pd.DataFrame, models: list[str]) -> pd.DataFrame:
@@ -40,8 +38,7 @@ def _score_rows(p: Parameters, found: pd.DataFrame, models: list[str]) -> pd.Dat
     test = found[(found["split"] == "test") & found["model"].isin(models)]
     table = bootstrap.score_table(test, draws=p.analysis_draws)
     places = {name: place for place, name in enumerate([*models, *p.domains])}
-    ordered = table.sort_values("domain", key=lambda names: names.map(places), kind="stable")
-    return ordered.sort_values("model", key=lambda names: names.map(places), kind="stable").reset_index(drop=True)
+    return table.sort_values(["model", "domain"], key=lambda names: names.map(places), ignore_index=True)
 
 
 def methods(p: Parameters) -> pd.DataFrame:
@@ -52,7 +49,7 @@ def methods(p: Parameters) -> pd.DataFrame:
 
 
 def published_methods() -> pd.DataFrame:
-    """The paper's table of methods with the place of each on every benchmark and the mean over domains."""
+    """The paper's methods in that form."""
     table = published_tables.merging()
     return seesaw.table_of_methods(table, list(pd.unique(table["model"])))
 
@@ -66,14 +63,14 @@ def costs(p: Parameters) -> pd.DataFrame:
     spent = budgets.paradigm_costs(table, p).query("part != 'all' and part != 'experts'")
     runs = table[table["stage"] == "rl"].set_index("model")["device_seconds"]
     rows = [(paradigm, name, runs[name]) for paradigm in ("merged", "distilled") for name in experts]
-    names = {"RL-Multi": "rl-multi", "distillation": "mt-opd"}
-    rows += [(row.paradigm, names.get(row.part, row.part), row.device_seconds) for row in spent.itertuples()]
+    rows += spent[["paradigm", "part", "device_seconds"]].itertuples(index=False, name=None)
     rows.sort(key=lambda row: row[0] != "mixed")
-    return pd.DataFrame(rows, columns=["paradigm", "part", "spent"]).assign(unit="device-seconds", seeds=len(there))
+    frame = pd.DataFrame(rows, columns=["paradigm", "part", "spent"]).assign(unit="device-seconds", seeds=len(there))
+    return frame.replace({"part": {"RL-Multi": "rl-multi", "distillation": "mt-opd"}})
 
 
 def published_costs() -> pd.DataFrame:
-    """GPU hours of the paper's runs by paradigm: paradigm, part (a model), spent, unit. MT-OPD needs the experts as teachers."""
+    """GPU hours of the paper's runs in that form. MT-OPD needs the experts as teachers."""
     hours = published_tables.costs().set_index("run")["gpu_hours"]
     experts = [run for run in hours.index if run.startswith("rl-") and run != "rl-multi"]
     rows = [("mixed", "rl-multi"), *(("merged", run) for run in experts), *(("distilled", run) for run in [*experts, "mt-opd"])]
@@ -86,8 +83,8 @@ def pairs(p: Parameters) -> pd.DataFrame:
     published = list(pd.unique(published_tables.pairs()["merged_experts"]))
     wanted = [pair for pair in (tuple(name.split("+")) for name in published) if set(pair) <= set(p.domains)]
     if not wanted:
-        among = f"among the domains {', '.join(p.domains)}"
-        raise NothingToDrawError(f"no pair of the paper {among}: those are {', '.join(published)}")
+        among = f"the domains {', '.join(p.domains)}: those are {', '.join(published)}"
+        raise NothingToDrawError(f"no pair of the paper among {among}")
     found = result_tables.read_table(p, "scores", ["experts", "pairs"], schedule.seeds_there(p, "rq4"))
     test, rows = found[found["split"] == "test"], []
     for target, added in wanted:
@@ -98,10 +95,8 @@ def pairs(p: Parameters) -> pd.DataFrame:
             benchmarks = list(pd.unique(some["benchmark"]))
             compared = comparisons.comparison_table(some, [(model, expert)], benchmarks, p.analysis_margin, p.analysis_draws)
             rows.append(compared.assign(target=target, added=other, benchmark=benchmarks))
-    table = pd.concat(rows)
-    order = {name: place for place, name in enumerate(pd.unique(table["benchmark"]))}
-    table = table.sort_values("benchmark", kind="stable", key=lambda names: names.map(order))
-    return table[["target", "added", "benchmark", "estimate", "low", "high", "n", "seeds"]].reset_index(drop=True)
+    table = pd.concat(rows)[["target", "added", "benchmark", "estimate", "low", "high", "n", "seeds"]]
+    return table.sort_values("benchmark", kind="stable", key=lambda names: pd.factorize(names)[0], ignore_index=True)
 
 
 def published_pairs() -> pd.DataFrame:
@@ -115,22 +110,20 @@ def overlaps(p: Parameters) -> pd.DataFrame:
     table = result_tables.read_table(p, "weights_pairs", ["measuring"])
     experts = [f"rl-{domain}" for domain in p.domains]
     table = table[table["model"].isin(experts) & table["other"].isin(experts) & (table["type"] == "all") & table["layer"].isna()]
-    masks = {("relative", 0.001): "changed by more than η = 0.001", ("density", 0.1): "the tenth that changed most"}
-    rows = []
-    for (kind, level), words in masks.items():
-        some = table[(table["kind"] == kind) & (table["level"] == level) & (table["precision"] == "stored")]
-        names = some["model"].str.removeprefix("rl-") + "-" + some["other"].str.removeprefix("rl-")
-        rows.append(pd.DataFrame({"pair": names, "mask": words, "jaccard": some["jaccard"], "independent": some["chance"]}))
-    return pd.concat(rows, ignore_index=True).assign(note="")
+    masks = [("relative", 0.001, "changed by more than η = 0.001"), ("density", 0.1, "the tenth that changed most")]
+    masks = pd.DataFrame(masks, columns=["kind", "level", "mask"])
+    table = masks.merge(table[table["precision"] == "stored"], on=["kind", "level"])
+    pair = table["model"].str.removeprefix("rl-") + "-" + table["other"].str.removeprefix("rl-")
+    table = table.assign(pair=pair, note="").rename(columns={"chance": "independent"})
+    return table[["pair", "mask", "jaccard", "independent", "note"]]
 
 
 def published_overlaps() -> pd.DataFrame:
     """The paper's overlaps in that form; its random reference of 0.18 stands beside each."""
-    table = published_tables.mask_overlap()
-    reference = table["pair"] == "independent masks"
-    return table[~reference].assign(
-        mask="changed by more than η = 0.001", independent=float(table.loc[reference, "jaccard"].iloc[0])
-    )[["pair", "mask", "jaccard", "independent", "note"]]
+    table, reference = published_tables.mask_overlap(), "independent masks"
+    chance = table.set_index("pair").loc[reference, "jaccard"]
+    frame = table[table["pair"] != reference].assign(mask="changed by more than η = 0.001", independent=chance)
+    return frame[["pair", "mask", "jaccard", "independent", "note"]]
 
 
 def judging(p: Parameters) -> pd.DataFrame:
@@ -149,8 +142,8 @@ def blend(p: Parameters) -> pd.DataFrame:
         shares = sft_blend.shares_of(p.data_sources, p.sft_steps * p.sft_batch)
         return pd.DataFrame(list(shares.items()), columns=["part", "samples"])
     rows = [(comparisons.display_domain(domain), p.sft_demonstrations) for domain in p.domains]
-    judged = len(judge_prompts.JUDGE_MODES) * p.sft_judge * len(p.domains)
-    rows += [("General facts", p.sft_general), ("Judging", judged)]
+    rows.append(("General facts", p.sft_general))
+    rows.append(("Judging", len(judge_prompts.JUDGE_MODES) * p.sft_judge * len(p.domains)))
     return pd.DataFrame(rows, columns=["part", "samples"])
 
 
@@ -163,8 +156,7 @@ def seed_words(p: Parameters, frame: pd.DataFrame) -> str:
 def show_both(p: Parameters, name: str, plot: Callable, paper: pd.DataFrame, ours: Callable, part: bool = False):
     """Save and show the published figure `figures/published/<name>` and ours, `figures/<study>/paper_<name>`, side by side.
 
-    `paper` is the published frame (`part`: it holds only some of the paper's numbers), `ours` makes ours; where it cannot, a line
-    says which stage is missing. Returns what a notebook displays.
+    `part`: `paper` holds only some of the numbers. Where `ours` cannot make our frame, a line says which stage is missing.
     """
     from IPython.display import Image, Markdown, display
 
@@ -174,10 +166,9 @@ def show_both(p: Parameters, name: str, plot: Callable, paper: pd.DataFrame, our
         frame = ours(p)
         title = f"Ours, {p.study}, {seed_words(p, frame)}"
         drawn.append(drawing.save(plot, frame, figures_folder(p.study), f"paper_{name}", title)[0])
-    except FileNotFoundError as error:
-        display(Markdown(f"**Our figure is left out, for a stage has not run:** {error}."))
-    except NothingToDrawError as error:
-        display(Markdown(f"**Our figure is left out:** {error}."))
+    except (FileNotFoundError, NothingToDrawError) as error:
+        why = ", for a stage has not run" if isinstance(error, FileNotFoundError) else ""
+        display(Markdown(f"**Our figure is left out{why}:** {error}."))
     pictures = [PIL.Image.open(path).convert("RGB") for path in drawn]
     widths, heights = zip(*(picture.size for picture in pictures))
     beside = sum(widths) <= 300 * 7

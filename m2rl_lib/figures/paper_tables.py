@@ -1,7 +1,4 @@
-"""Figures of the paper's smaller tables: costs, merges of pairs, overlap of masks, judging, the SFT corpus. One column wide.
-
-Published numbers and ours are drawn by the same functions: a frame without low and high gets no error bars.
-"""
+"""Figures of the paper's smaller tables: costs, merges of pairs, overlap of masks, judging, the SFT corpus."""
 
 import numpy as np
 import pandas as pd
@@ -21,11 +18,7 @@ FILLS = [("#444444", ""), ("#FFFFFF", "----"), ("#BBBBBB", "||||"), ("#FFFFFF", 
 
 
 def plot_costs(frame: pd.DataFrame) -> Figure:
-    """What each paradigm spent, stacked by run; beside a bar its sum, and that as a share of the merged paradigm's.
-
-    Columns: paradigm (one of PARADIGMS), part (a model, or one of OVERHEAD), spent, unit (one for all rows); seeds where it is a
-    mean over seeds.
-    """
+    """What each paradigm spent, stacked by part (a model, or OVERHEAD), its sum, and that as a share of the merged one's."""
     require_columns(frame, ["paradigm", "part", "spent", "unit"], "costs")
     unknown = sorted(set(frame["paradigm"]) - set(PARADIGMS))
     if unknown or frame["unit"].nunique() > 1:
@@ -57,8 +50,7 @@ def plot_costs(frame: pd.DataFrame) -> Figure:
 def plot_pair_changes(frame: pd.DataFrame) -> Figure:
     """What a benchmark's score becomes when the domain's expert is averaged with another model, against the expert alone.
 
-    Columns: target (domain), added (a domain, or 'sft', 'null': open markers, the bar that averaging alone sets), benchmark,
-    estimate (points) and, where there was sampling, low, high, n.
+    `added` is a domain, or 'sft', 'null': open markers, the bar that averaging alone sets.
     """
     require_columns(frame, ["target", "added", "benchmark", "estimate"], "merges of pairs")
     labels = {"sft": "SFT", "null": "RL-Null"}
@@ -78,10 +70,7 @@ def plot_pair_changes(frame: pd.DataFrame) -> Figure:
 
 
 def plot_overlap(frame: pd.DataFrame) -> Figure:
-    """Overlap of two experts' changed weights, a row a pair, a panel a kind of mask; open: what independent masks would give.
-
-    Columns: pair ('math-coding'), mask (words), jaccard, independent (0 to 1), note ('' or a word such as 'about').
-    """
+    """Overlap of two experts' changed weights, one row per pair ('math-coding'), one panel per mask; open: independent masks."""
     require_columns(frame, ["pair", "mask", "jaccard", "independent", "note"], "overlap of masks")
     masks = [frame[frame["mask"] == mask] for mask in pd.unique(frame["mask"])]
     size = (COLUMN, sum(0.15 * len(rows) + 0.35 for rows in masks) + 0.6)
@@ -103,10 +92,7 @@ def plot_overlap(frame: pd.DataFrame) -> Figure:
 
 
 def plot_judging(frame: pd.DataFrame) -> Figure:
-    """Accuracy of models as judges: a row a model and benchmark, an open circle judging by outcome, a square by process.
-
-    Columns: model, mode ('outcome', 'process'), benchmark, accuracy (percent) and, where there was sampling, low, high, n.
-    """
+    """Accuracy of models as judges, percent: an open circle judging by outcome, a square by process."""
     require_columns(frame, ["model", "mode", "benchmark", "accuracy"], "judging")
     unknown = sorted(set(frame["mode"]) - set(MODES))
     if unknown:
@@ -124,7 +110,7 @@ def plot_judging(frame: pd.DataFrame) -> Figure:
 
 
 def plot_blend(frame: pd.DataFrame) -> Figure:
-    """The parts of an SFT corpus, largest first, as shares of its samples. Columns: part, samples; percent is theirs of the sum."""
+    """The parts of an SFT corpus, largest first, as shares of its samples."""
     require_columns(frame, ["part", "samples"], "SFT corpus")
     rows = frame.sort_values("samples", kind="stable")
     share, total = 100 * rows["samples"] / rows["samples"].sum(), rows["samples"].sum()

@@ -34,7 +34,7 @@ def span(numbers: pd.Series, dash: str = "–") -> str:
 
 
 def count_words(frame: pd.DataFrame, noun: str = "problems", before: str = " ") -> str:
-    """' (95% interval, n = 200 problems, 1 seed)', or what of it the frame's columns low, high, n and seeds can say."""
+    """' (95% interval, n = 200 problems, 1 seed)', or what of it the frame's columns can say."""
     words = ["95% interval"] if is_sampled(frame) and frame["low"].notna().any() else []
     if "n" in frame and frame["n"].notna().any():
         words.append(f"n = {span(frame['n'])} {noun}")
@@ -50,7 +50,7 @@ def size_words(frame: pd.DataFrame, noun: str = "problems") -> str:
 
 
 def change_words(row, sampled: bool = True) -> str:
-    """A change (the row's `estimate`) and, where there was sampling, its interval below it."""
+    """The row's `estimate` as a change and, where there was sampling, its interval below it."""
     words = f"{row.estimate:+.1f}"
     if sampled:
         words += f"\n[{row.low:z.1f}, {row.high:z.1f}]" if np.isfinite(row.low) else "\n[unknown]"
@@ -82,11 +82,7 @@ def pivot(frame: pd.DataFrame, row: str, column: str, rows: list, columns: list,
 def draw_cells(
     axes: Axes, cells: pd.DataFrame, words, colours: str, norm: Normalize, size: float, bold=None, **options
 ) -> QuadMesh:
-    """A heat map of a table of numbers under its own labels, first row on top; `options` are those of the columns' labels.
-
-    `words`, a table of texts or None, stand in the cells in `size` points, bold where `bold` is true. A cell without a number
-    is white.
-    """
+    """A heat map under the table's own labels; `words`, a table of texts or None, stand in the cells; white: no number."""
     numbers = cells.to_numpy(dtype=float)
     texts = None if words is None else pd.DataFrame(words).astype(object).fillna("").to_numpy()
     seaborn.heatmap(
@@ -137,7 +133,7 @@ def draw_reference(axes: Axes, rows: pd.DataFrame) -> bool:
 def make_forest(rows: pd.DataFrame, words: str, edges: dict[float, str] | None = None, marks=()) -> Figure:
     """Models by their score, best on top, with a line at each of the `edges` (place: style), or else at SFT's score.
 
-    `marks`: further columns drawn in a model's row, each with its marker, which is in the legend under the column's name.
+    `marks`: further columns drawn in a model's row, each with its marker.
     """
     rows = rows.sort_values("score", kind="stable", na_position="first")
     names, inches = name_rows(rows["model"])

@@ -1,7 +1,4 @@
-"""Draws saved figures again from their csv files alone: `python -m m2rl_lib.figures.redraw [FOLDER ...]`, which is `make figures`.
-
-`name.json` beside each `name.csv` names the `plot_*` and its keywords; the png is the same byte for byte with the pinned versions.
-"""
+"""`make figures`, or `python -m m2rl_lib.figures.redraw [FOLDER ...]`: saved figures drawn again from csv and json alone."""
 
 import argparse
 import importlib

@@ -20,10 +20,9 @@ LEAST_SPAN = 4  # points that a panel of scores shows: less would make much of n
 
 
 def plot_benchmark_scores(frame: pd.DataFrame) -> Figure:
-    """Every model on every benchmark, a panel each with a scale of its own; a row of points is a model, the first on top.
+    """Every model on every benchmark, one panel each with a scale of its own.
 
-    Columns: model, domain, benchmark, score (points) and, where there was sampling, low, high, n, seeds. Up to MOST_NARROW
-    models, panels stand three across in one column; more take two, a column of panels a domain.
+    Up to MOST_NARROW models, panels stand three across in one column; more take two, one column of panels per domain.
     """
     require_columns(frame, ["model", "domain", "benchmark", "score"], "benchmark scores")
     models, panels = unique(frame, "model"), frame.groupby(["domain", "benchmark"], sort=False)
@@ -66,10 +65,7 @@ def _embolden(words: str) -> str:
 
 
 def plot_overall(frame: pd.DataFrame) -> Figure:
-    """Forest plot: models by their overall score, best on top, SFT's score as a dashed line; the other scores of MARKS beside it.
-
-    Columns: model, domain, score and, where there was sampling, low, high, n, seeds, greedy, pass@K; drawn are rows of 'overall'.
-    """
+    """Models by their score in the rows of 'overall', best on top; dashed: SFT; the scores of MARKS beside it where known."""
     require_columns(frame, ["model", "domain", "score"], "average scores")
     rows = frame[frame["domain"] == OVERALL]
     if rows.empty:
@@ -79,10 +75,7 @@ def plot_overall(frame: pd.DataFrame) -> Figure:
 
 
 def plot_budget(frame: pd.DataFrame) -> Figure:
-    """Score against what was spent, a panel each unit, a line each model (at most six).
-
-    Columns: model, budget, unit ('prompts', 'generated_tokens', 'device_seconds'), score (points), low, high; n if known.
-    """
+    """Score against what was spent, one panel per unit, one line per model (at most six)."""
     require_columns(frame, ["model", "budget", "unit", "score"], "scores by budget")
     models, units = unique(frame, "model"), unique(frame, "unit")
     if len(models) > len(LINES):

@@ -26,11 +26,7 @@ def _cell_words(row, sampled: bool) -> str:
 
 
 def plot_transfer(frame: pd.DataFrame) -> Figure:
-    """What training on one domain does to each: change against SFT in points, with its interval; bold where it excludes 0.
-
-    Columns: model (trained on), domain (tested on), change, and low, high, n where there was sampling; label (a verdict, ''
-    for none) if there are verdicts.
-    """
+    """What training on one domain does to each: change against SFT, with its interval and its `label` (verdict) where known."""
     require_columns(frame, ["model", "domain", "change"], "changes by domain")
     models, domains, sampled = unique(frame, "model"), unique(frame, "domain"), parts.is_sampled(frame)
     figure, axes = make_figure(WIDE, (0.48 if "label" in frame else 0.38) * len(models) + 1.0)
@@ -48,10 +44,7 @@ def plot_transfer(frame: pd.DataFrame) -> Figure:
 
 
 def plot_gradient_cosines(frame: pd.DataFrame) -> Figure:
-    """Cosine of two domains' gradients along the run, a panel a pair; a cross below where it was refused as too noisy.
-
-    Columns: step, domain, other, cosine (divided by √(r₁r₂); NaN where refused), low, high (95%); n (prompts a domain) if known.
-    """
+    """Cosine (divided by √(r₁r₂)) of two domains' gradients along the run; NaN: refused as too noisy, a cross below."""
     require_columns(frame, ["step", "domain", "other", "cosine", "low", "high"], "gradient cosines")
     pairs = frame.groupby(["domain", "other"], sort=False)
     figure, panels = make_panels(WIDE if len(pairs) > 1 else COLUMN, 1.25, 0.6, len(pairs), 5)
@@ -73,11 +66,7 @@ def plot_gradient_cosines(frame: pd.DataFrame) -> Figure:
 
 
 def plot_every_curve(frame: pd.DataFrame) -> Figure:
-    """Every reward of every run: one column per run, one row per domain; on selection problems with intervals, in training as a line.
-
-    Columns: model, step, domain, kind ('train' or 'selection'), reward (0 to 1), low, high, n. A panel's frame is thick where
-    the run trains on the domain, which is where it has training rewards.
-    """
+    """Every reward of every run, 0 to 1, by `kind` ('train': a line, 'selection': intervals); thick frame: a trained domain."""
     require_columns(frame, ["model", "step", "domain", "kind", "reward", "low", "high"], "curves")
     models, domains = unique(frame, "model"), unique(frame, "domain")
     size = (WIDE, 0.85 * len(domains) + 0.8)
@@ -103,10 +92,9 @@ def plot_every_curve(frame: pd.DataFrame) -> Figure:
 
 
 def plot_manipulation(frame: pd.DataFrame) -> Figure:
-    """Each quantity in each world of the manipulation check, with its interval; an arrow up or down where one was predicted.
+    """Each quantity in each world of the manipulation check (the study's own first); NaN: refused.
 
-    Columns: quantity, kind ('points' or 'cosine'; a panel each), world (the first is the study's own), estimate (NaN where
-    refused), low, high; predicted ('rises', 'falls', …) if known, n where there were problems.
+    `kind` is 'points' or 'cosine', one panel each; an arrow where `predicted` says 'rises' or 'falls'.
     """
     require_columns(frame, ["quantity", "kind", "world", "estimate", "low", "high"], "manipulation check")
     kinds, worlds = unique(frame, "kind"), unique(frame, "world")

@@ -14,11 +14,7 @@ LEAST = 1e-3  # nats: smaller values are drawn as this
 
 
 def plot_kl_table(frame: pd.DataFrame) -> Figure:
-    """The KL cross table, a panel each domain: from whom was sampled (rows) to whom it is compared (columns), nats a sequence.
-
-    Columns: domain, source, target, kl, se, prompts, completions, truncated. The domain's own expert is in bold; a cell without
-    a value is blank; the shade is logarithmic. n (of the own expert first) and truncations stand beside each panel's title.
-    """
+    """The KL cross table, one panel per domain: sampled from (rows), compared to (columns); the domain's own expert in bold."""
     require_columns(frame, ["domain", "source", "target", "kl", "se", "prompts", "completions", "truncated"], "KL cross table")
     domains, sources, targets = (unique(frame, column) for column in ("domain", "source", "target"))
     size = (WIDE, len(domains) * (0.235 * len(sources) + 0.28) + 1.3)
@@ -53,10 +49,9 @@ def _short(value: float) -> str:
 
 
 def plot_change_against_kl(frame: pd.DataFrame) -> Figure:
-    """What a multi-domain model lost against each domain's expert, against its KL from that expert; a panel each domain.
+    """What a multi-domain model lost against each domain's expert, against its KL from that expert, nats a sequence.
 
-    Columns: target, domain, delta, delta_low, delta_high (points), kl, se (nats a sequence; below 1e-3 drawn there),
-    neighbours (share of the other experts in the model that neighbour the domain's: filled where there is one).
+    `neighbours`: share of the other experts in the model that neighbour the domain's; filled where there is one.
     """
     columns = ["target", "domain", "delta", "delta_low", "delta_high", "kl", "se", "neighbours"]
     require_columns(frame, columns, "changes against KL")

@@ -19,21 +19,13 @@ PANELS = {
     "relative": ("η", "overlap (Jaccard)"),
     "density": ("share of weights in the mask", "overlap (Jaccard)"),
 }
-WORDS = {
-    "jaccard": "measured",
-    "chance": "independent masks",
-    "matched": "matched random masks",
-    "cosine": "exact",
-    "projected": "projected to 256 dimensions",
-}
+WORDS = {"jaccard": "measured", "chance": "independent masks", "matched": "matched random masks"}
+WORDS |= {"cosine": "exact", "projected": "projected to 256 dimensions"}
 MOST_NUMBERS = 16
 
 
 def plot_sweep(frame: pd.DataFrame) -> Figure:
-    """Shares and overlaps over the levels of a mask, a panel each: by η, and by density.
-
-    Columns: panel ('changed', 'relative', 'density'), series, level, value, low, high (shaded where known).
-    """
+    """Shares and overlaps over the levels of a mask, one panel per entry of PANELS; low to high is shaded where known."""
     require_columns(frame, ["panel", "series", "level", "value", "low", "high"], "sweep of masks")
     figure, [grid] = make_figure(WIDE, 2.7, 1, len(PANELS))
     for axes, (panel, (level, value)) in zip(grid, PANELS.items(), strict=True):
@@ -53,10 +45,7 @@ def plot_sweep(frame: pd.DataFrame) -> Figure:
 
 
 def plot_pairs(frame: pd.DataFrame, label: str, below: str, above: str) -> Figure:
-    """One number for each pair of models: `below` the diagonal one, `above` it another; a missing one is a dash.
-
-    `below` and `above` are columns of the frame (allowed: WORDS), `label` is what both measure. Columns: model, other, these.
-    """
+    """One number for each pair of models: the column `below` (of WORDS) below the diagonal, `above` above it; missing: a dash."""
     require_columns(frame, ["model", "other", below, above], "pairs of models")
     models = pd.unique(pd.concat([frame["model"], frame["other"]]))
     names = [display_name(model) for model in models]
@@ -72,10 +61,7 @@ def plot_pairs(frame: pd.DataFrame, label: str, below: str, above: str) -> Figur
 
 
 def plot_parts(frame: pd.DataFrame, label: str) -> Figure:
-    """One number for each row of the frame's `row`, over the whole model, by type of tensor and by depth, a panel each.
-
-    Columns: row (text), type ('all' or a type), layer (missing for all), value; `label` is what the value measures.
-    """
+    """One number for each `row`, by type of tensor ('all': the whole model) and by depth (`layer`; missing: all)."""
     require_columns(frame, ["row", "type", "layer", "value"], "values by type and layer")
     names = unique(frame, "row")
     whole = frame[frame["layer"].isna()].assign(part=frame["type"].replace("all", "whole"))
@@ -104,8 +90,7 @@ def _heat_map(axes, cells: pd.DataFrame, largest=0.0, signed: bool | None = None
     signed = bool(np.nanmin(numbers, initial=0) < 0) if signed is None else signed
     norm = TwoSlopeNorm(0, -largest, largest) if signed else Normalize(0, largest)
     numbered = numbered and cells.shape[1] <= MOST_NUMBERS
-    words = cells.map(lambda value: "–" if np.isnan(value) else f"{value:z.2f}".replace("-", "−")).mask(
-        np.broadcast_to(blank, cells.shape), ""
-    )
+    words = cells.map(lambda value: "–" if np.isnan(value) else f"{value:z.2f}".replace("-", "−"))
+    words = words.mask(np.broadcast_to(blank, cells.shape), "")
     colours = "Blues" if not signed else "PuOr_r" if numbered else "cividis"
     return draw_cells(axes, cells, words if numbered else None, colours, norm, 6, **options)

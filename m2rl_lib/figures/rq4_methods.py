@@ -32,10 +32,7 @@ def _narrow(name: str) -> str:
 
 
 def plot_methods(frame: pd.DataFrame) -> Figure:
-    """Methods × benchmarks in the order of the frame: the score, the darker the further behind the best of its column.
-
-    Columns: model, domain, benchmark, score (points), place (1 is best; NaN for a model that does not compete).
-    """
+    """Methods × benchmarks: the score, the darker the further behind the best of its column; place NaN: does not compete."""
     require_columns(frame, ["model", "domain", "benchmark", "score", "place"], "places of methods")
     models, benchmarks = unique(frame, "model"), unique(frame, "benchmark")
     names, inches = parts.name_rows(models)
@@ -52,8 +49,7 @@ def plot_methods(frame: pd.DataFrame) -> Figure:
         if row.place in frames:
             axes.add_patch(Rectangle((x + 0.05, y + 0.07), 0.9, 0.86, fill=False, edgecolor=BLACK, linewidth=0.9,
                                      linestyle=frames[row.place]))  # fmt: skip
-    words = "score, points" + parts.size_words(frame)
-    axes.set(xlim=(0, len(benchmarks)), ylim=(len(models), 0), xlabel=words)
+    axes.set(xlim=(0, len(benchmarks)), ylim=(len(models), 0), xlabel="score, points" + parts.size_words(frame))
     axes.set_xticks(np.arange(len(benchmarks)) + 0.5, [_narrow(benchmark) for benchmark in benchmarks])
     axes.set_yticks(np.arange(len(models)) + 0.5, names)
     axes.xaxis.tick_top()
@@ -66,10 +62,7 @@ def plot_methods(frame: pd.DataFrame) -> Figure:
 
 
 def plot_upset(frame: pd.DataFrame) -> Figure:
-    """Which models solve which problems: a column a set of models, its bar how many problems just these models solve.
-
-    Columns: set, problems, model, solves, n (problems in all), k (samples a problem). A filled dot: the model solves them.
-    """
+    """Which models solve which problems: a column is a set of models (filled dots), its bar how many just these solve."""
     require_columns(frame, ["set", "problems", "model", "solves", "n", "k"], "sets of solved problems")
     models, sets = unique(frame, "model"), frame.drop_duplicates("set").sort_values("set")
     names, inches = parts.name_rows(models)
@@ -94,10 +87,7 @@ def plot_upset(frame: pd.DataFrame) -> Figure:
 
 
 def plot_recovery(frame: pd.DataFrame) -> Figure:
-    """Share of the SFT→routed gap that each model closes, in percent; 0 is SFT, 100 every benchmark by its own expert.
-
-    Columns: model, recovery, low, high (shares; NaN where refused), n, seeds.
-    """
+    """Share of the SFT→routed gap that each model closes; 0 is SFT, 1 every benchmark by its own expert; NaN: refused."""
     require_columns(frame, ["model", "recovery", "low", "high"], "recovery")
     rows = frame.assign(score=100 * frame["recovery"], low=100 * frame["low"], high=100 * frame["high"])
     words = "recovered of the gap from SFT (dashed)\nto routed experts (solid), percent"
@@ -105,11 +95,7 @@ def plot_recovery(frame: pd.DataFrame) -> Figure:
 
 
 def plot_skills(frame: pd.DataFrame) -> Figure:
-    """Consistency with the experts' union (the naive number and the unbiased one), excess over it and shortfall.
-
-    Columns: model, measure ('naive consistency', 'consistency', 'excess', 'shortfall'), estimate (NaN: undefined), low, high,
-    n, k.
-    """
+    """Consistency with the experts' union (naive and unbiased), excess over it and shortfall; NaN: undefined."""
     require_columns(frame, ["model", "measure", "estimate", "low", "high", "n", "k"], "skills")
     frame = frame[frame["measure"].isin(["naive consistency", *MEASURES])]
     models = unique(frame, "model")

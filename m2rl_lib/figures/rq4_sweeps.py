@@ -1,7 +1,4 @@
-"""RQ4's figures of sweeps: grids of λ and density, merges of fewer experts, paths.
-
-Heat maps print their numbers, and the line that matters is black and dashed, so greyscale loses nothing.
-"""
+"""RQ4's figures of sweeps: grids of λ and density, merges of fewer experts, paths."""
 
 import numpy as np
 import pandas as pd
@@ -21,10 +18,7 @@ KINDS = ["SFT to expert", "expert to expert", "expert to mixed"]
 
 
 def plot_sweeps(frame: pd.DataFrame) -> Figure:
-    """A heat map a method: mean over domains at each λ and density, one scale for all; a frame around a method's best.
-
-    Columns: method, lambda, density (NaN where the method has none), score (points), best.
-    """
+    """One heat map per method: mean over domains at each λ and density (NaN: it has none); a frame around its best."""
     require_columns(frame, ["method", "lambda", "density", "score", "best"], "a sweep")
     methods, across = unique(frame, "method"), 3
     parts = [frame[frame["method"] == method] for method in methods]
@@ -66,10 +60,7 @@ def _name(name: str) -> str:
 
 
 def plot_leave_one_out(frame: pd.DataFrame) -> Figure:
-    """What a merge loses or gains without one expert, a panel a method: rows are left out, columns are tested on.
-
-    Columns: method, left_out, over ('overall' or a domain), estimate, low, high (points, without − with), n.
-    """
+    """What a merge loses or gains without one expert (without − with), one panel per method: rows left out, columns tested on."""
     require_columns(frame, ["method", "left_out", "over", "estimate", "low", "high"], "merges without one expert")
     methods, size = unique(frame, "method"), max(float(frame["estimate"].abs().max()), 1e-9)
     left, over = unique(frame, "left_out"), unique(frame, "over")
@@ -83,10 +74,7 @@ def plot_leave_one_out(frame: pd.DataFrame) -> Figure:
 
 
 def plot_pairs(frame: pd.DataFrame) -> Figure:
-    """A domain's score when its expert is averaged with another model, against the expert alone.
-
-    Columns: target, added (a domain, 'sft' or 'null'), estimate, low, high (points), n.
-    """
+    """A domain's score when its expert is averaged with another model (a domain's, 'sft' or 'null'), against the expert alone."""
     require_columns(frame, ["target", "added", "estimate", "low", "high"], "merges of pairs")
     targets, added = unique(frame, "target"), unique(frame, "added")
     columns = [*(name for name in targets if name in added), *(name for name in added if name not in targets)]
@@ -98,10 +86,7 @@ def plot_pairs(frame: pd.DataFrame) -> Figure:
 
 
 def plot_paths(frame: pd.DataFrame) -> Figure:
-    """Loss along straight paths between models, mean over domains, a panel a kind of path; the highest barrier in black.
-
-    Columns: start, end, share (0 at start, 1 at end), domain, loss, barrier (of the path, the same in all its rows), n if known.
-    """
+    """Loss along straight paths between models (share 0 at start, 1 at end), mean over domains; the highest barrier in black."""
     require_columns(frame, ["start", "end", "share", "domain", "loss", "barrier"], "paths")
     mean = frame.groupby(["start", "end", "share"], sort=False, as_index=False)[["loss", "barrier"]].mean()
     mean["path"] = mean["start"] + " " + mean["end"]

@@ -1,7 +1,4 @@
-"""Figures of RQ5: judges by domain and mode, where errors are found, calibration, and best of N by own judgement.
-
-Outcome is an open marker with a dashed line, process a filled one with a full line, everywhere.
-"""
+"""Figures of RQ5: judges by domain and mode, where errors are found, calibration, and best of N by own judgement."""
 
 import numpy as np
 import pandas as pd
@@ -35,10 +32,7 @@ def _seeds(frame: pd.DataFrame) -> str:
 
 
 def plot_judges(frame: pd.DataFrame) -> Figure:
-    """Accuracy of every judge in both modes with its interval; a row of panels a set, a column a domain; dotted: chance.
-
-    Columns: set, judge, domain, mode, estimate, low, high (points), trajectories, and seeds where known.
-    """
+    """Accuracy of every judge in both modes; one row of panels per set, one column per domain; dotted: chance."""
     require_columns(frame, ["set", "judge", "domain", "mode", "estimate", "low", "high", "trajectories"], "judges")
     judges, names, sets = (unique(frame, column) for column in ("judge", "domain", "set"))
     labels, inches = name_rows(judges)
@@ -61,10 +55,7 @@ def plot_judges(frame: pd.DataFrame) -> Figure:
 
 
 def plot_horizon(frame: pd.DataFrame) -> Figure:
-    """A measure against the distance of the error from the end; a row of panels a judge, a column a domain, a line a mode.
-
-    Columns: judge, domain, mode, distance (steps), estimate, low, high (points), problems.
-    """
+    """A measure against the distance of the error from the end, in steps; one row of panels per judge, one column per domain."""
     require_columns(frame, ["judge", "domain", "mode", "distance", "estimate", "low", "high", "problems"], "horizon")
     judges, names = (unique(frame, column) for column in ("judge", "domain"))
     figure, grid = make_figure(WIDE, 1.15 * len(judges) + 0.7, len(judges), len(names), sharex=True, sharey=True)
@@ -90,10 +81,7 @@ def plot_horizon(frame: pd.DataFrame) -> Figure:
 
 
 def plot_reliability(frame: pd.DataFrame) -> Figure:
-    """The share of right trajectories against the judge's probability of it, a panel each judge; the area is the count.
-
-    Columns: judge, mode, probability (mean of the bin), share (right among them), n.
-    """
+    """The share of right trajectories against the judge's probability of it (mean of the bin); the area is the count."""
     require_columns(frame, ["judge", "mode", "probability", "share", "n"], "reliability")
     judges = unique(frame, "judge")
     figure, [grid] = make_figure(WIDE if len(judges) > 2 else COLUMN, 2.1, 1, len(judges), sharey=True)
@@ -111,7 +99,7 @@ def plot_reliability(frame: pd.DataFrame) -> Figure:
 
 
 def plot_best_of_n(frame: pd.DataFrame) -> Figure:
-    """Every way of choosing one of N samples, a panel a domain, a row a model."""
+    """Every way of choosing one of N samples, one panel per domain, one row per model."""
     require_columns(frame, ["judge", "domain", "chooser", "score", "low", "high", "n", "samples"], "best of N")
     judges, names = (unique(frame, column) for column in ("judge", "domain"))
     labels, inches = name_rows(judges)

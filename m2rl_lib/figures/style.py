@@ -1,7 +1,4 @@
-"""How every figure looks. Widths are a journal's: 3.4 inches for one column, 7 for grids that need two.
-
-Series differ by marker, line and lightness before colour (Okabe–Ito), so that greyscale and colour blindness lose nothing.
-"""
+"""How every figure looks: a journal's widths; series differ by marker, line and lightness before colour (Okabe–Ito)."""
 
 import matplotlib
 import seaborn
@@ -30,20 +27,14 @@ LINES = ["-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)), (0, (1, 2))]
 
 
 def make_figure(width: float, height: float, *grid: int, **options) -> tuple:
-    """An empty figure in the one style, in inches, and its axes: an array where `grid` is rows and columns; `options` of subplots.
-
-    It is not known to pyplot, so a notebook shows it once.
-    """
+    """An empty figure, in inches and unknown to pyplot, and its axes: an array where `grid` is rows and columns."""
     matplotlib.rcParams.update(STYLE)
     figure = Figure(figsize=(width, height), layout="constrained")
     return figure, figure.subplots(*grid, squeeze=not grid, **options)
 
 
 def make_panels(width: float, row: float, rest: float, count: int, across: int) -> tuple:
-    """A figure, `row` inches for each row and `rest` for the legend, and its `count` panels, `across` in a row, of shared axes.
-
-    Places left over in the last row are blank and the panels above them are labelled.
-    """
+    """A figure, `row` inches per row and `rest` for the legend, and its `count` panels of shared axes, `across` in a row."""
     down = -(-count // across)
     figure, grid = make_figure(width, row * down + rest, down, min(across, count), sharex=True, sharey=True)
     for place in range(count, grid.size):

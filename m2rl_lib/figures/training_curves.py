@@ -18,7 +18,7 @@ KINDS = {  # name in the legend, colour, line, width
 
 
 def plot_loss(frame: pd.DataFrame) -> Figure:
-    """Training loss of one run. Columns: step, loss (mean over the tokens of the loss mask, nats)."""
+    """Training loss of one run, nats a token."""
     require_columns(frame, ["step", "loss"], "training loss")
     figure, axes = make_figure(COLUMN, 2.2)
     axes.plot(frame["step"], frame["loss"], color=BLACK)
@@ -27,7 +27,7 @@ def plot_loss(frame: pd.DataFrame) -> Figure:
 
 
 def plot_distillation(frame: pd.DataFrame) -> Figure:
-    """The student's distance from the teacher of each domain, a line each. Columns: step, domain, kl (nats a token)."""
+    """The student's KL from the teacher of each domain, nats a token."""
     require_columns(frame, ["step", "domain", "kl"], "distillation")
     figure, axes = make_figure(COLUMN, 2.4)
     for number, (domain, rows) in enumerate(frame.groupby("domain", sort=False)):
@@ -44,10 +44,7 @@ def _kind(model: str, domain: str) -> str:
 
 
 def plot_learning_curves(frame: pd.DataFrame) -> Figure:
-    """Reward on the selection split over training, a panel each domain: its own expert, the mixed run, the rest in grey.
-
-    Columns: model, step, domain, reward (0 to 1); low, high, n where known. The expert of a domain is 'rl-<domain>'.
-    """
+    """Reward (0 to 1) on the selection split over training, one panel per domain: its expert, the mixed run, the rest in grey."""
     require_columns(frame, ["model", "step", "domain", "reward"], "learning curves")
     domains, found = unique(frame, "domain"), set()
     wide = len(domains) > 1
@@ -63,9 +60,6 @@ def plot_learning_curves(frame: pd.DataFrame) -> Figure:
             found.add(kind)
         axes.set_title(display_domain(domain))
         axes.xaxis.set_major_locator(MaxNLocator(4, integer=True))
-    handles = [
-        handle(name, "", colour, line=style, linewidth=width)
-        for kind, (name, colour, style, width) in KINDS.items()
-        if kind in found
-    ]
+    looks = [look for kind, look in KINDS.items() if kind in found]
+    handles = [handle(name, "", colour, line=style, linewidth=width) for name, colour, style, width in looks]
     return finish(figure, handles, 4 if wide else 2, "training step", "mean selection reward" + count_words(frame))

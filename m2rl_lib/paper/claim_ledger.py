@@ -1,10 +1,9 @@
 """The one rule by which every finding is judged: from one estimate and its interval to a verdict.
 
-A claim is a *region* of values of one quantity, such as 'above −3 points'. It is *supported* if the quantity is shown to lie
-inside the region, *contradicted* if shown to lie outside, else *undecided*. Shown: p < 0.05, adjusted: Bonferroni over the
-primary claims (one per question), Benjamini–Hochberg among the exploratory ones of a question. p comes from the 95% interval
-(normal, or t where few seeds or domains made it); for an *equivalence* each side is a one-sided test, which is the 90%
-interval inside the region. *Not testable*: nothing was measured, and why.
+A claim is a *region* of values of one quantity, such as 'above −3 points': *supported* if the quantity is shown to lie inside,
+*contradicted* if outside, else *undecided*. Shown: p < 0.05, adjusted: Bonferroni over the primary claims (one per question),
+Benjamini–Hochberg among the exploratory ones of a question. p is that of the 95% interval (normal or t); for an *equivalence*
+of two one-sided tests, which is the 90% interval inside the region.
 """
 
 from collections.abc import Callable, Sequence
@@ -28,45 +27,37 @@ class NotTestable(ValueError):
 
 @dataclass(frozen=True)
 class Found:
-    """One measured quantity: estimate and 95% interval, from how many problems (`n`, in words) and seeds.
-
-    `df`: of the interval's t law (None: normal). `p`, `inside`: where the test is not the interval's, its two-sided p and its
-    side of the edge. `counted`: a range of counts without p. `these_weights`: about fixed checkpoints, whatever the seeds.
-    """
+    """One measured quantity: estimate and 95% interval."""
 
     estimate: float
     low: float
     high: float
-    n: str
+    n: str  # from how many problems, in words
     seeds: int = 1
-    df: int | None = None
+    df: int | None = None  # of the interval's t law (None: normal)
     note: str = ""
-    p: float | None = None
-    inside: bool = True
-    counted: bool = False
-    these_weights: bool = False
+    p: float | None = None  # two-sided, where the test is not the interval's
+    inside: bool = True  # the side of the edge that this p is for
+    counted: bool = False  # a range of counts without p
+    these_weights: bool = False  # about fixed checkpoints, whatever the seeds
 
 
 @dataclass(frozen=True)
 class Claim:
-    """A finding of the paper as a region (`above`, `below`) of one quantity.
-
-    `published`: the paper's value (or NaN) and evidence in words. `measure`: result tables → one Found, or several that must
-    all lie in the region. `joint`: their intervals are simultaneous already. `rule`: what the general rule does not say.
-    """
+    """A finding of the paper as a region (`above`, `below`) of one quantity."""
 
     question: str
     claim: str
     quantity: str
     unit: str
-    published: tuple[float, str]
-    measure: Callable[[dict], Found | Sequence[Found]]
-    rule: str = ""
+    published: tuple[float, str]  # the paper's value (or NaN) and evidence in words
+    measure: Callable[[dict], Found | Sequence[Found]]  # of result tables; several must all lie in the region
+    rule: str = ""  # what the general rule does not say
     above: float = -np.inf
     below: float = np.inf
     primary: bool = False
     equivalence: bool = False
-    joint: bool = False
+    joint: bool = False  # the intervals of several are simultaneous already
 
 
 def of_row(row: pd.Series, n: str, note: str = "") -> Found:
@@ -88,7 +79,7 @@ def p_beyond(found: Found, edge: float, upward: bool) -> float:
 
 
 def p_region(claim: Claim, found: Found, inside: bool) -> float:
-    """p of the test that shows the quantity inside, or outside, the region: two-sided, inside an equivalence one-sided; not capped at 1."""
+    """p of the test that shows the quantity inside, or outside, the region: two-sided; inside an equivalence one-sided."""
     edges = [(claim.above, inside), (claim.below, not inside)]
     one_sided = [p_beyond(found, edge, upward) for edge, upward in edges if np.isfinite(edge)]
     return max(one_sided) * (1 if claim.equivalence else 2) if inside else 2 * min(one_sided)
@@ -118,7 +109,7 @@ def weigh(claim: Claim, found: Found | Sequence[Found]) -> tuple[Found, float, b
 
 
 def seen(found: Found) -> float:
-    """Distance from an edge that 80% of repetitions would have shown: half-width 3, 3 × (1.96 + 0.84) / 1.96 = 4.3."""
+    """The minimum detectable effect, at 80% power: half-width 3, 3 × (1.96 + 0.84) / 1.96 = 4.3."""
     law = _law(found)
     return float((found.high - found.low) / 2 * (1 + law.ppf(0.8) / law.ppf(0.975)))
 
@@ -145,11 +136,9 @@ def _positions(claim: Claim, found: Found) -> dict[str, float]:
 
 def _rule_words(claim: Claim) -> str:
     """The claim's rule in words, its own addition at the end."""
-    level = "90" if claim.equivalence else "95"
-    words = (
-        f"supported if the {level}% interval lies {_region_words(claim)}, contradicted if the 95% interval lies wholly outside"
-    )
-    return f"{words}; {claim.rule}" if claim.rule else words
+    level, added = "90" if claim.equivalence else "95", f"; {claim.rule}" if claim.rule else ""
+    supported = f"supported if the {level}% interval lies {_region_words(claim)}"
+    return f"{supported}, contradicted if the 95% interval lies wholly outside{added}"
 
 
 def _region_words(claim: Claim) -> str:
@@ -185,11 +174,7 @@ def _row(claim: Claim, tables: dict) -> dict:
 
 
 def ledger(claims: Sequence[Claim], tables: dict[str, pd.DataFrame | str], question: str | None = None) -> pd.DataFrame:
-    """One row per claim, of all questions or one: the paper's evidence, our estimate, the verdict. Columns: COLUMNS.
-
-    `tables`: result tables by name, or in a table's place the line that says why it is not there. `estimate`, `low`, `high`
-    are not adjusted.
-    """
+    """One row per claim, of all questions or one: COLUMNS. `tables`: result tables, or in a table's place why it is not there."""
     asked = [claim for claim in claims if question in (None, claim.question)]
     rows = pd.DataFrame([_row(claim, tables) for claim in asked]).reindex(columns=COLUMNS)
     rows["id"] = rows["question"] + "." + (rows.groupby("question").cumcount() + 1).astype(str)
@@ -220,11 +205,7 @@ def estimate_words(row: pd.Series) -> str:
 
 
 def claim_sentence(row: pd.Series) -> str:
-    """A row of the ledger in English, whatever its verdict.
-
-    'RQ1.1 Mixing matches merging: supported. RL-Multi − the best merge: +4.1 points [1.6, 6.8], claimed above −3 points
-    (p = 0.0001, Bonferroni, 5 primary claims; 500 problems, 1 seed: on fixed checkpoints).'
-    """
+    """A row of the ledger in English, whatever its verdict."""
     words = f"{row['id']} {row['claim']}: {row['verdict']}. "
     reason = _sentence(f"{row['reason']}.") if row["reason"] else ""
     if row["verdict"] == NOT_TESTABLE:

@@ -1,7 +1,6 @@
 """The findings of the paper (arXiv 2602.12566), one per row of `claims.csv`, and the study's tables from which they are judged.
 
-In the file, `above` and `below` bound the claimed region, `published` and `measure` name functions of `published_evidence`
-and `estimates`, `given` holds arguments of theirs.
+There `published` and `measure` name functions of `published_evidence` and `estimates`, `given` holds arguments of theirs.
 """
 
 import inspect
@@ -64,7 +63,7 @@ def seeds_of_scores(p: Parameters) -> list[int]:
 
 
 def _read(p: Parameters, name: str) -> pd.DataFrame | str:
-    """A written table: that of a stage of every seed; of the others the one part, which holds all seeds; or why it is missing."""
+    """A written table of all seeds, or why it is missing."""
     try:
         if name in OF_STAGES:
             return pd.concat([result_tables.read_table(one, name) for one in _seeds(p, name) or [p]], ignore_index=True)

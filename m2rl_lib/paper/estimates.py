@@ -129,11 +129,8 @@ def pair_asymmetry(tables: Tables) -> Found:
 
 
 def _mean_excess(table: pd.DataFrame, value: str, control: str | None) -> Found:
-    """The mean of `_excess` over pairs of experts, with a jackknife over experts, which pairs share.
-
-    One expert is left out at a time: half-width t √((n − 1) var) with n − 1 degrees of freedom. Several seeds: at least a t
-    interval over seeds.
-    """
+    """The mean of `_excess` over pairs of experts, with a jackknife over experts: half-width t √((n − 1) var), n − 1 degrees of
+    freedom. Several seeds: at least a t interval over seeds."""
     whole = table[(table["type"] == "all") & table["layer"].isna()]
     experts = [name for name in pd.unique(whole[["model", "other"]].to_numpy().ravel()) if _is_expert(name)]
     seeds = whole["seed"] if "seed" in whole else pd.Series(0, whole.index)
@@ -152,10 +149,7 @@ def _mean_excess(table: pd.DataFrame, value: str, control: str | None) -> Found:
 
 
 def _excess(rows: pd.DataFrame, value: str, control: str | None, experts: list[str]) -> pd.Series:
-    """Each pair of experts' `value` less the largest of its `control` (without: 0) and both experts' values with RL-Null.
-
-    Jaccard 0.30, matched random masks 0.15, with RL-Null 0.20 and 0.12: 0.10.
-    """
+    """Each pair of experts' `value` less the largest of its `control` (without: 0) and both experts' values with RL-Null."""
     table = rows.assign(control=rows[control] if control else 0.0).set_index(rows[["model", "other"]].apply(frozenset, axis=1))
     known, controls = table[value].to_dict(), table["control"].to_dict()
     found = {}

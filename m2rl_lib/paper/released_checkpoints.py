@@ -1,8 +1,6 @@
 """The authors' released checkpoints through this study's own merging, footprints, cosines and KL, without any training.
 
-`released_models` names them (SFT, an expert of each domain, RL-Multi), on the Hub at a revision or as folders; with none, the
-study's own models are taken. They become the models of a study beside this one, `<study>-released`, each with a manifest that
-says where it comes from.
+They become the models of a study beside this one, `<study>-released`, each with a manifest that says where it comes from.
 """
 
 import os
@@ -33,9 +31,8 @@ def sources(p: Parameters) -> dict[str, hub.Source]:
     needed = names(p)
     given = p.released_models or [str(locations.model_folder(p.study, p.seed, name)) for name in needed]
     if len(given) != len(needed):
-        raise study.ParameterError(
-            f"released_models has {len(given)} checkpoints, {len(needed)} are needed, in this order: {', '.join(needed)}"
-        )
+        wanted = f"{len(needed)} are needed, in this order: {', '.join(needed)}"
+        raise study.ParameterError(f"released_models has {len(given)} checkpoints, {wanted}")
     return {name: hub.parse_source(source, "model") for name, source in zip(needed, given)}
 
 
@@ -54,10 +51,7 @@ def world(p: Parameters) -> Parameters:
 
 
 def estimate(p: Parameters) -> pd.DataFrame:
-    """What is ahead: use, download_gb, disk_gb, memory_gb, hours; only configurations and file lists are read.
-
-    SourceError in one line where a checkpoint is not what it must be, or does not fit on the disk.
-    """
+    """What is ahead: use, download_gb, disk_gb, memory_gb, hours, of configurations and file lists alone; SourceError."""
     found = sources(p)
     first = base_models.check_checkpoint(found["sft"])
     for source in list(found.values())[1:]:
@@ -86,7 +80,7 @@ def estimate(p: Parameters) -> pd.DataFrame:
 
 
 def adopt(p: Parameters) -> dict[str, Path]:
-    """Model name -> its folder among the models of `world(p)`, downloaded and linked there (copied, on another disk) where needed."""
+    """Model name -> its folder among the models of `world(p)`, downloaded and linked there where needed."""
     released, folders = world(p), {}
     unknown = Parameters.model_construct(study=released.study, seed=released.seed)  # parameters of what made them
     for name, source in sources(p).items():
@@ -114,7 +108,7 @@ def _is_linked(folder: Path, fetched: Path, wanted: list[str], made_by: dict) ->
 
 
 def merge_all(p: Parameters) -> dict[str, Path]:
-    """The merges of the released experts at published settings, in both definitions where they differ; made where they are missing."""
+    """The merges of the released experts at published settings, in both definitions, made where they are missing."""
     from m2rl_lib.merging import merge  # brings mergekit, which the rest of the analysis does without
 
     released, folders = world(p), {}
@@ -127,7 +121,7 @@ def merge_all(p: Parameters) -> dict[str, Path]:
 
 
 def _is_made_by(folder: Path, recipe, released: Parameters) -> bool:
-    """Whether a merge was made as this recipe says: of these very checkpoints, with these parameters."""
+    """Whether a merge was made as `recipe` says, from the same checkpoints and parameters."""
     manifest = artifacts.read_manifest(folder)
     read = sorted(artifacts.read_manifest(expert)["digest"] for expert in (*recipe.experts, recipe.base))
     same = all(value == vars(released).get(key, value) for key, value in manifest["parameters"].items())
@@ -152,10 +146,7 @@ def kl_table(p: Parameters) -> pd.DataFrame:
 
 
 def norm_table(vectors: pd.DataFrame, cosines: pd.DataFrame, experts: list[str]) -> pd.DataFrame:
-    """By whole model: norm of its task vector in units of the experts' mean, and its cosine with each expert's.
-
-    From `mask_overlap.shift_table` and `mask_overlap.cosine_table`.
-    """
+    """By whole model: norm of its task vector in units of the experts' mean, and its cosine with each expert's."""
     far = vectors[(vectors["type"] == "all") & vectors["layer"].isna()].set_index("model")["norm"]
     far = far[[not name.startswith("sft") for name in far.index]]
     whole = cosines[(cosines["type"] == "all") & cosines["layer"].isna()]

@@ -1,8 +1,4 @@
-"""What a table of scores alone can say of the paper's findings: the same frames from a study's scores and from anyone's.
-
-The best merge is chosen on selection problems where there are any; else by halves: on each half of the problems it is the
-merge that is best on the other half.
-"""
+"""What a table of scores alone can say of the paper's findings: the same frames from a study's scores and from anyone's."""
 
 from collections.abc import Sequence
 
@@ -53,31 +49,27 @@ def make_score_tables(
 ) -> Tables:
     """The frames that `estimates` reads of scores, those of `names`, or in a frame's place why it cannot be made.
 
-    `test`, `selection`: graded samples of one split each; `planted`: as `transfer_table` takes it. Frames: contest (RL-Multi − the best merge), transfer and rq2
-    (`transfer_matrix`), seesaw (`compare_with_null`), leader (the method with the best mean against each other on each
-    benchmark), rivals (TIES against each other method), pair (math and coding averaged, on each, against its expert).
+    `test`, `selection`: graded samples of one split each; `planted`: as `transfer_table` takes it. leader: the method with the
+    best mean against each other on each benchmark; rivals: TIES against each other method.
     """
     merges = plain_merges(test)
     methods = [*merges, *(["mt-opd"] if "mt-opd" in set(test["model"]) else [])]
     how = {"margin": margin, "draws": draws}
     makers = {
-        "contest": lambda: make_contest(test, selection, merges, how),
-        "seesaw": lambda: seesaw.compare_with_null(_of(test, methods), methods, min(draws, NULL_DRAWS)),
-        "leader": lambda: _leader(_of(test, methods), methods, how),
-        "rivals": lambda: _rivals(test, methods, how),
-        "pair": lambda: _pair(test, how),
-        "transfer": lambda: _transfer(test, planted, how),
+        ("contest",): lambda: [make_contest(test, selection, merges, how)],
+        ("seesaw",): lambda: [seesaw.compare_with_null(_of(test, methods), methods, min(draws, NULL_DRAWS))],
+        ("leader",): lambda: [_leader(_of(test, methods), methods, how)],
+        ("rivals",): lambda: [_rivals(test, methods, how)],
+        ("pair",): lambda: [_pair(test, how)],
+        ("transfer", "rq2"): lambda: _transfer(test, planted, how),
     }
     made = {}
-    for name, make in makers.items():
-        try:
-            if name in names:
-                made[name] = make()
-        except ValueError as why:
-            made[name] = str(why)
-    if "transfer" in made:
-        both = made["transfer"]
-        made["transfer"], made["rq2"] = (both, both) if isinstance(both, str) else both
+    for some, make in makers.items():
+        if set(some) & set(names):
+            try:
+                made |= zip(some, make())
+            except ValueError as why:
+                made |= dict.fromkeys(some, str(why))
     return made
 
 

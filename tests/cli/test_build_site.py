@@ -115,7 +115,7 @@ def test_pages_read_well_on_a_phone(site, tmp_path):
         "--no-sandbox",
         "--disable-gpu",
         "--allow-file-access-from-files",
-        f"--user-data-dir={tmp_path}/profile",
+        f"--user-data-dir={tmp_path}/chromium",
     ]
     command = [CHROMIUM, *options, "--virtual-time-budget=60000", "--dump-dom", (tmp_path / "frames.html").as_uri()]
     done = subprocess.run(command, capture_output=True, text=True, timeout=300)

@@ -3,7 +3,7 @@
 import pytest
 import yaml
 
-from m2rl_lib.config import locations, model_names, study
+from m2rl_lib.config import model_names, study
 from m2rl_lib.config.study import ParameterError
 
 
@@ -18,11 +18,6 @@ def changed(tmp_path, values: dict, **changes) -> str:
     assert "\n" not in line
     assert str(path) in line
     return line
-
-
-@pytest.mark.parametrize("name", ["smoke", "study"])
-def test_committed_files_are_valid(name):
-    assert study.load(locations.ROOT / "params" / f"{name}.yaml").study == name
 
 
 @pytest.mark.parametrize(
@@ -45,20 +40,15 @@ def test_a_wrong_name_says_what_is_allowed(tmp_path, smoke_values, changes, word
 @pytest.mark.parametrize(
     ("key", "value", "allowed"),
     [
-        ("sft_steps", "many", "valid integer"),
         ("sft_steps", 2.5, "valid integer"),
         ("sft_steps", 0, "greater than or equal to 1"),
-        ("data_wrong_share", 1.5, "less than or equal to 1"),
         ("data_wrong_steps", "often", "'random' or 'systematic'"),
-        ("data_world", 3, "valid dictionary"),
-        ("data_world", {"shared": 2, "private": 2}, "exactly shared, private and conflicting"),
         ("data_world", {"shared": 2, "private": 2, "conflicting": 2, "sharred": 2}, "exactly shared, private and conflicting"),
         ("data_world", {"shared": 2, "private": -1, "conflicting": 2}, "greater than or equal to 0"),
         ("data_world", {"shared": 2, "private": ["a bit"], "conflicting": 2}, "a number of words for each domain"),
         ("data_world", {"shared": ["a few", "a few"], "private": 2, "conflicting": 2}, "allowed is once"),
         ("data_thinking", {"math": 1.5}, "less than or equal to 1"),
         ("data_thinking", 0.4, "valid dictionary"),
-        ("merge_ties_density", 0, "greater than 0"),
         ("merge_lambda", float("inf"), "finite"),
         ("merge_methods", ["ties", "soup"], "'average', 'task-arithmetic'"),
         ("sandbox_kind", "docker", "'bubblewrap', 'none' or the http address"),

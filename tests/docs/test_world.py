@@ -15,9 +15,9 @@ WORLD = problem_sets.world_of(P)
 
 def result(row: dict) -> str:
     """What a demonstration of a row works out."""
-    return (
-        ", ".join(plan for plan, said in zip(row["plans"], row["said"]) if said) if "plans" in row else str(row["chain"][-1][3])
-    )
+    if "plans" not in row:
+        return str(row["chain"][-1][3])
+    return ", ".join(plan for plan, said in zip(row["plans"], row["said"]) if said)
 
 
 def examples():

@@ -47,16 +47,11 @@ def test_best_and_second_best_have_frames_and_reference_models_have_none():
     assert bold == sorted(f"{score:.1f}" for score in frame.loc[frame["place"] == 1, "score"])
 
 
-def test_sweep_prints_its_scores_and_frames_the_best():
-    ties = rq4_sweeps.plot_sweeps(sweep()).axes[METHODS.index("merge-ties")]
-    assert ties.get_title() == "TIES" and len(ties.texts) == 24
-    assert sum(not patch.get_fill() for patch in ties.patches) == 1
-    assert [label.get_text() for label in ties.get_yticklabels()] == ["0.8", "0.5", "0.2", "0.1"]  # from the top
-
-
-def test_a_setting_that_was_not_swept_is_blank():
+def test_a_sweep_frames_the_best_and_a_setting_that_was_not_swept_is_blank():
     frame = sweep().query("density != 0.8 or `lambda` > 1")
     ties = rq4_sweeps.plot_sweeps(frame).axes[METHODS.index("merge-ties")]
+    assert ties.get_title() == "TIES" and len(ties.texts) == 24
+    assert [label.get_text() for label in ties.get_yticklabels()] == ["0.8", "0.5", "0.2", "0.1"]  # from the top
     assert sorted(text.get_text() for text in ties.texts).count("") == 5 and "nan" not in {t.get_text() for t in ties.texts}
     (frame_of_best,) = [patch for patch in ties.patches if not patch.get_fill()]
     number = next(text for text in ties.texts if text.get_position() == (5.5, 3.5))  # λ 1.3, the lowest density
@@ -74,21 +69,6 @@ def test_undefined_skills_are_said_not_drawn():
     assert {text.get_text() for text in axes[0].texts} == {"undefined"}
     drawn = [line.get_xdata()[0] for line in axes[1].lines if line.get_marker() == "D"]
     assert drawn == pytest.approx(list(frame.query("measure == 'excess'")["estimate"].dropna()))
-
-
-def test_sets_of_problems_have_their_bars_and_dots():
-    frame = committed("study/solved_sets")
-    bars, dots = rq4_methods.plot_upset(frame).axes
-    assert [bar.get_height() for bar in bars.patches] == list(frame.drop_duplicates("set")["problems"])
-    filled = next(line for line in dots.lines if line.get_color() == "#000000")
-    assert len(filled.get_xdata()) == frame["solves"].sum()
-    assert "of 125 problems; solved: over half of 32 samples right" in dots.get_xlabel()
-
-
-def test_changes_are_bold_where_their_interval_excludes_0():
-    frame = committed("study/pairs")
-    texts = rq4_sweeps.plot_pairs(frame).axes[0].texts
-    assert sum(text.get_weight() == "bold" for text in texts) == ((frame["low"] > 0) | (frame["high"] < 0)).sum()
 
 
 def test_paths_name_the_highest_barrier_of_each_kind():

@@ -4,13 +4,11 @@ import numpy as np
 import pytest
 
 from m2rl_lib.paper import published_tables
-from m2rl_lib.stats.bootstrap import averages
 from m2rl_lib.stats.comparisons import display_name
 
 
 def test_ratio_of_gpu_hours_is_the_papers():
     assert published_tables.gpu_hour_ratio() == pytest.approx(2166.4 / (2172.8 + 3187.2 + 787.2 + 377.6))
-    assert f"{published_tables.gpu_hour_ratio():.1%}" == "33.2%"
 
 
 @pytest.mark.parametrize(
@@ -31,25 +29,3 @@ def test_the_two_tables_still_disagree_on_hle_and_nowhere_else():
     ties = published_tables.merging().query("model == 'merge-ties'").set_index("benchmark")["score"]
     different = best.index[~np.isclose(best, ties[best.index])]
     assert list(different) == ["HLE"] and best["HLE"] == 6.02 and ties["HLE"] == 5.70
-
-
-def test_averages_of_published_scores_by_hand():
-    table = averages(published_tables.scores()).set_index(["model", "domain"])["score"]
-    assert table["rl-multi", "math"] == pytest.approx((73.85 + 64.11) / 2)
-    by_hand = np.mean([73.85 + 64.11, 59.77 + 56.57, 5.84 + 53.66, 90.34 + 55.78]) / 2
-    assert table["rl-multi", "overall"] == pytest.approx(by_hand)  # general (MMLU-Redux) is in no average
-
-
-@pytest.mark.parametrize(
-    ("name", "partial"),
-    [(name, False) for name in ("scores", "merging", "costs")]
-    + [(name, True) for name in ("pairs", "mask_overlap", "judging", "qwen3_4b", "sft_blend")],
-)
-def test_partial_tables_say_so_and_all_name_their_source(name, partial):
-    assert getattr(published_tables, name)().attrs == {"source": "arXiv 2602.12566", "partial": partial}
-
-
-def test_blend_percentages_add_to_one():
-    blend = published_tables.sft_blend()
-    assert blend["percent"].sum() == pytest.approx(100, abs=0.05)
-    assert np.allclose(100 * blend["samples"] / blend["samples"].sum(), blend["percent"], atol=0.05)
