@@ -3,6 +3,7 @@
 import numpy as np
 import pandas as pd
 import pytest
+from test_bootstrap import cell
 
 from m2rl_lib.analysis.rq1_mix_or_merge import budgets
 from m2rl_lib.config.study import Parameters
@@ -14,15 +15,8 @@ SFT = {"chain": 30, "programs": 30}
 
 def planted(points: dict[str, dict[str, float]], k: int) -> pd.DataFrame:
     """100 problems of each benchmark, k equal samples: as many right as points."""
-    rows = [
-        (model, domain, name, i, j, float(i < points[model][name]))
-        for model in points
-        for domain, name in FIRSTS.items()
-        for i in range(100)
-        for j in range(k)
-    ]
-    frame = pd.DataFrame(rows, columns=["model", "domain", "benchmark", "problem_id", "sample", "correct"])
-    return frame.assign(seed=0, split="test")
+    place, cells = np.indices((100, k))[0], FIRSTS.items()
+    return pd.concat([cell(place < points[model][name], model, domain, name) for model in points for domain, name in cells])
 
 
 def bars(null: dict[str, float], greedy_math: float) -> pd.DataFrame:

@@ -10,7 +10,6 @@ from m2rl_lib.config import schedule
 from m2rl_lib.domains import ALL
 from m2rl_lib.figures import drawing, our_tables, paper_tables, rq1_mix_or_merge
 from m2rl_lib.paper import published_tables
-from m2rl_lib.stats import over_seeds
 from m2rl_lib.storage import artifacts, result_tables
 
 
@@ -54,7 +53,7 @@ def test_scores_have_the_merge_that_selection_chose_and_the_papers_columns(p):
 
 def test_all_seeds_that_are_there_are_in_ours_and_the_title_says_how_many(p, tmp_path, monkeypatch):
     """RL-Multi solves 70% in seed 0 and 50% in seed 1: 60, once all stages of seed 1 are done."""
-    other = over_seeds.at_seed(p, 1)
+    other = p.model_copy(update={"seed": 1})
     write(other, "sft", {"sft": 0.2})
     write(other, "experts", {f"rl-{domain}": 0.5 for domain in p.domains})
     write(other, "mixed", {"rl-multi": 0.5})
@@ -92,7 +91,7 @@ def test_costs_by_hand(p):
     sums = our_tables.costs(p).groupby("paradigm")["spent"].sum()
     assert sums.to_dict() == {"mixed": 254.0, "merged": 510.0, "distilled": 550.0}
     paper_tables.plot_costs(our_tables.costs(p))  # every part has a name
-    other = over_seeds.at_seed(p, 1)
+    other = p.model_copy(update={"seed": 1})
     for writer, some in rows.items():
         frame = pd.DataFrame(some, columns=["model", "stage", "device_seconds"]).assign(**columns | {"seed": 1})
         frame["device_seconds"] *= 3

@@ -53,8 +53,8 @@ def ratio_by_cluster(top: np.ndarray, bottom: np.ndarray, cluster: Sequence) -> 
 
 
 def kl_table(rows: pd.DataFrame) -> pd.DataFrame:
-    """The KL cross table from `kl_rows` of all seeds: kl (nats a sequence), se (clustered by prompt, or over seeds where that is
-    larger), the same a token of the loss mask, and counts; truncated completions make kl a lower bound."""
+    """The KL cross table from `kl_rows` of all seeds: kl (nats a sequence), se (clustered by prompt, or over seeds where larger),
+    the same for a token of the loss mask, and counts; truncated completions make kl a lower bound."""
     require_columns(rows, [*COLUMNS, "seed"], "KL rows")
     out = []
     for key, cell in rows.groupby(CELL, sort=False):

@@ -1,9 +1,7 @@
 """RQ3, weights: which weights RL changes and in which direction, measured in one pass over all checkpoints at once.
 
-The paper: weight w is changed where |w_RL − w_SFT| > η·max(|w_RL|, |w_SFT|), η = 1e-3; masks are compared by Jaccard index,
-task vectors by cosine in 256 dimensions. Every statistic is a sum over pieces of PIECE weights in a fixed order, in float64:
-memory does not grow with the model, and numbers do not depend on the number of threads.
-"""
+The paper: weight w is changed where |w_RL − w_SFT| > η·max(|w_RL|, |w_SFT|), η = 1e-3; masks are compared by Jaccard index, task
+vectors by cosine in 256 dimensions. Every statistic is a sum over pieces of PIECE weights in a fixed order, in float64."""
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -29,11 +27,8 @@ SAMPLE, SEGMENT = 2**21, 2**10  # weights that place the thresholds of equal den
 
 @dataclass(frozen=True)
 class Footprints:
-    """What one pass found. T tensors, M models, K masks, S octaves of |w_SFT|.
-
-    `tensors`: tensor, type, layer, weights, sft (sum of squares of SFT's weights). `masks`: kind ('relative', 'density'),
-    level (η, or the share asked for), precision ('stored', 'bf16').
-    """
+    """What one pass found, of T tensors, M models, K masks, S octaves of |w_SFT|. `tensors`: tensor, type, layer, weights, sft
+    (sum of squares of SFT's weights). `masks`: kind ('relative', 'density'), level (η, or the share asked for), precision."""
 
     models: list[str]
     tensors: pd.DataFrame
@@ -69,10 +64,8 @@ class _Source:
 
 def measure_footprints(models: dict[str, Path], sft: Path, seed: int = 0, threads: int = 1) -> Footprints:
     """Masks, their intersections, inner products and projections of the task vectors of `models` (name → folder) from `sft`.
-
-    ValueError or FileNotFoundError before the pass for a folder that cannot be read or lacks SFT's tensors, in it for a tensor
-    with a value that is not finite.
-    """
+    ValueError or FileNotFoundError before the pass for a folder that cannot be read or lacks SFT's tensors, in it for values that
+    are not finite."""
     if not models:
         raise ValueError("no models to compare with SFT: one or more are needed")
     for folder in (sft, *models.values()):
