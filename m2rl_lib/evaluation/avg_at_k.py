@@ -25,8 +25,7 @@ GREEDY = ("scores", "test")  # purposes whose test problems are also decoded gre
 def run(p: Parameters) -> list[Path]:
     """Evaluate the models that the notebook's parameters name, for their `purpose`. `scores`: on selection and test problems, SFT
     also at its best temperature; `test`: on test problems, both also greedily there; `sweep`: on selection problems, and the best
-    of each merging method on test problems; `skills`: many samples of few test problems; `world`: on test problems of math and
-    coding."""
+    of each method on test problems; `skills`: many samples of few test problems; `world`: math and coding alone."""
     folders = [locations.model_folder(p.study, p.seed, name) for name in p.models]
     for folder in folders:
         artifacts.read_manifest(folder)

@@ -172,9 +172,8 @@ def place_of(row: dict, step: int) -> str:
 
 
 def judge_items(judge: Judge, items: pd.DataFrame, rows: dict[str, dict], taught: bool = True) -> pd.DataFrame:
-    """Every item judged in both modes: the columns of `ITEM` but the text, and mode, score, verdict (None: unreadable), tokens,
-    and whether the judge thought. `rows`: problems by problem_id; `taught` as in `judge_prompts.judge_prompt`. Equal prompts are
-    judged once."""
+    """Every item judged in both modes, equal prompts once: the columns of `ITEM` but the text, and mode, score, verdict (None:
+    unreadable), tokens, thought. `rows`: problems by problem_id; `taught` as in `judge_prompts.judge_prompt`."""
     asked = pd.concat([items.assign(mode=mode) for mode in judge_prompts.JUDGE_MODES], ignore_index=True)
     prompts = [judge_prompts.judge_prompt(rows[row.problem_id], row.text, row.mode, taught) for row in asked.itertuples()]
     keys = [messages[-1]["content"] for messages in prompts]

@@ -27,8 +27,8 @@ def rank_correlation(points: pd.DataFrame, x: str, y: str, draws: int = 10_000) 
     """Spearman's correlation of `x` and `y` within domains: x, y, rho, low, high (95%), p, points, targets, domains, seeds; NaN
     where x or y varies in no domain. Rows without x or y are left out. The interval is the wider of resampling targets and of
     Bonett and Wright's formula (2000), since resamples alone miss in 8 to 10% of null worlds of 12 to 35 points. Seeds (a column
-    `seed`) are ranked separately; a target is resampled and permuted in all of them at once, `points` counts it once, and a wider
-    t interval over seeds counts."""
+    `seed`) are ranked separately; a target is resampled and permuted in all of them at once, and a wider t interval over seeds
+    counts."""
     require_columns(points, ["domain", "target", x, y], "points")
     points = points.dropna(subset=[x, y]).reset_index(drop=True)
     points["seed"] = points.get("seed", 0)

@@ -55,3 +55,12 @@ def test_where_rl_began_is_the_first_logged_step_of_each_run():
     assert found.loc["rl-math"].tolist() == pytest.approx([6, 30, 50])
     assert found.loc["rl-multi"].tolist() == pytest.approx([12, 30, 100])
     assert np.isfinite(found.to_numpy()).all()
+
+
+def test_costs_of_several_seeds_are_those_of_one():
+    rows = [(0, "rl-multi", 40), (0, "rl-math", 90), (0, "rl-math", 10), (1, "rl-multi", 60), (1, "rl-math", 100)]
+    columns = ["seed", "model", "stage", *budgets.SPENT]
+    costs = pd.DataFrame([(seed, name, "rl", *[n] * 5) for seed, name, n in rows], columns=columns)
+    mean = budgets.mean_costs(costs).set_index("model")
+    assert mean["device_seconds"].to_dict() == {"rl-multi": 50, "rl-math": 100}
+    assert budgets.mixing_share(costs, P).to_dict() == {0: 40, 1: 60}

@@ -9,7 +9,6 @@ import pandas as pd
 import pytest
 import torch
 from safetensors.torch import save_file
-from scipy.linalg import hadamard
 
 from m2rl_lib.analysis.rq3_weights import footprints, mask_overlap, projection
 from m2rl_lib.analysis.rq3_weights.mask_overlap import cosine_table, mask_table, overlap_of, pair_table, shift_table, whole
@@ -85,12 +84,6 @@ def test_a_last_block_that_is_not_full_is_filled_with_zeros():
     vectors = np.random.default_rng(0).standard_normal((3, 100)).astype(np.float32)
     padded = np.pad(vectors, ((0, 0), (0, 28)))
     assert projection.project(vectors, (1, 2), 16, 64) == pytest.approx(projection.project(padded, (1, 2), 16, 64))
-
-
-def test_hadamard_transform_is_the_matrix_product():
-    vectors = np.random.default_rng(0).standard_normal((3, 128)).astype(np.float32)
-    assert projection.walsh_hadamard(vectors) == pytest.approx(vectors @ hadamard(128), abs=1e-4)
-    assert projection.walsh_hadamard(np.array([[1.0, 2.0]])).tolist() == [[3.0, -1.0]]
 
 
 @pytest.mark.parametrize("kind", ["dense", "a few large weights", "one column of every row", "all of one sign"])

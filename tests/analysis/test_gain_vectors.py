@@ -180,11 +180,3 @@ def test_scores_that_would_be_read_wrongly_are_refused_in_one_line(message):
     with pytest.raises(ValueError, match=message) as refusal:
         gain_vectors.skill_table(BAD[message](world(chances(TENTHS), 32)), ["rl-multi"], EXPERTS, draws=100)
     assert "\n" not in str(refusal.value)
-
-
-def test_what_is_reported_of_new_skills():
-    row = {"measure": "excess", "model": "rl-multi", "over": "overall", "n": 400, "k": 32}
-    row |= {"estimate": 4.0, "low": 1.0, "high": 7.0}
-    said = [gain_vectors.new_skills_sentence(pd.DataFrame([row | {"reason": reason}]), "rl-multi") for reason in ("", "K = 8")]
-    assert said[0].startswith("RL-Multi: excess over the best of SFT and the experts") and "4.0 points [1.0, 7.0]" in said[0]
-    assert "no excess is measured, K = 8" in said[1]

@@ -57,13 +57,6 @@ def test_predictions_and_what_comes_of_them(case, smoke):
     assert f"12 predictions: {came} as predicted" in manipulation_check.sentence(table)
 
 
-def test_predictions_follow_from_the_worlds(smoke):
-    predicted = manipulation_check.predictions(worlds(smoke)).set_index(["world", "quantity"])["predicted"]
-    assert set(predicted["unshared"][["math → coding", "coding → math", *COSINES]]) == {"falls"}
-    assert set(predicted["agreeing"][["math → coding", "coding → math", *COSINES]]) == {"rises"}
-    assert set(predicted[:, "math → math"]) == {manipulation_check.STAYS}
-
-
 def test_the_difference_of_two_worlds_by_hand(smoke):
     own, other = {"task vectors": (20.0, 14.0, 26.0)}, {"task vectors": (2.0, -6.0, 10.0)}
     cosines, scores = {manipulation_check.OWN: own, "unshared": other}, scored(GAINS, n=50)

@@ -73,6 +73,8 @@ def test_kl_agrees_with_a_naive_loop(tokenizer):
     p_model, q_model = build(tokenizer, 1), build(tokenizer, 2)
     rows = sum((problem_sets.benchmark_problems(name, "test", 2, sft_corpus.DEMONSTRATED) for name in BENCHMARKS), [])
     sampled = policy_samples.sample_trajectories(p_model, tokenizer, rows, 2, max_tokens=12, batch=8, seed=0)
+    assert [(one.problem_id, one.sample) for one in sampled] == [(row["problem_id"], k) for row in rows for k in (0, 1)]
+    assert all(tokenizer.decode(one.ids[: one.loss_mask.index(1)]).endswith("<|im_start|>assistant\n") for one in sampled)
     sampled[3].loss_mask[-4:-2] = [0, 0]  # as if a tool had written these
     frame = policy_samples.sequence_kl(p_model, {"p": p_model, "q": q_model}, sampled, tokens=300)
     frame = frame.set_index(["target", "problem_id", "sample"]).sort_index()
@@ -87,16 +89,6 @@ def test_kl_agrees_with_a_naive_loop(tokenizer):
         found = frame.loc[("q", one.problem_id, one.sample)]
         assert found["kl"] == pytest.approx(expected, rel=1e-4)
         assert found["tokens"] == sum(one.loss_mask) and found["truncated"] == one.truncated
-
-
-def test_trajectories_are_prompts_and_completions(tokenizer):
-    rows = problem_sets.benchmark_problems(BENCHMARKS[0], "test", 3, sft_corpus.DEMONSTRATED)
-    sampled = policy_samples.sample_trajectories(build(tokenizer, 1), tokenizer, rows, 2, max_tokens=5, batch=8, seed=0)
-    assert [(one.problem_id, one.sample) for one in sampled] == [(row["problem_id"], k) for row in rows for k in (0, 1)]
-    for one in sampled:
-        text = tokenizer.decode(one.ids[: one.loss_mask.index(1)])
-        assert text.endswith("<|im_start|>assistant\n") and len(one.loss_mask) == len(one.ids) and sum(one.loss_mask) <= 5
-        assert one.truncated == (one.ids[-1] != tokenizer.eos_token_id)
 
 
 @pytest.mark.parametrize(
@@ -272,8 +264,8 @@ def test_seeds_are_pooled_and_the_wider_interval_counts():
 
 def test_asymmetry():
     near, far, unsure = policy_neighbours.NEIGHBOUR, policy_neighbours.STRANGER, policy_neighbours.UNDECIDED
-    labels = {"ab": near, "ba": far, "ac": near, "ad": near, "bc": far, "bd": far, "ca": near}
-    labels |= {"cb": far, "cd": far, "da": unsure, "db": far, "dc": far}
+    labels = dict.fromkeys(["ab", "ba", "ac", "ca", "ad", "da", "bc", "cb", "bd", "db", "cd", "dc"], far)
+    labels |= {"ab": near, "ac": near, "ca": near, "ad": near, "da": unsure}
     rows = [(a, b, label, i) for i, ((a, b), label) in enumerate(labels.items())]
     found = policy_neighbours.asymmetry(pd.DataFrame(rows, columns=["domain", "expert", "label", "ratio"]))
     kinds = dict(zip(found["one"] + found["other"], found["kind"]))

@@ -1,6 +1,7 @@
 """Judges of known skill come out as constructed; sets are balanced; what cannot be judged is said and counted."""
 
 import random
+from itertools import product
 
 import numpy as np
 import pandas as pd
@@ -196,9 +197,8 @@ def test_planted_errors_are_where_they_are_said_to_be(planted):
 def scripted(items, rows, score):
     """A judge that knows the items: the prompts' texts lead back to them, `score(item, mode)` is its log-odds."""
     known = {}
-    for mode in judge_prompts.JUDGE_MODES:
-        for item in items.itertuples():
-            known[judge_prompts.judge_prompt(rows[item.problem_id], item.text, mode)[0]["content"]] = score(item, mode)
+    for mode, item in product(judge_prompts.JUDGE_MODES, items.itertuples()):
+        known[judge_prompts.judge_prompt(rows[item.problem_id], item.text, mode)[0]["content"]] = score(item, mode)
 
     def judge(prompts):
         said = [known[messages[0]["content"]] for messages in prompts]
@@ -373,13 +373,12 @@ NAMES = ["math", "coding", "science", "instruction_following", "agent"]
 def world(gains, *, n=120, hit=0.7, worse=()):
     """Judges that are right with probability `hit`, more or less by half of `gains[domain]` in process and outcome mode."""
     generator, frames, right = np.random.default_rng(0), [], np.arange(n) % 2 == 0
-    for name in NAMES:
-        for judge in ("sft", f"rl-{name}", "rl-multi", "merge-ties", "mt-opd"):
-            for kind in ("shared", "own") if judge != "sft" else ("shared",):
-                for mode, sign in (("process", 0.5), ("outcome", -0.5)):
-                    chance = hit + sign * gains[name] - 0.2 * (judge in worse)
-                    scores = np.where((generator.permutation(n) < chance * n) == right, 2, -2)
-                    frames.append(verdict_rows(right, scores, judge=judge, name=kind, domain=name, mode=mode))
+    judges, modes = ("sft", "rl-{}", "rl-multi", "merge-ties", "mt-opd"), (("process", 0.5), ("outcome", -0.5))
+    for name, judge, kind, (mode, sign) in product(NAMES, judges, ("shared", "own"), modes):
+        if (judge, kind) != ("sft", "own"):
+            chance = hit + sign * gains[name] - 0.2 * (judge in worse)
+            scores = np.where((generator.permutation(n) < chance * n) == right, 2, -2)
+            frames.append(verdict_rows(right, scores, judge=judge.format(name), name=kind, domain=name, mode=mode))
     return cells(pd.concat(frames))
 
 

@@ -1,5 +1,7 @@
 """The transfer matrix: built-in gains, losses and nothing come back as their labels, and a world of nothing as no label."""
 
+from itertools import product
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -18,13 +20,11 @@ def world(gains: dict[tuple[str, str], float], n: int = 400, k: int = 2, seed: i
     """Samples of every model on two benchmarks a domain: SFT is right 40 times in 100, a model `gains` points more. 19 of 20
     samples have their luck in common over models."""
     rng, parts = np.random.default_rng(seed), []
-    for run in seeds:
-        for domain in DOMAINS:
-            for name in (domain, f"{domain}_shifted"):
-                luck = rng.random((n, k))
-                for model in ROWS:
-                    own = np.where(rng.random((n, k)) < 0.05, rng.random((n, k)), luck)
-                    parts.append(cell(own < 0.4 + gains.get((model, domain), 0) / 100, model, domain, name, run))
+    for run, domain, name in product(seeds, DOMAINS, ("{}", "{}_shifted")):
+        luck = rng.random((n, k))
+        for model in ROWS:
+            own = np.where(rng.random((n, k)) < 0.05, rng.random((n, k)), luck)
+            parts.append(cell(own < 0.4 + gains.get((model, domain), 0) / 100, model, domain, name.format(domain), run))
     return pd.concat(parts, ignore_index=True)
 
 

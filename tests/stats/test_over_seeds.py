@@ -1,21 +1,15 @@
-"""Seeds: tables of several are read together, their spread is separate from that of resampled problems, costs are a seed's mean."""
+"""Seeds: tables of several are read together, and their spread is separate from that of resampled problems."""
 
 import numpy as np
 import pandas as pd
 import pytest
 from test_bootstrap import shares
 
-from m2rl_lib.analysis.rq1_mix_or_merge import budgets
-from m2rl_lib.analysis.rq4_methods import sweeps
 from m2rl_lib.config import locations, schedule
 from m2rl_lib.config.study import Parameters
 from m2rl_lib.stats import over_seeds
 from m2rl_lib.stats.comparisons import compare
 from m2rl_lib.storage import artifacts, result_tables
-
-P = Parameters.model_construct(
-    domains=["math"], merge_lambda=1.0, merge_ties_density=0.2, merge_dare_density=0.8, merge_sce_topk=1.0
-)
 
 
 def planted(differences: list[float], problems: int = 200) -> pd.DataFrame:
@@ -82,27 +76,6 @@ def test_a_seed_is_there_once_all_that_an_analysis_reads_is_done(smoke, capsys):
     assert schedule.seeds_there(smoke, "rq4") == [0] and schedule.seeds_there(smoke, "rq2") == [0, 2]
     artifacts.finish(smoke, "rq1", [], [], [0, 2])
     assert ", seeds 0, 2, on " in capsys.readouterr().out
-
-
-def test_costs_of_several_seeds_are_those_of_one():
-    p = Parameters.model_construct(domains=["math"])
-    rows = [(0, "rl-multi", 40), (0, "rl-math", 90), (0, "rl-math", 10), (1, "rl-multi", 60), (1, "rl-math", 100)]
-    costs = pd.DataFrame(
-        [(seed, name, "rl", *[n] * 5) for seed, name, n in rows], columns=["seed", "model", "stage", *budgets.SPENT]
-    )
-    mean = budgets.mean_costs(costs).set_index("model")
-    assert mean["device_seconds"].to_dict() == {"rl-multi": 50, "rl-math": 100}
-    assert budgets.mixing_share(costs, p).to_dict() == {0: 40, 1: 60}
-
-
-def test_each_seed_tunes_for_itself():
-    """Seed 0 chooses λ = 0.5 (55 against 40 on selection), seed 1 stays; on test the changes are −10 and 0."""
-    usual, other = "merge-ties", "merge-ties@lambda=0.5"
-    chosen = [shares({usual: 40, other: right}, seed=seed, split="selection") for seed, right in enumerate((55, 30))]
-    test = [shares({usual: 60, other: 50}), shares({usual: 60}, seed=1)]
-    row = sweeps.tuned_table(pd.concat(chosen), pd.concat(test), P, 3.0, draws=500).iloc[0]
-    assert row["model"] == "merge-ties@lambda=0.5 (seed 0); merge-ties (seed 1)"
-    assert row[["selection", "score", "estimate", "seeds"]].tolist() == pytest.approx([47.5, 55, -5, 2])
 
 
 def test_figures_of_a_further_seed_stay_beside_its_notebooks(monkeypatch):

@@ -23,8 +23,7 @@ def read_rightly(world: conventions.World, trained: str, tested: str) -> float:
 
 def expected_changes(p) -> pd.DataFrame:
     """What training on `trained` changes on `tested`'s first benchmark: trained, tested, expected (points), predicted ('rises' or
-    'falls' where `LEAST` points or more are expected, else ''), of each ordered pair and diagonal cell. No rows of a blend, whose
-    relations nobody planted."""
+    'falls' where `LEAST` points or more are expected, else ''), of each ordered pair and diagonal cell; of a blend nothing."""
     columns = ["trained", "tested", "expected", "predicted"]
     if not problem_sets.is_micro(p.data_sources):
         return pd.DataFrame(columns=columns)

@@ -25,8 +25,7 @@ def simultaneous(
     cell and seed, `draws` (B, C, S) their joint bootstrap resamples, and each cell's problems `n` and benchmarks `strata` (C,).
     Half-widths are the 95% quantile of max_c |draw − estimate| / sd, taken as a normal quantile and turned into Student's with n
     − strata degrees of freedom, times sd √(n / (n − strata)); of several seeds at least a Bonferroni t interval over seeds, of
-    the variance pooled over cells, with `models` × (S − 1) degrees of freedom. A cell whose resamples never differ gets NaN; no
-    interval leaves ±100."""
+    the variance pooled over cells, with `models` × (S − 1) degrees of freedom. NaN where resamples never differ; within ±100."""
     estimate, means, free = points.mean(axis=1), mean_over_seeds(draws), n - strata
     error = means.std(axis=0, ddof=1)
     error = np.where((error > 1e-9) & (free > 0), error, np.nan)
@@ -108,8 +107,7 @@ def transfer_table(
 
 
 def beyond_sharpening(low: float, high: float, margin: float = MARGIN) -> str:
-    """What a gain is called, from its interval against SFT at its best temperature: 'transfer' above 0, 'sharpening' below
-    +margin."""
+    """What a gain over SFT at its best temperature is called: 'transfer' above 0, 'sharpening' below +margin."""
     return "transfer" if low > 0 else "sharpening" if high < margin else "undecided"
 
 

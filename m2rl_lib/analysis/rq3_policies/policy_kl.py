@@ -14,11 +14,7 @@ TABLE = [*CELL, "kl", "se", "kl_token", "se_token", "prompts", "completions", "t
 
 
 def ingredients(model: str, names: list[str]) -> list[str]:
-    """The domains a multi-domain model is made of; [] for others, and for an expert merged with SFT or RL-Null.
-
-    >>> ingredients("merge-average@experts=math+coding", ["math", "coding", "agent"]), ingredients("rl-multi", ["math", "agent"])
-    (['math', 'coding'], ['math', 'agent'])
-    """
+    """The domains a multi-domain model is made of; [] for others, and for an expert merged with SFT or RL-Null."""
     base, variant = model_names.parse_model_name(model)
     if "experts" in variant:
         parts = variant["experts"].split("+")

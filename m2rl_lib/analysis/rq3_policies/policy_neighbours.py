@@ -24,8 +24,7 @@ TABLE = ["domain", "expert", "target", "factor", "distance", "epsilon", "ratio",
 def neighbour_table(rows: pd.DataFrame, names: list[str], factor: float = 1.0, target: str | None = None) -> pd.DataFrame:
     """Who neighbours whom: one row for each domain A of `names` and expert B of another domain (or 'null', RL-Null, as control).
     Without `target`: distance D_A(A‖B) against epsilon = `factor` · D_A(A‖SFT); with one, D_A(B‖target) against `factor` ·
-    D_A(A‖target). difference, low, high in nats a sequence: paired mean over prompts and seeds, the wider 95% t interval over
-    prompts or seeds."""
+    D_A(A‖target). difference, low, high in nats a sequence: paired mean, the wider 95% t interval over prompts or seeds."""
     require_columns(rows, [*CELL, "seed", "problem_id", "kl"], "KL rows")
     if not factor > 0:
         raise ValueError(f"factor = {factor!r} of ε: a number above 0 is allowed")

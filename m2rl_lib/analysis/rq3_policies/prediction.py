@@ -36,8 +36,8 @@ def prediction_points(
     table: pd.DataFrame, changes: pd.DataFrame, parts: dict[str, list[str]], own: pd.DataFrame, of_target: pd.DataFrame
 ) -> pd.DataFrame:
     """One point a multi-domain model and domain A it is made of (and a seed, where `table` and `changes` have one): `changes`
-    with kl, se (of D_A(A‖target)), log_kl, and the shares of the model's other experts that neighbour A by `own` and by
-    `of_target` (`neighbour_table`s)."""
+    with kl, se (of D_A(A‖target)), log_kl, and the shares of its other experts that neighbour A by `own` and `of_target`
+    (`neighbour_table`s)."""
     require_columns(table, ["domain", "source", "target", "kl", "se"], "KL cross table")
     diagonal = table[table["source"] == "rl-" + table["domain"]]
     columns = [name for name in ("seed", "target", "domain", "kl", "se") if name in table]
@@ -53,8 +53,7 @@ def prediction_points(
 
 
 def held_out_errors(points: pd.DataFrame) -> pd.DataFrame:
-    """Root mean square error of ΔPerf of each domain, predicted by least squares on PREDICTORS from the other domains' points (of
-    one seed: see `over_seeds.each_seed`)."""
+    """Root mean square error of ΔPerf of each domain, predicted by least squares on PREDICTORS from the other domains' points."""
     domains, delta = list(pd.unique(points["domain"])), points["delta"].to_numpy()
     if len(domains) < 2:
         raise ValueError(f"points of {', '.join(domains) or 'no domain'}: leaving one domain out needs at least two")

@@ -84,8 +84,7 @@ def pair_table(found: Footprints) -> pd.DataFrame:
 
 def overlap_of(both: np.ndarray, changed: np.ndarray, octaves: np.ndarray) -> dict[str, np.ndarray]:
     """Jaccard indices of M masks (M, M), and those of independent and of matched random masks, with the latter's sd. `both` (M,
-    M) counts weights in both masks; `changed` (T, M, S) and `octaves` (T, S) those changed and all of them, in each tensor and
-    octave."""
+    M) counts weights in both masks; `changed` (T, M, S) and `octaves` (T, S) those changed and all, by tensor and octave."""
     own = np.diag(both)
     added, weights = own[:, None] + own[None, :], octaves.sum()
     a, n = changed.swapaxes(0, 1).reshape(len(own), -1), octaves.ravel()

@@ -12,9 +12,8 @@ BLOCK = 2**14  # adding blocks adds a relative variance of 1 / BLOCK to the 1 / 
 
 
 def project(vectors: np.ndarray, key: tuple[int, ...], dimensions: int = DIMENSIONS, block: int = BLOCK) -> np.ndarray:
-    """Project (M, n) vectors to (M, dimensions), unbiased for their inner products; all M by the same signs and rows. `key` is
-    (seed, what names the piece …): the seed draws the kept rows, the whole key the signs. Projections of the pieces of one vector
-    add up to that of the whole."""
+    """Project (M, n) vectors to (M, dimensions), unbiased for their inner products; projections of the pieces of a vector add up.
+    `key` is (seed, what names the piece …): the seed draws the kept rows, the whole key the signs, the same for all M."""
     count, n = vectors.shape
     generator = np.random.Generator(np.random.Philox(np.random.SeedSequence(key)))
     blocks = -(-n // block)

@@ -142,8 +142,8 @@ def difference_table(measured: Measured, margin: float = 3.0) -> pd.DataFrame:
 
 
 def thought_table(judged: pd.DataFrame, draws: int = 10_000) -> pd.DataFrame:
-    """Accuracy, over all domains, of the verdicts before which a judge thought and of those that it gave at once; `share` is the
-    percentage of its verdicts."""
+    """Accuracy, over all domains, of the verdicts before which a judge thought and of those given at once, with their `share`
+    (%)."""
     rows = name_experts(judged).assign(domain="all")
     table = measure_table(measure_cells(rows, [*CELL, "thought"], draws)).query("measure == 'accuracy'")
     counts = table.groupby(["judge", "mode"], sort=False)["trajectories"]
