@@ -1,8 +1,6 @@
-"""Avg@K: K completions per problem of every benchmark, graded by the verifier that gave the rewards.
-
-Written to the tables `scores` (one row per sample) and `samples` (the same keys and the text). The table `greedy` has the
-columns of `scores` and one row per test problem, decoded at temperature 0.
-"""
+"""Avg@K: K completions per problem of every benchmark, graded by the verifier that gave the rewards. Written to the tables
+`scores` (one row per sample), `samples` (the same keys and the text) and `greedy` (the columns of `scores`, one row per test
+problem, decoded at temperature 0)."""
 
 import time
 import zlib
@@ -17,20 +15,17 @@ from m2rl_lib.config.study import Parameters
 from m2rl_lib.data import problem_sets
 from m2rl_lib.domains import chat
 from m2rl_lib.rollout import decoding
+from m2rl_lib.stats.bootstrap import KEYS
 from m2rl_lib.storage import artifacts, result_tables
 from m2rl_lib.training.common import cost, write_costs
 
 GREEDY = ("scores", "test")  # purposes whose test problems are also decoded greedily
-KEYS = ["seed", "model", "domain", "benchmark", "split", "problem_id", "sample"]
 
 
 def run(p: Parameters) -> list[Path]:
-    """Evaluate the models that the notebook's parameters name, for their `purpose`:
-
-    `scores`: on selection and test problems, SFT also at its best temperature; `test`: on test problems, both also greedily
-    there; `sweep`: on selection problems, and the best of each merging method on test problems; `skills`: many samples of few
-    test problems; `world`: on test problems of math and coding.
-    """
+    """Evaluate the models that the notebook's parameters name, for their `purpose`. `scores`: on selection and test problems, SFT
+    also at its best temperature; `test`: on test problems, both also greedily there; `sweep`: on selection problems, and the best
+    of each method on test problems; `skills`: many samples of few test problems; `world`: math and coding alone."""
     folders = [locations.model_folder(p.study, p.seed, name) for name in p.models]
     for folder in folders:
         artifacts.read_manifest(folder)
@@ -72,9 +67,8 @@ def _score_all(p: Parameters, models: dict[str, Path]) -> tuple[list[pd.DataFram
 
 def best_of_each_method(frames: list[pd.DataFrame]) -> list[str]:
     """Of models scored on selection problems, one frame per model, the best of each base name."""
-    scored = {frame["model"].iloc[0]: _mean_of_trained(frame) for frame in frames}
-    bases = {name: model_names.parse_model_name(name)[0] for name in scored}
-    return [max((name for name in scored if bases[name] == base), key=scored.get) for base in dict.fromkeys(bases.values())]
+    scored = pd.Series({frame["model"].iloc[0]: _mean_of_trained(frame) for frame in frames})
+    return scored.groupby(lambda name: model_names.parse_model_name(name)[0], sort=False).idxmax().tolist()
 
 
 def _mean_of_trained(frame: pd.DataFrame) -> float:
@@ -113,17 +107,9 @@ def evaluate(p: Parameters, folder: Path, name: str, split: str, *, temperature:
     started = time.monotonic()
     model, tokenizer = decoding.load_model(artifacts.verify_model(folder))
     rows, usual = problems(p, split)
+    how = {"max_tokens": p.evaluate_max_tokens, "batch": p.evaluate_batch, "temperature": temperature}
     seed = zlib.crc32(f"{p.seed} {split}".encode()) % 2**31
-    sampled = decoding.sample(
-        model,
-        tokenizer,
-        rows,
-        k or usual,
-        temperature=temperature,
-        max_tokens=p.evaluate_max_tokens,
-        batch=p.evaluate_batch,
-        seed=seed,
-    )
+    sampled = decoding.sample(model, tokenizer, rows, k or usual, **how, seed=seed)
     flat = [(row, sample, c) for row, completions in zip(rows, sampled) for sample, c in enumerate(completions)]
     asked, texts = [row for row, _, _ in flat], [c.text for _, _, c in flat]
     columns = {key: [row[key] for row in asked] for key in ("domain", "benchmark", "problem_id")}

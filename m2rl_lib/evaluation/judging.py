@@ -1,8 +1,6 @@
-"""Models as judges: which trajectories they are shown, and the verdict that each gives (RQ5).
-
-*Outcome* shows the problem and the final answer, *process* the whole reasoning. A judge thinks, or not, and says 'right' or
-'wrong': read from the probabilities of the two words after its thinking (the score), and from what it wrote (the verdict).
-"""
+"""Models as judges: which trajectories they are shown, and the verdict that each gives (RQ5). In the mode *outcome* they see the
+problem and the final answer, in *process* the whole reasoning. A judge says 'right' or 'wrong': read from the probabilities of
+the two words after its thinking (the score), and from what it wrote (the verdict)."""
 
 import random
 import re
@@ -44,11 +42,7 @@ Judge = Callable[[list[list[dict]]], list[Judgement]]  # prompts (messages) -> a
 
 
 def read_verdict(text: str) -> str | None:
-    """The one of the two words that stands after `</think>`; None is unreadable.
-
-    >>> read_verdict("<think>27\\n26</think>\\nwrong<|im_end|>"), read_verdict("<think>27"), read_verdict("</think>right or wrong")
-    ('wrong', None, None)
-    """
+    """The one of the two words that stands after `</think>`; None is unreadable: neither word, or both."""
     found = set(VERDICT.findall((chat.answer_part(text) or "").lower()))
     return found.pop() if len(found) == 1 else None
 
@@ -99,27 +93,22 @@ def count_samples(samples: pd.DataFrame) -> pd.DataFrame:
     """One row per model and domain: samples, of these not graded, empty, truncated, without an answer, right and wrong (of whole
     trajectories, of which `at once` have no reasoning to read), and the `reason` where there is no balanced set."""
     require_columns(samples, SAMPLES, "samples")
-    rows = []
-    for (model, domain), cell in samples.groupby(["model", "domain"], sort=False):
-        empty = cell["text"].str.replace(chat.END, "").str.strip() == ""
-        counts = {
-            "not graded": cell["correct"].isna(),
-            "empty": empty,
-            "truncated": cell["truncated"] & ~empty,
-            "no answer": ~cell["parsed"] & ~cell["truncated"] & ~empty,
-            "right": _whole(cell) & (cell["correct"] == 1),
-            "wrong": _whole(cell) & (cell["correct"] == 0),
-            "at once": _whole(cell) & ~cell["text"].map(chat.thought).eq(True),
-        }
-        row = {"model": model, "domain": domain, "samples": len(cell)} | {
-            name: int(flags.sum()) for name, flags in counts.items()
-        }
-        right, wrong, reason = row["right"], row["wrong"], ""
-        if not (right and wrong):
-            alike = f"all {right + wrong} whole trajectories are {'right' if right else 'wrong'}"
-            reason = alike if right + wrong else "no whole trajectory"
-        rows.append(row | {"reason": reason})
-    return pd.DataFrame(rows)
+    whole, empty = _whole(samples), samples["text"].str.replace(chat.END, "").str.strip() == ""
+    flags = {
+        "samples": True,
+        "not graded": samples["correct"].isna(),
+        "empty": empty,
+        "truncated": samples["truncated"] & ~empty,
+        "no answer": ~samples["parsed"] & ~samples["truncated"] & ~empty,
+        "right": whole & (samples["correct"] == 1),
+        "wrong": whole & (samples["correct"] == 0),
+        "at once": whole & ~samples["text"].map(chat.thought).eq(True),
+    }
+    counts = samples[["model", "domain"]].assign(**flags).groupby(["model", "domain"], sort=False).sum().reset_index()
+    right, wrong = counts["right"] > 0, counts["wrong"] > 0
+    alike = "all " + (counts["right"] + counts["wrong"]).astype(str) + " whole trajectories are "
+    reasons = [np.where(right & wrong, "", alike + "right"), alike + "wrong"]
+    return counts.assign(reason=np.select([right, wrong], reasons, "no whole trajectory"))
 
 
 def _whole(samples: pd.DataFrame) -> pd.Series:
@@ -128,10 +117,8 @@ def _whole(samples: pd.DataFrame) -> pd.Series:
 
 
 def balanced_set(samples: pd.DataFrame, size: int, name: str, seed: int) -> pd.DataFrame:
-    """As many right as wrong whole trajectories of each domain, `size` at most: `ITEM`. `samples`: `SAMPLES`, of one model.
-
-    At most one right and one wrong per problem, problems that have both first.
-    """
+    """As many right as wrong whole trajectories of each domain, `size` at most: `ITEM`; at most one right and one wrong per
+    problem, problems that have both first. `samples`: `SAMPLES`, of one model."""
     chosen = []
     for domain, cell in samples[_whole(samples)].groupby("domain", sort=False):
         order = np.random.default_rng([seed, zlib.crc32(str(domain).encode())]).permutation(len(cell))
@@ -163,15 +150,11 @@ def _items(samples: pd.DataFrame, name: str) -> pd.DataFrame:
 
 def planted_set(rows: list[dict], seed: int) -> pd.DataFrame:
     """Of each row one right trajectory and one for each of its steps with that step alone wrong (where it matters): `ITEM`.
-
-    `distance` counts the steps from the wrong one to the end: 0 is the answer itself.
-    """
+    `distance` counts the steps from the wrong one to the end: 0 is the answer itself."""
     items = []
     for name in dict.fromkeys(row["domain"] for row in rows):
         plan = [(row, step) for row in rows if row["domain"] == name for step in (None, *range(len(row["steps"])))]
-        texts, right = judge_prompts.planted(
-            [row for row, _ in plan], [step for _, step in plan], random.Random(f"planted {seed} {name}")
-        )
+        texts, right = judge_prompts.planted(*map(list, zip(*plan)), random.Random(f"planted {seed} {name}"))
         for (row, step), text, is_right in zip(plan, texts, right, strict=True):
             if is_right != (step is None):
                 continue
@@ -181,11 +164,7 @@ def planted_set(rows: list[dict], seed: int) -> pd.DataFrame:
 
 
 def place_of(row: dict, step: int) -> str:
-    """What is wrong where a step is: 'early', 'late', 'answer' or 'middle'; of instructions, 'intention' or 'execution'.
-
-    >>> place_of({"domain": "math", "steps": ["8+3", "11+7", "18-9", "boxed"]}, 2)
-    'late'
-    """
+    """What is wrong where a step is: 'early', 'late', 'answer' or 'middle'; of instructions, 'intention' or 'execution'."""
     if row["domain"] == instruction_following.NAME:
         return "intention" if row["steps"][step].startswith("plan ") else "execution"
     last = len(row["steps"]) - 1
@@ -193,11 +172,8 @@ def place_of(row: dict, step: int) -> str:
 
 
 def judge_items(judge: Judge, items: pd.DataFrame, rows: dict[str, dict], taught: bool = True) -> pd.DataFrame:
-    """Every item judged in both modes: the columns of `ITEM` but the text, and mode, score, verdict (None: unreadable), tokens, and
-    whether the judge thought.
-
-    `rows`: problems by problem_id; `taught` as in `judge_prompts.judge_prompt`. Equal prompts are judged once.
-    """
+    """Every item judged in both modes, equal prompts once: the columns of `ITEM` but the text, and mode, score, verdict (None:
+    unreadable), tokens, thought. `rows`: problems by problem_id; `taught` as in `judge_prompts.judge_prompt`."""
     asked = pd.concat([items.assign(mode=mode) for mode in judge_prompts.JUDGE_MODES], ignore_index=True)
     prompts = [judge_prompts.judge_prompt(rows[row.problem_id], row.text, row.mode, taught) for row in asked.itertuples()]
     keys = [messages[-1]["content"] for messages in prompts]
@@ -212,12 +188,10 @@ def judge_items(judge: Judge, items: pd.DataFrame, rows: dict[str, dict], taught
 
 
 def run(p: Parameters, judges: dict[str, list[str]], samples: pd.DataFrame) -> pd.DataFrame:
-    """Every judge on the sets of its domains: `JUDGED`, one row per judge, trajectory and mode.
-
-    `judges`: model -> the domains it judges; `samples` as `read_samples` gives them, SFT's among them. The sets are of each
-    domain's first benchmark: SFT's balanced set (`shared`), each other model's (`own`), its `candidates`, and `planted`
-    trajectories; SFT also judges what it wrote on other benchmarks (`shifted`). A blend has no planted and no shifted set.
-    """
+    """Every judge on the sets of its domains: `JUDGED`, one row per judge, trajectory and mode. `judges`: model -> the domains it
+    judges; `samples` as `read_samples` gives them, SFT's among them. The sets are of each domain's first benchmark: SFT's
+    balanced set (`shared`), each other model's (`own`), its `candidates`, and `planted` trajectories; SFT also judges what it
+    wrote on other benchmarks (`shifted`). A blend has no planted and no shifted set."""
     sandbox.configure(p.sandbox_kind)
     torch.set_num_threads(p.evaluate_threads)
     micro = problem_sets.is_micro(p.data_sources)

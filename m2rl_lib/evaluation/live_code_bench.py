@@ -1,9 +1,6 @@
-"""LiveCodeBench's problems graded in our sandbox: what is run, and what its output is compared with.
-
-The rule is the benchmark's own (github.com/LiveCodeBench/LiveCodeBench, `testing_util.py`): a program reads standard input, or
-a method of `Solution` is called on JSON values; every test must pass within 6 s. Unlike there, a program has the standard
-library only and a method's result is compared as JSON.
-"""
+"""LiveCodeBench's problems graded in our sandbox: what is run, and what its output is compared with. By the benchmark's own rule
+(github.com/LiveCodeBench/LiveCodeBench, `testing_util.py`) a program reads standard input, or a method of `Solution` is called on
+JSON values, and every test must pass within 6 s; here with the standard library only, and a method's result compared as JSON."""
 
 import base64
 import io
@@ -40,18 +37,10 @@ class _TextsOnly(pickle.Unpickler):
 
 
 def read_tests(row: dict) -> dict:
-    """A row's public and private tests as {"inputs": [...], "outputs": [...], "fn_name": name or None}.
-
-    >>> tests = '[{"input": "1", "output": "2", "testtype": "stdin"}]'
-    >>> read_tests({"public_test_cases": tests, "private_test_cases": "[]", "metadata": "{}"})
-    {'inputs': ['1'], 'outputs': ['2'], 'fn_name': None}
-    """
+    """A row's public and private tests as {"inputs": [...], "outputs": [...], "fn_name": name or None}."""
     tests = json.loads(row["public_test_cases"]) + json.loads(unpack_private_tests(row["private_test_cases"]))
-    return {
-        "inputs": [test["input"] for test in tests],
-        "outputs": [test["output"] for test in tests],
-        "fn_name": json.loads(row["metadata"]).get("func_name"),
-    }
+    given, wanted = ([test[key] for test in tests] for key in ("input", "output"))
+    return {"inputs": given, "outputs": wanted, "fn_name": json.loads(row["metadata"]).get("func_name")}
 
 
 def unpack_private_tests(text: str) -> str:

@@ -1,8 +1,6 @@
-"""The paper's nine benchmarks: what each is called, where its rows are from, and its rows in their published form.
-
-Commits are those of the paper's code where it names them. HLE is its text-only questions, as there; LiveCodeBench v5 and v6
-are the problems that each release added.
-"""
+"""The paper's nine benchmarks: what each is called, where its rows are from, and its rows in their published form. Commits are
+those of the paper's code where it names them. HLE is its text-only questions, as there; LiveCodeBench v5 and v6 are the problems
+that each release added."""
 
 import csv
 import io
@@ -53,10 +51,8 @@ def choose(names: list[str]) -> list[str]:
     """The benchmarks asked for, or BenchmarkError in one line."""
     for name in names:
         if name in TOOLS:
-            raise BenchmarkError(
-                f"benchmark {name} is evalscope's but not run: the paper's nine have no tool benchmark, and this one needs tools "
-                "or a simulated user outside our sandbox; the agent domain is scored by notebook 07"
-            )
+            why = "the paper's nine have no tool benchmark, and this one needs tools or a simulated user outside our sandbox"
+            raise BenchmarkError(f"benchmark {name} is evalscope's but not run: {why}; the agent domain is scored by notebook 07")
         if name not in BENCHMARKS:
             raise BenchmarkError(f"benchmark {name!r} is not one of {', '.join(BENCHMARKS)}")
     return list(dict.fromkeys(names))
@@ -69,10 +65,8 @@ def read_rows(name: str, data: list[str]) -> tuple[list[dict], str]:
     source = hub.find_dataset(data, repository)
     if source is None and "@" not in benchmark.source:
         gate = " (gated: accept its terms on its page, then `hf auth login`)" if name == "gpqa_diamond" else ""
-        raise BenchmarkError(
-            f"{name}: the commit of {repository}{gate} is not known here; give --data {repository}@<commit>, "
-            f"or --data ./FOLDER with FOLDER/{repository} in it"
-        )
+        give = f"give --data {repository}@<commit>, or --data ./FOLDER with FOLDER/{repository} in it"
+        raise BenchmarkError(f"{name}: the commit of {repository}{gate} is not known here; {give}")
     source = source or hub.parse_source(benchmark.source)
     files = [file for file in hub.list_files(source) if fnmatch(file, benchmark.files) and Path(file).suffix in READERS]
     if not files:

@@ -1,9 +1,8 @@
 """`python -m m2rl_lib.evaluation.served_model PARAMS MODEL --server URL`: the paper's nine benchmarks, asked of a served model.
 
-evalscope 1.14.1 (`pip install -e .[benchmarks]`) writes the prompts, asks any server that speaks OpenAI's protocol and grades
-the answers after `</think>`. Unlike evalscope alone: data sets are read at a commit or from a folder (`hub`),
-programs run in our sandbox only, and what could not be graded is null, not 0.
-"""
+evalscope 1.14.1 (`pip install -e .[benchmarks]`) writes the prompts, asks any server that speaks OpenAI's protocol and grades the
+answers after `</think>`. Unlike evalscope alone: data sets are read at a commit or from a folder (`hub`), programs run in our
+sandbox only, and what could not be graded is null, not 0."""
 
 import argparse
 import copy
@@ -24,10 +23,10 @@ from m2rl_lib.config.study import Parameters
 from m2rl_lib.domains import chat
 from m2rl_lib.evaluation import live_code_bench
 from m2rl_lib.evaluation.nine_benchmarks import BENCHMARKS, BenchmarkError, choose, read_rows
+from m2rl_lib.stats.bootstrap import KEYS
 from m2rl_lib.storage import artifacts, atomic, hub, result_tables
 
 EVALSCOPE = "1.14.1"
-KEYS = ["seed", "model", "domain", "benchmark", "split", "problem_id", "sample"]
 GRADES = ("prompt_level_strict", "accuracy", "acc")  # as evalscope calls a sample's grade, by benchmark
 GRADED = ["correct", "parsed", "truncated", "completion_tokens", "thought"]
 READ = ["evaluate_samples", "evaluate_temperature", "evaluate_max_tokens", "evaluate_batch", "sandbox_kind"]
@@ -40,15 +39,12 @@ def served_name(server: str, wanted: str | None = None) -> str:
         answer.raise_for_status()
         names = [model["id"] for model in answer.json()["data"]]
     except (httpx.HTTPError, httpx.InvalidURL, ValueError, KeyError, TypeError) as error:
-        raise BenchmarkError(
-            f"server {server}: {type(error).__name__} when asked for /models; give the address up to /v1 of one that speaks "
-            "OpenAI's protocol, such as `vllm serve FOLDER --generation-config vllm`"
-        ) from None
+        wrong = f"server {server}: {type(error).__name__} when asked for /models; give the address up to /v1 of one that speaks"
+        raise BenchmarkError(f"{wrong} OpenAI's protocol, such as `vllm serve FOLDER --generation-config vllm`") from None
     if wanted in names or len(names) == 1:
         return wanted if wanted in names else names[0]
-    raise BenchmarkError(
-        f"server {server} serves {', '.join(names) or 'nothing'}: serve one model, one named {wanted}, or say which by --served"
-    )
+    there = f"server {server} serves {', '.join(names) or 'nothing'}"
+    raise BenchmarkError(f"{there}: serve one model, one named {wanted}, or say which by --served")
 
 
 def _key() -> str:
@@ -68,10 +64,9 @@ def check(names: list[str], judge: str | None) -> None:
             try:
                 nltk.data.find(path)
             except LookupError:
-                word_list = path.split("/")[1]
-                raise BenchmarkError(
-                    f"ifbench needs NLTK's {word_list}, which is not here: with network, python -m nltk.downloader {word_list}"
-                ) from None
+                name = path.split("/")[1]
+                line = f"ifbench needs NLTK's {name}, which is not here: with network, python -m nltk.downloader {name}"
+                raise BenchmarkError(line) from None
 
 
 def ask(p: Parameters, name: str, rows: list[dict], server: str, served: str, judge: dict | None, work: Path) -> pd.DataFrame:
@@ -184,15 +179,13 @@ def score(p: Parameters, model: str, names: list[str], server: str, served=None,
         shutil.rmtree(work)
         mean, lost = 100 * frame.groupby("problem_id")["correct"].mean().mean(), int(frame["correct"].isna().sum())
         ungraded = f", {lost} samples not graded" if lost else ""
-        print(
-            f"{model}: {benchmark.name} Avg@{p.evaluate_samples} {mean:.1f}, n = {len(problems)} problems{ungraded}", flush=True
-        )
+        line = f"{benchmark.name} Avg@{p.evaluate_samples} {mean:.1f}, n = {len(problems)} problems{ungraded}"
+        print(f"{model}: {line}", flush=True)
 
 
 def main(arguments: list[str] | None = None) -> None:
     """The command line; ends with one line that says what is wrong."""
-    about = {"prog": "python -m m2rl_lib.evaluation.served_model", "description": "The paper's nine benchmarks."}
-    parser = argparse.ArgumentParser(**about)
+    parser = argparse.ArgumentParser("python -m m2rl_lib.evaluation.served_model", description="The paper's nine benchmarks.")
     parser.add_argument("params", help="the parameter file: study, seed, K, temperature, tokens, sandbox")
     parser.add_argument("model", help="the model's name in the study's tables: sft, rl-math, merge-ties, ...")
     parser.add_argument("--server", required=True, help="the address of the server, up to /v1")
@@ -205,9 +198,7 @@ def main(arguments: list[str] | None = None) -> None:
         values = study.load(asked.params).model_dump()
         p = Parameters.model_construct(**{name: values[name] for name in ("study", "seed", *READ)})
         score(p, asked.model, asked.benchmarks, asked.server, asked.served, asked.judge, asked.data or [])
-    except (BenchmarkError, hub.SourceError, study.ParameterError, sandbox.SandboxError, atomic.DamagedError) as error:
-        sys.exit(str(error))
-    except ValueError as error:
+    except (ValueError, hub.SourceError, study.ParameterError, sandbox.SandboxError, atomic.DamagedError) as error:
         sys.exit(" ".join(str(error).split()))
 
 

@@ -1,9 +1,7 @@
 """Scores with intervals: from graded samples to Avg@K, pass@k and averages over domains, in points from 0 to 100.
 
 Problems are resampled within each benchmark (Miller 2024, arXiv 2411.00640), the same ones for every model and seed, so all
-differences are paired. Over three seeds a percentile bootstrap covers about 75%, so the wider of it and t is used: 95 to 97%
-where seeds differ by 3 points, over 99% where not at all. A cell in which every problem has the same mean has width 0.
-"""
+differences are paired. Over seeds the wider of a percentile bootstrap and a t interval is used."""
 
 import zlib
 from dataclasses import dataclass
@@ -12,7 +10,8 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-COLUMNS = ["seed", "model", "domain", "benchmark", "split", "problem_id", "sample", "correct"]
+KEYS = ["seed", "model", "domain", "benchmark", "split", "problem_id", "sample"]  # of a sample in every table
+COLUMNS = [*KEYS, "correct"]
 CELL = ["seed", "model", "benchmark"]
 TABLE = ["model", "domain", "benchmark", "score", "low", "high", "n", "k", "seeds", "seed_sd", "scope", "dropped", "reason"]
 UNTRAINED = ("general", "composition")  # domains that RL never trains: excluded from every average
@@ -34,7 +33,7 @@ def require_columns(frame: pd.DataFrame, columns: list[str], what: str) -> None:
 def check_scores(scores: pd.DataFrame) -> None:
     """Refuse graded samples of one split that lack something or contradict themselves (ValueError, one line)."""
     require_columns(scores, COLUMNS, "scores")
-    for column in COLUMNS[:-1]:
+    for column in KEYS:
         if scores[column].isna().any():
             raise ValueError(f"scores has {int(scores[column].isna().sum())} rows without {column}: every row needs one")
     graded = pd.to_numeric(scores["correct"]).dropna()
@@ -67,11 +66,9 @@ def pass_at_k(n: np.ndarray | int, c: np.ndarray | int, k: int) -> np.ndarray:
 
 
 def problem_means(scores: pd.DataFrame, pass_k: int | None = None) -> pd.DataFrame:
-    """Checked samples averaged: one row per seed, model, domain, benchmark and problem_id.
-
-    Added are k (samples), solved (right ones), value (share right, or pass@`pass_k`), graded (False where a sample is missing
-    or has a null `correct`) and, if scores has them, the shares parsed, parsed_correct (both) and truncated.
-    """
+    """Checked samples averaged, one row per seed, model, domain, benchmark and problem_id: k (samples), solved (right ones),
+    value (share right, or pass@`pass_k`), graded (False where a sample is missing or has a null `correct`) and, if scores has
+    them, the shares parsed, parsed_correct (both) and truncated."""
     check_scores(scores)
     flags = [name for name in ("parsed", "truncated") if name in scores.columns]
     rows = scores[[*CELL, "domain", "problem_id", *flags]].astype(dict.fromkeys(flags, float))
@@ -91,12 +88,9 @@ def problem_means(scores: pd.DataFrame, pass_k: int | None = None) -> pd.DataFra
 
 @dataclass(frozen=True)
 class Resample:
-    """Scores of every cell and their paired resamples: M benchmarks, C pairs of seed and model, B resamples.
-
-    `points` (M, C) and `draws` (M, B, C) are NaN in a refused or missing cell, and `reasons` (M, C) says why. `benchmarks`
-    is indexed by benchmark with domain, n (problems kept) and dropped. Resamples depend on `seed`, the benchmark's name and
-    n alone, so adding a model or a benchmark changes no other interval.
-    """
+    """Scores of every cell and their paired resamples: M benchmarks, C pairs of seed and model, B resamples. `points` (M, C) and
+    `draws` (M, B, C) are NaN in a refused or missing cell, and `reasons` (M, C) says why. `benchmarks` is indexed by benchmark
+    with domain, n (problems kept) and dropped. Resamples depend on the benchmark's name and n alone."""
 
     benchmarks: pd.DataFrame
     pairs: pd.MultiIndex
@@ -104,7 +98,6 @@ class Resample:
     draws: np.ndarray
     k: np.ndarray
     reasons: np.ndarray
-    seed: int
 
     def columns(self, model: str, seeds: list[int]) -> list[int]:
         """Positions of the model's seeds among the C pairs, in the order of `seeds`."""
@@ -142,23 +135,27 @@ class Resample:
         draws = sum(weights[row] * self.draws[row][:, columns] for row in rows)
         return points, draws, "; ".join(sorted({reason for reason in reasons.flat if reason}))
 
-    def difference(self, model: str, reference: str, weights: np.ndarray) -> tuple[list[int], np.ndarray, np.ndarray]:
-        """The S seeds that both models have, and model − reference: points (S,), resamples (B, S). ValueError if refused."""
-        of_model, of_reference = self.seeds(model), self.seeds(reference)
-        seeds = sorted(set(of_model) & set(of_reference))
+    def changes(self, cells: list[tuple[str, str]], reference: str) -> tuple[list[int], np.ndarray, np.ndarray, list[str]]:
+        """Each (model, over) − `reference`: the S seeds that all have, points (C, S), draws (B, C, S), why a cell is refused."""
+        have = {model: self.seeds(model) for model in [*dict(cells), reference]}
+        seeds = sorted(set.intersection(*map(set, have.values())))
         if not seeds:
-            raise ValueError(f"{model} has seeds {of_model}, {reference} {of_reference}: one in common is needed")
-        (a, a_draws, a_reason), (b, b_draws, b_reason) = (self.values(name, seeds, weights) for name in (model, reference))
-        if a_reason or b_reason:
-            raise ValueError(f"cannot compare {model} with {reference}: {a_reason or b_reason}")
-        return seeds, a - b, a_draws - b_draws
+            raise ValueError(f"seeds of {', '.join(f'{model} {some}' for model, some in have.items())}: one in common is needed")
+        both = [[self.values(name, seeds, self.weights(over)) for name in (model, reference)] for model, over in cells]
+        points, draws = np.array([a[0] - b[0] for a, b in both]), np.stack([a[1] - b[1] for a, b in both], axis=1)
+        return seeds, points, draws, [a[2] or b[2] for a, b in both]
+
+    def difference(self, model: str, reference: str, over: str) -> tuple[list[int], np.ndarray, np.ndarray]:
+        """The S seeds that both models have, and model − reference: points (S,), resamples (B, S). ValueError if refused."""
+        seeds, points, draws, (reason,) = self.changes([(model, over)], reference)
+        if reason:
+            raise ValueError(f"cannot compare {model} with {reference}: {reason}")
+        return seeds, points[0], draws[:, 0]
 
 
-def resample(problems: pd.DataFrame, value: str = "value", draws: int = 10_000, seed: int = 0) -> Resample:
-    """Resample the rows of `problem_means` within each benchmark, once for all models and seeds; `value` is what is averaged.
-
-    A problem that one cell could not grade is dropped for all; a cell that lacks more than 1% is refused and drops none.
-    """
+def resample(problems: pd.DataFrame, value: str = "value", draws: int = 10_000) -> Resample:
+    """Resample the rows of `problem_means` within each benchmark, once for all models and seeds; `value` is what is averaged. A
+    problem that one cell could not grade is dropped for all; a cell that lacks more than 1% is refused and drops none."""
     pairs = pd.MultiIndex.from_frame(problems[["seed", "model"]].drop_duplicates().sort_values(["seed", "model"]))
     benchmarks = problems.drop_duplicates("benchmark").set_index("benchmark")[["domain"]].sort_index().assign(n=0, dropped=0)
     shape = (len(benchmarks), len(pairs))
@@ -183,8 +180,8 @@ def resample(problems: pd.DataFrame, value: str = "value", draws: int = 10_000, 
             continue
         matrix = 100 * np.where(kept_cell, matrix, np.nan)[kept]
         points[row] = matrix.mean(axis=0)
-        resamples[row] = _resampled_means(matrix, draws, np.random.default_rng([seed, zlib.crc32(str(name).encode())]))
-    return Resample(benchmarks, pairs, points, resamples, k, reasons, seed)
+        resamples[row] = _resampled_means(matrix, draws, np.random.default_rng([0, zlib.crc32(str(name).encode())]))
+    return Resample(benchmarks, pairs, points, resamples, k, reasons)
 
 
 def _resampled_means(matrix: np.ndarray, draws: int, generator: np.random.Generator) -> np.ndarray:
@@ -198,24 +195,21 @@ def _resampled_means(matrix: np.ndarray, draws: int, generator: np.random.Genera
     return out
 
 
-def mean_over_seeds(draws: np.ndarray, seed: int = 0) -> np.ndarray:
+def mean_over_seeds(draws: np.ndarray) -> np.ndarray:
     """Means over resampled seeds: (B, ..., S) to (B, ...), with the same seeds for every quantity that has S of them."""
     count = draws.shape[-1]
     if count == 1:
         return draws[..., 0]
-    picked = np.random.default_rng([seed, count]).integers(0, count, (len(draws), count))
+    picked = np.random.default_rng([0, count]).integers(0, count, (len(draws), count))
     return np.take_along_axis(draws, picked.reshape(len(draws), *[1] * (draws.ndim - 2), count), axis=-1).mean(axis=-1)
 
 
-def interval(points: np.ndarray, draws: np.ndarray, seed: int = 0) -> dict[str, float]:
-    """Estimate and intervals of one quantity from its per-seed values (S,) and their problem resamples (B, S).
-
-    Returns estimate, low, high (95%), low90, high90, p (two-sided, against 0), seen (smallest true effect that the 95%
-    interval would have shown in 80% of repetitions), seeds, seed_sd (NaN for one seed), scope. For S > 1 each interval is
-    the wider of t over seeds and hierarchical bootstrap, p and seen the larger of the two.
-    """
+def interval(points: np.ndarray, draws: np.ndarray) -> dict[str, float]:
+    """Estimate and intervals of one quantity from its per-seed values (S,) and their problem resamples (B, S): estimate, low,
+    high (95%), low90, high90, p (two-sided, against 0), seen (minimum detectable effect at 80% power), seeds, seed_sd (NaN for
+    one seed), scope. For S > 1 each is the wider, or larger, of t over seeds and hierarchical bootstrap."""
     count, estimate = len(points), float(np.mean(points))
-    means = mean_over_seeds(draws, seed)
+    means = mean_over_seeds(draws)
     low, low90, high90, high = np.quantile(means, [0.025, 0.05, 0.95, 0.975])
     p = min(1.0, 2 * (min(np.mean(means <= 0), np.mean(means >= 0)) * len(means) + 1) / (len(means) + 1))
     seen = (high - low) / 2 * SEEN
@@ -241,32 +235,33 @@ def describe(sample: Resample, model: str, domain: str, benchmark: str) -> dict:
     ks = np.unique(sample.k[np.ix_(rows, sample.columns(model, seeds))])
     row = {"model": model, "domain": domain, "benchmark": benchmark, "k": int(ks[0]) if len(ks) == 1 else pd.NA}
     row |= sample.benchmarks[["n", "dropped"]].iloc[rows].sum().to_dict()
-    return row | measured(*sample.values(model, seeds, weights), sample.seed)
+    return row | measured(*sample.values(model, seeds, weights))
 
 
-def measured(points: np.ndarray, draws: np.ndarray, reason: str, seed: int) -> dict:
+def measured(points: np.ndarray, draws: np.ndarray, reason: str) -> dict:
     """The columns score, low, high, seeds, seed_sd, scope and reason of a share; its interval ends at 0 and 100 points."""
-    found = dict.fromkeys(["estimate", "low", "high", "seed_sd"], np.nan) if reason else interval(points, draws, seed)
+    found = dict.fromkeys(["estimate", "low", "high", "seed_sd"], np.nan) if reason else interval(points, draws)
     low, high = np.clip([found["low"], found["high"]], 0, 100).tolist()
     size = {"seed_sd": found["seed_sd"], "seeds": len(points), "scope": SCOPES[len(points) == 1]}
     return {"score": found["estimate"], "low": low, "high": high, "reason": reason} | size
 
 
-def score_table(scores: pd.DataFrame, pass_k: int | None = None, draws: int = 10_000, seed: int = 0) -> pd.DataFrame:
+def score_table(scores: pd.DataFrame, pass_k: int | None = None, draws: int = 10_000) -> pd.DataFrame:
     """Avg@K, or pass@`pass_k`, of every model on every benchmark with 95% intervals: `TABLE`, n problems of k samples each."""
-    sample = resample(problem_means(scores, pass_k), draws=draws, seed=seed)
-    cells = [(model, *cell) for model in pd.unique(scores["model"]) for cell in sample.tested(model).items()]
-    rows = [describe(sample, model, domain, benchmark) for model, benchmark, domain in cells]
+    sample, models = resample(problem_means(scores, pass_k), draws=draws), pd.unique(scores["model"])
+    return _table([describe(sample, model, domain, name) for model in models for name, domain in sample.tested(model).items()])
+
+
+def _table(rows: list[dict]) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=TABLE).astype({"k": "Int64"})
 
 
-def average_table(scores: pd.DataFrame, draws: int = 10_000, seed: int = 0) -> pd.DataFrame:
+def average_table(scores: pd.DataFrame, draws: int = 10_000) -> pd.DataFrame:
     """As `score_table`, with benchmark 'average': one row per model and domain, 'overall' first."""
-    sample = resample(problem_means(scores), draws=draws, seed=seed)
+    sample = resample(problem_means(scores), draws=draws)
     domains = sorted(set(sample.benchmarks["domain"]))
     overs = domains if {*domains} <= {*UNTRAINED} else [OVERALL, *domains]
-    rows = [describe(sample, model, over, AVERAGE) for model in pd.unique(scores["model"]) for over in overs]
-    return pd.DataFrame(rows, columns=TABLE).astype({"k": "Int64"})
+    return _table([describe(sample, model, over, AVERAGE) for model in pd.unique(scores["model"]) for over in overs])
 
 
 def averages(table: pd.DataFrame) -> pd.DataFrame:

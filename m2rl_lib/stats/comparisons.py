@@ -1,8 +1,6 @@
-"""Comparisons of scores: with a three-way verdict, and the English sentence for each.
-
-*Better* (or *worse*): the 95% interval of the paired difference is above (below) 0. *Equivalent*: the 90% interval lies
-inside ±margin. Else *undecided*, which is never 'matches'.
-"""
+"""Comparisons of scores: with a three-way verdict, and the English sentence for each. A model is *better* (*worse*) where the 95%
+interval of the paired difference is above (below) 0, *equivalent* where the 90% interval lies inside ±margin, else
+*undecided*."""
 
 import re
 from itertools import product
@@ -47,10 +45,8 @@ def _parts(model: str) -> tuple[str, str]:
     found = re.fullmatch(r"([a-z0-9_-]+)((?:[@,][a-z_]+=[^@,=\s]+)*)", str(model))
     stem = found[1] if found else ""
     if stem not in NAMES and stem not in MERGES and not re.fullmatch(r"rl-[a-z][a-z_]*", stem):
-        raise ValueError(
-            f"unknown model {model!r}: allowed are {', '.join(NAMES)}, rl-<domain>, "
-            f"merge-<{'|'.join(METHODS)}>, each with @key=value[,key=value] for a variant"
-        )
+        allowed = f"{', '.join(NAMES)}, rl-<domain>, merge-<{'|'.join(METHODS)}>"
+        raise ValueError(f"unknown model {model!r}: allowed are {allowed}, each with @key=value[,key=value] for a variant")
     words = found[2][1:].replace("=", " ").replace(",", ", ").replace("@", ", ")
     return stem, f" ({words})" if words else ""
 
@@ -79,18 +75,16 @@ def chosen(model: str) -> str:
     return f"the best merge ({display_name(model).replace(' merge', '')}, chosen on selection data)"
 
 
-def three_way(low: float, high: float, low90: float, high90: float, margin: float = MARGIN) -> str:
-    """'better', 'worse', 'equivalent' or 'undecided' from a difference's 95% and 90% intervals, in points."""
-    if low > 0 or high < 0:
-        return "better" if low > 0 else "worse"
-    return "equivalent" if -margin < low90 and high90 < margin else "undecided"
+def three_way(found: dict, margin: float) -> str:
+    """'better', 'worse', 'equivalent' or 'undecided' from a difference's `interval`, in points."""
+    if found["low"] > 0 or found["high"] < 0:
+        return "better" if found["low"] > 0 else "worse"
+    return "equivalent" if -margin < found["low90"] and found["high90"] < margin else "undecided"
 
 
 def without_spread(found: dict[str, float], n: int) -> dict[str, float]:
-    """Limits and smallest visible effect where all n problems have the same difference, so that resamples have no spread.
-
-    As many problems as could have been missed, 1 − α^(1/n) of them (Clopper–Pearson), may differ by −100 to 100 points.
-    """
+    """Limits and minimum detectable effect where all n problems have the same difference, so that resamples have no spread: as
+    many problems as could have been missed, 1 − α^(1/n) of them (Clopper–Pearson), may differ by −100 to 100 points."""
     estimate, wider = found["estimate"], {}
     for low, high, tail in (("low", "high", 0.025), ("low90", "high90", 0.05)):
         missed = 1 - tail ** (1 / n)
@@ -100,10 +94,8 @@ def without_spread(found: dict[str, float], n: int) -> dict[str, float]:
 
 
 def few_problems(differences: np.ndarray, verdict: str, p: float, margin: float) -> tuple[str, float]:
-    """Verdict and p below FEWEST problems: that of the intervals stands where the exact test of random signs agrees.
-
-    `differences` (n,): each problem's part of the estimate, in points. Equivalence is tested against both margins, one-sided.
-    """
+    """Verdict and p below FEWEST problems, from `differences` (n,), each problem's part of the estimate in points: that of the
+    intervals stands where the exact test of random signs agrees; equivalence is tested against both margins, one-sided."""
     n = len(differences)
     signs = 1 - 2 * (np.arange(2**n)[:, None] >> np.arange(n) & 1)
     parts = np.stack([differences, -differences, margin / n + differences, margin / n - differences])
@@ -123,32 +115,29 @@ def _differences(problems: pd.DataFrame, model: str, reference: str, seeds: list
 
 def comparison_table(
     scores: pd.DataFrame,
-    pairs: list[tuple[str, str]],
+    pairs: list[tuple],
     overs: list[str],
     margin: float = MARGIN,
     draws: int = 10_000,
-    seed: int = 0,
     pass_k: int | None = None,
 ) -> pd.DataFrame:
-    """Paired differences model − reference in points, one row for each pair and each of `overs`, all from one resample.
-
-    `scores`: graded samples of one split, with every model that shares the table (an ungraded problem is dropped for all).
-    `overs`: 'overall', domains or benchmarks; of Avg@K, or of pass@`pass_k`. Returns `COMPARED`: low and high are of the 95% interval, low90 and high90 of the
-    90% interval, seen is the minimum detectable effect at 80% power. Seeds are those that both models have.
-    """
+    """Paired differences model − reference in points (`COMPARED`), one row for each pair and each of `overs` ('overall', domains
+    or benchmarks), all from one resample, in the seeds that both have; of Avg@K, or of pass@`pass_k`. `scores`: graded samples of
+    one split, with every model that shares the table (an ungraded problem is dropped for all). low and high are of the 95%
+    interval, low90 and high90 of the 90% interval, seen is the minimum detectable effect at 80% power."""
     if not margin > 0:
         raise ValueError(f"margin = {margin!r} points: a number above 0 is allowed")
     problems = problem_means(scores, pass_k)
-    sample, rows = resample(problems, draws=draws, seed=seed), []
+    sample, rows = resample(problems, draws=draws), []
     for (model, reference), over in product(pairs, overs):
         weights = sample.weights(over)
-        seeds, points, resamples = sample.difference(model, reference, weights)
-        found, sizes = interval(points, resamples, seed), sample.benchmarks["n"][weights > 0]
+        seeds, points, resamples = sample.difference(model, reference, over)
+        found, sizes = interval(points, resamples), sample.benchmarks["n"][weights > 0]
         n = int(sizes.sum())
         tied = not np.ptp(resamples, axis=0).any()
         if tied:
             found |= without_spread(found, n)
-        verdict = three_way(*(found[key] for key in ("low", "high", "low90", "high90")), margin)
+        verdict = three_way(found, margin)
         if tied and not found["estimate"]:  # all pairs equal: a spread of zero shows no equivalence
             verdict = "undecided"
         if n < FEWEST:
@@ -159,8 +148,15 @@ def comparison_table(
     return pd.DataFrame(rows, columns=COMPARED)
 
 
+def compare_alone(
+    scores: pd.DataFrame, pairs: list[tuple[str, str]], overs: list[str], margin: float, draws: int
+) -> pd.DataFrame:
+    """`comparison_table` of the models of `pairs` alone, so that no other model's ungraded problems count."""
+    return comparison_table(scores[scores["model"].isin({*sum(pairs, ())})], pairs, overs, margin, draws)
+
+
 def compare(scores: pd.DataFrame, model: str, reference: str, over: str = OVERALL, **how) -> pd.Series:
-    """The single row of `comparison_table` for one pair and one `over`; `how` is its margin, draws and seed."""
+    """The single row of `comparison_table` for one pair and one `over`; `how` is its margin and draws."""
     return comparison_table(scores, [(model, reference)], [over], **how).iloc[0]
 
 
@@ -177,10 +173,9 @@ def verdict_sentence(comparison: pd.Series, names: dict[str, str] | None = None)
         kind = "90% interval, inside the margin"
         claim = f"{a} and {b} are equivalent{span}: {row['estimate']:+.1f} points [{row['low90']:.1f}, {row['high90']:.1f}]"
     else:
-        claim = (
-            f"Whether {a} is better or worse than {b}{span} is undecided: {row['estimate']:+.1f} points "
-            f"[{row['low']:.1f}, {row['high']:.1f}], minimum detectable effect {row['seen']:.1f} points"
-        )
+        size = f"{row['estimate']:+.1f} points [{row['low']:.1f}, {row['high']:.1f}]"
+        seen = f"minimum detectable effect {row['seen']:.1f} points"
+        claim = f"Whether {a} is better or worse than {b}{span} is undecided: {size}, {seen}"
     benchmarks, seeds = (f"{row[noun]} {noun[:-1] if row[noun] == 1 else noun}" for noun in ("benchmarks", "seeds"))
     counted = f"{benchmarks}, n = {row['n']} problems, {seeds}"
     return f"{claim}, {counted}: on {row['scope']} ({kind}; margin ±{row['margin']:g} points)."
@@ -191,9 +186,8 @@ def chance_adjusted(table: pd.DataFrame, chance: dict[str, float]) -> pd.DataFra
     require_columns(table, ["benchmark", "score", "low", "high"], "score table")
     lacking = sorted(set(table["benchmark"]) - set(chance))
     if lacking or not all(0 <= c < 1 for c in chance.values()):
-        raise ValueError(
-            f"chance lacks {', '.join(lacking) or 'nothing'}, has {chance}: one number in [0, 1) a benchmark is needed"
-        )
+        has = f"lacks {', '.join(lacking) or 'nothing'}, has {chance}"
+        raise ValueError(f"chance {has}: one number in [0, 1) for each benchmark is needed")
     c = 100 * table["benchmark"].map(chance).astype(float)
     adjusted = {"adjusted": "score", "adjusted_low": "low", "adjusted_high": "high"}
     return table.assign(**{name: 100 * (table[source] - c) / (100 - c) for name, source in adjusted.items()})
@@ -208,10 +202,8 @@ def benjamini_hochberg(p: np.ndarray) -> np.ndarray:
 
 
 def form_table(scores: pd.DataFrame) -> pd.DataFrame:
-    """Is it the form or the skill? The shares parsed, right if parsed, and truncated, of each model on each benchmark.
-
-    Returns `TABLE` with `measure` after benchmark. 20 of 40 samples parsed, 15 of these right: parsed 50, right if parsed 75.
-    """
+    """Is it the form or the skill? The shares parsed, right if parsed, and truncated, of each model on each benchmark: `TABLE`
+    with `measure` after benchmark. 20 of 40 samples parsed, 15 of these right: parsed 50, right if parsed 75."""
     require_columns(scores, ["parsed", "truncated"], "scores")
     problems = problem_means(scores)
     parts = {name: resample(problems, name) for name in ("parsed", "parsed_correct", "truncated")}
@@ -226,5 +218,5 @@ def form_table(scores: pd.DataFrame) -> pd.DataFrame:
             reason = reason or ("" if np.isfinite(given_draws).all() else "too few parsed answers")
             values = {"parsed": values["parsed"], "right if parsed": (given, given_draws, reason)} | values
             row = describe(sample, model, domain, benchmark)
-            rows += [row | measured(*value, sample.seed) | {"measure": name} for name, value in values.items()]
+            rows += [row | measured(*value) | {"measure": name} for name, value in values.items()]
     return pd.DataFrame(rows, columns=[*TABLE[:3], "measure", *TABLE[3:]]).astype({"k": "Int64"})

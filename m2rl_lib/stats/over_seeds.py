@@ -1,7 +1,5 @@
-"""Seeds: what a comparison says of each seed by itself, and how far the seeds lie apart.
-
-A seed draws demonstrations, SFT and RL anew; the test problems stay the same.
-"""
+"""Seeds: what a comparison says of each seed by itself, and how far the seeds lie apart. A seed draws demonstrations, SFT and RL
+anew; the test problems stay the same."""
 
 from collections.abc import Callable
 
@@ -9,33 +7,24 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from m2rl_lib.config.study import Parameters
 from m2rl_lib.stats.bootstrap import OVERALL, interval, mean_over_seeds, problem_means, resample
 
 T, HIERARCHICAL = "all, t over seeds", "all, seeds and problems redrawn"
 
 
-def at_seed(p: Parameters, seed: int) -> Parameters:
-    """The same parameters with another seed: where that seed's models and tables are found."""
-    return p.model_copy(update={"seed": seed})
-
-
 def spread_table(scores: pd.DataFrame, pairs: list[tuple[str, str]], draws: int = 10_000) -> pd.DataFrame:
-    """Each pair's overall difference model − reference by seed, then both intervals over the seeds.
-
-    Returns model, reference, what ('seed 0', …, then T and HIERARCHICAL where there are several), estimate, low, high (points,
-    95%), sd, n (problems) and used (whether it is the interval that verdicts use: the wider). sd is of a seed's resamples, for
-    T of the per-seed values, for HIERARCHICAL of resampled seeds and problems.
-    """
+    """Each pair's overall difference model − reference by seed, then both intervals over the seeds: model, reference, what ('seed
+    0', …, then T and HIERARCHICAL where there are several), estimate, low, high (points, 95%), sd (of a seed's resamples, of the
+    per-seed values, or of resampled seeds and problems), n (problems), used (by verdicts: the wider)."""
     kept = scores[scores["model"].isin({name for pair in pairs for name in pair})]
     sample, frames = resample(problem_means(kept), draws=draws), []
     weights = sample.weights(OVERALL)
     for model, reference in pairs:
-        seeds, points, resamples = sample.difference(model, reference, weights)
+        seeds, points, resamples = sample.difference(model, reference, OVERALL)
         found = []
         for seed, point, drawn in zip(seeds, points, resamples.T):
             one = interval(point[None], drawn[:, None])
-            found.append((f"seed {seed}", one["estimate"], one["low"], one["high"], drawn.std(ddof=1)))
+            found.append((f"seed {seed}", *(one[key] for key in ("estimate", "low", "high")), drawn.std(ddof=1)))
         if len(seeds) > 1:
             whole = mean_over_seeds(resamples)
             found.append((T, *t_interval(points), points.std(ddof=1)))
@@ -76,8 +65,8 @@ def sentence(spread: pd.DataFrame, name: str) -> str:
     start = f"{name}: {', '.join(f'{value:+.1f}' for value in by_seed['estimate'])} points"
     if len(by_seed) == 1:
         return f"{start}, one seed ({by_seed['what'].iloc[0]}): how far seeds lie apart is not known."
-    return (
-        f"{start} by seed ({', '.join(by_seed['what'].str.removeprefix('seed '))}). The seeds' standard deviation "
-        f"is {spread.loc[spread['what'] == T, 'sd'].iloc[0]:.1f} points; "
-        f"resampling problems alone gives a seed {np.sqrt((by_seed['sd'] ** 2).mean()):.1f}."
+    sd, of_problems = spread.loc[spread["what"] == T, "sd"].iloc[0], np.sqrt((by_seed["sd"] ** 2).mean())
+    start += (
+        f" by seed ({', '.join(by_seed['what'].str.removeprefix('seed '))}). The seeds' standard deviation is {sd:.1f} points;"
     )
+    return f"{start} resampling problems alone gives a seed {of_problems:.1f}."

@@ -1,13 +1,7 @@
 """How large a comparison must be: from a pilot's scores and an effect to problems × K × seeds and device-hours.
 
-The difference of two models, in points, averaged over N problems with K samples each and S seeds, has the variance
-
-    seeds / S + problems / N + samples / (N K S)
-
-where `problems` is how differently the models do from problem to problem (the same for all seeds), `samples` the chance in one
-completion and `seeds` what another seed's training changes. The test is two-sided at 5%: |difference| > c · standard error.
-The error is taken as known, so with two or three seeds the power is a little high.
-"""
+The difference of two models, averaged over N problems, K samples of each and S seeds, has the variance seeds / S + problems / N +
+samples / (N K S), in points² (`Components`). The test is two-sided at 5%; the error is taken as known."""
 
 from bisect import bisect_left
 from dataclasses import dataclass
@@ -41,9 +35,8 @@ def measure_components(scores: pd.DataFrame, model: str, reference: str) -> Comp
     if size.min().min() < 2:
         raise ValueError(f"the pilot has {int(size.min().min())} sample of a problem; two or more of each are needed")
     one = 1e4 * rate * (1 - rate) * size / (size - 1)  # variance of one sample, in points²
-    frame = pd.DataFrame(
-        {"difference": 100 * (rate[model] - rate[reference]), "sample": one.sum(axis=1), "noise": (one / size).sum(axis=1)}
-    ).reset_index()
+    parts = {"difference": 100 * (rate[model] - rate[reference]), "sample": one.sum(axis=1), "noise": (one / size).sum(axis=1)}
+    frame = pd.DataFrame(parts).reset_index()
     by_benchmark = frame.groupby(["benchmark", "seed"])
     spread = by_benchmark["difference"].var() - by_benchmark["noise"].mean()
     if spread.isna().any():
@@ -78,11 +71,8 @@ def problems_needed(effect: float, found: Components, samples: int, seeds: int) 
 
 
 def size_table(effect: float, found: Components, tokens: float, tokens_per_second: float, training_hours: float) -> pd.DataFrame:
-    """Every K and number of seeds with the fewest problems: seeds, samples, problems, completions, device_hours; cheapest first.
-
-    `tokens` is the mean length of a completion; both models are sampled; `training_hours` are one seed's. Rows without
-    `problems` cannot reach the power: more seeds are needed, or a pilot with two seeds to say how many.
-    """
+    """Every K and number of seeds with the fewest problems, cheapest first: seeds, samples, problems (missing where none reach
+    the power), completions, device_hours. `tokens` is the mean length of a completion; `training_hours` are one seed's."""
     rows = [(seeds, samples, problems_needed(effect, found, samples, seeds)) for seeds in SEEDS for samples in SAMPLES]
     frame = pd.DataFrame(rows, columns=["seeds", "samples", "problems"]).astype({"problems": "Int64"})
     frame["completions"] = 2 * frame["problems"] * frame["samples"] * frame["seeds"]

@@ -1,8 +1,6 @@
 """The three scores of a model: Avg@K at T = 1 (the paper's), greedy, and pass@K (unbiased); and what its completions are like.
-
-SFT at its best temperature (`sft-sharpened`) is a control: under every score it is decoded at the temperature (0 among those
-tried) that has the best Avg@K on selection problems. So its greedy score is the mean of its K samples; that of `sft` is SFT at 0.
-"""
+SFT at its best temperature (`sft-sharpened`) keeps that temperature under every score: its greedy score is the mean of its K
+samples."""
 
 import pandas as pd
 
@@ -15,9 +13,7 @@ LIKE = ["thought", "completion_tokens"]  # columns of `scores` that say what com
 
 def frames(test: pd.DataFrame, greedy: pd.DataFrame) -> dict[str, dict]:
     """What each score is made of, as arguments of the tables of `bootstrap` and `comparisons`: score -> scores and pass_k.
-
-    `test`, `greedy`: rows of the tables `scores` and `greedy` on test problems; no greedy score where `greedy` is empty.
-    """
+    `test`, `greedy`: rows of the tables `scores` and `greedy` on test problems; no greedy score where `greedy` is empty."""
     control = test[test["model"] == "sft-sharpened"]
     k = int(test.groupby(CELL)["sample"].nunique().min())
     every = {"T=1": (test, None), "greedy": (pd.concat([greedy, control]), None), "pass@K": (test, k)}
@@ -26,8 +22,8 @@ def frames(test: pd.DataFrame, greedy: pd.DataFrame) -> dict[str, dict]:
 
 def compare_each(test, greedy, pairs: list[tuple[str, str]], overs: list[str], margin: float = MARGIN, draws: int = 10_000):
     """`comparison_table` under each score, which is the first column."""
-    made = {name: comparison_table(**one, pairs=pairs, overs=overs, margin=margin, draws=draws)
-            for name, one in frames(test, greedy).items()}  # fmt: skip
+    how = {"pairs": pairs, "overs": overs, "margin": margin, "draws": draws}
+    made = {name: comparison_table(**one, **how) for name, one in frames(test, greedy).items()}
     return pd.concat(made, names=["score", ""]).reset_index("score").reset_index(drop=True)
 
 
@@ -43,11 +39,8 @@ def agreement(compared: pd.DataFrame, names: dict[str, str] | None = None) -> st
 
 
 def by_seed(test: pd.DataFrame, greedy: pd.DataFrame, models: list[str], overs: list[str]) -> pd.DataFrame:
-    """Each seed's scores: seed, model, over ('overall', domain, benchmark), score, value (points), thought (share), tokens.
-
-    A score is null where a benchmark of `over` is refused or lacking, thought where no completion on it has a mark of thinking;
-    else one without any did not think.
-    """
+    """Each seed's scores: seed, model, over ('overall', domain, benchmark), score, value (points), thought (share), tokens. A
+    score is null where a benchmark of `over` is refused or lacking, thought where no completion on it has a mark of thinking."""
     require_columns(test, LIKE, "scores")
     parts = []
     for name, one in frames(test, greedy).items():

@@ -3,6 +3,7 @@
 import numpy as np
 import pandas as pd
 import pytest
+from test_bootstrap import cell
 
 from m2rl_lib.analysis.rq1_mix_or_merge import budgets
 from m2rl_lib.config.study import Parameters
@@ -14,15 +15,8 @@ SFT = {"chain": 30, "programs": 30}
 
 def planted(points: dict[str, dict[str, float]], k: int) -> pd.DataFrame:
     """100 problems of each benchmark, k equal samples: as many right as points."""
-    rows = [
-        (model, domain, name, i, j, float(i < points[model][name]))
-        for model in points
-        for domain, name in FIRSTS.items()
-        for i in range(100)
-        for j in range(k)
-    ]
-    frame = pd.DataFrame(rows, columns=["model", "domain", "benchmark", "problem_id", "sample", "correct"])
-    return frame.assign(seed=0, split="test")
+    place, cells = np.indices((100, k))[0], FIRSTS.items()
+    return pd.concat([cell(place < points[model][name], model, domain, name) for model in points for domain, name in cells])
 
 
 def bars(null: dict[str, float], greedy_math: float) -> pd.DataFrame:
@@ -61,3 +55,12 @@ def test_where_rl_began_is_the_first_logged_step_of_each_run():
     assert found.loc["rl-math"].tolist() == pytest.approx([6, 30, 50])
     assert found.loc["rl-multi"].tolist() == pytest.approx([12, 30, 100])
     assert np.isfinite(found.to_numpy()).all()
+
+
+def test_costs_of_several_seeds_are_those_of_one():
+    rows = [(0, "rl-multi", 40), (0, "rl-math", 90), (0, "rl-math", 10), (1, "rl-multi", 60), (1, "rl-math", 100)]
+    columns = ["seed", "model", "stage", *budgets.SPENT]
+    costs = pd.DataFrame([(seed, name, "rl", *[n] * 5) for seed, name, n in rows], columns=columns)
+    mean = budgets.mean_costs(costs).set_index("model")
+    assert mean["device_seconds"].to_dict() == {"rl-multi": 50, "rl-math": 100}
+    assert budgets.mixing_share(costs, P).to_dict() == {0: 40, 1: 60}

@@ -10,7 +10,6 @@ from scipy import stats
 
 from m2rl_lib.analysis.rq2_transfer import gradient_cosines, policy_gradients
 from m2rl_lib.rollout.decoding import Completion
-from m2rl_lib.storage import artifacts
 from m2rl_lib.training import micro_model
 
 ANGLE = np.pi / 3
@@ -126,11 +125,3 @@ def test_along_the_run_every_domain_and_pair_is_there(smoke, publish_model, toke
     pairs, singles = policy_gradients.along_run(smoke, ["sft"], ["math", "agent"])
     assert pairs[["domain", "other", "model", "step"]].values.tolist() == [["math", "agent", "sft", 0]]
     assert singles["completions"].tolist() == [smoke.analysis_gradient_prompts * smoke.rlvr_completions] * 2
-
-
-def test_a_damaged_model_is_refused(smoke, publish_model, model):
-    folder = publish_model("sft", model)
-    (folder / "model.safetensors").write_bytes(b"")
-    with pytest.raises(ValueError, match="damaged"):
-        policy_gradients.look(smoke, folder, ["math"])
-    assert artifacts.read_manifest(folder)

@@ -3,6 +3,7 @@
 import numpy as np
 import pandas as pd
 import pytest
+from test_bootstrap import cell
 
 from m2rl_lib.analysis.rq2_transfer import manipulation_check
 from m2rl_lib.config import schedule
@@ -17,9 +18,8 @@ def scored(gains: dict[tuple[str, str], float], n: int = 400, seed: int = 0) -> 
         luck = rng.random(n)
         for model in ("sft", "rl-math", "rl-coding"):
             own = np.where(rng.random(n) < 0.05, rng.random(n), luck)
-            correct = (own < 0.4 + gains.get((model.removeprefix("rl-"), domain), 0) / 100).astype(float)
-            keys = {"seed": 0, "model": model, "domain": domain, "benchmark": domain, "split": "test", "sample": 0}
-            parts.append(pd.DataFrame({**keys, "problem_id": np.arange(n), "correct": correct}))
+            right = own < 0.4 + gains.get((model.removeprefix("rl-"), domain), 0) / 100
+            parts.append(cell(right[:, None], model, domain, domain))
     return pd.concat(parts, ignore_index=True)
 
 
@@ -28,29 +28,14 @@ UNSHARED = GAINS | {("math", "coding"): 0, ("coding", "math"): 0}
 AGREEING = GAINS | {("math", "coding"): 35, ("coding", "math"): 35}
 COSINES = {"task vectors": (0.3, 0.3, 0.3), "gradients at SFT": (0.3, 0.2, 0.4)}
 LOWER, HIGHER = (dict.fromkeys(COSINES, (value, value - 0.05, value + 0.05)) for value in (0.0, 0.6))
-CASES = {  # gains and cosines in the worlds unshared and agreeing, problems, and what comes of predictions that do not come true
-    "all come true": (UNSHARED, AGREEING, (LOWER, HIGHER), 1000, {}),
-    "nothing moves": (
-        GAINS,
-        GAINS,
-        (COSINES, COSINES),
-        1000,
-        dict.fromkeys(["math → coding", "coding → math", *COSINES], "undecided"),
-    ),
-    "an expert learns nothing, a cosine moves the other way": (
-        UNSHARED | {("coding", "coding"): -10},
-        AGREEING | {("coding", "coding"): -10},
-        (LOWER | {"task vectors": (0.5,) * 3}, HIGHER | {"task vectors": (0.1,) * 3}),
-        1000,
-        {"coding → coding": "not as predicted", "task vectors": "not as predicted"},
-    ),
-    "a refused cosine": (
-        UNSHARED,
-        AGREEING,
-        (LOWER | {"gradients at SFT": (np.nan,) * 3}, HIGHER | {"gradients at SFT": (np.nan,) * 3}),
-        1000,
-        {"gradients at SFT": "undecided"},
-    ),
+NO_GAIN, REFUSED = {("coding", "coding"): -10}, {"gradients at SFT": (np.nan,) * 3}
+TURNED = LOWER | {"task vectors": (0.5,) * 3}, HIGHER | {"task vectors": (0.1,) * 3}
+MISSED = dict.fromkeys(["coding → coding", "task vectors"], "not as predicted")
+CASES = {  # gains and cosines in the worlds unshared and agreeing, and what comes of predictions that do not come true
+    "all come true": (UNSHARED, AGREEING, (LOWER, HIGHER), {}),
+    "nothing moves": (GAINS, GAINS, (COSINES, COSINES), dict.fromkeys(["math → coding", "coding → math", *COSINES], "undecided")),
+    "an expert learns nothing, a cosine moves the other way": (UNSHARED | NO_GAIN, AGREEING | NO_GAIN, TURNED, MISSED),
+    "a refused cosine": (UNSHARED, AGREEING, (LOWER | REFUSED, HIGHER | REFUSED), dict.fromkeys(REFUSED, "undecided")),
 }
 
 
@@ -60,10 +45,10 @@ def worlds(p) -> dict:
 
 @pytest.mark.parametrize("case", CASES)
 def test_predictions_and_what_comes_of_them(case, smoke):
-    unshared, agreeing, cosines, n, otherwise = CASES[case]
+    unshared, agreeing, cosines, otherwise = CASES[case]
     predicted = manipulation_check.predictions(worlds(smoke))
     gains = {manipulation_check.OWN: GAINS, "unshared": unshared, "agreeing": agreeing}
-    scores = {name: scored(of_world, n, seed) for seed, (name, of_world) in enumerate(gains.items())}
+    scores = {name: scored(of_world, 1000, seed) for seed, (name, of_world) in enumerate(gains.items())}
     table = manipulation_check.check_table(predicted, scores, dict(zip(gains, (COSINES, *cosines))), draws=500)
     for name in ("unshared", "agreeing"):
         found = table[table["world"] == name].set_index("quantity")["outcome"].to_dict()
@@ -72,19 +57,11 @@ def test_predictions_and_what_comes_of_them(case, smoke):
     assert f"12 predictions: {came} as predicted" in manipulation_check.sentence(table)
 
 
-def test_predictions_follow_from_the_worlds(smoke):
-    predicted = manipulation_check.predictions(worlds(smoke)).set_index(["world", "quantity"])["predicted"]
-    assert set(predicted["unshared"][["math → coding", "coding → math", *COSINES]]) == {"falls"}
-    assert set(predicted["agreeing"][["math → coding", "coding → math", *COSINES]]) == {"rises"}
-    assert set(predicted[:, "math → math"]) == {manipulation_check.STAYS}
-
-
 def test_the_difference_of_two_worlds_by_hand(smoke):
     own, other = {"task vectors": (20.0, 14.0, 26.0)}, {"task vectors": (2.0, -6.0, 10.0)}
     cosines, scores = {manipulation_check.OWN: own, "unshared": other}, scored(GAINS, n=50)
-    table = manipulation_check.check_table(
-        manipulation_check.predictions(worlds(smoke)), dict.fromkeys(cosines, scores), cosines, draws=100
-    )
+    predicted = manipulation_check.predictions(worlds(smoke))
+    table = manipulation_check.check_table(predicted, dict.fromkeys(cosines, scores), cosines, draws=100)
     row = table[(table["quantity"] == "task vectors") & (table["world"] == "unshared")].iloc[0]
     assert row[["difference", "difference_low", "difference_high"]].tolist() == pytest.approx([-18, -28, -8])
     assert row["outcome"] == "as predicted"

@@ -7,12 +7,8 @@ from m2rl_lib.analysis.rq2_transfer import planted
 
 @pytest.fixture
 def study(smoke):
-    return lambda **counts: smoke.model_copy(
-        update={
-            "data_world": {"shared": 0, "private": 0, "conflicting": 0} | counts,
-            "data_thinking": {"math": 0.4, "coding": 0.4},
-        }
-    )
+    nothing, thinking = {"shared": 0, "private": 0, "conflicting": 0}, {"math": 0.4, "coding": 0.4}
+    return lambda **counts: smoke.model_copy(update={"data_world": nothing | counts, "data_thinking": thinking})
 
 
 def change(p, trained: str, tested: str) -> tuple[float, str]:
@@ -30,13 +26,10 @@ def test_what_is_shared_lifts_what_conflicts_lowers_and_what_is_private_does_not
 
 
 def test_relation_counts_words_read_alike_and_thinking(study):
-    def related(p):
-        return planted.relation(p).set_index(["one", "other"])["relation"]
-
-    assert related(study(shared=2))["math", "coding"] == 2 and related(study(shared=2))["math", "agent"] == 1
-    assert (
-        related(study(conflicting=2))["instruction_following", "agent"] == -1 and related(study(private=2))["math", "agent"] == 0
-    )
+    worlds = {"shared": study(shared=2), "private": study(private=2), "conflicting": study(conflicting=2)}
+    related = {name: planted.relation(p).set_index(["one", "other"])["relation"] for name, p in worlds.items()}
+    assert related["shared"]["math", "coding"] == 2 and related["shared"]["math", "agent"] == 1
+    assert related["conflicting"]["instruction_following", "agent"] == -1 and related["private"]["math", "agent"] == 0
 
 
 def test_of_a_blend_nothing_is_planted(study):

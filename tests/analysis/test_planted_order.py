@@ -34,9 +34,8 @@ def test_the_instrument_that_sees_the_planted_relation_is_named(points):
     table = planted_order.order_table(points, draws=500).set_index("instrument")
     assert table["verdict"].tolist() == ["as planted", "not as planted", "undecided"]
     assert table["rho"].tolist()[:2] == pytest.approx([1, -1], abs=0.05) and (table[["pairs", "seeds"]] == [10, 3]).all(axis=None)
-    assert "as planted: cosine; not as planted: overlap at 10%; undecided: neighbour ratio" in planted_order.order_sentence(
-        table.reset_index()
-    )
+    said = planted_order.order_sentence(table.reset_index())
+    assert "as planted: cosine; not as planted: overlap at 10%; undecided: neighbour ratio" in said
     few = planted_order.order_table(points[points["target"] != points["target"].iloc[0]], draws=200)
     assert (few["verdict"] == "undecided").all()  # nine pairs
 

@@ -1,6 +1,7 @@
 """Judges of known skill come out as constructed; sets are balanced; what cannot be judged is said and counted."""
 
 import random
+from itertools import product
 
 import numpy as np
 import pandas as pd
@@ -11,15 +12,12 @@ from scipy.special import expit, logit
 
 from m2rl_lib import domains
 from m2rl_lib.analysis.rq5_judging import best_of_n, judge_accuracy, outcome_or_process
-from m2rl_lib.config import schedule
 from m2rl_lib.data import judge_prompts, problem_sets, sft_corpus
 from m2rl_lib.domains import chat
 from m2rl_lib.evaluation import judging
-from m2rl_lib.figures import drawing, rq5_judging
+from m2rl_lib.figures import rq5_judging
 from m2rl_lib.paper import estimates
 from m2rl_lib.rollout import decoding
-from m2rl_lib.stats import over_seeds
-from m2rl_lib.storage import artifacts, result_tables
 from m2rl_lib.training import micro_model
 
 END = "<|im_end|>"
@@ -137,10 +135,9 @@ def test_a_domain_all_right_or_all_wrong_has_no_set_and_says_so(kind):
 
 
 def test_empty_truncated_and_ungraded_samples_are_counted_and_left_out():
+    solved = [*(f"<think>1</think>\n\\boxed{{{i}}}{END}" for i in range(3)), "<think></think>\n\\boxed{3}"]
     parts = [
-        sample_rows(
-            [0, 1, 0, 1], texts=[*[f"<think>1</think>\n\\boxed{{{i}}}{END}" for i in range(3)], "<think></think>\n\\boxed{3}"]
-        ),
+        sample_rows([0, 1, 0, 1], texts=solved),
         sample_rows([0, 0], texts=["", END], problems=[4, 5], parsed=False),
         sample_rows([0], texts=["<think>2 + 2"], problems=[6], truncated=True, parsed=False),
         sample_rows([0], texts=[f"<think>1</think>\nfour{END}"], problems=[7], parsed=False),
@@ -200,13 +197,13 @@ def test_planted_errors_are_where_they_are_said_to_be(planted):
 def scripted(items, rows, score):
     """A judge that knows the items: the prompts' texts lead back to them, `score(item, mode)` is its log-odds."""
     known = {}
-    for mode in judge_prompts.JUDGE_MODES:
-        for item in items.itertuples():
-            known[judge_prompts.judge_prompt(rows[item.problem_id], item.text, mode)[0]["content"]] = score(item, mode)
+    for mode, item in product(judge_prompts.JUDGE_MODES, items.itertuples()):
+        known[judge_prompts.judge_prompt(rows[item.problem_id], item.text, mode)[0]["content"]] = score(item, mode)
 
     def judge(prompts):
         said = [known[messages[0]["content"]] for messages in prompts]
-        return [judging.Judgement(f"<think></think>\n{'right' if s > 0 else 'wrong'}{END}", s, 4) for s in said]
+        words = [f"<think>1</think>\nright{END}" if score > 0 else f"<think></think>\nwrong{END}" for score in said]
+        return [judging.Judgement(text, score, 4) for text, score in zip(words, said)]
 
     return judge
 
@@ -221,6 +218,7 @@ def test_horizon_and_places_come_out_as_constructed():
         return -1.0 if not item.right and generator.uniform() < chance else 1.0
 
     judged = judging.judge_items(scripted(items, by_id, score), items, by_id).assign(seed=0, judge="sft")[judging.JUDGED]
+    assert judged["thought"].eq(judged["score"] > 0).all()
     far = cells(judge_accuracy.against_right(judged, "distance"), 300, ["distance"])
     table = judge_accuracy.measure_table(far)
     for distance in range(4):
@@ -233,8 +231,6 @@ def test_horizon_and_places_come_out_as_constructed():
     places = judge_accuracy.measure_table(cells(judge_accuracy.against_right(judged, "place"), 300, ["place"]))
     seen = {place: value(places, "wrong seen", mode="process", place=place)["estimate"] for place in ("answer", "early")}
     assert seen["answer"] > 85 and seen["early"] < 50
-    figure = rq5_judging.plot_horizon(table[table["measure"] == "balanced"])
-    assert len(figure.axes) == 1 and len(figure.axes[0].lines) == 3
 
 
 @pytest.mark.parametrize(
@@ -276,19 +272,6 @@ def test_a_model_judges_whatever_it_is_shown(tokenizer, model):
     assert len(judged) == 6 and np.isfinite(judged["score"]).all() and judged["verdict"].isna().all()
     empty = judged[judged["problem_id"] == list(rows)[0]].set_index("mode")["score"]
     assert empty["outcome"] != empty["process"]
-
-
-def test_whether_a_judge_thought_is_kept():
-    rows = {row["problem_id"]: row for row in first_problems("math", 4)}
-    items = judging.planted_set(list(rows.values()), 0).head(4)
-    wrote = {"outcome": "<think></think>", "process": "<think>1 + 1 = 2</think>"}
-
-    def judge(asked):
-        modes = ["process" if "\nprocess:\n" in messages[0]["content"] else "outcome" for messages in asked]
-        return [judging.Judgement(f"{wrote[mode]}\nright", 1.0, 1) for mode in modes]
-
-    judged = judging.judge_items(judge, items, rows)
-    assert judged["thought"].eq(judged["mode"] == "process").all()
 
 
 def test_all_judges_of_a_study_see_the_same_trajectories(smoke, tokenizer, publish_model):
@@ -336,16 +319,11 @@ def test_what_an_expert_judges_better_than_sft_and_what_thinking_explains_come_o
     thought = judge_accuracy.thought_table(judged, 300).set_index(["judge", "thought"])
     assert thought.loc[("sft", True), "estimate"] == pytest.approx(90, abs=3)
     assert thought.loc[("sft", False), "low"] < 50 < thought.loc[("sft", False), "high"]
-    assert thought["share"].round().to_dict() == {
-        ("sft", False): 50,
-        ("sft", True): 50,
-        ("expert", False): 25,
-        ("expert", True): 75,
-    }
+    shares = {("sft", False): 50, ("sft", True): 50, ("expert", False): 25, ("expert", True): 75}
+    assert thought["share"].round().to_dict() == shares
     assert thought["trajectories"].sum() == 3200
-    rows = (
-        judge_accuracy.against_sft(judged, ["math", "coding"], 300).query("mode == 'process'").set_index(["verdicts", "domain"])
-    )
+    rows = judge_accuracy.against_sft(judged, ["math", "coding"], 300).query("mode == 'process'")
+    rows = rows.set_index(["verdicts", "domain"])
     truth = {("all", "math"): 5, ("all", "coding"): 20, ("all", "overall"): 12.5}
     truth |= {("both thought", "math"): 10, ("both thought", "coding"): 0, ("both thought", "overall"): 5}
     for key, points in truth.items():
@@ -387,7 +365,6 @@ def test_an_oracle_judge_is_the_oracle_and_a_deaf_one_a_single_sample():
     assert table.loc["oracle", "score"] == pytest.approx(100 * np.mean([r.any() for r in right]))
     assert table.loc["single sample", "score"] == pytest.approx(100 * np.mean(right))
     assert (table["n"] == 25).all() and (table["samples"] == 4).all()
-    assert len(rq5_judging.plot_best_of_n(table.reset_index()).axes) == 1
 
 
 NAMES = ["math", "coding", "science", "instruction_following", "agent"]
@@ -396,13 +373,12 @@ NAMES = ["math", "coding", "science", "instruction_following", "agent"]
 def world(gains, *, n=120, hit=0.7, worse=()):
     """Judges that are right with probability `hit`, more or less by half of `gains[domain]` in process and outcome mode."""
     generator, frames, right = np.random.default_rng(0), [], np.arange(n) % 2 == 0
-    for name in NAMES:
-        for judge in ("sft", f"rl-{name}", "rl-multi", "merge-ties", "mt-opd"):
-            for kind in ("shared", "own") if judge != "sft" else ("shared",):
-                for mode, sign in (("process", 0.5), ("outcome", -0.5)):
-                    chance = hit + sign * gains[name] - 0.2 * (judge in worse)
-                    scores = np.where((generator.permutation(n) < chance * n) == right, 2, -2)
-                    frames.append(verdict_rows(right, scores, judge=judge, name=kind, domain=name, mode=mode))
+    judges, modes = ("sft", "rl-{}", "rl-multi", "merge-ties", "mt-opd"), (("process", 0.5), ("outcome", -0.5))
+    for name, judge, kind, (mode, sign) in product(NAMES, judges, ("shared", "own"), modes):
+        if (judge, kind) != ("sft", "own"):
+            chance = hit + sign * gains[name] - 0.2 * (judge in worse)
+            scores = np.where((generator.permutation(n) < chance * n) == right, 2, -2)
+            frames.append(verdict_rows(right, scores, judge=judge.format(name), name=kind, domain=name, mode=mode))
     return cells(pd.concat(frames))
 
 
@@ -518,26 +494,12 @@ def test_best_of_n_over_seeds_by_hand():
     assert table.loc["single sample", ["score", "low", "high"]].tolist() == [50, 50, 50]
 
 
-def test_a_seed_without_its_judging_is_named_by_its_stage(smoke):
-    for name in ("judging", "judging_sets"):
-        result_tables.write_table(smoke, name, "judging", judges_of_seeds([0.7]), artifacts.record(smoke))
-    assert len(result_tables.read_table(smoke, "judging", ["judging"], [0])) == 400
-    with pytest.raises(FileNotFoundError, match="judging/1-judging.parquet is missing"):
-        result_tables.read_table(smoke, "judging", ["judging"], [0, 1])
-    artifacts.finish(over_seeds.at_seed(smoke, 1), "evaluate-sft", [], [])
-    assert schedule.seeds_there(smoke, "rq5") == [0]
-    artifacts.finish(over_seeds.at_seed(smoke, 1), "judging", [], [])
-    assert schedule.seeds_there(smoke, "rq5") == [0, 1]
-
-
-def test_figures_show_every_judge_and_its_intervals(tmp_path):
+def test_figures_show_every_judge_and_its_intervals():
     table = judge_accuracy.measure_table(world(dict.fromkeys(NAMES, 0.2))).query("measure == 'accuracy'")
     figure = rq5_judging.plot_judges(table)
     assert len(figure.axes) == 10 and figure.get_supxlabel().endswith("half of them right, 1 seed)")
     assert len(figure.axes[0].lines) == 1 + 2 * 2 * 5  # chance; five judges, two modes, an interval and a point each
     assert "seed" not in rq5_judging.plot_judges(table.drop(columns="seeds")).get_supxlabel()
-    assert all(path.is_file() for path in drawing.save(rq5_judging.plot_judges, table, tmp_path, "judges"))
     bins = judge_accuracy.reliability_table(verdict_rows([1, 0, 1, 1], [2, 2, -3, 2.1]))
     assert bins["share"].tolist() == [1, pytest.approx(2 / 3)] and bins["n"].tolist() == [1, 3]
     assert bins["probability"].tolist() == pytest.approx([expit(-3), expit([2, 2, 2.1]).mean()])
-    assert len(rq5_judging.plot_reliability(bins).axes) == 1

@@ -31,10 +31,8 @@ def test_the_overall_barrier_is_of_the_mean_loss():
 
 def test_paths_run_between_the_published_models(smoke, publish_model, tokenizer):
     smoke.domains = ["math", "agent"]
-    built = {
-        name: micro_model.build_model(tokenizer, 32, 2, 2, 512, seed)
-        for seed, name in enumerate(["rl-math", "rl-agent", "rl-multi"])
-    }
+    trained = enumerate(["rl-math", "rl-agent", "rl-multi"])
+    built = {name: micro_model.build_model(tokenizer, 32, 2, 2, 512, seed) for seed, name in trained}
     base = publish_model("sft", micro_model.build_model(tokenizer, 32, 2, 2, 512, 9))
     for name, model in built.items():
         publish_model(name, model, [base])

@@ -1,9 +1,12 @@
 """The transfer matrix: built-in gains, losses and nothing come back as their labels, and a world of nothing as no label."""
 
+from itertools import product
+
 import numpy as np
 import pandas as pd
 import pytest
 from scipy import stats
+from test_bootstrap import cell
 
 from m2rl_lib.analysis.rq2_transfer import transfer_matrix
 from m2rl_lib.stats.bootstrap import pass_at_k
@@ -14,21 +17,14 @@ ROWS = ["sft", "sft-sharpened", "rl-null", *(f"rl-{domain}" for domain in DOMAIN
 
 
 def world(gains: dict[tuple[str, str], float], n: int = 400, k: int = 2, seed: int = 0, seeds=(0,)) -> pd.DataFrame:
-    """Samples of every model on two benchmarks a domain: SFT is right 40 times in 100, a model `gains` points more.
-
-    19 of 20 samples have their luck in common over models, so that few problems show small differences.
-    """
+    """Samples of every model on two benchmarks a domain: SFT is right 40 times in 100, a model `gains` points more. 19 of 20
+    samples have their luck in common over models."""
     rng, parts = np.random.default_rng(seed), []
-    for run in seeds:
-        for domain in DOMAINS:
-            for name in (domain, f"{domain}_shifted"):
-                luck = rng.random((n, k))
-                for model in ROWS:
-                    own = np.where(rng.random((n, k)) < 0.05, rng.random((n, k)), luck)
-                    correct = (own < 0.4 + gains.get((model, domain), 0) / 100).astype(float)
-                    keys = {"seed": run, "model": model, "domain": domain, "benchmark": name, "split": "test"}
-                    ids, samples = np.repeat(np.arange(n), k), np.tile(np.arange(k), n)
-                    parts.append(pd.DataFrame({**keys, "problem_id": ids, "sample": samples, "correct": correct.ravel()}))
+    for run, domain, name in product(seeds, DOMAINS, ("{}", "{}_shifted")):
+        luck = rng.random((n, k))
+        for model in ROWS:
+            own = np.where(rng.random((n, k)) < 0.05, rng.random((n, k)), luck)
+            parts.append(cell(own < 0.4 + gains.get((model, domain), 0) / 100, model, domain, name.format(domain), run))
     return pd.concat(parts, ignore_index=True)
 
 
@@ -57,8 +53,8 @@ def test_a_gain_a_loss_and_nothing_get_their_labels(table):
     planted = {("rl-math", "coding"): "synergy", ("rl-coding", "math"): "interference"}
     planted |= {("rl-instruction_following", "math"): "synergy"}
     assert off["label"].to_dict() == dict.fromkeys(off.index, "neither") | planted and table.attrs["cells"] == len(off) == 6
-    for cell, row in off.iterrows():
-        assert row["low"] <= GAINS.get(cell, 0) <= row["high"]
+    for place, row in off.iterrows():
+        assert row["low"] <= GAINS.get(place, 0) <= row["high"]
     assert set(table.loc[table["role"] != "off-diagonal", "label"]) == {""}
     assert off.loc[list(planted), "called"].tolist() == ["sharpening", "", "transfer"]  # sharpening gains more on coding
     assert table.loc[("rl-math", "coding"), "over_sharpened"] == pytest.approx(8 - 20, abs=2)
@@ -72,21 +68,15 @@ def test_the_matrix_is_scored_against_what_was_planted(planted):
     expected = pd.DataFrame(cells, columns=["trained", "tested", "expected", "predicted"])
     table = matrix(planted, planted=expected, draws=300)
     calls = table.loc[table["predicted"] != "", "call"].to_dict()  # neither the diagonal nor what has no prediction
-    assert calls == {
-        ("rl-math", "coding"): "rightly",
-        ("rl-coding", "math"): "wrongly",
-        ("rl-math", "instruction_following"): "wrongly",
-    }
+    wrong = dict.fromkeys([("rl-coding", "math"), ("rl-math", "instruction_following")], "wrongly")
+    assert calls == {("rl-math", "coding"): "rightly"} | wrong
     said = transfer_matrix.planted_sentence(table.reset_index())
     assert "1 rightly, 0 undecided, 2 wrongly" in said and "RL-Coding on math (rises, called interference)" in said
     few = matrix(world(GAINS, n=20), planted=expected, draws=300)
     assert few.loc[("rl-math", "coding"), "call"] == "undecided"
     lines = transfer_matrix.cell_sentences(table.reset_index())
-    assert sorted(line.split(",")[0] for line in lines) == [
-        "RL-Coding on math: interference",
-        "RL-IF on math: synergy",
-        "RL-Math on coding: synergy",
-    ]
+    starts = ["RL-Coding on math: interference", "RL-IF on math: synergy", "RL-Math on coding: synergy"]
+    assert sorted(line.split(",")[0] for line in lines) == starts
     assert any("RL-Null" in line for line in lines) and any(": sharpening; planted: rises (+30)" in line for line in lines)
     assert "cannot be scored" in transfer_matrix.planted_sentence(matrix(planted, draws=100).reset_index())
 
@@ -111,9 +101,9 @@ def test_in_a_world_of_nothing_families_err_at_most_as_often_as_they_say():
             mean = rng.beta(2 * base[..., None] + 0.01, 2 * (1 - base[..., None]) + 0.01, (2, 30, 3))  # SFT and two experts
             solved = 100 * rng.binomial(4, mean) / 4
             picked = rng.integers(0, 30, (2, 400, 30))
-            redrawn = np.stack([solved[b][picked[b]].mean(axis=1) for b in (0, 1)]).mean(axis=0)
+            resampled = np.stack([solved[b][picked[b]].mean(axis=1) for b in (0, 1)]).mean(axis=0)
             points += [solved.mean(axis=(0, 1))[1:] - solved.mean(axis=(0, 1))[0]]
-            draws += [redrawn[:, 1:] - redrawn[:, :1]]
+            draws += [resampled[:, 1:] - resampled[:, :1]]
         points, draws = np.concatenate(points)[:, None], np.concatenate(draws, axis=1)[:, :, None]
         low, high, critical = transfer_matrix.simultaneous(points, draws, np.full(6, 60), np.full(6, 2))
         assert 2.3 < critical < 3.2
@@ -153,11 +143,11 @@ def test_seeds_that_differ_make_wider_intervals():
     one = matrix(world({}, n=100), draws=300)
     parts = [world({("rl-math", "coding"): shift}, n=100, seed=i, seeds=(i,)) for i, shift in enumerate((-30, 0, 30))]
     three = matrix(pd.concat(parts), draws=300)
-    cell = ("rl-math", "coding")
-    assert three.loc[cell, "seeds"] == 3
+    place = ("rl-math", "coding")
+    assert three.loc[place, "seeds"] == 3
     bonferroni = stats.t.ppf(1 - 0.05 / 12, 3 * 2) * np.sqrt(30**2 / 6 / 3)  # one cell of six spreads; three models, three seeds
-    assert (three.loc[cell, "high"] - three.loc[cell, "low"]) / 2 == pytest.approx(bonferroni, rel=0.5)
-    assert (three["high"] - three["low"])[cell] > 3 * (one["high"] - one["low"])[cell]
+    wide = three["high"] - three["low"]
+    assert wide[place] / 2 == pytest.approx(bonferroni, rel=0.5) and wide[place] > 3 * (one["high"] - one["low"])[place]
 
 
 def test_asymmetry_by_hand_and_undefined_without_an_own_gain():

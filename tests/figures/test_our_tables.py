@@ -11,7 +11,6 @@ from m2rl_lib.config import schedule
 from m2rl_lib.domains import ALL
 from m2rl_lib.figures import our_tables, paper_tables, rq1_mix_or_merge
 from m2rl_lib.paper import published_tables
-from m2rl_lib.stats import over_seeds
 from m2rl_lib.storage import artifacts, result_tables
 
 
@@ -51,7 +50,7 @@ def test_scores_have_the_merge_that_selection_chose_and_the_papers_columns(p):
 
 def test_all_seeds_that_are_there_are_in_ours_and_the_title_says_how_many(p, tmp_path, monkeypatch):
     """RL-Multi solves 70% in seed 0 and 50% in seed 1: 60, once all stages of seed 1 are done."""
-    other = over_seeds.at_seed(p, 1)
+    other = p.model_copy(update={"seed": 1})
     write_all(other, 0.5)
     assert set(our_tables.scores(p)["seeds"]) == {1}, "its stages are not done"
     for stage in schedule.stages_read(p, "rq1"):
@@ -78,7 +77,7 @@ def test_costs_by_hand(p):
     rows |= {"merges": [("merge-ties", "merge", 3.0), ("merge-ties@lambda=2", "analysis", 9.0)]}
     rows |= {"evaluate-merges": [("merges", "selection", 7.0), ("merges", "test", 70.0)]}
     rows |= {"evaluate-mixed": [("mixed", "selection", 4.0), ("mixed", "test", 70.0)]}
-    other = over_seeds.at_seed(p, 1)
+    other = p.model_copy(update={"seed": 1})
     for one, (writer, some) in product((p, other), rows.items()):
         frame = pd.DataFrame(some, columns=["model", "stage", "device_seconds"])
         frame = frame.assign(wall_seconds=1.0, prompts=0, generated_tokens=0, trained_tokens=0, seed=one.seed)

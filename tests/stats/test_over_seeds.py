@@ -1,28 +1,21 @@
-"""Seeds: tables of several are read together, their spread is separate from that of resampled problems, costs are a seed's mean."""
+"""Seeds: tables of several are read together, and their spread is separate from that of resampled problems."""
 
 import numpy as np
 import pandas as pd
 import pytest
-from test_bootstrap import cell
+from test_bootstrap import shares
 
-from m2rl_lib.analysis.rq1_mix_or_merge import budgets
-from m2rl_lib.analysis.rq4_methods import sweeps
 from m2rl_lib.config import locations, schedule
 from m2rl_lib.config.study import Parameters
 from m2rl_lib.stats import over_seeds
 from m2rl_lib.stats.comparisons import compare
 from m2rl_lib.storage import artifacts, result_tables
 
-P = Parameters.model_construct(
-    domains=["math"], merge_lambda=1.0, merge_ties_density=0.2, merge_dare_density=0.8, merge_sce_topk=1.0
-)
-
 
 def planted(differences: list[float], problems: int = 200) -> pd.DataFrame:
     """Scores of rl-multi and merge-ties by seed: merge-ties solves half, rl-multi so many points more."""
-    place = np.arange(problems)[:, None] / problems
-    frames = [cell(place < 0.5, "merge-ties", seed=seed) for seed in range(len(differences))]
-    return pd.concat(frames + [cell(place < 0.5 + d / 100, "rl-multi", seed=seed) for seed, d in enumerate(differences)])
+    right = [{"merge-ties": 50, "rl-multi": 50 + difference} for difference in differences]
+    return pd.concat([shares(of_seed, n=problems, seed=seed) for seed, of_seed in enumerate(right)])
 
 
 def test_spread_of_three_seeds_by_hand():
@@ -58,7 +51,7 @@ def test_the_wider_of_units_and_seeds():
 def test_tables_of_seeds_add_up_and_a_missing_one_is_named(smoke):
     p = Parameters.model_construct(study="smoke", seed=0, evaluate_samples=2)
     for seed in (0, 1):
-        own = over_seeds.at_seed(p, seed)
+        own = p.model_copy(update={"seed": seed})
         result_tables.write_table(own, "scores", "sft", pd.DataFrame({"seed": [seed]}), artifacts.record(own))
     assert result_tables.read_table(p, "scores", ["sft"], [0, 1])["seed"].tolist() == [0, 1]
     assert result_tables.read_table(p, "scores", seeds=[1, 0])["seed"].tolist() == [1, 0]
@@ -83,36 +76,6 @@ def test_a_seed_is_there_once_all_that_an_analysis_reads_is_done(smoke, capsys):
     assert schedule.seeds_there(smoke, "rq4") == [0] and schedule.seeds_there(smoke, "rq2") == [0, 2]
     artifacts.finish(smoke, "rq1", [], [], [0, 2])
     assert ", seeds 0, 2, on " in capsys.readouterr().out
-
-
-def test_costs_of_several_seeds_are_those_of_one():
-    p = Parameters.model_construct(domains=["math"])
-    rows = [(0, "rl-multi", "rl", 40), (0, "rl-math", "rl", 90), (0, "rl-math", "rl", 10), (1, "rl-multi", "rl", 60)]
-    costs = pd.DataFrame([*rows, (1, "rl-math", "rl", 100)], columns=["seed", "model", "stage", "device_seconds"])
-    for column in budgets.SPENT:
-        costs[column] = costs["device_seconds"]
-    mean = budgets.mean_costs(costs).set_index("model")
-    assert mean["device_seconds"].to_dict() == {"rl-multi": 50, "rl-math": 100}
-    assert budgets.mixing_share(costs, p).to_dict() == {0: 40, 1: 60}
-
-
-def test_each_seed_tunes_for_itself():
-    """Seed 0 chooses λ = 0.5 (55 against 40 on selection), seed 1 stays; on test the changes are −10 and 0."""
-    place = np.arange(100)[:, None]
-    right = {"selection": {0: (40, 55), 1: (40, 30)}, "test": {0: (60, 50), 1: (60, None)}}
-    names = ("merge-ties", "merge-ties@lambda=0.5")
-    frames = {
-        split: pd.concat(
-            cell(place < share, name, seed=seed, split=split)
-            for seed, shares in by_seed.items()
-            for name, share in zip(names, shares)
-            if share is not None
-        )
-        for split, by_seed in right.items()
-    }
-    row = sweeps.tuned_table(frames["selection"], frames["test"], P, 3.0, draws=500).iloc[0]
-    assert row["model"] == "merge-ties@lambda=0.5 (seed 0); merge-ties (seed 1)"
-    assert row[["selection", "score", "estimate", "seeds"]].tolist() == pytest.approx([47.5, 55, -5, 2])
 
 
 def test_figures_of_a_further_seed_stay_beside_its_notebooks(monkeypatch):

@@ -3,6 +3,7 @@
 import numpy as np
 import pandas as pd
 import pytest
+from test_bootstrap import cell
 
 from m2rl_lib.stats import power
 from m2rl_lib.stats.power import Components
@@ -16,13 +17,8 @@ def study(rng, effect: float, problems: int, samples: int, seeds: int, spread: f
     frames = []
     for name, rate in (("a", base + difference), ("b", np.broadcast_to(base, (seeds, problems)))):
         right = rng.random((seeds, problems, samples)) < np.clip(rate, 0, 100)[..., None] / 100
-        at = np.indices(right.shape).reshape(3, -1)
-        frames.append(
-            pd.DataFrame(
-                {"seed": at[0], "model": name, "problem_id": at[1], "sample": at[2], "correct": right.ravel().astype(float)}
-            )
-        )
-    return pd.concat(frames).assign(benchmark="one", problem_id=lambda f: f["problem_id"].astype(str))
+        frames += [cell(of_seed, name, benchmark="one", seed=seed) for seed, of_seed in enumerate(right)]
+    return pd.concat(frames)
 
 
 def test_components_are_those_that_were_built_in():
@@ -100,7 +96,7 @@ def test_the_cheapest_size_comes_first():
     [
         (lambda s: s[s["model"] == "a"], "no problem with scores of both"),
         (lambda s: s[s["sample"] == 0], "1 sample of a problem"),
-        (lambda s: s[s["problem_id"] == "0"], "a benchmark with one problem"),
+        (lambda s: s[s["problem_id"] == "p00000"], "a benchmark with one problem"),
     ],
 )
 def test_a_pilot_that_cannot_tell(scores, message):

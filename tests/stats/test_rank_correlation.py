@@ -3,7 +3,7 @@
 import numpy as np
 import pandas as pd
 import pytest
-from test_bootstrap import cell
+from test_bootstrap import shares
 
 from m2rl_lib.stats.rank_correlation import NEGLIGIBLE, rank_correlation, rank_sentence, rank_stability
 
@@ -42,7 +42,7 @@ def test_a_planted_monotone_relation_is_found():
 
 def test_unrelated_points_correlate_in_five_percent():
     generator = np.random.default_rng(0)
-    rows = [rank_correlation(points_of(*generator.normal(size=(2, 5, 8))), "x", "y", 300, seed=1) for _ in range(300)]
+    rows = [rank_correlation(points_of(*generator.normal(size=(2, 5, 8))), "x", "y", 300) for _ in range(300)]
     assert 0.025 < sum(row["p"] < 0.05 for row in rows) / 300 < 0.08 and sum(map(outside, rows)) / 300 <= 0.08
 
 
@@ -51,7 +51,7 @@ def test_models_that_are_bad_everywhere_do_not_make_a_relation():
     generator, found = np.random.default_rng(0), 0
     for _ in range(150):
         shared = generator.normal(size=(2, 1, 16)) + 0.3 * generator.normal(size=(2, 5, 16))
-        row = rank_correlation(points_of(*shared), "x", "y", 300, seed=1)
+        row = rank_correlation(points_of(*shared), "x", "y", 300)
         found += row["p"] < 0.05 and outside(row)
     assert found / 150 < 0.12
 
@@ -66,7 +66,7 @@ def test_many_points_narrow_the_interval_and_what_does_not_vary_has_none():
     assert rank_correlation(gaps, "x", "y", 200)["points"] == 0
 
 
-def test_seeds_are_ranked_apart_and_count_once():
+def test_seeds_are_ranked_separately_and_count_once():
     """Three seeds alike are one: only the sign of another seed widens the interval."""
     x, y = np.random.default_rng(0).normal(size=(2, 5, 8))
     one = rank_correlation(points_of(x, y), "x", "y", 300)
@@ -79,9 +79,9 @@ def test_seeds_are_ranked_apart_and_count_once():
 
 
 def test_rank_stability_by_hand():
-    def split(name, right):
-        return pd.concat([cell(np.arange(10)[:, None] < r, m, "math", split=name) for m, r in zip(methods, right)])
-
-    methods = ["merge-average", "merge-ties", "merge-sce"]
-    table = rank_stability(split("selection", (5, 6, 7)), split("test", (6, 5, 8)), methods).query("domain == 'math'")
+    selection, test = (
+        {"merge-average": 50, "merge-ties": 60, "merge-sce": 70},
+        {"merge-average": 60, "merge-ties": 50, "merge-sce": 80},
+    )
+    table = rank_stability(shares(selection, split="selection"), shares(test), list(test)).query("domain == 'math'")
     assert table.set_index("model")[["selection_place", "test_place"]].to_numpy().tolist() == [[3, 2], [2, 3], [1, 1]]

@@ -3,6 +3,7 @@
 import numpy as np
 import pandas as pd
 import pytest
+from test_bootstrap import cell
 
 from m2rl_lib.stats import three_scores
 
@@ -11,11 +12,8 @@ K = 4
 
 def planted(model, right, domain="math", benchmark="chain", n=100, seed=0, k=K, thought=True, tokens=10):
     """n problems of k samples; `right` of each problem's samples (n,), or of every problem's, are right."""
-    right = np.broadcast_to(right, n)
-    rows = [(f"{benchmark}-{i}", j, float(j < right[i])) for i in range(n) for j in range(k)]
-    frame = pd.DataFrame(rows, columns=["problem_id", "sample", "correct"])
-    like = {"thought": pd.array([thought] * len(frame), dtype="boolean"), "completion_tokens": tokens}
-    return frame.assign(seed=seed, model=model, domain=domain, benchmark=benchmark, split="test", **like)
+    frame = cell(np.arange(k) < np.broadcast_to(right, n)[:, None], model, domain, benchmark, seed)
+    return frame.assign(thought=pd.array([thought] * len(frame), dtype="boolean"), completion_tokens=tokens)
 
 
 def some(share: float, most: int = K, n: int = 100) -> np.ndarray:
@@ -63,9 +61,8 @@ def test_values_by_seed_weigh_domains_alike_and_leave_out_the_untrained():
 
 def test_a_benchmark_that_a_model_lacks_leaves_no_score():
     test = pd.concat([TEST, planted("merge-ties", 2, "coding", "programs")])
-    found = three_scores.by_seed(test, GREEDY.iloc[:0], ["rl-multi", "merge-ties"], ["coding"]).set_index(["model", "score"])[
-        "value"
-    ]
+    found = three_scores.by_seed(test, GREEDY.iloc[:0], ["rl-multi", "merge-ties"], ["coding"])
+    found = found.set_index(["model", "score"])["value"]
     assert np.isnan(found["rl-multi", "T=1"]) and found["merge-ties", "T=1"] == pytest.approx(50)
 
 

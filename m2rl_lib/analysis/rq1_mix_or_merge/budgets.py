@@ -74,10 +74,8 @@ def candidates(p: Parameters) -> dict[str, list[str]]:
 
 def learning_bars(test: pd.DataFrame, greedy: pd.DataFrame, p: Parameters) -> pd.DataFrame:
     """Each expert against SFT at its best temperature on its own first benchmark, and RL-Null against SFT on every domain's.
-
     `holds`: an expert is LEAST_GAIN points better with an interval above 0, at T = 1 and greedily alike; RL-Null lies within
-    ±NULL_MARGIN of SFT on every one of these benchmarks at T = 1. `test`, `greedy`: rows on test problems.
-    """
+    ±NULL_MARGIN of SFT on every one of these benchmarks at T = 1. `test`, `greedy`: rows on test problems."""
     firsts = {f"rl-{domain}": problem_sets.benchmarks(domain, p.data_sources)[0] for domain in p.domains}
     pairs = [*((expert, "sft-sharpened") for expert in firsts), ("rl-null", "sft")]
     rows = three_scores.compare_each(test, greedy, pairs, list(firsts.values()), p.analysis_margin, p.analysis_draws)

@@ -1,8 +1,7 @@
 """The gradient lens of RQ2: do the domains' policy gradients point the same way, at SFT and along the mixed run?
 
 The cosine of two gradients is divided by √(r₁r₂), r the cosine of one half of a domain's prompts with the other, averaged over
-all ways to halve the folds; it is refused where r < 0.3 (our rule, not the paper's).
-"""
+all ways to halve the folds; it is refused where r < 0.3 (our rule, not the paper's)."""
 
 import itertools
 from dataclasses import dataclass

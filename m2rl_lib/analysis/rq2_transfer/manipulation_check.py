@@ -1,8 +1,9 @@
 """The manipulation check of RQ2: do transfer and cosines between math and coding follow what their words have in common?
 
-From the same SFT, both experts are trained again in worlds without shared and without conflicting words (`schedule.worlds`);
-what must fall, rise and stay follows from the world's parameters (`planted`), before any run.
-"""
+From the same SFT, both experts are trained again in worlds without shared and without conflicting words (`schedule.worlds`); what
+must fall, rise and stay follows from the world's parameters (`planted`), before any run."""
+
+from itertools import product
 
 import numpy as np
 import pandas as pd
@@ -21,15 +22,13 @@ Cosines = dict[str, dict[str, tuple[float, float, float]]]  # world → name →
 
 
 def predictions(worlds: dict[str, Parameters]) -> pd.DataFrame:
-    """What is predicted of each world against the study's own, which is among `worlds`: world, quantity, predicted.
-
-    A transfer falls or rises as its expected change does, both cosines as the pair's relation does; an expert's own gain stays.
-    """
+    """What is predicted of each world against the study's own, which is among `worlds`: world, quantity, predicted. A transfer
+    falls or rises as its expected change does, both cosines as the pair's relation does; an expert's own gain stays."""
     expected = {name: planted.expected_changes(p).set_index(["trained", "tested"])["expected"] for name, p in worlds.items()}
     related = {name: planted.relation(p).set_index(["one", "other"])["relation"][PAIR] for name, p in worlds.items()}
     rows = []
     for world in [name for name in worlds if name != OWN]:
-        for cell in [(one, other) for one in PAIR for other in PAIR]:
+        for cell in product(PAIR, repeat=2):
             change = expected[world][cell] - expected[OWN][cell]
             rows.append((world, " → ".join(cell), STAYS if cell[0] == cell[1] else RISES if change > 0 else FALLS))
         rows += [(world, name, RISES if related[world] > related[OWN] else FALLS) for name in COSINES]
@@ -54,13 +53,13 @@ def weight_cosine(cosines: pd.DataFrame, one: str, other: str) -> float:
 def check_table(
     predicted: pd.DataFrame, scores: dict[str, pd.DataFrame], cosines: Cosines, margin: float = MARGIN, draws: int = 10_000
 ) -> pd.DataFrame:
-    """Every quantity in every world, and what came of the `predictions`; `scores` and `cosines` by world, OWN among them.
-
-    quantity, world, kind ('points' against SFT or 'cosine'), estimate, low, high (95%), n; of the other worlds also
-    difference from OWN with its interval (two independent ones: 20 ± 6 and 2 ± 8 differ by −18 ± 10; Zou and Donner),
-    predicted and outcome. A fall or rise came true where that interval excludes 0, a gain stayed where its own lies above 0.
-    """
-    table = pd.concat([_transfers(scores, margin, draws), _cosines(cosines)], ignore_index=True)
+    """Every quantity in every world, and what came of the `predictions`; `scores` and `cosines` by world, OWN among them:
+    quantity, world, kind ('points' against SFT or 'cosine'), estimate, low, high (95%), n; of the other worlds also difference
+    from OWN with its interval (Zou and Donner; 20 ± 6 and 2 ± 8 differ by −18 ± 10), predicted and outcome. A fall or rise came
+    true where that interval excludes 0, a gain stayed where its own lies above 0."""
+    rows = [(name, world, "cosine", *found) for world, of_world in cosines.items() for name, found in of_world.items()]
+    angles = pd.DataFrame(rows, columns=["quantity", "world", "kind", "estimate", "low", "high"])
+    table = pd.concat([_transfers(scores, margin, draws), angles], ignore_index=True)
     own = table[table["world"] == OWN].set_index("quantity").loc[table["quantity"]].reset_index()
     table["difference"] = table["estimate"] - own["estimate"]
     table["difference_low"] = table["difference"] - np.hypot(table["estimate"] - table["low"], own["high"] - own["estimate"])
@@ -82,11 +81,6 @@ def _transfers(scores: dict[str, pd.DataFrame], margin: float, draws: int) -> pd
         names = found["model"].str.removeprefix("rl-") + " → " + found["over"]
         parts.append(found[["estimate", "low", "high", "n"]].assign(quantity=names, world=world, kind="points"))
     return pd.concat(parts)
-
-
-def _cosines(cosines: Cosines) -> pd.DataFrame:
-    rows = [(name, world, "cosine", *found) for world, of_world in cosines.items() for name, found in of_world.items()]
-    return pd.DataFrame(rows, columns=["quantity", "world", "kind", "estimate", "low", "high"])
 
 
 def sentence(table: pd.DataFrame) -> str:

@@ -1,11 +1,10 @@
 """The planted truth of the micro world: what training on one domain must do to another, from the world's parameters alone.
 
-A problem is solved where the model works it out and reads all of its words rightly (an answer at once is a guess, left out here).
-Training on a domain teaches thinking, which all domains share whose demonstrations seldom think, and that domain's readings: a
-word is then read rightly in the other domain if both read it alike, wrongly if they conflict, and half the time if it is private.
-"""
+A problem is solved where the model works it out (guesses are left out) and reads all of its words rightly. Training teaches
+thinking, which all domains share whose demonstrations seldom think, and the domain's readings: a word is then read rightly in the
+other domain if both read it alike, wrongly if they conflict, and half the time if it is private."""
 
-from collections.abc import Mapping
+from itertools import combinations, product
 
 import pandas as pd
 
@@ -16,12 +15,6 @@ LEAST = 10.0  # points: a smaller expected change is no prediction
 RISES, FALLS = "rises", "falls"
 
 
-def words_said(row: dict) -> int:
-    """How many words of two readings a problem's prompt has."""
-    text = problems.prompt_of(row)
-    return sum(text.count(word) for word in conventions.READINGS)
-
-
 def read_rightly(world: conventions.World, trained: str, tested: str) -> float:
     """The share of a domain's words that a model reads rightly after training on another, by the world's table."""
     known, asked = world.readings(trained), world.readings(tested)
@@ -29,43 +22,33 @@ def read_rightly(world: conventions.World, trained: str, tested: str) -> float:
 
 
 def expected_changes(p) -> pd.DataFrame:
-    """What training on `trained` changes on `tested`'s first benchmark: trained, tested, expected (points), predicted.
-
-    predicted: 'rises' or 'falls' where `LEAST` points or more are expected, else ''. A row for each ordered pair and diagonal cell;
-    none of a blend, whose relations nobody planted.
-    """
+    """What training on `trained` changes on `tested`'s first benchmark: trained, tested, expected (points), predicted ('rises' or
+    'falls' where `LEAST` points or more are expected, else ''), of each ordered pair and diagonal cell; of a blend nothing."""
+    columns = ["trained", "tested", "expected", "predicted"]
     if not problem_sets.is_micro(p.data_sources):
-        return pd.DataFrame(columns=["trained", "tested", "expected", "predicted"])
-    world = problem_sets.world_of(p)
-    said, rows = {}, []
+        return pd.DataFrame(columns=columns)
+    world, thinking, said, rows = problem_sets.world_of(p), p.data_thinking, {}, []
     for name in p.domains:
         drawn = problem_sets.benchmark_problems(problem_sets.benchmarks(name)[0], "selection", 20, world)
-        said[name] = round(sum(map(words_said, drawn)) / len(drawn))
-    for trained in p.domains:
-        for tested in p.domains:
-            rows.append({"trained": trained, "tested": tested} | _expected(world, p.data_thinking, trained, tested, said[tested]))
-    return pd.DataFrame(rows)
-
-
-def _expected(world: conventions.World, thinking: Mapping[str, float], trained: str, tested: str, said: int) -> dict:
-    before = thinking.get(tested, 1.0)
-    after = 1.0 if trained == tested or thinking.get(trained, 1.0) < 1 else before
-    change = 100 * (after * read_rightly(world, trained, tested) ** said - before * 0.5**said)
-    return {"expected": change, "predicted": RISES if change >= LEAST else FALLS if change <= -LEAST else ""}
+        texts = [problems.prompt_of(row) for row in drawn]
+        said[name] = round(sum(text.count(word) for text in texts for word in conventions.READINGS) / len(drawn))
+    for trained, tested in product(p.domains, repeat=2):
+        before = thinking.get(tested, 1.0)
+        after = 1.0 if trained == tested or thinking.get(trained, 1.0) < 1 else before
+        change = 100 * (after * read_rightly(world, trained, tested) ** said[tested] - before * 0.5 ** said[tested])
+        rows.append((trained, tested, change, RISES if change >= LEAST else FALLS if change <= -LEAST else ""))
+    return pd.DataFrame(rows, columns=columns)
 
 
 def relation(p) -> pd.DataFrame:
-    """How much two domains have in common, for the cosines and overlaps of their experts: one, other, relation.
-
-    The share of words read alike less that of words read differently, of those of either domain; 1 more if both learn to think.
-    """
+    """How much two domains have in common, for the cosines and overlaps of their experts: one, other, relation: the share of
+    words read alike less that of words read differently, of those of either domain; 1 more if both learn to think."""
     world, rows = problem_sets.world_of(p), []
-    for at, one in enumerate(p.domains):
-        for other in p.domains[at + 1 :]:
-            mine, theirs = world.readings(one), world.readings(other)
-            both = [word for word in mine if word in theirs]
-            alike = sum(mine[word] == theirs[word] for word in both)
-            rarely = all(p.data_thinking.get(name, 1.0) < 1 for name in (one, other))
-            share = (2 * alike - len(both)) / max(1, len(mine.keys() | theirs.keys()))
-            rows.append({"one": one, "other": other, "relation": share + rarely})
+    for one, other in combinations(p.domains, 2):
+        mine, theirs = world.readings(one), world.readings(other)
+        both = [word for word in mine if word in theirs]
+        alike = sum(mine[word] == theirs[word] for word in both)
+        rarely = all(p.data_thinking.get(name, 1.0) < 1 for name in (one, other))
+        share = (2 * alike - len(both)) / max(1, len(mine.keys() | theirs.keys()))
+        rows.append({"one": one, "other": other, "relation": share + rarely})
     return pd.DataFrame(rows)

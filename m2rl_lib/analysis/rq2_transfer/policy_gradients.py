@@ -57,10 +57,8 @@ def policy_gradient(
 def fold_gradients(
     model: torch.nn.Module, prompts: list[list[int]], groups: list[list[Completion]], rewards: np.ndarray
 ) -> tuple[list[torch.Tensor], pd.DataFrame]:
-    """The gradient of each fold of the prompts (the mean over its completions), and what each fold was made of.
-
-    `rewards` (prompts, completions) is NaN where ungraded; informative is the share of groups of unequal rewards.
-    """
+    """The gradient of each fold of the prompts (the mean over its completions), and what each fold was made of. `rewards`
+    (prompts, completions) is NaN where ungraded; informative is the share of groups of unequal rewards."""
     vectors, parts, advantage = [], [], advantages(rewards)
     for fold, some in enumerate(np.array_split(np.arange(len(prompts)), min(FOLDS, len(prompts)))):
         written = [completion for i in some for completion in groups[i]]

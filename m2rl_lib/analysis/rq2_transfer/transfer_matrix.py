@@ -1,8 +1,6 @@
-"""RQ2: what training on one domain does to the others, with labels that may be believed.
-
-T(i→r) is the change against SFT, in points, of the expert of domain i on the benchmarks of r (paper, RQ2). Labels, margin and
-baselines are ours: a gain that SFT at its best temperature matches is *sharpening*, no transfer.
-"""
+"""RQ2: what training on one domain does to the others. T(i→r) is the change against SFT, in points, of the expert of domain i on
+the benchmarks of r (the paper's). Labels, margin and baselines are ours: a gain that SFT at its best temperature matches is no
+transfer."""
 
 from itertools import combinations
 
@@ -23,15 +21,11 @@ ALIKE = "every problem changed alike: the spread is unknown"
 def simultaneous(
     points: np.ndarray, draws: np.ndarray, n: np.ndarray, strata: np.ndarray, models: int = 1
 ) -> tuple[np.ndarray, np.ndarray, float]:
-    """Intervals (C,), (C,) that cover all cells at once with probability 95%, and the critical |t|.
-
-    `points` (C, S) of each cell and seed, `draws` (B, C, S) their joint bootstrap resamples, `n` and `strata` (C,) each cell's
-    problems and benchmarks. Half-widths are the 95% quantile of max_c |draw − estimate| / sd, taken as a normal quantile and
-    turned into Student's with n − strata degrees of freedom, times sd √(n / (n − strata)); of several seeds at least a
-    Bonferroni t interval over seeds. Its variance is pooled, since before training no cell is expected to spread more over seeds
-    than another; of `models` × (S − 1) degrees of freedom, since the cells of a model have its training in common. A cell whose
-    resamples never differ gets NaN; no interval leaves ±100.
-    """
+    """Intervals (C,), (C,) that cover all cells at once with probability 95%, and the critical |t|, from `points` (C, S) of each
+    cell and seed, `draws` (B, C, S) their joint bootstrap resamples, and each cell's problems `n` and benchmarks `strata` (C,).
+    Half-widths are the 95% quantile of max_c |draw − estimate| / sd, taken as a normal quantile and turned into Student's with n
+    − strata degrees of freedom, times sd √(n / (n − strata)); of several seeds at least a Bonferroni t interval over seeds, of
+    the variance pooled over cells, with `models` × (S − 1) degrees of freedom. NaN where resamples never differ; within ±100."""
     estimate, means, free = points.mean(axis=1), mean_over_seeds(draws), n - strata
     error = means.std(axis=0, ddof=1)
     error = np.where((error > 1e-9) & (free > 0), error, np.nan)
@@ -53,30 +47,19 @@ def label(low: float, high: float, margin: float = MARGIN) -> str:
     return "neither" if -margin < low and high < margin else "undecided"
 
 
-def _changes(sample: Resample, cells: list[tuple[str, str]], reference: str) -> tuple[np.ndarray, np.ndarray, list[str]]:
-    """Change of each (model, domain) against `reference`: points (C, S), draws (B, C, S), why a cell is refused."""
-    seeds = sorted(set.intersection(*(set(sample.seeds(model)) for model in [reference, *dict(cells)])))
-    if not seeds:
-        raise ValueError(f"{', '.join(dict(cells))} and {reference} have no seed in common: one is needed")
-    both = [[sample.values(name, seeds, sample.weights(domain)) for name in (model, reference)] for model, domain in cells]
-    points = np.array([a[0] - b[0] for a, b in both])
-    draws = np.stack([a[1] - b[1] for a, b in both], axis=1)
-    return points, draws, [a[2] or b[2] for a, b in both]
-
-
 def _intervals(sample: Resample, cells: pd.DataFrame, reference: str) -> pd.DataFrame:
     """change, low, high, seeds, reason of each cell; simultaneous over those of role 'off-diagonal', ordinary elsewhere."""
     rows = []
     for model, part in cells.groupby("model", sort=False):
-        points, draws, reasons = _changes(sample, [(model, domain) for domain in part["domain"]], reference)
+        seeds, points, draws, reasons = sample.changes([(model, domain) for domain in part["domain"]], reference)
         for place, reason in enumerate(reasons):
             found = {} if reason else interval(points[place], draws[:, place])
-            rows.append((*(found.get(key, np.nan) for key in ("estimate", "low", "high")), points.shape[1], reason))
+            rows.append((*(found.get(key, np.nan) for key in ("estimate", "low", "high")), len(seeds), reason))
     found = pd.DataFrame(rows, cells.index, ["change", "low", "high", "seeds", "reason"]).astype({"reason": object})
     family = cells.index[(cells["role"] == "off-diagonal") & (found["reason"] == "")]
     if len(family):
         pairs = list(cells.loc[family, ["model", "domain"]].itertuples(index=False, name=None))
-        points, draws, _ = _changes(sample, pairs, reference)
+        _, points, draws, _ = sample.changes(pairs, reference)
         models = cells.loc[family, "model"].nunique()
         sizes = sample.benchmarks.groupby("domain")["n"].agg(["sum", "size"]).loc[[domain for _, domain in pairs]].to_numpy()
         low, high, found.attrs["critical"] = simultaneous(points, draws, *sizes.T, models)
@@ -88,12 +71,10 @@ def _intervals(sample: Resample, cells: pd.DataFrame, reference: str) -> pd.Data
 def transfer_table(
     scores: pd.DataFrame, domains: list[str], pass_k: int, planted: pd.DataFrame | None = None, margin=MARGIN, draws: int = 10_000
 ) -> pd.DataFrame:
-    """The transfer matrix in long form: every expert, and the reference rows there are, on every domain.
-
-    change, low, high are points against SFT, pass_… those of pass@`pass_k`, over_… those against SFT sharpened; label is of
-    off-diagonal cells, called of a synergy (`beyond_sharpening`). Of `planted.expected_changes` come expected (points), predicted
-    ('' where nothing is) and call: 'rightly' where the label is the predicted one, 'undecided', or 'wrongly'.
-    """
+    """The transfer matrix in long form: every expert, and the reference rows there are, on every domain. change, low, high are
+    points against SFT, pass_… those of pass@`pass_k`, over_… those against SFT at its best temperature; label is of off-diagonal
+    cells, called of a synergy (`beyond_sharpening`). Of `planted.expected_changes` come expected (points), predicted ('' where
+    nothing is) and call: 'rightly' where the label is the predicted one, 'undecided', or 'wrongly'."""
     experts = [f"rl-{domain}" for domain in domains]
     rows = [*experts, *(model for model in REFERENCES if model in set(scores["model"]))]
     lacking = [model for model in ["sft", "sft-sharpened", "rl-null", *experts] if model not in set(scores["model"])]
@@ -105,51 +86,43 @@ def transfer_table(
     table["role"] = np.select([own, table["model"].isin(experts)], ["own", "off-diagonal"], "reference")
     sample, tries = (resample(problem_means(kept, k), draws=draws) for k in (None, pass_k))
     change = _intervals(sample, table, "sft")
-    others = {
-        "pass": (_intervals(tries, table, "sft"), "pass_change"),
-        "over": (_intervals(sample, table, "sft-sharpened"), "over_sharpened"),
-    }
     off = table["role"] == "off-diagonal"
     table[["change", "low", "high"]] = change[["change", "low", "high"]]
     table["label"] = np.where(off, [label(low, high, margin) for low, high in zip(table["low"], table["high"])], "")
-    for name, (found, column) in others.items():
-        table[[column, f"{name}_low", f"{name}_high"]] = found[["change", "low", "high"]]
+    table[["pass_change", "pass_low", "pass_high"]] = _intervals(tries, table, "sft")[["change", "low", "high"]]
+    over = _intervals(sample, table, "sft-sharpened")
+    table[["over_sharpened", "over_low", "over_high"]] = over[["change", "low", "high"]]
     table[["seeds", "reason"]] = change[["seeds", "reason"]]
     called = [beyond_sharpening(low, high, margin) for low, high in zip(table["over_low"], table["over_high"])]
     table["called"] = np.where(table["label"] == "synergy", called, "")
-    known = {} if planted is None else planted.set_index(["trained", "tested"]).to_dict()
-    keys = [key if is_off else None for key, is_off in zip(zip(table["model"].str.removeprefix("rl-"), table["domain"]), off)]
-    table["expected"] = [known.get("expected", {}).get(key, np.nan) for key in keys]
-    table["predicted"] = [known.get("predicted", {}).get(key, "") for key in keys]
+    cells = {} if planted is None else {(f"rl-{i}", r): known for i, r, *known in planted.to_numpy() if i != r}
+    known = [cells.get(key, (np.nan, "")) for key in zip(table["model"], table["domain"])]
+    table["expected"], table["predicted"] = zip(*known)
     right = table["label"] == table["predicted"].map(PREDICTED)
-    calls = np.select([table["predicted"] == "", right, table["label"] == "undecided"], ["", "rightly", "undecided"], "wrongly")
-    table["call"] = calls
+    cases = [table["predicted"] == "", right, table["label"] == "undecided"]
+    table["call"] = np.select(cases, ["", "rightly", "undecided"], "wrongly")
     table["n"] = table["domain"].map(sample.benchmarks.groupby("domain")["n"].sum())
     table.attrs = {"critical": change.attrs.get("critical", np.nan), "cells": int(off.sum()), "margin": margin}
     return table
 
 
 def beyond_sharpening(low: float, high: float, margin: float = MARGIN) -> str:
-    """What a gain is called, from the interval of model − SFT sharpened: 'transfer' above 0, 'sharpening' below +margin."""
+    """What a gain over SFT at its best temperature is called: 'transfer' above 0, 'sharpening' below +margin."""
     return "transfer" if low > 0 else "sharpening" if high < margin else "undecided"
 
 
 def asymmetry_table(scores: pd.DataFrame, domains: list[str], draws: int = 10_000) -> pd.DataFrame:
-    """T(i→r) / T(r→r) − T(r→i) / T(i→i) of every pair of domains: what another domain's training gives as a share of one's own.
-
-    gives is the first part, takes the second: gains 4 of 20 one way and 10 of 20 the other have asymmetry 0.2 − 0.5 = −0.3. NaN
-    and a reason where an own gain's interval is not above 0.
-    """
+    """T(i→r) / T(r→r) − T(r→i) / T(i→i) of every pair of domains: gives is the first part, takes the second; NaN and a reason
+    where an own gain's interval is not above 0. Gains 4 of 20 one way and 10 of 20 the other have asymmetry 0.2 − 0.5 = −0.3."""
     kept = scores[scores["model"].isin(["sft", *(f"rl-{domain}" for domain in domains)]) & scores["domain"].isin(domains)]
     sample, rows = resample(problem_means(kept), draws=draws), []
     for first, second in combinations(domains, 2):
         pairs = [(first, second), (second, second), (second, first), (first, first)]
-        points, resampled, reasons = _changes(sample, [(f"rl-{i}", r) for i, r in pairs], "sft")
+        seeds, points, resampled, reasons = sample.changes([(f"rl-{i}", r) for i, r in pairs], "sft")
         for own in (1, 3):
             if not any(reasons) and interval(points[own], resampled[:, own])["low"] <= 0:
                 reasons.append(f"the 95% interval of {display_domain(pairs[own][0])}'s own gain is not above 0")
-        row = {"first": first, "second": second}
-        row |= dict.fromkeys(["gives", "takes", "asymmetry", "low", "high", "p"], np.nan)
+        row = {"first": first, "second": second} | dict.fromkeys(["gives", "takes", "asymmetry", "low", "high", "p"], np.nan)
         if not any(reasons):
             means = mean_over_seeds(resampled)
             of_resamples = means[:, 0] / means[:, 1] - means[:, 2] / means[:, 3]
@@ -159,7 +132,7 @@ def asymmetry_table(scores: pd.DataFrame, domains: list[str], draws: int = 10_00
             found = interval(linear, np.repeat(of_resamples[:, None], len(linear), axis=1))
             row |= {"gives": a / b, "takes": c / d, "asymmetry": a / b - c / d}
             row |= {key: found[key] for key in ("low", "high", "p")}
-        rows.append(row | {"seeds": points.shape[1], "reason": next(filter(None, reasons), "")})
+        rows.append(row | {"seeds": len(seeds), "reason": next(filter(None, reasons), "")})
     return pd.DataFrame(rows)
 
 
@@ -174,11 +147,9 @@ CLAIMS = {  # the paper's answer to RQ2, part by part: the domains trained on, a
 def claimed_changes(
     scores: pd.DataFrame, table: pd.DataFrame, domains: list[str], margin: float = MARGIN, draws: int = 10_000
 ) -> pd.DataFrame:
-    """What the ledger reads of each part of the paper's answer to RQ2 (`CLAIMS`); `table` is `transfer_table`'s.
-
-    Counts of labels, planted (cells that were planted to rise or fall), change with its interval (the worst cell, or the mean of
-    the cells), sharpened (mean change of SFT sharpened there), called (of a gain), reason (why there is no number).
-    """
+    """What the ledger reads of each part of the paper's answer to RQ2 (`CLAIMS`), from `transfer_table`: counts of labels,
+    planted (cells planted to rise or fall), change with its interval (the worst cell, or the mean of the cells), sharpened (mean
+    change of SFT at its best temperature there), called (of a gain), reason (why there is no number)."""
     kept = scores[scores["model"].isin(["sft", "sft-sharpened", *table["model"]]) & scores["domain"].isin(domains)]
     sample, rows = resample(problem_means(kept), draws=draws), []
     indexed = table.set_index(["model", "domain"])
@@ -191,19 +162,19 @@ def claimed_changes(
         cells = indexed.loc[pairs]
         row |= {kind: int((cells["label"] == kind).sum()) for kind in ("synergy", "interference", "neither", "undecided")}
         row["planted"] = int((cells["predicted"] != "").sum())
-        points, resampled, _ = _changes(sample, pairs, "sft")
+        seeds, points, resampled, _ = sample.changes(pairs, "sft")
         if trained is None:
             row |= cells.loc[cells["change"].idxmin(), ["change", "low", "high"]].to_dict()
             alike = cells["low"].isna().all()
         else:
-            over, over_draws, _ = _changes(sample, pairs, "sft-sharpened")
+            _, over, over_draws, _ = sample.changes(pairs, "sft-sharpened")
             found = interval(points.mean(axis=0), resampled.mean(axis=1))
             beyond = interval(over.mean(axis=0), over_draws.mean(axis=1))
             row |= {"change": found["estimate"], "low": found["low"], "high": found["high"]}
             row["sharpened"] = row["change"] - beyond["estimate"]
             row["called"] = beyond_sharpening(beyond["low"], beyond["high"], margin) if row["low"] > 0 else ""
             alike = row["low"] == row["high"]
-        rows.append(row | {"seeds": points.shape[1], "reason": ALIKE if alike else ""})
+        rows.append(row | {"seeds": len(seeds), "reason": ALIKE if alike else ""})
     return pd.DataFrame(rows)
 
 
@@ -225,12 +196,13 @@ def planted_sentence(table: pd.DataFrame) -> str:
     if asked.empty:
         return "Nothing is planted between these domains: the matrix cannot be scored."
     count, wrong = asked["call"].value_counts(), asked[asked["call"] == "wrongly"]
-    named = [
-        f"{display_name(r.model)} on {display_domain(r.domain).lower()} ({r.predicted}, called {r.label})"
-        for r in wrong.itertuples()
-    ]
+    named = [f"{_cell_words(row)} ({row.predicted}, called {row.label})" for row in wrong.itertuples()]
     said = ", ".join(f"{count.get(call, 0)} {call}" for call in ("rightly", "undecided", "wrongly"))
     return f"Of {len(asked)} cells with a planted rise or fall the matrix calls {said}{': ' if named else ''}{'; '.join(named)}."
+
+
+def _cell_words(row) -> str:
+    return f"{display_name(row.model)} on {display_domain(row.domain).lower()}"
 
 
 def cell_sentences(table: pd.DataFrame) -> list[str]:
@@ -239,8 +211,7 @@ def cell_sentences(table: pd.DataFrame) -> list[str]:
     null = table[table["model"] == "rl-null"].set_index("domain")["change"]
     lines = []
     for row in found.sort_values("change", key=abs, ascending=False).itertuples():
-        what = f"{display_name(row.model)} on {display_domain(row.domain).lower()}: {row.label}"
-        what += f", {row.change:+.1f} points [{row.low:.1f}, {row.high:.1f}], pass@K {row.pass_change:+.1f}; "
+        what = f"{_cell_words(row)}: {row.label}, {row.change:+.1f} points [{row.low:.1f}, {row.high:.1f}], pass@K {row.pass_change:+.1f}; "
         if row.label == "synergy":
             what += f"against SFT sharpened {row.over_sharpened:+.1f} [{row.over_low:.1f}, {row.over_high:.1f}]: "
             what += "undecided whether transfer" if row.called == "undecided" else row.called

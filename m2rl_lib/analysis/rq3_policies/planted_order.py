@@ -12,11 +12,9 @@ VERDICTS = ("as planted", "not as planted", "undecided")
 
 
 def pair_values(overlaps: pd.DataFrame, directions: pd.DataFrame, near: pd.DataFrame, relation: pd.DataFrame) -> pd.DataFrame:
-    """What each instrument gives pairs of experts: instrument, seed, target (the pair), relation, value (more: nearer), control.
-
-    From the tables of pairs and of cosines, a `neighbour_table` each seed, and `planted.relation`. The neighbour ratio is the mean of
-    both directions, its sign reversed. control: the mean of both experts' values with RL-Null, which was taught nothing.
-    """
+    """What each instrument gives pairs of experts, from the tables of pairs and of cosines, a `neighbour_table` for each seed,
+    and `planted.relation`: instrument, seed, target (the pair), relation, value (more: nearer; the neighbour ratio is the mean of
+    both directions, its sign reversed), control (the mean of both experts' values with RL-Null)."""
     masks = whole(overlaps).query("kind == 'density' and level == @DENSITY and precision == 'stored'")
     instruments = {
         "cosine": whole(directions).rename(columns={"cosine": "value"}),
@@ -48,10 +46,8 @@ def value_table(points: pd.DataFrame) -> pd.DataFrame:
 
 
 def order_table(points: pd.DataFrame, draws: int = 10_000) -> pd.DataFrame:
-    """A row each instrument: the `rank_correlation` of value and relation over pairs, that of control and relation, and verdict.
-
-    as planted: the interval is above 0; not as planted: below NEGLIGIBLE; else, and under FEWEST pairs, undecided.
-    """
+    """One row per instrument: the `rank_correlation` of value and relation over pairs, that of control and relation, and verdict:
+    as planted (the interval is above 0), not as planted (below NEGLIGIBLE), else, and under FEWEST pairs, undecided."""
     rows = []
     for name, part in points.groupby("instrument", sort=False):
         found, control = (rank_correlation(part, x, "relation", draws) for x in ("value", "control"))

@@ -14,11 +14,7 @@ TABLE = [*CELL, "kl", "se", "kl_token", "se_token", "prompts", "completions", "t
 
 
 def ingredients(model: str, names: list[str]) -> list[str]:
-    """The domains a multi-domain model is made of; [] for others, and for an expert merged with SFT or RL-Null.
-
-    >>> ingredients("merge-average@experts=math+coding", ["math", "coding", "agent"]), ingredients("rl-multi", ["math", "agent"])
-    (['math', 'coding'], ['math', 'agent'])
-    """
+    """The domains a multi-domain model is made of; [] for others, and for an expert merged with SFT or RL-Null."""
     base, variant = model_names.parse_model_name(model)
     if "experts" in variant:
         parts = variant["experts"].split("+")
@@ -53,8 +49,8 @@ def ratio_by_cluster(top: np.ndarray, bottom: np.ndarray, cluster: Sequence) -> 
 
 
 def kl_table(rows: pd.DataFrame) -> pd.DataFrame:
-    """The KL cross table from `kl_rows` of all seeds: kl (nats a sequence), se (clustered by prompt, or over seeds where that is
-    larger), the same a token of the loss mask, and counts; truncated completions make kl a lower bound."""
+    """The KL cross table from `kl_rows` of all seeds: kl (nats a sequence), se (clustered by prompt, or over seeds where larger),
+    the same for a token of the loss mask, and counts; truncated completions make kl a lower bound."""
     require_columns(rows, [*COLUMNS, "seed"], "KL rows")
     out = []
     for key, cell in rows.groupby(CELL, sort=False):

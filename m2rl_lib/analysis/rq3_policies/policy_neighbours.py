@@ -1,9 +1,8 @@
 """Neighbours: which experts' policies are near on a domain, and whether adding a near one to a merge helps (RQ3).
 
-B neighbours A where the 95% interval of D_A(A‖B) − ε_A is below 0, ε_A = D_A(A‖SFT); the paper's rule, D_A(B‖target) against
-D_A(A‖target), is beside it. A pair is judged against merge(A, SFT) and merge(A, RL-Null), since averaging alone halves A's
-task vector, and against expert A, the paper's reference.
-"""
+B neighbours A where the 95% interval of D_A(A‖B) − D_A(A‖SFT) is below 0; the paper's rule, D_A(B‖target) against D_A(A‖target),
+is beside it. A pair is judged against expert A and, since averaging alone halves A's task vector, merge(A, SFT) and merge(A,
+RL-Null)."""
 
 import itertools
 
@@ -13,23 +12,19 @@ import pandas as pd
 from m2rl_lib.analysis.rq3_policies.policy_kl import CELL
 from m2rl_lib.config import model_names
 from m2rl_lib.stats.bootstrap import interval, problem_means, require_columns, resample
-from m2rl_lib.stats.comparisons import benjamini_hochberg, comparison_table, three_way
+from m2rl_lib.stats.comparisons import benjamini_hochberg, compare_alone, three_way
 from m2rl_lib.stats.over_seeds import t_interval, widest
 
 NEIGHBOUR, STRANGER, UNDECIDED = "neighbour", "not a neighbour", "undecided"
 KINDS = {2: "mutual", 1: "one way", 0: "neither"}  # by how many of the two neighbour the other
 PARTNERS = {"sft": "merge(A, SFT)", "null": "merge(A, RL-Null)"}  # what a pair is judged against
 TABLE = ["domain", "expert", "target", "factor", "distance", "epsilon", "ratio", "difference", "low", "high", "prompts", "label"]
-SIDES = ("low", "high", "low90", "high90")
 
 
 def neighbour_table(rows: pd.DataFrame, names: list[str], factor: float = 1.0, target: str | None = None) -> pd.DataFrame:
     """Who neighbours whom: one row for each domain A of `names` and expert B of another domain (or 'null', RL-Null, as control).
-
-    Without `target`: distance D_A(A‖B) against epsilon = `factor` · D_A(A‖SFT); with one, the paper's: D_A(B‖target) against
-    `factor` · D_A(A‖target). difference, low, high in nats a sequence: the mean over prompts and seeds, paired, and its 95% t
-    interval over prompts, or over seeds where that is wider.
-    """
+    Without `target`: distance D_A(A‖B) against epsilon = `factor` · D_A(A‖SFT); with one, D_A(B‖target) against `factor` ·
+    D_A(A‖target). difference, low, high in nats a sequence: paired mean, the wider 95% t interval over prompts or seeds."""
     require_columns(rows, [*CELL, "seed", "problem_id", "kl"], "KL rows")
     if not factor > 0:
         raise ValueError(f"factor = {factor!r} of ε: a number above 0 is allowed")
@@ -62,11 +57,8 @@ def asymmetry(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def pair_model(names: list[str], one: str, other: str) -> str:
-    """The name of the Average merge of two experts (or an expert and 'sft' or 'null'), domains in the order of `names`.
-
-    >>> pair_model(["math", "coding"], "coding", "math"), pair_model(["math", "coding"], "sft", "math")
-    ('merge-average@experts=math+coding', 'merge-average@experts=math+sft')
-    """
+    """The name of the Average merge of two experts (or an expert and 'sft' or 'null'), domains in the order of `names`: coding
+    and math → 'merge-average@experts=math+coding'."""
     order = {name: place for place, name in enumerate([*names, *PARTNERS])}
     unknown = [name for name in (one, other) if name not in order]
     if unknown:
@@ -83,8 +75,7 @@ def pair_tests(scores: pd.DataFrame, table: pd.DataFrame, margin: float, draws: 
         references["expert A"] = f"rl-{domain}"
         cells = part[["domain", "expert", "label"]].merge(pd.DataFrame({"against": references.keys()}), how="cross")
         wanted = [(pair_model(names, domain, row.expert), references[row.against]) for row in cells.itertuples()]
-        some = scores[(scores["domain"] == domain) & scores["model"].isin([name for pair in wanted for name in pair])]
-        compared = comparison_table(some, wanted, [domain], margin, draws)
+        compared = compare_alone(scores[scores["domain"] == domain], wanted, [domain], margin, draws)
         frames.append(cells.join(compared.drop(columns="over")))
     out = pd.concat(frames, ignore_index=True)
     return out.assign(p_adjusted=benjamini_hochberg(out["p"]))
@@ -100,16 +91,14 @@ def pair_groups(scores: pd.DataFrame, tests: pd.DataFrame, margin: float, draws:
         for group, labels in groups.items():
             cells = part[part["label"].isin(labels)]
             if group in labels:
-                values = [
-                    sample.difference(row.model, row.reference, sample.weights(row.domain))[1:] for row in cells.itertuples()
-                ]
+                values = [sample.difference(row.model, row.reference, row.domain)[1:] for row in cells.itertuples()]
                 means |= {group: [np.mean(side, axis=0) for side in zip(*values)]} if values else {}
             elif means.keys() >= set(labels):
                 means[group] = [near - far for near, far in zip(means[NEIGHBOUR], means[STRANGER])]
             found = interval(*means[group]) if group in means else {}
             row = {"against": against, "group": group, "pairs": len(cells)}
-            row |= {key: found.get(key, np.nan) for key in ("estimate", *SIDES)}
-            row["verdict"] = three_way(*(found[key] for key in SIDES), margin) if found else "none"
+            row |= {key: found.get(key, np.nan) for key in ("estimate", "low", "high", "low90", "high90")}
+            row["verdict"] = three_way(found, margin) if found else "none"
             row["n"] = int(sample.benchmarks.loc[sample.benchmarks["domain"].isin(cells["domain"]), "n"].sum())
             rows.append(row | {"seeds": found.get("seeds"), "scope": found.get("scope")})
     return pd.DataFrame(rows)

@@ -1,8 +1,6 @@
-"""The KL from one policy to another along completions sampled from the first, at temperature 1 (measured in notebook 09).
-
-Each sampled prefix contributes the KL over the whole vocabulary, which has the mean of the paper's log π_P(y) − log π_Q(y) and
-far less noise. Tokens that tools wrote are context, never counted; a truncated completion contributes what it had.
-"""
+"""The KL from one policy to another along completions sampled from the first, at temperature 1 (measured in notebook 09). Each
+sampled prefix contributes the KL over the whole vocabulary: the mean of the paper's log π_P(y) − log π_Q(y), with far less noise.
+Tokens that tools wrote are context, never counted."""
 
 import time
 import zlib
@@ -101,11 +99,9 @@ def _log_probabilities(name: str, model, ids: torch.Tensor, attention: torch.Ten
 
 
 def kl_rows(p: Parameters, sources: list[str], targets: dict[str, list[str]]) -> pd.DataFrame:
-    """The KL of each source to each target on test prompts of the domains that `targets` names: `COLUMNS` and seed, one row a sample.
-
-    A domain's own expert answers the first `analysis_kl_problems` of its first test benchmark, other sources a third of them.
-    Targets with a variant are compared with that expert, and with those that they are made of.
-    """
+    """The KL of each source to each target on test prompts of the domains that `targets` names: `COLUMNS` and seed, one row per
+    sample. A domain's own expert answers the first `analysis_kl_problems` of its first test benchmark, other sources a third of
+    them. Targets with a variant are compared with that expert, and with those that they are made of."""
     started = time.monotonic()
     drawn = {source: _draw(p, source) for source in sources}
     frames = []
@@ -131,15 +127,13 @@ def _groups(p: Parameters, names: list[str]) -> list[list[str]]:
     for name in names:
         size = sum(file.stat().st_size for file in locations.model_folder(p.study, p.seed, name).glob("*.safetensors"))
         if not groups or used + size > RESIDENT:
-            groups.append([])
-            used = 0
+            groups, used = [*groups, []], 0
         groups[-1].append(name)
         used += size
     return groups
 
 
 def _load(p: Parameters, name: str) -> tuple:
-    """A published model and its tokenizer."""
     return decoding.load_model(artifacts.verify_model(locations.model_folder(p.study, p.seed, name)))
 
 

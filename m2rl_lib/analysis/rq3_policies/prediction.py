@@ -6,7 +6,7 @@ from scipy import stats
 
 from m2rl_lib.analysis.rq3_policies.policy_neighbours import NEIGHBOUR
 from m2rl_lib.stats.bootstrap import require_columns
-from m2rl_lib.stats.comparisons import benjamini_hochberg, comparison_table
+from m2rl_lib.stats.comparisons import benjamini_hochberg, compare_alone
 from m2rl_lib.stats.over_seeds import t_interval, widest
 from m2rl_lib.stats.rank_correlation import rank_correlation, rank_sentence  # noqa: F401  notebook 13's
 
@@ -26,8 +26,7 @@ def performance_changes(scores: pd.DataFrame, targets: dict[str, list[str]], mar
     frames = []
     for domain in dict.fromkeys(name for where in targets.values() for name in where):
         pairs = [(target, f"rl-{domain}") for target, where in targets.items() if domain in where and target != f"rl-{domain}"]
-        some = scores[(scores["domain"] == domain) & scores["model"].isin({f"rl-{domain}", *(target for target, _ in pairs)})]
-        frames.append(comparison_table(some, pairs, [domain], margin, draws))
+        frames.append(compare_alone(scores[scores["domain"] == domain], pairs, [domain], margin, draws))
     named = {"model": "target", "over": "domain", "estimate": "delta", "low": "delta_low", "high": "delta_high"}
     columns = [*named.values(), "verdict", "n", "seeds", "scope"]
     return pd.concat(frames, ignore_index=True).rename(columns=named)[columns]
@@ -36,9 +35,9 @@ def performance_changes(scores: pd.DataFrame, targets: dict[str, list[str]], mar
 def prediction_points(
     table: pd.DataFrame, changes: pd.DataFrame, parts: dict[str, list[str]], own: pd.DataFrame, of_target: pd.DataFrame
 ) -> pd.DataFrame:
-    """One point a multi-domain model and domain A it is made of: `changes` with kl, se (of D_A(A‖target)), log_kl, and the shares
-    of the model's other experts that neighbour A by `own` and by `of_target` (`neighbour_table`s). A point a seed too, where
-    `table` and `changes` have a column `seed`."""
+    """One point a multi-domain model and domain A it is made of (and a seed, where `table` and `changes` have one): `changes`
+    with kl, se (of D_A(A‖target)), log_kl, and the shares of its other experts that neighbour A by `own` and `of_target`
+    (`neighbour_table`s)."""
     require_columns(table, ["domain", "source", "target", "kl", "se"], "KL cross table")
     diagonal = table[table["source"] == "rl-" + table["domain"]]
     columns = [name for name in ("seed", "target", "domain", "kl", "se") if name in table]
@@ -46,18 +45,15 @@ def prediction_points(
     points["log_kl"] = np.log(points["kl"].clip(lower=LEAST))
     near = {(row.domain, row.expert) for row in own.itertuples() if row.label == NEIGHBOUR}
     near_target = {(row.domain, row.expert, row.target) for row in of_target.itertuples() if row.label == NEIGHBOUR}
-    cells = list(points[["domain", "target"]].itertuples(index=False, name=None))
+    cells = list(zip(points["domain"], points["target"]))
     others = [[part for part in parts[target] if part != domain] for domain, target in cells]
     points["neighbours"] = [np.mean([(d, part) in near for part in some]) for (d, _), some in zip(cells, others)]
-    points["target_neighbours"] = [
-        np.mean([(domain, part, target) in near_target for part in some]) for (domain, target), some in zip(cells, others)
-    ]
+    points["target_neighbours"] = [np.mean([(d, part, t) in near_target for part in some]) for (d, t), some in zip(cells, others)]
     return points
 
 
 def held_out_errors(points: pd.DataFrame) -> pd.DataFrame:
-    """Root mean square error of ΔPerf of each domain, predicted by least squares on PREDICTORS from the other domains' points (of
-    one seed: see `over_seeds.each_seed`)."""
+    """Root mean square error of ΔPerf of each domain, predicted by least squares on PREDICTORS from the other domains' points."""
     domains, delta = list(pd.unique(points["domain"])), points["delta"].to_numpy()
     if len(domains) < 2:
         raise ValueError(f"points of {', '.join(domains) or 'no domain'}: leaving one domain out needs at least two")
@@ -73,8 +69,8 @@ def held_out_errors(points: pd.DataFrame) -> pd.DataFrame:
 
 
 def compare_predictors(errors: pd.DataFrame) -> pd.DataFrame:
-    """Which predictors do better on left-out domains than the mean of the others, and than KL: rmse(other) − rmse(one), t interval
-    over domains, or over seeds where that is wider. Errors 5, 6, 7 against 6, 8, 10: gain 2 ± 2.48."""
+    """Which predictors do better on left-out domains than the mean of the others, and than KL: rmse(other) − rmse(one), the wider
+    t interval over domains or seeds. Errors 5, 6, 7 against 6, 8, 10: gain 2 ± 2.48."""
     wide, (nothing, kl, *rest) = errors.pivot(index="domain", columns=["predictor", "seed"], values="rmse"), PREDICTORS
     rows = []
     for one, other in [(kl, nothing), *((one, other) for other in (nothing, kl) for one in rest)]:

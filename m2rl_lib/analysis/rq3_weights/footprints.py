@@ -1,9 +1,7 @@
 """RQ3, weights: which weights RL changes and in which direction, measured in one pass over all checkpoints at once.
 
-The paper: weight w is changed where |w_RL − w_SFT| > η·max(|w_RL|, |w_SFT|), η = 1e-3; masks are compared by Jaccard index,
-task vectors by cosine in 256 dimensions. Every statistic is a sum over pieces of PIECE weights in a fixed order, in float64:
-memory does not grow with the model, and numbers do not depend on the number of threads.
-"""
+The paper: weight w is changed where |w_RL − w_SFT| > η·max(|w_RL|, |w_SFT|), η = 1e-3; masks are compared by Jaccard index, task
+vectors by cosine in 256 dimensions. Every statistic is a sum over pieces of PIECE weights in a fixed order, in float64."""
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -29,11 +27,8 @@ SAMPLE, SEGMENT = 2**21, 2**10  # weights that place the thresholds of equal den
 
 @dataclass(frozen=True)
 class Footprints:
-    """What one pass found. T tensors, M models, K masks, S octaves of |w_SFT|.
-
-    `tensors`: tensor, type, layer, weights, sft (sum of squares of SFT's weights). `masks`: kind ('relative', 'density'),
-    level (η, or the share asked for), precision ('stored', 'bf16').
-    """
+    """What one pass found, of T tensors, M models, K masks, S octaves of |w_SFT|. `tensors`: tensor, type, layer, weights, sft
+    (sum of squares of SFT's weights). `masks`: kind ('relative', 'density'), level (η, or the share asked for), precision."""
 
     models: list[str]
     tensors: pd.DataFrame
@@ -47,14 +42,12 @@ class Footprints:
 
 @dataclass(frozen=True)
 class _Source:
-    """What is read: checkpoints (SFT first), the tensors they share, and whether they hold more than bfloat16 does."""
+    """What is read: checkpoints (SFT first), their tensors and sizes, and whether they hold more than bfloat16 does."""
 
     checkpoints: list[Checkpoint]
     tensors: list[str]
+    sizes: list[int]
     wide: bool
-
-    def size(self, tensor: int) -> int:
-        return self.checkpoints[0].tensors[self.tensors[tensor]].size
 
     def read(self, tensor: int, start: int, stop: int) -> Iterator[np.ndarray]:
         """The weights of a piece: SFT's, each model's, and SFT's after rounding where that differs."""
@@ -69,10 +62,8 @@ class _Source:
 
 def measure_footprints(models: dict[str, Path], sft: Path, seed: int = 0, threads: int = 1) -> Footprints:
     """Masks, their intersections, inner products and projections of the task vectors of `models` (name → folder) from `sft`.
-
-    ValueError or FileNotFoundError before the pass for a folder that cannot be read or lacks SFT's tensors, in it for a tensor
-    with a value that is not finite.
-    """
+    ValueError or FileNotFoundError for a folder that cannot be read or lacks SFT's tensors, and for values that are not
+    finite."""
     if not models:
         raise ValueError("no models to compare with SFT: one or more are needed")
     for folder in (sft, *models.values()):
@@ -82,9 +73,9 @@ def measure_footprints(models: dict[str, Path], sft: Path, seed: int = 0, thread
     check_alike(checkpoints[0], checkpoints[1:])
     names = list(checkpoints[0].tensors)
     wide = any(tensor.dtype != "BF16" for tensor in checkpoints[0].tensors.values())
-    source = _Source(checkpoints, names, wide)
+    source = _Source(checkpoints, names, [checkpoints[0].tensors[name].size for name in names], wide)
     work = partial(_measure, source, _thresholds(source), seed)
-    pieces = [(t, start) for t in range(len(names)) for start in range(0, source.size(t), PIECE)]
+    pieces = [(t, start) for t in range(len(names)) for start in range(0, source.sizes[t], PIECE)]
     sums: list[list] = [[0.0] * len(names) for _ in range(6)]
     with ThreadPoolExecutor(threads) as pool:
         for at in range(0, len(pieces), 64):  # so that results that wait to be added do not pile up
@@ -95,7 +86,7 @@ def measure_footprints(models: dict[str, Path], sft: Path, seed: int = 0, thread
     squares, *statistics = (np.array(total) for total in sums)
 
     frame = pd.DataFrame([tensor_part(name) for name in names], columns=["type", "layer"]).astype({"layer": "Int64"})
-    frame = frame.assign(tensor=names, weights=[source.size(t) for t in range(len(names))], sft=squares)
+    frame = frame.assign(tensor=names, weights=source.sizes, sft=squares)
     masks = [("relative", eta, "stored") for eta in ETAS] + [("relative", PAPER_ETA, "bf16")] * wide
     masks += [("density", density, "stored") for density in DENSITIES]
     table = pd.DataFrame(masks, columns=["kind", "level", "precision"])
@@ -105,7 +96,7 @@ def measure_footprints(models: dict[str, Path], sft: Path, seed: int = 0, thread
 def _measure(source: _Source, thresholds: np.ndarray, seed: int, piece: tuple[int, int]) -> tuple:
     """The sums of one piece (tensor, start): SFT's squares, then products … changed as in `Footprints`."""
     tensor, start = piece
-    stop = min(start + PIECE, source.size(tensor))
+    stop = min(start + PIECE, source.sizes[tensor])
     models = source.read(tensor, start, stop)
     sft = next(models)
     size = np.abs(sft)
@@ -162,7 +153,7 @@ def _count(words: np.ndarray) -> np.ndarray:
 
 def _thresholds(source: _Source) -> np.ndarray:
     """(M, densities): the |change| above which that share of a model's weights lies; from a sample beyond SAMPLE weights."""
-    sizes = np.array([source.size(t) for t in range(len(source.tensors))])
+    sizes = np.array(source.sizes)
     ends = np.cumsum(sizes)
     if ends[-1] <= SAMPLE:
         runs = [(t, start, size) for t, size in enumerate(sizes) for start in range(0, size, SEGMENT)]

@@ -1,9 +1,8 @@
 """RQ3, weights: tables of task vectors, changed shares, mask overlaps and cosines from `footprints`, and sentences of them.
 
-An overlap is read against independent masks (*chance*, the paper's), random masks that change as many weights in every tensor
-and octave of |w_SFT| (*matched*), RL-Null, and the same domain with another seed. `type` is 'all' or a type of tensor, `layer`
-its depth or missing for all.
-"""
+An overlap is read against independent masks (*chance*, the paper's), random masks that change as many weights in every tensor and
+octave of |w_SFT| (*matched*), RL-Null, and the same domain with another seed. `type` is 'all' or a type of tensor, `layer` its
+depth or missing for all."""
 
 from collections.abc import Iterator
 from itertools import product
@@ -16,7 +15,6 @@ from m2rl_lib.analysis.rq3_weights.projection import cosines
 from m2rl_lib.config.model_names import parse_model_name
 from m2rl_lib.stats.over_seeds import t_interval
 
-IDENTICAL = "{} is identical to SFT: its task vector has no direction"
 NULL = "rl-null"
 SURE = 3  # standard deviations of the matched null
 NARROW = 0.02  # rl-null and other seed nearer than this are no scale to place a pair on
@@ -43,10 +41,10 @@ def whole(table: pd.DataFrame) -> pd.DataFrame:
 
 def mean_over_seeds(table: pd.DataFrame) -> pd.DataFrame:
     """A table of several seeds with each number's mean over those that have it; `reason` is of a seed without."""
-    told = table.assign(reason="") if "reason" not in table else table
-    numbers = told.select_dtypes("number").columns.difference(["seed", "layer", "level", "weights"], sort=False)
-    keys = [name for name in told.columns.drop(["seed", "reason"]) if name not in numbers]
-    means = told.groupby(keys, sort=False, dropna=False).agg(dict.fromkeys(numbers, "mean") | {"reason": "max"})
+    known = table.assign(reason="") if "reason" not in table else table
+    numbers = known.select_dtypes("number").columns.difference(["seed", "layer", "level", "weights"], sort=False)
+    keys = [name for name in known.columns.drop(["seed", "reason"]) if name not in numbers]
+    means = known.groupby(keys, sort=False, dropna=False).agg(dict.fromkeys(numbers, "mean") | {"reason": "max"})
     return means.reset_index()[[name for name in table if name != "seed"]]
 
 
@@ -73,10 +71,8 @@ def mask_table(found: Footprints) -> pd.DataFrame:
 
 
 def pair_table(found: Footprints) -> pd.DataFrame:
-    """Overlaps of two models' masks: jaccard, chance, matched, matched_sd, reason ('' or why there is no overlap).
-
-    Shares 0.3 and 0.3: chance 0.176; 0.1 inside 0.4: jaccard 0.25, chance 0.087.
-    """
+    """Overlaps of two models' masks: jaccard, chance, matched, matched_sd, reason ('' or why there is no overlap). Shares 0.3 and
+    0.3: chance 0.176; 0.1 inside 0.4: jaccard 0.25, chance 0.087."""
     frames = []
     for part, inside in _parts(found):
         for k, mask in enumerate(found.masks.to_dict("records")):
@@ -87,11 +83,8 @@ def pair_table(found: Footprints) -> pd.DataFrame:
 
 
 def overlap_of(both: np.ndarray, changed: np.ndarray, octaves: np.ndarray) -> dict[str, np.ndarray]:
-    """Jaccard indices of M masks (M, M), and those of independent and of matched random masks, with the latter's sd.
-
-    `both` (M, M) counts weights in both masks; `changed` (T, M, S) and `octaves` (T, S) those changed and all of them, in each
-    stratum. Of n weights with a and b changed at random, the number in both is hypergeometric. NaN where both masks are empty.
-    """
+    """Jaccard indices of M masks (M, M), and those of independent and of matched random masks, with the latter's sd. `both` (M,
+    M) counts weights in both masks; `changed` (T, M, S) and `octaves` (T, S) those changed and all, by tensor and octave."""
     own = np.diag(both)
     added, weights = own[:, None] + own[None, :], octaves.sum()
     a, n = changed.swapaxes(0, 1).reshape(len(own), -1), octaves.ravel()
@@ -116,9 +109,9 @@ def cosine_table(found: Footprints) -> pd.DataFrame:
         products, sketch = found.products[inside].sum(axis=0), found.projected[inside].sum(axis=0)
         frame = _pair_frame(found, part, {"cosine": cosines(products), "projected": cosines(sketch @ sketch.T)})
         still = [name for name, square in zip(found.models, np.diag(products)) if square == 0]
+        said = {name: f"{name} is identical to SFT: its task vector has no direction" for name in still}
         pairs = zip(frame["model"], frame["other"])
-        reasons = ["; ".join(IDENTICAL.format(name) for name in pair if name in still) for pair in pairs]
-        frames.append(frame.assign(reason=reasons))
+        frames.append(frame.assign(reason=["; ".join(said[name] for name in pair if name in said) for pair in pairs]))
     return _stack(frames)
 
 
@@ -135,19 +128,16 @@ TABLES = {
     "weights_pairs": pair_table,
     "weights_cosines": cosine_table,
 }
-
-
 SUMMARY = ["kind", "level", "precision", "seeds", "pairs", "undefined", "mean", "low", "high", "least", "most", "matched"]
 SUMMARY += ["above_matched", "with_null", "above_null", "other_seed", "place"]
 
 
 def summarise_pairs(overlaps: pd.DataFrame, directions: pd.DataFrame, experts: list[str]) -> pd.DataFrame:
     """One row a measure, over the pairs of `experts` on the whole model in all seeds, from the tables of pairs and of cosines.
-
-    low, high: 95% t interval of mean over seeds, NaN for one; least, most: of all pairs; pairs: those of each seed counted; undefined: pairs without a value; matched: mean, 0 for a cosine; above_matched: pairs above it by SURE standard deviations;
+    low, high: 95% t interval of mean over seeds, NaN for one; least, most: of all pairs; pairs: those of each seed counted;
+    undefined: pairs without a value; matched: mean, 0 for a cosine; above_matched: pairs above it by SURE standard deviations;
     with_null: mean of an expert with rl-null; above_null: pairs above both experts' values with rl-null; place: of the mean
-    between with_null, 0, and other_seed, 1. Missing: not in this study.
-    """
+    between with_null, 0, and other_seed, 1. Missing: not in this study."""
     angles = directions.assign(kind="cosine", level=np.nan, precision="stored", jaccard=directions["cosine"])
     every = whole(pd.concat([overlaps, angles.assign(matched=0.0, matched_sd=0.0)], ignore_index=True))
     every = every.assign(seed=every.get("seed", 0))
@@ -156,8 +146,7 @@ def summarise_pairs(overlaps: pd.DataFrame, directions: pd.DataFrame, experts: l
         cells, seeds = table[["seed", "model", "other", "jaccard"]].itertuples(index=False), list(pd.unique(table["seed"]))
         value = {(seed, frozenset(pair)): number for seed, *pair, number in cells}
         twice = [number for (_, pair), number in value.items() if _is_repeat(*pair)]
-        null = {(seed, one): value.get((seed, frozenset((one, NULL))), np.nan) for seed, one in product(seeds, experts)}
-        null = pd.Series(null)
+        null = pd.Series({(n, one): value.get((n, frozenset((one, NULL))), np.nan) for n, one in product(seeds, experts)})
         pairs = table[table["model"].isin(experts) & table["other"].isin(experts)]
         among = pairs.dropna(subset="jaccard")
         sides = (null.reindex(pd.MultiIndex.from_frame(among[["seed", side]])).to_numpy() for side in ("model", "other"))

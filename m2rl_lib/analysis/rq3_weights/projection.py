@@ -1,8 +1,6 @@
-"""An orthogonal random projection whose matrix is never stored: a subsampled randomised Hadamard transform.
-
-y = S·H·(R₁D₁x₁ + R₂D₂x₂ + …) / √dimensions for the blocks x₁, x₂, … of a vector: random signs D, random rotations R, Hadamard
-matrix H, kept rows S. Rows are orthogonal and E⟨y, y′⟩ = ⟨x, x′⟩ (Ailon and Chazelle 2009; Tropp, arXiv 1011.1595).
-"""
+"""An orthogonal random projection whose matrix is never stored: a subsampled randomised Hadamard transform. It is S·H·(R₁D₁x₁ +
+R₂D₂x₂ + …) / √dimensions for the blocks x₁, x₂, … of a vector: random signs D, random rotations R, Hadamard matrix H, kept rows
+S. Rows are orthogonal and E⟨y, y′⟩ = ⟨x, x′⟩ (Ailon and Chazelle 2009; Tropp, arXiv 1011.1595)."""
 
 from functools import lru_cache
 
@@ -14,11 +12,8 @@ BLOCK = 2**14  # adding blocks adds a relative variance of 1 / BLOCK to the 1 / 
 
 
 def project(vectors: np.ndarray, key: tuple[int, ...], dimensions: int = DIMENSIONS, block: int = BLOCK) -> np.ndarray:
-    """Project (M, n) vectors to (M, dimensions), unbiased for their inner products; all M by the same signs and rows.
-
-    `key` is (seed, what names the piece …): the seed draws the kept rows, the whole key the signs. Projections of the pieces of
-    one vector add up to that of the whole.
-    """
+    """Project (M, n) vectors to (M, dimensions), unbiased for their inner products; projections of the pieces of a vector add up.
+    `key` is (seed, what names the piece …): the seed draws the kept rows, the whole key the signs, the same for all M."""
     count, n = vectors.shape
     generator = np.random.Generator(np.random.Philox(np.random.SeedSequence(key)))
     blocks = -(-n // block)

@@ -3,27 +3,16 @@
 The paper's gain vectors (RQ4): g_m(i) = max(acc_m(i) − acc_sft(i), 0) a problem, the union's the maximum over the experts,
 consistency their cosine; of noisy accuracies both maxima invent gains (*naive*). Without that bias: two quarters of the samples
 choose the best of {no gain, experts} for each problem, u and g are signed gains in the other two, b and c, and consistency =
-mean(u_b·g_c) / √(mean(u_b·u_c)·mean(g_b·g_c)), each mean over random splits. *excess* is mean max(model − union, 0), where
-seven eighths of the samples choose expert and sign and the rest is averaged; *shortfall* the same of union − model. A model
-equal to the union still shows an excess of 1 to 2 points (five experts, K = 32): read it beside RL-Null's. *new* is the share of
+mean(u_b·g_c) / √(mean(u_b·u_c)·mean(g_b·g_c)), each mean over random splits. *excess* is mean max(model − union, 0), where seven
+eighths of the samples choose expert and sign and the rest is averaged; *shortfall* that of union − model. *new* is the share of
 problems that a model solves (more than half of its samples right) and neither SFT nor any expert does, *unseen* of those that
-none of these solves in any sample: 0 by construction where SFT's pass@K is 100.
-"""
+none of these solves in any sample."""
 
 import numpy as np
 import pandas as pd
 
-from m2rl_lib.stats.bootstrap import (
-    MOST_UNGRADED,
-    OVERALL,
-    SCOPES,
-    UNTRAINED,
-    Resample,
-    interval,
-    problem_means,
-    resample,
-    score_table,
-)
+from m2rl_lib.stats import bootstrap
+from m2rl_lib.stats.bootstrap import MOST_UNGRADED, OVERALL, SCOPES, UNTRAINED, Resample, interval, problem_means
 from m2rl_lib.stats.comparisons import display_name, without_spread
 
 LEAST_SAMPLES = 32  # K from which the unbiased numbers are given
@@ -34,23 +23,18 @@ NEW = ("new", "unseen")  # problems that a model solves alone
 UNION = "union"  # the name of the rows that speak of the experts' union itself
 
 
-def skill_table(
-    scores: pd.DataFrame, models: list[str], experts: list[str], draws: int = 10_000, splits: int = SPLITS
-) -> pd.DataFrame:
+def skill_table(scores: pd.DataFrame, models: list[str], experts: list[str], draws: int = 10_000) -> pd.DataFrame:
     """Consistency of each model with the experts' union, excess over it, shortfall, and what is new, in each domain and over all
-    but those that RL never trains.
-
-    `scores` has `sft`, the experts and K samples a problem for every model. Rows of the model 'union' have its own gains. NaN and
-    a reason where a measure is undefined: K < 32, or gains that cannot be distinguished from none.
-    """
+    that RL trains. `scores` has `sft`, the experts and K samples a problem for every model. Rows of the model 'union' have its
+    own gains. NaN and a reason where a measure is undefined: K < 32, or gains that cannot be distinguished from none."""
     names = list(dict.fromkeys(["sft", *experts, *models]))
     _require_models(scores, names)
     scores = scores[scores["model"].isin(names)]
     k = _samples_of_all(scores)
-    by_seed = [_problem_moments(part, models, experts, splits).assign(seed=seed) for seed, part in scores.groupby("seed")]
+    by_seed = [_problem_moments(part, models, experts).assign(seed=seed) for seed, part in scores.groupby("seed")]
     moments = pd.concat(by_seed).assign(k=k, graded=True)
     values = [name for name in moments.columns if name not in {*KEYS, "seed", "model", "k", "graded"}]
-    parts = {name: resample(moments, name, draws) for name in values}
+    parts = {name: bootstrap.resample(moments, name, draws) for name in values}
     one, rows = parts["naive_ug"], []
     few = {} if k >= LEAST_SAMPLES else _undefined(f"K = {k} samples a problem: at least {LEAST_SAMPLES} are needed")
     overs = sorted(set(scores["domain"]))
@@ -61,12 +45,12 @@ def skill_table(
             cell = model, one.seeds(model), weights
             known |= {"seeds": len(cell[1]), "scope": SCOPES[len(cell[1]) == 1]}
             found = {"naive consistency": _cosine(parts, "naive_", *cell), "consistency": few or _cosine(parts, "", *cell)}
-            found |= {name: few or _mean(parts[name], *cell) for name in ("excess", "shortfall")}
+            found |= {name: few or _measured(*parts[name].values(*cell)[:2]) for name in ("excess", "shortfall")}
             found |= {name: _share(parts[name], known["n"], *cell) for name in NEW}
             rows += [{**known, "model": model, "measure": name, **numbers} for name, numbers in found.items()]
         cell = models[0], *cell[1:]
-        found = {"naive union gain": _mean(parts["naive union gain"], *cell)}
-        found["union gain"] = few or _mean(parts["union gain"], *cell)
+        naive, unbiased = (_measured(*parts[name].values(*cell)[:2]) for name in ("naive union gain", "union gain"))
+        found = {"naive union gain": naive, "union gain": few or unbiased}
         rows += [{**known, "model": UNION, "measure": name, **numbers} for name, numbers in found.items()]
     return pd.DataFrame(rows, columns=COLUMNS)
 
@@ -88,14 +72,12 @@ def _samples_of_all(scores: pd.DataFrame) -> int:
     lacking = (1 - graded / every[graded.columns]).stack()
     if (lacking > MOST_UNGRADED).any():
         seed, model, benchmark = lacking.idxmax()
-        raise ValueError(
-            f"{lacking.max():.1%} of {every[benchmark]} {benchmark} problems not graded for {model} "
-            f"(seed {seed}): at most {MOST_UNGRADED:.0%} is allowed"
-        )
+        share = f"{lacking.max():.1%} of {every[benchmark]} {benchmark} problems"
+        raise ValueError(f"{share} not graded for {model} (seed {seed}): at most {MOST_UNGRADED:.0%} is allowed")
     return int(ks.iloc[0])
 
 
-def _problem_moments(scores: pd.DataFrame, models: list[str], experts: list[str], splits: int) -> pd.DataFrame:
+def _problem_moments(scores: pd.DataFrame, models: list[str], experts: list[str]) -> pd.DataFrame:
     """One row a model and problem graded for all: products of gains (u the union's, g the model's), excess, shortfall."""
     wide = scores.pivot(index=KEYS, columns=["model", "sample"], values="correct").dropna()
     options, targets = (
@@ -104,18 +86,16 @@ def _problem_moments(scores: pd.DataFrame, models: list[str], experts: list[str]
     )
     sft = options[0].mean(-1)
     gains, union = np.maximum(targets.mean(-1) - sft, 0), np.maximum((options.mean(-1) - sft).max(0), 0)
-    sums = {"naive_ug": gains * union, "naive_gg": gains**2}
-    sums |= {"naive_uu": union**2 + 0 * gains, "naive union gain": union + 0 * gains}
-    solves = targets.mean(-1) > 0.5
+    solves, naive = targets.mean(-1) > 0.5, {"naive_ug": gains * union, "naive_gg": gains**2}
+    sums = naive | {"naive_uu": union**2 + 0 * gains, "naive union gain": union + 0 * gains}
     sums |= {"new": 1.0 * (solves & ~(options.mean(-1) > 0.5).any(0)), "unseen": 1.0 * (solves & ~options.any((0, -1)))}
     generator, k = np.random.default_rng(0), options.shape[-1]
-    drawn = [_one_split(options, targets, generator.permutation(k)) for _ in range(splits)] if k >= LEAST_SAMPLES else []
+    drawn = [_one_split(options, targets, generator.permutation(k)) for _ in range(SPLITS)] if k >= LEAST_SAMPLES else []
     for name in ("ug", "uu", "gg", "excess", "shortfall", "union gain"):
         sums[name] = np.mean([one[name] for one in drawn], axis=0) if drawn else np.zeros_like(gains)
     problems = wide.index.to_frame(index=False)
-    return pd.concat(
-        [problems.assign(model=name, **{key: value[row] for key, value in sums.items()}) for row, name in enumerate(models)]
-    )
+    by_model = ({key: value[row] for key, value in sums.items()} for row in range(len(models)))
+    return pd.concat([problems.assign(model=name, **values) for name, values in zip(models, by_model)])
 
 
 def _one_split(options: np.ndarray, targets: np.ndarray, order: np.ndarray) -> dict[str, np.ndarray]:
@@ -141,7 +121,7 @@ def _one_split(options: np.ndarray, targets: np.ndarray, order: np.ndarray) -> d
 
 
 def _undefined(reason: str) -> dict:
-    return {"estimate": np.nan, "low": np.nan, "high": np.nan, "reason": reason}
+    return dict.fromkeys(["estimate", "low", "high"], np.nan) | {"reason": reason}
 
 
 def _measured(points: np.ndarray, draws: np.ndarray) -> dict:
@@ -149,23 +129,18 @@ def _measured(points: np.ndarray, draws: np.ndarray) -> dict:
     return {key: found[key] for key in ("estimate", "low", "high")} | {"reason": ""}
 
 
-def _mean(part: Resample, model: str, seeds: list[int], weights: np.ndarray) -> dict:
-    return _measured(*part.values(model, seeds, weights)[:2])
-
-
 def _share(part: Resample, n: int, model: str, seeds: list[int], weights: np.ndarray) -> dict:
     """A mean of ones and zeros in points; where all n problems have the same, what n problems could have missed is in its interval."""
     points, draws, _ = part.values(model, seeds, weights)
-    found = interval(points, draws)
-    found |= {} if np.ptp(draws, axis=0).any() else without_spread(found, n)
-    return {"estimate": found["estimate"], "low": max(0.0, found["low"]), "high": min(100.0, found["high"]), "reason": ""}
+    found = _measured(points, draws)
+    found |= {} if np.ptp(draws, axis=0).any() else without_spread(interval(points, draws), n)
+    return found | {"low": max(0.0, found["low"]), "high": min(100.0, found["high"])}
 
 
 def _cosine(parts: dict[str, Resample], kind: str, model: str, seeds: list[int], weights: np.ndarray) -> dict:
     """ug / √(uu·gg) with its interval; undefined where the interval of uu or gg includes 0."""
-    (top, top_draws), (uu, uu_draws), (gg, gg_draws) = (
-        parts[kind + name].values(model, seeds, weights)[:2] for name in ("ug", "uu", "gg")
-    )
+    values = (parts[kind + name].values(model, seeds, weights)[:2] for name in ("ug", "uu", "gg"))
+    (top, top_draws), (uu, uu_draws), (gg, gg_draws) = values
     for whose, points, draws in (("the union", uu, uu_draws), (model, gg, gg_draws)):
         if interval(points, draws)["low"] <= 0:
             return _undefined(f"the gains of {whose} cannot be distinguished from 0")
@@ -177,7 +152,9 @@ def _cosine(parts: dict[str, Resample], kind: str, model: str, seeds: list[int],
 def pass_table(scores: pd.DataFrame, draws: int = 10_000, ks: tuple[int, ...] = (1, 8, 32)) -> pd.DataFrame:
     """pass@k of each model on each benchmark, with the intervals of `score_table`; only for k up to the number of samples."""
     most = scores["sample"].nunique()
-    return pd.concat([score_table(scores, k, draws).assign(measure=f"pass@{k}") for k in ks if k <= most], ignore_index=True)
+    return pd.concat(
+        [bootstrap.score_table(scores, k, draws).assign(measure=f"pass@{k}") for k in ks if k <= most], ignore_index=True
+    )
 
 
 def new_skills_sentence(gains: pd.DataFrame, model: str, over: str = OVERALL) -> str:
@@ -198,24 +175,24 @@ def new_problems_sentence(gains: pd.DataFrame, model: str, controls: list[str], 
     shown = rows.loc[("new", model), "low"] > rows.loc["new"].loc[controls, "high"].max()
     beside = ", ".join(f"{display_name(name)} {spans['new', name]}" for name in controls)
     excess = rows.loc[("excess", model), "reason"] or spans["excess", model]
-    return (
-        f"{display_name(model)} {'has skills' if shown else 'is not shown to have skills'} that no expert has on {over}: percentage "
-        f"of problems that it solves and neither SFT nor an expert does {spans['new', model]}, nor any of these in any sample "
-        f"{spans['unseen', model]}; controls: {beside}; excess over the best of these on each problem: {excess} "
-        f"(n = {rows['n'].iloc[0]} problems, K = {rows['k'].iloc[0]})."
+    said = f"{display_name(model)} {'has skills' if shown else 'is not shown to have skills'} that no expert has on {over}: "
+    said += (
+        f"percentage of problems that it solves and neither SFT nor an expert does {spans['new', model]}, nor any of these in "
     )
+    said += f"any sample {spans['unseen', model]}; controls: {beside}; excess over the best of these on each problem: {excess} "
+    return said + f"(n = {rows['n'].iloc[0]} problems, K = {rows['k'].iloc[0]})."
 
 
-def solved_sets(scores: pd.DataFrame, models: list[str], most: int = 20) -> pd.DataFrame:
+def solved_sets(scores: pd.DataFrame, models: list[str]) -> pd.DataFrame:
     """Which models solve which problems (more than half of the samples right): one row for each set of models and each model, the
-    largest first. Two problems, both solved by A, one also by B: the sets {A} and {A, B}."""
+    20 largest. Two problems, both solved by A, one also by B: the sets {A} and {A, B}."""
     problems = problem_means(scores[scores["model"].isin(models)])
     if problems["seed"].nunique() > 1:
         raise ValueError(f"sets of solved problems of {problems['seed'].nunique()} seeds at once: one is allowed")
     _require_models(scores, models)
     solves = problems.assign(solves=problems["value"] > 0.5).pivot(index=KEYS, columns="model", values="solves")
     solves = solves[models].dropna().astype(bool)
-    counts = solves.value_counts(sort=True).reset_index(name="problems").head(most)
+    counts = solves.value_counts().reset_index(name="problems").head(20)
     counts.insert(0, "set", np.arange(1, len(counts) + 1))
     long = counts.melt(["set", "problems"], models, "model", "solves").sort_values("set", kind="stable", ignore_index=True)
     return long.assign(n=len(solves), k=int(problems["k"].max()))

@@ -1,13 +1,12 @@
-"""Routing: every benchmark answered by a model of its own, and how much of what that gains one model for all keeps.
-
-*Routed experts*, each benchmark answered by its domain's expert, is the upper bound. A composite is rows of a `scores` table.
-"""
+"""Routing: every benchmark answered by a model of its own, and how much of what that gains one model for all keeps. The upper
+bound is *routed experts*, each benchmark by its domain's expert. A composite is rows of a `scores` table."""
 
 import numpy as np
 import pandas as pd
 from scipy import stats
 
-from m2rl_lib.stats.bootstrap import OVERALL, UNTRAINED, choose_on_selection, interval, mean_over_seeds, problem_means, resample
+from m2rl_lib.stats import bootstrap
+from m2rl_lib.stats.bootstrap import OVERALL, UNTRAINED, Resample, choose_on_selection, interval, mean_over_seeds
 
 RECOVERY = ["model", "recovery", "low", "high", "gain", "routed_gain", "routed_low", "routed_high"]
 RECOVERY += ["n", "seeds", "scope", "reason"]
@@ -24,14 +23,10 @@ def route(scores: pd.DataFrame, answers: dict[str, str], name: str) -> pd.DataFr
     return routed[routed["seed"].isin(seeds)].reset_index(drop=True)
 
 
-def route_to_experts(scores: pd.DataFrame, experts: dict[str, str] | None = None) -> pd.DataFrame:
-    """The upper bound `routed`: every benchmark by its domain's expert (rl-<domain> by default), `general` left out."""
-    homes = scores.drop_duplicates("benchmark").set_index("benchmark")["domain"]
-    homes = homes[~homes.isin(UNTRAINED)]
-    experts = experts or {domain: f"rl-{domain}" for domain in homes}
-    if set(experts) != set(homes):
-        raise ValueError(f"experts for {', '.join(sorted(experts))}: one for each of {', '.join(sorted(set(homes)))} is needed")
-    return route(scores, {benchmark: experts[domain] for benchmark, domain in homes.items()}, "routed")
+def route_to_experts(scores: pd.DataFrame) -> pd.DataFrame:
+    """The upper bound `routed`: every benchmark by its domain's expert, `general` left out."""
+    homes = scores[~scores["domain"].isin(UNTRAINED)].drop_duplicates("benchmark")
+    return route(scores, dict(zip(homes["benchmark"], "rl-" + homes["domain"])), "routed")
 
 
 def choose_by_benchmark(selection: pd.DataFrame, candidates: list[str]) -> dict[str, str]:
@@ -40,38 +35,31 @@ def choose_by_benchmark(selection: pd.DataFrame, candidates: list[str]) -> dict[
     return {benchmark: choose_on_selection(rows, candidates) for benchmark, rows in trained.groupby("benchmark", sort=False)}
 
 
-def recovery_table(
-    scores: pd.DataFrame, models: list[str], experts: dict[str, str] | None = None, draws: int = 10_000
-) -> pd.DataFrame:
+def recovery_table(scores: pd.DataFrame, models: list[str], draws: int = 10_000) -> pd.DataFrame:
     """Recovery = Σ_d (model − SFT) / Σ_d (routed − SFT), for each of `models`: SFT 40, model 52, routed 56 give 12 / 16 = 0.75.
-
-    NaN and a reason where the denominator's interval is not above 0.
-    """
-    routed = route_to_experts(scores, experts)
-    sample = resample(problem_means(pd.concat([scores, routed], ignore_index=True)), draws=draws)
+    NaN and a reason where the denominator's interval is not above 0."""
+    both = pd.concat([scores, route_to_experts(scores)], ignore_index=True)
+    sample = bootstrap.resample(bootstrap.problem_means(both), draws=draws)
     return pd.DataFrame([_recovery(sample, model) for model in models], columns=RECOVERY)
 
 
-def _recovery(sample, model: str) -> dict:
-    weights, names = sample.weights(OVERALL), (model, "sft", "routed")
-    seeds = sorted(set.intersection(*(set(sample.seeds(name)) for name in names)))
-    if not seeds:
-        raise ValueError(f"{', '.join(names)} have no seed in common: one is needed")
-    (top, top_draws, _), (base, base_draws, _), (best, best_draws, _) = values = [
-        sample.values(name, seeds, weights) for name in names
-    ]
-    reasons = sorted({reason for _, _, reason in values if reason})
-    if reasons:
-        raise ValueError(f"no recovery of {model}: {reasons[0]}")
-    gain, gain_draws, whole, whole_draws = top - base, top_draws - base_draws, best - base, best_draws - base_draws
-    denominator = interval(whole, whole_draws)
+def _recovery(sample: Resample, model: str) -> dict:
+    seeds, (gain, whole), draws, reasons = sample.changes([(model, OVERALL), ("routed", OVERALL)], "sft")
+    if any(reasons):
+        raise ValueError(f"no recovery of {model}: {next(filter(None, reasons))}")
+    denominator = interval(whole, draws[:, 1])
     out = {"model": model, "gain": gain.mean(), "routed_gain": denominator["estimate"]}
     out |= {f"routed_{end}": denominator[end] for end in ("low", "high")}
-    out |= {"n": int(sample.benchmarks["n"][weights > 0].sum()), "seeds": len(seeds), "scope": denominator["scope"]}
+    out |= {
+        "n": int(sample.benchmarks["n"][sample.weights(OVERALL) > 0].sum()),
+        "seeds": len(seeds),
+        "scope": denominator["scope"],
+    }
     if denominator["low"] <= 0:
         return out | {"reason": "the 95% interval of the experts' own gain is not above 0"}
     ratio = gain.mean() / whole.mean()
-    low, high = np.quantile(mean_over_seeds(gain_draws) / mean_over_seeds(whole_draws), [0.025, 0.975])
+    gains, wholes = mean_over_seeds(draws).T
+    low, high = np.quantile(gains / wholes, [0.025, 0.975])
     if len(seeds) > 1:
         linear = ratio + (gain - ratio * whole) / whole.mean()  # per seed; its mean is the ratio
         half = np.std(linear, ddof=1) / np.sqrt(len(seeds)) * stats.t.ppf(0.975, len(seeds) - 1)

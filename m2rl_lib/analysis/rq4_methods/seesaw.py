@@ -1,10 +1,9 @@
 """The seesaw: is no merging method best everywhere, or does it only look so?
 
-Equal methods have different winners too: seven of them on nine benchmarks about five. What decides is the *gain of choosing by
-benchmark*: the mean over benchmarks of the best method's score, less the best method's mean score. Two nulls keep every
-problem's difficulty, and the larger p counts: *samples* deals all graded samples of a problem out anew to the methods,
-*problems* lets the methods' results on a problem change places. A method that is far behind widens both nulls.
-"""
+Equal methods have different winners too. What decides is the *gain of choosing by benchmark*: the mean over benchmarks of the
+best method's score, less the best method's mean score. Two nulls keep every problem's difficulty, and the larger p counts:
+*samples* deals all graded samples of a problem out anew to the methods, *problems* lets the methods' results on a problem change
+places."""
 
 from collections.abc import Sequence
 from itertools import combinations
@@ -12,17 +11,8 @@ from itertools import combinations
 import numpy as np
 import pandas as pd
 
-from m2rl_lib.stats.bootstrap import (
-    OVERALL,
-    UNTRAINED,
-    average_table,
-    averages,
-    choose_on_selection,
-    problem_means,
-    require_columns,
-    resample,
-    score_table,
-)
+from m2rl_lib.stats import bootstrap
+from m2rl_lib.stats.bootstrap import OVERALL, UNTRAINED, choose_on_selection, problem_means, require_columns
 from m2rl_lib.stats.comparisons import LEVEL, benjamini_hochberg, comparison_table
 
 GAIN, WINNERS = "gain of choosing by benchmark", "winners"
@@ -41,8 +31,8 @@ def place_methods(table: pd.DataFrame) -> pd.DataFrame:
 
 def table_of_methods(table: pd.DataFrame, methods: list[str], beside: Sequence[str] = ()) -> pd.DataFrame:
     """The placed scores of `methods`, a benchmark 'mean' first, and below them the models `beside`, which do not compete."""
-    means = averages(table[table["model"].isin([*methods, *beside])]).query("domain == @OVERALL").assign(benchmark="mean")
-    whole = pd.concat([means, table])
+    means = bootstrap.averages(table[table["model"].isin([*methods, *beside])]).query("domain == @OVERALL")
+    whole = pd.concat([means.assign(benchmark="mean"), table])
     competing = place_methods(whole[whole["model"].isin(methods)])
     both = pd.concat([competing, whole[whole["model"].isin(beside)].assign(place=np.nan)])
     order = {name: place for place, name in enumerate([*methods, *beside])}
@@ -81,11 +71,11 @@ def summarise_methods(scores: pd.DataFrame, methods: list[str], margin: float, d
     """One row a method, best mean over domains first, with `first` and `second` (on how many benchmarks), `leads` (percent of the
     bootstrap resamples in which its mean is the best), and `count_wins`."""
     some = scores[scores["model"].isin(methods) & ~scores["domain"].isin(UNTRAINED)]
-    means = average_table(some, draws=draws).query("domain == @OVERALL").set_index("model")
-    placed = place_methods(score_table(some, draws=1))
-    sample = resample(problem_means(some), draws=draws)
+    means = bootstrap.average_table(some, draws=draws).query("domain == @OVERALL").set_index("model")
+    placed = place_methods(bootstrap.score_table(some, draws=1))
+    sample = bootstrap.resample(problem_means(some), draws=draws)
     resampled = [sample.values(method, sample.seeds(method), sample.weights(OVERALL))[1].mean(axis=1) for method in methods]
-    resampled = np.stack(resampled).round(9)
+    resampled = np.round(resampled, 9)
     best = resampled == resampled.max(axis=0)
     table = means.loc[methods, ["score", "low", "high", "n", "k", "seeds", "scope"]]
     for place, name in enumerate(("first", "second"), 1):
@@ -108,12 +98,10 @@ def compare_with_null(scores: pd.DataFrame, methods: list[str], draws: int = 10_
         return weights @ best - (weights @ cells).max(), int((cells == best[:, None]).any(axis=0).sum())
 
     observed, rows = measures(right), []
-    for null in ("samples", "problems"):
+    nulls = {"samples": _deal_samples, "problems": lambda right, _, generator: generator.permuted(right, axis=1)}
+    for null, deal in nulls.items():
         generator = np.random.default_rng([0, len(null)])
-        deals = (
-            _deal_samples(right, k, generator) if null == "samples" else generator.permuted(right, axis=1) for _ in range(draws)
-        )
-        dealt = np.array([measures(deal) for deal in deals])
+        dealt = np.array([measures(deal(right, k, generator)) for _ in range(draws)])
         for column, measure in enumerate((GAIN, WINNERS)):
             low, high = np.quantile(dealt[:, column], [0.025, 0.975])
             p = (1 + (dealt[:, column] >= observed[column] - 1e-9).sum()) / (draws + 1)
@@ -157,9 +145,7 @@ def seesaw_sentence(tested: pd.DataFrame) -> str:
     gain, winners = (tested[tested["measure"] == measure] for measure in (GAIN, WINNERS))
     row, chance = gain.loc[gain["p"].idxmax()], winners[winners["null"] == "samples"].iloc[0]
     counts = f"p = {row['p']:.2g}, null of {row['null']}, n = {row['n']} problems, K = {row['k']}"
-    return (
-        f"Choosing the best of {row['methods']} methods for each of {row['benchmarks']} benchmarks would gain "
-        f"{row['observed']:.1f} points over the one best method; methods of equal accuracy give {row['expected']:.1f} "
-        f"[{row['low']:.1f}, {row['high']:.1f}] by luck ({counts}). There are {chance['observed']:.0f} different winners; "
-        f"equal methods have {chance['expected']:.1f} [{chance['low']:.0f}, {chance['high']:.0f}]."
-    )
+    said = f"Choosing the best of {row['methods']} methods for each of {row['benchmarks']} benchmarks would gain "
+    said += f"{row['observed']:.1f} points over the one best method; methods of equal accuracy give {row['expected']:.1f} "
+    said += f"[{row['low']:.1f}, {row['high']:.1f}] by luck ({counts}). There are {chance['observed']:.0f} different winners; "
+    return said + f"equal methods have {chance['expected']:.1f} [{chance['low']:.0f}, {chance['high']:.0f}]."

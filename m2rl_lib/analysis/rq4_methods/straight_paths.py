@@ -1,9 +1,6 @@
-"""Straight paths in weight space between models, and the barrier on them (linear mode connectivity; Frankle et al. 2020,
-arXiv 1912.05671): from SFT to each expert, between experts, and from each expert to RL-Multi.
-
-The loss at a point is the mean negative log-likelihood, in nats a token, of right solutions of selection problems: in the micro
-world demonstrations, of a blend completions of the paths' own ends that the verifier found right, one a problem.
-"""
+"""Straight paths in weight space between models, and the barrier on them (linear mode connectivity; Frankle et al. 2020, arXiv
+1912.05671). The loss at a point is the mean negative log-likelihood, in nats a token, of right solutions of selection problems:
+demonstrations in the micro world, of a blend right completions of the paths' own ends, one per problem."""
 
 import random
 import zlib
@@ -49,9 +46,11 @@ def run(p: Parameters) -> tuple[pd.DataFrame, pd.DataFrame]:
     at_end = {name: losses(model, of_model, batches) for name, of_model in weights.items()}
     rows = []
     for start, end in pairs if batches else ():
-        found = {0.0: at_end[start]}
-        found |= {share: losses(model, between(weights[start], weights[end], share), batches) for share in SHARES}
-        for share, by_domain in (found | {1.0: at_end[end]}).items():
+        found = {0.0: at_end[start], 1.0: at_end[end]}
+        for share in SHARES:
+            between = {name: torch.lerp(tensor, weights[end][name], share) for name, tensor in weights[start].items()}
+            found[share] = losses(model, between, batches)
+        for share, by_domain in sorted(found.items()):
             rows += [(start, end, share, domain, loss) for domain, loss in by_domain.items()]
     frame = pd.DataFrame(rows, columns=["start", "end", "share", "domain", "loss"])
     frame = frame.assign(seed=p.seed, n=frame["domain"].map({name: len(some) for name, some in solved.items()}))
@@ -62,18 +61,11 @@ def barriers(paths: pd.DataFrame) -> pd.DataFrame:
     """How far the loss (nats a token) rises above the straight line between a path's ends, in each domain and for the mean loss.
     Losses 0, 1, 0 along a path have the barrier 1; 2, 1, 0 the barrier 0."""
     overall = paths.groupby(["start", "end", "share"], sort=False, as_index=False)["loss"].mean().assign(domain="overall")
-    rows = []
-    for key, path in pd.concat([paths, overall]).groupby(["start", "end", "domain"], sort=False):
-        path = path.sort_values("share")
-        first, last = path["loss"].iloc[[0, -1]]
-        above = path["loss"] - (first + path["share"] * (last - first))
-        rows.append((*key, float(above.max())))
-    return pd.DataFrame(rows, columns=["start", "end", "domain", "barrier"])
-
-
-def between(start: dict[str, torch.Tensor], end: dict[str, torch.Tensor], share: float) -> dict[str, torch.Tensor]:
-    """The weights `share` of the way from `start` to `end`."""
-    return {name: torch.lerp(tensor, end[name], share) for name, tensor in start.items()}
+    every = pd.concat([paths, overall]).sort_values("share", kind="stable", ignore_index=True)
+    losses_of = every.groupby(["start", "end", "domain"], sort=False)["loss"]
+    first, last = losses_of.transform("first"), losses_of.transform("last")
+    above = every.assign(barrier=every["loss"] - (first + every["share"] * (last - first)))
+    return above.groupby(["start", "end", "domain"], sort=False)["barrier"].max().reset_index()
 
 
 def solutions(p: Parameters) -> dict[str, list[dict]]:

@@ -8,7 +8,7 @@ import pandas as pd
 from m2rl_lib.config import model_names
 from m2rl_lib.config.study import Parameters
 from m2rl_lib.stats.bootstrap import OVERALL, average_table, choose_on_selection
-from m2rl_lib.stats.comparisons import comparison_table
+from m2rl_lib.stats.comparisons import compare_alone
 
 
 def settings(models: list[str], p: Parameters) -> pd.DataFrame:
@@ -28,12 +28,6 @@ def _merges(models: Iterable[str]) -> list[tuple[str, str, dict[str, str]]]:
     """(name, method, variant) of each merge among the models."""
     parsed = [(name, *model_names.parse_model_name(name)) for name in dict.fromkeys(models)]
     return [merge for merge in parsed if merge[1].startswith("merge-")]
-
-
-def _compare(scores: pd.DataFrame, pairs: list[tuple[str, str]], overs: list[str], margin: float, draws: int) -> pd.DataFrame:
-    """`comparison_table` of the models of `pairs` alone, so that no other model's ungraded problems count."""
-    some = scores[scores["model"].isin({name for pair in pairs for name in pair})]
-    return comparison_table(some, pairs, overs, margin, draws)
 
 
 def sweep_table(scores: pd.DataFrame, p: Parameters, draws: int = 10_000) -> pd.DataFrame:
@@ -74,7 +68,7 @@ def tuned_table(selection: pd.DataFrame, test: pd.DataFrame, p: Parameters, marg
     if not moved:
         return table.assign(**blank, n=0, seeds=test["seed"].nunique())
     some = pd.concat([_renamed(test, tuned), test[test["model"].isin(table["method"])]])
-    compared = _compare(some, moved, [OVERALL], margin, draws).rename(columns={"reference": "method"})
+    compared = compare_alone(some, moved, [OVERALL], margin, draws).rename(columns={"reference": "method"})
     table = table.merge(compared[["method", *blank, "n", "seeds"]], on="method", how="left")
     return table.fillna({**blank, **compared[["n", "seeds"]].iloc[0]}).astype({"n": int, "seeds": int})
 
@@ -90,7 +84,7 @@ def compare_variants(scores: pd.DataFrame, key: str, margin: float, draws: int =
     pairs = [(name, method) for name, method, variant in _merges(scores["model"]) if set(variant) == {key}]
     if not pairs:
         return pd.DataFrame(columns=["method", "model", "estimate", "low", "high", "verdict", "seen", "n"])
-    return _compare(scores, pairs, [OVERALL], margin, draws).rename(columns={"reference": "method"})
+    return compare_alone(scores, pairs, [OVERALL], margin, draws).rename(columns={"reference": "method"})
 
 
 def leave_one_out(scores: pd.DataFrame, p: Parameters, margin: float, draws: int = 10_000) -> pd.DataFrame:
@@ -102,7 +96,7 @@ def leave_one_out(scores: pd.DataFrame, p: Parameters, margin: float, draws: int
             rows.append((name, method, method, absent.pop()))
     if not rows:
         return pd.DataFrame(columns=["method", "left_out", "over", "estimate", "low", "high", "verdict", "n"])
-    compared = _compare(scores, [row[:2] for row in rows], [OVERALL, *p.domains], margin, draws)
+    compared = compare_alone(scores, [row[:2] for row in rows], [OVERALL, *p.domains], margin, draws)
     return pd.DataFrame(rows, columns=["model", "reference", "method", "left_out"]).merge(compared, on=["model", "reference"])
 
 
@@ -116,6 +110,6 @@ def pair_table(scores: pd.DataFrame, p: Parameters, margin: float, draws: int = 
             rows += [(name, f"rl-{target}", target, target, added) for target, added in both if target in p.domains]
     if not rows:
         return pd.DataFrame(columns=["target", "added", "estimate", "low", "high", "verdict", "n"])
-    compared = _compare(scores, [row[:2] for row in rows], p.domains, margin, draws)
+    compared = compare_alone(scores, [row[:2] for row in rows], p.domains, margin, draws)
     plan = pd.DataFrame(rows, columns=["model", "reference", "over", "target", "added"])
     return plan.merge(compared, on=["model", "reference", "over"])

@@ -1,8 +1,6 @@
-"""What a model's own judgement is good for: choosing one of its N samples (RQ5).
-
-Beside it, on the same samples: a single one (Avg@K, their mean), the majority's answer, and the oracle (any right one). Ties
-share: the value of a problem is the mean over the samples, or answers, that tie.
-"""
+"""What a model's own judgement is good for: choosing one of its N samples (RQ5). Beside it are a single sample (Avg@K), the
+majority's answer, and the oracle (any right one). Ties share: a problem's value is the mean over the samples, or answers, that
+tie."""
 
 import numpy as np
 import pandas as pd
@@ -16,13 +14,10 @@ CHOOSERS = (SINGLE, MAJORITY, "own judgement, outcome", "own judgement, process"
 
 
 def choose(judged: pd.DataFrame) -> pd.DataFrame:
-    """The value (0 to 1) of each way of choosing on each problem of each seed.
-
-    Samples right, wrong, wrong with scores 1, 1, 0 and answers a, b, b: single 1/3, majority 0, own judgement 1/2, oracle 1.
-    """
+    """The value (0 to 1) of each way of choosing on each problem of each seed. Samples right, wrong, wrong with scores 1, 1, 0
+    and answers a, b, b: single 1/3, majority 0, own judgement 1/2, oracle 1."""
     require_columns(judged, JUDGED, "verdicts")
-    rows = []
-    keys = ["seed", "judge", "domain", "benchmark", "problem_id"]
+    rows, keys = [], ["seed", "judge", "domain", "benchmark", "problem_id"]
     for key, cell in judged[judged["set"] == CANDIDATES].groupby(keys, sort=False):
         one = cell[cell["mode"] == cell["mode"].iloc[0]]
         values = {SINGLE: one["right"].mean(), MAJORITY: majority(one), ORACLE: float(one["right"].any())}
@@ -49,11 +44,9 @@ def best_of_n_table(judged: pd.DataFrame, margin: float = 3.0, draws: int = 10_0
         for chooser in CHOOSERS:
             values = [sample.values(chooser, [number], sample.weights(domain)) for number, sample in by_seed.items()]
             found[chooser] = np.concatenate([one[0] for one in values]), np.hstack([one[1] for one in values])
-        majority_points, majority_draws = found[MAJORITY]
         for chooser, (points, resampled) in found.items():
-            score, gain = interval(points, resampled), interval(points - majority_points, resampled - majority_draws)
-            limits = [gain[name] for name in ("low", "high", "low90", "high90")]
-            verdict = "" if chooser == MAJORITY else three_way(*limits, margin)
+            score, gain = interval(points, resampled), interval(points - found[MAJORITY][0], resampled - found[MAJORITY][1])
+            verdict = "" if chooser == MAJORITY else three_way(gain, margin)
             numbers = [one[name] for one in (score, gain) for name in ("estimate", "low", "high")]
             counts = part["problem_id"].nunique(), int(part["samples"].max()), len(by_seed)
             rows.append((judge, domain, chooser, *numbers, verdict, *counts))

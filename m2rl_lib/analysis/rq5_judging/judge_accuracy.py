@@ -1,9 +1,8 @@
 """What judges' verdicts are worth: accuracy, AUROC and calibration, and where errors are seen (RQ5).
 
-The unit is a problem with all its trajectories, resampled within each benchmark, the same for both modes, all judges of a set
-and all seeds. A measure of a seed is a vector of 1 + draws numbers: the estimate, then its bootstrap resamples. A verdict by
-probability is 'right' where the score is above 0; a written verdict that is unreadable counts as a wrong one.
-"""
+The unit is a problem with all its trajectories, resampled within each benchmark, the same for both modes, all judges of a set and
+all seeds. A measure of a seed is a vector of 1 + draws numbers: the estimate, then its bootstrap resamples. A verdict by
+probability is 'right' where the score is above 0; a written verdict that is unreadable counts as a wrong one."""
 
 import zlib
 from dataclasses import dataclass
@@ -36,9 +35,8 @@ NUMBERS = ["estimate", "low", "high", "p", "seen", "problems", "seeds", "seed_sd
 
 @dataclass(frozen=True)
 class Measured:
-    """Measures of cells: `values[(*key, measure)]` has for each seed of the cell a vector (1 + draws,), `problems[key]` the
-    names of those it was asked; `cells`, a row a key, has trajectories, right and problems of all its seeds.
-    """
+    """Measures of cells: `values[(*key, measure)]` has for each seed of the cell a vector (1 + draws,), `problems[key]` the names
+    of those it was asked; `cells`, one row per key, has trajectories, right and problems of all its seeds."""
 
     by: list[str]
     cells: pd.DataFrame
@@ -46,13 +44,13 @@ class Measured:
     values: dict[tuple, dict[int, np.ndarray]]
 
 
-def measure_cells(judged: pd.DataFrame, by: list[str], draws: int = 10_000, seed: int = 0) -> Measured:
+def measure_cells(judged: pd.DataFrame, by: list[str], draws: int = 10_000) -> Measured:
     """`MEASURES` of each cell of `judged`, a cell for each value of the columns `by` (`CELL`, or more)."""
     rows, problems, values = [], {}, {}
     if len(judged):
         require_columns(judged, [*JUDGED, *by], "verdicts")
     for _, part in judged.groupby(["set", "domain"], sort=False):
-        weights = _problem_weights(part, draws, seed)
+        weights = _problem_weights(part, draws)
         for key, cell in part.groupby(by, sort=False):
             problems[key] = {}
             for number, own in cell.groupby("seed"):
@@ -63,12 +61,12 @@ def measure_cells(judged: pd.DataFrame, by: list[str], draws: int = 10_000, seed
     return Measured(by, pd.DataFrame(rows, columns=[*by, "trajectories", "right", "problems"]), problems, values)
 
 
-def _problem_weights(judged: pd.DataFrame, draws: int, seed: int) -> pd.DataFrame:
+def _problem_weights(judged: pd.DataFrame, draws: int) -> pd.DataFrame:
     """How often each problem (column) is drawn, within its benchmark: once each in the first row, then in each resample."""
     parts = []
     for benchmark, part in judged.groupby("benchmark", sort=True):
         names = sorted(part["problem_id"].unique())
-        generator = np.random.default_rng([seed, zlib.crc32(str(benchmark).encode())])
+        generator = np.random.default_rng([0, zlib.crc32(str(benchmark).encode())])
         drawn = generator.multinomial(len(names), np.full(len(names), 1 / len(names)), size=draws)
         parts.append(pd.DataFrame(np.vstack([np.ones(len(names)), drawn]), columns=names))
     return pd.concat(parts, axis=1)
@@ -115,8 +113,7 @@ def combine(measured: Measured, terms: list[tuple[float, tuple]]) -> dict:
     if not by_seed:
         lacking = [key for _, key in terms if key not in measured.values]
         reason = f"nothing to judge: {', '.join(map(str, lacking[0][:4]))}" if lacking else "too few right or wrong trajectories"
-        names = ("estimate", "low", "high", "low90", "high90", "p", "seen", "seed_sd")
-        return dict.fromkeys(names, np.nan) | found | {"seeds": 0, "reason": reason}
+        return dict.fromkeys([*NUMBERS[:5], "low90", "high90", "seed_sd"], np.nan) | found | {"seeds": 0, "reason": reason}
     vectors = np.array(list(by_seed.values()))
     found |= interval(vectors[:, 0], vectors[:, 1:].T) | {"reason": ""}
     if [weight for weight, _ in terms] == [1.0]:
@@ -145,8 +142,8 @@ def difference_table(measured: Measured, margin: float = 3.0) -> pd.DataFrame:
 
 
 def thought_table(judged: pd.DataFrame, draws: int = 10_000) -> pd.DataFrame:
-    """Accuracy of the verdicts before which a judge thought and of those that it gave at once, over all domains, with the
-    percentage of its verdicts (`share`)."""
+    """Accuracy, over all domains, of the verdicts before which a judge thought and of those given at once, with their `share`
+    (%)."""
     rows = name_experts(judged).assign(domain="all")
     table = measure_table(measure_cells(rows, [*CELL, "thought"], draws)).query("measure == 'accuracy'")
     counts = table.groupby(["judge", "mode"], sort=False)["trajectories"]
@@ -155,8 +152,8 @@ def thought_table(judged: pd.DataFrame, draws: int = 10_000) -> pd.DataFrame:
 
 
 def against_sft(judged: pd.DataFrame, names: list[str], draws: int = 10_000, margin: float = 3.0) -> pd.DataFrame:
-    """Each domain's expert − SFT in accuracy on the trajectories that SFT wrote, paired, by mode and on average over the domains `names`:
-    on all of them, and on those before whose verdicts both thought."""
+    """Each domain's expert − SFT in accuracy on the trajectories that SFT wrote, paired, by mode and on average over the domains
+    `names`: on all of them, and on those before whose verdicts both thought."""
     judged, rows = name_experts(judged[judged["set"] == SHARED]), []
     judged = judged[judged["judge"].isin(["sft", "expert"])]
     both = judged.groupby(["seed", "domain", "problem_id", "sample", "mode"])["thought"].transform("sum") == 2
@@ -172,8 +169,7 @@ def against_sft(judged: pd.DataFrame, names: list[str], draws: int = 10_000, mar
 
 def judge_interval(found: dict, margin: float) -> dict:
     """An interval with its verdict."""
-    limits = [found[name] for name in ("low", "high", "low90", "high90")]
-    verdict = "not answerable" if found["reason"] else three_way(*limits, margin)
+    verdict = "not answerable" if found["reason"] else three_way(found, margin)
     return {name: found[name] for name in NUMBERS} | {"verdict": verdict}
 
 
@@ -190,9 +186,8 @@ def against_right(judged: pd.DataFrame, column: str) -> pd.DataFrame:
     """Planted trajectories, those with a wrong step at each value of `column` (place or distance) beside all right ones."""
     planted, parts = judged[judged["set"] == PLANTED], []
     for _, cell in planted.groupby(["seed", "domain"], sort=False):
-        wrong, right = cell[~cell["right"]], cell[cell["right"]]
-        for value in sorted(wrong[column].unique()):
-            parts += [wrong[wrong[column] == value], right.assign(**{column: value})]
+        for value, wrong in cell[~cell["right"]].groupby(column):
+            parts += [wrong, cell[cell["right"]].assign(**{column: value})]
     return pd.concat(parts, ignore_index=True) if parts else planted
 
 

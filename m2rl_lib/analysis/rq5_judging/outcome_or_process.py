@@ -1,8 +1,6 @@
-"""Outcome or process: whether RQ5 can be asked of a study's judges, and the paper's answer to it, part by part.
-
-The paper: judging the process suits logic domains, judging the outcome suits instruction following, and mixing keeps both. Each
-part is a paired linear combination of accuracies (`judge_accuracy`), of domains that SFT judges above chance.
-"""
+"""Outcome or process: whether RQ5 can be asked of a study's judges, and the paper's answer to it, part by part. The paper:
+judging the process suits logic domains, judging the outcome suits instruction following, and mixing keeps both. Each part is a
+paired linear combination of accuracies (`judge_accuracy`), of domains that SFT judges above chance."""
 
 import itertools
 
@@ -38,13 +36,12 @@ def gate_sentences(table: pd.DataFrame) -> list[str]:
     """One sentence a domain: whether the question can be asked of it at this scale."""
     lines = []
     for row in table.itertuples():
-        modes = f"outcome {row.outcome}, process {row.process}"
-        counts = f"n = {int(row.problems)} problems, {int(row.seeds)} seed{'' if row.seeds == 1 else 's'}"
+        found = f"outcome {row.outcome}, process {row.process}; n = {int(row.problems)} problems, "
+        found += f"{int(row.seeds)} seed{'' if row.seeds == 1 else 's'}"
+        verdict = f"**the question cannot be answered at this scale** ({row.reason}; {found})."
         if row.answerable:
-            said = f"SFT's judgement is above chance (50) in at least one mode: {modes}; {counts}."
-        else:
-            said = f"**the question cannot be answered at this scale** ({row.reason}; {modes}; {counts})."
-        lines.append(f"{display_domain(row.domain)}: {said}")
+            verdict = f"SFT's judgement is above chance (50) in at least one mode: {found}."
+        lines.append(f"{display_domain(row.domain)}: {verdict}")
     return lines
 
 
@@ -76,9 +73,8 @@ def merge_sentence(merges: dict[int, str]) -> str:
 
 def paradigms(names: list[str], merge: str) -> dict[str, dict[str, str]]:
     """Who judges each domain, by paradigm; `merge` is the merge that stands for merging."""
-    whole = {"RL-Multi": "rl-multi", "best merge": merge, "MT-OPD": "mt-opd"}
-    first = {"SFT": dict.fromkeys(names, "sft"), "single experts": {name: f"rl-{name}" for name in names}}
-    return first | {paradigm: dict.fromkeys(names, judge) for paradigm, judge in whole.items()}
+    one = {"SFT": "sft", "single experts": "rl-{}", "RL-Multi": "rl-multi", "best merge": merge, "MT-OPD": "mt-opd"}
+    return {paradigm: {name: judge.format(name) for name in names} for paradigm, judge in one.items()}
 
 
 def part_table(measured: Measured, judges: dict[str, dict[str, str]], answerable: list[str]) -> pd.DataFrame:
@@ -91,11 +87,9 @@ def part_table(measured: Measured, judges: dict[str, dict[str, str]], answerable
 
 
 def claim_terms(judges: dict[str, dict[str, str]], answerable: list[str]) -> dict[tuple, tuple[list, str]]:
-    """(claim, paradigm, set) -> the terms that add up to it (`combine`), and why it cannot be asked ('': it can).
-
-    *process on logic*: process − outcome, mean over the logic domains. *outcome on instructions*: outcome − process there.
-    *contrast*: the sum of the two. *keeps …*: the paradigm − single experts, in the mode that suits. Only `answerable` domains.
-    """
+    """(claim, paradigm, set) -> the terms that add up to it (`combine`), of `answerable` domains, and why it cannot be asked ('':
+    it can). *process on logic*: process − outcome, mean over the logic domains. *outcome on instructions*: outcome − process
+    there. *contrast*: the sum of the two. *keeps …*: the paradigm − single experts, in the mode that suits."""
     logic = [domain for domain in REASONING if domain in answerable]
     form = [INSTRUCTIONS] if INSTRUCTIONS in answerable else []
     lacking = {what: f"no {what} can be judged" for what, some in ((LOGIC, logic), (FORM, form)) if not some}
