@@ -121,6 +121,8 @@ def plot_manipulation(frame: pd.DataFrame) -> Figure:
         axes.grid(axis="x", visible=False)
         words = "change against SFT, points" if kind == "points" else "cosine of math and coding"
         axes.set(xlim=(-0.5, len(names) - 0.5), ylabel=words)
-    grid[0].set_xlabel(("trained → tested" + count_words(frame[frame["kind"] == "points"])) if kinds[0] == "points" else "")
+    words = "; arrows: predicted against the study's" if {*frame.get("predicted", ())} & {*arrows} else ""
+    if kinds[0] == "points":
+        grid[0].set_xlabel("trained → tested" + count_words(frame[frame["kind"] == "points"]) + words)
     handles = [handle(world, "", colour, line="-", linewidth=5) for world, colour in colours.items()]
     return finish(figure, handles, 3)
