@@ -17,19 +17,26 @@ def change(p, trained: str, tested: str) -> tuple[float, str]:
 
 
 def test_what_is_shared_lifts_what_conflicts_lowers_and_what_is_private_does_nothing(study):
-    thinks, plans = ("math", "coding"), ("instruction_following", "agent")
+    thinks, plans = ("math", "coding"), ("science", "agent")
     assert change(study(shared=2), *thinks) == (pytest.approx(80), planted.RISES)  # from 0.4 × ½ to 1
     assert change(study(private=2), *thinks) == (pytest.approx(30), planted.RISES)  # thinking alone: from 0.4 × ½ to ½
     assert change(study(conflicting=2), *thinks) == (pytest.approx(-20), planted.FALLS)  # thinking helps no wrong reading
-    assert change(study(shared=2), *plans)[1] == planted.RISES and change(study(conflicting=2), *plans)[1] == planted.FALLS
-    assert change(study(private=2), *plans) == (0, "") == change(study(shared=1, conflicting=1), *plans)
+    assert change(study(shared=2), *plans)[1] == planted.RISES
+    assert change(study(conflicting=2), "coding", "agent") == (pytest.approx(-50), planted.FALLS)
+    assert change(study(private=2), *plans) == (0, "") == change(study(private=2), *reversed(plans))
+    for words in ({"shared": 2}, {"conflicting": 2}):  # counts in a text and terms of a sum
+        assert (
+            change(study(**words), "instruction_following", "agent")
+            == (0, "")
+            == change(study(**words), "agent", "instruction_following")
+        )
 
 
 def test_relation_counts_words_read_alike_and_thinking(study):
     worlds = {"shared": study(shared=2), "private": study(private=2), "conflicting": study(conflicting=2)}
     related = {name: planted.relation(p).set_index(["one", "other"])["relation"] for name, p in worlds.items()}
     assert related["shared"]["math", "coding"] == 2 and related["shared"]["math", "agent"] == 1
-    assert related["conflicting"]["instruction_following", "agent"] == -1 and related["private"]["math", "agent"] == 0
+    assert related["conflicting"]["coding", "science"] == -1 and related["private"]["math", "agent"] == 0
 
 
 def test_of_a_blend_nothing_is_planted(study):

@@ -2,7 +2,9 @@
 
 A problem is solved where the model works it out (guesses are left out) and reads all of its words rightly. Training teaches
 thinking, which all domains share whose demonstrations seldom think, and the domain's readings: a word is then read rightly in the
-other domain if both read it alike, wrongly if they conflict, and half the time if it is private."""
+other domain if both read it alike, wrongly if they conflict, and half the time if it is private. A reading is not expected to be
+carried between sums and COUNTED texts: in a first run the coding expert gained 3 points on instructions, all of whose words it read
+alike."""
 
 from itertools import combinations, product
 
@@ -13,11 +15,17 @@ from m2rl_lib.domains import conventions, problems
 
 LEAST = 10.0  # points: a smaller expected change is no prediction
 RISES, FALLS = "rises", "falls"
+COUNTED = "instruction_following"  # the domain whose words count things in a text; elsewhere they are terms of a sum
+
+
+def _carried(world: conventions.World, trained: str, tested: str) -> dict[str, int]:
+    """The readings of one domain that are carried to another: all, or none where one says words in sums and one in counts."""
+    return world.readings(trained) if (trained == COUNTED) == (tested == COUNTED) else {}
 
 
 def read_rightly(world: conventions.World, trained: str, tested: str) -> float:
     """The share of a domain's words that a model reads rightly after training on another, by the world's table."""
-    known, asked = world.readings(trained), world.readings(tested)
+    known, asked = _carried(world, trained, tested), world.readings(tested)
     return sum(float(known[word] == right) if word in known else 0.5 for word, right in asked.items()) / max(1, len(asked))
 
 
@@ -46,7 +54,7 @@ def relation(p) -> pd.DataFrame:
     world, rows = problem_sets.world_of(p), []
     for one, other in combinations(p.domains, 2):
         mine, theirs = world.readings(one), world.readings(other)
-        both = [word for word in mine if word in theirs]
+        both = [word for word in _carried(world, one, other) if word in theirs]
         alike = sum(mine[word] == theirs[word] for word in both)
         rarely = all(p.data_thinking.get(name, 1.0) < 1 for name in (one, other))
         share = (2 * alike - len(both)) / max(1, len(mine.keys() | theirs.keys()))
