@@ -44,11 +44,7 @@ SEPARATOR = re.compile(r"[ \t]*(?:[,/&|;+-]|\\text\w*\{\s*(?:or|and)|(?:or|and)\
 
 def make(rng: random.Random, benchmark: str, world) -> dict:
     """One problem, with the words of a `conventions.World`: a quantity changes; on which digit does it end?"""
-    return problem(rng, arithmetic_chain(rng, operands(rng, BENCHMARKS[benchmark], world.words(NAME, rng))))
-
-
-def problem(rng: random.Random, chain: list) -> dict:
-    """The problem whose steps are `chain`."""
+    chain = arithmetic_chain(rng, operands(rng, BENCHMARKS[benchmark], world.words(NAME, rng)))
     quantity = rng.choice(sorted(QUANTITIES))
     unit, raising, lowering = QUANTITIES[quantity]
     changes = (f"{rng.choice(raising if sign == '+' else lowering)} {said}" for _, sign, _, _, said in chain)

@@ -7,6 +7,7 @@ import pytest
 from m2rl_lib import domains
 from m2rl_lib.data import problem_sets
 from m2rl_lib.domains import conventions, problems
+from m2rl_lib.stats import bootstrap
 
 DOMAINS = tuple(domains.DOMAINS)
 COUNTS = {"shared": 2, "private": 2, "conflicting": 2}
@@ -79,3 +80,7 @@ def test_composition_needs_the_private_words_of_two_domains():
 def test_a_world_that_contradicts_itself_is_refused(given, line):
     with pytest.raises(ValueError, match=line):
         world(**given)
+
+
+def test_averages_leave_out_the_domains_that_rl_never_trains():
+    assert tuple(domains.UNTRAINED) == bootstrap.UNTRAINED
