@@ -1,4 +1,5 @@
 # make study [PARAMS=params/smoke.yaml]   the whole study; make test   the tests. Each builds .venv first.
+# make quick   two domains and RQ1 alone, in minutes
 # make study SEEDS=0,1,2   on several seeds; what is there is not run again. ONLY=rq1: no more of them than RQ1 reads
 # make study PROFILE=profiles/slurm   the same study as jobs of a Slurm cluster; make slurm-test   its proof, on one node
 # make site [PARAMS=…]   the executed notebooks as pages, read from disk: runs/<study>/site/index.html
@@ -18,12 +19,16 @@ export PATH := $(BIN):$(PATH)
 export HF_HUB_OFFLINE ?= 1
 export TOKENIZERS_PARALLELISM := false
 
-.PHONY: study plan data released test processes blend figures hostile faults slurm-test bench gpu lint publish site clean help
+.PHONY: study quick plan data released test processes blend figures hostile faults slurm-test bench gpu lint publish site clean help
 
 study: $(VENV)/ready $(if $(PROFILE),$(VENV)/slurm)
 	@$(if $(PROFILE),:,python -m m2rl_lib.cli.plan --check $(PARAMS))  # of this machine, which is not where a cluster's jobs run
 	@snakemake $(ONLY) $(if $(PROFILE),--profile $(PROFILE),$(HERE)) --config params=$(PARAMS) $(if $(SEEDS),seeds=$(SEEDS)) --rerun-triggers mtime params input --rerun-incomplete --nolock --quiet rules host progress
 	@cat runs/$(STUDY)/headline.txt
+
+# an answer in minutes: two domains, one seed
+quick:
+	@$(MAKE) --no-print-directory study PARAMS=params/quick.yaml ONLY=rq1
 
 # what a study takes and what of it does not fit; ARGS="--pilot runs/study --effect 3" adds how large it must be
 plan: $(VENV)/ready

@@ -66,7 +66,7 @@ def evaluations(p: Study) -> list[tuple[str, int, int]]:
     for group, (purpose, models) in schedule.groups(p).items():
         count = {
             "scores": len(models) * (test + greedy + selection),
-            "test": len(models) * (test + greedy),
+            "test": len(models) * test * p.evaluate_selection_samples // p.evaluate_samples,
             "sweep": len(models) * selection + len({model_names.parse_model_name(name)[0] for name in models}) * test,
             "skills": len(models) * len(problem_sets.skill_benchmarks(p)) * p.analysis_skill_problems * p.analysis_skill_samples,
         }[purpose]

@@ -136,7 +136,7 @@ def groups(p: Parameters) -> dict[str, tuple[str, list[str]]]:
         "merges": ("scores", defaults(p)),
         "matched": ("scores", [name for name in matched(p) if "@" in name]),
         "distilled": ("scores", ["mt-opd"]),
-        "definitions": ("scores", [*definitions(p), *equal_norms(p)]),
+        "definitions": ("test", [*definitions(p), *equal_norms(p)]),
         "sweeps": ("sweep", sweep(p)),
         "pairs": ("test", pairs(p)),
         "left-out": ("test", left_out(p)),

@@ -114,7 +114,7 @@ class Study(Section):
     micro_vocabulary: Annotated[int, Field(ge=300)]  # tokens
     micro_hidden_size: Annotated[int, Field(ge=8, multiple_of=8)]
     micro_layers: Count
-    micro_heads: Annotated[int, Field(ge=2, multiple_of=2)]
+    micro_heads: Count
     micro_context: Annotated[int, Field(ge=256)]  # tokens
     # which study, which seed, which domains
     study: Annotated[str, Field(pattern=r"^[a-z0-9_-]+$")]  # the parameter file's stem

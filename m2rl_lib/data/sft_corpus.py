@@ -78,13 +78,16 @@ def tokenise(tokenizer, example: dict) -> dict:
     return {"input_ids": input_ids, "labels": labels}
 
 
+ALIKE = 8  # examples of similar length, side by side
+
+
 def batch_order(lengths: list[int], batch: int, steps: int, seed: int) -> list[int]:
     """The order in which `steps` batches go through examples of these lengths: epoch after epoch, shuffled.
 
-    Parts of eight are of similar length, to pad little, but only among those of eight batches, and a batch takes them at random:
+    Parts of `ALIKE` are of similar length, to pad little, but only among those of eight batches, and a batch takes them at random:
     were it of one length, the loss, a mean over its tokens, would weigh the few tokens of short answers more than long thoughts.
     """
-    rng, size = random.Random(f"order {seed}"), min(8, batch)
+    rng, size = random.Random(f"order {seed}"), min(ALIKE, batch)
     stream: list[int] = []
     while len(stream) < batch * steps:
         stream += rng.sample(range(len(lengths)), len(lengths))

@@ -19,13 +19,11 @@ from m2rl_lib.stats.bootstrap import KEYS
 from m2rl_lib.storage import artifacts, result_tables
 from m2rl_lib.training.common import cost, write_costs
 
-GREEDY = ("scores", "test")  # purposes whose test problems are also decoded greedily
-
 
 def run(p: Parameters) -> list[Path]:
-    """Evaluate the models that the notebook's parameters name, for their `purpose`. `scores`: on selection and test problems, SFT
-    also at its best temperature; `test`: on test problems, both also greedily there; `sweep`: on selection problems, and the best
-    of each method on test problems; `skills`: many samples of few test problems; `world`: math and coding alone."""
+    """Evaluate the models that the notebook's parameters name, for their `purpose`. `scores`: on selection and test problems, there
+    also greedily, SFT also at its best temperature; `test`: on test problems, K as on selection problems; `sweep`: on selection
+    problems, and the best of each method on test problems; `skills`: many samples of few test problems; `world`: math and coding."""
     folders = [locations.model_folder(p.study, p.seed, name) for name in p.models]
     for folder in folders:
         artifacts.read_manifest(folder)
@@ -51,7 +49,7 @@ def _score_all(p: Parameters, models: dict[str, Path]) -> tuple[list[pd.DataFram
     """The frames of all models and splits of the run's purpose, those decoded greedily, and what each cost."""
     made, costs = {"selection": [], "test": [], "greedy": []}, []
     first = ["selection"] if p.purpose in ("scores", "sweep") else []
-    for stage in [*first, "test", *(["greedy"] if p.purpose in GREEDY else [])]:
+    for stage in [*first, "test", *(["greedy"] if p.purpose == "scores" else [])]:
         if p.purpose == "sweep" and stage == "test":
             models = {name: models[name] for name in best_of_each_method(made["selection"])}
         split, heat, k = ("test", 0, 1) if stage == "greedy" else (stage, p.evaluate_temperature, None)
@@ -92,6 +90,8 @@ def problems(p: Parameters, split: str) -> tuple[list[dict], int]:
     names, count, k = problem_sets.study_benchmarks(p), p.evaluate_problems, p.evaluate_samples
     if split == "selection":
         count, k = p.evaluate_selection_problems, p.evaluate_selection_samples
+    elif p.purpose == "test":
+        k = p.evaluate_selection_samples
     elif p.purpose == "world":
         names = [name for domain in ("math", "coding") for name in problem_sets.benchmarks(domain, p.data_sources)]
     elif p.purpose == "skills":

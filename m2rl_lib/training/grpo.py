@@ -24,7 +24,7 @@ from m2rl_lib.rollout import trainer_rollouts
 from m2rl_lib.storage import artifacts, processes, result_tables
 from m2rl_lib.training import collapse, common, launch
 from m2rl_lib.training.resume import Resumable
-from m2rl_lib.training.shared_prompts import WholeGroups, has_plain_head, hidden_states
+from m2rl_lib.training.shared_prompts import WholeGroups, by_length, has_plain_head, hidden_states
 from m2rl_lib.training.trl_adapter import GRPOHooks
 
 
@@ -144,9 +144,7 @@ class DomainTrainer(Resumable, WholeGroups, GRPOHooks, GRPOTrainer):
     measure = "reward"
 
     def policy_loss(self, trls_loss, model, inputs):
-        """The same loss without the rows of advantage 0, which add nothing to it where there is no KL in the loss."""
-        if self.beta:
-            return trls_loss(model, inputs)
+        """The same loss without the rows of advantage 0; TRL keeps their KL to SFT (`rlvr_kl`)."""
         kept = inputs["advantages"] != 0
         # as many rows on every process, since TRL gathers their metrics; and one at least, so that all take their step
         most = max(1, *processes.gather(int(kept.sum())))
@@ -161,6 +159,11 @@ class DomainTrainer(Resumable, WholeGroups, GRPOHooks, GRPOTrainer):
         """TRL's log-probabilities and entropies (N, keep), 0 where the mask is; None where prompts are not shared."""
         if not self.shares_prompts or not has_plain_head(model):
             return None
+        size = self.args.per_device_train_batch_size
+        if len(input_ids) > size:  # a whole rollout, read by the reference model
+            order = by_length(input_ids[:, :-keep], attention_mask[:, -keep:].sum(dim=1))
+            parts = [self.log_probabilities(model, input_ids[at], attention_mask[at], keep) for at in order.split(size)]
+            return tuple(torch.cat(values)[order.argsort()] for values in zip(*parts))
         hidden = hidden_states(model.base_model, input_ids, attention_mask, keep)
         mask = attention_mask[:, -keep:].bool()
         tokens = input_ids[:, -keep:][mask]

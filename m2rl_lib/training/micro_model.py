@@ -7,6 +7,7 @@ from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_token
 from transformers import PreTrainedTokenizerFast, Qwen3Config, Qwen3ForCausalLM
 
 from m2rl_lib.training.chat_templates import MICRO as CHAT_TEMPLATE
+from m2rl_lib.training.model_shape import key_value_heads
 
 PAD, START, END = "<|endoftext|>", "<|im_start|>", "<|im_end|>"
 TAGS = ("<think>", "</think>", "<tool_call>", "</tool_call>", "<tool_response>", "</tool_response>")
@@ -40,7 +41,7 @@ def build_model(
         intermediate_size=3 * hidden_size,
         num_hidden_layers=layers,
         num_attention_heads=heads,
-        num_key_value_heads=heads // 2,
+        num_key_value_heads=key_value_heads(heads),
         head_dim=hidden_size // heads,
         max_position_embeddings=context,
         tie_word_embeddings=True,

@@ -10,6 +10,11 @@ from m2rl_lib.storage import hub
 MERGE_SECONDS = 17e-9  # a parameter and expert: TIES, the slowest, took 18 s for five of 0.22 B (dev/MERGING.md)
 
 
+def key_value_heads(heads: int) -> int:
+    """Half of them, or one where they are odd: they must divide the heads."""
+    return heads // 2 if heads % 2 == 0 else 1
+
+
 @dataclass(frozen=True)
 class Shape:
     layers: int
@@ -44,7 +49,7 @@ def shape_of(p: Study) -> Shape:
     """The shape of the study's model: the micro model's, a known base model's, or that of a `config.json` on this machine."""
     if p.sft_base_model == problem_sets.MICRO:
         width, heads = p.micro_hidden_size, p.micro_heads
-        return Shape(p.micro_layers, width, 3 * width, heads, heads // 2, width // heads, p.micro_vocabulary)
+        return Shape(p.micro_layers, width, 3 * width, heads, key_value_heads(heads), width // heads, p.micro_vocabulary)
     if known := KNOWN.get(p.sft_base_model.split("@")[0]):
         return known
     source = hub.parse_source(p.sft_base_model, "model")

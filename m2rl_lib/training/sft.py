@@ -54,7 +54,7 @@ def make_base(p: Parameters, examples: Sequence[dict]) -> Path:
 
 
 class DemonstrationTrainer(Resumable, SFTTrainer):
-    """TRL's SFTTrainer, able to resume after a kill, and on a CPU with logits only where there is something to learn."""
+    """TRL's SFTTrainer, able to resume after a kill; on a CPU with little padding, and logits only where there is something to learn."""
 
     measure = "loss"
 
@@ -62,11 +62,14 @@ class DemonstrationTrainer(Resumable, SFTTrainer):
         """TRL's loss: this micro-batch's share of the mean over the `num_items_in_batch` learned tokens of a batch."""
         if not self.args.use_cpu or processes.count() > 1 or not has_plain_head(model):
             return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
-        states = model.base_model(inputs["input_ids"], inputs["attention_mask"], use_cache=False).last_hidden_state[:, :-1]
-        labels = inputs["labels"][:, 1:]
-        learned = labels != -100
-        logits = model.get_output_embeddings()(states[learned])
-        return cross_entropy(logits, labels[learned], reduction="sum") / max(1, num_items_in_batch)
+        total = 0
+        for part in zip(*(inputs[name].split(sft_corpus.ALIKE) for name in ("input_ids", "attention_mask", "labels"))):
+            ids, mask, labels = (values[:, part[1].any(dim=0)] for values in part)  # without columns of padding alone
+            states = model.base_model(ids, mask, use_cache=False).last_hidden_state[:, :-1]
+            learned = labels[:, 1:] != -100
+            logits = model.get_output_embeddings()(states[learned])
+            total = total + cross_entropy(logits, labels[:, 1:][learned], reduction="sum")
+        return total / max(1, num_items_in_batch)
 
 
 def train(p: Parameters, base: Path, examples: Sequence[dict]) -> Path:

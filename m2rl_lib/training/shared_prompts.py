@@ -27,8 +27,8 @@ class WholeGroups(PolicyHooks):
         return self.args.use_cpu and processes.count() == 1 and kept_contexts.remembers_all(self.model)
 
     def add_columns(self, batch: dict) -> dict:
-        ids = batch["completion_ids"]
-        return batch | {"place": torch.arange(len(ids), device=ids.device)}  # completions of a prompt are side by side
+        order = by_length(batch["prompt_ids"], batch["completion_mask"].sum(dim=1))
+        return batch | {"place": order.argsort()}
 
     def arrange(self, micro_batches: list[dict]) -> list[dict]:
         """Micro-batches with the rows of all in the order of `place`: [2, 0] and [3, 1] become [0, 1] and [2, 3]."""
@@ -42,6 +42,13 @@ class WholeGroups(PolicyHooks):
             return values
 
         return [dict(zip(micro_batches[0], values)) for values in zip(*map(pieces, micro_batches[0]))]
+
+
+def by_length(prompts: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
+    """An order of rows (N,): by the longest completion of their prompt, equal neighbours of `prompts` (N, L) side by side."""
+    group = torch.unique_consecutive(prompts, dim=0, return_inverse=True)[1]
+    longest = lengths.new_zeros(len(lengths)).scatter_reduce(0, group, lengths, "amax")[group]
+    return (longest * len(lengths) + group).argsort(stable=True)
 
 
 def hidden_states(backbone, ids: torch.Tensor, mask: torch.Tensor, keep: int) -> torch.Tensor:

@@ -43,8 +43,8 @@ def test_every_committed_file_can_be_planned(name):
 def test_parameters_of_models(model, tmp_path, default):
     assert KNOWN["Qwen/Qwen3-4B-Base"].parameters == 4_022_468_096
     assert KNOWN["Qwen/Qwen3-0.6B-Base"].parameters == 596_049_920
-    # 768 · 96 + 3 · (3 · 96 · 288 + 96 · 24 · (2 · 4 + 2 · 2) + 2 · 24 + 2 · 96) + 96
-    assert model_shape.shape_of(default).parameters == 406_320
+    # 768 · 96 + 2 · (3 · 96 · 288 + 96 · 32 · (2 · 3 + 2 · 1) + 2 · 32 + 2 · 96) + 96
+    assert model_shape.shape_of(default).parameters == 289_376
     model.save_pretrained(tmp_path)
     shape = model_shape.read_shape(json.loads((tmp_path / "config.json").read_text()))
     assert shape.parameters == sum(p.numel() for p in model.parameters())
@@ -81,10 +81,10 @@ def test_training_is_that_of_the_finished_study(default):
 def test_hours_and_tokens_by_hand(default):
     table = plan.stages(default, {"tokens": 100, "example": 150, "generated": 1000, "trained": 500}).set_index("stage")
     mixed = table.loc["RLVR: mixed"]
-    assert (mixed["generated_tokens"], mixed["trained_tokens"]) == (160 * 256 * 100, 160 * 256 * 150)
-    assert mixed["hours"] == pytest.approx((160 * 256 * 100 / 1000 + 160 * 256 * 150 / 500) / 3600)
+    assert (mixed["generated_tokens"], mixed["trained_tokens"]) == (128 * 192 * 100, 128 * 192 * 150)
+    assert mixed["hours"] == pytest.approx((128 * 192 * 100 / 1000 + 128 * 192 * 150 / 500) / 3600)
     assert table.loc["SFT", "hours"] == pytest.approx(2000 * 32 * 150 / 500 / 3600)
-    assert table.loc["MT-OPD", "trained_tokens"] == pytest.approx(100 * 64 * 150 * 4 / 3)
+    assert table.loc["MT-OPD", "trained_tokens"] == pytest.approx(50 * 64 * 150 * 4 / 3)
 
 
 def test_rates_are_read_off_a_finished_study():
@@ -127,7 +127,7 @@ def test_memory_of_several_processes(default):
 
 def test_disk_by_hand(default):
     made = plan.models_kept(default)
-    # base, SFT; 7 runs with 4 kept steps (the matched one, 64, is none of the quarters: 5); mixed 6; 4 of MT-OPD; the merges
+    # base, SFT; 7 runs with 4 kept steps (the matched one, 25, is none of the quarters: 5); mixed 6; 4 of MT-OPD; the merges
     assert made == 2 + 7 * 5 + 6 + 4 + len(schedule.merges(default))
     half = changed(default, merge_dtype="bfloat16")
     size = model_shape.shape_of(default).parameters
