@@ -10,7 +10,7 @@ from m2rl_lib.config import locations, model_names
 from m2rl_lib.config.study import Parameters
 
 TWO_DEFINITIONS = ("task-arithmetic-dare", "ties", "ties-dare", "sce")  # where the paper's code differs from mergekit
-WITH_LAMBDA = ("task-arithmetic", "task-arithmetic-dare", "ties", "ties-dare")
+WITH_LAMBDA = ("task-arithmetic", "task-arithmetic-dare", "ties", "ties-dare", "tsv")
 WITH_DENSITY = ("task-arithmetic-dare", "ties", "ties-dare", "sce")
 HEADLINE = ("sft", "experts", "floors", "mixed", "merges", "matched", "distilled")  # the groups that RQ1 reads
 READS = {  # the groups that each analysis reads: what a seed needs in order to be in it
@@ -39,8 +39,9 @@ def expert_checkpoints(p: Parameters) -> list[int]:
 
 
 def mixed_checkpoints(p: Parameters) -> list[int]:
-    """Steps at which the mixed run's model is kept: six, as there are merging methods, so that each side has as many."""
-    return sorted({*quarters(p.rlvr_mixed_steps), p.rlvr_mixed_steps * 5 // 8, p.rlvr_mixed_steps * 7 // 8})
+    """Steps at which the mixed run's model is kept: nine, as there are merging methods, so that each side has as many."""
+    sixteenths = (4, 6, 8, 10, 12, 13, 14, 15, 16)
+    return sorted({p.rlvr_mixed_steps * sixteenth // 16 for sixteenth in sixteenths})
 
 
 def checkpoint_name(name: str, step: int, steps: int) -> str:

@@ -50,7 +50,7 @@ Count = Annotated[int, Field(ge=1)]
 Configuration = Annotated[str, AfterValidator(_configuration)]
 Sampler = Annotated[str, _words_or_address("transformers", "vllm", "vLLM")]
 Place = Annotated[str, _words_or_address("bubblewrap", "none", "SandboxFusion")]
-Method = Literal["average", "task-arithmetic", "task-arithmetic-dare", "ties", "ties-dare", "sce"]
+Method = Literal["average", "task-arithmetic", "task-arithmetic-dare", "ties", "ties-dare", "sce", "ram", "ram-plus", "tsv"]
 
 
 def _world(value: dict) -> dict:

@@ -26,6 +26,9 @@ METHODS = {
     "ties": "m2rl_ties",
     "ties-dare": "m2rl_ties",
     "sce": "m2rl_sce",
+    "ram": "ram",  # mergekit's, in float32
+    "ram-plus": "ramplus_tl",  # mergekit's, with its published r and alpha
+    "tsv": "m2rl_tsv",
 }
 
 
@@ -125,7 +128,11 @@ def configuration(recipe: Recipe, out_dtype: str, seed: int) -> dict:
     config = {"merge_method": kind, "models": models, "out_dtype": out_dtype}
     if kind == "linear":
         return config | {"dtype": "float32"}
-    return config | {"base_model": _reference(recipe.base), "parameters": shared | {"paper": recipe.paper}}
+    config |= {"base_model": _reference(recipe.base)}
+    if kind.startswith("ram"):
+        return config | {"dtype": "float32"}
+    given = {"scale": recipe.scale} if kind == "m2rl_tsv" else shared | {"paper": recipe.paper}
+    return config | {"parameters": given}
 
 
 def _threshold(recipe: Recipe, expert: Path, seed: int) -> float:

@@ -30,6 +30,9 @@ METHODS = {
     "ties": "TIES",
     "ties-dare": "TIES+DARE",
     "sce": "SCE",
+    "ram": "RAM",
+    "ram-plus": "RAM+",
+    "tsv": "TSV",
 }
 MERGES = {f"merge-{method}": f"{name} merge" for method, name in METHODS.items()}
 SHORT = {"instruction_following": "IF"}

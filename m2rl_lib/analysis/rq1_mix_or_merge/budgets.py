@@ -67,9 +67,9 @@ def main_models(p: Parameters) -> list[str]:
 
 
 def candidates(p: Parameters) -> dict[str, list[str]]:
-    """What each side may choose from on the selection problems, at the paper's and at matched prompts."""
+    """What each side may choose from on the selection problems, at the paper's and at matched prompts: as many on each side."""
     merges = {"merges": schedule.defaults(p), "matched merges": schedule.matched(p)}
-    return merges | {"mixed checkpoints": schedule.kept_mixed(p)}
+    return merges | {"mixed checkpoints": schedule.kept_mixed(p)[-len(p.merge_methods) :]}
 
 
 def learning_bars(test: pd.DataFrame, greedy: pd.DataFrame, p: Parameters) -> pd.DataFrame:
