@@ -14,10 +14,10 @@ WITH_LAMBDA = ("task-arithmetic", "task-arithmetic-dare", "ties", "ties-dare", "
 WITH_DENSITY = ("task-arithmetic-dare", "ties", "ties-dare", "sce")
 HEADLINE = ("sft", "experts", "floors", "mixed", "merges", "matched", "distilled")  # the groups that RQ1 reads
 READS = {  # the groups that each analysis reads: what a seed needs in order to be in it
-    "rq1": HEADLINE,
+    "rq1": (*HEADLINE, "joint"),
     "rq2": ("sft", "experts", "floors", "mixed"),
     "rq3": (*HEADLINE, "definitions", "sweeps", "pairs", "left-out"),
-    "rq4": (*HEADLINE, "definitions", "sweeps", "pairs", "left-out", "skills"),
+    "rq4": (*HEADLINE, "definitions", "sweeps", "pairs", "left-out", "joint", "skills"),
     "rq5": ("sft", "experts", "mixed", "merges", "distilled"),  # by way of the seed's judging, which reads them
 }
 LEFT_OUT = ("average", "ties")  # the methods of leave-one-expert-out
@@ -141,14 +141,16 @@ def groups(p: Parameters) -> dict[str, tuple[str, list[str]]]:
         "sweeps": ("sweep", sweep(p)),
         "pairs": ("test", pairs(p)),
         "left-out": ("test", left_out(p)),
-        "skills": ("skills", ["sft", *last_models(p)]),
+        "joint": ("scores", p.joint_models),
+        "skills": ("skills", ["sft", *last_models(p), *p.joint_models]),
     }
     return {name: (purpose, models) for name, (purpose, models) in every.items() if models}
 
 
 def groups_read(p: Parameters, analysis: str) -> list[str]:
-    """The groups that an analysis reads: `matched` not where the matched step is the experts' last."""
-    return [name for name in READS[analysis] if name != "matched" or matched_step(p) != p.rlvr_steps]
+    """The groups that an analysis reads: `matched` not where the matched step is the experts' last, `joint` not where it is empty."""
+    there = {"matched": lambda: matched_step(p) != p.rlvr_steps, "joint": lambda: bool(p.joint_models)}
+    return [name for name in READS[analysis] if there.get(name, lambda: True)()]
 
 
 def stages_read(p: Parameters, analysis: str) -> list[str]:
