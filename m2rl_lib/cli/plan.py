@@ -40,6 +40,11 @@ def stages(p: Study, rates: dict[str, float]) -> pd.DataFrame:
         ("RLVR: mixed", 1, p.rlvr_mixed_steps, p.rlvr_mixed_steps * batch, 1, 1),
         ("MT-OPD", 1, p.distill_steps, p.distill_steps * distilled, 1, 1 + TEACHER_PASS),
     ]
+    if joint := [name for name in p.joint_models if not name.startswith("mt-opd")]:
+        rows.append(("RLVR: balanced, cascades", len(joint), p.rlvr_mixed_steps, len(joint) * p.rlvr_mixed_steps * batch, 1, 1))
+    if second := schedule.second_teachers(p):
+        rows.append(("RLVR: second round", len(second), p.rlvr_steps, len(second) * p.rlvr_steps * batch, 1, 1))
+        rows.append(("MT-OPD: second round", 1, p.distill_steps, p.distill_steps * distilled, 1, 1 + TEACHER_PASS))
     rows += [(f"evaluation: {name}", models, 0, completions, 1, 0) for name, models, completions in evaluations(p)]
     merges = len(schedule.merges(p))
     rows.append(("merges", merges, 0, 0, 0, 0))
@@ -121,8 +126,10 @@ def device_memory(p: Study) -> pd.Series:
 
 
 def models_kept(p: Study) -> int:
-    """Model folders of a study: base and SFT, kept checkpoints, merges, MT-OPD's quarters."""
+    """Model folders of a study: base and SFT, kept checkpoints, merges, quarters of MT-OPD and of balanced runs, a cascade's stages."""
     kept = (len(p.domains) + len(schedule.controls(p))) * len(schedule.expert_checkpoints(p)) + len(schedule.mixed_checkpoints(p))
+    runs = {"rl-multi": 4, "cascade": len(p.domains), "mt-opd": 4}
+    kept += sum(runs[model_names.parse_model_name(name)[0]] for name in p.joint_models) + len(schedule.second_teachers(p))
     return 2 + kept + len(schedule.merges(p)) + len(schedule.quarters(p.distill_steps))
 
 

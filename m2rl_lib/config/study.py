@@ -142,6 +142,8 @@ class Run(Section):
     domain: Annotated[str, Field(pattern=r"^[a-z_]+$")]  # 03: the domain to be expert in
     repeat: Annotated[int, Field(ge=0)]  # 03: another draw of RL prompts and samples from the same SFT
     permute_rewards: bool  # 03: the null run, on all domains
+    round: Annotated[int, Field(ge=1, le=2)]  # 03 and 06: 2 starts from MT-OPD's student, with teachers trained from it
+    order: Literal["given", "reverse"]  # 10: of the cascade's domains
     balance: Literal["prompts", "tokens", "rows"]  # 04: what each domain has as much of: prompts, or what has an advantage
     models: Annotated[list[str], Field(min_length=1)]  # 07: names of the models to evaluate
     group: Annotated[str, Field(pattern=r"^[a-z0-9_-]+$")]  # 07: the name of their part of the tables

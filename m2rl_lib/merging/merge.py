@@ -14,7 +14,7 @@ from mergekit.merge import MergeOptions, run_merge
 
 from m2rl_lib.config import locations, model_names, schedule
 from m2rl_lib.config.study import Parameters
-from m2rl_lib.merging import sce, task_arithmetic, task_vectors, ties  # each registers its method with mergekit
+from m2rl_lib.merging import sce, task_arithmetic, task_vectors, ties, tsv  # each registers its method with mergekit
 from m2rl_lib.storage import artifacts, result_tables
 from m2rl_lib.training.common import cost, write_costs
 
@@ -28,7 +28,7 @@ METHODS = {
     "sce": "m2rl_sce",
     "ram": "ram",  # mergekit's, in float32
     "ram-plus": "ramplus_tl",  # mergekit's, with its published r and alpha
-    "tsv": "m2rl_tsv",
+    "tsv": tsv.NAME,
 }
 
 
@@ -131,7 +131,7 @@ def configuration(recipe: Recipe, out_dtype: str, seed: int) -> dict:
     config |= {"base_model": _reference(recipe.base)}
     if kind.startswith("ram"):
         return config | {"dtype": "float32"}
-    given = {"scale": recipe.scale} if kind == "m2rl_tsv" else shared | {"paper": recipe.paper}
+    given = {"scale": recipe.scale} if kind == tsv.NAME else shared | {"paper": recipe.paper}
     return config | {"parameters": given}
 
 

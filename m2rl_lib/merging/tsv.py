@@ -8,6 +8,8 @@ from mergekit.merge_methods.registry import register
 
 from m2rl_lib.merging.task_vectors import CONTRACT
 
+NAME = "m2rl_tsv"  # mergekit's registry has it under this
+
 
 def nearest_orthogonal(columns: torch.Tensor) -> torch.Tensor:
     """The matrix with orthonormal columns next to `columns` (m, k): U Vᵀ of its SVD. Directions that are not there (two experts with
@@ -29,7 +31,7 @@ def merged_matrix(vectors: list[torch.Tensor]) -> torch.Tensor:
     return nearest_orthogonal(left) * size @ nearest_orthogonal(right.T).T
 
 
-@merge_method(name="m2rl_tsv", contract=CONTRACT)
+@merge_method(name=NAME, contract=CONTRACT)
 def tsv(group: TensorGroup, scale: float) -> torch.Tensor:
     """SFT + scale × the merged task vector, in float32."""
     base = group.base.tensor.float()

@@ -19,7 +19,7 @@ from trl import GRPOConfig, GRPOTrainer
 
 from m2rl_lib import domains
 from m2rl_lib.config import locations, model_names, schedule
-from m2rl_lib.config.study import Parameters
+from m2rl_lib.config.study import ParameterError, Parameters
 from m2rl_lib.rollout import trainer_rollouts
 from m2rl_lib.storage import artifacts, processes, result_tables
 from m2rl_lib.training import collapse, common, domain_shares, launch
@@ -28,11 +28,16 @@ from m2rl_lib.training.shared_prompts import WholeGroups, has_plain_head, hidden
 from m2rl_lib.training.trl_adapter import GRPOHooks
 
 
-def expert_name(domain: str, repeat: int, permute_rewards: bool) -> str:
-    """The model name of a run of notebook 03: `rl-<domain>`, `rl-<domain>@repeat=1`, or `rl-null`."""
+def expert_name(domain: str, repeat: int, permute_rewards: bool, number: int = 1) -> str:
+    """The model name of a run of notebook 03: `rl-<domain>`, `rl-<domain>@repeat=1`, `rl-<domain>@round=2`, or `rl-null`."""
     if permute_rewards:
         return "rl-null"
-    return model_names.model_name(f"rl-{domain}", **({"repeat": repeat} if repeat else {}))
+    return model_names.model_name(f"rl-{domain}", repeat=repeat) if repeat else schedule.teacher_name(domain, number)
+
+
+def start_of(p: Parameters) -> Path:
+    """What a run of notebook 03 starts from: SFT, or in a second round MT-OPD's student."""
+    return locations.model_folder(p.study, p.seed, "sft" if vars(p).get("round", 1) == 1 else "mt-opd")
 
 
 def mixed_name(balance: str) -> str:
@@ -43,23 +48,29 @@ def mixed_name(balance: str) -> str:
 def run_expert(p: Parameters) -> list[Path]:
     """Train the expert that the notebook's parameters ask for; its folders, the finished run last."""
     names = p.domains if p.permute_rewards else [domains.check_domain(p.domain)]
-    name = expert_name(p.domain, p.repeat, p.permute_rewards)
-    return _run(p, name, names, p.rlvr_steps, schedule.expert_checkpoints(p), p.repeat, p.permute_rewards)
+    number = vars(p).get("round", 1)
+    if number > 1 and (p.repeat or p.permute_rewards):
+        raise ParameterError(
+            f"round is {number} with repeat {p.repeat}, permute_rewards {p.permute_rewards}: allowed are 0 and false"
+        )
+    name = expert_name(p.domain, p.repeat, p.permute_rewards, number)
+    kept = schedule.expert_checkpoints(p) if number == 1 else [p.rlvr_steps]
+    how = {"start": start_of(p), "draw": p.repeat + 100 * (number - 1), "permute_rewards": p.permute_rewards}
+    return run(p, name, names, p.rlvr_steps, kept, **how)
 
 
 def run_mixed(p: Parameters) -> list[Path]:
     """Train RL-Multi on all domains mixed, balanced as `balance` says (by prompts); its folders, the finished run last."""
     balance = vars(p).get("balance", "prompts")
     kept = schedule.mixed_checkpoints(p) if balance == "prompts" else schedule.quarters(p.rlvr_mixed_steps)
-    return _run(p, mixed_name(balance), p.domains, p.rlvr_mixed_steps, kept, 0, False, balance)
-
-
-def _run(
-    p, name: str, names: list[str], steps: int, checkpoints: list[int], repeat: int, permute_rewards: bool, balance="prompts"
-) -> list[Path]:
     start = locations.model_folder(p.study, p.seed, "sft")
+    return run(p, mixed_name(balance), p.domains, p.rlvr_mixed_steps, kept, start=start, balance=balance)
+
+
+def run(p, name: str, names: list[str], steps: int, checkpoints: list[int], *, start: Path, draw: int = 0, **how) -> list[Path]:
+    """The folders of a run of `train`, which is made where the study lacks it; `draw`: of prompts and samples, beside the seed."""
     folders = [schedule.checkpoint_folder(p, name, step, steps) for step in checkpoints]
-    how = {"seed": 1000 * p.seed + repeat, "permute_rewards": permute_rewards, "balance": balance}
+    how |= {"seed": 1000 * p.seed + draw}
     folders = common.run_stage(p, name, "grpo", folders, [start], lambda: train(p, name, names, steps, checkpoints, start, **how))
     processes.wait()
     print(f"{name}: {collapse.verdict(result_tables.read_table(p, 'training', [name]).to_dict('records'))}")
@@ -226,6 +237,7 @@ def roll_out(prompts: list[str], trainer: DomainTrainer) -> dict:
 
 
 if __name__ == "__main__":
-    from m2rl_lib.training import grpo  # as notebooks import it
+    from m2rl_lib.training import cascade, grpo  # as notebooks import them
 
-    launch.main(lambda p: grpo.run_expert(p) if hasattr(p, "domain") else grpo.run_mixed(p))
+    stages = {"domain": grpo.run_expert, "order": cascade.run}  # by the parameter that only its notebook declares
+    launch.main(lambda p: next((run for name, run in stages.items() if hasattr(p, name)), grpo.run_mixed)(p))
