@@ -9,16 +9,21 @@ import pandas as pd
 
 from m2rl_lib.config import locations, schedule
 from m2rl_lib.config.study import Parameters
-from m2rl_lib.storage import result_tables
+from m2rl_lib.storage import artifacts, result_tables
 from m2rl_lib.training import grpo
 
 
 def run(p: Parameters) -> list[Path]:
     """Train the cascade in the order that the notebook's parameters ask for; a folder for each stage, the finished run last."""
-    folders, start, done = [], locations.model_folder(p.study, p.seed, "sft"), 0
-    for domain, name, end in schedule.cascade_stages(p, schedule.cascade_name(p.order)):
-        folders += grpo.run(p, name, [domain], end - done, [end - done], start=start)
-        start, done = folders[-1], end
+    name, start, done = schedule.cascade_name(p.order), locations.model_folder(p.study, p.seed, "sft"), 0
+    stages = schedule.cascade_stages(p, name)
+    folders = [locations.model_folder(p.study, p.seed, stage) for _, stage, _ in stages]
+    if artifacts.is_done(p, name, folders, [start]):
+        print(f"{name}: this study has it already")
+        return folders
+    for (domain, stage, end), folder in zip(stages, folders):  # one that was made before a kill has its checkpoint
+        grpo.run(p, stage, [domain], end - done, [end - done], start=start)
+        start, done = folder, end
     return folders
 
 

@@ -51,6 +51,8 @@ def test_a_wrong_name_says_what_is_allowed(tmp_path, smoke_values, changes, word
         ("data_thinking", 0.4, "valid dictionary"),
         ("merge_lambda", float("inf"), "finite"),
         ("merge_methods", ["ties", "soup"], "'average', 'task-arithmetic'"),
+        ("joint_models", ["rl-multi"], "'rl-multi@balance=tokens'"),
+        ("joint_models", ["cascade", "cascade"], "cascade is given twice"),
         ("sandbox_kind", "docker", "'bubblewrap', 'none' or the http address"),
     ],
 )
@@ -84,7 +86,16 @@ def test_notebook_parameters_take_only_their_own():
 
 
 @pytest.mark.parametrize(
-    "name", ["rl-math", "merge-ties-dare", "rl-math@step=250", "merge-average@experts=math+coding", "mt-opd", "sft"]
+    "name",
+    [
+        "rl-math",
+        "merge-ties-dare",
+        "rl-math@step=250",
+        "merge-average@experts=math+coding",
+        "mt-opd",
+        "cascade@order=reverse,step=2",
+        "sft",
+    ],
 )
 def test_model_names_round_trip(name):
     base, variant = model_names.parse_model_name(name)
