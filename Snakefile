@@ -236,7 +236,7 @@ rule distillation:
         PAPERMILL
 
 
-for model in P.joint_models:  # further ways to one model
+for model in schedule.joint(P):  # further ways to one model
     (base, variant), notebook = model_names.parse_model_name(model), schedule.notebook_of(model)
 
     rule:
@@ -264,9 +264,9 @@ MAKERS = {
     "floors": CONTROLS,
     "mixed": ["rl-multi"],
     "distilled": ["mt-opd"],
-    "joint": P.joint_models,
+    "joint": schedule.joint(P),
     "stages": schedule.cascades(P),
-    "skills": [*CONTROLS, "rl-multi", "merges", "mt-opd", *P.joint_models],
+    "skills": [*CONTROLS, "rl-multi", "merges", "mt-opd", *schedule.joint(P)],
 }  # the others need the merges
 
 for group, (purpose, models) in GROUPS.items():

@@ -70,7 +70,7 @@ def expected(p: study.Study) -> list[str]:
     }
     runs |= {"07_evaluation": list(schedule.groups(p)), "10_cascade": []}
     stems = [stem for name in SOURCES for stem in ([f"{name}-{run}" for run in runs[name]] if name in runs else [name])]
-    joint = [(schedule.notebook_of(name), name) for name in p.joint_models]
+    joint = [(schedule.notebook_of(name), name) for name in schedule.joint(p)]
     return stems + [f"{notebook}-{name}" if "@" in name else notebook for notebook, name in joint]
 
 

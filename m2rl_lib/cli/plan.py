@@ -40,7 +40,7 @@ def stages(p: Study, rates: dict[str, float]) -> pd.DataFrame:
         ("RLVR: mixed", 1, p.rlvr_mixed_steps, p.rlvr_mixed_steps * batch, 1, 1),
         ("MT-OPD", 1, p.distill_steps, p.distill_steps * distilled, 1, 1 + TEACHER_PASS),
     ]
-    if joint := [name for name in p.joint_models if not name.startswith("mt-opd")]:
+    if joint := [name for name in schedule.joint(p) if not name.startswith("mt-opd")]:
         rows.append(("RLVR: balanced, cascades", len(joint), p.rlvr_mixed_steps, len(joint) * p.rlvr_mixed_steps * batch, 1, 1))
     if second := schedule.second_teachers(p):
         rows.append(("RLVR: second round", len(second), p.rlvr_steps, len(second) * p.rlvr_steps * batch, 1, 1))
@@ -129,7 +129,7 @@ def models_kept(p: Study) -> int:
     """Model folders of a study: base and SFT, kept checkpoints, merges, quarters of MT-OPD and of balanced runs, a cascade's stages."""
     kept = (len(p.domains) + len(schedule.controls(p))) * len(schedule.expert_checkpoints(p)) + len(schedule.mixed_checkpoints(p))
     runs = {"rl-multi": 4, "cascade": len(p.domains), "mt-opd": 4}
-    kept += sum(runs[model_names.parse_model_name(name)[0]] for name in p.joint_models) + len(schedule.second_teachers(p))
+    kept += sum(runs[model_names.parse_model_name(name)[0]] for name in schedule.joint(p)) + len(schedule.second_teachers(p))
     return 2 + kept + len(schedule.merges(p)) + len(schedule.quarters(p.distill_steps))
 
 

@@ -20,7 +20,14 @@ READS = {  # the groups that each analysis reads: what a seed needs in order to 
     "rq4": (*HEADLINE, "definitions", "sweeps", "pairs", "left-out", "joint", "stages", "skills"),
     "rq5": ("sft", "experts", "mixed", "merges", "distilled"),  # by way of the seed's judging, which reads them
 }
-JOINT_NOTEBOOKS = {"rl-multi": "04_rlvr_mixed", "cascade": "10_cascade", "mt-opd": "06_mt_opd"}  # of `joint_models`, by base name
+JOINT = {  # value of `joint_models`: its model (papermill does not find a parameter whose default holds a second =)
+    "balanced-rows": "rl-multi@balance=rows",
+    "balanced-tokens": "rl-multi@balance=tokens",
+    "cascade": "cascade",
+    "cascade-reverse": "cascade@order=reverse",
+    "second-round": "mt-opd@round=2",
+}
+JOINT_NOTEBOOKS = {"rl-multi": "04_rlvr_mixed", "cascade": "10_cascade", "mt-opd": "06_mt_opd"}  # by base name
 LEFT_OUT = ("average", "ties")  # the methods of leave-one-expert-out
 
 
@@ -125,9 +132,14 @@ def cascade_stages(p: Parameters, name: str) -> list[tuple[str, str, int]]:
     return [(domain, checkpoint_name(name, end, p.rlvr_mixed_steps), end) for domain, end in zip(order, ends)]
 
 
+def joint(p: Parameters) -> list[str]:
+    """The study's further ways to one model, by model name."""
+    return [JOINT[name] for name in p.joint_models]
+
+
 def cascades(p: Parameters) -> list[str]:
     """The cascades among the study's joint models."""
-    return [name for name in p.joint_models if name.startswith("cascade")]
+    return [name for name in joint(p) if name.startswith("cascade")]
 
 
 def teacher_name(domain: str, number: int) -> str:
@@ -137,7 +149,7 @@ def teacher_name(domain: str, number: int) -> str:
 
 def second_teachers(p: Parameters) -> list[str]:
     """The experts that teach MT-OPD's second round, where the study has one."""
-    return [teacher_name(domain, 2) for domain in p.domains] if "mt-opd@round=2" in p.joint_models else []
+    return [teacher_name(domain, 2) for domain in p.domains] if "second-round" in p.joint_models else []
 
 
 def notebook_of(name: str) -> str:
@@ -183,9 +195,9 @@ def groups(p: Parameters) -> dict[str, tuple[str, list[str]]]:
         "sweeps": ("sweep", sweep(p)),
         "pairs": ("test", pairs(p)),
         "left-out": ("test", left_out(p)),
-        "joint": ("scores", p.joint_models),
+        "joint": ("scores", joint(p)),
         "stages": ("test", [stage for name in cascades(p) for _, stage, _ in cascade_stages(p, name)[:-1]]),
-        "skills": ("skills", ["sft", *last_models(p), *p.joint_models]),
+        "skills": ("skills", ["sft", *last_models(p), *joint(p)]),
     }
     return {name: (purpose, models) for name, (purpose, models) in every.items() if models}
 

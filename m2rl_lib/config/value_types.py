@@ -51,7 +51,7 @@ Configuration = Annotated[str, AfterValidator(_configuration)]
 Sampler = Annotated[str, _words_or_address("transformers", "vllm", "vLLM")]
 Place = Annotated[str, _words_or_address("bubblewrap", "none", "SandboxFusion")]
 Method = Literal["average", "task-arithmetic", "task-arithmetic-dare", "ties", "ties-dare", "sce", "ram", "ram-plus", "tsv"]
-Joint = Literal["rl-multi@balance=tokens", "rl-multi@balance=rows", "cascade", "cascade@order=reverse", "mt-opd@round=2"]
+Joint = Literal["balanced-rows", "balanced-tokens", "cascade", "cascade-reverse", "second-round"]  # `schedule.JOINT`; without a =
 
 
 def _once(value: list) -> list:

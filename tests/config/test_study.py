@@ -51,7 +51,7 @@ def test_a_wrong_name_says_what_is_allowed(tmp_path, smoke_values, changes, word
         ("data_thinking", 0.4, "valid dictionary"),
         ("merge_lambda", float("inf"), "finite"),
         ("merge_methods", ["ties", "soup"], "'average', 'task-arithmetic'"),
-        ("joint_models", ["rl-multi"], "'rl-multi@balance=tokens'"),
+        ("joint_models", ["rl-multi"], "'balanced-rows'"),
         ("joint_models", ["cascade", "cascade"], "cascade is given twice"),
         ("sandbox_kind", "docker", "'bubblewrap', 'none' or the http address"),
     ],

@@ -24,8 +24,8 @@ def inputs(folder) -> set[str]:
 
 
 def test_a_cascade_goes_from_stage_to_stage_with_rl_multis_prompts_in_all(tiny, capsys):
-    orders = {"given": ["math", "agent"], "reverse": ["agent", "math"]}
-    for order, domains in orders.items():
+    orders = {"cascade": ("given", ["math", "agent"]), "cascade-reverse": ("reverse", ["agent", "math"])}
+    for value, (order, domains) in orders.items():
         p, name = tiny.model_copy(update={"order": order}), schedule.cascade_name(order)
         assert [(domain, end) for domain, _, end in schedule.cascade_stages(p, name)] == list(zip(domains, (2, 5)))
         first, last = cascade.run(p)
@@ -33,7 +33,7 @@ def test_a_cascade_goes_from_stage_to_stage_with_rl_multis_prompts_in_all(tiny, 
         assert artifacts.read_manifest(last)["stage"]["domains"] == domains[1:]
         curve = cascade.read_curves(p, name)
         assert curve["step"].unique().tolist() == [0, 2, 5] and set(curve["domain"]) == {"math", "agent"}
-        spent = budgets.joint_costs(result_tables.read_table(p, "costs"), tiny.model_copy(update={"joint_models": [name]}))
+        spent = budgets.joint_costs(result_tables.read_table(p, "costs"), tiny.model_copy(update={"joint_models": [value]}))
         assert spent["prompts"].tolist() == [tiny.rlvr_mixed_steps * tiny.rlvr_prompts_per_step]
     digests = [artifacts.read_manifest(folder)["digest"] for folder in (first, last)]
     again = cascade.run(p)  # as after a kill before the notebook's end: no step is taken again
@@ -58,7 +58,7 @@ def test_a_second_round_starts_from_the_first_ones_student(tiny):
     last = mt_opd.run(tiny.model_copy(update={"round": 2}))[-1]
     assert last == locations.model_folder(tiny.study, tiny.seed, "mt-opd@round=2")
     assert inputs(last) == {"mt-opd", *(folder.name for folder in second)}
-    one = tiny.model_copy(update={"joint_models": [last.name]})
+    one = tiny.model_copy(update={"joint_models": ["second-round"]})
     spent = budgets.joint_costs(result_tables.read_table(tiny, "costs"), one)["prompts"].item()
     assert spent == 4 * tiny.rlvr_steps * tiny.rlvr_prompts_per_step + 2 * tiny.distill_steps * tiny.distill_prompts_per_step
 

@@ -43,7 +43,7 @@ def paradigm_costs(costs: pd.DataFrame, p: Parameters) -> pd.DataFrame:
 def joint_costs(costs: pd.DataFrame, p: Parameters) -> pd.DataFrame:
     """What each of the study's further ways to one model spends, all its runs together (`schedule.runs_of`): model and SPENT."""
     runs = costs[costs["stage"].isin(["rl", "distillation"])].set_index("model")
-    rows = [{"model": name, **runs.loc[schedule.runs_of(p, name), SPENT].sum()} for name in p.joint_models]
+    rows = [{"model": name, **runs.loc[schedule.runs_of(p, name), SPENT].sum()} for name in schedule.joint(p)]
     return pd.DataFrame(rows, columns=["model", *SPENT])
 
 
@@ -70,7 +70,7 @@ def score_by_budget(averages: pd.DataFrame, costs: pd.DataFrame, p: Parameters) 
 
 def main_models(p: Parameters) -> list[str]:
     """The models of the headline, in the order of its rows."""
-    return ["sft", "sft-sharpened", "rl-null", *_experts(p), "rl-multi", *schedule.defaults(p), "mt-opd", *p.joint_models]
+    return ["sft", "sft-sharpened", "rl-null", *_experts(p), "rl-multi", *schedule.defaults(p), "mt-opd", *schedule.joint(p)]
 
 
 def candidates(p: Parameters) -> dict[str, list[str]]:
