@@ -89,7 +89,7 @@ PAPERMILL = ONE_GPU + (
 
 def stage(name, notebook, world=P, **run):
     """The params of a rule: what its notebook is run with, and where its copy and its log go, both of one seed."""
-    single = notebook[3:] not in ("rlvr_single_domain", "evaluation") and world is P
+    single = notebook[3:] not in ("rlvr_single_domain", "evaluation") and world is P and "@" not in name
     copy = f"{notebook}.ipynb" if single else f"{notebook}-{name}.ipynb"
 
     def of_seed(make):
@@ -161,16 +161,19 @@ def expert_run(name):
     """The run parameters of notebook 03 that make the model `name`."""
     base, variant = model_names.parse_model_name(name)
     null = name == "rl-null"
-    return {"domain": P.domains[0] if null else base[3:], "repeat": int(variant.get("repeat", 0)), "permute_rewards": null}
+    numbers = {"repeat": int(variant.get("repeat", 0)), "round": int(variant.get("round", 1))}
+    return {"domain": P.domains[0] if null else base[3:], "permute_rewards": null} | numbers
 
 
-for model in [*EXPERTS, *CONTROLS]:
+SECOND = schedule.second_teachers(P)
+
+for model in [*EXPERTS, *CONTROLS, *SECOND]:
 
     rule:
         name:
             f"expert_{model}"
         input:
-            done("sft"),
+            done("mt-opd" if model in SECOND else "sft"),
         output:
             done(model),
         params:
@@ -233,13 +236,37 @@ rule distillation:
         PAPERMILL
 
 
+for model in schedule.joint(P):  # further ways to one model
+    (base, variant), notebook = model_names.parse_model_name(model), schedule.notebook_of(model)
+
+    rule:
+        name:
+            f"joint_{model}"
+        input:
+            done(*SECOND, "mt-opd") if base == "mt-opd" else done("sft"),
+        output:
+            done(model),
+        params:
+            **stage(model, notebook, **{key: int(value) if value.isdigit() else value for key, value in variant.items()}),
+        resources:
+            **TRAINER,
+        threads: P.distill_threads if base == "mt-opd" else P.rlvr_threads
+        priority: earlier(5)
+        message:
+            f"{notebook[:2]}: {model}, seed {{wildcards.seed}}"
+        shell:
+            PAPERMILL
+
+
 MAKERS = {
     "sft": ["sft"],
     "experts": EXPERTS,
     "floors": CONTROLS,
     "mixed": ["rl-multi"],
     "distilled": ["mt-opd"],
-    "skills": [*CONTROLS, "rl-multi", "merges", "mt-opd"],
+    "joint": schedule.joint(P),
+    "stages": schedule.cascades(P),
+    "skills": [*CONTROLS, "rl-multi", "merges", "mt-opd", *schedule.joint(P)],
 }  # the others need the merges
 
 for group, (purpose, models) in GROUPS.items():

@@ -64,10 +64,14 @@ def read_page(path: Path) -> SimpleNamespace:
 
 
 def expected(p: study.Study) -> list[str]:
-    """The stems of the copies that a whole study has: each notebook once, 03 once per expert, 07 once per group of models."""
-    runs = {"03_rlvr_single_domain": [*(f"rl-{domain}" for domain in p.domains), *schedule.controls(p)]}
-    runs["07_evaluation"] = list(schedule.groups(p))
-    return [stem for name in SOURCES for stem in ([f"{name}-{run}" for run in runs[name]] if name in runs else [name])]
+    """The stems of the copies that a whole study has: each notebook once, 03 once per expert, 07 once per group of models; joint models'."""
+    runs = {
+        "03_rlvr_single_domain": [*(f"rl-{domain}" for domain in p.domains), *schedule.controls(p), *schedule.second_teachers(p)]
+    }
+    runs |= {"07_evaluation": list(schedule.groups(p)), "10_cascade": []}
+    stems = [stem for name in SOURCES for stem in ([f"{name}-{run}" for run in runs[name]] if name in runs else [name])]
+    joint = [(schedule.notebook_of(name), name) for name in schedule.joint(p)]
+    return stems + [f"{notebook}-{name}" if "@" in name else notebook for notebook, name in joint]
 
 
 def short(path: Path) -> str:

@@ -130,7 +130,7 @@ def _check_models(names: pd.Series) -> None:
         try:
             parse_model_name(name), display_name(name)
         except ValueError:
-            allowed = f"base, sft, sft-sharpened, rl-<domain>, rl-multi, rl-null, merge-<{'|'.join(METHODS)}>, mt-opd"
+            allowed = f"base, sft, sft-sharpened, rl-<domain>, rl-multi, rl-null, merge-<{'|'.join(METHODS)}>, mt-opd, cascade"
             allowed += ", each with @key=value for a variant"
             raise TableError(f"has the unknown model name {name!r}: allowed are {allowed}") from None
     if names.nunique() < 2:

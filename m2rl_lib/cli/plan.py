@@ -20,7 +20,7 @@ from m2rl_lib.data import problem_sets
 from m2rl_lib.stats import power
 from m2rl_lib.storage import hub
 from m2rl_lib.training import launch
-from m2rl_lib.training.model_shape import MERGE_SECONDS, shape_of
+from m2rl_lib.training.model_shape import MERGE_SECONDS, TSV_SECONDS, shape_of
 
 WEIGHT_BYTES = 4
 TRAINED_BYTES = 16  # a parameter in training: float32 weight, gradient and two moments
@@ -40,6 +40,11 @@ def stages(p: Study, rates: dict[str, float]) -> pd.DataFrame:
         ("RLVR: mixed", 1, p.rlvr_mixed_steps, p.rlvr_mixed_steps * batch, 1, 1),
         ("MT-OPD", 1, p.distill_steps, p.distill_steps * distilled, 1, 1 + TEACHER_PASS),
     ]
+    if joint := [name for name in schedule.joint(p) if not name.startswith("mt-opd")]:
+        rows.append(("RLVR: balanced, cascades", len(joint), p.rlvr_mixed_steps, len(joint) * p.rlvr_mixed_steps * batch, 1, 1))
+    if second := schedule.second_teachers(p):
+        rows.append(("RLVR: second round", len(second), p.rlvr_steps, len(second) * p.rlvr_steps * batch, 1, 1))
+        rows.append(("MT-OPD: second round", 1, p.distill_steps, p.distill_steps * distilled, 1, 1 + TEACHER_PASS))
     rows += [(f"evaluation: {name}", models, 0, completions, 1, 0) for name, models, completions in evaluations(p)]
     merges = len(schedule.merges(p))
     rows.append(("merges", merges, 0, 0, 0, 0))
@@ -47,7 +52,9 @@ def stages(p: Study, rates: dict[str, float]) -> pd.DataFrame:
     frame["generated_tokens"] = (frame["sequences"] * frame.pop("generates") * rates["tokens"]).astype(float)
     frame["trained_tokens"] = (frame["sequences"] * frame.pop("trains") * rates["example"]).astype(float)
     frame["hours"] = (frame["generated_tokens"] / rates["generated"] + frame["trained_tokens"] / rates["trained"]) / 3600
-    frame.iloc[-1, -1] = merges * len(p.domains) * shape_of(p).parameters * MERGE_SECONDS / 3600
+    shape, tsv = shape_of(p), sum(name.startswith("merge-tsv") and "norm=" not in name for name in schedule.merges(p))
+    seconds = (merges - tsv) * MERGE_SECONDS + tsv * max(MERGE_SECONDS, TSV_SECONDS * shape.hidden)
+    frame.iloc[-1, -1] = seconds * len(p.domains) * shape.parameters / 3600
     return frame
 
 
@@ -121,8 +128,10 @@ def device_memory(p: Study) -> pd.Series:
 
 
 def models_kept(p: Study) -> int:
-    """Model folders of a study: base and SFT, kept checkpoints, merges, MT-OPD's quarters."""
+    """Model folders of a study: base and SFT, kept checkpoints, merges, quarters of MT-OPD and of balanced runs, a cascade's stages."""
     kept = (len(p.domains) + len(schedule.controls(p))) * len(schedule.expert_checkpoints(p)) + len(schedule.mixed_checkpoints(p))
+    runs = {"rl-multi": 4, "cascade": len(p.domains), "mt-opd": 4}
+    kept += sum(runs[model_names.parse_model_name(name)[0]] for name in schedule.joint(p)) + len(schedule.second_teachers(p))
     return 2 + kept + len(schedule.merges(p)) + len(schedule.quarters(p.distill_steps))
 
 

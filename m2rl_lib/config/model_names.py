@@ -1,9 +1,9 @@
-"""Names of models: `sft`, `rl-<domain>`, `rl-multi`, `merge-<method>`, `mt-opd`, with what differs after an `@`."""
+"""Names of models: `sft`, `rl-<domain>`, `rl-multi`, `merge-<method>`, `mt-opd`, `cascade`, with what differs after an `@`."""
 
 import re
 
 MODEL = re.compile(
-    r"(?P<base>sft|sft-sharpened|base|rl-[a-z_]+|merge-[a-z-]+|mt-opd|routed)"
+    r"(?P<base>sft|sft-sharpened|base|rl-[a-z_]+|merge-[a-z-]+|mt-opd|cascade|routed)"
     r"(?:@(?P<variant>[a-z_]+=[^@/]+(?:,[a-z_]+=[^@/,]+)*))?"
 )
 
@@ -27,6 +27,6 @@ def parse_model_name(name: str) -> tuple[str, dict[str, str]]:
     """
     match = MODEL.fullmatch(name)
     if not match:
-        allowed = "sft, rl-<domain>, rl-multi, rl-null, merge-<method> or mt-opd, with what differs after an @"
+        allowed = "sft, rl-<domain>, rl-multi, rl-null, merge-<method>, mt-opd or cascade, with what differs after an @"
         raise ValueError(f"model name {name!r} is not {allowed}")
     return match["base"], dict(part.split("=", 1) for part in (match["variant"] or "").split(",") if part)

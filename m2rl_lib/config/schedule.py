@@ -10,16 +10,24 @@ from m2rl_lib.config import locations, model_names
 from m2rl_lib.config.study import Parameters
 
 TWO_DEFINITIONS = ("task-arithmetic-dare", "ties", "ties-dare", "sce")  # where the paper's code differs from mergekit
-WITH_LAMBDA = ("task-arithmetic", "task-arithmetic-dare", "ties", "ties-dare")
+WITH_LAMBDA = ("task-arithmetic", "task-arithmetic-dare", "ties", "ties-dare", "tsv")
 WITH_DENSITY = ("task-arithmetic-dare", "ties", "ties-dare", "sce")
 HEADLINE = ("sft", "experts", "floors", "mixed", "merges", "matched", "distilled")  # the groups that RQ1 reads
 READS = {  # the groups that each analysis reads: what a seed needs in order to be in it
-    "rq1": HEADLINE,
+    "rq1": (*HEADLINE, "joint"),
     "rq2": ("sft", "experts", "floors", "mixed"),
     "rq3": (*HEADLINE, "definitions", "sweeps", "pairs", "left-out"),
-    "rq4": (*HEADLINE, "definitions", "sweeps", "pairs", "left-out", "skills"),
+    "rq4": (*HEADLINE, "definitions", "sweeps", "pairs", "left-out", "joint", "stages", "skills"),
     "rq5": ("sft", "experts", "mixed", "merges", "distilled"),  # by way of the seed's judging, which reads them
 }
+JOINT = {  # value of `joint_models`: its model (papermill does not find a parameter whose default holds a second =)
+    "balanced-rows": "rl-multi@balance=rows",
+    "balanced-tokens": "rl-multi@balance=tokens",
+    "cascade": "cascade",
+    "cascade-reverse": "cascade@order=reverse",
+    "second-round": "mt-opd@round=2",
+}
+JOINT_NOTEBOOKS = {"rl-multi": "04_rlvr_mixed", "cascade": "10_cascade", "mt-opd": "06_mt_opd"}  # by base name
 LEFT_OUT = ("average", "ties")  # the methods of leave-one-expert-out
 
 
@@ -39,8 +47,9 @@ def expert_checkpoints(p: Parameters) -> list[int]:
 
 
 def mixed_checkpoints(p: Parameters) -> list[int]:
-    """Steps at which the mixed run's model is kept: six, as there are merging methods, so that each side has as many."""
-    return sorted({*quarters(p.rlvr_mixed_steps), p.rlvr_mixed_steps * 5 // 8, p.rlvr_mixed_steps * 7 // 8})
+    """Steps at which the mixed run's model is kept: nine, as there are merging methods, so that each side has as many."""
+    sixteenths = (4, 6, 8, 10, 12, 13, 14, 15, 16)
+    return sorted({p.rlvr_mixed_steps * sixteenth // 16 for sixteenth in sixteenths})
 
 
 def checkpoint_name(name: str, step: int, steps: int) -> str:
@@ -111,6 +120,52 @@ def merges(p: Parameters) -> list[str]:
     return list(dict.fromkeys([*candidates(p), *definitions(p), *equal_norms(p), *sweep(p), *pairs(p), *left_out(p)]))
 
 
+def cascade_name(order: str) -> str:
+    """The model name of a cascade: `cascade` in the order of `domains`, `cascade@order=reverse` from the last to the first."""
+    return model_names.model_name("cascade", **({} if order == "given" else {"order": order}))
+
+
+def cascade_stages(p: Parameters, name: str) -> list[tuple[str, str, int]]:
+    """(domain, model, step at which it ends) of each stage of a cascade; the last is the cascade itself. Equal shares of RL-Multi's steps."""
+    order = p.domains[::-1] if "order" in model_names.parse_model_name(name)[1] else p.domains
+    ends = [p.rlvr_mixed_steps * place // len(order) for place in range(1, len(order) + 1)]
+    return [(domain, checkpoint_name(name, end, p.rlvr_mixed_steps), end) for domain, end in zip(order, ends)]
+
+
+def joint(p: Parameters) -> list[str]:
+    """The study's further ways to one model, by model name."""
+    return [JOINT[name] for name in p.joint_models]
+
+
+def cascades(p: Parameters) -> list[str]:
+    """The cascades among the study's joint models."""
+    return [name for name in joint(p) if name.startswith("cascade")]
+
+
+def teacher_name(domain: str, number: int) -> str:
+    """The expert that teaches a domain in a round of MT-OPD: of the second, `rl-<domain>@round=2`, trained from the first's student."""
+    return model_names.model_name(f"rl-{domain}", **({} if number == 1 else {"round": number}))
+
+
+def second_teachers(p: Parameters) -> list[str]:
+    """The experts that teach MT-OPD's second round, where the study has one."""
+    return [teacher_name(domain, 2) for domain in p.domains] if "second-round" in p.joint_models else []
+
+
+def notebook_of(name: str) -> str:
+    """The notebook that trains a joint model."""
+    return JOINT_NOTEBOOKS[model_names.parse_model_name(name)[0]]
+
+
+def runs_of(p: Parameters, name: str) -> list[str]:
+    """The runs that a joint model costs: its own; a cascade's stages; of a second round of MT-OPD all teachers and both students."""
+    if name.startswith("cascade"):
+        return [stage for _, stage, _ in cascade_stages(p, name)]
+    if name.startswith("mt-opd@round"):
+        return [*(teacher_name(domain, number) for number in (1, 2) for domain in p.domains), "mt-opd", name]
+    return [name]
+
+
 def controls(p: Parameters) -> list[str]:
     """The null run and, where math is a domain, the same domain's second run."""
     return ["rl-null", "rl-math@repeat=1"] if "math" in p.domains else ["rl-null"]
@@ -140,14 +195,18 @@ def groups(p: Parameters) -> dict[str, tuple[str, list[str]]]:
         "sweeps": ("sweep", sweep(p)),
         "pairs": ("test", pairs(p)),
         "left-out": ("test", left_out(p)),
-        "skills": ("skills", ["sft", *last_models(p)]),
+        "joint": ("scores", joint(p)),
+        "stages": ("test", [stage for name in cascades(p) for _, stage, _ in cascade_stages(p, name)[:-1]]),
+        "skills": ("skills", ["sft", *last_models(p), *joint(p)]),
     }
     return {name: (purpose, models) for name, (purpose, models) in every.items() if models}
 
 
 def groups_read(p: Parameters, analysis: str) -> list[str]:
-    """The groups that an analysis reads: `matched` not where the matched step is the experts' last."""
-    return [name for name in READS[analysis] if name != "matched" or matched_step(p) != p.rlvr_steps]
+    """The groups that an analysis reads: `matched` not where the matched step is the experts' last, `joint` and `stages` not where empty."""
+    there = {"matched": lambda: matched_step(p) != p.rlvr_steps, "joint": lambda: bool(p.joint_models)}
+    there |= {"stages": lambda: bool(cascades(p))}
+    return [name for name in READS[analysis] if there.get(name, lambda: True)()]
 
 
 def stages_read(p: Parameters, analysis: str) -> list[str]:

@@ -13,7 +13,19 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from m2rl_lib.config.locations import ROOT
-from m2rl_lib.config.value_types import Configuration, Count, Method, Number, Place, Positive, Sampler, Share, Source, World
+from m2rl_lib.config.value_types import (
+    Configuration,
+    Count,
+    JointModels,
+    Method,
+    Number,
+    Place,
+    Positive,
+    Sampler,
+    Share,
+    Source,
+    World,
+)
 
 
 class ParameterError(ValueError):
@@ -77,6 +89,8 @@ class Study(Section):
     distill_completions: Count  # per prompt
     distill_learning_rate: Positive
     distill_threads: Count
+    # further ways to one model
+    joint_models: JointModels  # trained, evaluated and shown beside RL-Multi, the merges and MT-OPD
     # GRPO, on one domain or on all mixed
     rlvr_steps: Annotated[int, Field(ge=4)]  # of an expert's run
     rlvr_mixed_steps: Annotated[int, Field(ge=4)]  # of the mixed run
@@ -128,6 +142,9 @@ class Run(Section):
     domain: Annotated[str, Field(pattern=r"^[a-z_]+$")]  # 03: the domain to be expert in
     repeat: Annotated[int, Field(ge=0)]  # 03: another draw of RL prompts and samples from the same SFT
     permute_rewards: bool  # 03: the null run, on all domains
+    round: Annotated[int, Field(ge=1, le=2)]  # 03 and 06: 2 starts from MT-OPD's student, with teachers trained from it
+    order: Literal["given", "reverse"]  # 10: of the cascade's domains
+    balance: Literal["prompts", "tokens", "rows"]  # 04: what each domain has as much of: prompts, or what has an advantage
     models: Annotated[list[str], Field(min_length=1)]  # 07: names of the models to evaluate
     group: Annotated[str, Field(pattern=r"^[a-z0-9_-]+$")]  # 07: the name of their part of the tables
     purpose: Literal["scores", "test", "sweep", "skills", "world", "all"]  # 07: what they are evaluated for; 09: all or world

@@ -50,7 +50,18 @@ Count = Annotated[int, Field(ge=1)]
 Configuration = Annotated[str, AfterValidator(_configuration)]
 Sampler = Annotated[str, _words_or_address("transformers", "vllm", "vLLM")]
 Place = Annotated[str, _words_or_address("bubblewrap", "none", "SandboxFusion")]
-Method = Literal["average", "task-arithmetic", "task-arithmetic-dare", "ties", "ties-dare", "sce"]
+Method = Literal["average", "task-arithmetic", "task-arithmetic-dare", "ties", "ties-dare", "sce", "ram", "ram-plus", "tsv"]
+Joint = Literal["balanced-rows", "balanced-tokens", "cascade", "cascade-reverse", "second-round"]  # `schedule.JOINT`; without a =
+
+
+def _once(value: list) -> list:
+    """No value twice."""
+    if twice := sorted({one for one in value if value.count(one) > 1}):
+        raise ValueError(f"{', '.join(twice)} is given twice, allowed is once")
+    return value
+
+
+JointModels = Annotated[list[Joint], AfterValidator(_once)]
 
 
 def _world(value: dict) -> dict:

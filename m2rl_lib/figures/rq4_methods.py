@@ -12,8 +12,9 @@ from matplotlib.ticker import MaxNLocator
 
 from m2rl_lib.figures import parts
 from m2rl_lib.figures.parts import finish, handle, unique
-from m2rl_lib.figures.style import BLACK, GREY, LIGHT, WIDE, make_figure
-from m2rl_lib.stats.bootstrap import require_columns
+from m2rl_lib.figures.style import BLACK, FAMILIES, GREY, LIGHT, LINES, WIDE, make_figure
+from m2rl_lib.stats.bootstrap import OVERALL, require_columns
+from m2rl_lib.stats.comparisons import display_domain, display_name, model_family
 
 FURTHEST = 10  # points behind the best, from which a cell has the darkest shade
 MEASURES = {
@@ -92,6 +93,29 @@ def plot_recovery(frame: pd.DataFrame) -> Figure:
     rows = frame.assign(score=100 * frame["recovery"], low=100 * frame["low"], high=100 * frame["high"])
     words = "recovered of the gap from SFT (dashed)\nto routed experts (solid), percent"
     return parts.make_forest(rows, words, {0: "--", 100: "-"})
+
+
+def plot_coverage(frame: pd.DataFrame) -> Figure:
+    """pass@k over k, a panel for each of `over`, one line per model."""
+    require_columns(frame, ["over", "model", "k", "score"], "coverage")
+    models, overs, ks = unique(frame, "model"), unique(frame, "over"), sorted(set(frame["k"]))
+    figure, [grid] = make_figure(WIDE, 3.0, 1, len(overs), sharey=True)
+    for axes, over in zip(grid, overs, strict=True):
+        part = frame[frame["over"] == over]
+        for place, model in enumerate(models):
+            rows, (marker, colour, filled, _) = part[part["model"] == model].sort_values("k"), FAMILIES[model_family(model)]
+            look = {"marker": marker, "color": colour, "markerfacecolor": colour if filled else "white"}
+            axes.plot(rows["k"], rows["score"], linestyle=LINES[place % len(LINES)], label=display_name(model), **look)
+        axes.set(
+            xscale="log",
+            xlabel="k" + parts.size_words(part),
+            title="Mean over domains" if over == OVERALL else display_domain(over),
+        )
+        axes.set_xticks(ks, ks)
+        axes.minorticks_off()
+    grid[0].set_ylabel("pass@k, points")
+    figure.legend(handles=grid[0].get_lines(), loc="outside right center", frameon=False)
+    return figure
 
 
 def plot_skills(frame: pd.DataFrame) -> Figure:

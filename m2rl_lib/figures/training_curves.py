@@ -38,6 +38,24 @@ def plot_distillation(frame: pd.DataFrame) -> Figure:
     return figure
 
 
+def plot_domains(frame: pd.DataFrame) -> Figure:
+    """Numbers of a training run by domain, one panel per measure, one line per domain."""
+    require_columns(frame, ["step", "domain", "measure", "value"], "parts of a run")
+    measures, domains = unique(frame, "measure"), unique(frame, "domain")
+    figure, grid = make_figure(WIDE, 1.6 * -(-len(measures) // 3) + 0.5, -(-len(measures) // 3), 3, sharex=True)
+    looks = {domain: (COLOURS[place % len(COLOURS)], LINES[place % len(LINES)]) for place, domain in enumerate(domains)}
+    for axes, measure in zip(grid.flat, measures, strict=False):
+        for domain, rows in frame[frame["measure"] == measure].groupby("domain", sort=False):
+            colour, line = looks[domain]
+            axes.plot(rows["step"], rows["value"], color=colour, linestyle=line)
+        axes.set(title=measure.capitalize(), ylim=(0, 1) if "share" in measure else (0, None))
+        axes.xaxis.set_major_locator(MaxNLocator(4, integer=True))
+    for axes in grid.flat[len(measures) :]:
+        axes.set_axis_off()
+    handles = [handle(display_domain(domain), "", colour, line=line) for domain, (colour, line) in looks.items()]
+    return finish(figure, handles, len(domains), "training step")
+
+
 def _kind(model: str, domain: str) -> str:
     kinds = {f"rl-{domain}": "own", "rl-null": "null"}
     return kinds.get(model) or ("mixed" if model_family(model) == "mixed" else "other")

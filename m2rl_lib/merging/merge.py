@@ -14,7 +14,7 @@ from mergekit.merge import MergeOptions, run_merge
 
 from m2rl_lib.config import locations, model_names, schedule
 from m2rl_lib.config.study import Parameters
-from m2rl_lib.merging import sce, task_arithmetic, task_vectors, ties  # each registers its method with mergekit
+from m2rl_lib.merging import sce, task_arithmetic, task_vectors, ties, tsv  # each registers its method with mergekit
 from m2rl_lib.storage import artifacts, result_tables
 from m2rl_lib.training.common import cost, write_costs
 
@@ -26,6 +26,9 @@ METHODS = {
     "ties": "m2rl_ties",
     "ties-dare": "m2rl_ties",
     "sce": "m2rl_sce",
+    "ram": "ram",  # mergekit's, in float32
+    "ram-plus": "ramplus_tl",  # mergekit's, with its published r and alpha
+    "tsv": tsv.NAME,
 }
 
 
@@ -125,7 +128,11 @@ def configuration(recipe: Recipe, out_dtype: str, seed: int) -> dict:
     config = {"merge_method": kind, "models": models, "out_dtype": out_dtype}
     if kind == "linear":
         return config | {"dtype": "float32"}
-    return config | {"base_model": _reference(recipe.base), "parameters": shared | {"paper": recipe.paper}}
+    config |= {"base_model": _reference(recipe.base)}
+    if kind.startswith("ram"):
+        return config | {"dtype": "float32"}
+    given = {"scale": recipe.scale} if kind == tsv.NAME else shared | {"paper": recipe.paper}
+    return config | {"parameters": given}
 
 
 def _threshold(recipe: Recipe, expert: Path, seed: int) -> float:

@@ -22,7 +22,7 @@ READS = {  # the tables of each question's entries: those made of scores, and th
     "RQ1": (("contest",), ("costs",)),
     "RQ2": (("transfer", "rq2"), ()),
     "RQ3": (("pair",), ("rank_correlations", "predictors", "neighbour_groups", "weights_pairs", "weights_cosines")),
-    "RQ4": (("seesaw", "leader", "rivals"), ("skills",)),
+    "RQ4": (("seesaw", "leader", "rivals"), ("skills", "coverage")),
     "RQ5": ((), ("rq5",)),
 }
 OF_STAGES = ("costs", "weights_pairs", "weights_cosines")  # written once a seed; the others by a notebook, of all seeds

@@ -12,6 +12,7 @@ from scipy import stats
 
 from m2rl_lib.analysis.rq2_transfer.transfer_matrix import CLAIMS
 from m2rl_lib.analysis.rq3_policies.policy_neighbours import PARTNERS
+from m2rl_lib.analysis.rq4_methods.gain_vectors import LEAST_SAMPLES
 from m2rl_lib.analysis.rq4_methods.seesaw import GAIN
 from m2rl_lib.config.model_names import parse_model_name
 from m2rl_lib.paper.claim_ledger import Found, NotTestable, of_row, p_beyond
@@ -201,6 +202,22 @@ def new_skills(tables: Tables) -> Found:
     found = (rows["model"] == "rl-multi") & (rows["over"] == OVERALL) & (rows["measure"] == "excess")
     row = _one(rows[found], "no excess of RL-Multi")
     return of_row(row, f"{row['n']} problems, K = {row['k']}")
+
+
+def coverage(tables: Tables, margin: float) -> list[Found]:
+    """pass@k − SFT's, of each way to one model, at the largest k: on composition where there is one, else on the trained domains."""
+    rows = _need(tables, "coverage").query("reference == 'sft'")
+    over, k = rows["over"].iloc[-1], rows["k"].max()  # composition comes last
+    rows = rows[rows["over"] == over]
+    last, once = (rows[rows["k"] == number].set_index("model") for number in (k, 1))
+    room = 100 - last["reference_score"].iloc[0]
+    if k < LEAST_SAMPLES:
+        raise NotTestable(f"{k} samples a problem: at least {LEAST_SAMPLES} are needed")
+    if room <= margin:
+        raise NotTestable(f"SFT's pass@{k} is {100 - room:.1f} on {over}: no more than {room:.1f} points can be gained")
+    note = f"{{}} on {over}: pass@1 {{:+.1f}}; SFT's pass@{k} leaves room for {room:.1f}"
+    found = zip(last.iterrows(), once["estimate"])
+    return [of_row(row, f"{row['n']} problems", note.format(display_name(model), first)) for (model, row), first in found]
 
 
 def judging(tables: Tables, paradigm: str, parts: str) -> list[Found]:

@@ -19,6 +19,7 @@ NAMES = {
     "rl-null": "RL-Null",
     "rl-multi": "RL-Multi",
     "mt-opd": "MT-OPD",
+    "cascade": "Cascade",
     BEST_MERGE: "Best merge",
     "routed": "Routed experts",
     "qwen3-4b-thinking": "Qwen3-4B-Thinking",
@@ -30,6 +31,9 @@ METHODS = {
     "ties": "TIES",
     "ties-dare": "TIES+DARE",
     "sce": "SCE",
+    "ram": "RAM",
+    "ram-plus": "RAM+",
+    "tsv": "TSV",
 }
 MERGES = {f"merge-{method}": f"{name} merge" for method, name in METHODS.items()}
 SHORT = {"instruction_following": "IF"}
@@ -66,7 +70,7 @@ def display_domain(domain: str) -> str:
 def model_family(model: str) -> str:
     """'reference', 'expert', 'mixed', 'merged' or 'distilled': what a figure's colours and markers stand for."""
     stem, _ = _parts(model)
-    named = {"rl-multi": "mixed", "mt-opd": "distilled", BEST_MERGE: "merged", "routed": "expert"}
+    named = {"rl-multi": "mixed", "cascade": "mixed", "mt-opd": "distilled", BEST_MERGE: "merged", "routed": "expert"}
     return named.get(stem) or ("merged" if stem in MERGES else "reference" if stem in NAMES else "expert")
 
 

@@ -6,6 +6,26 @@ from scipy import stats
 
 from m2rl_lib.stats.bootstrap import require_columns
 
+PARTS = {  # of a domain in a training log: how it is logged, and what it is
+    "rewards/{}/mean": "reward",
+    "entropy/{}": "entropy, nats a token",
+    "zero_std/{}": "groups without variance, share",
+    "rows/{}": "share of completions with an advantage",
+    "tokens/{}": "share of tokens with an advantage",
+    "length/{}": "completion length, tokens",
+}
+
+
+def by_domain(log: pd.DataFrame, domains: list[str]) -> pd.DataFrame:
+    """A training log's numbers of each domain, one a row: step, domain, measure (of PARTS), value; without those that it lacks."""
+    parts = [
+        pd.DataFrame({"step": log["step"], "domain": domain, "measure": measure, "value": log[column.format(domain)]})
+        for column, measure in PARTS.items()
+        for domain in domains
+        if column.format(domain) in log
+    ]
+    return pd.concat(parts, ignore_index=True).dropna(subset="value").astype({"value": float})
+
 
 def curve_table(curves: pd.DataFrame, problems: int) -> pd.DataFrame:
     """`curves` with low, high (95%) and n, missing for training rewards: a selection point is one completion per problem."""

@@ -19,38 +19,58 @@ from trl import GRPOConfig, GRPOTrainer
 
 from m2rl_lib import domains
 from m2rl_lib.config import locations, model_names, schedule
-from m2rl_lib.config.study import Parameters
+from m2rl_lib.config.study import ParameterError, Parameters
 from m2rl_lib.rollout import trainer_rollouts
 from m2rl_lib.storage import artifacts, processes, result_tables
-from m2rl_lib.training import collapse, common, launch
+from m2rl_lib.training import collapse, common, domain_shares, launch
 from m2rl_lib.training.resume import Resumable
 from m2rl_lib.training.shared_prompts import WholeGroups, by_length, has_plain_head, hidden_states
 from m2rl_lib.training.trl_adapter import GRPOHooks
 
 
-def expert_name(domain: str, repeat: int, permute_rewards: bool) -> str:
-    """The model name of a run of notebook 03: `rl-<domain>`, `rl-<domain>@repeat=1`, or `rl-null`."""
+def expert_name(domain: str, repeat: int, permute_rewards: bool, number: int = 1) -> str:
+    """The model name of a run of notebook 03: `rl-<domain>`, `rl-<domain>@repeat=1`, `rl-<domain>@round=2`, or `rl-null`."""
     if permute_rewards:
         return "rl-null"
-    return model_names.model_name(f"rl-{domain}", **({"repeat": repeat} if repeat else {}))
+    return model_names.model_name(f"rl-{domain}", repeat=repeat) if repeat else schedule.teacher_name(domain, number)
+
+
+def start_of(p: Parameters) -> Path:
+    """What a run of notebook 03 starts from: SFT, or in a second round MT-OPD's student."""
+    return locations.model_folder(p.study, p.seed, "sft" if vars(p).get("round", 1) == 1 else "mt-opd")
+
+
+def mixed_name(balance: str) -> str:
+    """The model name of a run of notebook 04: `rl-multi`, or `rl-multi@balance=tokens`."""
+    return model_names.model_name("rl-multi", **({} if balance == "prompts" else {"balance": balance}))
 
 
 def run_expert(p: Parameters) -> list[Path]:
     """Train the expert that the notebook's parameters ask for; its folders, the finished run last."""
     names = p.domains if p.permute_rewards else [domains.check_domain(p.domain)]
-    name = expert_name(p.domain, p.repeat, p.permute_rewards)
-    return _run(p, name, names, p.rlvr_steps, schedule.expert_checkpoints(p), p.repeat, p.permute_rewards)
+    number = vars(p).get("round", 1)
+    if number > 1 and (p.repeat or p.permute_rewards):
+        raise ParameterError(
+            f"round is {number} with repeat {p.repeat}, permute_rewards {p.permute_rewards}: allowed are 0 and false"
+        )
+    name = expert_name(p.domain, p.repeat, p.permute_rewards, number)
+    kept = schedule.expert_checkpoints(p) if number == 1 else [p.rlvr_steps]
+    how = {"start": start_of(p), "draw": p.repeat + 100 * (number - 1), "permute_rewards": p.permute_rewards}
+    return run(p, name, names, p.rlvr_steps, kept, **how)
 
 
 def run_mixed(p: Parameters) -> list[Path]:
-    """Train RL-Multi on all domains mixed; its folders, the finished run last."""
-    return _run(p, "rl-multi", p.domains, p.rlvr_mixed_steps, schedule.mixed_checkpoints(p), 0, False)
-
-
-def _run(p, name: str, names: list[str], steps: int, checkpoints: list[int], repeat: int, permute_rewards: bool) -> list[Path]:
+    """Train RL-Multi on all domains mixed, balanced as `balance` says (by prompts); its folders, the finished run last."""
+    balance = vars(p).get("balance", "prompts")
+    kept = schedule.mixed_checkpoints(p) if balance == "prompts" else schedule.quarters(p.rlvr_mixed_steps)
     start = locations.model_folder(p.study, p.seed, "sft")
+    return run(p, mixed_name(balance), p.domains, p.rlvr_mixed_steps, kept, start=start, balance=balance)
+
+
+def run(p, name: str, names: list[str], steps: int, checkpoints: list[int], *, start: Path, draw: int = 0, **how) -> list[Path]:
+    """The folders of a run of `train`, which is made where the study lacks it; `draw`: of prompts and samples, beside the seed."""
     folders = [schedule.checkpoint_folder(p, name, step, steps) for step in checkpoints]
-    how = {"seed": 1000 * p.seed + repeat, "permute_rewards": permute_rewards}
+    how |= {"seed": 1000 * p.seed + draw}
     folders = common.run_stage(p, name, "grpo", folders, [start], lambda: train(p, name, names, steps, checkpoints, start, **how))
     processes.wait()
     print(f"{name}: {collapse.verdict(result_tables.read_table(p, 'training', [name]).to_dict('records'))}")
@@ -58,8 +78,9 @@ def _run(p, name: str, names: list[str], steps: int, checkpoints: list[int], rep
 
 
 def train(
-    p, name: str, names: list[str], steps: int, checkpoints: list[int], start: Path, *, seed: int, permute_rewards: bool = False
-) -> list[Path]:
+    p, name: str, names: list[str], steps: int, checkpoints: list[int], start: Path, *,
+    seed: int, permute_rewards: bool = False, balance: str = "prompts",
+) -> list[Path]:  # fmt: skip
     """Train `start` by GRPO on the domains `names` and publish it as `name`; a folder per step in `checkpoints`.
 
     Writes the tables `curves` (each domain's reward in training and on selection problems), `training` (TRL's log) and `costs`.
@@ -81,6 +102,7 @@ def train(
         processing_class=tokenizer,
         rollout_func=roll_out,
     )
+    trainer.balance = balance
     seconds = trainer.run(name, made_by, started, keeper, shuffles)
     log = pd.DataFrame([entry for entry in trainer.state.log_history if "reward" in entry]).assign(seed=p.seed, model=name)
     result_tables.write_table(p, "training", name, log, made_by)
@@ -142,6 +164,36 @@ class DomainTrainer(Resumable, WholeGroups, GRPOHooks, GRPOTrainer):
     """GRPOTrainer that hands the rows of a batch to its rollout, counts tokens, skips groups without variance and shares prompts."""
 
     measure = "reward"
+    balance = "prompts"  # or what of `domain_shares.UNITS` each domain has as much of
+    loss_rows = None  # while the loss is taken, the micro-batch that it is taken of
+
+    def add_columns(self, batch: dict) -> dict:
+        """Logs what each domain's part of the rollout is like; weights the advantages where domains are balanced."""
+        names, device = list(domains.ALL), batch["advantages"].device
+        domain = [names.index(row["domain"]) for row in self.rows]
+        tokens = self.loss_mask(batch).sum(dim=1).tolist()
+        groups = [f"{processes.rank()}-{place // self.num_generations}" for place in range(len(domain))]
+        columns = {"domain": domain, "advantage": batch["advantages"].tolist(), "tokens": tokens, "group": groups}
+        rows = pd.concat(map(pd.DataFrame, processes.gather(columns)), ignore_index=True)
+        for number, part in domain_shares.by_domain(rows).iterrows():
+            for what, value in part.items():
+                self.logged[f"{what}/{names[number]}"].append(float(value))
+        if self.balance != "prompts":
+            weights = domain_shares.weights(rows, self.balance)
+            factors = [weights.get(number, 1.0) for number in domain]
+            batch = batch | {"advantages": batch["advantages"] * torch.tensor(factors, device=device)}
+        return super().add_columns(batch) | {"domain": torch.tensor(domain, device=device)}
+
+    def loss_mask(self, batch: dict) -> torch.Tensor:
+        """Which tokens (N, length) the policy wrote."""
+        return batch["completion_mask"] * batch.get("tool_mask", 1)
+
+    def log_entropies(self, entropies: torch.Tensor) -> None:
+        """Logs each domain's mean entropy (nats a token) of the micro-batch, of this process."""
+        mask = self.loss_mask(self.loss_rows).bool()
+        for number in self.loss_rows["domain"].unique().tolist():
+            mine = mask & (self.loss_rows["domain"] == number)[:, None]
+            self.logged[f"entropy/{list(domains.ALL)[number]}"].append(float(entropies[mine].detach().mean()))
 
     def policy_loss(self, trls_loss, model, inputs):
         """The same loss without the rows of advantage 0; TRL keeps their KL to SFT (`rlvr_kl`)."""
@@ -153,6 +205,7 @@ class DomainTrainer(Resumable, WholeGroups, GRPOHooks, GRPOTrainer):
         for name, value in inputs.items():
             if torch.is_tensor(value) and value.shape[:1] == (count,):
                 inputs = inputs | {name: value[kept]}
+        self.loss_rows = inputs
         return trls_loss(model, inputs) * (len(inputs["advantages"]) / count)
 
     def log_probabilities(self, model, input_ids, attention_mask, keep) -> tuple[torch.Tensor, torch.Tensor] | None:
@@ -186,6 +239,7 @@ def roll_out(prompts: list[str], trainer: DomainTrainer) -> dict:
 
 
 if __name__ == "__main__":
-    from m2rl_lib.training import grpo  # as notebooks import it
+    from m2rl_lib.training import cascade, grpo  # as notebooks import them
 
-    launch.main(lambda p: grpo.run_expert(p) if hasattr(p, "domain") else grpo.run_mixed(p))
+    stages = {"domain": grpo.run_expert, "order": cascade.run}  # by the parameter that only its notebook declares
+    launch.main(lambda p: next((run for name, run in stages.items() if hasattr(p, name)), grpo.run_mixed)(p))

@@ -12,7 +12,7 @@ from transformers import AutoModelForCausalLM, PreTrainedModel
 from trl import DistillationConfig, DistillationTrainer
 from trl.models import prepare_fsdp
 
-from m2rl_lib.config import locations, schedule
+from m2rl_lib.config import locations, model_names, schedule
 from m2rl_lib.config.study import Parameters
 from m2rl_lib.rollout import trainer_rollouts
 from m2rl_lib.storage import artifacts, processes, result_tables
@@ -25,52 +25,64 @@ MODEL = "mt-opd"
 
 
 def run(p: Parameters) -> list[Path]:
-    """Distil the study's experts into one student, unless this study has it; its folders, the finished run last."""
-    start = locations.model_folder(p.study, p.seed, "sft")
-    teachers = {domain: locations.model_folder(p.study, p.seed, f"rl-{domain}") for domain in p.domains}
+    """Distil the round's experts into one student, unless this study has it; its folders, the finished run last."""
+    name, (start, *teachers) = student_name(p), read_by(p)
     checkpoints = schedule.quarters(p.distill_steps)
-    folders = [schedule.checkpoint_folder(p, MODEL, step, p.distill_steps) for step in checkpoints]
-    read = [start, *teachers.values()]
-    return common.run_stage(p, MODEL, "mt_opd", folders, read, lambda: train(p, start, teachers, checkpoints))
+    folders = [schedule.checkpoint_folder(p, name, step, p.distill_steps) for step in checkpoints]
+    made = dict(zip(p.domains, teachers))
+    return common.run_stage(p, name, "mt_opd", folders, [start, *teachers], lambda: train(p, start, made, checkpoints, name))
 
 
-def train(p: Parameters, start: Path, teachers: dict[str, Path], checkpoints: list[int]) -> list[Path]:
-    """Train `start` towards the teacher of each domain and publish it as `mt-opd`; a folder per step in `checkpoints`.
+def student_name(p: Parameters) -> str:
+    """`mt-opd`, or in a second round `mt-opd@round=2`."""
+    number = vars(p).get("round", 1)
+    return model_names.model_name(MODEL, **({} if number == 1 else {"round": number}))
+
+
+def read_by(p: Parameters) -> list[Path]:
+    """What a round reads: the student that it starts from (SFT, then the last round's) and each domain's teacher."""
+    number = vars(p).get("round", 1)
+    names = ["sft" if number == 1 else MODEL, *(schedule.teacher_name(domain, number) for domain in p.domains)]
+    return [locations.model_folder(p.study, p.seed, name) for name in names]
+
+
+def train(p: Parameters, start: Path, teachers: dict[str, Path], checkpoints: list[int], name: str = MODEL) -> list[Path]:
+    """Train `start` towards the teacher of each domain and publish it as `name`; a folder per step in `checkpoints`.
 
     Writes the tables `curves` (selection rewards), `distillation` (KL in nats per token, by step and domain) and `costs`.
     """
-    seed = 1000 * p.seed
+    seed = 1000 * p.seed + 100 * (vars(p).get("round", 1) - 1)
     started, tokenizer = common.prepare(p, "mt_opd", list(teachers), p.distill_threads, seed, start)
-    made_by = artifacts.record(p, [start, *teachers.values()]) | {"stage": {"name": MODEL, "seed": seed}}
+    made_by = artifacts.record(p, [start, *teachers.values()]) | {"stage": {"name": name, "seed": seed}}
     loaded = {domain: AutoModelForCausalLM.from_pretrained(artifacts.verify_model(folder)) for domain, folder in teachers.items()}
     rows = common.draw_prompts(p, tokenizer, list(teachers), p.distill_steps * p.distill_prompts_per_step, seed)
-    keeper = common.Keeper(p, MODEL, p.distill_steps, checkpoints, p.distill_prompts_per_step)
+    keeper = common.Keeper(p, name, p.distill_steps, checkpoints, p.distill_prompts_per_step)
     trainer = MultiTeacherTrainer(
         loaded,
         model=AutoModelForCausalLM.from_pretrained(start),
-        args=configuration(p, seed),
+        args=configuration(p, seed, name),
         train_dataset=common.prompt_dataset(tokenizer, rows, p.distill_completions),
         processing_class=tokenizer,
     )
-    seconds = trainer.run(MODEL, made_by, started, keeper)
-    result_tables.write_table(p, "curves", MODEL, pd.DataFrame(keeper.curve), made_by)
+    seconds = trainer.run(name, made_by, started, keeper)
+    result_tables.write_table(p, "curves", name, pd.DataFrame(keeper.curve), made_by)
     kls = [
         {"step": e["step"], "prompts": e["step"] * p.distill_prompts_per_step, "domain": domain, "kl": e[f"kl/{domain}"]}
         for e in trainer.state.log_history
         for domain in teachers
         if f"kl/{domain}" in e
     ]
-    result_tables.write_table(p, "distillation", MODEL, pd.DataFrame(kls).assign(seed=p.seed, model=MODEL), made_by)
-    spent = common.cost(MODEL, "distillation", seconds=seconds, threads=p.distill_threads, prompts=len(rows), **trainer.totals())
-    common.write_costs(p, MODEL, made_by, [spent])
+    result_tables.write_table(p, "distillation", name, pd.DataFrame(kls).assign(seed=p.seed, model=name), made_by)
+    spent = common.cost(name, "distillation", seconds=seconds, threads=p.distill_threads, prompts=len(rows), **trainer.totals())
+    common.write_costs(p, name, made_by, [spent])
     return keeper.folders
 
 
-def configuration(p: Parameters, seed: int) -> DistillationConfig:
+def configuration(p: Parameters, seed: int, name: str = MODEL) -> DistillationConfig:
     """Reverse KL over the whole vocabulary, one update on each batch of prompts × completions."""
     batch = p.distill_prompts_per_step * p.distill_completions
     return DistillationConfig(
-        **common.policy_settings(p, MODEL, rate=p.distill_learning_rate, steps=p.distill_steps, batch=batch, seed=seed),
+        **common.policy_settings(p, name, rate=p.distill_learning_rate, steps=p.distill_steps, batch=batch, seed=seed),
         shuffle_dataset=False,  # the rows are shuffled already, the completions of a prompt side by side
         beta=1.0,  # reverse
     )

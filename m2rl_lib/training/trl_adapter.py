@@ -83,19 +83,26 @@ class PolicyHooks(TrainerHooks):
 
 
 class GRPOHooks(PolicyHooks):
-    """Of GRPOTrainer. Asks for `policy_loss` and `log_probabilities`."""
+    """Of GRPOTrainer. Asks for `policy_loss`, `log_probabilities`, and `log_entropies` of the loss's `loss_rows`."""
 
     def vllm_turn(self, ids: list[list[int]]) -> tuple[list[list[int]], list[list[float]]]:
         return self._generate_single_turn(ids, None, {}, num_generations=1)
 
     def _compute_loss(self, model, inputs):
-        return self.policy_loss(super()._compute_loss, model, inputs)
+        try:
+            return self.policy_loss(super()._compute_loss, model, inputs)
+        finally:
+            self.loss_rows = None
 
     def _get_per_token_logps_and_entropies(self, model, input_ids, attention_mask, logits_to_keep, *others, **options):
         given = (model, input_ids, attention_mask, logits_to_keep)
         if ours := self.log_probabilities(*given):
-            return *ours, None
-        return super()._get_per_token_logps_and_entropies(*given, *others, **options)
+            found = (*ours, None)
+        else:
+            found = super()._get_per_token_logps_and_entropies(*given, *others, **options)
+        if self.loss_rows is not None and found[1] is not None:
+            self.log_entropies(found[1])
+        return found
 
 
 class DistillationHooks(PolicyHooks):

@@ -29,7 +29,9 @@ def test_rules_that_run_the_model_ask_for_a_gpu_and_no_other(rules):
 
 
 def test_rules_that_train_ask_for_all_gpus_of_their_processes(rules):
-    training = {name: rules[name] for name in {*rules} - LINKS if name.startswith(("sft", "expert", "mixed", "distillation"))}
+    training = {
+        name: rules[name] for name in {*rules} - LINKS if name.startswith(("sft", "expert", "mixed", "joint", "distillation"))
+    }
     assert len(training) > 9
     for asked in training.values():
         assert (asked["gpu"], asked["nodes"], asked["mem_mb"]) == (32, 4, 8 * 96_000)  # memory is that of a node

@@ -127,8 +127,8 @@ def test_memory_of_several_processes(default):
 
 def test_disk_by_hand(default):
     made = plan.models_kept(default)
-    # base, SFT; 7 runs with 4 kept steps (the matched one, 25, is none of the quarters: 5); mixed 6; 4 of MT-OPD; the merges
-    assert made == 2 + 7 * 5 + 6 + 4 + len(schedule.merges(default))
+    # base, SFT; 7 runs with 4 kept steps (the matched one, 25, is none of the quarters: 5); mixed 9; 4 of MT-OPD; the merges
+    assert made == 2 + 7 * 5 + 9 + 4 + len(schedule.merges(default))
     half = changed(default, merge_dtype="bfloat16")
     size = model_shape.shape_of(default).parameters
     assert plan.disk(default) == pytest.approx(4 * size * made / 1e9)

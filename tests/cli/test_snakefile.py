@@ -9,7 +9,7 @@ import sys
 import pytest
 import yaml
 
-from m2rl_lib.config import locations, schedule
+from m2rl_lib.config import locations, schedule, study
 from m2rl_lib.config.locations import ROOT
 
 
@@ -98,6 +98,7 @@ def begun(tmp_path, smoke_values):
 
 MEASURING = "09: weights, policies and gradients measured"
 STAGES = ["sft", "rl-coding", "rl-agent", "rl-null", "rl-multi", "merges", "mt-opd"]
+STAGES += [*schedule.joint(study.load(ROOT / "params" / "smoke.yaml")), "rl-coding@round=2", "rl-agent@round=2"]
 STAGES += [*(f"evaluate-{group}" for group in schedule.READS["rq4"] if group != "matched"), "judging", "measuring"]
 ANALYSES = {"11: RQ1, mix or merge?", "12: RQ2, interference and synergy", "13: RQ3, weights and policies"}
 ANALYSES |= {"15: RQ5, models as judges", "20: the paper's figures, and ours in the same form", "21: the paper's claims"}

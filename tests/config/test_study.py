@@ -1,9 +1,13 @@
 """Parameters: every kind of bad value gives its one line; names are made and parsed by one rule."""
 
+import ast
+
+import nbformat
 import pytest
 import yaml
+from papermill.inspection import inspect_notebook
 
-from m2rl_lib.config import model_names, study
+from m2rl_lib.config import locations, model_names, study
 from m2rl_lib.config.study import ParameterError
 
 
@@ -51,6 +55,8 @@ def test_a_wrong_name_says_what_is_allowed(tmp_path, smoke_values, changes, word
         ("data_thinking", 0.4, "valid dictionary"),
         ("merge_lambda", float("inf"), "finite"),
         ("merge_methods", ["ties", "soup"], "'average', 'task-arithmetic'"),
+        ("joint_models", ["rl-multi"], "'balanced-rows'"),
+        ("joint_models", ["cascade", "cascade"], "cascade is given twice"),
         ("sandbox_kind", "docker", "'bubblewrap', 'none' or the http address"),
     ],
 )
@@ -84,7 +90,16 @@ def test_notebook_parameters_take_only_their_own():
 
 
 @pytest.mark.parametrize(
-    "name", ["rl-math", "merge-ties-dare", "rl-math@step=250", "merge-average@experts=math+coding", "mt-opd", "sft"]
+    "name",
+    [
+        "rl-math",
+        "merge-ties-dare",
+        "rl-math@step=250",
+        "merge-average@experts=math+coding",
+        "mt-opd",
+        "cascade@order=reverse,step=2",
+        "sft",
+    ],
 )
 def test_model_names_round_trip(name):
     base, variant = model_names.parse_model_name(name)
@@ -95,3 +110,10 @@ def test_model_names_round_trip(name):
 def test_bad_model_names_are_refused(name):
     with pytest.raises(ValueError, match="model name"):
         model_names.parse_model_name(name)
+
+
+@pytest.mark.parametrize("path", sorted((locations.ROOT / "notebooks").glob("*.ipynb")), ids=lambda path: path.stem)
+def test_papermill_finds_every_parameter_that_a_notebook_declares(path):
+    """It passes over a line with two =, and the study's value would then not reach the notebook."""
+    (cell,) = [cell for cell in nbformat.read(path, 4).cells if "parameters" in cell.metadata.get("tags", [])]
+    assert set(inspect_notebook(path)) == {line.targets[0].id for line in ast.parse(cell.source).body}

@@ -10,7 +10,7 @@ from mergekit.merge_methods.base import TensorGroup
 from safetensors.torch import load_file, save_file
 
 from m2rl_lib.config import locations, schedule
-from m2rl_lib.merging import merge, sce, task_arithmetic, task_vectors, ties
+from m2rl_lib.merging import merge, ram, sce, task_arithmetic, task_vectors, ties, tsv
 from m2rl_lib.merging.merge import Recipe
 from m2rl_lib.rollout import decoding
 from m2rl_lib.storage import artifacts, result_tables
@@ -53,6 +53,10 @@ BY_HAND = {
     "ties": [4.0, -3.0, 3.0, 0.75],
     # weights ∝ mean square (21 : 26.25), then the weighted mean of those that agree in sign
     "sce": [4.0, (-2 * 21 - 4 * 26.25) / 47.25, 3.0, (1 * 21 + 0.5 * 26.25) / 47.25],
+    # three elements moved by both: their mean; one by B alone: whole, in RAM+ × (1 + 0.1 × 0.2), as 3 shared to 1 is above 0.2
+    "ram": [1.5, -3.0, 3.0, 0.75],
+    "ram-plus": [1.5, -3.0, 3.06, 0.75],
+    "tsv": [1.5, -3.0, 1.5, 0.75],  # no matrix: the mean
 }
 
 
@@ -167,6 +171,46 @@ def test_identities(smoke, experts, publish_model, tokenizer, method, paper):
     assert torch.allclose(merged(smoke, base, equal, method, scale=scale, paper=paper), torch.tensor(A), atol=1e-5)
     one, other = (merged(smoke, base, order, method, paper=paper) for order in ([first, second], [second, first]))
     assert torch.allclose(one, other, atol=1e-6)
+
+
+def factors(rank: int, *seeds: int) -> list[torch.Tensor]:
+    """Matrices (12, 9) of that rank, whose rows and columns are orthogonal among the seeds."""
+    generator = torch.Generator().manual_seed(0)
+    left, right = (torch.linalg.qr(torch.randn(n, n, generator=generator)).Q for n in (12, 9))
+    places = [slice(rank * seed, rank * (seed + 1)) for seed in seeds]
+    return [left[:, place] * torch.arange(1.0, rank + 1) @ right[:, place].T for place in places]
+
+
+def test_tsv_keeps_orthogonal_experts_whole_and_counts_a_shared_direction_once():
+    one, other = factors(4, 0, 1)
+    assert torch.allclose(tsv.merged_matrix([one]), one, atol=1e-5)
+    assert torch.allclose(tsv.merged_matrix([one, other]), one + other, atol=1e-5)
+    assert torch.allclose(tsv.merged_matrix([one, torch.zeros_like(one)]), one, atol=1e-5)
+    assert torch.allclose(tsv.merged_matrix([one, one]), one, atol=1e-4)
+    mixed = tsv.merged_matrix([one, one + torch.randn(12, 9, generator=torch.Generator().manual_seed(1))])
+    kept = torch.linalg.svdvals(mixed)
+    assert int((kept > 1e-4).sum()) <= 8  # half of 9 ranks of each
+
+
+def test_tsv_is_the_published_code():
+    """AntoAndGar/task_singular_vectors, `compute_and_sum_svd_mem_reduction`, written out for one matrix of three experts."""
+    generator = torch.Generator().manual_seed(0)
+    vectors = [torch.randn(20, 15, generator=generator) for _ in range(3)]
+    sum_u, sum_s, sum_v = torch.zeros(20, 15), torch.zeros(15), torch.zeros(15, 15)
+    for i, vector in enumerate(vectors):
+        u, s, v = torch.linalg.svd(vector, full_matrices=False)
+        place = slice(i * 5, (i + 1) * 5)
+        sum_u[:, place], sum_s[place], sum_v[place] = u[:, :5], s[:5], v[:5]
+    u_u, _, v_u = torch.linalg.svd(sum_u, full_matrices=False)
+    u_v, _, v_v = torch.linalg.svd(sum_v, full_matrices=False)
+    published = torch.linalg.multi_dot((u_u, v_u, torch.diag(sum_s), u_v, v_v))
+    assert torch.allclose(tsv.merged_matrix(vectors), published, atol=1e-4)
+
+
+def test_movers_counts_the_experts_that_move_an_element(experts):
+    base, folders = experts
+    share = ram.movers(folders, base) * numbers(base)
+    assert share.tolist() == pytest.approx([numbers(base) - 4, 1, 3])
 
 
 def test_the_best_lambda_is_the_known_one(smoke, publish_model, tokenizer):

@@ -179,6 +179,7 @@ def test_rows_without_advantage_are_skipped_and_the_gradient_is_the_same(smoke, 
         "completion_ids": torch.randint(5, 300, (4, 9), generator=generator),
         "completion_mask": torch.arange(9).repeat(4, 1).lt(torch.tensor([[9], [4], [6], [9]])).long(),
         "advantages": torch.tensor(advantages),
+        "domain": torch.zeros(4, dtype=torch.long),
         "num_items_in_batch": torch.tensor(28),
     }
     seen = []
@@ -296,7 +297,7 @@ def test_schedule_matches_prompts(smoke):
     smoke.merge_methods = ["average", "ties"]
     assert schedule.matched_step(smoke) * len(smoke.domains) == smoke.rlvr_mixed_steps
     assert schedule.expert_checkpoints(smoke) == [100, 160, 200, 300, 400]
-    assert schedule.mixed_checkpoints(smoke) == [200, 400, 500, 600, 700, 800]
+    assert schedule.mixed_checkpoints(smoke) == [200, 300, 400, 500, 600, 650, 700, 750, 800]
     assert schedule.candidates(smoke) == ["merge-average", "merge-ties", "merge-average@step=160", "merge-ties@step=160"]
 
 

@@ -40,6 +40,13 @@ def paradigm_costs(costs: pd.DataFrame, p: Parameters) -> pd.DataFrame:
     return pd.concat([frame, totals], ignore_index=True)
 
 
+def joint_costs(costs: pd.DataFrame, p: Parameters) -> pd.DataFrame:
+    """What each of the study's further ways to one model spends, all its runs together (`schedule.runs_of`): model and SPENT."""
+    runs = costs[costs["stage"].isin(["rl", "distillation"])].set_index("model")
+    rows = [{"model": name, **runs.loc[schedule.runs_of(p, name), SPENT].sum()} for name in schedule.joint(p)]
+    return pd.DataFrame(rows, columns=["model", *SPENT])
+
+
 def _experts(p: Parameters) -> list[str]:
     return [f"rl-{domain}" for domain in p.domains]
 
@@ -63,13 +70,13 @@ def score_by_budget(averages: pd.DataFrame, costs: pd.DataFrame, p: Parameters) 
 
 def main_models(p: Parameters) -> list[str]:
     """The models of the headline, in the order of its rows."""
-    return ["sft", "sft-sharpened", "rl-null", *_experts(p), "rl-multi", *schedule.defaults(p), "mt-opd"]
+    return ["sft", "sft-sharpened", "rl-null", *_experts(p), "rl-multi", *schedule.defaults(p), "mt-opd", *schedule.joint(p)]
 
 
 def candidates(p: Parameters) -> dict[str, list[str]]:
-    """What each side may choose from on the selection problems, at the paper's and at matched prompts."""
+    """What each side may choose from on the selection problems, at the paper's and at matched prompts: as many on each side."""
     merges = {"merges": schedule.defaults(p), "matched merges": schedule.matched(p)}
-    return merges | {"mixed checkpoints": schedule.kept_mixed(p)}
+    return merges | {"mixed checkpoints": schedule.kept_mixed(p)[-len(p.merge_methods) :]}
 
 
 def learning_bars(test: pd.DataFrame, greedy: pd.DataFrame, p: Parameters) -> pd.DataFrame:

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 import numpy as np
 import pandas as pd
 
-from m2rl_lib.config import model_names
+from m2rl_lib.config import model_names, schedule
 from m2rl_lib.config.study import Parameters
 from m2rl_lib.stats.bootstrap import OVERALL, average_table, choose_on_selection
 from m2rl_lib.stats.comparisons import compare_alone
@@ -18,7 +18,7 @@ def settings(models: list[str], p: Parameters) -> pd.DataFrame:
     rows = []
     for name, method, variant in _merges(models):
         if not set(variant) - {"lambda", "density"}:
-            usual = 1.0 if method in ("merge-average", "merge-sce") else p.merge_lambda
+            usual = p.merge_lambda if method.removeprefix("merge-") in schedule.WITH_LAMBDA else 1.0
             density = variant.get("density", kept.get(method, np.nan))
             rows.append((name, method, float(variant.get("lambda", usual)), float(density)))
     return pd.DataFrame(rows, columns=["model", "method", "lambda", "density"])

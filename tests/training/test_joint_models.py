@@ -1,0 +1,68 @@
+"""Cascades and a second round of MT-OPD, trained at a tiny size: what starts from what, and what it costs."""
+
+from pathlib import Path
+
+import pytest
+
+from m2rl_lib.analysis.rq1_mix_or_merge import budgets
+from m2rl_lib.config import locations, schedule
+from m2rl_lib.config.study import ParameterError
+from m2rl_lib.storage import artifacts, result_tables
+from m2rl_lib.training import cascade, grpo, mt_opd, sft
+
+
+@pytest.fixture
+def tiny(smoke):
+    """The smoke study of two domains, its SFT trained."""
+    smoke.domains, smoke.sft_steps, smoke.rlvr_mixed_steps = ["math", "agent"], 4, 5
+    sft.run(smoke)
+    return smoke
+
+
+def inputs(folder) -> set[str]:
+    return {Path(name).name for name in artifacts.read_manifest(folder)["inputs"]}
+
+
+def test_a_cascade_goes_from_stage_to_stage_with_rl_multis_prompts_in_all(tiny, capsys):
+    orders = {"cascade": ("given", ["math", "agent"]), "cascade-reverse": ("reverse", ["agent", "math"])}
+    for value, (order, domains) in orders.items():
+        p, name = tiny.model_copy(update={"order": order}), schedule.cascade_name(order)
+        assert [(domain, end) for domain, _, end in schedule.cascade_stages(p, name)] == list(zip(domains, (2, 5)))
+        first, last = cascade.run(p)
+        assert last.name == name and inputs(first) == {"sft"} and inputs(last) == {first.name}
+        assert artifacts.read_manifest(last)["stage"]["domains"] == domains[1:]
+        curve = cascade.read_curves(p, name)
+        assert curve["step"].unique().tolist() == [0, 2, 5] and set(curve["domain"]) == {"math", "agent"}
+        spent = budgets.joint_costs(result_tables.read_table(p, "costs"), tiny.model_copy(update={"joint_models": [value]}))
+        assert spent["prompts"].tolist() == [tiny.rlvr_mixed_steps * tiny.rlvr_prompts_per_step]
+    digests = [artifacts.read_manifest(folder)["digest"] for folder in (first, last)]
+    again = cascade.run(p)  # as after a kill before the notebook's end: no step is taken again
+    assert [artifacts.read_manifest(folder)["digest"] for folder in again] == digests
+    artifacts.finish(p, name, again, [locations.model_folder(p.study, p.seed, "sft")])
+    capsys.readouterr()
+    assert cascade.run(p) == again and "this study has it already" in capsys.readouterr().out
+
+
+def test_a_second_round_starts_from_the_first_ones_student(tiny):
+    def experts(number: int):
+        runs = [
+            tiny.model_copy(update={"domain": d, "repeat": 0, "permute_rewards": False, "round": number}) for d in tiny.domains
+        ]
+        return [grpo.run_expert(p)[-1] for p in runs]
+
+    first = experts(1)
+    student = mt_opd.run(tiny)[-1]
+    second = experts(2)
+    assert [folder.name for folder in second] == ["rl-math@round=2", "rl-agent@round=2"]
+    assert inputs(student) == {"sft", *(folder.name for folder in first)} and inputs(second[0]) == {"mt-opd"}
+    last = mt_opd.run(tiny.model_copy(update={"round": 2}))[-1]
+    assert last == locations.model_folder(tiny.study, tiny.seed, "mt-opd@round=2")
+    assert inputs(last) == {"mt-opd", *(folder.name for folder in second)}
+    one = tiny.model_copy(update={"joint_models": ["second-round"]})
+    spent = budgets.joint_costs(result_tables.read_table(tiny, "costs"), one)["prompts"].item()
+    assert spent == 4 * tiny.rlvr_steps * tiny.rlvr_prompts_per_step + 2 * tiny.distill_steps * tiny.distill_prompts_per_step
+
+
+def test_a_second_round_of_a_control_is_refused(smoke):
+    with pytest.raises(ParameterError, match="round is 2 with repeat 1"):
+        grpo.run_expert(smoke.model_copy(update={"domain": "math", "repeat": 1, "permute_rewards": False, "round": 2}))
