@@ -1,7 +1,4 @@
-"""A study's executed notebooks as linked pages that need no network: `make site`, or `python -m m2rl_lib.cli.build_site FILE`.
-
-The index leads from each question, a notebook's text, to its answer, the outputs of its cells tagged `headline`.
-"""
+"""A study's executed notebooks as linked pages that need no network: `make site`, or `python -m m2rl_lib.cli.build_site FILE`."""
 
 import os
 import re

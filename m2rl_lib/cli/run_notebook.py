@@ -1,8 +1,6 @@
 """One notebook as a stage of the study: its executed copy is published atomically, its failure is one line.
 
-The Snakefile runs `python -m m2rl_lib.cli.run_notebook NOTEBOOK OUT LOG VALUES`. papermill executes into the stage's work folder;
-the copy takes its final name only when every cell ran and no secret is in it. After a failure it stays there for study.
-"""
+papermill executes into the stage's work folder; the copy takes its final name only when every cell ran and no secret is in it."""
 
 import contextlib
 import functools

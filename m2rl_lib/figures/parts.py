@@ -131,10 +131,7 @@ def draw_reference(axes: Axes, rows: pd.DataFrame) -> bool:
 
 
 def make_forest(rows: pd.DataFrame, words: str, edges: dict[float, str] | None = None, marks=()) -> Figure:
-    """Models by their score, best on top, with a line at each of the `edges` (place: style), or else at SFT's score.
-
-    `marks`: further columns drawn in a model's row, each with its marker.
-    """
+    """Models by score, best on top, a line at each of `edges` (place: style) or SFT's score; `marks`: more columns, markers."""
     rows = rows.sort_values("score", kind="stable", na_position="first")
     names, inches = name_rows(rows["model"])
     figure, axes = make_figure(COLUMN, inches * len(rows) + 1.1)

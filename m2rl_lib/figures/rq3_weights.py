@@ -1,7 +1,4 @@
-"""Figures of RQ3's weights: sweeps of masks, heat maps of pairs, heat maps by type and depth.
-
-A cell has its number where there is room for it (up to MOST_NUMBERS columns), so greyscale loses nothing.
-"""
+"""Figures of RQ3's weights: sweeps of masks, heat maps of pairs, heat maps by type and depth."""
 
 import numpy as np
 import pandas as pd

@@ -1,7 +1,4 @@
-"""The authors' released checkpoints through this study's own merging, footprints, cosines and KL, without any training.
-
-They become the models of a study beside this one, `<study>-released`, each with a manifest that says where it comes from.
-"""
+"""The released checkpoints through this study's own merging, footprints, cosines and KL, as models of `<study>-released`."""
 
 import os
 import shutil

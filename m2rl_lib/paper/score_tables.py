@@ -23,10 +23,7 @@ def plain_merges(scores: pd.DataFrame) -> list[str]:
 
 
 def choose_by_halves(scores: pd.DataFrame, candidates: list[str], seed: int = 0) -> tuple[pd.DataFrame, list[str]]:
-    """The rows of the best of `candidates` as model BEST_MERGE, and which it is on each half.
-
-    The problems of each benchmark are halved at random; each half shows the candidate with the best mean on the other half.
-    """
+    """The rows of the best of `candidates` as BEST_MERGE, chosen for each half of the problems on the other, and both choices."""
     generator = np.random.default_rng(seed)
     problems = scores[["benchmark", "problem_id"]].drop_duplicates().sort_values(["benchmark", "problem_id"])
     problems["half"] = problems.groupby("benchmark")["problem_id"].transform(lambda part: generator.permutation(len(part)) % 2)
@@ -47,11 +44,7 @@ def make_score_tables(
     planted: pd.DataFrame | None = None,
     names: Sequence[str] = NAMES,
 ) -> Tables:
-    """The frames that `estimates` reads of scores, those of `names`, or in a frame's place why it cannot be made.
-
-    `test`, `selection`: graded samples of one split each; `planted`: as `transfer_table` takes it. leader: the method with the
-    best mean against each other on each benchmark; rivals: TIES against each other method.
-    """
+    """The frames `names` that `estimates` reads of scores (one split each), or in a frame's place why it cannot be made."""
     merges = plain_merges(test)
     methods = [*merges, *(["mt-opd"] if "mt-opd" in set(test["model"]) else [])]
     how = {"margin": margin, "draws": draws}

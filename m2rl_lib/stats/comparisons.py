@@ -202,8 +202,7 @@ def benjamini_hochberg(p: np.ndarray) -> np.ndarray:
 
 
 def form_table(scores: pd.DataFrame) -> pd.DataFrame:
-    """Is it the form or the skill? The shares parsed, right if parsed, and truncated, of each model on each benchmark: `TABLE`
-    with `measure` after benchmark. 20 of 40 samples parsed, 15 of these right: parsed 50, right if parsed 75."""
+    """Form or skill? `TABLE` with `measure` after benchmark: the shares parsed, right if parsed, and truncated, in points."""
     require_columns(scores, ["parsed", "truncated"], "scores")
     problems = problem_means(scores)
     parts = {name: resample(problems, name) for name in ("parsed", "parsed_correct", "truncated")}

@@ -59,8 +59,7 @@ def _corrected(products: np.ndarray) -> np.ndarray:
 
 
 def cosine_table(lens: Lens) -> pd.DataFrame:
-    """Cosines of all pairs of domains: plain (of halves), cosine (that by √(r₁r₂)), low, high (jackknife over folds), reason.
-    r = 0.5 and 0.8, plain 0.3: cosine 0.47; noise can take it beyond 1."""
+    """Cosines of all pairs of domains: plain (of halves), cosine (by √(r₁r₂); noise can take it beyond 1), low, high, reason."""
     products, noise = signal(lens, np.ones(len(lens.parts), dtype=bool))
     cosine, halves = _corrected(products), _halves(lens, products, noise)
     itself, variance, folds = products.diagonal() / halves, np.zeros_like(cosine), {}

@@ -1,10 +1,7 @@
 """The planted truth of the micro world: what training on one domain must do to another, from the world's parameters alone.
 
-A problem is solved where the model works it out (guesses are left out) and reads all of its words rightly. Training teaches
-thinking, which all domains share whose demonstrations seldom think, and the domain's readings: a word is then read rightly in the
-other domain if both read it alike, wrongly if they conflict, and half the time if it is private. A reading is not expected to be
-carried between sums and COUNTED texts: in a first run the coding expert gained 3 points on instructions, all of whose words it read
-alike."""
+A problem is solved where the model works it out and reads all of its words rightly. Training teaches thinking, which all domains
+share, and the domain's readings; docs/world.md has the rules."""
 
 from itertools import combinations, product
 

@@ -1,8 +1,7 @@
 """Neighbours: which experts' policies are near on a domain, and whether adding a near one to a merge helps (RQ3).
 
-B neighbours A where the 95% interval of D_A(A‖B) − D_A(A‖SFT) is below 0; the paper's rule, D_A(B‖target) against D_A(A‖target),
-is beside it. A pair is judged against expert A and, since averaging alone halves A's task vector, merge(A, SFT) and merge(A,
-RL-Null)."""
+B neighbours A where the 95% interval of D_A(A‖B) − D_A(A‖SFT) is below 0. Averaging alone halves A's task vector: merge(A, SFT)
+and merge(A, RL-Null) are the controls."""
 
 import itertools
 
@@ -57,8 +56,7 @@ def asymmetry(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def pair_model(names: list[str], one: str, other: str) -> str:
-    """The name of the Average merge of two experts (or an expert and 'sft' or 'null'), domains in the order of `names`: coding
-    and math → 'merge-average@experts=math+coding'."""
+    """The name of the Average merge of two experts (or an expert and 'sft' or 'null'), domains in the order of `names`."""
     order = {name: place for place, name in enumerate([*names, *PARTNERS])}
     unknown = [name for name in (one, other) if name not in order]
     if unknown:

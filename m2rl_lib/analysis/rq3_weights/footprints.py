@@ -61,9 +61,7 @@ class _Source:
 
 
 def measure_footprints(models: dict[str, Path], sft: Path, seed: int = 0, threads: int = 1) -> Footprints:
-    """Masks, their intersections, inner products and projections of the task vectors of `models` (name → folder) from `sft`.
-    ValueError or FileNotFoundError for a folder that cannot be read or lacks SFT's tensors, and for values that are not
-    finite."""
+    """Masks, their intersections, inner products and projections of the task vectors of `models` (name → folder) from `sft`."""
     if not models:
         raise ValueError("no models to compare with SFT: one or more are needed")
     for folder in (sft, *models.values()):

@@ -71,8 +71,7 @@ def mask_table(found: Footprints) -> pd.DataFrame:
 
 
 def pair_table(found: Footprints) -> pd.DataFrame:
-    """Overlaps of two models' masks: jaccard, chance, matched, matched_sd, reason ('' or why there is no overlap). Shares 0.3 and
-    0.3: chance 0.176; 0.1 inside 0.4: jaccard 0.25, chance 0.087."""
+    """Overlaps of two models' masks: jaccard, chance, matched, matched_sd, reason ('' or why there is no overlap)."""
     frames = []
     for part, inside in _parts(found):
         for k, mask in enumerate(found.masks.to_dict("records")):

@@ -58,8 +58,7 @@ def run(p: Parameters) -> tuple[pd.DataFrame, pd.DataFrame]:
 
 
 def barriers(paths: pd.DataFrame) -> pd.DataFrame:
-    """How far the loss (nats a token) rises above the straight line between a path's ends, in each domain and for the mean loss.
-    Losses 0, 1, 0 along a path have the barrier 1; 2, 1, 0 the barrier 0."""
+    """How far the loss (nats a token) rises above the straight line between a path's ends, by domain and for the mean loss."""
     overall = paths.groupby(["start", "end", "share"], sort=False, as_index=False)["loss"].mean().assign(domain="overall")
     every = pd.concat([paths, overall]).sort_values("share", kind="stable", ignore_index=True)
     losses_of = every.groupby(["start", "end", "domain"], sort=False)["loss"]

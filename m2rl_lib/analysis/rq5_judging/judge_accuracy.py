@@ -1,8 +1,7 @@
 """What judges' verdicts are worth: accuracy, AUROC and calibration, and where errors are seen (RQ5).
 
-The unit is a problem with all its trajectories, resampled within each benchmark, the same for both modes, all judges of a set and
-all seeds. A measure of a seed is a vector of 1 + draws numbers: the estimate, then its bootstrap resamples. A verdict by
-probability is 'right' where the score is above 0; a written verdict that is unreadable counts as a wrong one."""
+The unit is a problem with all its trajectories, resampled within each benchmark, alike for both modes, all judges of a set and
+all seeds. A measure of a seed is a vector of 1 + draws numbers: the estimate, then its bootstrap resamples."""
 
 import zlib
 from dataclasses import dataclass
@@ -142,8 +141,7 @@ def difference_table(measured: Measured, margin: float = 3.0) -> pd.DataFrame:
 
 
 def thought_table(judged: pd.DataFrame, draws: int = 10_000) -> pd.DataFrame:
-    """Accuracy, over all domains, of the verdicts before which a judge thought and of those given at once, with their `share`
-    (%)."""
+    """Accuracy, over all domains, of the verdicts before which a judge thought and of those given at once; `share` in %."""
     rows = name_experts(judged).assign(domain="all")
     table = measure_table(measure_cells(rows, [*CELL, "thought"], draws)).query("measure == 'accuracy'")
     counts = table.groupby(["judge", "mode"], sort=False)["trajectories"]
