@@ -1,10 +1,7 @@
 """A study's executed notebooks as linked pages that need no network: `make site`, or `python -m m2rl_lib.cli.build_site FILE`."""
 
-import os
 import re
-import shutil
 import sys
-import tempfile
 from pathlib import Path
 from types import SimpleNamespace
 from urllib.parse import quote
@@ -19,6 +16,7 @@ from traitlets.config import Config
 
 from m2rl_lib.config import locations, schedule, study
 from m2rl_lib.config.locations import ROOT
+from m2rl_lib.storage import artifacts, atomic
 
 SOURCES = [path.stem for path in sorted((ROOT / "notebooks").glob("*.ipynb"))]
 PARTS = {"1": "Questions and answers", "2": "The paper beside it", "0": "How it was made"}  # by a notebook's first digit
@@ -67,18 +65,13 @@ def expected(p: study.Study) -> list[str]:
     return [stem for name in SOURCES for stem in ([f"{name}-{run}" for run in runs[name]] if name in runs else [name])]
 
 
-def short(path: Path) -> str:
-    """A path to be shown: within the repository, relative to it."""
-    return str(path.relative_to(ROOT) if path.is_relative_to(ROOT) else path)
-
-
 def notebooks_of(p: study.Study) -> Path:
     """Where the executed notebooks of a study are: its run's (of its own seed), or the committed ones."""
     places = [locations.study_folder(p.study) / "notebooks" / f"seed-{p.seed}", ROOT / "notebooks" / "rendered" / p.study]
     for place in places:
         if any(place.glob("*.ipynb")):
             return place
-    where = " or ".join(map(short, places))
+    where = " or ".join(map(artifacts.relative, places))
     raise FileNotFoundError(f"no executed notebooks in {where}; `make study PARAMS=params/{p.study}.yaml` makes them")
 
 
@@ -138,26 +131,21 @@ def write_site(p: study.Study) -> Path:
     absent = [stem for stem in expected(p) if stem not in there]
     absent += [f"{page.stem}, which did not reach its end" for page in pages if not page.whole]
     site = locations.study_folder(p.study) / "site"
-    site.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=site.parent, prefix=".site-") as made:
-        fresh = Path(made) / "site"
-        fresh.mkdir()
+    with atomic.folder_in_place(site) as fresh:
         (fresh / "style.css").write_text((LOOKS / "style.css").read_text() + HtmlFormatter().get_style_defs(".highlight"))
         for page, before, after in zip(pages, [None, *pages], [*pages[1:], None], strict=False):
             shown = {"title": page.title, "page": page, "before": before, "after": after, "cells": cells_to_html(page, there)}
             (fresh / f"{page.stem}.html").write_text(TEMPLATES.get_template("page.html.j2").render(shown))
         shown = {"title": f"m2rl: {p.study}", "study": p.study, "pages": pages, "parts": PARTS, "absent": absent}
-        shown |= {"facts": summary(pages, short(source)), "parameters": vars(p)}
+        shown |= {"facts": summary(pages, artifacts.relative(source)), "parameters": vars(p)}
         shown["html"] = lambda text: Markup(markdown2html(link(text, there)))
         (fresh / "index.html").write_text(TEMPLATES.get_template("index.html.j2").render(shown))
-        if site.exists():
-            os.rename(site, Path(made) / "old")
-        shutil.move(fresh, site)
     return site / "index.html"
 
 
 if __name__ == "__main__":
     try:
-        print(f"site: {short(write_site(study.load(sys.argv[1] if len(sys.argv) > 1 else ROOT / 'params' / 'study.yaml')))}")
+        file = sys.argv[1] if len(sys.argv) > 1 else ROOT / "params" / "study.yaml"
+        print(f"site: {artifacts.relative(write_site(study.load(file)))}")
     except (study.ParameterError, FileNotFoundError) as error:
         sys.exit(str(error))

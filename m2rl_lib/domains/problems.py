@@ -49,14 +49,10 @@ def draw(make: Callable, benchmark: str, split: str, count: int, seed: int, worl
     raise ValueError(f"{benchmark}: only {len(rows)} distinct {split} problems, {count} asked for")
 
 
-def user_message(text: str, tools: Sequence[dict] = ()) -> dict:
-    """`responses_create_params` of a problem that is one user message."""
-    return {"input": [{"role": "user", "content": text}], "tools": list(tools)}
-
-
 def micro_row(name: str, text: str, tools: Sequence[dict] = (), **fields) -> dict:
     """A problem of the micro world's domain `name` that is one user message, with the domain's own fields."""
-    return {"domain": name, "dataset": f"micro_{name}", "responses_create_params": user_message(text, tools), **fields}
+    asked = {"input": [{"role": "user", "content": text}], "tools": list(tools)}
+    return {"domain": name, "dataset": f"micro_{name}", "responses_create_params": asked, **fields}
 
 
 LARGEST = 19  # of all numbers in a chain: small enough for a micro model to learn its sums

@@ -22,9 +22,9 @@ def plain_merges(scores: pd.DataFrame) -> list[str]:
     return [name for name, base, variant in names if base.startswith("merge-") and not variant]
 
 
-def choose_by_halves(scores: pd.DataFrame, candidates: list[str], seed: int = 0) -> tuple[pd.DataFrame, list[str]]:
+def choose_by_halves(scores: pd.DataFrame, candidates: list[str]) -> tuple[pd.DataFrame, list[str]]:
     """The rows of the best of `candidates` as BEST_MERGE, chosen for each half of the problems on the other, and both choices."""
-    generator = np.random.default_rng(seed)
+    generator = np.random.default_rng(0)
     problems = scores[["benchmark", "problem_id"]].drop_duplicates().sort_values(["benchmark", "problem_id"])
     problems["half"] = problems.groupby("benchmark")["problem_id"].transform(lambda part: generator.permutation(len(part)) % 2)
     some = scores[scores["model"].isin(candidates)].merge(problems, on=["benchmark", "problem_id"])
