@@ -12,7 +12,6 @@ from safetensors.torch import save_file
 
 from m2rl_lib.analysis.rq3_weights import footprints, mask_overlap, projection
 from m2rl_lib.analysis.rq3_weights.mask_overlap import cosine_table, mask_table, overlap_of, pair_table, shift_table, whole
-from m2rl_lib.figures import rq3_weights
 from m2rl_lib.storage import checkpoints
 
 SHAPES = {
@@ -278,14 +277,6 @@ def test_equal_density_is_exact_where_shifts_differ(tmp_path):
     assert (rows["changed"] * WEIGHTS).round(6).tolist() == [round(level * WEIGHTS) for level in rows["level"]]
 
 
-def test_equal_density_never_holds_weights_that_did_not_move(tmp_path):
-    sft = draw(0, shapes=LARGE)
-    moved = {name: tensor + 1e-3 * (torch.arange(tensor.numel()).reshape(tensor.shape) % 50 == 0) for name, tensor in sft.items()}
-    rows = whole(mask_table(measure(tmp_path, sft, {"rl-a": moved}))).query("model == 'rl-a' and kind == 'density'")
-    assert rows["level"].tolist() == [0.05, 0.1, 0.3]
-    assert rows["changed"].tolist() == pytest.approx([0.02] * 3)
-
-
 def test_equal_density_takes_the_nearer_side_of_a_value_many_shifts_have():
     distances = np.repeat(np.array([0, 1, 2, 3], np.float32), [50, 30, 15, 5])
     kept = {share: float(np.mean(distances > footprints._threshold(distances, share))) for share in (0.05, 0.1, 0.18, 0.3, 0.6)}
@@ -469,22 +460,3 @@ def test_saturation_is_seen_in_the_shares(world, tmp_path):
 def test_parts_of_tensors():
     names = (Q, "lm_head.weight", "model.layers.12.self_attn.k_norm.weight", "model.x.bias")
     assert [checkpoints.tensor_part(name) for name in names] == [("q", 0), ("head", None), ("norm", 12), ("other", None)]
-
-
-def test_figures_draw_the_numbers_of_their_frames(world):
-    masks, pairs, angles = world
-    axes = rq3_weights.plot_pairs(whole(angles), "cosine", "cosine", "projected").axes[0]
-    texts = [text.get_text() for text in sorted(axes.texts, key=lambda text: text.get_position()[::-1])]  # row by row
-    row = whole(angles).query("model == 'rl-math' and other == 'rl-coding'").iloc[0]
-    exact, projected = (f"{row[name]:z.2f}".replace("-", "−") for name in ("cosine", "projected"))
-    assert texts[len(masks["model"].unique())] == exact and texts[:2] == ["", projected]
-    summary = mask_overlap.summarise_pairs(pairs, angles, EXPERTS)
-    sweep = mask_overlap.sweep_table(masks, summary, EXPERTS)
-    drawn = {line.get_label(): line for line in rq3_weights.plot_sweep(sweep).axes[2].lines}
-    dense = summary[summary["kind"] == "density"]
-    assert drawn["pairs of experts"].get_ydata().tolist() == dense["mean"].tolist()
-    assert drawn["matched random masks"].get_ydata().tolist() == dense["matched"].tolist()
-    dense = masks[(masks["kind"] == "density") & (masks["level"] == 0.1) & (masks["type"] == "all")]
-    panels = rq3_weights.plot_parts(dense.assign(row=dense["model"], value=dense["changed"]), "share").axes
-    first = dense[dense["model"] == "rl-math"]["changed"].map("{:.2f}".format).tolist()
-    assert [panels[0].texts[0].get_text(), *(text.get_text() for text in panels[1].texts[:2])] == first
