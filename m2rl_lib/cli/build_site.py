@@ -97,14 +97,9 @@ def cells_to_html(page: SimpleNamespace, there: dict[str, str]) -> Markup:
                     output.data[kind] = re.sub(r"<(script|style)\b.*?</\1>", "", text, flags=re.DOTALL | re.IGNORECASE)
                 elif kind == "text/markdown":
                     output.data[kind] = link(text, {})
-    exporter = HTMLExporter(
-        template_file=str(LOOKS / "cells.html.j2"),
-        template_name="basic",
-        exclude_anchor_links=True,
-        exclude_input_prompt=True,
-        exclude_output_prompt=True,
-        config=Config(NbConvertBase={"display_data_priority": ["text/html", "image/png", "text/markdown", "text/plain"]}),
-    )
+    left_out = dict.fromkeys(("exclude_anchor_links", "exclude_input_prompt", "exclude_output_prompt"), True)
+    shown = Config(NbConvertBase={"display_data_priority": ["text/html", "image/png", "text/markdown", "text/plain"]})
+    exporter = HTMLExporter(template_file=str(LOOKS / "cells.html.j2"), template_name="basic", config=shown, **left_out)
     return Markup(exporter.from_notebook_node(page.book)[0])
 
 

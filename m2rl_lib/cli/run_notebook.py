@@ -114,13 +114,8 @@ def publish(executed: nbformat.NotebookNode, notebook: Path, out: Path, values: 
         if cell.execution_count != number:  # a killed kernel or `sys.exit(0)` can end a notebook without an error
             first = cell.source.strip().splitlines()[0]
             raise StageError(f"cell {number} of {len(code)} did not run ({first!r}): the notebook ended early")
-    executed.metadata["m2rl"] = {
-        "source": atomic.sha256(notebook),
-        "parameters": values,
-        "versions": artifacts.versions(),
-        "commit": artifacts.commit(),
-        "device": artifacts.device(),
-    }
+    made_by = {"versions": artifacts.versions(), "commit": artifacts.commit(), "device": artifacts.device()}
+    executed.metadata["m2rl"] = {"source": atomic.sha256(notebook), "parameters": values} | made_by
     executed.metadata.papermill["output_path"] = str(out)
     text = nbformat.writes(executed) + "\n"
     if found := safety.find_secrets(text):

@@ -156,9 +156,8 @@ def _same_at_points(a, b) -> bool:
         names = sorted(a.free_symbols, key=str)
         if not names or set(names) != set(b.free_symbols):
             return False
-        points = [
-            {name: POINTS[(at + place) % len(POINTS)] + place for place, name in enumerate(names)} for at in range(len(POINTS))
-        ]
+        count = len(POINTS)
+        points = [{name: POINTS[(at + i) % count] + i for i, name in enumerate(names)} for at in range(count)]
         return all(same(a.subs(values), b.subs(values)) for values in points)
     except (AttributeError, TypeError, ValueError, NotImplementedError):
         return False

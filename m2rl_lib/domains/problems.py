@@ -43,9 +43,8 @@ def draw(make: Callable, benchmark: str, split: str, count: int, seed: int, worl
         if split_of(prompt) != split or (split != "train" and prompt in seen):
             continue
         seen.add(prompt)
-        rows.append(
-            row | {"benchmark": benchmark, "split": split, "problem_id": f"{benchmark}-{zlib.crc32(prompt.encode()):08x}"}
-        )
+        named = {"benchmark": benchmark, "split": split, "problem_id": f"{benchmark}-{zlib.crc32(prompt.encode()):08x}"}
+        rows.append(row | named)
     raise ValueError(f"{benchmark}: only {len(rows)} distinct {split} problems, {count} asked for")
 
 

@@ -11,11 +11,8 @@ from m2rl_lib.figures.style import BLACK, BLUE, GREY, LINES, ORANGE, WIDE, make_
 from m2rl_lib.stats.bootstrap import require_columns
 from m2rl_lib.stats.comparisons import display_name
 
-PANELS = {
-    "changed": ("η", "share of weights changed"),
-    "relative": ("η", "overlap (Jaccard)"),
-    "density": ("share of weights in the mask", "overlap (Jaccard)"),
-}
+PANELS = {"changed": ("η", "share of weights changed"), "relative": ("η", "overlap (Jaccard)")}
+PANELS |= {"density": ("share of weights in the mask", "overlap (Jaccard)")}
 WORDS = {"jaccard": "measured", "chance": "independent masks", "matched": "matched random masks"}
 WORDS |= {"cosine": "exact", "projected": "projected to 256 dimensions"}
 MOST_NUMBERS = 16

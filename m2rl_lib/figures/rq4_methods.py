@@ -16,11 +16,8 @@ from m2rl_lib.figures.style import BLACK, GREY, LIGHT, WIDE, make_figure
 from m2rl_lib.stats.bootstrap import require_columns
 
 FURTHEST = 10  # points behind the best, from which a cell has the darkest shade
-MEASURES = {
-    "consistency": "cosine with the experts' union",
-    "excess": "excess over the union, points",
-    "shortfall": "shortfall to the union, points",
-}
+MEASURES = {"consistency": "cosine with the experts' union", "excess": "excess over the union, points"}
+MEASURES |= {"shortfall": "shortfall to the union, points"}
 
 
 def _narrow(name: str) -> str:

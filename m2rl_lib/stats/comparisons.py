@@ -23,14 +23,8 @@ NAMES = {
     "routed": "Routed experts",
     "qwen3-4b-thinking": "Qwen3-4B-Thinking",
 }
-METHODS = {
-    "average": "Average",
-    "task-arithmetic": "TA",
-    "task-arithmetic-dare": "TA+DARE",
-    "ties": "TIES",
-    "ties-dare": "TIES+DARE",
-    "sce": "SCE",
-}
+METHODS = {"average": "Average", "task-arithmetic": "TA", "task-arithmetic-dare": "TA+DARE"}
+METHODS |= {"ties": "TIES", "ties-dare": "TIES+DARE", "sce": "SCE"}
 MERGES = {f"merge-{method}": f"{name} merge" for method, name in METHODS.items()}
 SHORT = {"instruction_following": "IF"}
 COMPARED = ["model", "reference", "over", "estimate", "low", "high", "low90", "high90", "p", "seen", "margin", "verdict"]

@@ -33,9 +33,8 @@ def matrix(scores, **changes) -> pd.DataFrame:
     return transfer_matrix.transfer_table(scores, DOMAINS, **how).set_index(["model", "domain"])
 
 
-GAINS = {("rl-math", "coding"): 8, ("rl-coding", "math"): -8, ("rl-instruction_following", "math"): 8} | {
-    (f"rl-{domain}", domain): 20 for domain in DOMAINS
-}
+GAINS = {("rl-math", "coding"): 8, ("rl-coding", "math"): -8, ("rl-instruction_following", "math"): 8}
+GAINS |= {(f"rl-{domain}", domain): 20 for domain in DOMAINS}
 
 
 @pytest.fixture(scope="module")

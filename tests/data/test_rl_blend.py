@@ -89,9 +89,8 @@ def test_the_same_keys_choose_micro_or_paper_data(mirror):
     train = [row for row in kept(rl_blend.prepare_rows(sources)) if row["split"] == "train" and row["domain"] in names]
     sizes = problem_sets.pool_sizes(names, sources)
     assert sizes == [sum(row["domain"] == name for row in train) for name in names]
-    drawn = [
-        problem_sets.prompts(names, 7 * len(train), seed, DEMONSTRATED, sources) for seed in (0, 0, 1)
-    ]  # 7 times through all
+    many = 7 * len(train)  # 7 times through all
+    drawn = [problem_sets.prompts(names, many, seed, DEMONSTRATED, sources) for seed in (0, 0, 1)]
     assert sorted(row["problem_id"] for row in drawn[0]) == sorted(7 * [row["problem_id"] for row in train])
     assert drawn[0] == drawn[1] != drawn[2]
     assert problem_sets.benchmarks("math", sources) == ["math_blend"] and problem_sets.benchmarks("general", sources) == []

@@ -98,10 +98,8 @@ def test_coding_gives_none_where_the_sandbox_failed_and_a_rows_own_limits(monkey
 
 def test_coding_row_without_tests_cannot_be_graded():
     tests = [None, {}, {"inputs": [], "outputs": []}, {"inputs": ["1"], "outputs": [1]}, {"inputs": ["1"], "outputs": []}]
-    assert (
-        coding.verify(["</think>```python\nprint()\n```"] * 5, [{"verifier_metadata": {"unit_tests": t}} for t in tests])
-        == [None] * 5
-    )
+    rows = [{"verifier_metadata": {"unit_tests": some}} for some in tests]
+    assert coding.verify(["</think>```python\nprint()\n```"] * 5, rows) == [None] * 5
 
 
 @pytest.fixture

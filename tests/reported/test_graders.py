@@ -164,9 +164,8 @@ TAGS = "<final>(.*?)</final>"
 def test_science(pattern, text, letter):
     options = [{option: f"option {option} text"} for option in "ABCDEFGHIJ"]
     asked = {"options": options, "template_metadata": {"output_regex": pattern} if pattern else {}}
-    assert [grade(science, text, expected_answer=gold, **asked) for gold in "ABCDEFGHIJ"] == [
-        float(gold == letter) for gold in "ABCDEFGHIJ"
-    ]
+    found = {gold: grade(science, text, expected_answer=gold, **asked) for gold in "ABCDEFGHIJ"}
+    assert found == {gold: float(gold == letter) for gold in "ABCDEFGHIJ"}
 
 
 # --- coding ---------------------------------------------------------------------------------------------------------

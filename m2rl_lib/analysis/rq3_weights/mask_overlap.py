@@ -121,12 +121,8 @@ def _pair_frame(found: Footprints, known: dict, measured: dict[str, np.ndarray])
     return pd.DataFrame({"model": model, "other": other, **known, **{name: values[pairs] for name, values in measured.items()}})
 
 
-TABLES = {
-    "weights_shifts": shift_table,
-    "weights_masks": mask_table,
-    "weights_pairs": pair_table,
-    "weights_cosines": cosine_table,
-}
+TABLES = {"weights_shifts": shift_table, "weights_masks": mask_table}
+TABLES |= {"weights_pairs": pair_table, "weights_cosines": cosine_table}
 SUMMARY = ["kind", "level", "precision", "seeds", "pairs", "undefined", "mean", "low", "high", "least", "most", "matched"]
 SUMMARY += ["above_matched", "with_null", "above_null", "other_seed", "place"]
 

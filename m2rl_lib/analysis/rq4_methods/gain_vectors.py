@@ -149,9 +149,8 @@ def _cosine(parts: dict[str, Resample], kind: str, model: str, seeds: list[int],
 def pass_table(scores: pd.DataFrame, draws: int = 10_000, ks: tuple[int, ...] = (1, 8, 32)) -> pd.DataFrame:
     """pass@k of each model on each benchmark, with the intervals of `score_table`; only for k up to the number of samples."""
     most = scores["sample"].nunique()
-    return pd.concat(
-        [bootstrap.score_table(scores, k, draws).assign(measure=f"pass@{k}") for k in ks if k <= most], ignore_index=True
-    )
+    tables = [bootstrap.score_table(scores, k, draws).assign(measure=f"pass@{k}") for k in ks if k <= most]
+    return pd.concat(tables, ignore_index=True)
 
 
 def new_skills_sentence(gains: pd.DataFrame, model: str, over: str = OVERALL) -> str:
@@ -173,10 +172,10 @@ def new_problems_sentence(gains: pd.DataFrame, model: str, controls: list[str], 
     beside = ", ".join(f"{display_name(name)} {spans['new', name]}" for name in controls)
     excess = rows.loc[("excess", model), "reason"] or spans["excess", model]
     said = f"{display_name(model)} {'has skills' if shown else 'is not shown to have skills'} that no expert has on {over}: "
+    said += f"percentage of problems that it solves and neither SFT nor an expert does {spans['new', model]}, nor any of these "
     said += (
-        f"percentage of problems that it solves and neither SFT nor an expert does {spans['new', model]}, nor any of these in "
+        f"in any sample {spans['unseen', model]}; controls: {beside}; excess over the best of these on each problem: {excess} "
     )
-    said += f"any sample {spans['unseen', model]}; controls: {beside}; excess over the best of these on each problem: {excess} "
     return said + f"(n = {rows['n'].iloc[0]} problems, K = {rows['k'].iloc[0]})."
 
 

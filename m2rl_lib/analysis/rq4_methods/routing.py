@@ -49,11 +49,8 @@ def _recovery(sample: Resample, model: str) -> dict:
     denominator = interval(whole, draws[:, 1])
     out = {"model": model, "gain": gain.mean(), "routed_gain": denominator["estimate"]}
     out |= {f"routed_{end}": denominator[end] for end in ("low", "high")}
-    out |= {
-        "n": int(sample.benchmarks["n"][sample.weights(OVERALL) > 0].sum()),
-        "seeds": len(seeds),
-        "scope": denominator["scope"],
-    }
+    out |= {"n": int(sample.benchmarks["n"][sample.weights(OVERALL) > 0].sum())}
+    out |= {"seeds": len(seeds), "scope": denominator["scope"]}
     if denominator["low"] <= 0:
         return out | {"reason": "the 95% interval of the experts' own gain is not above 0"}
     ratio = gain.mean() / whole.mean()
