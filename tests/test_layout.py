@@ -49,14 +49,12 @@ def test_notebook_declares_what_it_uses_and_has_no_outputs(path):
     cells = [cell for cell in nbformat.read(path, 4).cells if cell.cell_type == "code"]
     assert not any(cell.outputs or cell.execution_count for cell in cells)
     source = "\n".join(cell.source for cell in cells)
-    used = set(re.findall(r"\bp\.([a-z_]+)", source))
-    assert used <= declared(path).keys()
+    assert set(re.findall(r"\bp\.([a-z_]+)", source)) <= declared(path).keys()
     assert "def " not in source or path.stem.startswith("01"), "no function is defined in a notebook"
 
 
 def test_every_parameter_is_used_by_a_notebook():
-    everywhere = set().union(*(declared(path) for path in NOTEBOOKS))
-    assert study.FIELDS.keys() == everywhere
+    assert study.FIELDS.keys() == set().union(*(declared(path) for path in NOTEBOOKS))
 
 
 def normal(name: str) -> str:

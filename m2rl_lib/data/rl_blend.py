@@ -42,8 +42,7 @@ def prepare_rows(sources: list[str]) -> Path:
     with row_files.locked(folder):
         if not (folder / row_files.DONE).is_file():
             digest = install_workplace(tables) if tables else None
-            files = fetch_all(places, folder)
-            _write(folder, files, {label: str(source) for label, (source, _) in places.items()}, digest)
+            _write(folder, fetch_all(places, folder), {label: str(source) for label, (source, _) in places.items()}, digest)
     return folder
 
 

@@ -101,8 +101,7 @@ def _copied(text: str, prompt_to_repeat: str) -> bool:
 
 def _hyphens(text: str) -> bool:
     """Sentences with a hyphen and no blank between them."""
-    whole = split_into_sentences(text.replace("-", " "))
-    return all(part == gold for part, gold in zip(text.split("-"), whole))
+    return all(part == gold for part, gold in zip(text.split("-"), split_into_sentences(text.replace("-", " "))))
 
 
 def _no_neighbours(text: str) -> bool:

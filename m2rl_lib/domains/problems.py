@@ -81,8 +81,7 @@ def arithmetic_chain(rng: random.Random, amounts: list[tuple[str, int]]) -> list
     chain = []
     for said, amount in amounts:
         most = max(READINGS.get(said, (amount,)))
-        signs = [sign for sign, fits in (("+", value + most <= LARGEST), ("-", value >= most)) if fits]
-        sign = rng.choice(signs)
+        sign = rng.choice([sign for sign, fits in (("+", value + most <= LARGEST), ("-", value >= most)) if fits])
         result = value + amount if sign == "+" else value - amount
         chain.append((value, sign, amount, result, said))
         value = result

@@ -121,5 +121,4 @@ def plot_manipulation(frame: pd.DataFrame) -> Figure:
     words = "; arrows: predicted against the study's" if {*frame.get("predicted", ())} & {*arrows} else ""
     if kinds[0] == "points":
         grid[0].set_xlabel("trained → tested" + count_words(frame[frame["kind"] == "points"]) + words)
-    handles = [handle(world, "", colour, line="-", linewidth=5) for world, colour in colours.items()]
-    return finish(figure, handles, 3)
+    return finish(figure, [handle(world, "", colour, line="-", linewidth=5) for world, colour in colours.items()], 3)

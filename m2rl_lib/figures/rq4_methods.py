@@ -54,8 +54,7 @@ def plot_methods(frame: pd.DataFrame) -> Figure:
     axes.grid(False)
     words = {"-": "best", ":": "second best"}
     handles = [Patch(fill=False, edgecolor=BLACK, linestyle=style, label=label) for style, label in words.items()]
-    furthest = Patch(facecolor=shades(0.5), label=f"{FURTHEST} points or more behind the best")
-    return finish(figure, [*handles, furthest], 3)
+    return finish(figure, [*handles, Patch(facecolor=shades(0.5), label=f"{FURTHEST} points or more behind the best")], 3)
 
 
 def plot_upset(frame: pd.DataFrame) -> Figure:

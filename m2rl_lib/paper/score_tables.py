@@ -100,8 +100,7 @@ def _rivals(test: pd.DataFrame, methods: list[str], how: dict) -> pd.DataFrame:
     others = [name for name in methods if name != "merge-ties"]
     if not others:
         raise ValueError("no scores of another merging method")
-    some = _of(test, ["merge-ties", *others])
-    return comparison_table(some, [("merge-ties", other) for other in others], [OVERALL], **how)
+    return comparison_table(_of(test, ["merge-ties", *others]), [("merge-ties", other) for other in others], [OVERALL], **how)
 
 
 def _pair(test: pd.DataFrame, how: dict) -> pd.DataFrame:

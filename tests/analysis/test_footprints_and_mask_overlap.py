@@ -68,8 +68,7 @@ def flat(tensors, names=SHAPES):
 def matrix(n: int, piece: int, dimensions=16, block=64, seed=3) -> np.ndarray:
     """The matrix (dimensions, n) by which vectors that come in pieces are projected: one column a unit vector."""
     units = np.eye(n, dtype=np.float32)
-    parts = [projection.project(units[:, at : at + piece], (seed, at), dimensions, block) for at in range(0, n, piece)]
-    return sum(parts).T
+    return sum([projection.project(units[:, at : at + piece], (seed, at), dimensions, block) for at in range(0, n, piece)]).T
 
 
 @pytest.mark.parametrize(("n", "piece"), [(64, 64), (512, 512), (512, 128), (512, 64)])
@@ -294,8 +293,7 @@ def test_rounding_is_that_of_torch_and_its_share_is_measured(tmp_path):
     sft, expert = draw(0), draw(1)
     start, low, high = flat(sft), *(flat({k: v.bfloat16() for k, v in model.items()}) for model in (sft, expert))
     assert np.array_equal(checkpoints.round_to_bf16(start.astype(np.float32)), low)
-    ties = np.array([1 + 2**-8, 1 + 3 * 2**-8], np.float32)
-    assert checkpoints.round_to_bf16(ties).tolist() == [1.0, 1 + 4 * 2**-8]
+    assert checkpoints.round_to_bf16(np.array([1 + 2**-8, 1 + 3 * 2**-8], np.float32)).tolist() == [1.0, 1 + 4 * 2**-8]
     found = measure(tmp_path, sft, {"rl-math": expert})
     masks = whole(mask_table(found)).set_index(["kind", "level", "precision", "model"])["changed"]
     share = np.mean(np.abs(low - start) > 1e-3 * np.maximum(np.abs(low), np.abs(start)))

@@ -445,8 +445,7 @@ def test_the_gate_and_the_claims_of_several_seeds_say_how_many():
     (found,) = estimates.judging({"rq5": row.to_frame().T}, "SFT", "process on logic")  # what the ledger makes of it
     assert (found.estimate, found.seeds, found.df) == (pytest.approx(25), 3, 2)
     spread = outcome_or_process.spread_table(pooled, who, ["math"]).set_index("quantity").loc["SFT's accuracy, math, process"]
-    by_seed = spread[["seed 0", "seed 1", "seed 2", "mean", "seed_sd"]]
-    assert by_seed.tolist() == pytest.approx([74, 76, 75, 75, 1])
+    assert spread[["seed 0", "seed 1", "seed 2", "mean", "seed_sd"]].tolist() == pytest.approx([74, 76, 75, 75, 1])
     # 200 problems of accuracy 0.75: a resample of them has sd √(0.75 × 0.25 / 200)
     assert spread["problem_sd"] == pytest.approx(100 * np.sqrt(0.75 * 0.25 / 200), rel=0.1)
 

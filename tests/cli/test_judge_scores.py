@@ -153,6 +153,5 @@ def test_the_figure_shows_every_verdict_and_each_interval_on_its_side(ledger):
     for bar, kind in zip(bars, tested["verdict"], strict=True):
         assert to_hex(bar.get_color()).upper() == ledger_figure.LOOKS[kind][1]
         assert kind not in sides or sides[kind](bar.get_xdata())
-    names = [label.get_text() for label in axes.get_yticklabels()]
-    assert [name.split()[0] for name in names] == list(ledger["id"])
+    assert [label.get_text().split()[0] for label in axes.get_yticklabels()] == list(ledger["id"])
     assert [label.get_fontweight() == "bold" for label in axes.get_yticklabels()] == list(ledger["role"] == "primary")

@@ -198,8 +198,7 @@ def test_rl_takes_no_prompt_longer_than_the_limit(mirror, tokenizer):
 
 def test_prompts_are_counted_once_per_tokenizer(mirror, tokenizer, monkeypatch):
     folder = rl_blend.prepare_rows([str(mirror)])
-    limit = prompt_limit.PromptLimit(tokenizer, 20)
-    first = prompt_limit.count_prompts(folder, "math", limit)
+    first = prompt_limit.count_prompts(folder, "math", prompt_limit.PromptLimit(tokenizer, 20))
     monkeypatch.setattr(prompt_limit.PromptLimit, "counts", lambda *_: pytest.fail("counted again"))
     again = prompt_limit.count_prompts(folder, "math", prompt_limit.PromptLimit(tokenizer, 30))
     assert first[0].tolist() == again[0].tolist() and first[1].tolist() == again[1].tolist()

@@ -184,7 +184,6 @@ def test_published_outputs_and_rewards_are_met(published, real_rows):
         calls = [item for item in items if item["type"] == "function_call"]
         for call in calls:
             assert place.call(json.dumps({key: call[key] for key in ("name", "arguments")})) == recorded[call["call_id"]]
-        question = rollout["responses_create_params"]["input"][-1]["content"]
-        row = {"workplace": published, "ground_truth": GOLD[question]}
+        row = {"workplace": published, "ground_truth": GOLD[rollout["responses_create_params"]["input"][-1]["content"]]}
         text = written(*({key: call[key] for key in ("name", "arguments")} for call in calls))
         assert agent.verify([text], [row]) == [rollout["reward"]]

@@ -96,8 +96,7 @@ def test_benchmark_panels_hold_the_scores_and_intervals_of_the_frame():
 def test_a_refused_score_is_said_not_drawn():
     frame = study_scores()
     frame.loc[frame["model"] == "mt-opd", ["score", "low", "high"]] = np.nan
-    panel = rq1_mix_or_merge.plot_benchmark_scores(frame).axes[0]
-    assert [text.get_text() for text in panel.texts] == ["refused"]
+    assert [text.get_text() for text in rq1_mix_or_merge.plot_benchmark_scores(frame).axes[0].texts] == ["refused"]
 
 
 def test_overall_is_sorted_and_has_the_line_of_sft():

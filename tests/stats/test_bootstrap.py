@@ -52,8 +52,7 @@ def test_problem_means_by_hand():
 
 
 def test_score_table_by_hand():
-    table = st.score_table(cell(np.repeat([[1.0], [0.0]], [150, 50], axis=0)))
-    row = table.iloc[0]
+    row = st.score_table(cell(np.repeat([[1.0], [0.0]], [150, 50], axis=0))).iloc[0]
     assert (row["model"], row["domain"], row["benchmark"], row["n"], row["k"]) == ("sft", "math", "math-1", 200, 1)
     error = 100 * np.sqrt(0.75 * 0.25 / 200)
     assert row["score"] == 75

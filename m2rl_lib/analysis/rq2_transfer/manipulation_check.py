@@ -40,8 +40,7 @@ def measured_cosines(p: Parameters) -> dict[str, tuple[float, float, float]]:
     gradients = result_tables.read_table(p, "gradients", ["measuring"])
     both = [{"sft", *PAIR} == set(key) for key in zip(gradients["model"], gradients["domain"], gradients["other"])]
     task_vectors = weight_cosine(result_tables.read_table(p, "weights_cosines", ["measuring"]), "rl-math", "rl-coding")
-    between = gradients.loc[both, ["cosine", "low", "high"]].iloc[0]
-    return dict(zip(COSINES, ((task_vectors,) * 3, tuple(between))))
+    return dict(zip(COSINES, ((task_vectors,) * 3, tuple(gradients.loc[both, ["cosine", "low", "high"]].iloc[0]))))
 
 
 def weight_cosine(cosines: pd.DataFrame, one: str, other: str) -> float:

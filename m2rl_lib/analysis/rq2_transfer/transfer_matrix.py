@@ -90,8 +90,7 @@ def transfer_table(
     table[["change", "low", "high"]] = change[["change", "low", "high"]]
     table["label"] = np.where(off, [label(low, high, margin) for low, high in zip(table["low"], table["high"])], "")
     table[["pass_change", "pass_low", "pass_high"]] = _intervals(tries, table, "sft")[["change", "low", "high"]]
-    over = _intervals(sample, table, "sft-sharpened")
-    table[["over_sharpened", "over_low", "over_high"]] = over[["change", "low", "high"]]
+    table[["over_sharpened", "over_low", "over_high"]] = _intervals(sample, table, "sft-sharpened")[["change", "low", "high"]]
     table[["seeds", "reason"]] = change[["seeds", "reason"]]
     called = [beyond_sharpening(low, high, margin) for low, high in zip(table["over_low"], table["over_high"])]
     table["called"] = np.where(table["label"] == "synergy", called, "")

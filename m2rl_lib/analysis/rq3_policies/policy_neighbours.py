@@ -39,8 +39,7 @@ def neighbour_table(rows: pd.DataFrame, names: list[str], factor: float = 1.0, t
         gap, low, high = t_interval(widest(near - factor * limit))
         epsilon, label = factor * limit.mean(), NEIGHBOUR if high < 0 else STRANGER if low > 0 else UNDECIDED
         ratio = near.mean() / epsilon if limit.mean() > 0 else np.nan
-        numbers = (near.mean(), epsilon, ratio, gap, low, high, len(near))
-        out.append((domain, other, target or "", factor, *numbers, label))
+        out.append((domain, other, target or "", factor, near.mean(), epsilon, ratio, gap, low, high, len(near), label))
     return pd.DataFrame(out, columns=TABLE)
 
 

@@ -126,8 +126,7 @@ def _measure(source: _Source, thresholds: np.ndarray, seed: int, piece: tuple[in
     present = np.flatnonzero(octaves)
     changed = np.zeros(packed.shape[:2] + (len(OCTAVES),), np.uint32)
     changed[..., present] = [[_count(bits & strata[present]) for bits in mask] for mask in packed]
-    square = np.dot(size.astype(np.float64), size)
-    return square, products, project(vectors, (seed, tensor, start)), both, octaves, changed
+    return np.dot(size.astype(np.float64), size), products, project(vectors, (seed, tensor, start)), both, octaves, changed
 
 
 def _changed(distance: np.ndarray, size: np.ndarray, etas: tuple[float, ...]) -> list[np.ndarray]:

@@ -60,8 +60,7 @@ def count_wins(scores: pd.DataFrame, methods: list[str], margin: float, draws: i
     lucky = benjamini_hochberg(compared["p"]) > LEVEL
     compared["verdict"] = compared["verdict"].mask(compared["verdict"].isin(["better", "worse"]) & lucky, "undecided")
     mirrored = compared.replace({"verdict": {"better": "worse", "worse": "better"}}).assign(model=compared["reference"])
-    both = pd.concat([compared, mirrored])
-    counts = both[["model", "verdict"]].value_counts().unstack("verdict", fill_value=0)
+    counts = pd.concat([compared, mirrored])[["model", "verdict"]].value_counts().unstack("verdict", fill_value=0)
     counts = counts.reindex(index=methods, columns=["better", "worse", "equivalent", "undecided"], fill_value=0)
     return counts.rename_axis(index="model", columns=None).reset_index()
 

@@ -122,5 +122,4 @@ def losses(model, weights: dict[str, torch.Tensor], batches: dict[str, list[Batc
 def _weights(folder: Path) -> dict[str, torch.Tensor]:
     from transformers import AutoModelForCausalLM  # slow to import, and only needed where paths are measured
 
-    model = AutoModelForCausalLM.from_pretrained(folder)
-    return {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    return {name: tensor.clone() for name, tensor in AutoModelForCausalLM.from_pretrained(folder).state_dict().items()}

@@ -160,8 +160,7 @@ def against_sft(judged: pd.DataFrame, names: list[str], draws: int = 10_000, mar
         for (_, mode), (over, parts) in product(SIGNS, {"overall": names, **{name: [name] for name in names}}.items()):
             sides = product(parts, (("expert", 1.0), ("sft", -1.0)))
             terms = [(sign / len(parts), (SHARED, judge, name, mode, "accuracy")) for name, (judge, sign) in sides]
-            found = combine(measured, terms)
-            rows.append({"verdicts": which, "domain": over, "mode": mode} | judge_interval(found, margin))
+            rows.append({"verdicts": which, "domain": over, "mode": mode} | judge_interval(combine(measured, terms), margin))
     return pd.DataFrame(rows, columns=["verdicts", "domain", "mode", "verdict", *NUMBERS])
 
 
