@@ -143,16 +143,6 @@ def test_masks_overlaps_norms_and_cosines_are_the_definitions(tmp_path, monkeypa
                 assert row.cosine == pytest.approx(a @ b / np.linalg.norm(a) / np.linalg.norm(b), abs=1e-6)
 
 
-def test_changed_weights_are_counted_in_their_octaves(tmp_path):
-    sft, expert = draw(0), draw(1)
-    found = measure(tmp_path, sft, {"rl-math": expert})
-    start, end = flat(sft), flat(expert)
-    octave = np.clip(np.floor(np.log2(np.abs(start))), -10, 1).astype(int) + 10
-    changed = np.abs(end - start) > 0.1 * np.maximum(np.abs(end), np.abs(start))
-    assert found.octaves.sum(axis=0).tolist() == np.bincount(octave, minlength=12).tolist()
-    assert found.changed[:, 4, 0].sum(axis=0).tolist() == np.bincount(octave[changed], minlength=12).tolist()
-
-
 def test_the_number_of_threads_and_shards_changes_no_bit(tmp_path, monkeypatch):
     monkeypatch.setattr(footprints, "PIECE", 40)
     sft, expert, names = draw(0), draw(1), list(SHAPES)
