@@ -81,9 +81,8 @@ def tokenise(tokenizer, example: dict) -> dict:
 def batch_order(lengths: list[int], batch: int, steps: int, seed: int) -> list[int]:
     """The order in which `steps` batches go through examples of these lengths: epoch after epoch, shuffled.
 
-    Parts of eight are of similar length, to pad little, but only among those of eight batches, and a batch takes them at random:
-    were it of one length, the loss, a mean over its tokens, would weigh the few tokens of short answers more than long thoughts.
-    """
+    Parts of eight are of similar length, to pad little; a batch takes parts at random: were it of one length, the loss, a mean
+    over tokens, would weigh short answers' tokens more."""
     rng, size = random.Random(f"order {seed}"), min(8, batch)
     stream: list[int] = []
     while len(stream) < batch * steps:

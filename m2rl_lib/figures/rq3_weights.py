@@ -77,8 +77,7 @@ def plot_parts(frame: pd.DataFrame, label: str) -> Figure:
 
 
 def _heat_map(axes, cells: pd.DataFrame, largest=0.0, signed: bool | None = None, blank=False, numbered: bool = True, **options):
-    """Draw the cells, with numbers where they can be read; a scale around 0 where values are signed (by lightness alone where
-    some cells are not `numbered`, so that greyscale keeps the sign). A missing one is a dash, but where `blank`."""
+    """Draw the cells, with numbers where they can be read; signed values around 0; a missing one is a dash, but `blank`."""
     numbers = cells.to_numpy(dtype=float)
     largest = largest or max(float(np.nanmax(np.abs(numbers), initial=0)), 1e-9)
     signed = bool(np.nanmin(numbers, initial=0) < 0) if signed is None else signed

@@ -24,8 +24,7 @@ class Lens:
 
 
 def signal(lens: Lens, kept: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Products (D, D) of the domains' gradients without their noise, and the noise (D,) of one fold, from the folds `kept`.
-    Folds of a domain share its gradient, not its noise: products 3, 1 / 1, 5 have signal 1 and noise 3."""
+    """Products (D, D) of the domains' gradients without their noise, and the noise (D,) of one fold, from the folds `kept`."""
     names = pd.unique(lens.parts["domain"])
     places = [np.flatnonzero((lens.parts["domain"] == name).to_numpy() & kept) for name in names]
     products = np.array([[lens.products[np.ix_(one, other)].mean() for other in places] for one in places])

@@ -22,8 +22,7 @@ Cosines = dict[str, dict[str, tuple[float, float, float]]]  # world → name →
 
 
 def predictions(worlds: dict[str, Parameters]) -> pd.DataFrame:
-    """What is predicted of each world against the study's own, which is among `worlds`: world, quantity, predicted. A transfer
-    falls or rises as its expected change does, both cosines as the pair's relation does; an expert's own gain stays."""
+    """What is predicted of each world against the study's own (among `worlds`), by `planted`: world, quantity, predicted."""
     expected = {name: planted.expected_changes(p).set_index(["trained", "tested"])["expected"] for name, p in worlds.items()}
     related = {name: planted.relation(p).set_index(["one", "other"])["relation"][PAIR] for name, p in worlds.items()}
     rows = []

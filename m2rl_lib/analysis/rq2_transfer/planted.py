@@ -46,8 +46,7 @@ def expected_changes(p) -> pd.DataFrame:
 
 
 def relation(p) -> pd.DataFrame:
-    """How much two domains have in common, for the cosines and overlaps of their experts: one, other, relation: the share of
-    words read alike less that of words read differently, of those of either domain; 1 more if both learn to think."""
+    """How much two domains have in common: share of words read alike less share read differently; + 1 if both learn to think."""
     world, rows = problem_sets.world_of(p), []
     for one, other in combinations(p.domains, 2):
         mine, theirs = world.readings(one), world.readings(other)

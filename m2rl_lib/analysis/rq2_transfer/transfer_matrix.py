@@ -111,8 +111,7 @@ def beyond_sharpening(low: float, high: float, margin: float = MARGIN) -> str:
 
 
 def asymmetry_table(scores: pd.DataFrame, domains: list[str], draws: int = 10_000) -> pd.DataFrame:
-    """T(i→r) / T(r→r) − T(r→i) / T(i→i) of every pair of domains: gives is the first part, takes the second; NaN and a reason
-    where an own gain's interval is not above 0. Gains 4 of 20 one way and 10 of 20 the other have asymmetry 0.2 − 0.5 = −0.3."""
+    """T(i→r) / T(r→r) − T(r→i) / T(i→i) of every pair of domains; NaN and a reason where an own gain is not surely above 0."""
     kept = scores[scores["model"].isin(["sft", *(f"rl-{domain}" for domain in domains)]) & scores["domain"].isin(domains)]
     sample, rows = resample(problem_means(kept), draws=draws), []
     for first, second in combinations(domains, 2):

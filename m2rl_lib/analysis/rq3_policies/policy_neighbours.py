@@ -64,8 +64,7 @@ def pair_model(names: list[str], one: str, other: str) -> str:
 
 
 def pair_tests(scores: pd.DataFrame, table: pd.DataFrame, margin: float, draws: int = 10_000) -> pd.DataFrame:
-    """Does adding expert B to A's merge help on A's benchmarks? `comparison_table` of each A, B and reference (`against`), with
-    B's label in `table` (a `neighbour_table`) and p_adjusted (Benjamini–Hochberg over all rows)."""
+    """Does adding expert B to A's merge help on A's benchmarks? Each A, B and reference (`against`), with B's label."""
     names, frames = list(pd.unique(table["domain"])), []
     for domain, part in table[table["expert"] != "null"].groupby("domain", sort=False):
         references = {against: pair_model(names, domain, partner) for partner, against in PARTNERS.items()}

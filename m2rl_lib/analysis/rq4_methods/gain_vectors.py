@@ -164,8 +164,7 @@ def new_skills_sentence(gains: pd.DataFrame, model: str, over: str = OVERALL) ->
 
 
 def new_problems_sentence(gains: pd.DataFrame, model: str, controls: list[str], over: str) -> str:
-    """Whether a model solves problems that neither SFT nor any expert solves, in English: shown where its interval lies above
-    those of all controls, of which 'rl-math@repeat=1' is measured against the other experts."""
+    """Whether a model solves problems that no expert solves: shown where its interval lies above those of all controls."""
     rows = gains[gains["over"] == over].set_index(["measure", "model"])
     spans = {key: f"{row['estimate']:.1f} [{row['low']:.1f}, {row['high']:.1f}]" for key, row in rows.iterrows()}
     shown = rows.loc[("new", model), "low"] > rows.loc["new"].loc[controls, "high"].max()

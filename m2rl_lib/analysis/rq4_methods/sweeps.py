@@ -42,8 +42,7 @@ def sweep_table(scores: pd.DataFrame, p: Parameters, draws: int = 10_000) -> pd.
 
 
 def tuned_table(selection: pd.DataFrame, test: pd.DataFrame, p: Parameters, margin: float, draws: int = 10_000) -> pd.DataFrame:
-    """Each method at its own best setting on selection problems (by seed): its score there and on test problems, and its difference
-    from the published setting there (0 by definition where that is the best)."""
+    """Each method at its own best setting on selection problems (by seed): its scores, and difference from the published one."""
     rows, tuned = [], {}
     for method, models in settings(selection["model"], p).groupby("method", sort=False)["model"]:
         best = {}

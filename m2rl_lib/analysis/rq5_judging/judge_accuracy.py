@@ -103,8 +103,7 @@ def add_up(measured: Measured, terms: list[tuple[float, tuple]]) -> dict[int, np
 
 
 def combine(measured: Measured, terms: list[tuple[float, tuple]]) -> dict:
-    """`interval` of Σ weight · measure over the terms and the seeds that have all of them, ending where a measure alone can; with
-    problems (distinct ones) and `reason` ('' or why it is NaN)."""
+    """`interval` of Σ weight · measure over the terms and the seeds that have all; with problems and `reason` ('' or why NaN)."""
     by_seed = add_up(measured, terms)
     asked = {(key[0], key[2]): measured.problems.get(key[:-1], {}) for _, key in terms}  # a set and domain, asked once or twice
     names = [set().union(*(some[number] for number in some if number in by_seed or not by_seed)) for some in asked.values()]
@@ -150,8 +149,7 @@ def thought_table(judged: pd.DataFrame, draws: int = 10_000) -> pd.DataFrame:
 
 
 def against_sft(judged: pd.DataFrame, names: list[str], draws: int = 10_000, margin: float = 3.0) -> pd.DataFrame:
-    """Each domain's expert − SFT in accuracy on the trajectories that SFT wrote, paired, by mode and on average over the domains
-    `names`: on all of them, and on those before whose verdicts both thought."""
+    """Each domain's expert − SFT in accuracy on SFT's trajectories, paired, by mode: on all, and where both thought."""
     judged, rows = name_experts(judged[judged["set"] == SHARED]), []
     judged = judged[judged["judge"].isin(["sft", "expert"])]
     both = judged.groupby(["seed", "domain", "problem_id", "sample", "mode"])["thought"].transform("sum") == 2
