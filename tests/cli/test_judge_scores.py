@@ -128,9 +128,6 @@ def test_bad_files_are_refused_in_one_line(tmp_path, name, content, line):
     assert line in refusal(tmp_path / name)
 
 
-# --- the figure ---------------------------------------------------------------------------------------------------------
-
-
 @pytest.fixture(scope="module")
 def ledger() -> pd.DataFrame:
     """A ledger with every verdict: RQ3 and RQ5 from planted tables, the rest without scores."""
