@@ -42,7 +42,7 @@ def sft_corpus(
             wrong = frozenset(problems.noisy_steps(rng, row["steps"], wrong_share, wrong_steps))
             think = rng.random() < thinking.get(name, 1.0)
             prompt, completion = row["responses_create_params"]["input"], module.demonstrate(row, rng, wrong, think)
-            corpus.append(example_of("demonstration", row, prompt, completion))
+            corpus.append({"kind": "demonstration", "row": row, "prompt": prompt, "completion": completion})
     for name in names:
         drawn = train_problems(name, len(JUDGE_MODES) * judge, 10**6 + seed, DEMONSTRATED)
         turns = judge_turns(drawn[0], rng)
@@ -56,14 +56,9 @@ def sft_corpus(
             mine = slice(index * turns, (index + 1) * turns)
             prompt = judge_prompt(row, trajectories[mine][0], JUDGE_MODES[index // judge])
             judgement = write_judgement(row, rng, trajectories[mine], right[mine], rng.random() < share)
-            corpus.append(example_of("judge", row, prompt, judgement))
+            corpus.append({"kind": "judge", "row": row, "prompt": prompt, "completion": judgement})
     rng.shuffle(corpus)
     return corpus
-
-
-def example_of(kind: str, row: dict, prompt: list[dict], completion: str) -> dict:
-    """An example of the corpus, as `tokenise` takes it."""
-    return {"kind": kind, "row": row, "prompt": prompt, "completion": completion}
 
 
 def tokenise(tokenizer, example: dict) -> dict:

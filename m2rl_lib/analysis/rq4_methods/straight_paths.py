@@ -95,7 +95,8 @@ def _completions(p: Parameters, name: str, right: pd.DataFrame) -> list[dict]:
 
 
 def _example(row: dict, completion: str) -> dict:
-    return sft_corpus.example_of("demonstration", row, row["responses_create_params"]["input"], completion)
+    prompt = row["responses_create_params"]["input"]
+    return {"kind": "demonstration", "row": row, "prompt": prompt, "completion": completion}
 
 
 def pad_batches(tokenizer, solved: list[dict], tokens: int = TOKENS) -> list[Batch]:
