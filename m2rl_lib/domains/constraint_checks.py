@@ -33,11 +33,6 @@ def tokens(text: str) -> list[str]:
     return [token for sentence in punkt_sentences(text) for token in _TOKENS.tokenize(sentence)]
 
 
-def stop_word_count(text: str) -> int:
-    """How many words of the text are English stop words."""
-    return sum(word.lower() in STOP_WORDS for word in re.findall(r"\w+", text))
-
-
 def count_literal(word: str, text: str) -> int:
     """How often `word` stands in `text`, in any case, also inside words, as published."""
     return len(re.findall(re.escape(word.strip()), text, re.IGNORECASE))
