@@ -1,9 +1,12 @@
 """Skills: does a multi-domain model gain on the problems on which the experts gain, and on any on which none of them does?
 
-The paper's gain vectors (RQ4) are g_m(i) = max(acc_m(i) − acc_sft(i), 0), the union's the maximum over the experts; of noisy
-accuracies both maxima invent gains (*naive*). Without that bias: some samples choose the best of {no gain, experts} for each
-problem (and the sign of *excess* and *shortfall*), others measure; means over random splits. *new* is the share of problems that
-a model solves and neither SFT nor any expert does, *unseen* of those that none of these solves in any sample."""
+The paper's gain vectors (RQ4): g_m(i) = max(acc_m(i) − acc_sft(i), 0) a problem, the union's the maximum over the experts,
+consistency their cosine; of noisy accuracies both maxima invent gains (*naive*). Without that bias: two quarters of the samples
+choose the best of {no gain, experts} for each problem, u and g are signed gains in the other two, b and c, and consistency =
+mean(u_b·g_c) / √(mean(u_b·u_c)·mean(g_b·g_c)), each mean over random splits. *excess* is mean max(model − union, 0), where seven
+eighths of the samples choose expert and sign and the rest is averaged; *shortfall* that of union − model. *new* is the share of
+problems that a model solves (more than half of its samples right) and neither SFT nor any expert does, *unseen* of those that
+none of these solves in any sample."""
 
 import numpy as np
 import pandas as pd

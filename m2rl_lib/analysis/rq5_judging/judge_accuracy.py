@@ -1,7 +1,8 @@
 """What judges' verdicts are worth: accuracy, AUROC and calibration, and where errors are seen (RQ5).
 
 The unit is a problem with all its trajectories, resampled within each benchmark, alike for both modes, all judges of a set and
-all seeds. A measure of a seed is a vector of 1 + draws numbers: the estimate, then its bootstrap resamples."""
+all seeds. A measure of a seed is a vector of 1 + draws numbers: the estimate, then its bootstrap resamples. A verdict by
+probability is 'right' where the score is above 0; a written verdict that is unreadable counts as a wrong one."""
 
 import zlib
 from dataclasses import dataclass
