@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 
 from m2rl_lib.analysis.rq2_transfer import transfer_matrix
-from m2rl_lib.analysis.rq4_methods import seesaw
+from m2rl_lib.analysis.rq4_methods import seesaw, sweeps
 from m2rl_lib.config.model_names import parse_model_name
 from m2rl_lib.stats.bootstrap import OVERALL, UNTRAINED, average_table, choose_on_selection
 from m2rl_lib.stats.comparisons import BEST_MERGE, comparison_table, display_name
@@ -14,12 +14,6 @@ from m2rl_lib.stats.comparisons import BEST_MERGE, comparison_table, display_nam
 NULL_DRAWS = 2_000  # draws of the seesaw's null at most
 NAMES = ("contest", "transfer", "rq2", "seesaw", "leader", "rivals", "pair")
 Tables = dict[str, pd.DataFrame | str]
-
-
-def plain_merges(scores: pd.DataFrame) -> list[str]:
-    """The merges in a table that are no variants, in its order."""
-    names = [(name, *parse_model_name(name)) for name in pd.unique(scores["model"])]
-    return [name for name, base, variant in names if base.startswith("merge-") and not variant]
 
 
 def choose_by_halves(scores: pd.DataFrame, candidates: list[str]) -> tuple[pd.DataFrame, list[str]]:
@@ -45,7 +39,7 @@ def make_score_tables(
     names: Sequence[str] = NAMES,
 ) -> Tables:
     """The frames `names` that `estimates` reads of scores (one split each), or in a frame's place why it cannot be made."""
-    merges = plain_merges(test)
+    merges = [name for name, _, variant in sweeps.merges(test["model"]) if not variant]
     methods = [*merges, *(["mt-opd"] if "mt-opd" in set(test["model"]) else [])]
     how = {"margin": margin, "draws": draws}
     makers = {
