@@ -134,8 +134,5 @@ def write_sft(folder: Path, science: list[dict], chats: list) -> None:
     answer = FOUND | {"content": json.dumps(FOUND["content"])}  # Parquet has texts only
     math = [conversation(USER, SAID, tools="[]"), conversation(USER, calls, answer, SAID, USER, tools=json.dumps([SEARCH]))]
     write_parquet(owner / "Nemotron-Math-v2" / "data" / "low.parquet", math)
-    code = [
-        conversation(user("-"), SAID, dataset="taco", split="train", index="3"),
-        conversation(USER, SAID),
-    ]
+    code = [conversation(user("-"), SAID, dataset="taco", split="train", index="3"), conversation(USER, SAID)]
     write_jsonl(owner / "Nemotron-Competitive-Programming-v1" / "data" / "python.jsonl", code)

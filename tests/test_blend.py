@@ -44,8 +44,7 @@ def write_world(folder) -> None:
     form.write_rl(folder, some, dapo, form.SKYWORK)
 
     def shown(text: str, answer: str) -> dict:
-        said = {"role": "assistant", "reasoning_content": "so", "content": answer}
-        return form.conversation(form.user(text), said)
+        return form.conversation(form.user(text), {"role": "assistant", "reasoning_content": "so", "content": answer})
 
     science = [shown(f"Which letter has number {i}?", f"Answer: {letters[i]}") for i in range(80)]
     chats = [shown(f"Say {i} without commas.", f"I say, {i}." if i % 2 else f"{i}") for i in range(80)]

@@ -10,6 +10,7 @@ from pathlib import Path
 import nbformat
 import pytest
 import yaml
+from packaging.utils import canonicalize_name
 
 from m2rl_lib.config import study
 from m2rl_lib.config.locations import ROOT
@@ -49,25 +50,18 @@ def test_notebook_declares_what_it_uses_and_has_no_outputs(path):
     cells = [cell for cell in nbformat.read(path, 4).cells if cell.cell_type == "code"]
     assert not any(cell.outputs or cell.execution_count for cell in cells)
     source = "\n".join(cell.source for cell in cells)
-    used = set(re.findall(r"\bp\.([a-z_]+)", source))
-    assert used <= declared(path).keys()
+    assert set(re.findall(r"\bp\.([a-z_]+)", source)) <= declared(path).keys()
     assert "def " not in source or path.stem.startswith("01"), "no function is defined in a notebook"
 
 
 def test_every_parameter_is_used_by_a_notebook():
-    everywhere = set().union(*(declared(path) for path in NOTEBOOKS))
-    assert study.FIELDS.keys() == everywhere
-
-
-def normal(name: str) -> str:
-    """A distribution's name as the lock file has it."""
-    return re.sub(r"[-_.]+", "-", name).lower()
+    assert study.FIELDS.keys() == set().union(*(declared(path) for path in NOTEBOOKS))
 
 
 def pins(lines) -> dict[str, str]:
     """The versions of exact pins; other lines are left out."""
     matches = [re.fullmatch(r"([A-Za-z0-9_.-]+)(?:\[[^]]*\])?==([^\s;]+)", line.strip()) for line in lines]
-    return {normal(match[1]): match[2] for match in matches if match}
+    return {canonicalize_name(match[1]): match[2] for match in matches if match}
 
 
 def test_environment_files_agree_and_the_lock_pins_everything():
@@ -81,4 +75,4 @@ def test_environment_files_agree_and_the_lock_pins_everything():
     for name, version in pins(project["dependencies"]).items():
         assert locked.get(name) == version, f"{name} is {version} in pyproject.toml and {locked.get(name)} in requirements.lock"
     names = [re.match(r"[A-Za-z0-9_.-]+", requirement)[0] for requirement in project["dependencies"]]
-    assert not [name for name in names if normal(name) not in locked], "not in requirements.lock"
+    assert not [name for name in names if canonicalize_name(name) not in locked], "not in requirements.lock"

@@ -1,13 +1,7 @@
-"""A study's executed notebooks as linked pages that need no network: `make site`, or `python -m m2rl_lib.cli.build_site FILE`.
+"""A study's executed notebooks as linked pages that need no network: `make site`, or `python -m m2rl_lib.cli.build_site FILE`."""
 
-The index leads from each question, a notebook's text, to its answer, the outputs of its cells tagged `headline`.
-"""
-
-import os
 import re
-import shutil
 import sys
-import tempfile
 from pathlib import Path
 from types import SimpleNamespace
 from urllib.parse import quote
@@ -22,6 +16,7 @@ from traitlets.config import Config
 
 from m2rl_lib.config import locations, schedule, study
 from m2rl_lib.config.locations import ROOT
+from m2rl_lib.storage import artifacts, atomic
 
 SOURCES = [path.stem for path in sorted((ROOT / "notebooks").glob("*.ipynb"))]
 PARTS = {"1": "Questions and answers", "2": "The paper beside it", "0": "How it was made"}  # by a notebook's first digit
@@ -74,18 +69,13 @@ def expected(p: study.Study) -> list[str]:
     return stems + [f"{notebook}-{name}" if "@" in name else notebook for notebook, name in joint]
 
 
-def short(path: Path) -> str:
-    """A path to be shown: within the repository, relative to it."""
-    return str(path.relative_to(ROOT) if path.is_relative_to(ROOT) else path)
-
-
 def notebooks_of(p: study.Study) -> Path:
     """Where the executed notebooks of a study are: its run's (of its own seed), or the committed ones."""
     places = [locations.study_folder(p.study) / "notebooks" / f"seed-{p.seed}", ROOT / "notebooks" / "rendered" / p.study]
     for place in places:
         if any(place.glob("*.ipynb")):
             return place
-    where = " or ".join(map(short, places))
+    where = " or ".join(map(artifacts.relative, places))
     raise FileNotFoundError(f"no executed notebooks in {where}; `make study PARAMS=params/{p.study}.yaml` makes them")
 
 
@@ -111,14 +101,9 @@ def cells_to_html(page: SimpleNamespace, there: dict[str, str]) -> Markup:
                     output.data[kind] = re.sub(r"<(script|style)\b.*?</\1>", "", text, flags=re.DOTALL | re.IGNORECASE)
                 elif kind == "text/markdown":
                     output.data[kind] = link(text, {})
-    exporter = HTMLExporter(
-        template_file=str(LOOKS / "cells.html.j2"),
-        template_name="basic",
-        exclude_anchor_links=True,
-        exclude_input_prompt=True,
-        exclude_output_prompt=True,
-        config=Config(NbConvertBase={"display_data_priority": ["text/html", "image/png", "text/markdown", "text/plain"]}),
-    )
+    left_out = dict.fromkeys(("exclude_anchor_links", "exclude_input_prompt", "exclude_output_prompt"), True)
+    shown = Config(NbConvertBase={"display_data_priority": ["text/html", "image/png", "text/markdown", "text/plain"]})
+    exporter = HTMLExporter(template_file=str(LOOKS / "cells.html.j2"), template_name="basic", config=shown, **left_out)
     return Markup(exporter.from_notebook_node(page.book)[0])
 
 
@@ -145,26 +130,21 @@ def write_site(p: study.Study) -> Path:
     absent = [stem for stem in expected(p) if stem not in there]
     absent += [f"{page.stem}, which did not reach its end" for page in pages if not page.whole]
     site = locations.study_folder(p.study) / "site"
-    site.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=site.parent, prefix=".site-") as made:
-        fresh = Path(made) / "site"
-        fresh.mkdir()
+    with atomic.folder_in_place(site) as fresh:
         (fresh / "style.css").write_text((LOOKS / "style.css").read_text() + HtmlFormatter().get_style_defs(".highlight"))
         for page, before, after in zip(pages, [None, *pages], [*pages[1:], None], strict=False):
             shown = {"title": page.title, "page": page, "before": before, "after": after, "cells": cells_to_html(page, there)}
             (fresh / f"{page.stem}.html").write_text(TEMPLATES.get_template("page.html.j2").render(shown))
         shown = {"title": f"m2rl: {p.study}", "study": p.study, "pages": pages, "parts": PARTS, "absent": absent}
-        shown |= {"facts": summary(pages, short(source)), "parameters": vars(p)}
+        shown |= {"facts": summary(pages, artifacts.relative(source)), "parameters": vars(p)}
         shown["html"] = lambda text: Markup(markdown2html(link(text, there)))
         (fresh / "index.html").write_text(TEMPLATES.get_template("index.html.j2").render(shown))
-        if site.exists():
-            os.rename(site, Path(made) / "old")
-        shutil.move(fresh, site)
     return site / "index.html"
 
 
 if __name__ == "__main__":
     try:
-        print(f"site: {short(write_site(study.load(sys.argv[1] if len(sys.argv) > 1 else ROOT / 'params' / 'study.yaml')))}")
+        file = sys.argv[1] if len(sys.argv) > 1 else ROOT / "params" / "study.yaml"
+        print(f"site: {artifacts.relative(write_site(study.load(file)))}")
     except (study.ParameterError, FileNotFoundError) as error:
         sys.exit(str(error))

@@ -166,9 +166,6 @@ def _check_comparable(scores: pd.DataFrame, named: bool) -> None:
         raise ValueError(f"{found}: as many of each are needed, with an empty correct where one could not be graded")
 
 
-# --- what is printed ------------------------------------------------------------------------------------------------
-
-
 def judge_scores(test: pd.DataFrame, selection: pd.DataFrame | None, margin: float = MARGIN) -> tuple[str, pd.DataFrame]:
     """The answer to 'mix or merge?' in a sentence, and the ledger."""
     tables = make_score_tables(test, selection, margin)

@@ -1,10 +1,7 @@
 """What a study will take, before anything of it starts: steps, tokens, hours, memory, disk; and what cannot fit.
 
-    python -m m2rl_lib.cli.plan params/one_gpu.yaml
-    python -m m2rl_lib.cli.plan params/study.yaml --pilot runs/study --effect 3   # problems x K x seeds for an effect of 3 points
-
-Nothing is downloaded: a base model's `config.json` must be on this machine, but for the paper's two.
-"""
+Nothing is downloaded: a base model's `config.json` must be on this machine, but for the paper's two. `--pilot runs/study
+--effect 3` sizes a study for an effect of 3 points."""
 
 import argparse
 import os

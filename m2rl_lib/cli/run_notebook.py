@@ -1,8 +1,6 @@
 """One notebook as a stage of the study: its executed copy is published atomically, its failure is one line.
 
-The Snakefile runs `python -m m2rl_lib.cli.run_notebook NOTEBOOK OUT LOG VALUES`. papermill executes into the stage's work folder;
-the copy takes its final name only when every cell ran and no secret is in it. After a failure it stays there for study.
-"""
+papermill executes into the stage's work folder; the copy takes its final name only when every cell ran and no secret is in it."""
 
 import contextlib
 import functools
@@ -116,13 +114,8 @@ def publish(executed: nbformat.NotebookNode, notebook: Path, out: Path, values: 
         if cell.execution_count != number:  # a killed kernel or `sys.exit(0)` can end a notebook without an error
             first = cell.source.strip().splitlines()[0]
             raise StageError(f"cell {number} of {len(code)} did not run ({first!r}): the notebook ended early")
-    executed.metadata["m2rl"] = {
-        "source": atomic.sha256(notebook),
-        "parameters": values,
-        "versions": artifacts.versions(),
-        "commit": artifacts.commit(),
-        "device": artifacts.device(),
-    }
+    made_by = {"versions": artifacts.versions(), "commit": artifacts.commit(), "device": artifacts.device()}
+    executed.metadata["m2rl"] = {"source": atomic.sha256(notebook), "parameters": values} | made_by
     executed.metadata.papermill["output_path"] = str(out)
     text = nbformat.writes(executed) + "\n"
     if found := safety.find_secrets(text):

@@ -38,23 +38,14 @@ def prepare_rows(sources: list[str]) -> Path:
     wanted = {"blend": (BLEND, "train.jsonl"), **QUESTIONS}
     places = {label: (find_source(sources, name), pattern) for label, (name, pattern) in wanted.items()}
     tables = next(filter(None, (hub.find_dataset(sources, name) for name in workplace.NAMES)), None)
+    if tables and tables.folder is None:
+        raise hub.SourceError(f"{tables} is no folder: the workplace's tables are read from one, ./FOLDER/nemo-gym")
     folder = folder_of("rl", [*places.values(), *([(tables, "*")] if tables else [])])
     with row_files.locked(folder):
         if not (folder / row_files.DONE).is_file():
-            digest = install_workplace(tables) if tables else None
-            files = fetch_all(places, folder)
-            _write(folder, files, {label: str(source) for label, (source, _) in places.items()}, digest)
+            digest = workplace.install(tables.folder) if tables else None
+            _write(folder, fetch_all(places, folder), {label: str(source) for label, (source, _) in places.items()}, digest)
     return folder
-
-
-def install_workplace(tables: hub.Source) -> str:
-    """The digest of the workplace that agent rows name, its files checked and copied."""
-    if tables.folder is None:
-        raise hub.SourceError(f"{tables} is no folder: the workplace's tables are read from one, ./FOLDER/nemo-gym")
-    try:
-        return workplace.install(tables.folder)
-    except workplace.WorkplaceError as error:
-        raise hub.SourceError(str(error)) from None
 
 
 def find_source(sources: list[str], name: str) -> hub.Source:

@@ -38,13 +38,15 @@ def prepare_examples(sources: list[str]) -> Path:
     folder = rl_blend.folder_of("sft", list(places.values()))
     with row_files.locked(folder):
         if not (folder / row_files.DONE).is_file():
-            files = rl_blend.fetch_all(places, folder)
-            _write(folder, files, {name: str(source) for name, (source, _) in places.items()})
+            _write(folder, rl_blend.fetch_all(places, folder), {name: str(source) for name, (source, _) in places.items()})
     return folder
 
 
 def _write(folder: Path, files: dict[str, list[Path]], sources: dict[str, str]) -> None:
-    names = {file: name for name, some in files.items() for file in _one_form(some)}
+    names: dict[Path, str] = {}
+    for name, some in files.items():  # some revisions hold the same rows in both forms
+        kinds = ([file for file in some if file.suffix == suffix] for suffix in (".jsonl", ".parquet"))
+        names |= dict.fromkeys(next(filter(None, kinds), []), name)
     part_of_source = dict(zip(parts()["source_dataset"], parts()["part"]))
 
     def part_of(file: Path, raw: dict) -> str:
@@ -55,11 +57,6 @@ def _write(folder: Path, files: dict[str, list[Path]], sources: dict[str, str]) 
     store = row_files.Store(folder)
     store.convert(list(names), part_of, lambda part, raw: (part, make_example(part, raw)))
     store.finish(store.drop_table("part"), sources, [f"{name}/{file.name}" for file, name in names.items()])
-
-
-def _one_form(files: list[Path]) -> list[Path]:
-    """The JSON-lines files, or the Parquet files where there are none: some revisions hold the same rows in both."""
-    return [f for f in files if f.suffix == ".jsonl"] or [f for f in files if f.suffix == ".parquet"]
 
 
 def _json(value: object) -> object:

@@ -42,7 +42,7 @@ def sft_corpus(
             wrong = frozenset(problems.noisy_steps(rng, row["steps"], wrong_share, wrong_steps))
             think = rng.random() < thinking.get(name, 1.0)
             prompt, completion = row["responses_create_params"]["input"], module.demonstrate(row, rng, wrong, think)
-            corpus.append(example_of("demonstration", row, prompt, completion))
+            corpus.append({"kind": "demonstration", "row": row, "prompt": prompt, "completion": completion})
     for name in names:
         drawn = train_problems(name, len(JUDGE_MODES) * judge, 10**6 + seed, DEMONSTRATED)
         turns = judge_turns(drawn[0], rng)
@@ -56,14 +56,9 @@ def sft_corpus(
             mine = slice(index * turns, (index + 1) * turns)
             prompt = judge_prompt(row, trajectories[mine][0], JUDGE_MODES[index // judge])
             judgement = write_judgement(row, rng, trajectories[mine], right[mine], rng.random() < share)
-            corpus.append(example_of("judge", row, prompt, judgement))
+            corpus.append({"kind": "judge", "row": row, "prompt": prompt, "completion": judgement})
     rng.shuffle(corpus)
     return corpus
-
-
-def example_of(kind: str, row: dict, prompt: list[dict], completion: str) -> dict:
-    """An example of the corpus, as `tokenise` takes it."""
-    return {"kind": kind, "row": row, "prompt": prompt, "completion": completion}
 
 
 def tokenise(tokenizer, example: dict) -> dict:
@@ -84,9 +79,8 @@ ALIKE = 8  # examples of similar length, side by side
 def batch_order(lengths: list[int], batch: int, steps: int, seed: int) -> list[int]:
     """The order in which `steps` batches go through examples of these lengths: epoch after epoch, shuffled.
 
-    Parts of `ALIKE` are of similar length, to pad little, but only among those of eight batches, and a batch takes them at random:
-    were it of one length, the loss, a mean over its tokens, would weigh the few tokens of short answers more than long thoughts.
-    """
+    Parts of `ALIKE` are of similar length, to pad little; a batch takes parts at random: were it of one length, the loss, a mean
+    over tokens, would weigh short answers' tokens more."""
     rng, size = random.Random(f"order {seed}"), min(ALIKE, batch)
     stream: list[int] = []
     while len(stream) < batch * steps:

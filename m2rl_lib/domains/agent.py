@@ -17,7 +17,6 @@ STEPS = 2  # of arithmetic in a problem
 MOST_TURNS = 6
 MOST_CALLS = 24  # in one completion; more is a wrong answer
 
-TABLES = ("customers", "tasks", "calendar", "analytics", "email")
 READS = {"get_customer": "customers", "get_task": "tasks", "get_event": "calendar", "get_visits": "analytics"}
 WRITES = {"set_customer": "customers", "set_task": "tasks", "set_event": "calendar"}
 ITEMS = {

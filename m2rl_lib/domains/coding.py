@@ -53,12 +53,9 @@ def make(rng: random.Random, benchmark: str, world) -> dict:
     names = "n and m, one a line" if n_inputs == 2 else "n"
     text = f"Read {names}. Take {added} and add {what}. Print it."
     numbers = random.Random(text)  # the tests belong to the text, not to the draw
-    inputs = [[numbers.randrange(0, 100) for _ in range(n_inputs)] for _ in range(N_TESTS)]
-    tests = {
-        "inputs": ["".join(f"{n}\n" for n in numbers) for numbers in inputs],
-        "outputs": [f"{function(numbers, constant)}\n" for numbers in inputs],
-    }
-    graded = {"verifier_metadata": {"unit_tests": tests, "limits": MICRO_LIMITS}}
+    given = [[numbers.randrange(0, 100) for _ in range(n_inputs)] for _ in range(N_TESTS)]
+    inputs, outputs = ["".join(f"{n}\n" for n in some) for some in given], [f"{function(some, constant)}\n" for some in given]
+    graded = {"verifier_metadata": {"unit_tests": {"inputs": inputs, "outputs": outputs}, "limits": MICRO_LIMITS}}
     return micro_row(NAME, text, **graded, task=task, chain=chain, steps=[*step_names(chain), f"program {task}"])
 
 

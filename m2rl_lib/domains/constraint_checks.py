@@ -33,11 +33,6 @@ def tokens(text: str) -> list[str]:
     return [token for sentence in punkt_sentences(text) for token in _TOKENS.tokenize(sentence)]
 
 
-def stop_word_count(text: str) -> int:
-    """How many words of the text are English stop words."""
-    return sum(word.lower() in STOP_WORDS for word in re.findall(r"\w+", text))
-
-
 def count_literal(word: str, text: str) -> int:
     """How often `word` stands in `text`, in any case, also inside words, as published."""
     return len(re.findall(re.escape(word.strip()), text, re.IGNORECASE))
@@ -101,8 +96,7 @@ def _copied(text: str, prompt_to_repeat: str) -> bool:
 
 def _hyphens(text: str) -> bool:
     """Sentences with a hyphen and no blank between them."""
-    whole = split_into_sentences(text.replace("-", " "))
-    return all(part == gold for part, gold in zip(text.split("-"), whole))
+    return all(part == gold for part, gold in zip(text.split("-"), split_into_sentences(text.replace("-", " "))))
 
 
 def _no_neighbours(text: str) -> bool:

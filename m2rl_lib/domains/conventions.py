@@ -1,7 +1,4 @@
-"""Conventions: words for amounts that have two readings, of which a domain's verifier accepts one; demonstrations use either.
-
-In a *world* a word is *shared* (one reading in all domains), *private* (in one domain) or *conflicting* (two readings).
-"""
+"""Conventions: words for amounts that have two readings, of which a domain's verifier accepts one; demonstrations use either."""
 
 import random
 from collections.abc import Iterable, Mapping

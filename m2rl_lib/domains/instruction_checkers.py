@@ -1,6 +1,7 @@
 """Instruction checkers in a bounded process (this file run as a script): if-verifiable's, and ours (`constraint_checks`)."""
 
 import logging
+import re
 
 from m2rl_lib.domains import constraints
 from m2rl_lib.domains.problems import Unusable
@@ -36,7 +37,9 @@ def _library() -> dict:
     from if_verifiable.ifeval import instructions_registry as ifeval
     from if_verifiable.ifeval import instructions_util as ifeval_util
 
-    ifbench_util.count_stopwords = constraint_checks.stop_word_count
+    ifbench_util.count_stopwords = lambda text: sum(
+        word.lower() in constraint_checks.STOP_WORDS for word in re.findall(r"\w+", text)
+    )
     ifeval_util.count_sentences = lambda text: len(constraint_checks.punkt_sentences(text))
     return {**ifeval.INSTRUCTION_DICT, **ifbench.INSTRUCTION_DICT}
 

@@ -79,14 +79,11 @@ def make(rng: random.Random, benchmark: str, world) -> dict:
 
 def demonstrate(row: dict, rng: random.Random, wrong: frozenset[int] = frozenset(), think: bool = True) -> str:
     """Plan, then text. A wrong plan (intention) is carried out as planned; a wrong execution departs from its plan."""
-    plans = []
-    for index, (family, plan) in enumerate(zip(row["families"], row["plans"])):
-        plans.append((family, _other_plan(rng, family, plan) if index in wrong else plan))
-    written = {}
-    for index, (family, plan) in enumerate(plans):
-        written[family] = _other_plan(rng, family, plan) if index + len(plans) in wrong else plan
-    thought = thinking([plan or "free" for _, plan in plans], think)
-    return f"{thought}{_write(rng, row['topic'], written)}<|im_end|>"
+    families, plans = row["families"], row["plans"]
+    plans = [_other_plan(rng, *pair) if i in wrong else pair[1] for i, pair in enumerate(zip(families, plans))]
+    done = [_other_plan(rng, *pair) if i in wrong else pair[1] for i, pair in enumerate(zip(families, plans), len(plans))]
+    thought = thinking([plan or "free" for plan in plans], think)
+    return f"{thought}{_write(rng, row['topic'], dict(zip(families, done)))}<|im_end|>"
 
 
 def _other_plan(rng: random.Random, family: str, plan: str | None) -> str | None:

@@ -110,7 +110,8 @@ def _percent(expression):
 
 def _rounds(a: Fraction, b: Fraction) -> bool:
     """Whether a decimal stands for another rational number."""
-    places = [_places(value) for value in (a, b)]
+    # decimals of each, None where they do not end, or not soon
+    places = [next((n for n in range(40) if (value * 10**n).denominator == 1), None) for value in (a, b)]
     if None not in places:
         (fewer, short), (_, long) = sorted(zip(places, (a, b)))
         return fewer > 0 and len(str(abs(short * 10**fewer).numerator)) >= DECIMALS and 2 * abs(short - long) * 10**fewer <= 1
@@ -118,11 +119,6 @@ def _rounds(a: Fraction, b: Fraction) -> bool:
         exact = a if places[0] is None else b
         tolerance = _tolerance(mpmath.mpf(exact.numerator) / exact.denominator)
         return bool(mpmath.mpf(abs(a - b).numerator) / abs(a - b).denominator <= tolerance)
-
-
-def _places(value: Fraction) -> int | None:
-    """Decimals of a rational number; None where they do not end, or not soon."""
-    return next((n for n in range(40) if (value * 10**n).denominator == 1), None)
 
 
 def _tolerance(value) -> mpmath.mpf:
@@ -156,9 +152,8 @@ def _same_at_points(a, b) -> bool:
         names = sorted(a.free_symbols, key=str)
         if not names or set(names) != set(b.free_symbols):
             return False
-        points = [
-            {name: POINTS[(at + place) % len(POINTS)] + place for place, name in enumerate(names)} for at in range(len(POINTS))
-        ]
+        count = len(POINTS)
+        points = [{name: POINTS[(at + i) % count] + i for i, name in enumerate(names)} for at in range(count)]
         return all(same(a.subs(values), b.subs(values)) for values in points)
     except (AttributeError, TypeError, ValueError, NotImplementedError):
         return False

@@ -43,20 +43,15 @@ def draw(make: Callable, benchmark: str, split: str, count: int, seed: int, worl
         if split_of(prompt) != split or (split != "train" and prompt in seen):
             continue
         seen.add(prompt)
-        rows.append(
-            row | {"benchmark": benchmark, "split": split, "problem_id": f"{benchmark}-{zlib.crc32(prompt.encode()):08x}"}
-        )
+        named = {"benchmark": benchmark, "split": split, "problem_id": f"{benchmark}-{zlib.crc32(prompt.encode()):08x}"}
+        rows.append(row | named)
     raise ValueError(f"{benchmark}: only {len(rows)} distinct {split} problems, {count} asked for")
-
-
-def user_message(text: str, tools: Sequence[dict] = ()) -> dict:
-    """`responses_create_params` of a problem that is one user message."""
-    return {"input": [{"role": "user", "content": text}], "tools": list(tools)}
 
 
 def micro_row(name: str, text: str, tools: Sequence[dict] = (), **fields) -> dict:
     """A problem of the micro world's domain `name` that is one user message, with the domain's own fields."""
-    return {"domain": name, "dataset": f"micro_{name}", "responses_create_params": user_message(text, tools), **fields}
+    asked = {"input": [{"role": "user", "content": text}], "tools": list(tools)}
+    return {"domain": name, "dataset": f"micro_{name}", "responses_create_params": asked, **fields}
 
 
 LARGEST = 19  # of all numbers in a chain: small enough for a micro model to learn its sums
@@ -86,8 +81,7 @@ def arithmetic_chain(rng: random.Random, amounts: list[tuple[str, int]]) -> list
     chain = []
     for said, amount in amounts:
         most = max(READINGS.get(said, (amount,)))
-        signs = [sign for sign, fits in (("+", value + most <= LARGEST), ("-", value >= most)) if fits]
-        sign = rng.choice(signs)
+        sign = rng.choice([sign for sign, fits in (("+", value + most <= LARGEST), ("-", value >= most)) if fits])
         result = value + amount if sign == "+" else value - amount
         chain.append((value, sign, amount, result, said))
         value = result

@@ -91,12 +91,8 @@ def _captured(text: str, rest: str, options: list[dict]) -> str | None:
     bare = STATED.fullmatch(CLOSING.sub("", text).upper().strip(" ."))
     if bare:
         return bare[1]
-    same = [
-        letter
-        for option in options
-        for letter, text_of in option.items()
-        if " ".join(str(text_of).split()).lower() == text.lower()
-    ]
+    listed = [pair for option in options for pair in option.items()]
+    same = [letter for letter, text_of in listed if " ".join(str(text_of).split()).lower() == text.lower()]
     return same[0] if len(same) == 1 else None
 
 
@@ -144,12 +140,8 @@ def verify(completions: list[str], rows: list[dict]) -> list[float | None]:
 
 def read(raw: dict, messages: list[dict]) -> dict:
     """The fields of a science row of the public blend; options without a text are left out."""
-    options = [
-        {letter.strip().upper(): text}
-        for option in raw.get("options") or []
-        for letter, text in (option or {}).items()
-        if text is not None
-    ]
+    listed = [pair for option in raw.get("options") or [] for pair in (option or {}).items()]
+    options = [{letter.strip().upper(): text} for letter, text in listed if text is not None]
     letters = [letter for option in options for letter in option]
     expected = str(raw.get("expected_answer") or "").strip().upper()
     if not expected:

@@ -20,9 +20,8 @@ CUSTOMER_FIELDS = (
 )
 CUSTOMER_TEXTS = ("customer_name", "customer_email", "product_interest", "status", "assigned_to_email")
 CUSTOMER_DATES = ("last_contact_date", "follow_up_by")
-VALUES = ("total_visits", "session_duration_seconds", "user_engaged") + tuple(
-    f"visits_{source}" for source in ("direct", "referral", "search_engine", "social_media")
-)
+VALUES = ("total_visits", "session_duration_seconds", "user_engaged", "visits_direct", "visits_referral")
+VALUES += ("visits_search_engine", "visits_social_media")
 
 
 def _choice_error(choices: dict, field: str, value: object) -> str | None:

@@ -102,8 +102,7 @@ def problems(p: Parameters, split: str) -> tuple[list[dict], int]:
 
 
 def evaluate(p: Parameters, folder: Path, name: str, split: str, *, temperature: float, k: int | None = None) -> pd.DataFrame:
-    """Scores and texts of one model on the problems of one split, as one frame with the columns of both tables; `k` samples of
-    each, by default as many as the run's purpose asks for."""
+    """Scores and texts of one model on one split, with the columns of both tables; `k` samples each, or the purpose's."""
     started = time.monotonic()
     model, tokenizer = decoding.load_model(artifacts.verify_model(folder))
     rows, usual = problems(p, split)

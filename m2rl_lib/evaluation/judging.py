@@ -117,8 +117,7 @@ def _whole(samples: pd.DataFrame) -> pd.Series:
 
 
 def balanced_set(samples: pd.DataFrame, size: int, name: str, seed: int) -> pd.DataFrame:
-    """As many right as wrong whole trajectories of each domain, `size` at most: `ITEM`; at most one right and one wrong per
-    problem, problems that have both first. `samples`: `SAMPLES`, of one model."""
+    """As many right as wrong whole trajectories of a domain, `size` at most, one of each per problem; those with both first."""
     chosen = []
     for domain, cell in samples[_whole(samples)].groupby("domain", sort=False):
         order = np.random.default_rng([seed, zlib.crc32(str(domain).encode())]).permutation(len(cell))
@@ -149,8 +148,7 @@ def _items(samples: pd.DataFrame, name: str) -> pd.DataFrame:
 
 
 def planted_set(rows: list[dict], seed: int) -> pd.DataFrame:
-    """Of each row one right trajectory and one for each of its steps with that step alone wrong (where it matters): `ITEM`.
-    `distance` counts the steps from the wrong one to the end: 0 is the answer itself."""
+    """Of each row one right trajectory and one for each step with that step alone wrong: `ITEM`; `distance`: steps to the end."""
     items = []
     for name in dict.fromkeys(row["domain"] for row in rows):
         plan = [(row, step) for row in rows if row["domain"] == name for step in (None, *range(len(row["steps"])))]

@@ -1,8 +1,6 @@
 """`python -m m2rl_lib.evaluation.served_model PARAMS MODEL --server URL`: the paper's nine benchmarks, asked of a served model.
 
-evalscope 1.14.1 (`pip install -e .[benchmarks]`) writes the prompts, asks any server that speaks OpenAI's protocol and grades the
-answers after `</think>`. Unlike evalscope alone: data sets are read at a commit or from a folder (`hub`), programs run in our
-sandbox only, and what could not be graded is null, not 0."""
+evalscope asks and grades; data sets are read at a commit, programs run in our sandbox only, what could not be graded is null."""
 
 import argparse
 import copy

@@ -1,7 +1,4 @@
-"""The claim ledger in one picture: distance from the edge of the claimed region, in half-widths of the interval that decides.
-
-Right of the line is for the claim, left against it, and across it undecided.
-"""
+"""The claim ledger in one picture: distance inside the claimed region's edge, in half-widths of the interval that decides."""
 
 import textwrap
 

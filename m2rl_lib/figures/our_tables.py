@@ -1,7 +1,4 @@
-"""Our results in the form of the paper's tables, and each table drawn twice, published and ours, by the same `plot_*`.
-
-Scores are of the test split, choices are made on the selection split. A missing result is a FileNotFoundError of its stage.
-"""
+"""Our results in the form of the paper's tables (test split), and each table drawn twice, published and ours, by one `plot_*`."""
 
 import io
 from collections.abc import Callable
@@ -154,10 +151,7 @@ def seed_words(p: Parameters, frame: pd.DataFrame) -> str:
 
 
 def show_both(p: Parameters, name: str, plot: Callable, paper: pd.DataFrame, ours: Callable, part: bool = False):
-    """Save and show the published figure `figures/published/<name>` and ours, `figures/<study>/paper_<name>`, side by side.
-
-    `part`: `paper` holds only some of the numbers. Where `ours` cannot make our frame, a line says which stage is missing.
-    """
+    """Save and show the published figure (`part`: incomplete) and ours side by side; a missing stage is named in a line."""
     from IPython.display import Image, Markdown, display
 
     source = f"Published, {published_tables.SOURCE}" + (" (in part)" if part else "")

@@ -48,10 +48,7 @@ def plot_costs(frame: pd.DataFrame) -> Figure:
 
 
 def plot_pair_changes(frame: pd.DataFrame) -> Figure:
-    """What a benchmark's score becomes when the domain's expert is averaged with another model, against the expert alone.
-
-    `added` is a domain, or 'sft', 'null': open markers, the bar that averaging alone sets.
-    """
+    """Change of a benchmark's score when the domain's expert is averaged with `added` (a domain; 'sft', 'null': open markers)."""
     require_columns(frame, ["target", "added", "benchmark", "estimate"], "merges of pairs")
     labels = {"sft": "SFT", "null": "RL-Null"}
     figure, axes = make_figure(COLUMN, 0.17 * len(frame) + 0.75)

@@ -14,8 +14,6 @@ from matplotlib.lines import Line2D
 from m2rl_lib.figures.style import BLACK, COLUMN, FAMILIES, GREY, make_figure
 from m2rl_lib.stats.comparisons import display_name, model_family
 
-# --- words ------------------------------------------------------------------------------------------------
-
 
 def unique(frame: pd.DataFrame, column: str) -> list:
     """The values of a column in the order of the frame."""
@@ -61,9 +59,6 @@ def name_rows(models) -> tuple[list[str], float]:
     """Names for an axis, long ones on two lines, and the inches a row needs for them."""
     names = [textwrap.fill(display_name(model), 24) for model in models]
     return names, 0.145 + 0.075 * max(name.count("\n") for name in names)
-
-
-# --- marks ------------------------------------------------------------------------------------------------
 
 
 def name_heights(axes: Axes, heights, names: list[str], low: float, high: float) -> None:
@@ -131,10 +126,7 @@ def draw_reference(axes: Axes, rows: pd.DataFrame) -> bool:
 
 
 def make_forest(rows: pd.DataFrame, words: str, edges: dict[float, str] | None = None, marks=()) -> Figure:
-    """Models by their score, best on top, with a line at each of the `edges` (place: style), or else at SFT's score.
-
-    `marks`: further columns drawn in a model's row, each with its marker.
-    """
+    """Models by score, best on top, a line at each of `edges` (place: style) or SFT's score; `marks`: more columns, markers."""
     rows = rows.sort_values("score", kind="stable", na_position="first")
     names, inches = name_rows(rows["model"])
     figure, axes = make_figure(COLUMN, inches * len(rows) + 1.1)
@@ -147,9 +139,6 @@ def make_forest(rows: pd.DataFrame, words: str, edges: dict[float, str] | None =
     name_heights(axes, range(len(rows)), names, -0.7, len(rows) - 0.3)
     handles = family_handles(rows["model"], line) + [handle(column, marker, BLACK) for column, marker in marks]
     return finish(figure, handles, 2, words + count_words(rows, before="\n"))
-
-
-# --- legends ----------------------------------------------------------------------------------------------
 
 
 def handle(label: str, marker: str, colour: str, filled: bool = True, line: str = "", **more) -> Line2D:

@@ -20,10 +20,7 @@ LEAST_SPAN = 4  # points that a panel of scores shows: less would make much of n
 
 
 def plot_benchmark_scores(frame: pd.DataFrame) -> Figure:
-    """Every model on every benchmark, one panel each with a scale of its own.
-
-    Up to MOST_NARROW models, panels stand three across in one column; more take two, one column of panels per domain.
-    """
+    """Every model on every benchmark, one panel each; above MOST_NARROW two columns wide, a column of panels per domain."""
     require_columns(frame, ["model", "domain", "benchmark", "score"], "benchmark scores")
     models, panels = unique(frame, "model"), frame.groupby(["domain", "benchmark"], sort=False)
     names, inches = parts.name_rows(models)

@@ -92,10 +92,7 @@ def plot_every_curve(frame: pd.DataFrame) -> Figure:
 
 
 def plot_manipulation(frame: pd.DataFrame) -> Figure:
-    """Each quantity in each world of the manipulation check (the study's own first); NaN: refused.
-
-    `kind` is 'points' or 'cosine', one panel each; an arrow where `predicted` says 'rises' or 'falls'.
-    """
+    """Each quantity in each world of the manipulation check (the study's own first), a panel per `kind`; arrows: `predicted`."""
     require_columns(frame, ["quantity", "kind", "world", "estimate", "low", "high"], "manipulation check")
     kinds, worlds = unique(frame, "kind"), unique(frame, "world")
     widths = list(frame.groupby("kind", sort=False)["quantity"].nunique())
@@ -124,5 +121,4 @@ def plot_manipulation(frame: pd.DataFrame) -> Figure:
     words = "; arrows: predicted against the study's" if {*frame.get("predicted", ())} & {*arrows} else ""
     if kinds[0] == "points":
         grid[0].set_xlabel("trained → tested" + count_words(frame[frame["kind"] == "points"]) + words)
-    handles = [handle(world, "", colour, line="-", linewidth=5) for world, colour in colours.items()]
-    return finish(figure, handles, 3)
+    return finish(figure, [handle(world, "", colour, line="-", linewidth=5) for world, colour in colours.items()], 3)

@@ -49,10 +49,7 @@ def _short(value: float) -> str:
 
 
 def plot_change_against_kl(frame: pd.DataFrame) -> Figure:
-    """What a multi-domain model lost against each domain's expert, against its KL from that expert, nats a sequence.
-
-    `neighbours`: share of the other experts in the model that neighbour the domain's; filled where there is one.
-    """
+    """What a model lost against each domain's expert, against its KL from that expert (nats); filled: a neighbour is in it."""
     columns = ["target", "domain", "delta", "delta_low", "delta_high", "kl", "se", "neighbours"]
     require_columns(frame, columns, "changes against KL")
     domains = unique(frame, "domain")

@@ -1,7 +1,4 @@
-"""Figures of RQ3's weights: sweeps of masks, heat maps of pairs, heat maps by type and depth.
-
-A cell has its number where there is room for it (up to MOST_NUMBERS columns), so greyscale loses nothing.
-"""
+"""Figures of RQ3's weights: sweeps of masks, heat maps of pairs, heat maps by type and depth."""
 
 import numpy as np
 import pandas as pd
@@ -14,11 +11,8 @@ from m2rl_lib.figures.style import BLACK, BLUE, GREY, LINES, ORANGE, WIDE, make_
 from m2rl_lib.stats.bootstrap import require_columns
 from m2rl_lib.stats.comparisons import display_name
 
-PANELS = {
-    "changed": ("η", "share of weights changed"),
-    "relative": ("η", "overlap (Jaccard)"),
-    "density": ("share of weights in the mask", "overlap (Jaccard)"),
-}
+PANELS = {"changed": ("η", "share of weights changed"), "relative": ("η", "overlap (Jaccard)")}
+PANELS |= {"density": ("share of weights in the mask", "overlap (Jaccard)")}
 WORDS = {"jaccard": "measured", "chance": "independent masks", "matched": "matched random masks"}
 WORDS |= {"cosine": "exact", "projected": "projected to 256 dimensions"}
 MOST_NUMBERS = 16
@@ -83,8 +77,7 @@ def plot_parts(frame: pd.DataFrame, label: str) -> Figure:
 
 
 def _heat_map(axes, cells: pd.DataFrame, largest=0.0, signed: bool | None = None, blank=False, numbered: bool = True, **options):
-    """Draw the cells, with numbers where they can be read; a scale around 0 where values are signed (by lightness alone where
-    some cells are not `numbered`, so that greyscale keeps the sign). A missing one is a dash, but where `blank`."""
+    """Draw the cells, with numbers where they can be read; signed values around 0; a missing one is a dash, but `blank`."""
     numbers = cells.to_numpy(dtype=float)
     largest = largest or max(float(np.nanmax(np.abs(numbers), initial=0)), 1e-9)
     signed = bool(np.nanmin(numbers, initial=0) < 0) if signed is None else signed

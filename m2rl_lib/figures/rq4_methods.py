@@ -17,11 +17,8 @@ from m2rl_lib.stats.bootstrap import OVERALL, require_columns
 from m2rl_lib.stats.comparisons import display_domain, display_name, model_family
 
 FURTHEST = 10  # points behind the best, from which a cell has the darkest shade
-MEASURES = {
-    "consistency": "cosine with the experts' union",
-    "excess": "excess over the union, points",
-    "shortfall": "shortfall to the union, points",
-}
+MEASURES = {"consistency": "cosine with the experts' union", "excess": "excess over the union, points"}
+MEASURES |= {"shortfall": "shortfall to the union, points"}
 
 
 def _narrow(name: str) -> str:
@@ -58,8 +55,7 @@ def plot_methods(frame: pd.DataFrame) -> Figure:
     axes.grid(False)
     words = {"-": "best", ":": "second best"}
     handles = [Patch(fill=False, edgecolor=BLACK, linestyle=style, label=label) for style, label in words.items()]
-    furthest = Patch(facecolor=shades(0.5), label=f"{FURTHEST} points or more behind the best")
-    return finish(figure, [*handles, furthest], 3)
+    return finish(figure, [*handles, Patch(facecolor=shades(0.5), label=f"{FURTHEST} points or more behind the best")], 3)
 
 
 def plot_upset(frame: pd.DataFrame) -> Figure:

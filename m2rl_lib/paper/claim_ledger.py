@@ -1,10 +1,8 @@
 """The one rule by which every finding is judged: from one estimate and its interval to a verdict.
 
-A claim is a *region* of values of one quantity, such as 'above −3 points': *supported* if the quantity is shown to lie inside,
-*contradicted* if outside, else *undecided*. Shown: p < 0.05, adjusted: Bonferroni over the primary claims (one per question),
-Benjamini–Hochberg among the exploratory ones of a question. p is that of the 95% interval (normal or t); for an *equivalence*
-of two one-sided tests, which is the 90% interval inside the region.
-"""
+A claim is a *region* of values of one quantity: *supported* if it is shown to lie inside, *contradicted* if outside, else
+*undecided*. Shown: p < 0.05 (of the 95% interval; of two one-sided tests for an *equivalence*), adjusted by Bonferroni over the
+primary claims (one per question) or Benjamini–Hochberg among the exploratory ones of a question."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass

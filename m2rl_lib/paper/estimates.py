@@ -1,7 +1,4 @@
-"""What our result tables say of each finding: tables in, estimate and interval (`claim_ledger.Found`) out.
-
-`claims.csv` names these functions. A table that is missing, or undefined at this scale, raises NotTestable with the reason.
-"""
+"""What our result tables say of each finding `claims.csv` names: tables in, estimate and interval (`claim_ledger.Found`) out."""
 
 from dataclasses import replace
 from itertools import combinations
@@ -130,8 +127,7 @@ def pair_asymmetry(tables: Tables) -> Found:
 
 
 def _mean_excess(table: pd.DataFrame, value: str, control: str | None) -> Found:
-    """The mean of `_excess` over pairs of experts, with a jackknife over experts: half-width t √((n − 1) var), n − 1 degrees of
-    freedom. Several seeds: at least a t interval over seeds."""
+    """The mean of `_excess` over pairs of experts, jackknifed over experts; of several seeds at least a t interval over seeds."""
     whole = table[(table["type"] == "all") & table["layer"].isna()]
     experts = [name for name in pd.unique(whole[["model", "other"]].to_numpy().ravel()) if _is_expert(name)]
     seeds = whole["seed"] if "seed" in whole else pd.Series(0, whole.index)

@@ -1,7 +1,4 @@
-"""What the paper prints for each of its findings: a value in our unit (NaN where none could be read), and words.
-
-Computed from `published_tables`. None of the paper's numbers has an interval.
-"""
+"""What the paper prints for each of its findings: a value in our unit (NaN where none could be read; no interval), and words."""
 
 import numpy as np
 import pandas as pd

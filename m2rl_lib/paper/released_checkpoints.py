@@ -1,7 +1,4 @@
-"""The authors' released checkpoints through this study's own merging, footprints, cosines and KL, without any training.
-
-They become the models of a study beside this one, `<study>-released`, each with a manifest that says where it comes from.
-"""
+"""The released checkpoints through this study's own merging, footprints, cosines and KL, as models of `<study>-released`."""
 
 import os
 import shutil
@@ -11,6 +8,7 @@ import pandas as pd
 
 from m2rl_lib.analysis.rq3_policies import policy_kl, policy_samples
 from m2rl_lib.analysis.rq3_weights.footprints import PIECE
+from m2rl_lib.analysis.rq3_weights.mask_overlap import whole
 from m2rl_lib.config import locations, schedule, study
 from m2rl_lib.config.study import Parameters
 from m2rl_lib.storage import artifacts, hub
@@ -38,11 +36,7 @@ def sources(p: Parameters) -> dict[str, hub.Source]:
 
 def names_shown(p: Parameters) -> dict[str, str]:
     """Model name -> what it is, in words; paths from the repository root."""
-    shown = {}
-    for name, source in sources(p).items():
-        inside = source.folder is not None and source.folder.is_relative_to(locations.ROOT)
-        shown[name] = str(source.folder.relative_to(locations.ROOT)) if inside else str(source)
-    return shown
+    return {name: str(one) if one.folder is None else artifacts.relative(one.folder) for name, one in sources(p).items()}
 
 
 def world(p: Parameters) -> Parameters:
@@ -147,10 +141,10 @@ def kl_table(p: Parameters) -> pd.DataFrame:
 
 def norm_table(vectors: pd.DataFrame, cosines: pd.DataFrame, experts: list[str]) -> pd.DataFrame:
     """By whole model: norm of its task vector in units of the experts' mean, and its cosine with each expert's."""
-    far = vectors[(vectors["type"] == "all") & vectors["layer"].isna()].set_index("model")["norm"]
+    far = whole(vectors).set_index("model")["norm"]
     far = far[[not name.startswith("sft") for name in far.index]]
-    whole = cosines[(cosines["type"] == "all") & cosines["layer"].isna()]
-    value = {frozenset(pair): cosine for *pair, cosine in whole[["model", "other", "cosine"]].itertuples(index=False)}
+    pairs = whole(cosines)[["model", "other", "cosine"]].itertuples(index=False)
+    value = {frozenset(pair): cosine for *pair, cosine in pairs}
     table = (far / far[experts].mean()).to_frame("norm")
     for expert in experts:
         table[f"cosine {expert}"] = [1.0 if name == expert else value[frozenset((name, expert))] for name in table.index]

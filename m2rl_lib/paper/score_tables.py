@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 
 from m2rl_lib.analysis.rq2_transfer import transfer_matrix
-from m2rl_lib.analysis.rq4_methods import seesaw
+from m2rl_lib.analysis.rq4_methods import seesaw, sweeps
 from m2rl_lib.config.model_names import parse_model_name
 from m2rl_lib.stats.bootstrap import OVERALL, UNTRAINED, average_table, choose_on_selection
 from m2rl_lib.stats.comparisons import BEST_MERGE, comparison_table, display_name
@@ -16,18 +16,9 @@ NAMES = ("contest", "transfer", "rq2", "seesaw", "leader", "rivals", "pair")
 Tables = dict[str, pd.DataFrame | str]
 
 
-def plain_merges(scores: pd.DataFrame) -> list[str]:
-    """The merges in a table that are no variants, in its order."""
-    names = [(name, *parse_model_name(name)) for name in pd.unique(scores["model"])]
-    return [name for name, base, variant in names if base.startswith("merge-") and not variant]
-
-
-def choose_by_halves(scores: pd.DataFrame, candidates: list[str], seed: int = 0) -> tuple[pd.DataFrame, list[str]]:
-    """The rows of the best of `candidates` as model BEST_MERGE, and which it is on each half.
-
-    The problems of each benchmark are halved at random; each half shows the candidate with the best mean on the other half.
-    """
-    generator = np.random.default_rng(seed)
+def choose_by_halves(scores: pd.DataFrame, candidates: list[str]) -> tuple[pd.DataFrame, list[str]]:
+    """The rows of the best of `candidates` as BEST_MERGE, chosen for each half of the problems on the other, and both choices."""
+    generator = np.random.default_rng(0)
     problems = scores[["benchmark", "problem_id"]].drop_duplicates().sort_values(["benchmark", "problem_id"])
     problems["half"] = problems.groupby("benchmark")["problem_id"].transform(lambda part: generator.permutation(len(part)) % 2)
     some = scores[scores["model"].isin(candidates)].merge(problems, on=["benchmark", "problem_id"])
@@ -47,12 +38,8 @@ def make_score_tables(
     planted: pd.DataFrame | None = None,
     names: Sequence[str] = NAMES,
 ) -> Tables:
-    """The frames that `estimates` reads of scores, those of `names`, or in a frame's place why it cannot be made.
-
-    `test`, `selection`: graded samples of one split each; `planted`: as `transfer_table` takes it. leader: the method with the
-    best mean against each other on each benchmark; rivals: TIES against each other method.
-    """
-    merges = plain_merges(test)
+    """The frames `names` that `estimates` reads of scores (one split each), or in a frame's place why it cannot be made."""
+    merges = [name for name, _, variant in sweeps.merges(test["model"]) if not variant]
     methods = [*merges, *(["mt-opd"] if "mt-opd" in set(test["model"]) else [])]
     how = {"margin": margin, "draws": draws}
     makers = {
@@ -107,8 +94,7 @@ def _rivals(test: pd.DataFrame, methods: list[str], how: dict) -> pd.DataFrame:
     others = [name for name in methods if name != "merge-ties"]
     if not others:
         raise ValueError("no scores of another merging method")
-    some = _of(test, ["merge-ties", *others])
-    return comparison_table(some, [("merge-ties", other) for other in others], [OVERALL], **how)
+    return comparison_table(_of(test, ["merge-ties", *others]), [("merge-ties", other) for other in others], [OVERALL], **how)
 
 
 def _pair(test: pd.DataFrame, how: dict) -> pd.DataFrame:

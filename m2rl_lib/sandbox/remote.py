@@ -12,13 +12,8 @@ def run_once(url: str, program: str, text: str, limits: dict) -> Run | None:
     """One program on one input, or None where the server failed."""
     import httpx  # slow to import, and not needed where programs run here
 
-    body = {
-        "code": program,
-        "language": "python",
-        "stdin": text,
-        "run_timeout": limits["timeout"],
-        "memory_limit_MB": math.ceil(limits["memory"] / (1 << 20)),
-    }
+    body = {"code": program, "language": "python", "stdin": text}
+    body |= {"run_timeout": limits["timeout"], "memory_limit_MB": math.ceil(limits["memory"] / (1 << 20))}
     try:
         answer = httpx.post(url.rstrip("/") + "/run_code", json=body, timeout=limits["timeout"] + 30).raise_for_status().json()
         result = answer.get("run_result") or {}

@@ -1,7 +1,4 @@
-"""The sandbox's system call filter (classic BPF): what a short program never needs and namespaces alone leave open.
-
-Of sockets only Unix ones stay: a network namespace does not confine every family (AF_VSOCK, AF_ALG).
-"""
+"""The sandbox's system call filter (classic BPF): what a short program never needs and namespaces alone leave open."""
 
 import errno
 import platform

@@ -24,17 +24,9 @@ NAMES = {
     "routed": "Routed experts",
     "qwen3-4b-thinking": "Qwen3-4B-Thinking",
 }
-METHODS = {
-    "average": "Average",
-    "task-arithmetic": "TA",
-    "task-arithmetic-dare": "TA+DARE",
-    "ties": "TIES",
-    "ties-dare": "TIES+DARE",
-    "sce": "SCE",
-    "ram": "RAM",
-    "ram-plus": "RAM+",
-    "tsv": "TSV",
-}
+METHODS = {"average": "Average", "task-arithmetic": "TA", "task-arithmetic-dare": "TA+DARE"}
+METHODS |= {"ties": "TIES", "ties-dare": "TIES+DARE", "sce": "SCE"}
+METHODS |= {"ram": "RAM", "ram-plus": "RAM+", "tsv": "TSV"}
 MERGES = {f"merge-{method}": f"{name} merge" for method, name in METHODS.items()}
 SHORT = {"instruction_following": "IF"}
 COMPARED = ["model", "reference", "over", "estimate", "low", "high", "low90", "high90", "p", "seen", "margin", "verdict"]
@@ -206,8 +198,7 @@ def benjamini_hochberg(p: np.ndarray) -> np.ndarray:
 
 
 def form_table(scores: pd.DataFrame) -> pd.DataFrame:
-    """Is it the form or the skill? The shares parsed, right if parsed, and truncated, of each model on each benchmark: `TABLE`
-    with `measure` after benchmark. 20 of 40 samples parsed, 15 of these right: parsed 50, right if parsed 75."""
+    """Form or skill? `TABLE` with `measure` after benchmark: the shares parsed, right if parsed, and truncated, in points."""
     require_columns(scores, ["parsed", "truncated"], "scores")
     problems = problem_means(scores)
     parts = {name: resample(problems, name) for name in ("parsed", "parsed_correct", "truncated")}

@@ -66,7 +66,5 @@ def sentence(spread: pd.DataFrame, name: str) -> str:
     if len(by_seed) == 1:
         return f"{start}, one seed ({by_seed['what'].iloc[0]}): how far seeds lie apart is not known."
     sd, of_problems = spread.loc[spread["what"] == T, "sd"].iloc[0], np.sqrt((by_seed["sd"] ** 2).mean())
-    start += (
-        f" by seed ({', '.join(by_seed['what'].str.removeprefix('seed '))}). The seeds' standard deviation is {sd:.1f} points;"
-    )
-    return f"{start} resampling problems alone gives a seed {of_problems:.1f}."
+    start += f" by seed ({', '.join(by_seed['what'].str.removeprefix('seed '))}). The seeds' standard deviation is {sd:.1f}"
+    return f"{start} points; resampling problems alone gives a seed {of_problems:.1f}."

@@ -71,8 +71,7 @@ def problems_needed(effect: float, found: Components, samples: int, seeds: int) 
 
 
 def size_table(effect: float, found: Components, tokens: float, tokens_per_second: float, training_hours: float) -> pd.DataFrame:
-    """Every K and number of seeds with the fewest problems, cheapest first: seeds, samples, problems (missing where none reach
-    the power), completions, device_hours. `tokens` is the mean length of a completion; `training_hours` are one seed's."""
+    """Every K and number of seeds, with the fewest problems, by cost; `tokens` per completion, `training_hours` per seed."""
     rows = [(seeds, samples, problems_needed(effect, found, samples, seeds)) for seeds in SEEDS for samples in SAMPLES]
     frame = pd.DataFrame(rows, columns=["seeds", "samples", "problems"]).astype({"problems": "Int64"})
     frame["completions"] = 2 * frame["problems"] * frame["samples"] * frame["seeds"]

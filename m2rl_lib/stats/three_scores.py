@@ -12,8 +12,7 @@ LIKE = ["thought", "completion_tokens"]  # columns of `scores` that say what com
 
 
 def frames(test: pd.DataFrame, greedy: pd.DataFrame) -> dict[str, dict]:
-    """What each score is made of, as arguments of the tables of `bootstrap` and `comparisons`: score -> scores and pass_k.
-    `test`, `greedy`: rows of the tables `scores` and `greedy` on test problems; no greedy score where `greedy` is empty."""
+    """What each score is made of: score -> scores and pass_k; no greedy score where `greedy` is empty."""
     control = test[test["model"] == "sft-sharpened"]
     k = int(test.groupby(CELL)["sample"].nunique().min())
     every = {"T=1": (test, None), "greedy": (pd.concat([greedy, control]), None), "pass@K": (test, k)}

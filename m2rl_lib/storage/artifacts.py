@@ -68,15 +68,8 @@ def record(parameters: Parameters, inputs: Sequence[Path] = ()) -> dict:
         manifest = read_manifest(folder)
         joined = join(joined, manifest["parameters"], "this run", str(folder))
         digests[relative(folder)] = manifest["digest"]
-    return {
-        "parameters": joined,
-        "seed": getattr(parameters, "seed", None),
-        "inputs": digests,
-        "versions": versions(),
-        "commit": commit(),
-        "device": device(),
-        "created": datetime.now(UTC).isoformat(timespec="seconds"),
-    }
+    given = {"parameters": joined, "seed": getattr(parameters, "seed", None), "inputs": digests, "versions": versions()}
+    return given | {"commit": commit(), "device": device(), "created": datetime.now(UTC).isoformat(timespec="seconds")}
 
 
 def join(one: dict, other: dict, name_of_one: str, name_of_other: str) -> dict:
@@ -165,15 +158,10 @@ def finish(parameters: Parameters, name: str, made: list[Path], read: list[Path]
     now = datetime.now(UTC)
     seeds = list(seeds or [parameters.seed])
     if not is_done(parameters, name, made, read):
-        record = {
-            "name": name,
-            "parameters": vars(parameters),
-            "seeds": seeds,
-            "made": {relative(folder): read_manifest(folder)["digest"] for folder in made},
-            "read": {relative(folder): read_manifest(folder)["digest"] for folder in read},
-            "finished": now.isoformat(timespec="seconds"),
-            "spent": spent(),
-        }
+        record = {"name": name, "parameters": vars(parameters), "seeds": seeds}
+        for kind, folders in (("made", made), ("read", read)):
+            record[kind] = {relative(folder): read_manifest(folder)["digest"] for folder in folders}
+        record |= {"finished": now.isoformat(timespec="seconds"), "spent": spent()}
         atomic.write_json(locations.done_file(parameters.study, parameters.seed, name), record)
     for checkpoint in locations.work_folder(parameters.study, parameters.seed, name).glob("checkpoint-*"):
         shutil.rmtree(checkpoint)
@@ -181,10 +169,8 @@ def finish(parameters: Parameters, name: str, made: list[Path], read: list[Path]
         print(f"{name}: {stamp}")
     installed = ", ".join(f"{library} {version}" for library, version in versions().items())
     of_seeds = f"seeds {', '.join(map(str, seeds))}" if len(seeds) > 1 else f"seed {parameters.seed}"
-    print(
-        f"{name}: done, {now:%Y-%m-%d %H:%M} UTC, commit {commit()}, {of_seeds}, on {device()}; "
-        f"Python {platform.python_version()}, {installed}"
-    )
+    where = f"commit {commit()}, {of_seeds}, on {device()}; Python {platform.python_version()}, {installed}"
+    print(f"{name}: done, {now:%Y-%m-%d %H:%M} UTC, {where}")
 
 
 def spent() -> dict[str, float]:

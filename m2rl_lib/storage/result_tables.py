@@ -56,9 +56,8 @@ def read_table(
     folder = locations.study_folder(parameters.study) / "results" / table
     seeds = seeds or [parameters.seed]
     if writers is None:
-        paths = [path for seed in seeds for path in sorted(folder.glob(f"{seed}-*.parquet"))] or [
-            folder / f"{seeds[0]}-*.parquet"
-        ]
+        found = [path for seed in seeds for path in sorted(folder.glob(f"{seed}-*.parquet"))]
+        paths = found or [folder / f"{seeds[0]}-*.parquet"]
     else:
         paths = [folder / f"{seed}-{writer}.parquet" for seed in seeds for writer in writers]
     if missing := [artifacts.relative(path) for path in paths if not path.is_file()]:
@@ -79,10 +78,7 @@ def write_headline(parameters: Parameters, lines: list[str]) -> None:
     scores = (folder / "results" / "scores").glob(f"{parameters.seed}-*.parquet")
     made_by = [json.loads(pq.read_schema(path).metadata[b"m2rl"]) for path in scores]
     stamps = sorted({sandbox.stamp(made["parameters"].get("sandbox_kind")) for made in made_by} - {""})
-    places = {
-        "figures": locations.figures_folder(parameters.study),
-        "notebooks": folder / "notebooks",
-        "tables": folder / "results",
-    }
+    places = {"figures": locations.figures_folder(parameters.study)}
+    places |= {"notebooks": folder / "notebooks", "tables": folder / "results"}
     where = [f"{name + ':':11}{artifacts.relative(place)}/" for name, place in places.items()]
     atomic.write(folder / "headline.txt", ("\n".join([*lines, *stamps, *where]) + "\n").encode())

@@ -61,6 +61,5 @@ def test_costs_of_several_seeds_are_those_of_one():
     rows = [(0, "rl-multi", 40), (0, "rl-math", 90), (0, "rl-math", 10), (1, "rl-multi", 60), (1, "rl-math", 100)]
     columns = ["seed", "model", "stage", *budgets.SPENT]
     costs = pd.DataFrame([(seed, name, "rl", *[n] * 5) for seed, name, n in rows], columns=columns)
-    mean = budgets.mean_costs(costs).set_index("model")
-    assert mean["device_seconds"].to_dict() == {"rl-multi": 50, "rl-math": 100}
+    assert budgets.mean_costs(costs).set_index("model")["device_seconds"].to_dict() == {"rl-multi": 50, "rl-math": 100}
     assert budgets.mixing_share(costs, P).to_dict() == {0: 40, 1: 60}

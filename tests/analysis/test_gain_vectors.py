@@ -114,8 +114,7 @@ def test_samples_with_common_random_numbers_do_not_bias_it():
     base, drawn = np.random.default_rng(3).random(N), np.random.default_rng(4).random((N, 32))
     shifted = {"rl-math": 0.3 * (np.arange(N) % 2), "rl-multi": 0.3 * (np.arange(N) % 4 < 2)}  # true cosine 0.5
     models = ["sft", *EXPERTS, "rl-multi"]
-    scores = pd.concat([cell(drawn < (0.7 * base + shifted.get(m, 0))[:, None], m) for m in models])
-    found = measure(scores)
+    found = measure(pd.concat([cell(drawn < (0.7 * base + shifted.get(m, 0))[:, None], m) for m in models]))
     assert found.loc["consistency", "low"] < 0.5 < found.loc["consistency", "high"]
 
 

@@ -120,8 +120,7 @@ def test_without_any_reward_there_is_no_cosine(model):
 
 
 def test_along_the_run_every_domain_and_pair_is_there(smoke, publish_model, tokenizer):
-    built = micro_model.build_model(tokenizer, 32, 2, 2, 512, 0)
-    publish_model("sft", built)
+    publish_model("sft", micro_model.build_model(tokenizer, 32, 2, 2, 512, 0))
     pairs, singles = policy_gradients.along_run(smoke, ["sft"], ["math", "agent"])
     assert pairs[["domain", "other", "model", "step"]].values.tolist() == [["math", "agent", "sft", 0]]
     assert singles["completions"].tolist() == [smoke.analysis_gradient_prompts * smoke.rlvr_completions] * 2

@@ -53,8 +53,7 @@ def test_predictions_and_what_comes_of_them(case, smoke):
     for name in ("unshared", "agreeing"):
         found = table[table["world"] == name].set_index("quantity")["outcome"].to_dict()
         assert found == dict.fromkeys(found, "as predicted") | otherwise and len(found) == 6
-    came = 12 - 2 * len(otherwise)
-    assert f"12 predictions: {came} as predicted" in manipulation_check.sentence(table)
+    assert f"12 predictions: {12 - 2 * len(otherwise)} as predicted" in manipulation_check.sentence(table)
 
 
 def test_the_difference_of_two_worlds_by_hand(smoke):
@@ -74,8 +73,7 @@ def test_cosines_are_those_that_were_measured(smoke):
     weights = weights.assign(model="rl-coding", other="rl-math").astype({"layer": "Int64"})
     for name, frame in {"gradients": gradients, "weights_cosines": weights}.items():
         result_tables.write_table(smoke, name, "measuring", frame, artifacts.record(smoke))
-    found = manipulation_check.measured_cosines(smoke)
-    assert found == {"task vectors": (0.5,) * 3, "gradients at SFT": (0.3, 0.2, 0.4)}
+    assert manipulation_check.measured_cosines(smoke) == {"task vectors": (0.5,) * 3, "gradients at SFT": (0.3, 0.2, 0.4)}
 
 
 def test_other_worlds_differ_in_readings_alone_and_ask_math_and_coding(smoke):

@@ -25,11 +25,8 @@ def test_what_is_shared_lifts_what_conflicts_lowers_and_what_is_private_does_not
     assert change(study(conflicting=2), "coding", "agent") == (pytest.approx(-50), planted.FALLS)
     assert change(study(private=2), *plans) == (0, "") == change(study(private=2), *reversed(plans))
     for words in ({"shared": 2}, {"conflicting": 2}):  # counts in a text and terms of a sum
-        assert (
-            change(study(**words), "instruction_following", "agent")
-            == (0, "")
-            == change(study(**words), "agent", "instruction_following")
-        )
+        counts, terms = ("instruction_following", "agent"), ("agent", "instruction_following")
+        assert change(study(**words), *counts) == (0, "") == change(study(**words), *terms)
 
 
 def test_relation_counts_words_read_alike_and_thinking(study):

@@ -14,7 +14,6 @@ from m2rl_lib.analysis.rq3_policies import policy_kl, policy_neighbours, policy_
 from m2rl_lib.analysis.rq3_policies.policy_samples import Trajectory
 from m2rl_lib.config import schedule
 from m2rl_lib.data import problem_sets, sft_corpus
-from m2rl_lib.figures import rq3_policies
 from m2rl_lib.training import micro_model
 
 BENCHMARKS = [next(iter(module.BENCHMARKS)) for module in domains.DOMAINS.values()]
@@ -271,16 +270,6 @@ def test_asymmetry():
     kinds = dict(zip(found["one"] + found["other"], found["kind"]))
     assert kinds == {"ab": "one way", "ac": "mutual", "ad": "undecided", "bc": "neither", "bd": "neither", "cd": "neither"}
     assert found.loc[0, ["ratio of one to other", "ratio of other to one"]].tolist() == [0, 1]
-
-
-def test_kl_figure_shows_values_errors_and_counts(bandits):
-    rows = bandits[~bandits["source"].isin(["rl-orthogonal", "rl-opposed"])]
-    table = policy_kl.kl_table(rows)
-    figure = rq3_policies.plot_kl_table(table)
-    cell = table[(table["source"] == "rl-math") & (table["target"] == "sft")].iloc[0]
-    texts = [text.get_text() for axes in figure.axes for text in axes.texts]
-    assert f"{cell['kl']:.1g}\n±{cell['se']:.1g}" in texts and texts.count("0") == 4
-    assert "n = 40 prompts, 0 of 320 completions cut off" in figure.axes[0].get_title()
 
 
 def test_pair_names(smoke):

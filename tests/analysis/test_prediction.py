@@ -9,7 +9,6 @@ from scipy import stats
 from test_bootstrap import cell
 
 from m2rl_lib.analysis.rq3_policies import policy_neighbours, prediction
-from m2rl_lib.figures import rq3_policies
 
 NAMES = ["math", "coding", "science"]
 NEAR = {("math", "coding"), ("coding", "math")}  # planted: these two neighbour each other, science nobody
@@ -153,11 +152,3 @@ def test_errors_are_of_the_domain_that_was_left_out():
     assert errors["mean of the other domains", "a"] == pytest.approx(np.sqrt((81 + 49) / 2))
     with pytest.raises(ValueError, match="at least two"):
         prediction.held_out_errors(points[points["domain"] == "a"])
-
-
-def test_figure_marks_neighbours():
-    points = planted(-10, 20).assign(target="merge-ties", kl=1.0, se=0.1, delta_low=0.0, delta_high=1.0)
-    points["neighbours"] = np.where(points.index % 2, 0.5, 0.0)
-    figure = rq3_policies.plot_change_against_kl(points)
-    faces = [line.get_markerfacecolor() for line in figure.axes[0].lines if line.get_marker() == "^"]
-    assert len(faces) == 12 and faces.count("white") == 6

@@ -62,8 +62,7 @@ def test_a_seed_that_one_of_the_models_lacks_is_left_out():
 
 
 def test_choice_by_benchmark_is_made_on_the_selection_split_only():
-    scores = recovery_world(48, 64)
-    chosen = routing.choose_by_benchmark(scores.assign(split="selection"), ["rl-math", "rl-coding"])
+    chosen = routing.choose_by_benchmark(recovery_world(48, 64).assign(split="selection"), ["rl-math", "rl-coding"])
     assert chosen == {"math-1": "rl-math", "coding-1": "rl-coding"}
 
 

@@ -15,7 +15,6 @@ from m2rl_lib.analysis.rq5_judging import best_of_n, judge_accuracy, outcome_or_
 from m2rl_lib.data import judge_prompts, problem_sets, sft_corpus
 from m2rl_lib.domains import chat
 from m2rl_lib.evaluation import judging
-from m2rl_lib.figures import rq5_judging
 from m2rl_lib.paper import estimates
 from m2rl_lib.rollout import decoding
 from m2rl_lib.training import micro_model
@@ -263,17 +262,6 @@ def test_a_models_score_is_read_where_its_verdict_stands(tokenizer, model, monke
         assert found.tokens == len(tokenizer(thought)["input_ids"])
 
 
-def test_a_model_judges_whatever_it_is_shown(tokenizer, model):
-    rows = {row["problem_id"]: row for row in first_problems("math", 3)}
-    samples = sample_rows([0, 0, 1], texts=["", "<think>2 +", f"<think>1</think>\n\\boxed{{3}}{END}"])
-    items = judging.candidate_set(samples.assign(problem_id=list(rows)), 3, 0)
-    judge = judging.model_judge(model, tokenizer, temperature=0, max_tokens=6, batch=2, seed=0)
-    judged = judging.judge_items(judge, items, rows)
-    assert len(judged) == 6 and np.isfinite(judged["score"]).all() and judged["verdict"].isna().all()
-    empty = judged[judged["problem_id"] == list(rows)[0]].set_index("mode")["score"]
-    assert empty["outcome"] != empty["process"]
-
-
 def test_all_judges_of_a_study_see_the_same_trajectories(smoke, tokenizer, publish_model):
     smoke.domains, smoke.evaluate_max_tokens, smoke.judging_problems = ["math", "science"], 4, 2
     for seed, name in enumerate(["sft", "rl-math"]):
@@ -401,13 +389,6 @@ def test_the_papers_answer_is_found_where_it_is_true():
     assert (table.loc["contrast", "problems"] == 480).all()
 
 
-def test_the_opposite_and_nothing_are_found_as_well():
-    opposite = parts(world(dict.fromkeys(NAMES, -0.2) | {"instruction_following": 0.3})).query("claim == 'contrast'")
-    assert (opposite["high"] < 0).all()
-    nothing = parts(world(dict.fromkeys(NAMES, 0.0), n=240)).query("claim == 'process on logic'")
-    assert ((nothing["low"] < 0) & (nothing["high"] > 0)).all()
-
-
 def test_what_sft_cannot_judge_is_not_asked():
     measured = world(dict.fromkeys(NAMES, 0.0), hit=0.5)
     assert not outcome_or_process.gate(measured, NAMES)["answerable"].any()
@@ -457,8 +438,7 @@ def test_the_gate_and_the_claims_of_several_seeds_say_how_many():
     (found,) = estimates.judging({"rq5": row.to_frame().T}, "SFT", "process on logic")  # what the ledger makes of it
     assert (found.estimate, found.seeds, found.df) == (pytest.approx(25), 3, 2)
     spread = outcome_or_process.spread_table(pooled, who, ["math"]).set_index("quantity").loc["SFT's accuracy, math, process"]
-    by_seed = spread[["seed 0", "seed 1", "seed 2", "mean", "seed_sd"]]
-    assert by_seed.tolist() == pytest.approx([74, 76, 75, 75, 1])
+    assert spread[["seed 0", "seed 1", "seed 2", "mean", "seed_sd"]].tolist() == pytest.approx([74, 76, 75, 75, 1])
     # 200 problems of accuracy 0.75: a resample of them has sd √(0.75 × 0.25 / 200)
     assert spread["problem_sd"] == pytest.approx(100 * np.sqrt(0.75 * 0.25 / 200), rel=0.1)
 
@@ -494,12 +474,7 @@ def test_best_of_n_over_seeds_by_hand():
     assert table.loc["single sample", ["score", "low", "high"]].tolist() == [50, 50, 50]
 
 
-def test_figures_show_every_judge_and_its_intervals():
-    table = judge_accuracy.measure_table(world(dict.fromkeys(NAMES, 0.2))).query("measure == 'accuracy'")
-    figure = rq5_judging.plot_judges(table)
-    assert len(figure.axes) == 10 and figure.get_supxlabel().endswith("half of them right, 1 seed)")
-    assert len(figure.axes[0].lines) == 1 + 2 * 2 * 5  # chance; five judges, two modes, an interval and a point each
-    assert "seed" not in rq5_judging.plot_judges(table.drop(columns="seeds")).get_supxlabel()
+def test_reliability_by_hand():
     bins = judge_accuracy.reliability_table(verdict_rows([1, 0, 1, 1], [2, 2, -3, 2.1]))
     assert bins["share"].tolist() == [1, pytest.approx(2 / 3)] and bins["n"].tolist() == [1, 3]
     assert bins["probability"].tolist() == pytest.approx([expit(-3), expit([2, 2, 2.1]).mean()])

@@ -22,10 +22,8 @@ def test_settings_are_read_from_names_and_the_rest_are_defaults():
         "merge-sce": ["merge-sce", 1.0, 0.9],
         "merge-average": ["merge-average", 1.0, None],
     }
-    others = [f"merge-ties@{variant}" for variant in ("experts=math+coding", "step=64", "norm=equal", "definition=paper")] + [
-        "sft"
-    ]
-    table = sweeps.settings([*expected, *others], P).set_index("model").astype(object)
+    others = [f"merge-ties@{variant}" for variant in ("experts=math+coding", "step=64", "norm=equal", "definition=paper")]
+    table = sweeps.settings([*expected, *others, "sft"], P).set_index("model").astype(object)
     assert table.where(table.notna(), None).T.to_dict("list") == expected
 
 

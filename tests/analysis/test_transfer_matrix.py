@@ -33,9 +33,8 @@ def matrix(scores, **changes) -> pd.DataFrame:
     return transfer_matrix.transfer_table(scores, DOMAINS, **how).set_index(["model", "domain"])
 
 
-GAINS = {("rl-math", "coding"): 8, ("rl-coding", "math"): -8, ("rl-instruction_following", "math"): 8} | {
-    (f"rl-{domain}", domain): 20 for domain in DOMAINS
-}
+GAINS = {("rl-math", "coding"): 8, ("rl-coding", "math"): -8, ("rl-instruction_following", "math"): 8}
+GAINS |= {(f"rl-{domain}", domain): 20 for domain in DOMAINS}
 
 
 @pytest.fixture(scope="module")
@@ -72,8 +71,7 @@ def test_the_matrix_is_scored_against_what_was_planted(planted):
     assert calls == {("rl-math", "coding"): "rightly"} | wrong
     said = transfer_matrix.planted_sentence(table.reset_index())
     assert "1 rightly, 0 undecided, 2 wrongly" in said and "RL-Coding on math (rises, called interference)" in said
-    few = matrix(world(GAINS, n=20), planted=expected, draws=300)
-    assert few.loc[("rl-math", "coding"), "call"] == "undecided"
+    assert matrix(world(GAINS, n=20), planted=expected, draws=300).loc[("rl-math", "coding"), "call"] == "undecided"
     lines = transfer_matrix.cell_sentences(table.reset_index())
     starts = ["RL-Coding on math: interference", "RL-IF on math: synergy", "RL-Math on coding: synergy"]
     assert sorted(line.split(",")[0] for line in lines) == starts
@@ -115,8 +113,7 @@ def test_in_a_world_of_nothing_families_err_at_most_as_often_as_they_say():
 
 
 def test_family_of_one_is_an_ordinary_interval_and_more_cells_are_wider():
-    rng = np.random.default_rng(0)
-    draws = rng.normal(0, 2, (20_000, 20, 1))
+    draws = np.random.default_rng(0).normal(0, 2, (20_000, 20, 1))
     many = np.full(20, 10**6)
     low, high, critical = transfer_matrix.simultaneous(np.zeros((1, 1)), draws[:, :1], many[:1], many[:1] * 0 + 1)
     assert critical == pytest.approx(1.96, abs=0.03)
@@ -130,8 +127,7 @@ def test_seeds_are_pooled_over_cells_and_families_still_err_as_seldom_as_they_sa
     rng, missed, wide = np.random.default_rng(0), 0, []
     noise, many = rng.normal(0, 1e-2, (400, 20, 6)), np.full(20, 10**6)
     for _ in range(500):
-        parts = [rng.normal(0, sd, (*size, 6)) for sd, size in ((3, (5, 1)), (3, (1, 4)), (4, (5, 4)))]
-        points = sum(parts).reshape(20, 6)
+        points = sum([rng.normal(0, sd, (*size, 6)) for sd, size in ((3, (5, 1)), (3, (1, 4)), (4, (5, 4)))]).reshape(20, 6)
         low, high, _ = transfer_matrix.simultaneous(points, points + noise, many, many * 0 + 1, models=5)
         missed += bool(((low > 0) | (high < 0)).any())
         wide.append((high - low).mean() / 2)

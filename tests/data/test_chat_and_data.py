@@ -173,5 +173,4 @@ def test_rl_prompts_are_in_equal_parts_and_not_the_demonstrations():
     assert rows == problem_sets.prompts(["math", "coding", "agent"], 100, 0, sft_corpus.DEMONSTRATED)
     assert [r["domain"] for r in rows] != sorted(r["domain"] for r in rows)
     taught = {problems.prompt_of(row) for row in problem_sets.train_problems("math", 100, 0, sft_corpus.DEMONSTRATED)}
-    asked = {problems.prompt_of(row) for row in rows if row["domain"] == "math"}
-    assert len(asked & taught) < 5
+    assert len({problems.prompt_of(row) for row in rows if row["domain"] == "math"} & taught) < 5

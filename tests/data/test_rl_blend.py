@@ -89,9 +89,8 @@ def test_the_same_keys_choose_micro_or_paper_data(mirror):
     train = [row for row in kept(rl_blend.prepare_rows(sources)) if row["split"] == "train" and row["domain"] in names]
     sizes = problem_sets.pool_sizes(names, sources)
     assert sizes == [sum(row["domain"] == name for row in train) for name in names]
-    drawn = [
-        problem_sets.prompts(names, 7 * len(train), seed, DEMONSTRATED, sources) for seed in (0, 0, 1)
-    ]  # 7 times through all
+    many = 7 * len(train)  # 7 times through all
+    drawn = [problem_sets.prompts(names, many, seed, DEMONSTRATED, sources) for seed in (0, 0, 1)]
     assert sorted(row["problem_id"] for row in drawn[0]) == sorted(7 * [row["problem_id"] for row in train])
     assert drawn[0] == drawn[1] != drawn[2]
     assert problem_sets.benchmarks("math", sources) == ["math_blend"] and problem_sets.benchmarks("general", sources) == []
@@ -199,8 +198,7 @@ def test_rl_takes_no_prompt_longer_than_the_limit(mirror, tokenizer):
 
 def test_prompts_are_counted_once_per_tokenizer(mirror, tokenizer, monkeypatch):
     folder = rl_blend.prepare_rows([str(mirror)])
-    limit = prompt_limit.PromptLimit(tokenizer, 20)
-    first = prompt_limit.count_prompts(folder, "math", limit)
+    first = prompt_limit.count_prompts(folder, "math", prompt_limit.PromptLimit(tokenizer, 20))
     monkeypatch.setattr(prompt_limit.PromptLimit, "counts", lambda *_: pytest.fail("counted again"))
     again = prompt_limit.count_prompts(folder, "math", prompt_limit.PromptLimit(tokenizer, 30))
     assert first[0].tolist() == again[0].tolist() and first[1].tolist() == again[1].tolist()

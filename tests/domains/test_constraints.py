@@ -204,6 +204,5 @@ def test_published_rows_are_read_and_published_rewards_met(environment, real_row
     for rollout in real_rows(f"{environment}-example_rollouts.jsonl"):
         text = rollout["response"]["output"][-1]["content"][0]["text"]
         pairs = zip(rollout["instruction_id_list"], rollout["kwargs"])
-        each = [grade(name, arguments, text)[0] == 1 for name, arguments in pairs]
-        assert each == rollout["follow_instruction_list"]
+        assert [grade(name, arguments, text)[0] == 1 for name, arguments in pairs] == rollout["follow_instruction_list"]
         assert instruction_following.verify([f"</think>{text}"], [rollout]) == [rollout["reward"]]

@@ -80,13 +80,6 @@ def test_wrong_steps_random_and_systematic(rng):
     assert 0.15 < len(systematic[0]) / len(steps) < 0.25
 
 
-def test_verify_dispatches_by_row(rng):
-    rows = [problem_sets.train_problems(name, 1, 0, WORLD)[0] for name in NAMES]
-    shown = [domains.ALL[row["domain"]].demonstrate(row, rng) for row in rows]
-    assert domains.verify(shown, rows) == [1.0] * len(rows)
-    assert domains.verify(shown[::-1], rows)[0] == 0.0
-
-
 def test_science_rows_that_cannot_be_graded():
     rows = [{"expected_answer": "Z", "options": [{"A": "1"}]}, {"expected_answer": "B", "options": [{"A": "1"}, {"B": None}]}]
     assert science.verify(["</think>Answer: Z", "</think>Answer: B"], rows) == [None, None]
@@ -105,10 +98,8 @@ def test_coding_gives_none_where_the_sandbox_failed_and_a_rows_own_limits(monkey
 
 def test_coding_row_without_tests_cannot_be_graded():
     tests = [None, {}, {"inputs": [], "outputs": []}, {"inputs": ["1"], "outputs": [1]}, {"inputs": ["1"], "outputs": []}]
-    assert (
-        coding.verify(["</think>```python\nprint()\n```"] * 5, [{"verifier_metadata": {"unit_tests": t}} for t in tests])
-        == [None] * 5
-    )
+    rows = [{"verifier_metadata": {"unit_tests": some}} for some in tests]
+    assert coding.verify(["</think>```python\nprint()\n```"] * 5, rows) == [None] * 5
 
 
 @pytest.fixture

@@ -22,8 +22,7 @@ def part(completion):
 
 def published_math(completion, gold):
     """What follows the last 'Answer:' must hold a box."""
-    text = part(completion).split("Answer:")[-1]
-    return float("</think>" in completion and last_boxed(text) == gold)
+    return float("</think>" in completion and last_boxed(part(completion).split("Answer:")[-1]) == gold)
 
 
 @pytest.mark.parametrize(

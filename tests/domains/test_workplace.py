@@ -9,7 +9,6 @@ from m2rl_lib.config import locations
 from m2rl_lib.data import rl_blend
 from m2rl_lib.domains import agent, chat, workplace
 from m2rl_lib.domains.problems import Unusable
-from m2rl_lib.storage import hub
 
 FILES = {
     "analytics_data.csv": "date_of_visit,visitor_id,page_views,session_duration_seconds,traffic_source,user_engaged\n"
@@ -143,12 +142,12 @@ def test_blend_keeps_these_rows_with_their_tools_and_an_environment(tables):
 def test_a_source_that_is_missing_or_another_is_one_line(tables):
     file = tables / "nemo-gym" / "csv_data" / "emails.csv"
     file.write_text(file.read_text() + "\n")
-    with pytest.raises(hub.SourceError, match=r"emails.csv has SHA-256 .* nemo-gym 0.7.0 is") as error:
-        rl_blend.install_workplace(hub.find_dataset([str(tables)], "nemo-gym"))
+    with pytest.raises(workplace.WorkplaceError, match=r"emails.csv has SHA-256 .* nemo-gym 0.7.0 is") as error:
+        workplace.install(tables)
     assert "\n" not in str(error.value)
     file.unlink()
-    with pytest.raises(hub.SourceError, match=r"lacks emails.csv: put the wheel of nemo-gym"):
-        rl_blend.install_workplace(hub.find_dataset([str(tables)], "nemo-gym"))
+    with pytest.raises(workplace.WorkplaceError, match=r"lacks emails.csv: put the wheel of nemo-gym"):
+        workplace.install(tables)
     with pytest.raises(workplace.WorkplaceError, match="is missing: prepare the data again"):
         workplace.Workplace("0" * 16)
 
@@ -184,7 +183,6 @@ def test_published_outputs_and_rewards_are_met(published, real_rows):
         calls = [item for item in items if item["type"] == "function_call"]
         for call in calls:
             assert place.call(json.dumps({key: call[key] for key in ("name", "arguments")})) == recorded[call["call_id"]]
-        question = rollout["responses_create_params"]["input"][-1]["content"]
-        row = {"workplace": published, "ground_truth": GOLD[question]}
+        row = {"workplace": published, "ground_truth": GOLD[rollout["responses_create_params"]["input"][-1]["content"]]}
         text = written(*({key: call[key] for key in ("name", "arguments")} for call in calls))
         assert agent.verify([text], [row]) == [rollout["reward"]]

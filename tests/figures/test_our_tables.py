@@ -65,8 +65,7 @@ def test_all_seeds_that_are_there_are_in_ours_and_the_title_says_how_many(p, tmp
 
 
 def test_methods_compete_with_mt_opd_and_their_mean_comes_first(p):
-    frame = our_tables.methods(p)
-    first = frame.groupby("model", sort=False).first()
+    first = our_tables.methods(p).groupby("model", sort=False).first()
     assert set(first["benchmark"]) == {"mean"} and first.loc["mt-opd", "place"] == 1
     assert first.loc["merge-sce", "place"] == 2 and first.loc["merge-sce", "score"] == pytest.approx(40)
 

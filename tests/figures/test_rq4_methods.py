@@ -32,21 +32,6 @@ def paths() -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["start", "end", "share", "domain", "loss", "barrier"])
 
 
-def test_best_and_second_best_have_frames_and_reference_models_have_none():
-    frame = committed("study/methods")
-    axes = rq4_methods.plot_methods(frame).axes[0]
-    framed = {"-": set(), ":": set()}
-    for patch in axes.patches:
-        if not patch.get_fill():
-            framed[patch.get_linestyle()].add((int(patch.get_x()), int(patch.get_y())))
-    models, benchmarks = list(frame["model"].unique()), list(frame["benchmark"].unique())
-    for edge, place in (("-", 1), (":", 2)):
-        rows = frame[frame["place"] == place]
-        assert framed[edge] == {(benchmarks.index(r.benchmark), models.index(r.model)) for r in rows.itertuples()}
-    bold = sorted(text.get_text() for text in axes.texts if text.get_weight() == "bold")
-    assert bold == sorted(f"{score:.1f}" for score in frame.loc[frame["place"] == 1, "score"])
-
-
 def test_a_sweep_frames_the_best_and_a_setting_that_was_not_swept_is_blank():
     frame = sweep().query("density != 0.8 or `lambda` > 1")
     ties = rq4_sweeps.plot_sweeps(frame).axes[METHODS.index("merge-ties")]

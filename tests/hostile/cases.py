@@ -72,13 +72,8 @@ def bait() -> Iterator[dict[str, str]]:
         for server, address in ((tcp, ("127.0.0.1", 0)), (unix, token + ".socket"), (abstract, f"\0m2rl-hostile-{os.getpid()}")):
             server.bind(address)
             server.listen()
-        yield {
-            "{TOKEN}": token,
-            "{PORT}": str(tcp.getsockname()[1]),
-            "{PID}": str(os.getpid()),
-            "{HOME}": os.path.expanduser("~"),
-            "{REPO}": str(FOLDER.parents[1]),
-        }
+        reached = {"{TOKEN}": token, "{PORT}": str(tcp.getsockname()[1]), "{PID}": str(os.getpid())}
+        yield reached | {"{HOME}": os.path.expanduser("~"), "{REPO}": str(FOLDER.parents[1])}
 
 
 def passes(runs: list[sandbox.Run], answers: list[bytes] = ANSWERS) -> bool:

@@ -203,8 +203,7 @@ def test_a_null_without_seeds_is_about_fixed_checkpoints_whatever_the_seeds():
 
 def test_rq3s_entries_speak_of_all_seeds(smoke):
     tables = tables_of(1, 5, np.random.default_rng(0))
-    of_all_seeds = ("rank_correlations", "predictors", "neighbour_groups")
-    several = {name: tables[name].assign(seeds=3, df=2) for name in of_all_seeds}
+    several = {name: tables[name].assign(seeds=3, df=2) for name in ("rank_correlations", "predictors", "neighbour_groups")}
     for measure in (estimates.kl_and_loss, estimates.neighbours_against_kl, estimates.merging_with_neighbours):
         assert measure(tables).seeds == 1 and (measure(several).seeds, measure(several).df) == (3, 2)
     for seed in (0, 1):
@@ -282,8 +281,7 @@ def test_published_evidence_is_computed_from_the_tables():
     wide = published_tables.scores().pivot(index="benchmark", columns="model", values="score")
     homes = [["AIME'24", "AIME'25"], ["LiveCodeBench v5", "LiveCodeBench v6"], ["HLE", "GPQA-Diamond"], ["IFEval", "IFBench"]]
     means = pd.DataFrame([wide.loc[names].mean() for names in homes])
-    by_hand = (means["rl-multi"] - means["merged-best"]).mean()
-    assert published_evidence.mixing_against_merging()[0] == pytest.approx(by_hand)
+    assert published_evidence.mixing_against_merging()[0] == pytest.approx((means["rl-multi"] - means["merged-best"]).mean())
     assert "6 cells" in published_evidence.transfer_mean("Reasoning domains help each other")[1]
     forms = (means["rl-instruction_following"] - means["sft"])[:3].mean()
     assert published_evidence.transfer_mean("Instruction following helps reasoning")[0] == pytest.approx(forms)

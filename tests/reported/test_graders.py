@@ -19,9 +19,6 @@ def grade(module, text: str, **row) -> float | None:
     return module.verify([f"<think>t</think>\n{text}<|im_end|>"], [row])[0]
 
 
-# --- math -----------------------------------------------------------------------------------------------------------
-
-
 @pytest.mark.parametrize(
     ("gold", "given", "reward"),
     [
@@ -114,8 +111,6 @@ def test_math_keys(answer, read):
         assert read is None and "cannot read" in str(why)
 
 
-# --- science --------------------------------------------------------------------------------------------------------
-
 BOXED = r"\\boxed\{\s*([A-Za-z])\s*\}"
 CHOICE = r"Final Choice:\s*([A-Za-z])\s*"
 TAGS = "<final>(.*?)</final>"
@@ -164,12 +159,9 @@ TAGS = "<final>(.*?)</final>"
 def test_science(pattern, text, letter):
     options = [{option: f"option {option} text"} for option in "ABCDEFGHIJ"]
     asked = {"options": options, "template_metadata": {"output_regex": pattern} if pattern else {}}
-    assert [grade(science, text, expected_answer=gold, **asked) for gold in "ABCDEFGHIJ"] == [
-        float(gold == letter) for gold in "ABCDEFGHIJ"
-    ]
+    found = {gold: grade(science, text, expected_answer=gold, **asked) for gold in "ABCDEFGHIJ"}
+    assert found == {gold: float(gold == letter) for gold in "ABCDEFGHIJ"}
 
-
-# --- coding ---------------------------------------------------------------------------------------------------------
 
 F = "```"
 

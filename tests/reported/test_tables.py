@@ -122,8 +122,6 @@ def test_margins_that_are_refused(margin, judge):
     assert f"refused: margin = {margin} points" in judge(table(range(20)), "--margin", margin)
 
 
-# --- parameters -----------------------------------------------------------------------------------------------------
-
 DECLARED = "study = 'smoke'\ndomain = 'math'  # the domain to be expert in"
 
 

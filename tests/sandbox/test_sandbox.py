@@ -58,8 +58,7 @@ def test_hostile_program_comes_to_what_its_file_says(case, values):
 def test_honest_programs_of_every_style_pass():
     made = known_good.make_programs(len(known_good.STYLES), 3, seed=1)
     found = sandbox.run_programs([program for program, _, _ in made], [inputs for _, inputs, _ in made], timeout_seconds=10)
-    failed = [(program, runs) for (program, _, answers), runs in zip(made, found) if not cases.passes(runs, answers)]
-    assert not failed
+    assert not [(program, runs) for (program, _, answers), runs in zip(made, found) if not cases.passes(runs, answers)]
 
 
 @needs_bubblewrap
@@ -71,8 +70,7 @@ def test_output_status_and_cap_by_hand():
         **dict.fromkeys(["raise SystemExit('no')", "1 / 0", "syntax error", "a\0b"], (b"", "error")),
         "kept = ' ' * (1 << 30)": (b"", "memory"),
     }
-    found = ran(list(expected), [["ü\n"]] * len(expected), output_bytes=10)
-    assert found == [[run] for run in expected.values()]
+    assert ran(list(expected), [["ü\n"]] * len(expected), output_bytes=10) == [[run] for run in expected.values()]
 
 
 @needs_bubblewrap

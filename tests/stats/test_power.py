@@ -65,8 +65,7 @@ def test_the_variance_over_seeds_is_that_of_simulated_studies():
             rate = base + (shift + spread) / 100
             per_seed.append(100 * (rng.binomial(4, rate) - rng.binomial(4, base)).mean() / 4)
         gains.append(np.mean(per_seed))
-    expected = power.standard_error(Components(9, 225, 4566), 80, 4, 3)
-    assert np.std(gains) == pytest.approx(expected, rel=0.06)
+    assert np.std(gains) == pytest.approx(power.standard_error(Components(9, 225, 4566), 80, 4, 3), rel=0.06)
 
 
 def test_the_fewest_problems_reach_the_power_and_one_less_does_not():
@@ -84,8 +83,7 @@ def test_the_cheapest_size_comes_first():
     first = table.iloc[0]
     assert first["seeds"] == 1 and first["device_hours"] == pytest.approx(2 + first["completions"] * 0.1 / 3600)
     assert first["completions"] == 2 * first["problems"] * first["samples"]
-    hours = table["device_hours"].dropna()
-    assert hours.is_monotonic_increasing
+    assert table["device_hours"].dropna().is_monotonic_increasing
     # more samples of a problem need fewer problems
     one_seed = table[table["seeds"] == 1].set_index("samples")["problems"]
     assert one_seed.sort_index().is_monotonic_decreasing

@@ -79,9 +79,7 @@ def test_seeds_are_ranked_separately_and_count_once():
 
 
 def test_rank_stability_by_hand():
-    selection, test = (
-        {"merge-average": 50, "merge-ties": 60, "merge-sce": 70},
-        {"merge-average": 60, "merge-ties": 50, "merge-sce": 80},
-    )
+    selection = {"merge-average": 50, "merge-ties": 60, "merge-sce": 70}
+    test = {"merge-average": 60, "merge-ties": 50, "merge-sce": 80}
     table = rank_stability(shares(selection, split="selection"), shares(test), list(test)).query("domain == 'math'")
     assert table.set_index("model")[["selection_place", "test_place"]].to_numpy().tolist() == [[3, 2], [2, 3], [1, 1]]

@@ -97,8 +97,7 @@ def learning_bars(test: pd.DataFrame, greedy: pd.DataFrame, p: Parameters) -> pd
 
 
 def starts(training: pd.DataFrame) -> pd.DataFrame:
-    """Where each run of RL began, means over seeds, from TRL's logs: the first logged step, the mean reward up to there, and the
-    share of groups whose rewards differ, both in %."""
+    """Where each run of RL began (means over seeds): first logged step, its mean reward, share of groups that differ (both %)."""
     first = training.sort_values("step", kind="stable").groupby(["model", "seed"], sort=False).first()
     shares = pd.DataFrame({"logged at step": first["step"], "success, %": 100 * first["reward"]})
     shares["groups that differ, %"] = 100 * (1 - first["frac_reward_zero_std"])

@@ -24,8 +24,7 @@ class Lens:
 
 
 def signal(lens: Lens, kept: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Products (D, D) of the domains' gradients without their noise, and the noise (D,) of one fold, from the folds `kept`.
-    Folds of a domain share its gradient, not its noise: products 3, 1 / 1, 5 have signal 1 and noise 3."""
+    """Products (D, D) of the domains' gradients without their noise, and the noise (D,) of one fold, from the folds `kept`."""
     names = pd.unique(lens.parts["domain"])
     places = [np.flatnonzero((lens.parts["domain"] == name).to_numpy() & kept) for name in names]
     products = np.array([[lens.products[np.ix_(one, other)].mean() for other in places] for one in places])
@@ -59,8 +58,7 @@ def _corrected(products: np.ndarray) -> np.ndarray:
 
 
 def cosine_table(lens: Lens) -> pd.DataFrame:
-    """Cosines of all pairs of domains: plain (of halves), cosine (that by √(r₁r₂)), low, high (jackknife over folds), reason.
-    r = 0.5 and 0.8, plain 0.3: cosine 0.47; noise can take it beyond 1."""
+    """Cosines of all pairs of domains: plain (of halves), cosine (by √(r₁r₂); noise can take it beyond 1), low, high, reason."""
     products, noise = signal(lens, np.ones(len(lens.parts), dtype=bool))
     cosine, halves = _corrected(products), _halves(lens, products, noise)
     itself, variance, folds = products.diagonal() / halves, np.zeros_like(cosine), {}

@@ -22,8 +22,7 @@ Cosines = dict[str, dict[str, tuple[float, float, float]]]  # world → name →
 
 
 def predictions(worlds: dict[str, Parameters]) -> pd.DataFrame:
-    """What is predicted of each world against the study's own, which is among `worlds`: world, quantity, predicted. A transfer
-    falls or rises as its expected change does, both cosines as the pair's relation does; an expert's own gain stays."""
+    """What is predicted of each world against the study's own (among `worlds`), by `planted`: world, quantity, predicted."""
     expected = {name: planted.expected_changes(p).set_index(["trained", "tested"])["expected"] for name, p in worlds.items()}
     related = {name: planted.relation(p).set_index(["one", "other"])["relation"][PAIR] for name, p in worlds.items()}
     rows = []
@@ -40,8 +39,7 @@ def measured_cosines(p: Parameters) -> dict[str, tuple[float, float, float]]:
     gradients = result_tables.read_table(p, "gradients", ["measuring"])
     both = [{"sft", *PAIR} == set(key) for key in zip(gradients["model"], gradients["domain"], gradients["other"])]
     task_vectors = weight_cosine(result_tables.read_table(p, "weights_cosines", ["measuring"]), "rl-math", "rl-coding")
-    between = gradients.loc[both, ["cosine", "low", "high"]].iloc[0]
-    return dict(zip(COSINES, ((task_vectors,) * 3, tuple(between))))
+    return dict(zip(COSINES, ((task_vectors,) * 3, tuple(gradients.loc[both, ["cosine", "low", "high"]].iloc[0]))))
 
 
 def weight_cosine(cosines: pd.DataFrame, one: str, other: str) -> float:

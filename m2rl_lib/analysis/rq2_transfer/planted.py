@@ -1,10 +1,7 @@
 """The planted truth of the micro world: what training on one domain must do to another, from the world's parameters alone.
 
-A problem is solved where the model works it out (guesses are left out) and reads all of its words rightly. Training teaches
-thinking, which all domains share whose demonstrations seldom think, and the domain's readings: a word is then read rightly in the
-other domain if both read it alike, wrongly if they conflict, and half the time if it is private. A reading is not expected to be
-carried between sums and COUNTED texts: in a first run the coding expert gained 3 points on instructions, all of whose words it read
-alike."""
+A problem is solved where the model works it out and reads all of its words rightly. Training teaches thinking, which all domains
+share, and the domain's readings; docs/world.md has the rules."""
 
 from itertools import combinations, product
 
@@ -49,8 +46,7 @@ def expected_changes(p) -> pd.DataFrame:
 
 
 def relation(p) -> pd.DataFrame:
-    """How much two domains have in common, for the cosines and overlaps of their experts: one, other, relation: the share of
-    words read alike less that of words read differently, of those of either domain; 1 more if both learn to think."""
+    """How much two domains have in common: share of words read alike less share read differently; + 1 if both learn to think."""
     world, rows = problem_sets.world_of(p), []
     for one, other in combinations(p.domains, 2):
         mine, theirs = world.readings(one), world.readings(other)

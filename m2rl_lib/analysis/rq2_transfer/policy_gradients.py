@@ -57,8 +57,7 @@ def policy_gradient(
 def fold_gradients(
     model: torch.nn.Module, prompts: list[list[int]], groups: list[list[Completion]], rewards: np.ndarray
 ) -> tuple[list[torch.Tensor], pd.DataFrame]:
-    """The gradient of each fold of the prompts (the mean over its completions), and what each fold was made of. `rewards`
-    (prompts, completions) is NaN where ungraded; informative is the share of groups of unequal rewards."""
+    """The mean gradient of each fold of the prompts, and what it was made of; `rewards` (prompts, completions), NaN: ungraded."""
     vectors, parts, advantage = [], [], advantages(rewards)
     for fold, some in enumerate(np.array_split(np.arange(len(prompts)), min(FOLDS, len(prompts)))):
         written = [completion for i in some for completion in groups[i]]

@@ -90,8 +90,7 @@ def transfer_table(
     table[["change", "low", "high"]] = change[["change", "low", "high"]]
     table["label"] = np.where(off, [label(low, high, margin) for low, high in zip(table["low"], table["high"])], "")
     table[["pass_change", "pass_low", "pass_high"]] = _intervals(tries, table, "sft")[["change", "low", "high"]]
-    over = _intervals(sample, table, "sft-sharpened")
-    table[["over_sharpened", "over_low", "over_high"]] = over[["change", "low", "high"]]
+    table[["over_sharpened", "over_low", "over_high"]] = _intervals(sample, table, "sft-sharpened")[["change", "low", "high"]]
     table[["seeds", "reason"]] = change[["seeds", "reason"]]
     called = [beyond_sharpening(low, high, margin) for low, high in zip(table["over_low"], table["over_high"])]
     table["called"] = np.where(table["label"] == "synergy", called, "")
@@ -112,8 +111,7 @@ def beyond_sharpening(low: float, high: float, margin: float = MARGIN) -> str:
 
 
 def asymmetry_table(scores: pd.DataFrame, domains: list[str], draws: int = 10_000) -> pd.DataFrame:
-    """T(i→r) / T(r→r) − T(r→i) / T(i→i) of every pair of domains: gives is the first part, takes the second; NaN and a reason
-    where an own gain's interval is not above 0. Gains 4 of 20 one way and 10 of 20 the other have asymmetry 0.2 − 0.5 = −0.3."""
+    """T(i→r) / T(r→r) − T(r→i) / T(i→i) of every pair of domains; NaN and a reason where an own gain is not surely above 0."""
     kept = scores[scores["model"].isin(["sft", *(f"rl-{domain}" for domain in domains)]) & scores["domain"].isin(domains)]
     sample, rows = resample(problem_means(kept), draws=draws), []
     for first, second in combinations(domains, 2):

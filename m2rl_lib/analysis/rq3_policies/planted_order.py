@@ -46,8 +46,7 @@ def value_table(points: pd.DataFrame) -> pd.DataFrame:
 
 
 def order_table(points: pd.DataFrame, draws: int = 10_000) -> pd.DataFrame:
-    """One row per instrument: the `rank_correlation` of value and relation over pairs, that of control and relation, and verdict:
-    as planted (the interval is above 0), not as planted (below NEGLIGIBLE), else, and under FEWEST pairs, undecided."""
+    """One row per instrument: rank correlations of its values and of its control with the planted relation, and the verdict."""
     rows = []
     for name, part in points.groupby("instrument", sort=False):
         found, control = (rank_correlation(part, x, "relation", draws) for x in ("value", "control"))

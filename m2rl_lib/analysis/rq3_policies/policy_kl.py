@@ -23,8 +23,7 @@ def ingredients(model: str, names: list[str]) -> list[str]:
 
 
 def kl_targets(models: Sequence[str], names: list[str]) -> dict[str, list[str]]:
-    """Which of `models` are compared with the experts, and on which domains' prompts: another seed of an expert on its own, a
-    multi-domain model on the domains it is made of; no checkpoints, and no merges at an earlier step."""
+    """Which of `models` (no checkpoints) are compared with the experts, and on which domains' prompts: those they are made of."""
     experts, plan = [f"rl-{name}" for name in names], {}
     first = ["sft", *experts, "rl-null"]
     for model in [name for name in first if name in models] + [name for name in models if name not in first]:

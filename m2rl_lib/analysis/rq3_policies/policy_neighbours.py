@@ -1,8 +1,7 @@
 """Neighbours: which experts' policies are near on a domain, and whether adding a near one to a merge helps (RQ3).
 
-B neighbours A where the 95% interval of D_A(A‖B) − D_A(A‖SFT) is below 0; the paper's rule, D_A(B‖target) against D_A(A‖target),
-is beside it. A pair is judged against expert A and, since averaging alone halves A's task vector, merge(A, SFT) and merge(A,
-RL-Null)."""
+B neighbours A where the 95% interval of D_A(A‖B) − D_A(A‖SFT) is below 0. Averaging alone halves A's task vector: merge(A, SFT)
+and merge(A, RL-Null) are the controls."""
 
 import itertools
 
@@ -40,8 +39,7 @@ def neighbour_table(rows: pd.DataFrame, names: list[str], factor: float = 1.0, t
         gap, low, high = t_interval(widest(near - factor * limit))
         epsilon, label = factor * limit.mean(), NEIGHBOUR if high < 0 else STRANGER if low > 0 else UNDECIDED
         ratio = near.mean() / epsilon if limit.mean() > 0 else np.nan
-        numbers = (near.mean(), epsilon, ratio, gap, low, high, len(near))
-        out.append((domain, other, target or "", factor, *numbers, label))
+        out.append((domain, other, target or "", factor, near.mean(), epsilon, ratio, gap, low, high, len(near), label))
     return pd.DataFrame(out, columns=TABLE)
 
 
@@ -57,8 +55,7 @@ def asymmetry(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def pair_model(names: list[str], one: str, other: str) -> str:
-    """The name of the Average merge of two experts (or an expert and 'sft' or 'null'), domains in the order of `names`: coding
-    and math → 'merge-average@experts=math+coding'."""
+    """The name of the Average merge of two experts (or an expert and 'sft' or 'null'), domains in the order of `names`."""
     order = {name: place for place, name in enumerate([*names, *PARTNERS])}
     unknown = [name for name in (one, other) if name not in order]
     if unknown:
@@ -67,8 +64,7 @@ def pair_model(names: list[str], one: str, other: str) -> str:
 
 
 def pair_tests(scores: pd.DataFrame, table: pd.DataFrame, margin: float, draws: int = 10_000) -> pd.DataFrame:
-    """Does adding expert B to A's merge help on A's benchmarks? `comparison_table` of each A, B and reference (`against`), with
-    B's label in `table` (a `neighbour_table`) and p_adjusted (Benjamini–Hochberg over all rows)."""
+    """Does adding expert B to A's merge help on A's benchmarks? Each A, B and reference (`against`), with B's label."""
     names, frames = list(pd.unique(table["domain"])), []
     for domain, part in table[table["expert"] != "null"].groupby("domain", sort=False):
         references = {against: pair_model(names, domain, partner) for partner, against in PARTNERS.items()}

@@ -61,9 +61,7 @@ class _Source:
 
 
 def measure_footprints(models: dict[str, Path], sft: Path, seed: int = 0, threads: int = 1) -> Footprints:
-    """Masks, their intersections, inner products and projections of the task vectors of `models` (name → folder) from `sft`.
-    ValueError or FileNotFoundError for a folder that cannot be read or lacks SFT's tensors, and for values that are not
-    finite."""
+    """Masks, their intersections, inner products and projections of the task vectors of `models` (name → folder) from `sft`."""
     if not models:
         raise ValueError("no models to compare with SFT: one or more are needed")
     for folder in (sft, *models.values()):
@@ -128,8 +126,7 @@ def _measure(source: _Source, thresholds: np.ndarray, seed: int, piece: tuple[in
     present = np.flatnonzero(octaves)
     changed = np.zeros(packed.shape[:2] + (len(OCTAVES),), np.uint32)
     changed[..., present] = [[_count(bits & strata[present]) for bits in mask] for mask in packed]
-    square = np.dot(size.astype(np.float64), size)
-    return square, products, project(vectors, (seed, tensor, start)), both, octaves, changed
+    return np.dot(size.astype(np.float64), size), products, project(vectors, (seed, tensor, start)), both, octaves, changed
 
 
 def _changed(distance: np.ndarray, size: np.ndarray, etas: tuple[float, ...]) -> list[np.ndarray]:

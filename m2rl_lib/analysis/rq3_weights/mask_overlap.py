@@ -71,8 +71,7 @@ def mask_table(found: Footprints) -> pd.DataFrame:
 
 
 def pair_table(found: Footprints) -> pd.DataFrame:
-    """Overlaps of two models' masks: jaccard, chance, matched, matched_sd, reason ('' or why there is no overlap). Shares 0.3 and
-    0.3: chance 0.176; 0.1 inside 0.4: jaccard 0.25, chance 0.087."""
+    """Overlaps of two models' masks: jaccard, chance, matched, matched_sd, reason ('' or why there is no overlap)."""
     frames = []
     for part, inside in _parts(found):
         for k, mask in enumerate(found.masks.to_dict("records")):
@@ -122,12 +121,8 @@ def _pair_frame(found: Footprints, known: dict, measured: dict[str, np.ndarray])
     return pd.DataFrame({"model": model, "other": other, **known, **{name: values[pairs] for name, values in measured.items()}})
 
 
-TABLES = {
-    "weights_shifts": shift_table,
-    "weights_masks": mask_table,
-    "weights_pairs": pair_table,
-    "weights_cosines": cosine_table,
-}
+TABLES = {"weights_shifts": shift_table, "weights_masks": mask_table}
+TABLES |= {"weights_pairs": pair_table, "weights_cosines": cosine_table}
 SUMMARY = ["kind", "level", "precision", "seeds", "pairs", "undefined", "mean", "low", "high", "least", "most", "matched"]
 SUMMARY += ["above_matched", "with_null", "above_null", "other_seed", "place"]
 

@@ -2,8 +2,6 @@
 R₂D₂x₂ + …) / √dimensions for the blocks x₁, x₂, … of a vector: random signs D, random rotations R, Hadamard matrix H, kept rows
 S. Rows are orthogonal and E⟨y, y′⟩ = ⟨x, x′⟩ (Ailon and Chazelle 2009; Tropp, arXiv 1011.1595)."""
 
-from functools import lru_cache
-
 import numpy as np
 from scipy.linalg import hadamard
 
@@ -34,13 +32,8 @@ def walsh_hadamard(vectors: np.ndarray) -> np.ndarray:
     count, block = vectors.shape
     across = 1 << (block.bit_length() // 2)
     grid = vectors.reshape(count, block // across, across)
-    down, over = (_small_hadamard(order) for order in (block // across, across))
+    down, over = (hadamard(order).astype(np.float32) for order in (block // across, across))
     return (down @ grid @ over).reshape(count, block)
-
-
-@lru_cache
-def _small_hadamard(order: int) -> np.ndarray:
-    return hadamard(order).astype(np.float32)
 
 
 def cosines(products: np.ndarray) -> np.ndarray:

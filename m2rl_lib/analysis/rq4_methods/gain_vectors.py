@@ -152,9 +152,8 @@ def _cosine(parts: dict[str, Resample], kind: str, model: str, seeds: list[int],
 def pass_table(scores: pd.DataFrame, draws: int = 10_000, ks: tuple[int, ...] = (1, 8, 32)) -> pd.DataFrame:
     """pass@k of each model on each benchmark, with the intervals of `score_table`; only for k up to the number of samples."""
     most = scores["sample"].nunique()
-    return pd.concat(
-        [bootstrap.score_table(scores, k, draws).assign(measure=f"pass@{k}") for k in ks if k <= most], ignore_index=True
-    )
+    tables = [bootstrap.score_table(scores, k, draws).assign(measure=f"pass@{k}") for k in ks if k <= most]
+    return pd.concat(tables, ignore_index=True)
 
 
 def new_skills_sentence(gains: pd.DataFrame, model: str, over: str = OVERALL) -> str:
@@ -168,24 +167,22 @@ def new_skills_sentence(gains: pd.DataFrame, model: str, over: str = OVERALL) ->
 
 
 def new_problems_sentence(gains: pd.DataFrame, model: str, controls: list[str], over: str) -> str:
-    """Whether a model solves problems that neither SFT nor any expert solves, in English: shown where its interval lies above
-    those of all controls, of which 'rl-math@repeat=1' is measured against the other experts."""
+    """Whether a model solves problems that no expert solves: shown where its interval lies above those of all controls."""
     rows = gains[gains["over"] == over].set_index(["measure", "model"])
     spans = {key: f"{row['estimate']:.1f} [{row['low']:.1f}, {row['high']:.1f}]" for key, row in rows.iterrows()}
     shown = rows.loc[("new", model), "low"] > rows.loc["new"].loc[controls, "high"].max()
     beside = ", ".join(f"{display_name(name)} {spans['new', name]}" for name in controls)
     excess = rows.loc[("excess", model), "reason"] or spans["excess", model]
     said = f"{display_name(model)} {'has skills' if shown else 'is not shown to have skills'} that no expert has on {over}: "
+    said += f"percentage of problems that it solves and neither SFT nor an expert does {spans['new', model]}, nor any of these "
     said += (
-        f"percentage of problems that it solves and neither SFT nor an expert does {spans['new', model]}, nor any of these in "
+        f"in any sample {spans['unseen', model]}; controls: {beside}; excess over the best of these on each problem: {excess} "
     )
-    said += f"any sample {spans['unseen', model]}; controls: {beside}; excess over the best of these on each problem: {excess} "
     return said + f"(n = {rows['n'].iloc[0]} problems, K = {rows['k'].iloc[0]})."
 
 
 def solved_sets(scores: pd.DataFrame, models: list[str]) -> pd.DataFrame:
-    """Which models solve which problems (more than half of the samples right): one row for each set of models and each model, the
-    20 largest. Two problems, both solved by A, one also by B: the sets {A} and {A, B}."""
+    """Which models solve which problems (over half of the samples right): a row per set and model, the 20 largest sets."""
     problems = problem_means(scores[scores["model"].isin(models)])
     if problems["seed"].nunique() > 1:
         raise ValueError(f"sets of solved problems of {problems['seed'].nunique()} seeds at once: one is allowed")

@@ -36,8 +36,7 @@ def choose_by_benchmark(selection: pd.DataFrame, candidates: list[str]) -> dict[
 
 
 def recovery_table(scores: pd.DataFrame, models: list[str], draws: int = 10_000) -> pd.DataFrame:
-    """Recovery = Σ_d (model − SFT) / Σ_d (routed − SFT), for each of `models`: SFT 40, model 52, routed 56 give 12 / 16 = 0.75.
-    NaN and a reason where the denominator's interval is not above 0."""
+    """Recovery = Σ_d (model − SFT) / Σ_d (routed − SFT); NaN and a reason where the denominator is not surely above 0."""
     both = pd.concat([scores, route_to_experts(scores)], ignore_index=True)
     sample = bootstrap.resample(bootstrap.problem_means(both), draws=draws)
     return pd.DataFrame([_recovery(sample, model) for model in models], columns=RECOVERY)
@@ -50,11 +49,8 @@ def _recovery(sample: Resample, model: str) -> dict:
     denominator = interval(whole, draws[:, 1])
     out = {"model": model, "gain": gain.mean(), "routed_gain": denominator["estimate"]}
     out |= {f"routed_{end}": denominator[end] for end in ("low", "high")}
-    out |= {
-        "n": int(sample.benchmarks["n"][sample.weights(OVERALL) > 0].sum()),
-        "seeds": len(seeds),
-        "scope": denominator["scope"],
-    }
+    out |= {"n": int(sample.benchmarks["n"][sample.weights(OVERALL) > 0].sum())}
+    out |= {"seeds": len(seeds), "scope": denominator["scope"]}
     if denominator["low"] <= 0:
         return out | {"reason": "the 95% interval of the experts' own gain is not above 0"}
     ratio = gain.mean() / whole.mean()

@@ -1,9 +1,8 @@
 """The seesaw: is no merging method best everywhere, or does it only look so?
 
-Equal methods have different winners too. What decides is the *gain of choosing by benchmark*: the mean over benchmarks of the
-best method's score, less the best method's mean score. Two nulls keep every problem's difficulty, and the larger p counts:
-*samples* deals all graded samples of a problem out anew to the methods, *problems* lets the methods' results on a problem change
-places."""
+Equal methods have different winners too. What decides is the *gain of choosing by benchmark*, against two nulls, of which the
+larger p counts: *samples* deals a problem's graded samples out anew to the methods, *problems* permutes the methods' results on a
+problem."""
 
 from collections.abc import Sequence
 from itertools import combinations
@@ -61,15 +60,13 @@ def count_wins(scores: pd.DataFrame, methods: list[str], margin: float, draws: i
     lucky = benjamini_hochberg(compared["p"]) > LEVEL
     compared["verdict"] = compared["verdict"].mask(compared["verdict"].isin(["better", "worse"]) & lucky, "undecided")
     mirrored = compared.replace({"verdict": {"better": "worse", "worse": "better"}}).assign(model=compared["reference"])
-    both = pd.concat([compared, mirrored])
-    counts = both[["model", "verdict"]].value_counts().unstack("verdict", fill_value=0)
+    counts = pd.concat([compared, mirrored])[["model", "verdict"]].value_counts().unstack("verdict", fill_value=0)
     counts = counts.reindex(index=methods, columns=["better", "worse", "equivalent", "undecided"], fill_value=0)
     return counts.rename_axis(index="model", columns=None).reset_index()
 
 
 def summarise_methods(scores: pd.DataFrame, methods: list[str], margin: float, draws: int = 10_000) -> pd.DataFrame:
-    """One row a method, best mean over domains first, with `first` and `second` (on how many benchmarks), `leads` (percent of the
-    bootstrap resamples in which its mean is the best), and `count_wins`."""
+    """One row a method, best mean first: places, `leads` (% of bootstrap resamples in which its mean is best), `count_wins`."""
     some = scores[scores["model"].isin(methods) & ~scores["domain"].isin(UNTRAINED)]
     means = bootstrap.average_table(some, draws=draws).query("domain == @OVERALL").set_index("model")
     placed = place_methods(bootstrap.score_table(some, draws=1))
@@ -86,8 +83,7 @@ def summarise_methods(scores: pd.DataFrame, methods: list[str], margin: float, d
 
 
 def compare_with_null(scores: pd.DataFrame, methods: list[str], draws: int = 10_000) -> pd.DataFrame:
-    """GAIN (points) and WINNERS (number) against both nulls: expected, low, high of the null, p one-sided, general left out.
-    60 and 50 on one benchmark, 50 and 60 on the other: gain 60 − 55 = 5."""
+    """GAIN (points) and WINNERS (number) against both nulls: expected, low, high of the null, p one-sided, general left out."""
     right, row_of, weights, k, seeds = _counts_right(scores, methods)
     pick = (row_of[None] == np.arange(len(weights))[:, None]).astype(float)
     pick *= 100 / k / pick.sum(axis=1, keepdims=True)

@@ -58,8 +58,7 @@ def run(p: Parameters) -> tuple[pd.DataFrame, pd.DataFrame]:
 
 
 def barriers(paths: pd.DataFrame) -> pd.DataFrame:
-    """How far the loss (nats a token) rises above the straight line between a path's ends, in each domain and for the mean loss.
-    Losses 0, 1, 0 along a path have the barrier 1; 2, 1, 0 the barrier 0."""
+    """How far the loss (nats a token) rises above the straight line between a path's ends, by domain and for the mean loss."""
     overall = paths.groupby(["start", "end", "share"], sort=False, as_index=False)["loss"].mean().assign(domain="overall")
     every = pd.concat([paths, overall]).sort_values("share", kind="stable", ignore_index=True)
     losses_of = every.groupby(["start", "end", "domain"], sort=False)["loss"]
@@ -96,7 +95,8 @@ def _completions(p: Parameters, name: str, right: pd.DataFrame) -> list[dict]:
 
 
 def _example(row: dict, completion: str) -> dict:
-    return sft_corpus.example_of("demonstration", row, row["responses_create_params"]["input"], completion)
+    prompt = row["responses_create_params"]["input"]
+    return {"kind": "demonstration", "row": row, "prompt": prompt, "completion": completion}
 
 
 def pad_batches(tokenizer, solved: list[dict], tokens: int = TOKENS) -> list[Batch]:
@@ -123,5 +123,4 @@ def losses(model, weights: dict[str, torch.Tensor], batches: dict[str, list[Batc
 def _weights(folder: Path) -> dict[str, torch.Tensor]:
     from transformers import AutoModelForCausalLM  # slow to import, and only needed where paths are measured
 
-    model = AutoModelForCausalLM.from_pretrained(folder)
-    return {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    return {name: tensor.clone() for name, tensor in AutoModelForCausalLM.from_pretrained(folder).state_dict().items()}

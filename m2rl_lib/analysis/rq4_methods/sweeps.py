@@ -16,7 +16,7 @@ def settings(models: list[str], p: Parameters) -> pd.DataFrame:
     kept = dict.fromkeys(("merge-ties-dare", "merge-task-arithmetic-dare"), p.merge_dare_density)
     kept |= {"merge-ties": p.merge_ties_density, "merge-sce": p.merge_sce_topk}
     rows = []
-    for name, method, variant in _merges(models):
+    for name, method, variant in merges(models):
         if not set(variant) - {"lambda", "density"}:
             usual = p.merge_lambda if method.removeprefix("merge-") in schedule.WITH_LAMBDA else 1.0
             density = variant.get("density", kept.get(method, np.nan))
@@ -24,7 +24,7 @@ def settings(models: list[str], p: Parameters) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["model", "method", "lambda", "density"])
 
 
-def _merges(models: Iterable[str]) -> list[tuple[str, str, dict[str, str]]]:
+def merges(models: Iterable[str]) -> list[tuple[str, str, dict[str, str]]]:
     """(name, method, variant) of each merge among the models."""
     parsed = [(name, *model_names.parse_model_name(name)) for name in dict.fromkeys(models)]
     return [merge for merge in parsed if merge[1].startswith("merge-")]
@@ -42,8 +42,7 @@ def sweep_table(scores: pd.DataFrame, p: Parameters, draws: int = 10_000) -> pd.
 
 
 def tuned_table(selection: pd.DataFrame, test: pd.DataFrame, p: Parameters, margin: float, draws: int = 10_000) -> pd.DataFrame:
-    """Each method at its own best setting on selection problems (by seed): its score there and on test problems, and its difference
-    from the published setting there (0 by definition where that is the best)."""
+    """Each method at its own best setting on selection problems (by seed): its scores, and difference from the published one."""
     rows, tuned = [], {}
     for method, models in settings(selection["model"], p).groupby("method", sort=False)["model"]:
         best = {}
@@ -81,7 +80,7 @@ def _renamed(scores: pd.DataFrame, names: dict[tuple[int, str], str]) -> pd.Data
 
 def compare_variants(scores: pd.DataFrame, key: str, margin: float, draws: int = 10_000) -> pd.DataFrame:
     """Merges that vary in `key` alone ('definition', 'norm' or 'step') against the same method without it, on the mean."""
-    pairs = [(name, method) for name, method, variant in _merges(scores["model"]) if set(variant) == {key}]
+    pairs = [(name, method) for name, method, variant in merges(scores["model"]) if set(variant) == {key}]
     if not pairs:
         return pd.DataFrame(columns=["method", "model", "estimate", "low", "high", "verdict", "seen", "n"])
     return compare_alone(scores, pairs, [OVERALL], margin, draws).rename(columns={"reference": "method"})
@@ -90,7 +89,7 @@ def compare_variants(scores: pd.DataFrame, key: str, margin: float, draws: int =
 def leave_one_out(scores: pd.DataFrame, p: Parameters, margin: float, draws: int = 10_000) -> pd.DataFrame:
     """What a merge loses or gains without one of its experts ('…@experts=<all but one>'): left_out, over, without − with."""
     rows = []
-    for name, method, variant in _merges(scores["model"]):
+    for name, method, variant in merges(scores["model"]):
         absent = set(p.domains) - set(variant.get("experts", "").split("+"))
         if set(variant) == {"experts"} and len(absent) == 1 and method in set(scores["model"]):
             rows.append((name, method, method, absent.pop()))
@@ -103,7 +102,7 @@ def leave_one_out(scores: pd.DataFrame, p: Parameters, margin: float, draws: int
 def pair_table(scores: pd.DataFrame, p: Parameters, margin: float, draws: int = 10_000) -> pd.DataFrame:
     """What a domain's score becomes when its expert is averaged with `added` (another domain's, 'sft' or 'null')."""
     rows = []
-    for name, method, variant in _merges(scores["model"]):
+    for name, method, variant in merges(scores["model"]):
         parts = variant.get("experts", "").split("+")
         if method == "merge-average" and set(variant) == {"experts"} and len(parts) == 2:
             both = (parts, parts[::-1])

@@ -14,8 +14,7 @@ CHOOSERS = (SINGLE, MAJORITY, "own judgement, outcome", "own judgement, process"
 
 
 def choose(judged: pd.DataFrame) -> pd.DataFrame:
-    """The value (0 to 1) of each way of choosing on each problem of each seed. Samples right, wrong, wrong with scores 1, 1, 0
-    and answers a, b, b: single 1/3, majority 0, own judgement 1/2, oracle 1."""
+    """The value (0 to 1) of each way of choosing on each problem of each seed; samples that tie share."""
     require_columns(judged, JUDGED, "verdicts")
     rows, keys = [], ["seed", "judge", "domain", "benchmark", "problem_id"]
     for key, cell in judged[judged["set"] == CANDIDATES].groupby(keys, sort=False):

@@ -1,6 +1,6 @@
 """What judges' verdicts are worth: accuracy, AUROC and calibration, and where errors are seen (RQ5).
 
-The unit is a problem with all its trajectories, resampled within each benchmark, the same for both modes, all judges of a set and
+The unit is a problem with all its trajectories, resampled within each benchmark, alike for both modes, all judges of a set and
 all seeds. A measure of a seed is a vector of 1 + draws numbers: the estimate, then its bootstrap resamples. A verdict by
 probability is 'right' where the score is above 0; a written verdict that is unreadable counts as a wrong one."""
 
@@ -104,8 +104,7 @@ def add_up(measured: Measured, terms: list[tuple[float, tuple]]) -> dict[int, np
 
 
 def combine(measured: Measured, terms: list[tuple[float, tuple]]) -> dict:
-    """`interval` of Σ weight · measure over the terms and the seeds that have all of them, ending where a measure alone can; with
-    problems (distinct ones) and `reason` ('' or why it is NaN)."""
+    """`interval` of Σ weight · measure over the terms and the seeds that have all; with problems and `reason` ('' or why NaN)."""
     by_seed = add_up(measured, terms)
     asked = {(key[0], key[2]): measured.problems.get(key[:-1], {}) for _, key in terms}  # a set and domain, asked once or twice
     names = [set().union(*(some[number] for number in some if number in by_seed or not by_seed)) for some in asked.values()]
@@ -142,8 +141,7 @@ def difference_table(measured: Measured, margin: float = 3.0) -> pd.DataFrame:
 
 
 def thought_table(judged: pd.DataFrame, draws: int = 10_000) -> pd.DataFrame:
-    """Accuracy, over all domains, of the verdicts before which a judge thought and of those given at once, with their `share`
-    (%)."""
+    """Accuracy, over all domains, of the verdicts before which a judge thought and of those given at once; `share` in %."""
     rows = name_experts(judged).assign(domain="all")
     table = measure_table(measure_cells(rows, [*CELL, "thought"], draws)).query("measure == 'accuracy'")
     counts = table.groupby(["judge", "mode"], sort=False)["trajectories"]
@@ -152,8 +150,7 @@ def thought_table(judged: pd.DataFrame, draws: int = 10_000) -> pd.DataFrame:
 
 
 def against_sft(judged: pd.DataFrame, names: list[str], draws: int = 10_000, margin: float = 3.0) -> pd.DataFrame:
-    """Each domain's expert − SFT in accuracy on the trajectories that SFT wrote, paired, by mode and on average over the domains
-    `names`: on all of them, and on those before whose verdicts both thought."""
+    """Each domain's expert − SFT in accuracy on SFT's trajectories, paired, by mode: on all, and where both thought."""
     judged, rows = name_experts(judged[judged["set"] == SHARED]), []
     judged = judged[judged["judge"].isin(["sft", "expert"])]
     both = judged.groupby(["seed", "domain", "problem_id", "sample", "mode"])["thought"].transform("sum") == 2
@@ -162,8 +159,7 @@ def against_sft(judged: pd.DataFrame, names: list[str], draws: int = 10_000, mar
         for (_, mode), (over, parts) in product(SIGNS, {"overall": names, **{name: [name] for name in names}}.items()):
             sides = product(parts, (("expert", 1.0), ("sft", -1.0)))
             terms = [(sign / len(parts), (SHARED, judge, name, mode, "accuracy")) for name, (judge, sign) in sides]
-            found = combine(measured, terms)
-            rows.append({"verdicts": which, "domain": over, "mode": mode} | judge_interval(found, margin))
+            rows.append({"verdicts": which, "domain": over, "mode": mode} | judge_interval(combine(measured, terms), margin))
     return pd.DataFrame(rows, columns=["verdicts", "domain", "mode", "verdict", *NUMBERS])
 
 

@@ -122,8 +122,7 @@ KEEPS = (
 
 
 def spread_table(measured: Measured, judges: dict[str, dict[str, str]], answerable: list[str]) -> pd.DataFrame:
-    """SFT's accuracy and each paradigm's contrast by seed, in points, seed_sd, and problem_sd (of the bootstrap resamples of
-    problems, root mean square over the seeds)."""
+    """SFT's accuracy and each paradigm's contrast by seed (points), seed_sd, and problem_sd (of bootstrap resamples)."""
     asked = {
         f"SFT's accuracy, {display_domain(domain).lower()}, {mode}": [(1.0, (SHARED, "sft", domain, mode, "accuracy"))]
         for domain in judges["SFT"]

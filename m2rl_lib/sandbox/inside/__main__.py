@@ -1,7 +1,4 @@
-"""The half of the sandbox that runs inside it: a warm interpreter, process 1, that forks a child (`program.py`) per program.
-
-Process 1 cannot be signalled from inside, adopts every orphan, and kills and reaps all that is left before the next child.
-"""
+"""The half of the sandbox that runs inside it: a warm interpreter, process 1, that forks a child (`program.py`) per program."""
 
 import builtins
 import gc

@@ -1,7 +1,4 @@
-"""The child of the sandbox: gives up every right, then runs an untrusted program on its inputs, one after the other.
-
-It reports each test but the last by one byte: a program that writes reports of its own has written one too many, an error.
-"""
+"""The child of the sandbox: gives up every right, then runs an untrusted program on its inputs, one after the other."""
 
 import atexit
 import builtins

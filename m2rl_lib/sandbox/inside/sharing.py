@@ -28,8 +28,7 @@ ATTRIBUTE_WRITES = (opcode.opmap["STORE_ATTR"], opcode.opmap["DELETE_ATTR"])
 
 
 def may_share(code: types.CodeType) -> tuple[bool, bool]:
-    """(whether a program imports pure modules only, names no door to shared state and sets attributes in methods only;
-    whether it names `open`: most often to read its input as `open(0)`, but it may write a file)."""
+    """(whether a program imports pure modules only and reaches no shared state; whether it names `open`, and may write)."""
     harmless, opens, pending = True, False, [code]
     while pending and harmless:
         code = pending.pop()
