@@ -40,7 +40,7 @@ VALUES = study.load(locations.ROOT / "params" / "smoke.yaml").model_dump() | {
     "micro_hidden_size": 64,  # two heads of 32; vLLM's kernels for a CPU have none of 16
     "data_thinking": {},
     "sft_demonstrations": 1500,
-    "sft_steps": 300,
+    "sft_steps": 200,
     "sft_batch": 32,
     "rlvr_steps": 8,
     "rlvr_prompts_per_step": 8,
@@ -86,7 +86,8 @@ def server(sft) -> str:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    line = [Path(sys.executable).parent / "vllm", "serve", model_folder(sft), "--port", str(port), "--host", "127.0.0.1"]
+    line = [sys.executable, "-m", "vllm.entrypoints.openai.api_server"]  # `vllm serve` asks for a package named vllm
+    line += ["--model", model_folder(sft), "--port", str(port), "--host", "127.0.0.1"]
     line += ["--dtype", "float32", "--enforce-eager", "--logprobs-mode", "processed_logprobs", "--generation-config", "vllm"]
     environment = os.environ | {"VLLM_SERVER_DEV_MODE": "1", "VLLM_CPU_KVCACHE_SPACE": "1", "OMP_NUM_THREADS": "1"}
     environment |= {"VLLM_CPU_OMP_THREADS_BIND": "nobind"}
@@ -148,12 +149,16 @@ def test_a_served_models_scores_are_ours(sft, server):
     how = {"max_tokens": p.rlvr_max_tokens, "batch": 64, "seed": 0}
     greedy = [one[0].text for one in decoding.sample(model, tokenizer, rows, 1, temperature=0, **how)]
     assert np.mean([ours == theirs for ours, theirs in zip(greedy, ask(0, 1))]) > 0.95
-    ours = domains.verify([one.text for each in decoding.sample(model, tokenizer, rows, 4, temperature=1.0, **how) for one in each],
-                          [row for row in rows for _ in range(4)])
+    ours = domains.verify(
+        [one.text for each in decoding.sample(model, tokenizer, rows, 4, temperature=1.0, **how) for one in each],
+        [row for row in rows for _ in range(4)],
+    )
     theirs = domains.verify(ask(1.0, 4), rows * 4)
     ours, theirs = np.reshape(ours, (-1, 4)), np.reshape(theirs, (4, -1)).T
     error = np.sqrt((ours.var(1, ddof=1) / 4 + theirs.var(1, ddof=1) / 4).sum()) / len(rows)
-    print(f"Avg@4, n = {len(rows)}: ours {ours.mean():.3f}, served {theirs.mean():.3f}, standard error of the difference {error:.3f}")
+    print(
+        f"Avg@4, n = {len(rows)}: ours {ours.mean():.3f}, served {theirs.mean():.3f}, standard error of the difference {error:.3f}"
+    )
     assert 0.05 < ours.mean() < 0.95 and abs(ours.mean() - theirs.mean()) < 3 * error
 
 
