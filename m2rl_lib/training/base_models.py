@@ -63,13 +63,18 @@ def gguf_of(source: hub.Source) -> dict[str, str]:
         raise hub.SourceError(f"{source} has {len(files)} GGUF files ({', '.join(files)}), allowed is one")
     if not importlib.util.find_spec("gguf"):
         raise hub.SourceError(f"{source} is a GGUF file and gguf is not installed: pip install -e '.[real]'")
-    import gguf
-
-    try:
-        gguf.GGUFReader(hub.fetch_files(source, files) / files[0])
-    except Exception as error:  # another file, a damaged one, a quantization that the package does not know
-        raise hub.SourceError(f"{source}: {files[0]} is no GGUF file that can be read ({' '.join(str(error).split())})") from None
     return {"gguf_file": files[0]}
+
+
+def gguf_config(source: hub.Source) -> dict:
+    """The configuration that transformers reads from a GGUF file; SourceError for what it or the package gguf cannot read."""
+    from transformers import AutoConfig
+
+    how = gguf_of(source)
+    try:
+        return AutoConfig.from_pretrained(hub.fetch_files(source, list(how.values())), **how).to_dict()
+    except Exception as error:  # no such file, a damaged one, an unknown quantization or architecture: each its own kind
+        raise hub.SourceError(f"{source}: {how['gguf_file']} cannot be read ({' '.join(str(error).split())[:200]})") from None
 
 
 def check_checkpoint(source: hub.Source, like: dict | None = None) -> dict:
@@ -77,8 +82,8 @@ def check_checkpoint(source: hub.Source, like: dict | None = None) -> dict:
     from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
     names = list(hub.list_files(source))
-    if like is None and gguf_of(source):  # no program can be in one, and transformers reads or refuses its architecture
-        return {}
+    if like is None and gguf_of(source):
+        return gguf_config(source)
     if not any(name.endswith(WEIGHTS[0]) for name in names):
         pickles = [name for name in names if name.endswith(PICKLES)]
         found = f"its weights are pickle ({pickles[0]}), which can run code when it is read" if pickles else "it has no weights"

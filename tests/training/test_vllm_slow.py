@@ -39,8 +39,8 @@ VALUES = study.load(locations.ROOT / "params" / "smoke.yaml").model_dump() | {
     "domains": ["math", "agent"],
     "micro_hidden_size": 64,  # two heads of 32; vLLM's kernels for a CPU have none of 16
     "data_thinking": {},
-    "sft_demonstrations": 1500,
-    "sft_steps": 200,
+    "sft_demonstrations": 3000,
+    "sft_steps": 800,
     "sft_batch": 32,
     "rlvr_steps": 8,
     "rlvr_prompts_per_step": 8,
