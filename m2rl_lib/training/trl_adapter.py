@@ -29,6 +29,15 @@ def use_vllm_on_cpu(folder: Path) -> None:
             how = {"method": "reload_weights", "kwargs": {"weights_path": str(folder.resolve())}}
             self._post(f"{self.base_url}/collective_rpc", json=how)
 
+    def sync_weights(self):
+        """TRL loads tensor by tensor, but on a CPU vLLM keeps only packed copies of them: all are to be read and packed anew."""
+        if self.mode == "server":
+            return servers_way(self)
+        self.llm.collective_rpc("reload_weights", kwargs={"weights_iterator": list(self._iter_named_params())})
+        self.llm.reset_prefix_cache()
+
+    servers_way = getattr(vllm_generation.VLLMGeneration, "servers_way", vllm_generation.VLLMGeneration.sync_weights)
+    vllm_generation.VLLMGeneration.servers_way, vllm_generation.VLLMGeneration.sync_weights = servers_way, sync_weights
     os.environ.setdefault("VLLM_CPU_KVCACHE_SPACE", "1")  # GB
     os.environ.setdefault("VLLM_CPU_OMP_THREADS_BIND", "nobind")  # else it takes every core
     vllm_generation.LLM = partial(LLM, dtype="float32", enforce_eager=True)
