@@ -117,7 +117,7 @@ def trained(sft: Path, way: str, sampler: str) -> tuple[Path, pd.DataFrame]:
     runs = sft.parent / way
     if not runs.exists():
         shutil.copytree(sft, runs)
-        run(runs, "grpo", **VALUES, **EXPERT | {"rlvr_rollouts": sampler})
+        run(runs, "grpo", **VALUES | EXPERT | {"rlvr_rollouts": sampler})
     return model_folder(runs, "rl-agent"), table(runs)
 
 
