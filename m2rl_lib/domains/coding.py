@@ -109,6 +109,8 @@ def verify(completions: list[str], rows: list[dict]) -> list[float | None]:
             longest = max(len(output.encode(errors="replace")) for _, output in tests)
             if longest > LEAST_OUTPUT // 2:
                 limits = {"output_bytes": min(2 * longest, MOST_OUTPUT)} | limits
+            unit_tests = row["verifier_metadata"]["unit_tests"]
+            program = unit_tests.get("before", "") + program + "\n\n" * ("after" in unit_tests) + unit_tests.get("after", "")
             programs.setdefault(tuple(sorted(limits.items())), []).append((index, program, *zip(*tests)))
     for limits, jobs in programs.items():
         indices, sources, inputs, outputs = zip(*jobs)
@@ -160,4 +162,5 @@ def read(raw: dict, messages: list[dict]) -> dict:
         raise Unusable("inputs and outputs of the unit tests differ in number")
     if not all(isinstance(text, str) for text in (*inputs, *outputs)) or tests.get("fn_name"):
         raise Unusable("unit tests that are not standard input and output")
-    return {"verifier_metadata": {"unit_tests": {"inputs": inputs[:MOST_TESTS], "outputs": outputs[:MOST_TESTS]}}}
+    around = {key: tests[key] for key in ("before", "after") if key in tests}  # of tests that call a function, as HumanEval's
+    return {"verifier_metadata": {"unit_tests": {"inputs": inputs[:MOST_TESTS], "outputs": outputs[:MOST_TESTS], **around}}}

@@ -13,7 +13,7 @@ from m2rl_lib.domains.problems import Unusable, arithmetic_chain, micro_row, ope
 NAME = "math"
 BENCHMARKS = {"chain": 3, "long_chain": 5}  # benchmark: number of operations
 CHANCE = 0.0
-LABELS = ("dapo17k", "skywork_no_omni")  # of the public blend
+LABELS = ("dapo17k", "skywork_no_omni", "reasoning_gym")  # of the public blend; the last of `data.real_problems`
 BOX = "\n\nPut your final answer within \\boxed{}."
 
 VERBS = {"+": ("add", "plus"), "-": ("subtract", "minus")}
@@ -55,7 +55,19 @@ def judge_features(completion: str, row: dict) -> list[str]:
 
 def verify(completions: list[str], rows: list[dict]) -> list[float | None]:
     """1.0 where the last boxed answer equals the expected one, 0.0 where not, None where it is not known."""
-    return math_grader.grade([(row.get("expected_answer"), answer(text)) for text, row in zip(completions, rows)])
+    asked = [
+        (None if "reasoning_gym" in row else row.get("expected_answer"), answer(text)) for text, row in zip(completions, rows)
+    ]
+    pairs = zip(completions, rows, math_grader.grade(asked))
+    return [_gym_reward(text, row["reasoning_gym"]) if "reasoning_gym" in row else reward for text, row, reward in pairs]
+
+
+def _gym_reward(completion: str, entry: dict) -> float:
+    """1.0 where reasoning-gym's own verifier gives the boxed answer full marks."""
+    import reasoning_gym
+
+    score = reasoning_gym.get_score_answer_fn(entry["metadata"]["source_dataset"])
+    return float(score(answer=answer(completion), entry=entry) == 1)
 
 
 def read(raw: dict, messages: list[dict]) -> dict:
@@ -63,6 +75,8 @@ def read(raw: dict, messages: list[dict]) -> dict:
     answer = first_answer(raw.get("expected_answer"))
     if not answer:
         raise Unusable("empty answer")
+    if "reasoning_gym" in raw:
+        return {"expected_answer": answer, "reasoning_gym": raw["reasoning_gym"]}
     if not _readable(answer):
         raise Unusable("math-verify cannot read the expected answer")
     if not any("boxed" in message["content"] for message in messages):

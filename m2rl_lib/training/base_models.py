@@ -1,5 +1,6 @@
 """A causal language model of the Hub, or of a folder, as the base that SFT starts from; checked before weights are fetched."""
 
+import importlib.util
 import json
 from pathlib import Path
 
@@ -8,6 +9,7 @@ from m2rl_lib.storage import hub
 from m2rl_lib.training.chat_templates import GENERAL as TEMPLATE
 
 WEIGHTS = (".safetensors", ".safetensors.index.json")
+GGUF = ".gguf"
 PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".h5", ".msgpack")  # which can run code when they are read
 BESIDE = ("config.json", "generation_config.json", "tokenizer", "special_tokens_map.json", "vocab", "merges.txt", "added_tokens")
 # of two checkpoints with these equal the tensors have equal shapes
@@ -21,7 +23,8 @@ def load_tokenizer(source: str):
 
     where = hub.parse_source(source, "model")
     fetched = hub.fetch_files(where, [name for name in wanted_files(where) if not name.endswith(WEIGHTS)])
-    return prepare_tokenizer(AutoTokenizer.from_pretrained(fetched, trust_remote_code=False), str(where))
+    tokenizer = AutoTokenizer.from_pretrained(fetched, trust_remote_code=False, **gguf_of(where))
+    return prepare_tokenizer(tokenizer, str(where))
 
 
 def save_base(folder: Path, source: str) -> None:
@@ -33,7 +36,11 @@ def save_base(folder: Path, source: str) -> None:
     fetched = hub.fetch_files(where, wanted_files(where))
     tokenizer = load_tokenizer(source)
     # bfloat16 would round a step of RL away
-    model = AutoModelForCausalLM.from_pretrained(fetched, dtype="float32", use_safetensors=True, trust_remote_code=False)
+    how = {"dtype": "float32", "trust_remote_code": False, **(gguf_of(where) or {"use_safetensors": True})}
+    model = AutoModelForCausalLM.from_pretrained(fetched, **how)
+    if gguf_of(where):  # read as float32, so it is to be saved as any other model
+        model.hf_quantizer, model.config.architectures = None, [type(model).__name__]
+        del model.config.quantization_config
     for settings in (model.config, model.generation_config):
         settings.eos_token_id, settings.pad_token_id = tokenizer.eos_token_id, tokenizer.pad_token_id
     model.save_pretrained(folder)
@@ -43,7 +50,31 @@ def save_base(folder: Path, source: str) -> None:
 def wanted_files(source: hub.Source) -> list[str]:
     """The files of a model that are fetched: safetensors, configuration and tokenizer at the top of the repository."""
     names = [name for name in hub.list_files(source) if "/" not in name]
-    return [name for name in names if name.endswith((*WEIGHTS, ".jinja")) or name.startswith(BESIDE)]
+    return [name for name in names if name.endswith((*WEIGHTS, ".jinja", GGUF)) or name.startswith(BESIDE)]
+
+
+def gguf_of(source: hub.Source) -> dict[str, str]:
+    """transformers' argument for a source that is one GGUF file; {} for safetensors. SourceError for what cannot be read."""
+    names = list(hub.list_files(source))
+    files = [name for name in names if name.endswith(GGUF) and "/" not in name]
+    if not files or any(name.endswith(WEIGHTS) for name in names):
+        return {}
+    if len(files) > 1:
+        raise hub.SourceError(f"{source} has {len(files)} GGUF files ({', '.join(files)}), allowed is one")
+    if not importlib.util.find_spec("gguf"):
+        raise hub.SourceError(f"{source} is a GGUF file and gguf is not installed: pip install -e '.[real]'")
+    return {"gguf_file": files[0]}
+
+
+def gguf_config(source: hub.Source) -> dict:
+    """The configuration that transformers reads from a GGUF file; SourceError for what it or the package gguf cannot read."""
+    from transformers import AutoConfig
+
+    how = gguf_of(source)
+    try:
+        return AutoConfig.from_pretrained(hub.fetch_files(source, list(how.values())), **how).to_dict()
+    except Exception as error:  # no such file, a damaged one, an unknown quantization or architecture: each its own kind
+        raise hub.SourceError(f"{source}: {how['gguf_file']} cannot be read ({' '.join(str(error).split())[:200]})") from None
 
 
 def check_checkpoint(source: hub.Source, like: dict | None = None) -> dict:
@@ -51,6 +82,8 @@ def check_checkpoint(source: hub.Source, like: dict | None = None) -> dict:
     from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
     names = list(hub.list_files(source))
+    if like is None and gguf_of(source):
+        return gguf_config(source)
     if not any(name.endswith(WEIGHTS[0]) for name in names):
         pickles = [name for name in names if name.endswith(PICKLES)]
         found = f"its weights are pickle ({pickles[0]}), which can run code when it is read" if pickles else "it has no weights"

@@ -18,7 +18,7 @@ from m2rl_lib.data import problem_sets
 from m2rl_lib.domains import chat
 from m2rl_lib.rollout import decoding, trainer_rollouts
 from m2rl_lib.storage import artifacts, processes, result_tables
-from m2rl_lib.training import launch
+from m2rl_lib.training import launch, trl_adapter
 
 # an executed notebook would keep every bar of loading, saving and preparing
 hf_datasets.disable_progress_bars()
@@ -77,6 +77,9 @@ def trainer_settings(p: Parameters, name: str, *, steps: int, batch: int, seed: 
 
 def policy_settings(p: Parameters, name: str, *, rate: float, **settings) -> dict:
     """The arguments of GRPO and distillation: the paper's optimizer, sampling at temperature 1, vLLM where it is asked for."""
+    sampler = launch.sampler(p)
+    if sampler and not torch.cuda.is_available():
+        trl_adapter.use_vllm_on_cpu(locations.work_folder(p.study, p.seed, name) / "served")
     return trainer_settings(p, name, **settings) | {
         "max_completion_length": p.rlvr_max_tokens,
         "temperature": 1.0,
@@ -85,7 +88,7 @@ def policy_settings(p: Parameters, name: str, *, rate: float, **settings) -> dic
         "warmup_steps": p.rlvr_warmup_steps,
         "adam_beta2": 0.98,
         "max_grad_norm": 1.0,
-        **launch.sampler(p),
+        **sampler,
     }
 
 

