@@ -117,8 +117,13 @@ def left_out(p: Parameters) -> list[str]:
 
 def at_budget(p: Parameters, budget: float) -> dict[str, str]:
     """Finished experts, RL-Multi, default merges and MT-OPD: each with its name at a share of the RL steps, a quarter or several."""
-    step, steps = int(budget * p.rlvr_steps), dict.fromkeys([*(f"rl-{domain}" for domain in p.domains), *defaults(p)], p.rlvr_steps)
-    names = {name: checkpoint_name(name, int(budget * last), last) for name, last in (steps | {"rl-multi": p.rlvr_mixed_steps}).items()}
+    step, steps = (
+        int(budget * p.rlvr_steps),
+        dict.fromkeys([*(f"rl-{domain}" for domain in p.domains), *defaults(p)], p.rlvr_steps),
+    )
+    names = {
+        name: checkpoint_name(name, int(budget * last), last) for name, last in (steps | {"rl-multi": p.rlvr_mixed_steps}).items()
+    }
     return names | {"mt-opd": student_name(1, step % p.rlvr_steps)}
 
 

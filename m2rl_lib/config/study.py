@@ -153,7 +153,9 @@ class Run(Section):
     balance: Literal["prompts", "tokens", "rows"]  # 04: what each domain has as much of: prompts, or what has an advantage
     models: Annotated[list[str], Field(min_length=1)]  # 07: names of the models to evaluate
     group: Annotated[str, Field(pattern=r"^[a-z0-9_-]+$")]  # 07: the name of their part of the tables
-    purpose: Literal["scores", "test", "sweep", "skills", "world", "map", "all"]  # 07: what they are evaluated for; 09: all, world or map
+    purpose: Literal[
+        "scores", "test", "sweep", "skills", "world", "map", "all"
+    ]  # 07: what they are evaluated for; 09: all, world or map
 
 
 class Parameters(Study, Run):
