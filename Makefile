@@ -1,5 +1,6 @@
 # make study [PARAMS=params/smoke.yaml]   the whole study; make test   the tests. Each builds .venv first.
 # make study SEEDS=0,1,2   on several seeds; what is there is not run again. ONLY=rq1: no more of them than RQ1 reads
+# make study PARAMS=params/map.yaml SEEDS=0,1,2   when to mix, when to merge: a study of its own (notebook 16)
 # make study PROFILE=profiles/slurm   the same study as jobs of a Slurm cluster; make slurm-test   its proof, on one node
 # make site [PARAMS=…]   the executed notebooks as pages, read from disk: runs/<study>/site/index.html
 # make figures   every figure again, from its csv; make blend   every notebook on small files of the public blends' form
@@ -41,6 +42,7 @@ released: $(VENV)/ready
 TESTS = OMP_NUM_THREADS=1 pytest -q -n 2 --dist loadfile
 test: $(VENV)/ready
 	@$(MAKE) --no-print-directory study PARAMS=params/smoke.yaml
+	@$(MAKE) --no-print-directory study PARAMS=params/smoke_map.yaml
 	$(TESTS) tests m2rl_lib
 	$(TESTS) --nbval-lax --nbval-current-env --nbval-cell-timeout 600 notebooks/*.ipynb
 

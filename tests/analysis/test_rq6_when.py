@@ -1,0 +1,230 @@
+"""RQ6's map in tabular worlds: in one merging must lose, in one it must tie, in one nobody learns; what follows from it is known."""
+
+from itertools import product
+
+import numpy as np
+import pandas as pd
+import pytest
+from matplotlib.patches import Rectangle
+from test_bootstrap import cell
+from test_figures import check_readable
+
+from m2rl_lib.analysis.rq6_when import decisions, points, prediction
+from m2rl_lib.config import map_schedule, schedule, study
+from m2rl_lib.config.locations import ROOT
+from m2rl_lib.config.study import Parameters
+from m2rl_lib.figures import rq6_when
+
+DOMAINS, BUDGETS, SEEDS = ["math", "coding"], [0.5, 1.0], [0, 1, 2]
+WORLDS = [{"shared": 6 - c, "private": 0, "conflicting": c} for c in (0, 2, 4, 6)]
+NAMES = ["s6p0c0", "s4p0c2", "s2p0c4", "s0p0c6"]
+
+
+@pytest.fixture(scope="module")
+def p() -> Parameters:
+    values = study.load(ROOT / "params" / "smoke_map.yaml").model_dump()
+    values |= {
+        "map_worlds": WORLDS,
+        "map_budgets": BUDGETS,
+        "merge_methods": ["average", "task-arithmetic"],
+        "analysis_draws": 300,
+    }
+    return Parameters.model_construct(**values)
+
+
+def policies(conflicting: int, strength: float) -> dict[str, np.ndarray]:
+    """Logits of the right reading of six words, (2 domains, 6), of policies with a part for all domains and one for each. Training on
+    a domain moves both parts of its words by `strength`; a merge averages or adds the experts' parts. Mixing learns all it is shown:
+    a sum of experts has as much of a shared word, and half as much of a conflicting one, whose common parts cancel."""
+    signs = np.ones((2, 6))
+    signs[1, 6 - conflicting :] = -1  # of the reading that is right in each domain
+    tasks = np.zeros((2, 3, 6))  # expert × (common part, math's, coding's) × word
+    for at, sign in enumerate(signs):
+        tasks[at, [0, at + 1]] = strength * sign
+    found = {f"rl-{name}": task for name, task in zip(DOMAINS, tasks)}
+    found |= {"merge-average": tasks.mean(axis=0), "merge-task-arithmetic": tasks.sum(axis=0), "sft": 0 * tasks[0]}
+    apart = np.where(signs[0] == signs[1], 3, 2) * strength  # words that are read alike are trained twice
+    mixed = np.stack([0 * signs[0], *(apart * signs)])
+    found |= {"rl-multi": mixed, "mt-opd": 0.98 * mixed, "sft-sharpened": 0 * tasks[0]}
+    return {name: signs * (theta[0] + theta[1:]) for name, theta in found.items()} | {"tasks": tasks}
+
+
+def scored(p: Parameters, conflicting: int, strength: float, n: int = 300) -> pd.DataFrame:
+    """A world's `scores` of those policies, at half the strength at the half budget; problems' luck is common to the models."""
+    frames = []
+    for budget, split, seed, (at, domain) in product(BUDGETS, ("selection", "test"), SEEDS, enumerate(DOMAINS)):
+        named = schedule.at_budget(p, budget) | ({"sft": "sft", "sft-sharpened": "sft-sharpened"} if budget == 1 else {})
+        rng, made = np.random.default_rng([seed, at]), policies(conflicting, budget * strength)
+        luck, words = rng.random((n, 2)), rng.integers(0, 6, (n, 1))
+        for name, kept in named.items():
+            own = np.where(rng.random((n, 2)) < 0.05, rng.random((n, 2)), luck)
+            right = own < 1 / (1 + np.exp(-made[name][at][words]))
+            frames.append(cell(right, kept, domain, seed=seed, split=split))
+    return pd.concat(frames, ignore_index=True)
+
+
+def the_map(p: Parameters, strengths: dict[str, float]) -> tuple[dict, dict]:
+    scores = {name: scored(p, world["conflicting"], strengths.get(name, 2.0)) for name, world in zip(NAMES, WORLDS)}
+    found = {(name, budget): points.at_point(scores[name], p, budget) for name, budget in product(NAMES, BUDGETS)}
+    return {point: frame for point, (frame, _) in found.items()}, {point: best for point, (_, best) in found.items()}
+
+
+@pytest.fixture(scope="module")
+def planted(p) -> tuple[dict, pd.DataFrame]:
+    frames, best = the_map(p, {})
+    return frames, points.point_table(frames, p, best)
+
+
+@pytest.fixture(scope="module")
+def unlearned(p) -> tuple[dict, pd.DataFrame]:
+    frames, best = the_map(p, {"s0p0c6": 0.0})
+    return frames, points.point_table(frames, p, best)
+
+
+def test_merging_loses_where_all_words_conflict_and_ties_where_none_does(p, planted):
+    _, table = planted
+    main = table[(table["contrast"] == points.MAIN) & (table["budget"] == 1)].set_index("world")
+    assert list(main["best"].unique()) == ["merge-task-arithmetic"] and main["learned"].all()
+    lost = 100 * (1 / (1 + np.exp(-4)) - 1 / (1 + np.exp(-2)))  # a word's logit is 4 mixed and, in conflict, 2 merged
+    assert main.loc["s0p0c6", "estimate"] == pytest.approx(lost, abs=2) and main.loc["s0p0c6", "verdict"] == "better"
+    assert main.loc["s6p0c0", "verdict"] == "equivalent" and main["conflict"].tolist() == pytest.approx([0, 1 / 3, 2 / 3, 1])
+    full, none = points.sentences(table)
+    assert full.startswith("100% of words") and none.startswith("0% of words")
+    assert all(": as planted." in line for line in (full, none))
+
+
+def test_the_line_of_equality_lies_where_the_sign_changes(planted):
+    main = planted[1][planted[1]["contrast"] == points.MAIN].sort_values(["budget", "conflict"])
+    verdicts = ["worse", "undecided", "better", "better"]
+    made = main.assign(estimate=[-2.0, -1, 1, 6, -3, 1, 2, 3], verdict=[*verdicts, "worse", *["better"] * 3])
+    assert points.equalities(made).to_numpy().tolist() == [
+        [0.5, "s4p0c2", "s2p0c4", pytest.approx(0.5), False],
+        [1.0, "s6p0c0", "s4p0c2", pytest.approx(0.25), True],
+    ]
+
+
+def test_a_budget_of_as_many_prompts_is_compared_where_the_map_has_it(p, planted):
+    frames, table = planted
+    assert points.matched_budget(p, 0.5) == 0.5  # two experts of 4 steps, 8 mixed ones
+    assert table["contrast"].eq(points.MATCHED).sum() == 8
+    four = p.model_copy(update={"rlvr_mixed_steps": 4})  # half as many mixed: the merge of half the experts' steps
+    matched = points.with_matched(frames, four, ("s0p0c6", 1.0))
+    mixed, merged = (frames["s0p0c6", budget] for budget in (1.0, 0.5))
+    pd.testing.assert_frame_equal(
+        matched, pd.concat([mixed.query("model == 'rl-multi'"), merged.query("model == 'merged-best'")], ignore_index=True)
+    )
+    assert points.with_matched(frames, four, ("s0p0c6", 0.5)) is None
+
+
+def test_a_point_whose_experts_did_not_learn_is_hatched_and_advises_nothing(p, unlearned):
+    frames, table = unlearned
+    main = table[table["contrast"] == points.MAIN]
+    assert set(main.loc[~main["learned"], "world"]) == {"s0p0c6"}
+    assert "s0p0c6" not in points.equalities(table)[["from", "to"]].to_numpy()
+    assert "not tested, as the experts did not learn" in points.sentences(table)[0]
+    figure = rq6_when.plot_map(main)
+    hatched = [patch for patch in figure.axes[0].patches if isinstance(patch, Rectangle) and patch.get_hatch()]
+    assert [patch.get_x() for patch in hatched] == [3, 3] and len(figure.axes[0].lines) >= 1
+    check_readable(figure)
+    advice = decisions.decision_table(frames, p, table).set_index("world")["use"]
+    assert set(advice["s0p0c6"]) == {decisions.NOTHING} and decisions.NOTHING not in set(advice["s6p0c0"])
+
+
+def test_advice_follows_the_planted_world(p, planted):
+    frames, table = planted
+    advice = decisions.decision_table(frames, p, table)
+    last = advice[advice["budget"] == 1].set_index(["you have", "world"])
+    assert last.loc[("experts only", "s0p0c6"), "use"] == "Routed experts"
+    assert last.loc[("data only", "s0p0c6"), "use"] == "RL-Multi" and last.loc[("data only", "s0p0c6"), "equal_prompts"]
+    assert last.loc[("data only", "s6p0c0"), "use"] == decisions.EITHER
+    both = last.loc[("experts and data", "s0p0c6")]
+    assert {both["first"], both["second"]} == {"rl-multi", "mt-opd"} and both["use"] == decisions.EITHER
+
+
+def measures(p: Parameters, world: str) -> tuple[pd.DataFrame, ...]:
+    """The tables of notebook 09 for the tabular experts: their cosine as it is, the others made to follow it."""
+    cosines, pairs, kls = [], [], []
+    for seed, budget in product(SEEDS, BUDGETS):
+        one, other = (schedule.at_budget(p, budget)[f"rl-{domain}"] for domain in DOMAINS)
+        flat = policies(WORLDS[NAMES.index(world)]["conflicting"], budget)["tasks"].reshape(2, -1)
+        cosine = flat[0] @ flat[1] / np.linalg.norm(flat, axis=1).prod()
+        row = {"model": one, "other": other, "type": "all", "layer": pd.NA, "seed": seed}
+        cosines.append(row | {"cosine": cosine})
+        pairs += [row | {"kind": "density", "level": level, "jaccard": level * (1 + cosine)} for level in (0.05, 0.1)]
+        for (domain, far), problem in product(zip(DOMAINS, DOMAINS[::-1]), range(4)):
+            for target, kl in ((f"rl-{far}", 1 - cosine), ("sft", 1.0)):
+                named = {"domain": domain, "source": f"rl-{domain}", "target": target, "problem_id": f"p{problem}", "sample": 0}
+                kls.append(named | {"kl": kl, "tokens": 5, "truncated": False, "seed": seed, "budget": budget})
+    return tuple(map(pd.DataFrame, (cosines, pairs, kls)))
+
+
+@pytest.fixture(scope="module")
+def every(p, planted) -> pd.DataFrame:
+    frames, _ = planted
+    return pd.concat([prediction.seed_points(frame, p, *point, *measures(p, point[0])) for point, frame in frames.items()])
+
+
+def test_measures_of_the_experts_are_those_that_were_planted(every):
+    last = every[(every["budget"] == 1) & (every["seed"] == 0)].set_index("world")
+    assert last["cosine"].tolist() == pytest.approx([0.5, 1 / 6, -1 / 6, -0.5])  # the common part's half, less the conflict
+    assert last["overlap"].tolist() == pytest.approx((0.1 * (1 + last["cosine"])).tolist())
+    assert last["ratio"].tolist() == pytest.approx((1 - last["cosine"]).tolist())
+    transfer = 100 * (
+        1 / (1 + np.exp(-2)) - 0.5
+    )  # an expert knows shared words elsewhere by the common part, and misreads others
+    assert last["transfer"].tolist() == pytest.approx([transfer, transfer / 3, -transfer / 3, -transfer], abs=5)
+    assert len(every) == 4 * 2 * 3
+    check_readable(rq6_when.plot_predictors(every))
+
+
+def test_what_follows_the_world_predicts_it_and_noise_does_not(every):
+    linear = every.assign(difference=-10 * every["cosine"] + np.random.default_rng(0).normal(0, 0.5, len(every)))
+    noisy = linear.assign(overlap=np.random.default_rng(1).normal(0, 1, len(every)))
+    errors = prediction.error_table(prediction.held_out(noisy)).set_index("predictor")
+    assert errors.loc["cosine of task vectors", "rmse"] < 1 and errors.loc["cosine of task vectors", "low"] > 0
+    assert errors.loc["cosine of task vectors", "signs"] == 100
+    assert errors.loc["mask overlap", "low"] < 0 and errors.loc["mask overlap", "rmse"] > 3
+    assert errors.loc["constant guess", ["gain", "low", "high"]].tolist() == [0, 0, 0]
+    said = prediction.sentence(errors.reset_index())
+    assert "mask overlap" not in said.split(".")[0] and said.startswith("cosine of task vectors, transfer")
+    flat = every.assign(difference=np.random.default_rng(2).normal(4, 1, len(every)))
+    assert prediction.sentence(prediction.error_table(prediction.held_out(flat))).startswith("No predictor has")
+
+
+def test_errors_by_hand_and_a_world_is_left_out_whole(every):
+    rows = [
+        (name, world, error)
+        for name, errors in (("constant guess", (6, 8, 10)), ("mask overlap", (5, 6, 7)))
+        for world, error in zip("abc", errors)
+    ]
+    made = pd.DataFrame(rows, columns=["predictor", "world", "predicted"]).assign(difference=0.0)
+    row = prediction.error_table(made).set_index("predictor").loc["mask overlap"]
+    assert row[["gain", "low", "high"]].tolist() == pytest.approx([2, 2 - 2.48, 2 + 2.48], abs=0.01)
+    assert row["rmse"] == pytest.approx(np.sqrt((25 + 36 + 49) / 3)) and (row["worlds"], row["points"]) == (3, 3)
+    guess = prediction.held_out(every).query("predictor == 'constant guess' and world == 's6p0c0'")["predicted"]
+    assert guess.nunique() == 1 and guess.iloc[0] == pytest.approx(every.query("world != 's6p0c0'")["difference"].mean())
+
+
+def test_two_worlds_predict_nothing(every):
+    predicted = prediction.held_out(every[every["world"].isin(NAMES[:2])])
+    errors = prediction.error_table(predicted)
+    assert errors.empty and "Nothing is predicted: fewer than 3 worlds" in prediction.sentence(errors)
+
+
+def test_worlds_and_their_stages(p):
+    worlds = map_schedule.worlds(p)
+    assert list(worlds) == NAMES and worlds["s4p0c2"].study == "smoke_map-s4p0c2"
+    assert all(
+        {key for key, value in vars(world).items() if getattr(p, key) != value} <= {"study", "data_world"}
+        for world in worlds.values()
+    )
+    stages = map_schedule.stages(p)
+    assert stages["mt-opd@teacher_step=2"][2] == {"teacher_step": 2} and stages["mt-opd"][2] == {"teacher_step": 0}
+    asked = stages["evaluate-map"][2]["models"]
+    assert {"sft", "rl-math@step=2", "rl-math", "rl-multi@step=4", "rl-multi", "merge-average@step=2", "mt-opd"} <= {*asked}
+    assert len(asked) == len({*asked}) == 1 + 2 * (2 + 2 + 1 + 1)
+    made = {*schedule.merges(p)}
+    assert {name for name in asked if name.startswith("merge-")} == made
+    kept = {schedule.checkpoint_name(f"rl-{domain}", step, 4) for domain in DOMAINS for step in schedule.expert_checkpoints(p)}
+    kept |= {*schedule.kept_mixed(p), "sft", *made, "mt-opd", "mt-opd@teacher_step=2"}
+    assert {*asked} <= kept, "every model is one that a stage keeps"
