@@ -36,7 +36,7 @@ def plot_map(frame: pd.DataFrame) -> Figure:
     frame = frame.assign(words=[f"{change_words(row)}\n{row.verdict}" for row in frame.itertuples()])
     cells, words, learned = pivot(frame, "budget", "world", budgets, worlds, "estimate", "words", "learned")
     figure, axes = make_figure(WIDE, 0.62 * len(budgets) + 1.2)
-    norm = CenteredNorm(halfcenter=max(1.0, float(np.nanmax(np.abs(cells)))))
+    norm = CenteredNorm(halfrange=max(1.0, float(np.nanmax(np.abs(cells)))))
     shown = cells.set_axis([f"{100 * budget:g}%" for budget in budgets]).set_axis(map(world_words, worlds), axis=1)
     picture = draw_cells(axes, shown, words, "PuOr", norm, 6.5)
     known, sign = learned.eq(True).to_numpy(), np.sign(cells.to_numpy(float))

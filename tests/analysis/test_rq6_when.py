@@ -178,36 +178,31 @@ def test_measures_of_the_experts_are_those_that_were_planted(every):
 
 
 def test_what_follows_the_world_predicts_it_and_noise_does_not(every):
-    linear = every.assign(difference=-10 * every["cosine"] + np.random.default_rng(0).normal(0, 0.5, len(every)))
-    noisy = linear.assign(overlap=np.random.default_rng(1).normal(0, 1, len(every)))
-    errors = prediction.error_table(prediction.held_out(noisy)).set_index("predictor")
-    assert errors.loc["cosine of task vectors", "rmse"] < 1 and errors.loc["cosine of task vectors", "low"] > 0
-    assert errors.loc["cosine of task vectors", "signs"] == 100
-    assert errors.loc["mask overlap", "low"] < 0 and errors.loc["mask overlap", "rmse"] > 3
-    assert errors.loc["constant guess", ["gain", "low", "high"]].tolist() == [0, 0, 0]
+    five = pd.concat([every, every.query("world == 's4p0c2'").assign(world="s2p2c2", cosine=0.3, conflict=1 / 3)])
+    rng = np.random.default_rng(0)
+    linear = five.assign(difference=3 - 10 * five["cosine"] + rng.normal(0, 0.5, len(five)), overlap=rng.normal(0, 1, len(five)))
+    errors = prediction.error_table(linear).set_index("predictor")
+    cosine, guess, noise = (errors.loc[name] for name in ("cosine of task vectors", "constant guess", "mask overlap"))
+    assert cosine["rmse"] < 1 < 3 < guess["rmse"] and cosine["p"] == cosine["p_least"] == 2 / 120 and cosine["signs"] == 100
+    assert noise["rmse"] > 3 and noise["p"] > 0.05 and (cosine["worlds"], cosine["points"]) == (5, 30)
     said = prediction.sentence(errors.reset_index())
-    assert "mask overlap" not in said.split(".")[0] and said.startswith("cosine of task vectors, transfer")
-    flat = every.assign(difference=np.random.default_rng(2).normal(4, 1, len(every)))
-    assert prediction.sentence(prediction.error_table(prediction.held_out(flat))).startswith("No predictor has")
+    assert said.startswith("cosine of task vectors, ") and "mask overlap" not in said.split("(")[0]
+    flat = five.assign(difference=rng.normal(4, 1, len(five)))
+    assert prediction.sentence(prediction.error_table(flat)).startswith("No measure of the experts predicts")
+    assert not prediction.error_table(five.assign(ratio=np.nan)).size
 
 
-def test_errors_by_hand_and_a_world_is_left_out_whole(every):
-    rows = [
-        (name, world, error)
-        for name, errors in (("constant guess", (6, 8, 10)), ("mask overlap", (5, 6, 7)))
-        for world, error in zip("abc", errors)
-    ]
-    made = pd.DataFrame(rows, columns=["predictor", "world", "predicted"]).assign(difference=0.0)
-    row = prediction.error_table(made).set_index("predictor").loc["mask overlap"]
-    assert row[["gain", "low", "high"]].tolist() == pytest.approx([2, 2 - 2.48, 2 + 2.48], abs=0.01)
-    assert row["rmse"] == pytest.approx(np.sqrt((25 + 36 + 49) / 3)) and (row["worlds"], row["points"]) == (3, 3)
-    guess = prediction.held_out(every).query("predictor == 'constant guess' and world == 's6p0c0'")["predicted"]
-    assert guess.nunique() == 1 and guess.iloc[0] == pytest.approx(every.query("world != 's6p0c0'")["difference"].mean())
+def test_a_world_is_predicted_from_the_others_alone():
+    y = np.array([[1.0], [2.0], [6.0]])
+    assert prediction.predict(0 * y, y).ravel().tolist() == pytest.approx([4, 3.5, 1.5])
+    x = np.array([[0.0, 0.0], [1.0, np.nan], [2.0, 2.0]])
+    line = prediction.predict(x, np.array([[1.0, 1], [3, 3], [9, 9]]))
+    assert line[0].tolist() == pytest.approx([-3, -3])  # the line through (1, 3) and (2, 9)
+    assert line[1, 0] == pytest.approx(5) and np.isnan(line[1, 1]) and line[2, 0] == pytest.approx(5)
 
 
 def test_two_worlds_predict_nothing(every):
-    predicted = prediction.held_out(every[every["world"].isin(NAMES[:2])])
-    errors = prediction.error_table(predicted)
+    errors = prediction.error_table(every[every["world"].isin(NAMES[:2])])
     assert errors.empty and "Nothing is predicted: fewer than 3 worlds" in prediction.sentence(errors)
 
 

@@ -1,6 +1,8 @@
 """What predicts, before anything is trained jointly, whether mixing or merging wins? Measures of the experts alone, by the error of
 one-predictor regressions on worlds that were left out, beside a constant guess."""
 
+from itertools import permutations
+
 import numpy as np
 import pandas as pd
 
@@ -10,20 +12,20 @@ from m2rl_lib.analysis.rq6_when.points import CONTRASTS, MAIN, conflict_shares
 from m2rl_lib.config import schedule
 from m2rl_lib.config.study import Parameters
 from m2rl_lib.stats.bootstrap import OVERALL, problem_means, resample
-from m2rl_lib.stats.over_seeds import t_interval
+from m2rl_lib.stats.comparisons import LEVEL
 
 DENSITY = 0.1  # of the masks: every model's largest tenth of its task vector, so that no threshold saturates
-CONSTANT = "constant guess"
-PREDICTORS = {  # name: column of `seed_points`; the last is known in a planted world only
-    CONSTANT: [],
-    "cosine of task vectors": ["cosine"],
-    "mask overlap": ["overlap"],
-    "transfer to other domains": ["transfer"],
-    "KL ratio of policies": ["ratio"],
-    "planted conflict": ["conflict"],
+CONSTANT, PLANTED = "constant guess", "planted conflict"  # the latter is known in a planted world only
+PREDICTORS = {  # name: column of `seed_points`
+    CONSTANT: None,
+    "cosine of task vectors": "cosine",
+    "mask overlap": "overlap",
+    "transfer to other domains": "transfer",
+    "KL ratio of policies": "ratio",
+    PLANTED: "conflict",
 }
 LEAST = 3  # worlds: with one left out, two are needed for a line
-ERRORS = ["predictor", "rmse", "gain", "low", "high", "signs", "worlds", "points"]
+ERRORS = ["predictor", "rmse", "least", "most", "signs", "p", "p_least", "worlds", "points"]
 
 
 def seed_points(
@@ -48,33 +50,43 @@ def seed_points(
     return table.reset_index().assign(world=world, budget=budget, conflict=conflict_shares(p)[world])
 
 
-def held_out(points: pd.DataFrame) -> pd.DataFrame:
-    """Each point's difference as predicted by least squares on each of PREDICTORS from the points of the other worlds: predictor,
-    world, budget, seed, difference, predicted. No rows where fewer than LEAST worlds have all measures."""
-    points = points.dropna(subset=["difference", *sum(PREDICTORS.values(), [])])
-    worlds, rows = pd.unique(points["world"]), []
-    for predictor, columns in PREDICTORS.items() if len(worlds) >= LEAST else ():
-        design = np.column_stack([np.ones(len(points)), points[columns].to_numpy(float)])
-        for world in worlds:
-            out = (points["world"] == world).to_numpy()
-            fitted = np.linalg.lstsq(design[~out], points.loc[~out, "difference"], rcond=None)[0]
-            rows.append(points[out].assign(predictor=predictor, predicted=design[out] @ fitted))
-    columns = ["predictor", "world", "budget", "seed", "difference", "predicted"]
-    return pd.concat(rows, ignore_index=True)[columns] if rows else pd.DataFrame(columns=columns)
+def predict(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """(worlds, cells): y of each world by the line of least squares in x through all other worlds' cells; NaN where there is none.
+    x of zeros is the constant guess, the others' mean: y 1, 2, 6 in three worlds of one cell give 4, 3.5, 1.5."""
+    predicted, known = np.full(y.shape, np.nan), np.isfinite(x) & np.isfinite(y)
+    for world in range(len(y)):
+        rest = known & (np.arange(len(y)) != world)[:, None]
+        design = np.column_stack([np.ones(rest.sum()), x[rest]])
+        intercept, slope = np.linalg.lstsq(design, y[rest], rcond=None)[0]
+        predicted[world] = np.where(known[world], intercept + slope * x[world], np.nan)
+    return predicted
 
 
-def error_table(predicted: pd.DataFrame) -> pd.DataFrame:
-    """Of each predictor: rmse over all left-out points; gain, the constant guess's rmse less its own, mean over worlds with its 95%
-    t interval; signs, the percentage of points whose sign it has right. Rmse 5, 6, 7 against 6, 8, 10: gain 2 ± 2.48."""
-    squares = (predicted["predicted"] - predicted["difference"]).astype(float) ** 2
-    by_world = squares.groupby([predicted["predictor"], predicted["world"]], sort=False).mean().pow(0.5).unstack("world")
-    rows = []
-    for predictor, errors in by_world.iterrows():
-        mine = predicted[predicted["predictor"] == predictor]
-        gain = t_interval((by_world.loc[CONSTANT] - errors).to_numpy())
-        signs = 100 * (np.sign(mine["predicted"].astype(float)) == np.sign(mine["difference"].astype(float))).mean()
-        rmse = np.sqrt(squares[mine.index].mean())
-        rows.append((predictor, rmse, *gain, signs, len(errors), len(mine)))
+def _root(squares: np.ndarray) -> float:
+    return float(np.sqrt(np.nanmean(squares)))
+
+
+def error_table(points: pd.DataFrame) -> pd.DataFrame:
+    """The error of each predictor on worlds that were left out whole, all their budgets and seeds: rmse (points; least and most of
+    single worlds), signs (percentage of points whose sign is right), p (share of the exchanges of its values among worlds, or of
+    1,000 of them, with as small a rmse) and p_least, the smallest there can be. Empty below LEAST worlds with all measures."""
+    points = points.dropna(subset=["difference", *filter(None, PREDICTORS.values())])
+    wide = points.pivot(index="world", columns=["budget", "seed"], values=["difference", *filter(None, PREDICTORS.values())])
+    worlds, rows = len(wide), []
+    if worlds < LEAST:
+        return pd.DataFrame(columns=ERRORS)
+    y, rng = wide["difference"].to_numpy(), np.random.default_rng(0)
+    orders = list(permutations(range(worlds))) if worlds <= 6 else [range(worlds), *(rng.permutation(worlds) for _ in range(999))]
+    for predictor, column in PREDICTORS.items():
+        x = wide[column].to_numpy() if column else np.zeros_like(y)
+        squares = (predict(x, y) - y) ** 2
+        errors = np.array([_root((predict(x[list(order)], y) - y) ** 2) for order in orders]) if column else np.zeros(len(orders))
+        single = [_root(row) for row in squares]
+        right = 100 * (np.sign(predict(x, y)) == np.sign(y))[np.isfinite(y)].mean()
+        p = np.mean(errors <= errors[0] + 1e-9)
+        rows.append(
+            (predictor, _root(squares), min(single), max(single), right, p, 2 / len(orders), worlds, np.isfinite(y).sum())
+        )
     return pd.DataFrame(rows, columns=ERRORS)
 
 
@@ -82,12 +94,13 @@ def sentence(errors: pd.DataFrame) -> str:
     """What `error_table` says, with the number of worlds; or why there is nothing to say."""
     if errors.empty:
         return f"Nothing is predicted: fewer than {LEAST} worlds have experts that learned and all measures."
-    guess, others = errors.iloc[0], errors.iloc[1:]
-    sure = others[others["low"] > 0]
-    best = others.loc[others["rmse"].idxmin()]
-    counted = f"{best['points']} points of {best['worlds']} worlds, each world left out in turn"
+    guess, measures = errors.iloc[0], errors[~errors["predictor"].isin([CONSTANT, PLANTED])]
+    sure = measures[(measures["p"] <= LEVEL) & (measures["rmse"] < guess["rmse"])]
+    best = measures.loc[measures["rmse"].idxmin()]
     start = (
-        f"{', '.join(sure['predictor']) or 'No predictor'} has a smaller error than the {CONSTANT}, interval of the gain above 0"
+        f"{', '.join(sure['predictor']) or 'No measure of the experts'} predicts the difference better than the {CONSTANT} does"
     )
-    numbers = f"{best['rmse']:.1f} points by {best['predictor']} (signs right {best['signs']:.0f}%)"
-    return f"{start}. The smallest error is {numbers}; the {CONSTANT} has {guess['rmse']:.1f} (signs {guess['signs']:.0f}%); {counted}."
+    rule = f"smaller error, p ≤ {LEVEL:g} of exchanged worlds, of which {best['p_least']:.3f} is the least possible"
+    numbers = f"{best['rmse']:.1f} points by {best['predictor']} (p {best['p']:.3f}, signs right {best['signs']:.0f}%)"
+    counted = f"{best['points']} points of {best['worlds']} worlds, each world left out in turn"
+    return f"{start} ({rule}). The smallest error is {numbers}; the {CONSTANT} has {guess['rmse']:.1f} (signs {guess['signs']:.0f}%); {counted}."
