@@ -85,7 +85,7 @@ def error_table(points: pd.DataFrame) -> pd.DataFrame:
         right = 100 * (np.sign(predict(x, y)) == np.sign(y))[np.isfinite(y)].mean()
         p = np.mean(errors <= errors[0] + 1e-9)
         rows.append(
-            (predictor, _root(squares), min(single), max(single), right, p, 2 / len(orders), worlds, np.isfinite(y).sum())
+            (predictor, _root(squares), min(single), max(single), right, p, 1 / len(orders), worlds, np.isfinite(y).sum())
         )
     return pd.DataFrame(rows, columns=ERRORS)
 
