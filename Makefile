@@ -85,8 +85,9 @@ lint: $(VENV)/ready
 publish: $(VENV)/ready
 	rm -rf notebooks/rendered/$(STUDY) figures/$(STUDY)/tables && mkdir -p notebooks/rendered/$(STUDY) figures/$(STUDY)/tables
 	cp runs/$(STUDY)/notebooks/seed-$$(sed -n 's/^seed: *\([0-9]*\).*/\1/p' $(PARAMS))/*.ipynb notebooks/rendered/$(STUDY)/
+	rm -f notebooks/rendered/$(STUDY)/*-s[0-9]p[0-9]c[0-9]-*.ipynb  # of a map not every stage of every world
 	cd notebooks/rendered/$(STUDY) && sha256sum *.ipynb > SHA256SUMS
-	cp -r runs/$(STUDY)/results/. figures/$(STUDY)/tables/ && rm -r figures/$(STUDY)/tables/samples
+	cp -r runs/$(STUDY)/results/. figures/$(STUDY)/tables/ && rm -rf figures/$(STUDY)/tables/samples
 	pytest -q tests/cli/test_rendered.py
 
 # the executed notebooks as pages to be read, of the run or, without one, of what is committed

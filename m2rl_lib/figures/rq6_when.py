@@ -57,7 +57,7 @@ def plot_map(frame: pd.DataFrame) -> Figure:
 
 def plot_predictors(frame: pd.DataFrame) -> Figure:
     """Mixing − merging of each point and seed against each measure of the experts alone; a marker is a world, filled: the last
-    budget."""
+    budget; a grey cross where `learned` says that the experts did not learn."""
     require_columns(frame, ["world", "budget", "difference", "conflict"], "points")
     frame = frame.sort_values("conflict", kind="stable")
     columns, worlds = [name for name in AXES if name in frame], unique(frame, "world")
@@ -67,9 +67,16 @@ def plot_predictors(frame: pd.DataFrame) -> Figure:
         for (world, budget), part in frame.groupby(["world", "budget"]):
             marker, colour = MARKERS[worlds.index(world)], COLOURS[worlds.index(world) % len(COLOURS)]
             face = colour if budget == frame["budget"].max() else "white"
+            if not part.get("learned", pd.Series([True])).all():
+                marker, colour = "x", GREY
             axes.plot(part[column], part["difference"], marker, color=colour, markerfacecolor=face)
         axes.set_xlabel(AXES[column].replace(" of ", "\nof ", 1).replace(" in ", "\nin ", 1).replace(" / ", "\n/ "))
     names = [world_words(world).replace("\n", " ") for world in worlds]
     looks = zip(names, MARKERS, COLOURS)
     handles = [handle(name, marker, colour) for name, marker, colour in looks]
+    handles += (
+        [handle("experts did not learn: in no prediction", "x", GREY)]
+        if not frame.get("learned", pd.Series([True])).all()
+        else []
+    )
     return finish(figure, handles, 2, "", f"mixing − merging, points\n(a point: a seed, n = {frame['seed'].nunique()} seeds)")
