@@ -20,7 +20,7 @@ from m2rl_lib.data import problem_sets
 from m2rl_lib.stats import power
 from m2rl_lib.storage import hub
 from m2rl_lib.training import launch
-from m2rl_lib.training.model_shape import MERGE_SECONDS, shape_of
+from m2rl_lib.training.model_shape import MERGE_SECONDS, TSV_SECONDS, shape_of
 
 WEIGHT_BYTES = 4
 TRAINED_BYTES = 16  # a parameter in training: float32 weight, gradient and two moments
@@ -53,7 +53,9 @@ def stages(p: Study, rates: dict[str, float]) -> pd.DataFrame:
     frame["generated_tokens"] = (frame["sequences"] * frame.pop("generates") * rates["tokens"]).astype(float)
     frame["trained_tokens"] = (frame["sequences"] * frame.pop("trains") * rates["example"]).astype(float)
     frame["hours"] = (frame["generated_tokens"] / rates["generated"] + frame["trained_tokens"] / rates["trained"]) / 3600
-    frame.iloc[-1, -1] = merges * len(p.domains) * shape_of(p).parameters * MERGE_SECONDS / 3600
+    shape, tsv = shape_of(p), sum(name.startswith("merge-tsv") and "norm=" not in name for name in schedule.merges(p))
+    seconds = (merges - tsv) * MERGE_SECONDS + tsv * max(MERGE_SECONDS, TSV_SECONDS * shape.hidden)
+    frame.iloc[-1, -1] = seconds * len(p.domains) * shape.parameters / 3600
     return frame
 
 

@@ -16,6 +16,7 @@ from m2rl_lib.figures.style import BLACK, FAMILIES, GREY, LIGHT, LINES, WIDE, ma
 from m2rl_lib.stats.bootstrap import OVERALL, require_columns
 from m2rl_lib.stats.comparisons import display_domain, display_name, model_family
 
+MARKERS = "osD^v<>Pp*hdXH8"  # of models in one panel, whose colour is that of their family
 FURTHEST = 10  # points behind the best, from which a cell has the darkest shade
 MEASURES = {
     "consistency": "cosine with the experts' union",
@@ -103,8 +104,8 @@ def plot_coverage(frame: pd.DataFrame) -> Figure:
     for axes, over in zip(grid, overs, strict=True):
         part = frame[frame["over"] == over]
         for place, model in enumerate(models):
-            rows, (marker, colour, filled, _) = part[part["model"] == model].sort_values("k"), FAMILIES[model_family(model)]
-            look = {"marker": marker, "color": colour, "markerfacecolor": colour if filled else "white"}
+            rows, (_, colour, filled, _) = part[part["model"] == model].sort_values("k"), FAMILIES[model_family(model)]
+            look = {"marker": MARKERS[place % len(MARKERS)], "color": colour, "markerfacecolor": colour if filled else "white"}
             axes.plot(rows["k"], rows["score"], linestyle=LINES[place % len(LINES)], label=display_name(model), **look)
         axes.set(
             xscale="log",

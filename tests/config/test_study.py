@@ -1,9 +1,13 @@
 """Parameters: every kind of bad value gives its one line; names are made and parsed by one rule."""
 
+import ast
+
+import nbformat
 import pytest
 import yaml
+from papermill.inspection import inspect_notebook
 
-from m2rl_lib.config import model_names, study
+from m2rl_lib.config import locations, model_names, study
 from m2rl_lib.config.study import ParameterError
 
 
@@ -121,3 +125,10 @@ def test_model_names_round_trip(name):
 def test_bad_model_names_are_refused(name):
     with pytest.raises(ValueError, match="model name"):
         model_names.parse_model_name(name)
+
+
+@pytest.mark.parametrize("path", sorted((locations.ROOT / "notebooks").glob("*.ipynb")), ids=lambda path: path.stem)
+def test_papermill_finds_every_parameter_that_a_notebook_declares(path):
+    """It passes over a line with two =, and the study's value would then not reach the notebook."""
+    (cell,) = [cell for cell in nbformat.read(path, 4).cells if "parameters" in cell.metadata.get("tags", [])]
+    assert set(inspect_notebook(path)) == {line.targets[0].id for line in ast.parse(cell.source).body}

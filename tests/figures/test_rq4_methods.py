@@ -6,7 +6,8 @@ import pytest
 from matplotlib.colors import to_rgba
 from test_figures import committed
 
-from m2rl_lib.figures import rq4_methods, rq4_sweeps
+from m2rl_lib.figures import rq4_methods, rq4_sweeps, training_curves
+from m2rl_lib.stats import learning_curves
 
 METHODS = [f"merge-{name}" for name in ("average", "task-arithmetic", "task-arithmetic-dare", "ties", "ties-dare", "sce")]
 
@@ -76,3 +77,23 @@ def test_paths_name_the_highest_barrier_of_each_kind():
     titles = [one.get_title() for one in axes]
     assert "no barrier" in titles[0] and "highest barrier 0.500\nRL-Math → RL-Coding" in titles[1]
     assert sum(line.get_linestyle() == "--" for line in axes[1].lines) == 1
+
+
+def test_coverage_and_parts_of_a_run_draw_every_line_of_their_frame_apart():
+    """As many models as a study with all its ways to one model has: each with a marker of its own; a panel for each set."""
+    models = ["sft", "routed", "rl-multi", *METHODS, "merge-ram", "merge-ram-plus", "merge-tsv", "cascade", "mt-opd@round=2"]
+    rows = [
+        (over, model, k, 10 * k + i) for over in ("overall", "composition") for i, model in enumerate(models) for k in (1, 2, 4)
+    ]
+    frame = pd.DataFrame(rows, columns=["over", "model", "k", "score"])
+    panels = rq4_methods.plot_coverage(frame).axes
+    assert [axes.get_title() for axes in panels] == ["Mean over domains", "Composition"]
+    for axes in panels:
+        lines = axes.get_lines()
+        assert len({line.get_marker() for line in lines}) == len(models)
+        assert [list(line.get_ydata()) for line in lines] == [[10 + i, 20 + i, 40 + i] for i in range(len(models))]
+    log = pd.DataFrame({"step": [1, 2], "rewards/math/mean": [0.1, 0.2], "length/math": [9, 8], "length/agent": [np.nan, 5]})
+    parts = learning_curves.by_domain(log, ["math", "agent"])
+    first, second, *rest = training_curves.plot_domains(parts).axes
+    assert [first.get_title(), second.get_title()] == ["Reward", "Completion length, tokens"] and not any(a.axison for a in rest)
+    assert [list(line.get_ydata()) for line in second.get_lines()] == [[9, 8], [5]]
