@@ -63,22 +63,25 @@ def scored(p: Parameters, conflicting: int, strength: float, n: int = 300) -> pd
     return pd.concat(frames, ignore_index=True)
 
 
-def the_map(p: Parameters, strengths: dict[str, float]) -> tuple[dict, dict]:
+def the_map(p: Parameters, strengths: dict[str, float]) -> tuple[dict, pd.DataFrame]:
+    """The frames of the map's points and their table."""
     scores = {name: scored(p, world["conflicting"], strengths.get(name, 2.0)) for name, world in zip(NAMES, WORLDS)}
     found = {(name, budget): points.at_point(scores[name], p, budget) for name, budget in product(NAMES, BUDGETS)}
-    return {point: frame for point, (frame, _) in found.items()}, {point: best for point, (_, best) in found.items()}
+    frames, best = {point: frame for point, (frame, _) in found.items()}, {point: best for point, (_, best) in found.items()}
+    greedy = {
+        name: rows[(rows["split"] == "test") & (rows["sample"] == 0)] for name, rows in scores.items()
+    }  # one sample a problem
+    return frames, points.point_table(frames, p, best, greedy)
 
 
 @pytest.fixture(scope="module")
 def planted(p) -> tuple[dict, pd.DataFrame]:
-    frames, best = the_map(p, {})
-    return frames, points.point_table(frames, p, best)
+    return the_map(p, {})
 
 
 @pytest.fixture(scope="module")
 def unlearned(p) -> tuple[dict, pd.DataFrame]:
-    frames, best = the_map(p, {"s0p0c6": 0.0})
-    return frames, points.point_table(frames, p, best)
+    return the_map(p, {"s0p0c6": 0.0})
 
 
 def test_merging_loses_where_all_words_conflict_and_ties_where_none_does(p, planted):
@@ -88,6 +91,8 @@ def test_merging_loses_where_all_words_conflict_and_ties_where_none_does(p, plan
     lost = 100 * (1 / (1 + np.exp(-4)) - 1 / (1 + np.exp(-2)))  # a word's logit is 4 mixed and, in conflict, 2 merged
     assert main.loc["s0p0c6", "estimate"] == pytest.approx(lost, abs=2) and main.loc["s0p0c6", "verdict"] == "better"
     assert main.loc["s6p0c0", "verdict"] == "equivalent" and main["conflict"].tolist() == pytest.approx([0, 1 / 3, 2 / 3, 1])
+    once = table[(table["contrast"] == points.GREEDY) & (table["budget"] == 1)].set_index("world")["estimate"]
+    assert once["s0p0c6"] == pytest.approx(lost, abs=3) and abs(once["s6p0c0"]) < 1
     full, none = points.sentences(table)
     assert full.startswith("100% of words") and none.startswith("0% of words")
     assert all(": as planted." in line for line in (full, none))

@@ -12,7 +12,7 @@ from m2rl_lib.stats.bootstrap import OVERALL, choose_on_selection
 from m2rl_lib.stats.comparisons import BEST_MERGE, benjamini_hochberg, comparison_table
 
 MIX = "rl-multi"
-MAIN, MATCHED, GAIN = "mix − merge", "mix − merge, as many prompts", "routed − SFT"
+MAIN, MATCHED, GREEDY, GAIN = "mix − merge", "mix − merge, as many prompts", "mix − merge, greedy", "routed − SFT"
 CONTRASTS = {
     MAIN: (MIX, BEST_MERGE),
     "mix − MT-OPD": (MIX, "mt-opd"),
@@ -52,8 +52,11 @@ def with_matched(frames: Mapping[Point, pd.DataFrame], p: Parameters, point: Poi
     return pd.concat([mixed[mixed["model"] == MIX], merged[merged["model"] == BEST_MERGE]], ignore_index=True)
 
 
-def point_table(frames: Mapping[Point, pd.DataFrame], p: Parameters, best: Mapping[Point, str]) -> pd.DataFrame:
-    """`comparison_table` of each of CONTRASTS at each point, on test problems and all domains, and of MAIN at as many prompts:
+def point_table(
+    frames: Mapping[Point, pd.DataFrame], p: Parameters, best: Mapping[Point, str], greedy: Mapping[str, pd.DataFrame]
+) -> pd.DataFrame:
+    """`comparison_table` of each of CONTRASTS at each point, on test problems and all domains, and of MAIN at as many prompts
+    and decoded greedily (`greedy`: that table, by world):
     world, budget, conflict (share of words), contrast, best (the chosen merge), learned (whether the interval of the experts' own
     gain is above 0), p_adjusted (Benjamini–Hochberg over the map's points, of each contrast)."""
     how, rows = {"margin": p.analysis_margin, "draws": p.analysis_draws}, []
@@ -61,6 +64,9 @@ def point_table(frames: Mapping[Point, pd.DataFrame], p: Parameters, best: Mappi
         found = _tested(frame, list(CONTRASTS.values()), how).assign(contrast=list(CONTRASTS))
         if (matched := with_matched(frames, p, (world, budget))) is not None:
             found = pd.concat([found, _tested(matched, [CONTRASTS[MAIN]], how).assign(contrast=MATCHED)])
+        pair = tuple(schedule.at_budget(p, budget)[name] for name in (MIX, best[world, budget]))
+        decoded = _tested(greedy[world], [pair], how).assign(contrast=GREEDY, model=MIX, reference=BEST_MERGE)
+        found = pd.concat([found, decoded], ignore_index=True)
         learned = found.loc[found["contrast"] == GAIN, "low"].iloc[0] > 0
         share = conflict_shares(p)[world]
         rows.append(found.assign(world=world, budget=budget, conflict=share, best=best[world, budget], learned=learned))
