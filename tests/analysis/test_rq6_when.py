@@ -10,7 +10,7 @@ from test_bootstrap import cell
 from test_figures import check_readable
 
 from m2rl_lib.analysis.rq6_when import decisions, points, prediction
-from m2rl_lib.config import map_schedule, schedule, study
+from m2rl_lib.config import locations, map_schedule, schedule, study
 from m2rl_lib.config.locations import ROOT
 from m2rl_lib.config.study import Parameters
 from m2rl_lib.figures import rq6_when
@@ -240,3 +240,14 @@ def test_worlds_and_their_stages(p):
     kept = {schedule.checkpoint_name(f"rl-{domain}", step, 4) for domain in DOMAINS for step in schedule.expert_checkpoints(p)}
     kept |= {*schedule.kept_mixed(p), "sft", *made, "mt-opd", "mt-opd@teacher_step=2"}
     assert {*asked} <= kept, "every model is one that a stage keeps"
+
+
+def test_a_seed_is_in_the_map_once_every_world_has_what_is_read(p, tmp_path, monkeypatch):
+    monkeypatch.setattr(locations, "RUNS", tmp_path)
+    assert map_schedule.seeds_there(p) == [0] == map_schedule.seeds_there(p.model_copy(update={"map_worlds": []}))
+    for world, name, number in product(map_schedule.worlds(p).values(), map_schedule.NEEDED, (1, 2)):
+        if (world.study, name, number) != ("smoke_map-s0p0c6", "measuring", 2):
+            file = locations.done_file(world.study, number, name)
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.touch()
+    assert map_schedule.seeds_there(p) == [0, 1]
