@@ -1,6 +1,7 @@
 # make study [PARAMS=params/smoke.yaml]   the whole study; make test   the tests. Each builds .venv first.
 # make quick   two domains and RQ1 alone, in minutes
 # make study SEEDS=0,1,2   on several seeds; what is there is not run again. ONLY=rq1: no more of them than RQ1 reads
+# make study PARAMS=params/map.yaml SEEDS=0,1,2   when to mix, when to merge: a study of its own (notebook 16)
 # make study PROFILE=profiles/slurm   the same study as jobs of a Slurm cluster; make slurm-test   its proof, on one node
 # make site [PARAMS=…]   the executed notebooks as pages, read from disk: runs/<study>/site/index.html
 # make real   the study on a real pretrained model and problems that others made, by vLLM on the CPU, in an environment of its own
@@ -53,6 +54,7 @@ real:
 TESTS = OMP_NUM_THREADS=1 pytest -q -n 2 --dist loadfile
 test: $(VENV)/ready
 	@$(MAKE) --no-print-directory study PARAMS=params/smoke.yaml
+	@$(MAKE) --no-print-directory study PARAMS=params/smoke_map.yaml
 	$(TESTS) tests m2rl_lib
 	$(TESTS) --nbval-lax --nbval-current-env --nbval-cell-timeout 600 notebooks/*.ipynb
 
@@ -95,8 +97,9 @@ lint: $(VENV)/ready
 publish: $(VENV)/ready
 	rm -rf notebooks/rendered/$(STUDY) figures/$(STUDY)/tables && mkdir -p notebooks/rendered/$(STUDY) figures/$(STUDY)/tables
 	cp runs/$(STUDY)/notebooks/seed-$$(sed -n 's/^seed: *\([0-9]*\).*/\1/p' $(PARAMS))/*.ipynb notebooks/rendered/$(STUDY)/
+	rm -f notebooks/rendered/$(STUDY)/*-s[0-9]p[0-9]c[0-9]-*.ipynb  # of a map not every stage of every world
 	cd notebooks/rendered/$(STUDY) && sha256sum *.ipynb > SHA256SUMS
-	cp -r runs/$(STUDY)/results/. figures/$(STUDY)/tables/ && rm -r figures/$(STUDY)/tables/samples
+	cp -r runs/$(STUDY)/results/. figures/$(STUDY)/tables/ && rm -rf figures/$(STUDY)/tables/samples
 	pytest -q tests/cli/test_rendered.py
 
 # the executed notebooks as pages to be read, of the run or, without one, of what is committed

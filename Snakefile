@@ -20,7 +20,7 @@ from papermill.inspection import inspect_notebook
 
 from m2rl_lib import sandbox
 from m2rl_lib.cli import reruns
-from m2rl_lib.config import locations, model_names, schedule, study, versions
+from m2rl_lib.config import locations, map_schedule, model_names, schedule, study, versions
 from m2rl_lib.config.study import ParameterError
 from m2rl_lib.data import problem_sets
 from m2rl_lib.storage import locks
@@ -28,7 +28,9 @@ from m2rl_lib.training import launch
 
 try:
     P = study.load(config.get("params", "params/study.yaml"))
-    problem_sets.world_of(P)  # refuses domains and words that there are not
+    MAP = map_schedule.worlds(P)  # of RQ6's map, by name
+    for world in (P, *MAP.values()):
+        problem_sets.world_of(world)  # refuses domains and words that there are not
     ASKED = study.read_seeds(config.get("seeds", P.seed))
 except (ParameterError, ValueError) as error:
     sys.exit(f"{error}")
@@ -46,6 +48,7 @@ TRAINER = DEVICE and DEVICE | {"gpu": GPUS, "nodes": NODES, "mem_mb": DEVICE["me
 
 
 SEEDS = {analysis: sorted({*ASKED, *schedule.seeds_there(P, analysis)}) for analysis in schedule.READS}
+MAP_SEEDS = sorted({*ASKED, *map_schedule.seeds_there(P)})
 
 
 wildcard_constraints:
@@ -121,14 +124,14 @@ onstart:  # before any work: a machine that cannot run generated programs, or an
 
 def earlier(priority):
     """A stage's priority: before all stages of a later seed, so that an interrupted sitting leaves whole seeds."""
-    every = sorted(set().union(*SEEDS.values()))
+    every = sorted({*MAP_SEEDS}.union(*SEEDS.values()))
     return lambda wildcards: priority + 100 * sum(other > int(wildcards.seed) for other in every)
 
 
 rule all:
     input:
-        done("data", *SEEDS, "released", "paper", "claims", seed=P.seed),
-        [evaluated(analysis) for analysis in SEEDS],  # so that a new seed is seen even where .snakemake is lost
+        done("data", *(["rq6"] if MAP else [*SEEDS, "released", "paper", "claims"]), seed=P.seed),
+        [] if MAP else [evaluated(analysis) for analysis in SEEDS],  # so that a new seed is seen even where .snakemake is lost
 
 
 rule data:
@@ -381,7 +384,7 @@ rule paper:
 
 PAIR = ["rl-math", "rl-coding"]
 
-for name, WORLD in WORLDS.items():  # math and coding once more from the same SFT where other readings are right
+for name, WORLD in (WORLDS | MAP).items():  # studies that start from the same SFT where other readings are right
 
     rule:
         name:
@@ -397,6 +400,9 @@ for name, WORLD in WORLDS.items():  # math and coding once more from the same SF
         priority: earlier(8)
         shell:
             "mkdir -p {params.models} && ln -sfn {params.sft} {params.models}/sft && cp {input} {output}"
+
+
+for name, WORLD in WORLDS.items():  # math and coding once more
 
     for model in PAIR:
 
@@ -453,6 +459,45 @@ for name, WORLD in WORLDS.items():  # math and coding once more from the same SF
             f"09: weights and gradients measured in the world {name}, seed {{wildcards.seed}}"
         shell:
             PAPERMILL
+
+
+THREADS = {"06": P.distill_threads, "07": P.evaluate_threads, "09": P.evaluate_threads}  # others train by RL
+
+ASKS = {"05": {}, "07": DEVICE, "09": DEVICE}
+
+for name, WORLD in MAP.items():
+
+    for made, (notebook, read, run) in map_schedule.stages(P).items():
+        rule:
+            name:
+                f"map_{made}_{name}"
+            input:
+                done(*read, world=WORLD),
+            output:
+                done(made, world=WORLD),
+            params:
+                **stage(f"{name}-{made}", notebook, world=WORLD, **run),
+            resources:
+                **ASKS.get(notebook[:2], TRAINER),
+            threads: THREADS.get(notebook[:2], P.rlvr_threads)
+            priority: earlier(9 if made == "rl-multi" else 5)
+            message:
+                f"{notebook[:2]}: {made} in the world {name}, seed {{wildcards.seed}}"
+            shell:
+                PAPERMILL
+
+
+rule rq6:
+    input:
+        [done(*map_schedule.NEEDED, world=world, seed=seed) for world in MAP.values() for seed in MAP_SEEDS],
+    output:
+        done("rq6", seed=P.seed),
+    params:
+        **stage("rq6", "16_when_to_mix_or_merge"),
+    message:
+        "16: RQ6, when to mix and when to merge"
+    shell:
+        PAPERMILL
 
 
 rule rq2:

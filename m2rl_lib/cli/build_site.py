@@ -14,7 +14,7 @@ from nbconvert.filters import markdown2html
 from pygments.formatters import HtmlFormatter
 from traitlets.config import Config
 
-from m2rl_lib.config import locations, schedule, study
+from m2rl_lib.config import locations, map_schedule, schedule, study
 from m2rl_lib.config.locations import ROOT
 from m2rl_lib.storage import artifacts, atomic
 
@@ -59,11 +59,16 @@ def read_page(path: Path) -> SimpleNamespace:
 
 
 def expected(p: study.Study) -> list[str]:
-    """The stems of the copies that a whole study has: each notebook once, 03 once per expert, 07 once per group of models; joint models'."""
+    """The stems of the copies that a whole study has: each notebook once, 03 once per expert, 07 once per group of models; joint models'; of a map
+    01, 02, 16 and each stage of each world."""
+    if p.map_worlds:
+        made = {name: notebook for name, (notebook, *_) in map_schedule.stages(p).items()}
+        once = [name for name in SOURCES if name[:2] in ("01", "02", "16")]
+        return once + [f"{notebook}-{world}-{name}" for world in map_schedule.worlds(p) for name, notebook in made.items()]
     runs = {
         "03_rlvr_single_domain": [*(f"rl-{domain}" for domain in p.domains), *schedule.controls(p), *schedule.second_teachers(p)]
     }
-    runs |= {"07_evaluation": list(schedule.groups(p)), "10_cascade": []}
+    runs |= {"07_evaluation": list(schedule.groups(p)), "10_cascade": [], "16_when_to_mix_or_merge": []}
     stems = [stem for name in SOURCES for stem in ([f"{name}-{run}" for run in runs[name]] if name in runs else [name])]
     joint = [(schedule.notebook_of(name), name) for name in schedule.joint(p)]
     return stems + [f"{notebook}-{name}" if "@" in name else notebook for notebook, name in joint]

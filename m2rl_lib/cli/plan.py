@@ -11,7 +11,7 @@ from pathlib import Path
 import pandas as pd
 
 from m2rl_lib import domains
-from m2rl_lib.config import locations, model_names, schedule, study
+from m2rl_lib.config import locations, map_schedule, model_names, schedule, study
 from m2rl_lib.config.study import ParameterError, Study
 from m2rl_lib.data import problem_sets
 from m2rl_lib.stats import power
@@ -29,13 +29,14 @@ def stages(p: Study, rates: dict[str, float]) -> pd.DataFrame:
 
     `rates`: `tokens` (of a completion), `example` (of a training sequence, prompt and all), `generated`, `trained` (a second).
     """
-    experts = len(p.domains) + len(schedule.controls(p))
+    worlds, budgets = max(1, len(p.map_worlds)), max(1, len(p.map_budgets))
+    experts = worlds * len(p.domains) + (0 if p.map_worlds else len(schedule.controls(p)))
     batch, distilled = _batches(p)["RLVR"], _batches(p)["MT-OPD"]
     rows = [
         ("SFT", 1, p.sft_steps, p.sft_steps * p.sft_batch, 0, 1),
         ("RLVR: experts, null, repeat", experts, p.rlvr_steps, experts * p.rlvr_steps * batch, 1, 1),
-        ("RLVR: mixed", 1, p.rlvr_mixed_steps, p.rlvr_mixed_steps * batch, 1, 1),
-        ("MT-OPD", 1, p.distill_steps, p.distill_steps * distilled, 1, 1 + TEACHER_PASS),
+        ("RLVR: mixed", worlds, p.rlvr_mixed_steps, worlds * p.rlvr_mixed_steps * batch, 1, 1),
+        ("MT-OPD", worlds * budgets, p.distill_steps, worlds * budgets * p.distill_steps * distilled, 1, 1 + TEACHER_PASS),
     ]
     if joint := [name for name in schedule.joint(p) if not name.startswith("mt-opd")]:
         rows.append(("RLVR: balanced, cascades", len(joint), p.rlvr_mixed_steps, len(joint) * p.rlvr_mixed_steps * batch, 1, 1))
@@ -43,7 +44,7 @@ def stages(p: Study, rates: dict[str, float]) -> pd.DataFrame:
         rows.append(("RLVR: second round", len(second), p.rlvr_steps, len(second) * p.rlvr_steps * batch, 1, 1))
         rows.append(("MT-OPD: second round", 1, p.distill_steps, p.distill_steps * distilled, 1, 1 + TEACHER_PASS))
     rows += [(f"evaluation: {name}", models, 0, completions, 1, 0) for name, models, completions in evaluations(p)]
-    merges = len(schedule.merges(p))
+    merges = worlds * len(schedule.merges(p))
     rows.append(("merges", merges, 0, 0, 0, 0))
     frame = pd.DataFrame(rows, columns=["stage", "runs", "steps", "sequences", "generates", "trains"])
     frame["generated_tokens"] = (frame["sequences"] * frame.pop("generates") * rates["tokens"]).astype(float)
@@ -67,14 +68,15 @@ def evaluations(p: Study) -> list[tuple[str, int, int]]:
     test, greedy = len(benchmarks) * p.evaluate_problems * p.evaluate_samples, len(benchmarks) * p.evaluate_problems
     selection = len(benchmarks) * p.evaluate_selection_problems * p.evaluate_selection_samples
     rows = []
-    for group, (purpose, models) in schedule.groups(p).items():
+    groups = {name: ("scores", map_schedule.models(p)) for name in map_schedule.worlds(p)} or schedule.groups(p)
+    for group, (purpose, models) in groups.items():
         count = {
             "scores": len(models) * (test + greedy + selection),
             "test": len(models) * test * p.evaluate_selection_samples // p.evaluate_samples,
             "sweep": len(models) * selection + len({model_names.parse_model_name(name)[0] for name in models}) * test,
             "skills": len(models) * len(problem_sets.skill_benchmarks(p)) * p.analysis_skill_problems * p.analysis_skill_samples,
         }[purpose]
-        if group == "sft":  # and SFT decoded at lower temperatures
+        if group == "sft" or p.map_worlds:  # and SFT decoded at lower temperatures
             count += len(p.evaluate_sharpened_temperatures) * selection + test
         rows.append((group, len(models), count))
     return rows
@@ -125,16 +127,22 @@ def device_memory(p: Study) -> pd.Series:
 
 
 def models_kept(p: Study) -> int:
-    """Model folders of a study: base and SFT, kept checkpoints, merges, quarters of MT-OPD and of balanced runs, a cascade's stages."""
-    kept = (len(p.domains) + len(schedule.controls(p))) * len(schedule.expert_checkpoints(p)) + len(schedule.mixed_checkpoints(p))
+    """Model folders of a study: base and SFT, kept checkpoints, merges, quarters of MT-OPD and balanced runs, a cascade's stages."""
+    merged, experts, mixed = (
+        len(names(p)) for names in (schedule.merges, schedule.expert_checkpoints, schedule.mixed_checkpoints)
+    )
+    if p.map_worlds:
+        students = len(p.map_budgets) * len(schedule.quarters(p.distill_steps))
+        return 2 + len(p.map_worlds) * (len(p.domains) * experts + mixed + merged + students)
+    kept = (len(p.domains) + len(schedule.controls(p))) * experts + mixed
     runs = {"rl-multi": 4, "cascade": len(p.domains), "mt-opd": 4}
     kept += sum(runs[model_names.parse_model_name(name)[0]] for name in schedule.joint(p)) + len(schedule.second_teachers(p))
-    return 2 + kept + len(schedule.merges(p)) + len(schedule.quarters(p.distill_steps))
+    return 2 + kept + merged + len(schedule.quarters(p.distill_steps))
 
 
 def disk(p: Study) -> float:
     """Gigabytes of models, as they are written: merges in `merge_dtype`, the rest in float32."""
-    saved = 2 * len(schedule.merges(p)) if p.merge_dtype == "bfloat16" else 0
+    saved = 2 * max(1, len(p.map_worlds)) * len(schedule.merges(p)) if p.merge_dtype == "bfloat16" else 0
     return shape_of(p).parameters * (WEIGHT_BYTES * models_kept(p) - saved) / 1e9
 
 
@@ -214,7 +222,8 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--reference", default="merge-ties")
     given = parser.parse_args(arguments)
     p = study.load(given.params)
-    problem_sets.world_of(p)  # refuses domains and words that there are not
+    for world in (p, *map_schedule.worlds(p).values()):
+        problem_sets.world_of(world)  # refuses domains and words that there are not
     rates = stated_rates(p)
     if given.pilot:
         rates |= measured_rates(read_pilot(given.pilot, "costs"))

@@ -115,8 +115,22 @@ def left_out(p: Parameters) -> list[str]:
     return [model_names.model_name(f"merge-{method}", experts=experts) for method, experts in product(methods, kept)]
 
 
+def at_budget(p: Parameters, budget: float) -> dict[str, str]:
+    """Finished experts, RL-Multi, default merges and MT-OPD: each with its name at a share of the RL steps, a quarter or several."""
+    step, steps = (
+        int(budget * p.rlvr_steps),
+        dict.fromkeys([*(f"rl-{domain}" for domain in p.domains), *defaults(p)], p.rlvr_steps),
+    )
+    names = {
+        name: checkpoint_name(name, int(budget * last), last) for name, last in (steps | {"rl-multi": p.rlvr_mixed_steps}).items()
+    }
+    return names | {"mt-opd": student_name(1, step % p.rlvr_steps)}
+
+
 def merges(p: Parameters) -> list[str]:
-    """Every merge of a study, by name, those that others are made from first."""
+    """Every merge of a study, by name, those that others are made from first; of a map the defaults at its budgets."""
+    if p.map_budgets:
+        return [at_budget(p, budget)[name] for budget in p.map_budgets for name in defaults(p)]
     return list(dict.fromkeys([*candidates(p), *definitions(p), *equal_norms(p), *sweep(p), *pairs(p), *left_out(p)]))
 
 
@@ -145,6 +159,12 @@ def cascades(p: Parameters) -> list[str]:
 def teacher_name(domain: str, number: int) -> str:
     """The expert that teaches a domain in a round of MT-OPD: of the second, `rl-<domain>@round=2`, trained from the first's student."""
     return model_names.model_name(f"rl-{domain}", **({} if number == 1 else {"round": number}))
+
+
+def student_name(number: int, teacher_step: int) -> str:
+    """MT-OPD's student of a round (`mt-opd`, `mt-opd@round=2`), or of the experts' kept step: `mt-opd@teacher_step=40`."""
+    variant = ({} if number == 1 else {"round": number}) | ({"teacher_step": teacher_step} if teacher_step else {})
+    return model_names.model_name("mt-opd", **variant)
 
 
 def second_teachers(p: Parameters) -> list[str]:
@@ -218,6 +238,8 @@ def stages_read(p: Parameters, analysis: str) -> list[str]:
 
 def measured(p: Parameters) -> tuple[list[str], list[str], list[str]]:
     """What notebook 09 measures: models of which weights are compared with SFT, of which gradients are taken, and domains."""
+    if p.purpose == "map":  # the experts at its budgets
+        return [at_budget(p, budget)[f"rl-{domain}"] for budget in p.map_budgets for domain in p.domains], [], p.domains
     if p.purpose == "world":  # only what the manipulation check reads
         return ["rl-math", "rl-coding"], ["sft"], ["math", "coding"]
     halves = [checkpoint_name("rl-multi", step, p.rlvr_mixed_steps) for step in quarters(p.rlvr_mixed_steps)[:2]]

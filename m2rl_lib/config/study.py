@@ -14,9 +14,11 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from m2rl_lib.config.locations import ROOT
 from m2rl_lib.config.value_types import (
+    Budgets,
     Configuration,
     Count,
     JointModels,
+    MapWorlds,
     Method,
     Number,
     Place,
@@ -64,6 +66,9 @@ class Study(Section):
     analysis_manipulation_check: bool  # whether math and coding are trained again without shared and without conflicting words
     analysis_kl_problems: Annotated[int, Field(ge=2)]  # test prompts per domain on which policies are compared
     analysis_kl_samples: Count  # completions per prompt and policy there
+    # when to mix, when to merge
+    map_worlds: MapWorlds  # worlds of counts, as `data_world`; where there are any, the study is this map alone
+    map_budgets: Budgets  # 0.25, 0.5, 0.75 or 1: shares of the RL steps at which mixing and merging are compared
     # Avg@K
     evaluate_problems: Count  # per test benchmark
     evaluate_samples: Count  # K of Avg@K
@@ -142,12 +147,15 @@ class Run(Section):
     domain: Annotated[str, Field(pattern=r"^[a-z_]+$")]  # 03: the domain to be expert in
     repeat: Annotated[int, Field(ge=0)]  # 03: another draw of RL prompts and samples from the same SFT
     permute_rewards: bool  # 03: the null run, on all domains
+    teacher_step: Annotated[int, Field(ge=0)]  # 06: the kept step of the experts that teach; 0 is their last
     round: Annotated[int, Field(ge=1, le=2)]  # 03 and 06: 2 starts from MT-OPD's student, with teachers trained from it
     order: Literal["given", "reverse"]  # 10: of the cascade's domains
     balance: Literal["prompts", "tokens", "rows"]  # 04: what each domain has as much of: prompts, or what has an advantage
     models: Annotated[list[str], Field(min_length=1)]  # 07: names of the models to evaluate
     group: Annotated[str, Field(pattern=r"^[a-z0-9_-]+$")]  # 07: the name of their part of the tables
-    purpose: Literal["scores", "test", "sweep", "skills", "world", "all"]  # 07: what they are evaluated for; 09: all or world
+    purpose: Literal[
+        "scores", "test", "sweep", "skills", "world", "map", "all"
+    ]  # 07: what they are evaluated for; 09: all, world or map
 
 
 class Parameters(Study, Run):
@@ -191,6 +199,9 @@ def load(path: Path | str) -> Study:
     if stray := [name for name in values["data_thinking"] if name not in values["domains"]]:
         allowed = f"the domains {', '.join(values['domains'])}"
         raise ParameterError(f"{path}: data_thinking names {', '.join(stray)}, allowed are {allowed}")
+    if bool(values["map_worlds"]) != bool(values["map_budgets"]):
+        given = f"map_worlds is {values['map_worlds']}, map_budgets {values['map_budgets']}"
+        raise ParameterError(f"{path}: {given}, allowed are both empty or neither")
     return Study(**values)
 
 

@@ -56,7 +56,7 @@ Joint = Literal["balanced-rows", "balanced-tokens", "cascade", "cascade-reverse"
 
 def _once(value: list) -> list:
     """No value twice."""
-    if twice := sorted({one for one in value if value.count(one) > 1}):
+    if twice := sorted({str(one) for one in value if value.count(one) > 1}):
         raise ValueError(f"{', '.join(twice)} is given twice, allowed is once")
     return value
 
@@ -77,3 +77,22 @@ def _world(value: dict) -> dict:
 
 
 World = Annotated[dict[str, Annotated[int, Field(ge=0)] | list[str]], AfterValidator(_world)]
+
+
+def _map(worlds: list[dict]) -> list[dict]:
+    """Different worlds, in each of which a domain has as many words: else they would differ in difficulty too."""
+    _once([words_of(world) for world in worlds])
+    sums = [sum(world.values()) for world in worlds]
+    if len({*sums}) > 1:
+        raise ValueError(f"a domain has {', '.join(map(str, sums))} words in its worlds, allowed is one sum for all")
+    return worlds
+
+
+def words_of(world: dict[str, int]) -> str:
+    """A world of counts in short: 's2p2c0' has two shared, two private and no conflicting words."""
+    return "".join(f"{kind[0]}{world[kind]}" for kind in ("shared", "private", "conflicting"))
+
+
+Counts = Annotated[dict[str, Annotated[int, Field(ge=0)]], AfterValidator(_world)]
+MapWorlds = Annotated[list[Counts], AfterValidator(_map)]
+Budgets = Annotated[list[Annotated[Number, Field(gt=0, le=1, multiple_of=0.25)]], AfterValidator(_once)]

@@ -13,7 +13,7 @@ from trl import DistillationConfig, DistillationTrainer
 from trl.models import prepare_fsdp
 
 from m2rl_lib.config import locations, model_names, schedule
-from m2rl_lib.config.study import Parameters
+from m2rl_lib.config.study import ParameterError, Parameters
 from m2rl_lib.rollout import trainer_rollouts
 from m2rl_lib.storage import artifacts, processes, result_tables
 from m2rl_lib.training import common, launch
@@ -34,15 +34,20 @@ def run(p: Parameters) -> list[Path]:
 
 
 def student_name(p: Parameters) -> str:
-    """`mt-opd`, or in a second round `mt-opd@round=2`."""
-    number = vars(p).get("round", 1)
-    return model_names.model_name(MODEL, **({} if number == 1 else {"round": number}))
+    """The model name of a run of notebook 06. ParameterError for a second round with teachers at a kept step."""
+    number, step = vars(p).get("round", 1), vars(p).get("teacher_step", 0)
+    if number > 1 and step:
+        raise ParameterError(f"round is {number} with teacher_step {step}: allowed is 0, the last step")
+    return schedule.student_name(number, step)
 
 
 def read_by(p: Parameters) -> list[Path]:
     """What a round reads: the student that it starts from (SFT, then the last round's) and each domain's teacher."""
-    number = vars(p).get("round", 1)
-    names = ["sft" if number == 1 else MODEL, *(schedule.teacher_name(domain, number) for domain in p.domains)]
+    number, step = vars(p).get("round", 1), vars(p).get("teacher_step", 0)
+    teachers = [schedule.teacher_name(domain, number) for domain in p.domains]
+    if step:
+        teachers = [model_names.model_name(name, step=step) for name in teachers]
+    names = ["sft" if number == 1 else MODEL, *teachers]
     return [locations.model_folder(p.study, p.seed, name) for name in names]
 
 

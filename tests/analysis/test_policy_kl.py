@@ -158,6 +158,20 @@ def test_kl_of_a_study(little_study, monkeypatch):
     pd.testing.assert_frame_equal(one, two)
 
 
+def test_policies_of_a_map_are_those_of_each_budget(little_study, tokenizer, publish_model):
+    p, *_ = little_study
+    p.domains, p.map_budgets = ["math", "agent"], [0.5, 1.0]
+    for name, seed in (("rl-math@step=2", 1), ("rl-agent@step=2", 0)):  # half-way math is the finished one, agent still SFT
+        publish_model(name, build(tokenizer, seed))
+    rows = policy_samples.rows_by_budget(p)
+    assert {*rows["source"], *rows["target"]} == {"sft", "rl-math", "rl-agent"} and set(rows["budget"]) == {0.5, 1.0}
+    own = rows[rows["source"] == "rl-" + rows["domain"]]
+    zero = own.groupby(["budget", "source", "target"])["kl"].max().eq(0)
+    assert zero[0.5, "rl-agent", "sft"] and not zero[1.0, "rl-agent", "sft"] and not zero[0.5, "rl-math", "rl-agent"]
+    found = policy_neighbours.neighbour_table(rows[rows["budget"] == 0.5], p.domains).set_index("domain")["prompts"]
+    assert found.to_dict() == {"math": 7, "agent": 7}
+
+
 def test_rules_use_the_prompts_that_both_policies_have(little_study):
     p, _, rows = little_study
     assert set(policy_neighbours.neighbour_table(rows, p.domains)["prompts"]) == {7}

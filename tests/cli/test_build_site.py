@@ -118,3 +118,11 @@ def test_pages_read_well_on_a_phone(site, tmp_path):
     assert set(found) == set(pages)
     for page, (width, text, broken) in found.items():
         assert width <= 390 and text > 100 and broken == 0, page
+
+
+def test_a_map_has_a_page_for_each_stage_of_each_world():
+    stems = build_site.expected(study.load(ROOT / "params" / "smoke_map.yaml"))
+    assert {"01_data_and_verifiers", "02_sft", "16_when_to_mix_or_merge"} == {stem for stem in stems if "-s" not in stem}
+    assert {"06_mt_opd-s6p0c0-mt-opd@teacher_step=2", "07_evaluation-s0p0c6-evaluate-map"} < {*stems}
+    assert len(stems) == len({*stems}) == 3 + 2 * 8
+    assert "16_when_to_mix_or_merge" not in build_site.expected(study.load(ROOT / "params" / "study.yaml"))

@@ -25,7 +25,7 @@ def rules(tmp_path_factory):
 
 def test_rules_that_run_the_model_ask_for_a_gpu_and_no_other(rules):
     without = {name for name, resources in rules.items() if "gpu" not in resources}
-    assert without == {"all", "data", "merges", "rq1", "rq2", "rq3", "rq4", "rq5", "paper", "claims", *LINKS}
+    assert without == {"all", "data", "merges", "rq1", "rq2", "rq3", "rq4", "rq5", "rq6", "paper", "claims", *LINKS}
 
 
 def test_rules_that_train_ask_for_all_gpus_of_their_processes(rules):

@@ -32,7 +32,7 @@ def pilot_costs(seeds: str = "*") -> pd.DataFrame:
     return pd.concat([pd.read_parquet(file) for file in sorted((TABLES / "costs").glob(f"{seeds}-*.parquet"))])
 
 
-@pytest.mark.parametrize("name", ["smoke", "study", "one_gpu", "paper", "released"])
+@pytest.mark.parametrize("name", ["smoke", "study", "map", "smoke_map", "one_gpu", "paper", "released"])
 def test_every_committed_file_can_be_planned(name):
     p = study.load(ROOT / "params" / f"{name}.yaml")
     text = plan.describe(p, plan.stated_rates(p))
@@ -133,6 +133,27 @@ def test_disk_by_hand(default):
     size = model_shape.shape_of(default).parameters
     assert plan.disk(default) == pytest.approx(4 * size * made / 1e9)
     assert plan.disk(default) - plan.disk(half) == pytest.approx(2 * size * len(schedule.merges(default)) / 1e9)
+
+
+def test_a_map_is_counted_by_its_worlds(default):
+    counts = {"shared": 6, "private": 0, "conflicting": 0}
+    few = changed(
+        default,
+        merge_methods=["ties", "tsv"],
+        map_worlds=[counts, counts | {"shared": 5, "conflicting": 1}],
+        map_budgets=[0.5, 1.0],
+    )
+    runs = plan.stages(few, plan.stated_rates(few)).set_index("stage")["runs"]
+    assert runs[["SFT", "RLVR: experts, null, repeat", "RLVR: mixed", "MT-OPD", "merges"]].tolist() == [
+        1,
+        2 * 5,
+        2,
+        2 * 2,
+        2 * 2 * 2,
+    ]
+    assert runs.filter(like="evaluation").tolist() == [1 + 2 * (5 + 1 + 2 + 1)] * 2
+    # base, SFT; in each world the experts' quarters and matched step, the mixed run's nine, four of each MT-OPD, the merges
+    assert plan.models_kept(few) == 2 + 2 * (5 * len(schedule.expert_checkpoints(few)) + 9 + 2 * 4 + 2 * 2)
 
 
 def test_what_cannot_fit_is_refused_in_one_line(default, monkeypatch):

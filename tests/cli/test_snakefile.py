@@ -41,6 +41,10 @@ def jobs(done: subprocess.CompletedProcess) -> set[str]:
         ({"domains": ["math", "poetry"]}, "domain 'poetry' is not one of math, coding"),
         ({"merge_ties_density": 2}, "merge_ties_density is 2, but input should be less than or equal to 1"),
         ({"data_world": {"shared": 5, "private": 2, "conflicting": 2}}, "asks for 2 conflicting words, 1 are left of a few"),
+        (
+            {"map_worlds": [{"shared": 7, "private": 0, "conflicting": 0}], "map_budgets": [1]},
+            "asks for 7 shared words, 6 are left",
+        ),
         ({"data_sources": ["./mirror"]}, "only [micro] has words of two readings"),
     ],
 )
@@ -77,6 +81,18 @@ def test_the_smoke_study_trains_math_and_coding_in_other_worlds_from_the_same_sf
     planned = jobs(plan("params/smoke.yaml"))
     stages = ("03: rl-math", "03: rl-coding", "07: evaluation", "09: weights and gradients measured")
     assert {job for job in planned if world in job} == {f"{stage} in the world {world}, seed 0" for stage in stages}
+
+
+def test_a_map_runs_its_worlds_and_notebook_16_alone():
+    planned = jobs(plan("params/smoke_map.yaml", "seeds=0,1"))
+    once = {"01: data and verifiers", "16: RQ6, when to mix and when to merge", "all", "sft_s6p0c0", "sft_s0p0c6"}
+    stages = ("03: rl-math", "03: rl-coding", "04: rl-multi", "05: merges", "06: mt-opd", "06: mt-opd@teacher_step=2")
+    stages += ("07: evaluate-map", "09: measuring")
+    every = {
+        f"{stage} in the world {world}, seed {seed}" for stage in stages for world in ("s6p0c0", "s0p0c6") for seed in (0, 1)
+    }
+    assert planned - once == every | {f"02: supervised fine-tuning, seed {seed}" for seed in (0, 1)}
+    assert not [job for job in jobs(plan("params/smoke.yaml")) if "16:" in job or "map" in job], "no other study has a map"
 
 
 @pytest.fixture

@@ -24,6 +24,9 @@ def changed(tmp_path, values: dict, **changes) -> str:
     return line
 
 
+WHOLE = {"shared": 6, "private": 0, "conflicting": 0}
+
+
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
@@ -31,6 +34,7 @@ def changed(tmp_path, values: dict, **changes) -> str:
         ({"quux": 1}, ["sft_steps"]),  # lists what is allowed
         ({"sft_steps": None}, ["missing sft_steps"]),
         ({"study": "other"}, ["stem"]),
+        ({"map_budgets": [0.5]}, ["map_worlds is [], map_budgets [0.5]", "both empty or neither"]),
         ({"domain": "math"}, ["-p"]),  # a notebook's own argument
         ({"data_thinking": {"math": 0.4, "maths": 0.4}}, ["data_thinking names maths", "math, coding, science"]),
         ({"domains": ["coding", "agent"]}, ["data_thinking names math, science", "coding, agent"]),
@@ -55,6 +59,17 @@ def test_a_wrong_name_says_what_is_allowed(tmp_path, smoke_values, changes, word
         ("data_thinking", 0.4, "valid dictionary"),
         ("merge_lambda", float("inf"), "finite"),
         ("merge_methods", ["ties", "soup"], "'average', 'task-arithmetic'"),
+        (
+            "map_worlds",
+            [WHOLE, {"shared": 2, "private": 2, "conflicting": 1}],
+            "a domain has 6, 5 words in its worlds, allowed is one sum",
+        ),
+        ("map_worlds", [WHOLE, WHOLE], "s6p0c0 is given twice"),
+        ("map_worlds", [{"shared": ["a few"], "private": 0, "conflicting": 0}], "valid integer"),
+        ("map_worlds", [{"shared": 6, "conflicting": 0}], "exactly shared, private and conflicting"),
+        ("map_budgets", [0.3], "multiple of 0.25"),
+        ("map_budgets", [1.0, 1.0], "1.0 is given twice"),
+        ("map_budgets", [0], "greater than 0"),
         ("joint_models", ["rl-multi"], "'balanced-rows'"),
         ("joint_models", ["cascade", "cascade"], "cascade is given twice"),
         ("sandbox_kind", "docker", "'bubblewrap', 'none' or the http address"),

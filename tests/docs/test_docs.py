@@ -127,6 +127,18 @@ def test_rq5_is_quoted():
     assert_quoted(STATISTICS, *quoted(measured.loc[("instruction_following", "process")]))
 
 
+MAP = ROOT / "figures" / "map" / "tables" / "map_decisions"
+
+
+@pytest.mark.skipif(not MAP.is_dir(), reason="no run of the map is committed")
+def test_the_guide_quotes_the_decision_table():
+    advice, guide = pd.read_parquet(next(MAP.glob("*.parquet"))), (ROOT / "docs" / "guide.md").read_text()
+    for row in advice.itertuples():
+        value, interval = quoted(row._asdict(), sign=True)
+        cells = (row[1], f"{100 * row.conflict:.0f}%", row.world, f"{100 * row.budget:.0f}%", row.use, f"{value} {interval}")
+        assert f"| {' | '.join(cells)} |" in guide, cells
+
+
 def test_counts_of_the_ledger_are_quoted():
     counts = table("claims", "0-claims")["verdict"].value_counts()
     said = "{supported} are supported here, {contradicted} is contradicted, {undecided} are undecided".format(**counts)

@@ -288,6 +288,17 @@ def test_every_merge_of_a_study_is_made_and_its_cost_charged_once(smoke, experts
     assert set(result_tables.read_table(smoke, "sce", ["merges"])["tensor"]) == set(load_file(base / "model.safetensors"))
 
 
+def test_a_map_makes_its_default_merges_at_each_budget(smoke, experts, publish_model, tokenizer):
+    smoke.domains, smoke.map_budgets, smoke.merge_methods = ["math", "coding"], [0.5, 1.0], ["average", "tsv"]
+    base, _ = experts
+    for name in ("rl-math@step=2", "rl-coding@step=2"):
+        publish_model(name, moved(tokenizer, [0.1] * 4), [base])
+    names = ["merge-average@step=2", "merge-tsv@step=2", "merge-average", "merge-tsv"]
+    assert [folder.name for folder in merge.run(smoke)] == names  # without RL-Null, which a map does not train
+    read = {folder.name for folder in merge.read_by(smoke)}
+    assert read == {"sft", "rl-math@step=2", "rl-coding@step=2", "rl-math", "rl-coding"}
+
+
 def test_a_checkpoint_is_merged_not_the_run_it_belongs_to(smoke, experts, publish_model, tokenizer):
     base, _ = experts
     checkpoint = publish_model("rl-math@step=1", moved(tokenizer, [a / 4 for a in A]), [base])

@@ -52,6 +52,11 @@ def test_a_second_round_starts_from_the_first_ones_student(tiny):
 
     first = experts(1)
     student = mt_opd.run(tiny)[-1]
+    early = tiny.model_copy(update={"teacher_step": 2})
+    assert inputs(mt_opd.run(early)[-1]) == {"sft", "rl-math@step=2", "rl-agent@step=2"}
+    assert mt_opd.student_name(early) == "mt-opd@teacher_step=2"
+    with pytest.raises(ParameterError, match="round is 2 with teacher_step 2"):
+        mt_opd.run(early.model_copy(update={"round": 2}))
     second = experts(2)
     assert [folder.name for folder in second] == ["rl-math@round=2", "rl-agent@round=2"]
     assert inputs(student) == {"sft", *(folder.name for folder in first)} and inputs(second[0]) == {"mt-opd"}

@@ -12,7 +12,7 @@ import torch
 from torch.nn.utils.rnn import pad_sequence
 
 from m2rl_lib.analysis.rq3_policies.policy_kl import COLUMNS, ingredients
-from m2rl_lib.config import locations
+from m2rl_lib.config import locations, model_names, schedule
 from m2rl_lib.config.study import Parameters
 from m2rl_lib.data import problem_sets
 from m2rl_lib.domains import chat
@@ -112,13 +112,28 @@ def kl_rows(p: Parameters, sources: list[str], targets: dict[str, list[str]]) ->
             model = models.get(source) or _load(p, source)[0]
             for domain, trajectories in drawn[source].items():
                 asked = [name for name in group if domain in targets[name]]
-                if source != f"rl-{domain}":
+                if not _is_expert(source, domain):
                     asked = [name for name in asked if "@" not in name or source in made_of[name]]
                 if asked:
                     found = sequence_kl(model, {name: models[name] for name in asked}, trajectories)
                     frames.append(found.assign(domain=domain, source=source))
     print(f"policies: KL of {len(sources)} models to {len(targets)} in {time.monotonic() - started:.0f} s", flush=True)
     return pd.concat(frames, ignore_index=True)[COLUMNS].assign(seed=p.seed)
+
+
+def rows_by_budget(p: Parameters) -> pd.DataFrame:
+    """`kl_rows` of the experts at each of the map's budgets to one another and to SFT, under the finished experts' names; budget."""
+    frames = []
+    for budget in p.map_budgets:
+        names = {at: name for name, at in schedule.at_budget(p, budget).items() if name.removeprefix("rl-") in p.domains}
+        rows = kl_rows(p, list(names), {name: p.domains for name in ["sft", *names]})
+        frames.append(rows.replace({"source": names, "target": names}).assign(budget=budget))
+    return pd.concat(frames, ignore_index=True)
+
+
+def _is_expert(model: str, domain: str) -> bool:
+    """Whether a model is the domain's expert, at any step."""
+    return model_names.parse_model_name(model)[0] == f"rl-{domain}"
 
 
 def _groups(p: Parameters, names: list[str]) -> list[list[str]]:
@@ -141,7 +156,7 @@ def _draw(p: Parameters, source: str) -> dict[str, list[Trajectory]]:
     """The source's trajectories on each domain."""
     (model, tokenizer), drawn = _load(p, source), {}
     for domain in p.domains:
-        count = p.analysis_kl_problems if source == f"rl-{domain}" else max(2, p.analysis_kl_problems // OTHERS)
+        count = p.analysis_kl_problems if _is_expert(source, domain) else max(2, p.analysis_kl_problems // OTHERS)
         benchmark = problem_sets.benchmarks(domain, p.data_sources)[0]
         world = (problem_sets.world_of(p), p.data_sources)
         rows = problem_sets.benchmark_problems(benchmark, "test", p.analysis_kl_problems, *world)[:count]

@@ -1,0 +1,64 @@
+"""The decision table of RQ6: what to do with experts, data or both, with few or many prompts, with and without conflict."""
+
+from collections.abc import Mapping
+
+import pandas as pd
+
+from m2rl_lib.analysis.rq6_when.points import GAIN, MIX, Point, conflict_shares, with_matched
+from m2rl_lib.config.study import Parameters
+from m2rl_lib.stats.bootstrap import choose_on_selection
+from m2rl_lib.stats.comparisons import BEST_MERGE, compare, display_name
+
+SITUATIONS = {  # what a person has: the ways that are open
+    "experts only": [BEST_MERGE, "routed"],
+    "data only": [MIX, BEST_MERGE],  # of as many prompts, where the map has such a budget
+    "experts and data": [MIX, BEST_MERGE, "mt-opd"],
+}
+NOTHING, EITHER, UNDECIDED = "no advice: the experts did not learn", "either", "undecided"
+COLUMNS = [
+    "you have",
+    "world",
+    "conflict",
+    "budget",
+    "use",
+    "first",
+    "second",
+    "estimate",
+    "low",
+    "high",
+    "verdict",
+    "n",
+    "seeds",
+]
+
+
+def decision_table(frames: Mapping[Point, pd.DataFrame], p: Parameters, table: pd.DataFrame) -> pd.DataFrame:
+    """A row for each situation and point: the two ways that are best on selection problems (`first`, `second`), their difference
+    on test problems, and what to use: the better one, 'either' where they are equivalent, or 'undecided'. Adds equal_prompts
+    (data only: whether both sides saw as many)."""
+    learned = table[table["contrast"] == GAIN].set_index(["world", "budget"])["learned"]
+    rows = []
+    for (world, budget), frame in frames.items():
+        matched = with_matched(frames, p, (world, budget))
+        for situation, ways in SITUATIONS.items():
+            equal = situation == "data only" and matched is not None
+            first, second, found = _best_two(matched if equal else frame, ways, p)
+            verdicts = {"better": display_name(first), "worse": display_name(second), "equivalent": EITHER}
+            use = verdicts.get(found["verdict"], UNDECIDED) if learned[world, budget] else NOTHING
+            named = {"you have": situation, "world": world, "conflict": conflict_shares(p)[world], "budget": budget, "use": use}
+            named |= {"first": first, "second": second, "equal_prompts": equal}
+            rows.append(named | found[["estimate", "low", "high", "verdict", "n", "seeds"]].to_dict())
+    order = list(SITUATIONS)
+    made = pd.DataFrame(rows).sort_values(
+        ["you have", "conflict", "budget"], key=lambda c: c.map(order.index) if c.name == "you have" else c
+    )
+    return made[[*COLUMNS, "equal_prompts"]].reset_index(drop=True)
+
+
+def _best_two(frame: pd.DataFrame, ways: list[str], p: Parameters) -> tuple[str, str, pd.Series]:
+    """The two best of `ways` on selection problems, and the first − the second on test problems."""
+    selection, test = (frame[(frame["split"] == split) & frame["model"].isin(ways)] for split in ("selection", "test"))
+    first = choose_on_selection(selection, ways)
+    second = choose_on_selection(selection, [way for way in ways if way != first])
+    both = test[test["model"].isin([first, second])]
+    return first, second, compare(both, first, second, margin=p.analysis_margin, draws=p.analysis_draws)

@@ -1,0 +1,82 @@
+"""Figures of RQ6: the map of mixing against merging, and its points against what could predict them."""
+
+import numpy as np
+import pandas as pd
+from matplotlib.colors import CenteredNorm
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.patches import Patch, Rectangle
+
+from m2rl_lib.figures.parts import change_words, count_words, draw_cells, finish, handle, pivot, unique
+from m2rl_lib.figures.style import BLACK, COLOURS, GREY, WIDE, make_figure
+from m2rl_lib.stats.bootstrap import require_columns
+
+MARKERS = "osD^vP*X"
+AXES = {
+    "cosine": "cosine of two experts' task vectors",
+    "overlap": "Jaccard index of two experts' masks",
+    "transfer": "gain of an expert in another domain, points",
+    "ratio": "KL to another expert / KL to SFT",
+    "conflict": "planted share of words in conflict",
+}
+
+
+def world_words(world: str) -> str:
+    """'s2p0c4' → '2 shared, 0 private, 4 conflicting'."""
+    counts = dict(zip("spc", world[1:].replace("p", " ").replace("c", " ").split(), strict=True))
+    return ",\n".join(f"{counts[kind[0]]} {kind}" for kind in ("shared", "private", "conflicting"))
+
+
+def plot_map(frame: pd.DataFrame) -> Figure:
+    """Mixing − merging at each budget (row) in each world (column), with its verdict; hatched where the experts did not learn; a
+    thick line where the sign changes between two points whose experts did."""
+    require_columns(frame, ["world", "budget", "conflict", "estimate", "low", "high", "verdict", "learned"], "map")
+    frame = frame.sort_values(["conflict", "budget"], kind="stable")
+    worlds, budgets = unique(frame, "world"), sorted(set(frame["budget"]), reverse=True)
+    frame = frame.assign(words=[f"{change_words(row)}\n{row.verdict}" for row in frame.itertuples()])
+    cells, words, learned = pivot(frame, "budget", "world", budgets, worlds, "estimate", "words", "learned")
+    figure, axes = make_figure(WIDE, 0.62 * len(budgets) + 1.2)
+    norm = CenteredNorm(halfrange=max(1.0, float(np.nanmax(np.abs(cells)))))
+    shown = cells.set_axis([f"{100 * budget:g}%" for budget in budgets]).set_axis(map(world_words, worlds), axis=1)
+    picture = draw_cells(axes, shown, words, "PuOr", norm, 6.5)
+    known, sign = learned.eq(True).to_numpy(), np.sign(cells.to_numpy(float))
+    for row, column in np.argwhere(~known):
+        axes.add_patch(Rectangle((column, row), 1, 1, fill=False, hatch="///", edgecolor=GREY, linewidth=0))
+    for row, column in np.argwhere(known):
+        for down, right, line in ((0, 1, ([column + 1] * 2, [row, row + 1])), (1, 0, ([column, column + 1], [row + 1] * 2))):
+            other = row + down, column + right
+            if other[0] < len(budgets) and other[1] < len(worlds) and known[other] and sign[other] != sign[row, column]:
+                axes.plot(*line, color=BLACK, linewidth=2.5, solid_capstyle="butt")
+    figure.colorbar(picture, ax=axes, fraction=0.02, pad=0.01, label="points")
+    handles = [Line2D([], [], color=BLACK, linewidth=2.5, label="equality: the sign changes")]
+    handles += [Patch(fill=False, hatch="///", edgecolor=GREY, label="experts did not learn")] if not known.all() else []
+    figure.supylabel("share of the RL steps")
+    words = "mixing − the best merge, all domains" + count_words(frame)
+    return finish(figure, handles, 2, f"words of a domain; {words}")
+
+
+def plot_predictors(frame: pd.DataFrame) -> Figure:
+    """Mixing − merging of each point and seed against each measure of the experts alone; a marker is a world, filled: the last
+    budget; a grey cross where `learned` says that the experts did not learn."""
+    require_columns(frame, ["world", "budget", "difference", "conflict"], "points")
+    frame = frame.sort_values("conflict", kind="stable")
+    columns, worlds = [name for name in AXES if name in frame], unique(frame, "world")
+    figure, [grid] = make_figure(WIDE, 2.3, 1, len(columns), sharey=True)
+    for axes, column in zip(grid, columns, strict=True):
+        axes.axhline(0, color=GREY, linestyle="--", linewidth=0.8, zorder=1)
+        for (world, budget), part in frame.groupby(["world", "budget"]):
+            marker, colour = MARKERS[worlds.index(world)], COLOURS[worlds.index(world) % len(COLOURS)]
+            face = colour if budget == frame["budget"].max() else "white"
+            if not part.get("learned", pd.Series([True])).all():
+                marker, colour = "x", GREY
+            axes.plot(part[column], part["difference"], marker, color=colour, markerfacecolor=face)
+        axes.set_xlabel(AXES[column].replace(" of ", "\nof ", 1).replace(" in ", "\nin ", 1).replace(" / ", "\n/ "))
+    names = [world_words(world).replace("\n", " ") for world in worlds]
+    looks = zip(names, MARKERS, COLOURS)
+    handles = [handle(name, marker, colour) for name, marker, colour in looks]
+    handles += (
+        [handle("experts did not learn: in no prediction", "x", GREY)]
+        if not frame.get("learned", pd.Series([True])).all()
+        else []
+    )
+    return finish(figure, handles, 2, "", f"mixing − merging, points\n(a point: a seed, n = {frame['seed'].nunique()} seeds)")
