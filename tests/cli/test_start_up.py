@@ -9,7 +9,7 @@ import study_times
 
 from m2rl_lib.config.locations import ROOT
 
-ANALYSES = sorted((ROOT / "notebooks").glob("[12]*.ipynb"))
+ANALYSES = sorted(path for path in (ROOT / "notebooks").glob("[12]*.ipynb") if path.stem != "10_cascade")  # which trains
 TRAINING = {"trl", "mergekit", "datasets", "peft"}  # datasets: Hugging Face's
 SLOW = {"transformers.modeling_utils", "nltk"}  # wanted only where a model is loaded, or a text's instructions are checked
 TABLES_ONLY = {path.stem for path in ANALYSES if path.stem[:2] in ("11", "12", "13", "14")}  # they read tables: no torch either
