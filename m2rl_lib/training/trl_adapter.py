@@ -15,7 +15,7 @@ COUNTED = (*TOTALS, "_step", "_total_train_tokens", "_total_loss_scalar", "_glob
 
 
 def use_vllm_on_cpu(folder: Path) -> None:
-    """Have TRL's next vLLM run on a CPU, in float32; a server reads its weights from `folder`, since TRL's way (NCCL) needs GPUs."""
+    """TRL's next vLLM runs on a CPU, in float32; a server reads weights from `folder`, since TRL's way (NCCL) needs GPUs."""
     from safetensors.torch import save_file
     from trl.generation import vllm_client, vllm_generation
     from vllm import LLM

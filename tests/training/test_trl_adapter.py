@@ -7,6 +7,8 @@ from pathlib import Path
 import pytest
 from transformers import PreTrainedModel, Trainer, TrainingArguments
 from trl import DistillationTrainer, GRPOTrainer, SFTTrainer
+from trl.generation.vllm_client import VLLMClient
+from trl.generation.vllm_generation import VLLMGeneration
 
 from m2rl_lib.training import trl_adapter
 
@@ -27,6 +29,8 @@ METHODS = [  # class, name, the parameters that the adapter gives or is given
     (GRPOTrainer, "_get_per_token_logps_and_entropies", f"model {STATES} batch_size compute_entropy"),
     (DistillationTrainer, "_generate", "prompts"),
     (DistillationTrainer, "_get_last_hidden_state", f"unwrapped_model {STATES}"),
+    (VLLMGeneration, "_iter_named_params", ""),
+    (VLLMClient, "_post", "url"),
 ]
 ATTRIBUTES = [
     *((cls, name) for cls in POLICIES for name in ("_step", "_buffered_inputs")),
