@@ -39,9 +39,10 @@ def test_greedy_has_each_test_problem_once_and_the_plan_counts_it(smoke, publish
     avg_at_k.run(p)
     scores, costs = (result_tables.read_table(p, table) for table in ("scores", "costs"))
     tables = result_tables.table_file(p, "greedy", group).parents[1]
-    assert (tables / "greedy").is_dir() == (purpose != "sweep")
-    assert "greedy" in set(costs["stage"]) or purpose == "sweep"
-    if purpose == "sweep":
+    assert (tables / "greedy").is_dir() == ("greedy" in set(costs["stage"])) == (purpose == "scores")
+    counted = {group: completions / models for group, models, completions in plan.evaluations(p)}[group]
+    if purpose != "scores":
+        assert len(scores) == counted or purpose == "sweep"
         return
     greedy = result_tables.read_table(p, "greedy")
     check_scores(greedy)
@@ -49,7 +50,6 @@ def test_greedy_has_each_test_problem_once_and_the_plan_counts_it(smoke, publish
     asked = len(problem_sets.study_benchmarks(p)) * p.evaluate_problems
     assert len(greedy) == asked and set(greedy["sample"]) == {0} and set(greedy["split"]) == {"test"}
     assert costs.set_index("stage").loc["greedy", "generated_tokens"] == greedy["completion_tokens"].sum()
-    counted = {group: completions / models for group, models, completions in plan.evaluations(p)}[group]
     assert len(scores) + len(greedy) == counted
     again = avg_at_k.evaluate(p, folder, name, "test", temperature=0, k=1)
     assert again["completion_tokens"].tolist() == greedy["completion_tokens"].tolist()
