@@ -84,7 +84,7 @@ def test_hours_and_tokens_by_hand(default):
     assert (mixed["generated_tokens"], mixed["trained_tokens"]) == (128 * 192 * 100, 128 * 192 * 150)
     assert mixed["hours"] == pytest.approx((128 * 192 * 100 / 1000 + 128 * 192 * 150 / 500) / 3600)
     assert table.loc["SFT", "hours"] == pytest.approx(2000 * 32 * 150 / 500 / 3600)
-    assert table.loc["MT-OPD", "trained_tokens"] == pytest.approx(50 * 64 * 150 * 4 / 3)
+    assert table.loc["MT-OPD", "trained_tokens"] == pytest.approx(100 * 64 * 150 * 4 / 3)
 
 
 def test_rates_are_read_off_a_finished_study():
