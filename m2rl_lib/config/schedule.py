@@ -156,6 +156,11 @@ def cascades(p: Parameters) -> list[str]:
     return [name for name in joint(p) if name.startswith("cascade")]
 
 
+def round_of(p: Parameters) -> int:
+    """The round of MT-OPD that a run of notebook 03 or 06 belongs to; 1 where its caller names none."""
+    return vars(p).get("round", 1)
+
+
 def teacher_name(domain: str, number: int) -> str:
     """The expert that teaches a domain in a round of MT-OPD: of the second, `rl-<domain>@round=2`, trained from the first's student."""
     return model_names.model_name(f"rl-{domain}", **({} if number == 1 else {"round": number}))

@@ -37,7 +37,7 @@ def expert_name(domain: str, repeat: int, permute_rewards: bool, number: int = 1
 
 def start_of(p: Parameters) -> Path:
     """What a run of notebook 03 starts from: SFT, or in a second round MT-OPD's student."""
-    return locations.model_folder(p.study, p.seed, "sft" if vars(p).get("round", 1) == 1 else "mt-opd")
+    return locations.model_folder(p.study, p.seed, "sft" if schedule.round_of(p) == 1 else "mt-opd")
 
 
 def mixed_name(balance: str) -> str:
@@ -48,7 +48,7 @@ def mixed_name(balance: str) -> str:
 def run_expert(p: Parameters) -> list[Path]:
     """Train the expert that the notebook's parameters ask for; its folders, the finished run last."""
     names = p.domains if p.permute_rewards else [domains.check_domain(p.domain)]
-    number = vars(p).get("round", 1)
+    number = schedule.round_of(p)
     if number > 1 and (p.repeat or p.permute_rewards):
         raise ParameterError(
             f"round is {number} with repeat {p.repeat}, permute_rewards {p.permute_rewards}: allowed are 0 and false"

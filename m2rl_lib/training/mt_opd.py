@@ -35,7 +35,7 @@ def run(p: Parameters) -> list[Path]:
 
 def student_name(p: Parameters) -> str:
     """The model name of a run of notebook 06. ParameterError for a second round with teachers at a kept step."""
-    number, step = vars(p).get("round", 1), vars(p).get("teacher_step", 0)
+    number, step = schedule.round_of(p), vars(p).get("teacher_step", 0)
     if number > 1 and step:
         raise ParameterError(f"round is {number} with teacher_step {step}: allowed is 0, the last step")
     return schedule.student_name(number, step)
@@ -43,7 +43,7 @@ def student_name(p: Parameters) -> str:
 
 def read_by(p: Parameters) -> list[Path]:
     """What a round reads: the student that it starts from (SFT, then the last round's) and each domain's teacher."""
-    number, step = vars(p).get("round", 1), vars(p).get("teacher_step", 0)
+    number, step = schedule.round_of(p), vars(p).get("teacher_step", 0)
     teachers = [schedule.teacher_name(domain, number) for domain in p.domains]
     if step:
         teachers = [model_names.model_name(name, step=step) for name in teachers]
@@ -56,7 +56,7 @@ def train(p: Parameters, start: Path, teachers: dict[str, Path], checkpoints: li
 
     Writes the tables `curves` (selection rewards), `distillation` (KL in nats per token, by step and domain) and `costs`.
     """
-    seed = 1000 * p.seed + 100 * (vars(p).get("round", 1) - 1)
+    seed = 1000 * p.seed + 100 * (schedule.round_of(p) - 1)
     started, tokenizer = common.prepare(p, "mt_opd", list(teachers), p.distill_threads, seed, start)
     made_by = artifacts.record(p, [start, *teachers.values()]) | {"stage": {"name": name, "seed": seed}}
     loaded = {domain: AutoModelForCausalLM.from_pretrained(artifacts.verify_model(folder)) for domain, folder in teachers.items()}
