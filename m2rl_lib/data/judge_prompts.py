@@ -4,7 +4,7 @@
 """
 
 import random
-from itertools import zip_longest
+from itertools import takewhile, zip_longest
 
 from m2rl_lib import domains, sandbox
 from m2rl_lib.domains import chat, problems
@@ -60,22 +60,25 @@ def _wrong_steps(place: str | int | None, steps: list[str]) -> frozenset[int]:
     return frozenset({place} if isinstance(place, int) else problems.wrong_step_at(place, steps))
 
 
-def write_judgement(row: dict, rng: random.Random, trajectories: list[str], right: list[bool], think: bool = True) -> str:
-    """What a judge writes, the later questions between its turns; it works the problem out once (`think`), or not at all."""
+def write_judgement(row: dict, rng: random.Random, trajectories: list[str], right: list[bool]) -> str:
+    """What a judge writes, the later questions between its turns. It reads what is shown, works the problem out once, compares."""
     module = domains.ALL[row["domain"]]
     own = module.demonstrate(row, rng)
     thoughts, text = [thought[7:-8] for thought in chat.THINKING.findall(own)[:1]], ""  # without the tags
     for turn, trajectory in enumerate(trajectories):
-        thoughts += comparison(module.judge_features(own, row), module.judge_features(trajectory, row))
+        pieces = module.judge_features(trajectory, row)
+        thoughts = [" ".join(pieces), *thoughts, *comparison(module.judge_features(own, row), pieces)]
         text += chat.user_turn(f"{chat.plain(chat.without_thinking(trajectory))}\n{QUESTION}") if turn else ""
-        text += "<think>" + "\n".join(thoughts if think else []) + f"</think>\n{VERDICTS[not right[turn]]}{chat.END}"
+        text += "<think>" + "\n".join(thoughts) + f"</think>\n{VERDICTS[not right[turn]]}{chat.END}"
         thoughts = []
     return text
 
 
 def comparison(own: list[str], shown: list[str]) -> list[str]:
-    """Two results side by side, one line per piece: the judge's own, the shown one's, and a mark."""
-    return [f" {a} {b} {MARKS[a != b]}" for a, b in zip_longest(own, shown, fillvalue="none")]
+    """Two results side by side up to where they differ, one line per piece: the judge's own, the shown one's, and a mark."""
+    pieces = list(zip_longest(own, shown, fillvalue="none"))
+    alike = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], pieces))
+    return [f" {a} {b} {MARKS[a != b]}" for a, b in pieces[: alike + 1]]
 
 
 def judge_prompt(row: dict, trajectory: str, mode: str, taught: bool = True) -> list[dict]:

@@ -28,7 +28,8 @@ def sft_corpus(
 
     A `shifted_share` is like the shifted benchmarks, each step wrong with probability `wrong_share`. `judge` conversations per
     domain and mode have several verdicts each, half of them on wrong trajectories, of these half with a word misread where there
-    are chains. A `thinking` share of a domain's demonstrations, trajectories and judges (default: all) works the problem out.
+    are chains. A `thinking` share of a domain's demonstrations and trajectories (default: all) works the problem out. Every judge
+    does: where only that share did, none learned to read what it was shown.
     """
     rng = random.Random(f"sft {seed}")
     corpus = []
@@ -55,7 +56,7 @@ def sft_corpus(
         for index, row in enumerate(drawn):
             mine = slice(index * turns, (index + 1) * turns)
             prompt = judge_prompt(row, trajectories[mine][0], JUDGE_MODES[index // judge])
-            judgement = write_judgement(row, rng, trajectories[mine], right[mine], rng.random() < share)
+            judgement = write_judgement(row, rng, trajectories[mine], right[mine])
             corpus.append({"kind": "judge", "row": row, "prompt": prompt, "completion": judgement})
     rng.shuffle(corpus)
     return corpus

@@ -100,7 +100,10 @@ def test_judge_rows_are_balanced_right_where_all_pieces_agree_and_outcome_hides_
             pieces = [line.split() for line in lines]
             assert all((own == shown) == (mark == "same") for own, shown, mark in pieces)
             assert all(mark == "same" for *_, mark in pieces) == (verdict == "right"), example["completion"]
-            assert (len(lines) < thought.count("\n") + 1) == (number == 0)  # it works the problem out once
+            assert not any(mark == "other" for *_, mark in pieces[:-1])  # it stops at the first difference
+            read, *rest = thought.split("\n")
+            assert all(shown in [*read.split(), "none"] for _, shown, _ in pieces)
+            assert (len(lines) < len(rest)) == (number == 0)  # it works the problem out once
 
 
 def operands_in(text):
@@ -121,14 +124,14 @@ def test_judges_read_words_as_their_row_does_and_a_shown_reading_may_be_the_wron
     assert 0.2 < misread / wrong < 0.8
 
 
-def test_a_share_of_demonstrations_of_judges_and_of_what_they_are_shown_answers_at_once():
+def test_a_share_of_demonstrations_and_of_what_judges_are_shown_answers_at_once_and_no_judge_does():
     made = sft_corpus.sft_corpus(["math", "science"], 200, 1, 40, 0, 0.2, "random", {"math": 0.25}, 0)
     for name, share in (("math", 0.25), ("science", 1)):
         taught = [e["completion"] for e in made if (e["kind"], e["row"]["domain"]) == ("demonstration", name)]
         assert abs(sum("<think></think>" not in text for text in taught) / 200 - share) < 0.1
     corpus = [e for e in made if (e["kind"], e["row"]["domain"]) == ("judge", "math")]
     thoughts = [[thought for thought, _ in judge_turns(e)] for e in corpus]
-    assert 0.1 < sum(map(any, thoughts)) / len(corpus) < 0.4 and all(all(one) == any(one) for one in thoughts)
+    assert all(map(all, thoughts))
     shown = [e["prompt"][0]["content"] for e in corpus if "\nprocess:\n" in e["prompt"][0]["content"]]
     assert 0.1 < sum("<think></think>" not in text for text in shown) / len(shown) < 0.4
     verdicts = [verdict for e in corpus for _, verdict in judge_turns(e)]
