@@ -15,11 +15,6 @@ def worlds(p: Parameters) -> dict[str, Parameters]:
     return {name: p.model_copy(update={"study": f"{p.study}-{name}", "data_world": world}) for name, world in named.items()}
 
 
-def experts(p: Parameters) -> list[str]:
-    """The finished experts' names."""
-    return [f"rl-{domain}" for domain in p.domains]
-
-
 def models(p: Parameters) -> list[str]:
     """Every model that a world's scores are of: SFT, and at each budget experts, RL-Multi, merges and MT-OPD."""
     return ["sft", *(name for budget in p.map_budgets for name in schedule.at_budget(p, budget).values())]
@@ -30,12 +25,12 @@ def stages(p: Parameters) -> dict[str, Stage]:
     steps = {schedule.at_budget(p, budget)["mt-opd"]: int(budget * p.rlvr_steps) for budget in p.map_budgets}
     usual = {"repeat": 0, "round": 1, "permute_rewards": False}
     made = {f"rl-{domain}": ("03_rlvr_single_domain", ["sft"], {"domain": domain} | usual) for domain in p.domains}
-    made |= {"rl-multi": ("04_rlvr_mixed", ["sft"], {}), "merges": ("05_merging", experts(p), {})}
+    made |= {"rl-multi": ("04_rlvr_mixed", ["sft"], {}), "merges": ("05_merging", schedule.experts(p), {})}
     for name, step in steps.items():
-        made[name] = ("06_mt_opd", experts(p), {"teacher_step": step % p.rlvr_steps})
+        made[name] = ("06_mt_opd", schedule.experts(p), {"teacher_step": step % p.rlvr_steps})
     asked = {"models": models(p), "group": GROUP, "purpose": "scores"}
     made[NEEDED[0]] = ("07_evaluation", ["rl-multi", "merges", *steps], asked)
-    return made | {NEEDED[1]: ("09_measuring", experts(p), {"purpose": "map"})}
+    return made | {NEEDED[1]: ("09_measuring", schedule.experts(p), {"purpose": "map"})}
 
 
 def seeds_there(p: Parameters) -> list[int]:

@@ -9,12 +9,13 @@ MODEL = re.compile(
 
 
 def model_name(base: str, **variant: object) -> str:
-    """The name of a model; what differs from its base follows an `@`.
+    """The name of a model; what differs from its base follows an `@`, None is left out.
 
     >>> model_name("rl-math", step=250)
     'rl-math@step=250'
     """
-    name = base + ("@" + ",".join(f"{key}={value}" for key, value in variant.items()) if variant else "")
+    named = [f"{key}={value}" for key, value in variant.items() if value is not None]
+    name = base + ("@" + ",".join(named) if named else "")
     parse_model_name(name)
     return name
 

@@ -31,6 +31,11 @@ JOINT_NOTEBOOKS = {"rl-multi": "04_rlvr_mixed", "cascade": "10_cascade", "mt-opd
 LEFT_OUT = ("average", "ties")  # the methods of leave-one-expert-out
 
 
+def experts(p: Parameters) -> list[str]:
+    """The finished experts' names."""
+    return [f"rl-{domain}" for domain in p.domains]
+
+
 def matched_step(p: Parameters) -> int:
     """The experts' step at matched prompts."""
     return min(p.rlvr_mixed_steps // len(p.domains), p.rlvr_steps)
@@ -97,9 +102,9 @@ def sweep(p: Parameters) -> list[str]:
         densities = p.merge_sweep_densities if method in WITH_DENSITY else [usual]
         lambdas = p.merge_sweep_lambdas if method in WITH_LAMBDA else [p.merge_lambda]
         for density, scale in product(densities, lambdas):
-            variant = ({"density": density} if density != usual else {}) | ({"lambda": scale} if scale != p.merge_lambda else {})
-            names += [model_names.model_name(f"merge-{method}", **variant)] if variant else []
-    return names
+            changed = {"density": density if density != usual else None, "lambda": scale if scale != p.merge_lambda else None}
+            names.append(model_names.model_name(f"merge-{method}", **changed))
+    return [name for name in names if "@" in name]
 
 
 def pairs(p: Parameters) -> list[str]:
@@ -117,14 +122,9 @@ def left_out(p: Parameters) -> list[str]:
 
 def at_budget(p: Parameters, budget: float) -> dict[str, str]:
     """Finished experts, RL-Multi, default merges and MT-OPD: each with its name at a share of the RL steps, a quarter or several."""
-    step, steps = (
-        int(budget * p.rlvr_steps),
-        dict.fromkeys([*(f"rl-{domain}" for domain in p.domains), *defaults(p)], p.rlvr_steps),
-    )
-    names = {
-        name: checkpoint_name(name, int(budget * last), last) for name, last in (steps | {"rl-multi": p.rlvr_mixed_steps}).items()
-    }
-    return names | {"mt-opd": student_name(1, step % p.rlvr_steps)}
+    steps = dict.fromkeys([*experts(p), *defaults(p)], p.rlvr_steps) | {"rl-multi": p.rlvr_mixed_steps}
+    names = {name: checkpoint_name(name, int(budget * last), last) for name, last in steps.items()}
+    return names | {"mt-opd": student_name(1, int(budget * p.rlvr_steps) % p.rlvr_steps)}
 
 
 def merges(p: Parameters) -> list[str]:
@@ -136,7 +136,7 @@ def merges(p: Parameters) -> list[str]:
 
 def cascade_name(order: str) -> str:
     """The model name of a cascade: `cascade` in the order of `domains`, `cascade@order=reverse` from the last to the first."""
-    return model_names.model_name("cascade", **({} if order == "given" else {"order": order}))
+    return model_names.model_name("cascade", order=None if order == "given" else order)
 
 
 def cascade_stages(p: Parameters, name: str) -> list[tuple[str, str, int]]:
@@ -163,13 +163,12 @@ def round_of(p: Parameters) -> int:
 
 def teacher_name(domain: str, number: int) -> str:
     """The expert that teaches a domain in a round of MT-OPD: of the second, `rl-<domain>@round=2`, trained from the first's student."""
-    return model_names.model_name(f"rl-{domain}", **({} if number == 1 else {"round": number}))
+    return model_names.model_name(f"rl-{domain}", round=number if number > 1 else None)
 
 
 def student_name(number: int, teacher_step: int) -> str:
     """MT-OPD's student of a round (`mt-opd`, `mt-opd@round=2`), or of the experts' kept step: `mt-opd@teacher_step=40`."""
-    variant = ({} if number == 1 else {"round": number}) | ({"teacher_step": teacher_step} if teacher_step else {})
-    return model_names.model_name("mt-opd", **variant)
+    return model_names.model_name("mt-opd", round=number if number > 1 else None, teacher_step=teacher_step or None)
 
 
 def second_teachers(p: Parameters) -> list[str]:
@@ -198,7 +197,7 @@ def controls(p: Parameters) -> list[str]:
 
 def last_models(p: Parameters) -> list[str]:
     """Every model that is compared with SFT as it ended: experts, controls, mixed, merges at published settings, distilled."""
-    return [*(f"rl-{domain}" for domain in p.domains), *controls(p), "rl-multi", *defaults(p), "mt-opd"]
+    return [*experts(p), *controls(p), "rl-multi", *defaults(p), "mt-opd"]
 
 
 def kept_mixed(p: Parameters) -> list[str]:
@@ -210,7 +209,7 @@ def groups(p: Parameters) -> dict[str, tuple[str, list[str]]]:
     """What notebook 07 evaluates, one run per group: name -> (purpose, models), without groups that have no models."""
     every = {
         "sft": ("scores", ["sft"]),
-        "experts": ("scores", [f"rl-{domain}" for domain in p.domains]),
+        "experts": ("scores", experts(p)),
         "floors": ("scores", controls(p)),  # the group's name is that of result tables
         "mixed": ("scores", kept_mixed(p)),
         "merges": ("scores", defaults(p)),
@@ -244,7 +243,7 @@ def stages_read(p: Parameters, analysis: str) -> list[str]:
 def measured(p: Parameters) -> tuple[list[str], list[str], list[str]]:
     """What notebook 09 measures: models of which weights are compared with SFT, of which gradients are taken, and domains."""
     if p.purpose == "map":  # the experts at its budgets
-        return [at_budget(p, budget)[f"rl-{domain}"] for budget in p.map_budgets for domain in p.domains], [], p.domains
+        return [at_budget(p, budget)[name] for budget in p.map_budgets for name in experts(p)], [], p.domains
     if p.purpose == "world":  # only what the manipulation check reads
         return ["rl-math", "rl-coding"], ["sft"], ["math", "coding"]
     halves = [checkpoint_name("rl-multi", step, p.rlvr_mixed_steps) for step in quarters(p.rlvr_mixed_steps)[:2]]

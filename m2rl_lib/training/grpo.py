@@ -42,7 +42,7 @@ def start_of(p: Parameters) -> Path:
 
 def mixed_name(balance: str) -> str:
     """The model name of a run of notebook 04: `rl-multi`, or `rl-multi@balance=tokens`."""
-    return model_names.model_name("rl-multi", **({} if balance == "prompts" else {"balance": balance}))
+    return model_names.model_name("rl-multi", balance=None if balance == "prompts" else balance)
 
 
 def run_expert(p: Parameters) -> list[Path]:
