@@ -16,6 +16,7 @@ from functools import lru_cache
 from itertools import chain
 from pathlib import Path
 
+import m2rl_lib.cli  # before papermill: it keeps an import of two seconds out
 from papermill.inspection import inspect_notebook
 
 from m2rl_lib import sandbox

@@ -15,9 +15,7 @@ from m2rl_lib.config.study import Parameters
 from m2rl_lib.data import problem_sets
 from m2rl_lib.domains import chat
 from m2rl_lib.rollout import decoding
-from m2rl_lib.stats.bootstrap import KEYS
-from m2rl_lib.storage import artifacts, result_tables
-from m2rl_lib.training.common import cost, write_costs
+from m2rl_lib.storage import artifacts, costs, result_tables
 
 
 def run(p: Parameters) -> list[Path]:
@@ -34,20 +32,20 @@ def run(p: Parameters) -> list[Path]:
         sandbox.configure(p.sandbox_kind)
         sandbox.check()
         torch.set_num_threads(p.evaluate_threads)
-        frames, greedy, costs = _score_all(p, dict(zip(p.models, folders)))
+        frames, greedy, spent = _score_all(p, dict(zip(p.models, folders)))
         made_by, frame = artifacts.record(p, folders), pd.concat(frames, ignore_index=True)
         result_tables.write_table(p, "scores", p.group, frame.drop(columns="text"), made_by)
         if greedy:
             once = pd.concat(greedy, ignore_index=True).drop(columns="text")
             result_tables.write_table(p, "greedy", p.group, once, made_by)
-        result_tables.write_table(p, "samples", p.group, frame[[*KEYS, "text"]], made_by)
-        write_costs(p, f"evaluate-{p.group}", made_by, costs)
+        result_tables.write_table(p, "samples", p.group, frame[[*result_tables.KEYS, "text"]], made_by)
+        costs.write(p, f"evaluate-{p.group}", made_by, spent)
     return folders
 
 
 def _score_all(p: Parameters, models: dict[str, Path]) -> tuple[list[pd.DataFrame], list[pd.DataFrame], list[dict]]:
     """The frames of all models and splits of the run's purpose, those decoded greedily, and what each cost."""
-    made, costs = {"selection": [], "test": [], "greedy": []}, []
+    made, rows = {"selection": [], "test": [], "greedy": []}, []
     first = ["selection"] if p.purpose in ("scores", "sweep") else []
     for stage in [*first, "test", *(["greedy"] if p.purpose == "scores" else [])]:
         if p.purpose == "sweep" and stage == "test":
@@ -56,11 +54,13 @@ def _score_all(p: Parameters, models: dict[str, Path]) -> tuple[list[pd.DataFram
         started = time.monotonic()
         made[stage] = [evaluate(p, folder, name, split, temperature=heat, k=k) for name, folder in models.items()]
         spent = sum(int(frame["completion_tokens"].sum()) for frame in made[stage])
-        costs.append(cost(p.group, stage, seconds=time.monotonic() - started, threads=p.evaluate_threads, generated_tokens=spent))
+        rows.append(
+            costs.row(p.group, stage, seconds=time.monotonic() - started, threads=p.evaluate_threads, generated_tokens=spent)
+        )
     greedy = made.pop("greedy")
     if "sft" in models and p.purpose == "scores":
         made["sharpened"] = evaluate_sharpened(p, models["sft"])
-    return [frame for part in made.values() for frame in part], greedy, costs
+    return [frame for part in made.values() for frame in part], greedy, rows
 
 
 def best_of_each_method(frames: list[pd.DataFrame]) -> list[str]:
@@ -124,4 +124,4 @@ def evaluate(p: Parameters, folder: Path, name: str, split: str, *, temperature:
     frame = pd.DataFrame({"seed": p.seed, "model": name, "split": split, **columns})
     spent, mean = time.monotonic() - started, 100 * frame["correct"].mean()
     print(f"{name}: {split}, T = {temperature:g}, {len(frame)} completions in {spent:.0f} s, mean {mean:.1f}", flush=True)
-    return frame[[*KEYS, "correct", "parsed", "truncated", "completion_tokens", "thought", "text"]]
+    return frame[[*result_tables.KEYS, "correct", "parsed", "truncated", "completion_tokens", "thought", "text"]]

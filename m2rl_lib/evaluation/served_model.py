@@ -21,7 +21,6 @@ from m2rl_lib.config.study import Parameters
 from m2rl_lib.domains import chat
 from m2rl_lib.evaluation import live_code_bench
 from m2rl_lib.evaluation.nine_benchmarks import BENCHMARKS, BenchmarkError, choose, read_rows
-from m2rl_lib.stats.bootstrap import KEYS
 from m2rl_lib.storage import artifacts, atomic, hub, result_tables
 
 EVALSCOPE = "1.14.1"
@@ -173,7 +172,9 @@ def score(p: Parameters, model: str, names: list[str], server: str, served=None,
         fixed = {"seed": p.seed, "model": model, "domain": benchmark.domain, "benchmark": benchmark.name, "split": "test"}
         frame = ask(p, name, problems, server, served, judged, work).assign(**fixed)
         for table, columns in {"scores": GRADED, "samples": ["text"]}.items():
-            result_tables.write_table(p, table, f"{name}-{model}", frame[[*KEYS, *columns]], made_by | {"benchmark": provenance})
+            result_tables.write_table(
+                p, table, f"{name}-{model}", frame[[*result_tables.KEYS, *columns]], made_by | {"benchmark": provenance}
+            )
         shutil.rmtree(work)
         mean, lost = 100 * frame.groupby("problem_id")["correct"].mean().mean(), int(frame["correct"].isna().sum())
         ungraded = f", {lost} samples not graded" if lost else ""

@@ -15,8 +15,7 @@ from mergekit.merge import MergeOptions, run_merge
 from m2rl_lib.config import locations, model_names, schedule
 from m2rl_lib.config.study import Parameters
 from m2rl_lib.merging import sce, task_arithmetic, task_vectors, ties, tsv  # each registers its method with mergekit
-from m2rl_lib.storage import artifacts, result_tables
-from m2rl_lib.training.common import cost, write_costs
+from m2rl_lib.storage import artifacts, costs, result_tables
 
 DARE = ("task-arithmetic-dare", "ties-dare")
 METHODS = {
@@ -47,7 +46,7 @@ class Recipe:
 
 def run(p: Parameters) -> list[Path]:
     """Make every merge of the schedule; their folders. Writes the tables `sce` and `costs`."""
-    names, read, costs = schedule.merges(p), read_by(p), []
+    names, read, spent = schedule.merges(p), read_by(p), []
     folders = [locations.model_folder(p.study, p.seed, name) for name in names]
     if artifacts.is_done(p, "merges", folders, read):
         print(f"merges: this study has its {len(names)} already")
@@ -57,12 +56,12 @@ def run(p: Parameters) -> list[Path]:
             begun = time.monotonic()
             merge(p, recipe(p, name), name)
             stage = "merge" if name in schedule.candidates(p) else "analysis"
-            costs.append(cost(name, stage, seconds=time.monotonic() - begun, threads=1))
-        print(f"merges: {len(names)} made of {len(read)} models in {sum(c['wall_seconds'] for c in costs):.0f} s")
+            spent.append(costs.row(name, stage, seconds=time.monotonic() - begun, threads=1))
+        print(f"merges: {len(names)} made of {len(read)} models in {sum(c['wall_seconds'] for c in spent):.0f} s")
         made_by = artifacts.record(p, read)
         base, *experts = (locations.model_folder(p.study, p.seed, name) for name in ("sft", *(f"rl-{d}" for d in p.domains)))
         result_tables.write_table(p, "sce", "merges", sce.branches(experts, base), made_by)
-        write_costs(p, "merges", made_by, costs)
+        costs.write(p, "merges", made_by, spent)
     return folders
 
 

@@ -10,7 +10,8 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-KEYS = ["seed", "model", "domain", "benchmark", "split", "problem_id", "sample"]  # of a sample in every table
+from m2rl_lib.storage.result_tables import KEYS
+
 COLUMNS = [*KEYS, "correct"]
 CELL = ["seed", "model", "benchmark"]
 TABLE = ["model", "domain", "benchmark", "score", "low", "high", "n", "k", "seeds", "seed_sd", "scope", "dropped", "reason"]

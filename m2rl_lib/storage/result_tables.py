@@ -14,6 +14,7 @@ from m2rl_lib.config import locations
 from m2rl_lib.config.study import Parameters
 from m2rl_lib.storage import artifacts, atomic, processes
 
+KEYS = ["seed", "model", "domain", "benchmark", "split", "problem_id", "sample"]  # of a sample in every table
 CHECKSUM = ".parquet.sha256"  # as `sha256sum -c` reads it; committed tables have none
 
 

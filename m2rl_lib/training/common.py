@@ -6,7 +6,6 @@ from collections.abc import Callable
 from pathlib import Path
 
 import datasets as hf_datasets
-import pandas as pd
 import torch
 from transformers import AutoTokenizer, PreTrainedTokenizerBase, TrainerCallback, set_seed
 from transformers.utils import logging
@@ -17,7 +16,7 @@ from m2rl_lib.config.study import Parameters
 from m2rl_lib.data import problem_sets
 from m2rl_lib.domains import chat
 from m2rl_lib.rollout import decoding, trainer_rollouts
-from m2rl_lib.storage import artifacts, processes, result_tables
+from m2rl_lib.storage import artifacts, processes
 from m2rl_lib.training import launch, trl_adapter
 
 # an executed notebook would keep every bar of loading, saving and preparing
@@ -160,16 +159,3 @@ class Keeper(TrainerCallback):
             reward = sum(graded) / len(graded) if graded else None
             self.curve.append(shared | {"domain": domain, "kind": "selection", "reward": reward})
         self.seconds += time.monotonic() - started
-
-
-def write_costs(p: Parameters, writer: str, made_by: dict, costs: list[dict]) -> None:
-    """A writer's rows of the `costs` table, from `cost`."""
-    result_tables.write_table(p, "costs", writer, pd.DataFrame(costs).assign(seed=p.seed), made_by)
-
-
-def cost(model: str, stage: str, *, seconds: float, threads: int, prompts=0, generated_tokens=0, trained_tokens=0) -> dict:
-    """What a run spent; on the CPU device-seconds are wall seconds × threads granted, of all processes."""
-    devices = processes.count() * (1 if torch.cuda.is_available() else threads)
-    time_spent = {"wall_seconds": seconds, "device_seconds": seconds * devices}
-    counts = {"prompts": prompts, "generated_tokens": generated_tokens, "trained_tokens": trained_tokens}
-    return {"model": model, "stage": stage, **time_spent, **counts, "peak_memory_bytes": artifacts.spent()["peak_memory_bytes"]}

@@ -21,7 +21,7 @@ from m2rl_lib import domains
 from m2rl_lib.config import locations, model_names, schedule
 from m2rl_lib.config.study import ParameterError, Parameters
 from m2rl_lib.rollout import trainer_rollouts
-from m2rl_lib.storage import artifacts, processes, result_tables
+from m2rl_lib.storage import artifacts, costs, processes, result_tables
 from m2rl_lib.training import collapse, common, domain_shares, launch
 from m2rl_lib.training.resume import Resumable
 from m2rl_lib.training.shared_prompts import WholeGroups, by_length, has_plain_head, hidden_states
@@ -110,8 +110,8 @@ def train(
     curve = pd.concat(parts).assign(seed=p.seed, model=name, kind="train")
     curve["prompts"] = curve["step"] * p.rlvr_prompts_per_step
     result_tables.write_table(p, "curves", name, pd.concat([pd.DataFrame(keeper.curve), curve]), made_by)
-    spent = common.cost(name, "rl", seconds=seconds, threads=p.rlvr_threads, prompts=len(rows), **trainer.totals())
-    common.write_costs(p, name, made_by, [spent])
+    spent = costs.row(name, "rl", seconds=seconds, threads=p.rlvr_threads, prompts=len(rows), **trainer.totals())
+    costs.write(p, name, made_by, [spent])
     return keeper.folders
 
 

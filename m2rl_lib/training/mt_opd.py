@@ -15,7 +15,7 @@ from trl.models import prepare_fsdp
 from m2rl_lib.config import locations, model_names, schedule
 from m2rl_lib.config.study import ParameterError, Parameters
 from m2rl_lib.rollout import trainer_rollouts
-from m2rl_lib.storage import artifacts, processes, result_tables
+from m2rl_lib.storage import artifacts, costs, processes, result_tables
 from m2rl_lib.training import common, launch
 from m2rl_lib.training.resume import Resumable
 from m2rl_lib.training.shared_prompts import WholeGroups, hidden_states
@@ -78,8 +78,8 @@ def train(p: Parameters, start: Path, teachers: dict[str, Path], checkpoints: li
         if f"kl/{domain}" in e
     ]
     result_tables.write_table(p, "distillation", name, pd.DataFrame(kls).assign(seed=p.seed, model=name), made_by)
-    spent = common.cost(name, "distillation", seconds=seconds, threads=p.distill_threads, prompts=len(rows), **trainer.totals())
-    common.write_costs(p, name, made_by, [spent])
+    spent = costs.row(name, "distillation", seconds=seconds, threads=p.distill_threads, prompts=len(rows), **trainer.totals())
+    costs.write(p, name, made_by, [spent])
     return keeper.folders
 
 

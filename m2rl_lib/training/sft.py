@@ -12,7 +12,7 @@ from m2rl_lib.config import locations
 from m2rl_lib.config.study import Parameters
 from m2rl_lib.data import problem_sets, sft_blend, sft_corpus
 from m2rl_lib.data.tokenised import write_tokens
-from m2rl_lib.storage import artifacts, processes, result_tables
+from m2rl_lib.storage import artifacts, costs, processes, result_tables
 from m2rl_lib.training import base_models, common, launch, micro_model
 from m2rl_lib.training.resume import Resumable
 from m2rl_lib.training.shared_prompts import has_plain_head
@@ -103,8 +103,8 @@ def train(p: Parameters, base: Path, examples: Sequence[dict]) -> Path:
     curve = pd.DataFrame(logged).assign(seed=p.seed, model=MODEL)[["seed", "model", "step", "loss"]]
     result_tables.write_table(p, "sft_curve", MODEL, curve, made_by)
     tokens = sum(lengths[i] for i in order)
-    spent = common.cost(MODEL, "sft", seconds=seconds, threads=p.sft_threads, prompts=len(order), trained_tokens=tokens)
-    common.write_costs(p, MODEL, made_by, [spent])
+    spent = costs.row(MODEL, "sft", seconds=seconds, threads=p.sft_threads, prompts=len(order), trained_tokens=tokens)
+    costs.write(p, MODEL, made_by, [spent])
     return folder
 
 
