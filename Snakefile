@@ -20,7 +20,7 @@ import m2rl_lib.cli  # before papermill: it keeps an import of two seconds out
 from papermill.inspection import inspect_notebook
 
 from m2rl_lib import sandbox
-from m2rl_lib.cli import reruns
+from m2rl_lib.cli import kernels, reruns
 from m2rl_lib.config import locations, map_schedule, model_names, schedule, study, versions
 from m2rl_lib.config.study import ParameterError
 from m2rl_lib.data import problem_sets
@@ -82,11 +82,13 @@ def parameters(notebook, world, seed, **run):
 # A stage of one process takes the first GPU that it is shown: transformers would split each batch among all of them.
 SHOWN = "export CUDA_VISIBLE_DEVICES=${{CUDA_VISIBLE_DEVICES-0}}; CUDA_VISIBLE_DEVICES=${{CUDA_VISIBLE_DEVICES%%,*}}; "
 ONE_GPU = "" if GPUS > 1 else SHOWN
+# glibc gives freed tensors back to the kernel and asks for them again at every token: sampling took a quarter longer
+MALLOC = {"MALLOC_MMAP_THRESHOLD_": "33554432", "MALLOC_TRIM_THRESHOLD_": "500000000"}
+KERNELS = kernels.ready(OMP_NUM_THREADS="1", MKL_NUM_THREADS="1", TQDM_DISABLE="1", **MALLOC)
 PAPERMILL = ONE_GPU + (
     "[[ {output[0]} == */seed-{P.seed}/* ]] || export M2RL_FIGURES=$(dirname {params.out})/figures; "
     "export OMP_NUM_THREADS={threads} MKL_NUM_THREADS={threads} TQDM_DISABLE=1; "
-    # glibc gives freed tensors back to the kernel and asks for them again at every token: sampling took a quarter longer
-    "export MALLOC_MMAP_THRESHOLD_=33554432 MALLOC_TRIM_THRESHOLD_=500000000; "
+    f"export {' '.join(map('='.join, MALLOC.items()))}; "
     f"{sys.executable} -m m2rl_lib.cli.run_notebook notebooks/{{params.notebook}}.ipynb {{params.out}} {{params.log}} {{params.values:q}}"
 )
 
@@ -117,6 +119,9 @@ onstart:  # before any work: a machine that cannot run generated programs, or an
         atexit.register(LOCK.__exit__, None, None, None)
     except (locks.LockedError, sandbox.SandboxError) as error:
         sys.exit(f"{error}")
+    if workflow.local_exec:
+        KERNELS.__enter__()
+        atexit.register(KERNELS.__exit__, None, None, None)
     if sandbox.stamp(P.sandbox_kind):
         print(f"study: {sandbox.stamp(P.sandbox_kind)}")
     for line in reruns.explain((job.message or job.rule.name, workflow.dag.reason(job)) for job in workflow.dag.needrun_jobs()):

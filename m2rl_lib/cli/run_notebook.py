@@ -18,6 +18,7 @@ import papermill
 from nbclient.exceptions import DeadKernelError
 from papermill.exceptions import PapermillExecutionError
 
+from m2rl_lib.cli import kernels
 from m2rl_lib.config import locations, study
 from m2rl_lib.storage import artifacts, atomic, safety
 
@@ -151,6 +152,7 @@ def _killed_for_memory() -> int:
 
 def main(notebook: str, out: str, log: str, values: str) -> int:
     """What `python -m m2rl_lib.cli.run_notebook` does; the exit status."""
+    kernels.use()
     try:
         run(Path(notebook), Path(out), Path(log), json.loads(values))
     except (StageError, study.ParameterError) as error:
