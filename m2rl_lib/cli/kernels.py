@@ -53,7 +53,7 @@ class Forked(LocalProvisioner):
 
     async def launch_kernel(self, cmd, **given):
         try:
-            self.process = Process(cmd, given["env"], given.get("cwd") or os.getcwd())
+            self.process = Process(cmd, dict(given.get("env") or os.environ), given.get("cwd") or os.getcwd())
         except OSError:
             return await super().launch_kernel(cmd, **given)
         self.pid = self.pgid = self.process.pid
