@@ -1,46 +1,76 @@
-"""Figures of RQ3's policies: the KL cross table as heat maps, and what was lost against how far the policy is."""
+"""Figures of RQ3's policies: the answer, the KL from each domain's expert, and what was lost against how far the policy is."""
+
+import textwrap
 
 import numpy as np
 import pandas as pd
 from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
+from matplotlib.patches import Patch
 
-from m2rl_lib.figures.parts import count_words, draw_cells, finish, handle, pivot, unique
-from m2rl_lib.figures.style import FAMILIES, GREY, WIDE, make_figure, make_panels
+from m2rl_lib.figures.parts import count_words, draw_cells, draw_estimate, finish, handle, name_heights, pivot, span, unique
+from m2rl_lib.figures.style import BLACK, BLUE, COLUMN, FAMILIES, GREY, LIGHT, WIDE, make_figure, make_panels
 from m2rl_lib.stats.bootstrap import require_columns
 from m2rl_lib.stats.comparisons import display_domain, display_name, model_family
+from m2rl_lib.stats.rank_correlation import NEGLIGIBLE
 
 LEAST = 1e-3  # nats: smaller values are drawn as this
+QUESTIONS = {  # of the answer's panels: title, what is on the axis
+    "overlap": ("The same weights?", "overlap of 10% largest changes"),
+    "cosine": ("The same direction?", "cosine of task vectors"),
+    "rank": ("What predicts the loss?", "rank correlation with ΔPerf"),
+}
+SERIES = {"two experts": ("s", BLUE, True), "matched random masks": ("X", GREY, False)}  # marker, colour, filled
+SERIES |= {"expert and RL-Null": ("o", GREY, False), "one domain, 2 seeds": ("s", BLUE, False)}
 
 
-def plot_kl_table(frame: pd.DataFrame) -> Figure:
-    """The KL cross table, one panel per domain: sampled from (rows), compared to (columns); the domain's own expert in bold."""
-    require_columns(frame, ["domain", "source", "target", "kl", "se", "prompts", "completions", "truncated"], "KL cross table")
-    domains, sources, targets = (unique(frame, column) for column in ("domain", "source", "target"))
-    size = (WIDE, len(domains) * (0.235 * len(sources) + 0.28) + 1.3)
-    figure, grid = make_figure(*size, len(domains), 1, sharex=True)
-    positive = frame.loc[frame["kl"] > 0, "kl"]
-    least = max(float(positive.min()), LEAST) if len(positive) else LEAST
-    norm = LogNorm(least, max(float(frame["kl"].max()), 10 * least))
-    for axes, domain in zip(grid[:, 0], domains, strict=True):
-        rows = frame[frame["domain"] == domain]
-        rows = rows.assign(words=[_cell_words(row) for row in rows.itertuples()])
-        cells, words = pivot(rows, "source", "target", sources, targets, "kl", "words")
-        own = np.repeat(cells.index.to_numpy()[:, None] == f"rl-{domain}", len(targets), axis=1)
-        cells = cells.clip(lower=least).rename(index=display_name, columns=display_name)
-        picture = draw_cells(axes, cells, words, "Purples", norm, 4.6, own, rotation=40, ha="right", fontsize=6)
-        cut = rows.drop_duplicates("source")[["completions", "truncated"]].sum()
-        sizes = sorted(set(rows["prompts"]), reverse=True)
-        counted = f"n = {' or '.join(map(str, sizes))} prompts, {cut['truncated']} of {cut['completions']} completions cut off"
-        axes.set_title(f"{display_domain(domain)} ({counted})", fontsize=6.5, pad=2)
-    figure.supylabel("completions sampled from")
-    figure.supxlabel("KL to, nats a sequence (± standard error, clustered by prompt)")
-    figure.colorbar(picture, ax=list(grid[:, 0]), fraction=0.02, pad=0.01)
+def plot_answer(frame: pd.DataFrame) -> Figure:
+    """RQ3 at once, a panel for each of QUESTIONS: `value` of each `row`, its 95% interval (of experts: of the difference from
+    their controls), and in grey least to most of all pairs; a correlation inside the shaded zone is negligible."""
+    require_columns(frame, ["panel", "row", "value", "low", "high", "least", "most"], "answer to RQ3")
+    panels = [name for name in QUESTIONS if name in set(frame["panel"])]
+    counts = [int((frame["panel"] == name).sum()) for name in panels]
+    figure, grid = make_figure(COLUMN, 0.21 * sum(counts) + 0.55 * len(panels) + 0.3, len(panels), 1, height_ratios=counts)
+    for axes, name, count in zip(grid[:, 0], panels, counts, strict=True):
+        rows, (title, words) = frame[frame["panel"] == name], QUESTIONS[name]
+        axes.axvline(0, color=GREY, linewidth=0.8, zorder=1)
+        if name == "rank":
+            axes.axvspan(-NEGLIGIBLE, NEGLIGIBLE, color=LIGHT, alpha=0.35, linewidth=0, zorder=0)
+        for place, row in enumerate(rows.itertuples()):
+            axes.plot([row.least, row.most], [-place, -place], color=LIGHT, linewidth=4, solid_capstyle="butt")
+            draw_estimate(axes, row, row.value, -place, *SERIES.get(row.row, ("o", BLACK, True)), size=4.5, width=1.4)
+            if np.isnan(row.value):
+                axes.annotate(
+                    "undefined", (0.5, -place), xycoords=("axes fraction", "data"), ha="center", va="center", color=GREY
+                )
+        axes.set_title(title, loc="left", weight="bold")
+        axes.set_xlabel(words)
+        axes.margins(x=0.08)
+        if name == "rank":
+            axes.set_xlim(-1, 1)
+        name_heights(axes, -np.arange(count), [textwrap.fill(name, 20) for name in rows["row"]], -count + 0.4, 0.6)
+    handles = [handle("95% interval", "", BLACK, line="-"), Patch(facecolor=LIGHT, label="least to most pair")]
+    handles += [Patch(facecolor=LIGHT, alpha=0.35, label="negligible")]
+    figure.legend(handles=handles, loc="outside lower center", ncols=3, frameon=False, columnspacing=1, handlelength=1.5)
     return figure
 
 
-def _cell_words(row) -> str:
-    return "0" if row.source == row.target else f"{_short(row.kl)}\n±{_short(row.se)}"
+def plot_kl_table(frame: pd.DataFrame) -> Figure:
+    """KL from each domain's own expert (columns; its prompts, its completions) to each model (rows), nats a sequence."""
+    require_columns(frame, ["domain", "source", "target", "kl", "prompts"], "KL cross table")
+    own = frame[(frame["source"] == "rl-" + frame["domain"]) & (frame["source"] != frame["target"])]
+    domains, targets = unique(own, "domain"), [name for name in unique(frame, "target") if name in set(own["target"])]
+    cells, words = pivot(own.assign(words=own["kl"].map(_short)), "target", "domain", targets, domains, "kl", "words")
+    cells = cells.clip(lower=LEAST).rename(index=display_name, columns=lambda domain: display_name(f"rl-{domain}"))
+    least = max(float(np.nanmin(cells)), LEAST)
+    norm = LogNorm(least, max(float(np.nanmax(cells)), 10 * least))
+    figure, axes = make_figure(COLUMN, 0.17 * len(targets) + 0.9)
+    draw_cells(axes, cells, words.fillna("–"), "Purples", norm, 7)
+    axes.xaxis.tick_top()
+    axes.set_xticks(axes.get_xticks(), [name.replace("-", "-\n") for name in cells.columns])
+    axes.set_xlabel(f"nats a sequence (n = {span(own['prompts'])} prompts a domain)")
+    axes.set_title("KL from this domain's expert")
+    return figure
 
 
 def _short(value: float) -> str:

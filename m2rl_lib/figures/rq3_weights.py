@@ -1,5 +1,7 @@
 """Figures of RQ3's weights: sweeps of masks, heat maps of pairs, heat maps by type and depth."""
 
+import textwrap
+
 import numpy as np
 import pandas as pd
 from matplotlib.colors import Normalize, TwoSlopeNorm
@@ -7,7 +9,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
 from m2rl_lib.figures.parts import draw_cells, pivot, unique
-from m2rl_lib.figures.style import BLACK, BLUE, GREY, LINES, ORANGE, WIDE, make_figure
+from m2rl_lib.figures.style import BLACK, BLUE, COLUMN, GREY, LINES, WIDE, make_figure
 from m2rl_lib.stats.bootstrap import require_columns
 from m2rl_lib.stats.comparisons import display_name
 
@@ -15,7 +17,11 @@ PANELS = {"changed": ("η", "share of weights changed"), "relative": ("η", "ove
 PANELS |= {"density": ("share of weights in the mask", "overlap (Jaccard)")}
 WORDS = {"jaccard": "measured", "chance": "independent masks", "matched": "matched random masks"}
 WORDS |= {"cosine": "exact", "projected": "projected to 256 dimensions"}
-MOST_NUMBERS = 16
+EXPERTS, NULL, OTHER = ("s", BLUE, True, "-"), ("o", GREY, False, "--"), ("X", GREY, False, ":")  # marker, colour, filled, line
+LOOKS = {"experts": EXPERTS, "pairs of experts": EXPERTS, "RL-Null": NULL, "an expert and RL-Null": NULL}
+LOOKS |= {"SFT rounded to bfloat16": OTHER, "matched random masks": OTHER, "RL-Multi": ("D", BLACK, True, "-.")}
+LOOKS |= {"one domain, two seeds": ("s", BLUE, False, LINES[4])}
+MOST_NUMBERS, MOST_NARROW = 16, 8  # columns with a number in each cell; models that fit into one column of a page
 
 
 def plot_sweep(frame: pd.DataFrame) -> Figure:
@@ -23,10 +29,9 @@ def plot_sweep(frame: pd.DataFrame) -> Figure:
     require_columns(frame, ["panel", "series", "level", "value", "low", "high"], "sweep of masks")
     figure, [grid] = make_figure(WIDE, 2.7, 1, len(PANELS))
     for axes, (panel, (level, value)) in zip(grid, PANELS.items(), strict=True):
-        series = frame[frame["panel"] == panel].groupby("series", sort=False)
-        for (name, line), colour, style, marker in zip(series, [BLUE, ORANGE, BLACK, GREY], LINES, "osD^", strict=False):
-            line = line.sort_values("level")
-            look = {"color": colour, "linestyle": style, "marker": marker, "markerfacecolor": "white"}
+        for name, line in frame[frame["panel"] == panel].groupby("series", sort=False):
+            line, (marker, colour, filled, style) = line.sort_values("level"), LOOKS[name]
+            look = {"color": colour, "linestyle": style, "marker": marker, "markerfacecolor": colour if filled else "white"}
             axes.plot(line["level"], line["value"], label=name, **look)
             axes.fill_between(line["level"], line["low"], line["high"], color=colour, alpha=0.15, linewidth=0)
         scale = {"xlim": (0, None)} if panel == "density" else {"xscale": "log"}
@@ -47,10 +52,16 @@ def plot_pairs(frame: pd.DataFrame, label: str, below: str, above: str) -> Figur
     cells = np.full((len(models), len(models)), np.nan)
     cells[np.maximum(rows, columns), np.minimum(rows, columns)] = frame[below]
     cells[np.minimum(rows, columns), np.maximum(rows, columns)] = frame[above]
-    figure, axes = make_figure(WIDE, 0.235 * len(models) + 1.7)
+    narrow = len(models) <= MOST_NARROW
+    names = [textwrap.fill(name, 10) if narrow else name for name in names]
+    size = (COLUMN, 0.3 * len(models) + 0.95) if narrow else (WIDE, 0.235 * len(models) + 1.7)
+    figure, axes = make_figure(*size)
     picture = _heat_map(axes, pd.DataFrame(cells, names, names), blank=np.eye(len(models), dtype=bool), rotation=90)
-    axes.set_xlabel(f"below the diagonal: {WORDS[below]}; above it: {WORDS[above]}")
-    figure.colorbar(picture, ax=axes, label=label, fraction=0.03, pad=0.01)
+    axes.set_xlabel(f"below the diagonal: {WORDS[below]};\nabove it: {WORDS[above]}")
+    if narrow:  # every cell has its number
+        axes.set_title(label)
+    else:
+        figure.colorbar(picture, ax=axes, label=label, fraction=0.03, pad=0.01)
     return figure
 
 
@@ -86,4 +97,4 @@ def _heat_map(axes, cells: pd.DataFrame, largest=0.0, signed: bool | None = None
     words = cells.map(lambda value: "–" if np.isnan(value) else f"{value:z.2f}".replace("-", "−"))
     words = words.mask(np.broadcast_to(blank, cells.shape), "")
     colours = "Blues" if not signed else "PuOr_r" if numbered else "cividis"
-    return draw_cells(axes, cells, words if numbered else None, colours, norm, 6, **options)
+    return draw_cells(axes, cells, words if numbered else None, colours, norm, 7, **options)

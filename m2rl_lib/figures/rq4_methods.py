@@ -1,4 +1,4 @@
-"""RQ4's figures: places of methods, recovery, skills. Sweeps are in `rq4_sweeps`."""
+"""RQ4's figures: the answer, places of methods, recovery, skills. Sweeps are in `rq4_sweeps`."""
 
 import re
 import textwrap
@@ -12,14 +12,40 @@ from matplotlib.ticker import MaxNLocator
 
 from m2rl_lib.figures import parts
 from m2rl_lib.figures.parts import finish, handle, unique
-from m2rl_lib.figures.style import BLACK, FAMILIES, GREY, LIGHT, LINES, WIDE, make_figure
+from m2rl_lib.figures.style import BLACK, COLUMN, FAMILIES, GREY, LIGHT, LINES, WIDE, make_figure
 from m2rl_lib.stats.bootstrap import OVERALL, require_columns
 from m2rl_lib.stats.comparisons import display_domain, display_name, model_family
 
-MARKERS = "osD^v<>Pp*hdXH8"  # of models in one panel, whose colour is that of their family
 FURTHEST = 10  # points behind the best, from which a cell has the darkest shade
-MEASURES = {"consistency": "cosine with the experts' union", "excess": "excess over the union, points"}
+MEASURES = {"consistency": "cosine with the experts' union, within ±1", "excess": "excess over the union, points"}
 MEASURES |= {"shortfall": "shortfall to the union, points"}
+
+
+def plot_answer(frame: pd.DataFrame) -> Figure:
+    """RQ4 at once. Panel 'means': each method's mean `value` and 95% interval, and on how many benchmarks it is the best (`best`).
+    Panel 'gain': what choosing by benchmark gains (`value`), and `low` to `high`, what luck gives among equal methods."""
+    require_columns(frame, ["panel", "row", "value", "low", "high", "best", "benchmarks"], "answer to RQ4")
+    means, gains = (frame[frame["panel"] == name] for name in ("means", "gain"))
+    size = (COLUMN, 0.17 * len(means) + 0.22 * len(gains) + 1.8)
+    figure, ((above,), (below,)) = make_figure(*size, 2, 1, height_ratios=[len(means) + 1, 1.3 * len(gains) + 1])
+    means = means.sort_values("value", kind="stable", na_position="first").rename(columns={"row": "model", "value": "score"})
+    parts.draw_points(above, means, range(len(means)))
+    for height, row in enumerate(means.itertuples()):
+        above.annotate(f"{row.best:.0f}", (1.02, height), xycoords=("axes fraction", "data"), va="center", annotation_clip=False)
+    above.annotate("best on", (1.02, len(means) - 0.2), xycoords=("axes fraction", "data"), annotation_clip=False)
+    parts.name_heights(above, range(len(means)), parts.name_rows(means["model"])[0], -0.7, len(means) - 0.3)
+    above.set_title("Is one method best?", loc="left", weight="bold")
+    above.set_xlabel("mean over domains, points" + parts.count_words(means, before="\n"))
+    for height, row in enumerate(gains.itertuples()):
+        below.plot([row.low, row.high], [-height, -height], color=LIGHT, linewidth=6, solid_capstyle="butt")
+        below.plot(row.value, -height, "D", color=BLACK, markersize=4.5)
+    below.axvline(0, color=GREY, linewidth=0.8, zorder=1)
+    parts.name_heights(below, -np.arange(len(gains)), list(gains["row"]), -len(gains) + 0.4, 0.6)
+    below.set_title("Or a seesaw?", loc="left", weight="bold")
+    below.set_xlabel("gain of the best method for each benchmark, points")
+    handles = [handle("measured", "D", BLACK), handle("luck among equal methods, 95%", "", LIGHT, line="-", linewidth=6)]
+    figure.legend(handles=handles, loc="outside lower center", ncols=2, frameon=False)
+    return figure
 
 
 def _narrow(name: str) -> str:
@@ -43,7 +69,7 @@ def plot_methods(frame: pd.DataFrame) -> Figure:
         competes = not np.isnan(row.place)
         behind = min((best[row.benchmark] - row.score) / FURTHEST, 1) * 0.5 if competes else 0
         axes.add_patch(Rectangle((x, y), 1, 1, facecolor=shades(behind) if competes else "white", edgecolor="white"))
-        axes.text(x + 0.5, y + 0.5, f"{row.score:.1f}", ha="center", va="center", fontsize=6.5,
+        axes.text(x + 0.5, y + 0.5, f"{row.score:.1f}", ha="center", va="center", fontsize=7,
                   weight="bold" if row.place == 1 else "normal", color="black" if competes else "#555555")  # fmt: skip
         if row.place in frames:
             axes.add_patch(Rectangle((x + 0.05, y + 0.07), 0.9, 0.86, fill=False, edgecolor=BLACK, linewidth=0.9,
@@ -68,7 +94,7 @@ def plot_upset(frame: pd.DataFrame) -> Figure:
     figure, ((bars,), (dots,)) = make_figure(WIDE, 1.5 + inches * len(models), 2, 1, sharex=True, height_ratios=ratios)
     bars.bar(sets["set"], sets["problems"], width=0.6, color=GREY)
     for place, count in zip(sets["set"], sets["problems"], strict=True):
-        bars.text(place, count, f"{count}", ha="center", va="bottom", fontsize=6)
+        bars.text(place, count, f"{count}", ha="center", va="bottom", fontsize=7)
     bars.set(ylim=(0, 1.12 * sets["problems"].max()), ylabel="problems")
     bars.grid(axis="x", visible=False)
     height = frame["model"].map({model: -place for place, model in enumerate(models)})
@@ -93,16 +119,18 @@ def plot_recovery(frame: pd.DataFrame) -> Figure:
 
 
 def plot_coverage(frame: pd.DataFrame) -> Figure:
-    """pass@k over k, a panel for each of `over`, one line per model."""
+    """pass@k over k, a panel for each of `over`, one line per model: its family's marker, and a style of its own in the family."""
     require_columns(frame, ["over", "model", "k", "score"], "coverage")
     models, overs, ks = unique(frame, "model"), unique(frame, "over"), sorted(set(frame["k"]))
-    figure, [grid] = make_figure(WIDE, 3.0, 1, len(overs), sharey=True)
+    families = [model_family(model) for model in models]
+    figure, [grid] = make_figure(WIDE, 2.6, 1, len(overs), sharey=True)
     for axes, over in zip(grid, overs, strict=True):
         part = frame[frame["over"] == over]
-        for place, model in enumerate(models):
-            rows, (_, colour, filled, _) = part[part["model"] == model].sort_values("k"), FAMILIES[model_family(model)]
-            look = {"marker": MARKERS[place % len(MARKERS)], "color": colour, "markerfacecolor": colour if filled else "white"}
-            axes.plot(rows["k"], rows["score"], linestyle=LINES[place % len(LINES)], label=display_name(model), **look)
+        for place, (model, family) in enumerate(zip(models, families, strict=True)):
+            rows, (marker, colour, filled, _) = part[part["model"] == model].sort_values("k"), FAMILIES[family]
+            look = {"marker": marker, "color": colour, "markerfacecolor": colour if filled else "white"}
+            style = LINES[families[:place].count(family) % len(LINES)]
+            axes.plot(rows["k"], rows["score"], linestyle=style, label=display_name(model), **look)
         axes.set(
             xscale="log",
             xlabel="k" + parts.size_words(part),
@@ -111,14 +139,19 @@ def plot_coverage(frame: pd.DataFrame) -> Figure:
         axes.set_xticks(ks, ks)
         axes.minorticks_off()
     grid[0].set_ylabel("pass@k, points")
-    figure.legend(handles=grid[0].get_lines(), loc="outside right center", frameon=False)
+    figure.legend(handles=grid[0].get_lines(), loc="outside right center", frameon=False, handlelength=3)
     return figure
 
 
 def plot_skills(frame: pd.DataFrame) -> Figure:
-    """Consistency with the experts' union (naive and unbiased), excess over it and shortfall; NaN: undefined."""
+    """Consistency with the experts' union (naive and unbiased; what noise carries beyond ±1 is drawn there), excess over it and
+    shortfall. NaN: undefined; a model whose naive consistency is undefined has no gains, so no direction is drawn."""
     require_columns(frame, ["model", "measure", "estimate", "low", "high", "n", "k"], "skills")
     frame = frame[frame["measure"].isin(["naive consistency", *MEASURES])]
+    cosine = frame["measure"].isin(["naive consistency", "consistency"])
+    numbers, still = ["estimate", "low", "high"], frame.loc[cosine & frame["estimate"].isna(), ["model", "measure"]]
+    still = set(still.loc[still["measure"] == "naive consistency", "model"])
+    frame = frame.assign(**frame[numbers].mask(cosine, frame[numbers].clip(-1, 1)).mask(cosine & frame["model"].isin(still)))
     models = unique(frame, "model")
     names, inches = parts.name_rows(models)
     figure, [grid] = make_figure(WIDE, inches * len(models) + 1.0, 1, 3, sharey=True)
@@ -127,8 +160,9 @@ def plot_skills(frame: pd.DataFrame) -> Figure:
             naive = row.measure.startswith("naive")
             height = -models.index(row.model) + (0.2 if naive else -0.1 if measure == "consistency" else 0)
             if np.isnan(row.estimate):
-                place = {"xy": (0.03, height), "ha": "left"} if naive else {"xy": (0.97, height), "ha": "right"}
-                axes.annotate("undefined", **place, xycoords=("axes fraction", "data"), va="center", fontsize=5.5, color=GREY)
+                if not naive:  # said once a model
+                    place = {"xy": (0.03, -models.index(row.model)), "xycoords": ("axes fraction", "data"), "va": "center"}
+                    axes.annotate("undefined", **place, color=GREY)
                 continue
             look = ("o", LIGHT, False) if naive else ("D", BLACK, True)
             parts.draw_estimate(axes, row, row.estimate, height, *look, size=3.4)

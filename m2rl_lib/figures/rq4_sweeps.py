@@ -5,35 +5,37 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.colors import Normalize, TwoSlopeNorm
 from matplotlib.figure import Figure
-from matplotlib.patches import Rectangle
-from matplotlib.ticker import MaxNLocator
+from matplotlib.patches import Patch, Rectangle
 
-from m2rl_lib.figures.parts import change_words, count_words, draw_cells, pivot, size_words, unique
-from m2rl_lib.figures.style import BLACK, LIGHT, WIDE, make_figure
+from m2rl_lib.figures.parts import change_words, count_words, draw_cells, finish, handle, pivot, size_words, unique
+from m2rl_lib.figures.style import BLACK, GREY, LIGHT, WIDE, make_figure
 from m2rl_lib.stats.bootstrap import OVERALL, require_columns
-from m2rl_lib.stats.comparisons import display_domain, display_name
+from m2rl_lib.stats.comparisons import MERGES, display_domain, display_name
 
 NO_DENSITY = 0.0  # of a method that has none
 KINDS = ["SFT to expert", "expert to expert", "expert to mixed"]
 
 
 def plot_sweeps(frame: pd.DataFrame) -> Figure:
-    """One heat map per method: mean over domains at each λ and density (NaN: it has none); a frame around its best."""
+    """One heat map per method: mean over domains at each λ and density (NaN: it has none); a frame around its best, a star at the
+    published setting (`published`)."""
     require_columns(frame, ["method", "lambda", "density", "score", "best"], "a sweep")
-    methods, across = unique(frame, "method"), 3
+    frame = frame.assign(published=frame.get("published", frame.get("model", "") == frame["method"]))
+    methods, across = [name for name in MERGES if name in set(frame["method"])], 3
     parts = [frame[frame["method"] == method] for method in methods]
     heights = [max(part["density"].nunique(), 1) for part in parts]
     rows = [heights[first : first + across] for first in range(0, len(heights), across)]
-    size = (WIDE, sum(0.24 * max(row) + 0.62 for row in rows) + 0.35)
+    size = (WIDE, sum(0.24 * max(row) + 0.62 for row in rows) + 0.6)
     figure, grid = make_figure(*size, len(rows), across, height_ratios=[max(row) + 1.5 for row in rows])
     norm = Normalize(frame["score"].min(), frame["score"].max())
     for axes, method, part in zip(grid.flat, methods, parts, strict=False):
         part = part.assign(density=part["density"].fillna(NO_DENSITY))
         settings = [sorted(set(part["density"]), reverse=True), sorted(set(part["lambda"]))]
-        cells, best = pivot(part, "density", "lambda", *settings, "score", "best")
+        cells, best, published = pivot(part, "density", "lambda", *settings, "score", "best", "published")
         words = cells.map(lambda score: f"{score:.0f}" if np.isfinite(score) else "")  # a setting may be missing
+        words = words.where(~published.eq(True), words + "*")
         named = cells.rename(index=lambda density: "" if density == NO_DENSITY else f"{density:g}", columns="{:g}".format)
-        draw_cells(axes, named, words, "cividis", norm, 6)
+        draw_cells(axes, named, words, "cividis", norm, 7)
         inks = {text.get_position(): text.get_color() for text in axes.texts}
         for y, x in np.argwhere(best.eq(True)):
             ink = inks[x + 0.5, y + 0.5]
@@ -41,9 +43,9 @@ def plot_sweeps(frame: pd.DataFrame) -> Figure:
         axes.set_title(display_name(method).replace(" merge", ""))
     for axes in grid.flat[len(methods) :]:
         axes.set_axis_off()
-    figure.supxlabel("λ; the number is the mean over domains, points" + size_words(frame))
-    figure.supylabel("density")
-    return figure
+    handles = [Patch(fill=False, edgecolor=BLACK, linewidth=1.3, label="best"), handle("published setting", "$*$", BLACK)]
+    words = "λ; the number is the mean over domains, points" + size_words(frame)
+    return finish(figure, handles, 2, words, "density")
 
 
 def _changes(axes: Axes, frame: pd.DataFrame, row: str, column: str, rows: list[str], columns: list[str], size: float) -> None:
@@ -52,7 +54,7 @@ def _changes(axes: Axes, frame: pd.DataFrame, row: str, column: str, rows: list[
     table = frame.assign(words=words, sure=(frame["low"] > 0) | (frame["high"] < 0))
     cells, words, sure = pivot(table, row, column, rows, columns, "estimate", "words", "sure")
     named = cells.rename(index=_name, columns=lambda name: _name(name).replace(" ", "\n"))
-    draw_cells(axes, named, words, "PuOr_r", TwoSlopeNorm(0, -size, size), 6, sure)
+    draw_cells(axes, named, words, "PuOr_r", TwoSlopeNorm(0, -size, size), 7, sure)
 
 
 def _name(name: str) -> str:
@@ -86,24 +88,48 @@ def plot_pairs(frame: pd.DataFrame) -> Figure:
 
 
 def plot_paths(frame: pd.DataFrame) -> Figure:
-    """Loss along straight paths between models (share 0 at start, 1 at end), mean over domains; the highest barrier in black."""
+    """Loss along straight paths between models (share 0 at start, 1 at end), mean over domains, each named at its end; the highest
+    barrier of a kind of path in black."""
     require_columns(frame, ["start", "end", "share", "domain", "loss", "barrier"], "paths")
     mean = frame.groupby(["start", "end", "share"], sort=False, as_index=False)[["loss", "barrier"]].mean()
-    mean["path"] = mean["start"] + " " + mean["end"]
     kind = np.select([mean["start"] == "sft", mean["end"] == "rl-multi"], [KINDS[0], KINDS[2]], KINDS[1])
     kinds = [name for name in KINDS if name in kind]
-    figure, [grid] = make_figure(WIDE, 2.3, 1, len(kinds), sharey=True)
+    figure, [grid] = make_figure(WIDE, 2.6, 1, len(kinds), sharey=True)
+    low, high = mean["loss"].min(), mean["loss"].max()
     for axes, name in zip(grid, kinds, strict=True):
-        rows = mean[kind == name]
-        top = rows.loc[rows["barrier"].idxmax()]
-        for path, line in rows.groupby("path", sort=False):
-            line, first = line.sort_values("share"), path == top["path"] and top["barrier"] > 0
-            axes.plot(line["share"], line["loss"], color=BLACK if first else LIGHT, linewidth=1.5 if first else 0.8,
-                      linestyle="--" if first else "-", zorder=3 if first else 2)  # fmt: skip
-        ends = f"{display_name(top['start'])} → {display_name(top['end'])}"
-        words = f"highest barrier {top['barrier']:.3f}\n{ends}" if top["barrier"] > 0 else "no barrier\n"
-        axes.set_title(f"{name} ({rows['path'].nunique()}): {words}")
-        axes.xaxis.set_major_locator(MaxNLocator(5))
+        rows = mean[kind == name].sort_values("share")
+        lines = {ends: line for ends, line in rows.groupby(["start", "end"], sort=False)}
+        top = max(lines, key=lambda ends: lines[ends]["barrier"].iloc[0])
+        barrier = round(lines[top]["barrier"].iloc[0], 3)
+        ends = sorted(lines, key=lambda ends: lines[ends]["loss"].iloc[-1])
+        heights = _spread([lines[pair]["loss"].iloc[-1] for pair in ends], low, high)
+        for pair, height in zip(ends, heights, strict=True):
+            line, first = lines[pair], pair == top and barrier > 0
+            look = {"color": BLACK if first else GREY, "linestyle": "--" if first else "-"}
+            axes.plot(line["share"], line["loss"], linewidth=1.5 if first else 0.8, zorder=3 if first else 2, **look)
+            axes.plot([1, 1.07], [line["loss"].iloc[-1], height], color=LIGHT, linewidth=0.5)
+            axes.text(1.09, height, _path_words(pair, name), va="center", color=look["color"])
+        start, end = map(display_name, top)
+        words = f"highest barrier {barrier:.3f}\n{start} → {end}" if barrier > 0 else "no barrier\n"
+        axes.set_title(f"{name} ({len(lines)}): {words}")
+        axes.set_xticks([0, 0.5, 1])
+        axes.set_xlim(-0.03, 1.75 if name == KINDS[1] else 1.5)
     figure.supxlabel("share of the way" + size_words(frame, "problems a domain"))
     figure.supylabel("loss, nats a token")
     return figure
+
+
+def _path_words(ends: tuple[str, str], kind: str) -> str:
+    """A path's name where its panel says the other end: 'Math', 'Math–Coding'."""
+    start, end = (display_name(model).removeprefix("RL-") for model in ends)
+    return {KINDS[0]: end, KINDS[2]: start}.get(kind, f"{start}–{end}")
+
+
+def _spread(heights: list[float], low: float, high: float) -> list[float]:
+    """Rising heights of labels, moved so far that each has a thirteenth of low to high, and none is above `high`."""
+    step, out = (high - low) / 13 or 1.0, []
+    for height in heights:
+        out.append(max(height, out[-1] + step) if out else height)
+    for place in range(len(out) - 1, -1, -1):
+        out[place] = min(out[place], (out[place + 1] - step) if place + 1 < len(out) else high)
+    return out

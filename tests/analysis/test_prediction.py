@@ -152,3 +152,30 @@ def test_errors_are_of_the_domain_that_was_left_out():
     assert errors["mean of the other domains", "a"] == pytest.approx(np.sqrt((81 + 49) / 2))
     with pytest.raises(ValueError, match="at least two"):
         prediction.held_out_errors(points[points["domain"] == "a"])
+
+
+def test_the_answer_has_measures_beside_their_controls_and_the_ledgers_intervals():
+    """Two experts overlap by 0.2, which the ledger puts 0.1 [−0.1, 0.3] above the controls; their cosine has no interval."""
+    columns = ["kind", "level", "precision", "mean", "least", "most", "matched", "with_null", "other_seed"]
+    rows = [
+        ("density", 0.1, "stored", 0.2, 0.1, 0.3, 0.1, 0.05, np.nan),
+        ("density", 0.3, "stored", 0.9, 0.9, 0.9, 0.1, 0.1, 0.1),
+    ]
+    rows += [("cosine", np.nan, "stored", 0.4, 0.3, 0.5, 0.0, 0.01, 0.7)]
+    ranked = pd.DataFrame(
+        {"x": ["kl", "ratio"], "y": ["delta", "estimate"], "rho": [-0.5, 0.5], "low": [-0.7, 0], "high": [-0.2, 1]}
+    )
+    entries = pd.DataFrame({"unit": ["points", "Jaccard"], "estimate": [1.0, 0.1], "low": [0.0, -0.1], "high": [2.0, 0.3]})
+    found = prediction.answer_table(pd.DataFrame(rows, columns=columns), ranked, entries).set_index(["panel", "row"])
+    assert found.loc["overlap", "value"].to_dict() == {
+        "two experts": 0.2,
+        "matched random masks": 0.1,
+        "expert and RL-Null": 0.05,
+    }
+    assert found.loc[("overlap", "two experts"), ["low", "high"]].tolist() == pytest.approx([0.0, 0.4])
+    assert found.loc["cosine", "value"].to_dict() == {
+        "two experts": 0.4,
+        "expert and RL-Null": 0.01,
+        "one domain, 2 seeds": 0.7,
+    }
+    assert found.loc["cosine", "low"].isna().all() and found.loc["rank", "value"].to_dict() == {"KL": -0.5}

@@ -147,3 +147,14 @@ def test_contenders_are_those_not_shown_to_be_behind_on_selection():
     selection = world(effects, 2, split="selection")
     assert "merge-task-arithmetic" not in seesaw.contenders(selection, METHODS, 500)
     assert {"merge-ties", "merge-sce"} & set(seesaw.contenders(selection, METHODS, 500))
+
+
+def test_the_answer_has_each_mean_and_the_gain_by_the_null_with_the_larger_p():
+    summary = pd.DataFrame({"model": ["merge-ties", "mt-opd"], "score": [60.0, 50.0], "low": 45.0, "high": 65.0, "first": [3, 1]})
+    tested = pd.DataFrame(
+        {"measure": [GAIN, GAIN, WINNERS], "observed": [2.0, 2.0, 3.0], "low": [0.5, 1.0, 1.0], "high": [1.5, 4.0, 3.0]}
+    )
+    tested = tested.assign(p=[0.01, 0.4, 0.9], benchmarks=4, n=100, seeds=1)
+    found = seesaw.answer_table(summary, {"all 2 methods": tested}).set_index("row")
+    assert found["value"].to_dict() == {"merge-ties": 60, "mt-opd": 50, "all 2 methods": 2}
+    assert found.loc["all 2 methods", ["low", "high", "p"]].tolist() == [1.0, 4.0, 0.4] and set(found["benchmarks"]) == {4}

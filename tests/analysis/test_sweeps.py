@@ -50,6 +50,13 @@ def test_tuned_by_hand():
     assert only[["model", "estimate", "verdict"]].iloc[0].tolist() == ["merge-sce", 0, ""]
 
 
+def test_settings_in_words():
+    assert sweeps.setting_words("merge-ties") == "published"
+    assert sweeps.setting_words("merge-ties@density=0.2,lambda=0.5") == "density 0.2, λ 0.5"
+    seeds = "merge-ties@lambda=0.5 (seed 0); merge-ties (seed 1); merge-ties@lambda=0.5 (seed 4)"
+    assert sweeps.setting_words(seeds) == "λ 0.5 (2 of 3 seeds), published (1 of 3 seeds)"
+
+
 def test_tuning_needs_the_published_settings_test_scores():
     selection = shares({"merge-ties": 40, "merge-ties@lambda=0.5": 55}, split="selection")
     test = shares({"merge-ties@lambda=0.5": 50})

@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from matplotlib.colors import to_rgba
-from test_figures import committed
+from test_figures import check_readable, committed
 
 from m2rl_lib.figures import rq4_methods, rq4_sweeps, training_curves
 from m2rl_lib.stats import learning_curves
@@ -44,29 +44,56 @@ def test_a_sweep_frames_the_best_and_a_setting_that_was_not_swept_is_blank():
     assert frame_of_best.get_edgecolor() == to_rgba(number.get_color())
 
 
+def test_a_sweep_marks_the_published_setting_whether_it_is_the_best_or_not():
+    frame = sweep().assign(model=lambda table: table["method"].where(table["lambda"] == 1.0, table["method"] + "@lambda=0.2"))
+    for axes in rq4_sweeps.plot_sweeps(frame[frame["density"].isna()]).axes[:2]:
+        assert [text.get_text() for text in axes.texts] == ["42", "44", "46", "48", "50*", "53"]
+
+
 def test_undefined_skills_are_said_not_drawn():
+    """One without gains has no direction, whatever the unbiased number is; no cosine is drawn beyond ±1."""
     frame = committed("study/skills")
     frame.loc[frame["model"] == "rl-multi", ["estimate", "low", "high"]] = np.nan
+    rows = frame["model"].eq("merge-ties") & frame["measure"].eq("consistency")
+    frame.loc[rows, ["estimate", "low", "high"]] = -1.2, -1.6, 1.3
     axes = rq4_methods.plot_skills(frame).axes
-    missing = frame[frame["estimate"].isna()].groupby("measure").size()
-    assert [len(panel.texts) for panel in axes] == [
-        missing["consistency"] + missing["naive consistency"], missing["excess"], missing["shortfall"]
-    ]  # fmt: skip
+    wide = frame.pivot(index="model", columns="measure", values="estimate")
+    missing = wide.isna().assign(consistency=wide["consistency"].isna() | wide["naive consistency"].isna()).sum()
+    assert [len(panel.texts) for panel in axes] == [missing["consistency"], missing["excess"], missing["shortfall"]]
     assert {text.get_text() for text in axes[0].texts} == {"undefined"}
+    ends = np.concatenate(
+        [line.get_xdata() for line in axes[0].lines if line.get_linewidth() == 1 or line.get_marker() != "None"]
+    )
+    assert ends.min() == -1 and ends.max() <= 1
     drawn = [line.get_xdata()[0] for line in axes[1].lines if line.get_marker() == "D"]
     assert drawn == pytest.approx(list(frame.query("measure == 'excess'")["estimate"].dropna()))
 
 
-def test_paths_name_the_highest_barrier_of_each_kind():
+def test_paths_are_named_and_the_highest_barrier_of_each_kind():
     axes = rq4_sweeps.plot_paths(paths()).axes
     titles = [one.get_title() for one in axes]
     assert "no barrier" in titles[0] and "highest barrier 0.500\nRL-Math → RL-Coding" in titles[1]
     assert sum(line.get_linestyle() == "--" for line in axes[1].lines) == 1
+    assert [{text.get_text() for text in one.texts} for one in axes] == [{"Math"}, {"Math–IF", "Math–Coding"}, {"Coding"}]
+    check_readable(axes[0].figure)
+
+
+def test_the_answer_has_every_method_and_what_luck_gives():
+    rows = [("means", "merge-ties", 60, 55, 65, 3, 500, 1), ("means", "merge-average", 50, 45, 55, 1, 500, 1)]
+    rows += [("means", "mt-opd", np.nan, np.nan, np.nan, 0, 500, 1), ("gain", "all 3 methods", 2.0, 1.0, 4.0, np.nan, 500, 1)]
+    frame = pd.DataFrame(rows, columns=["panel", "row", "value", "low", "high", "best", "n", "seeds"]).assign(benchmarks=4)
+    figure = rq4_methods.plot_answer(frame)
+    above, below = figure.axes
+    assert [label.get_text() for label in above.get_yticklabels()] == ["MT-OPD", "Average merge", "TIES merge"]
+    assert [text.get_text() for text in above.texts if text.get_text().isdigit()] == ["0", "1", "3"]
+    (mark,) = (line for line in below.lines if line.get_marker() == "D")
+    assert list(mark.get_xdata()) == [2.0] and [1.0, 4.0] in [list(line.get_xdata()) for line in below.lines]
+    check_readable(figure)
 
 
 def test_coverage_and_parts_of_a_run_draw_every_line_of_their_frame_apart():
-    """As many models as a study with all its ways to one model has: each with a marker of its own; a panel for each set."""
-    models = ["sft", "routed", "rl-multi", *METHODS, "merge-ram", "merge-ram-plus", "merge-tsv", "cascade", "mt-opd@round=2"]
+    """As many models as a study with all its ways to one model has: a family's marker, a line of its own; a panel for each set."""
+    models = ["sft", "routed", "rl-multi", "rl-multi@balance=rows", "cascade", *METHODS, "mt-opd", "mt-opd@round=2"]
     rows = [
         (over, model, k, 10 * k + i) for over in ("overall", "composition") for i, model in enumerate(models) for k in (1, 2, 4)
     ]
@@ -75,7 +102,8 @@ def test_coverage_and_parts_of_a_run_draw_every_line_of_their_frame_apart():
     assert [axes.get_title() for axes in panels] == ["Mean over domains", "Composition"]
     for axes in panels:
         lines = axes.get_lines()
-        assert len({line.get_marker() for line in lines}) == len(models)
+        looks = {(line.get_marker(), line.get_color(), str(line._dash_pattern)) for line in lines}
+        assert len(looks) == len(models) and {line.get_marker() for line in lines[5:11]} == {"^"}
         assert [list(line.get_ydata()) for line in lines] == [[10 + i, 20 + i, 40 + i] for i in range(len(models))]
     log = pd.DataFrame({"step": [1, 2], "rewards/math/mean": [0.1, 0.2], "length/math": [9, 8], "length/agent": [np.nan, 5]})
     parts = learning_curves.by_domain(log, ["math", "agent"])

@@ -20,6 +20,8 @@ PREDICTORS = {  # name: columns of `prediction_points`
     "KL and neighbours, the paper's rule": ["log_kl", "target_neighbours"],
 }
 
+PREDICTED = {"kl": "KL", "neighbours": "neighbours", "target_neighbours": "neighbours, the paper's rule"}  # x, in figures
+
 
 def performance_changes(scores: pd.DataFrame, targets: dict[str, list[str]], margin: float, draws: int = 10_000) -> pd.DataFrame:
     """ΔPerf(target, A) = score of the target − score of A's expert on A's benchmarks, paired, on each target's domains."""
@@ -82,3 +84,29 @@ def compare_predictors(errors: pd.DataFrame) -> pd.DataFrame:
     table = pd.DataFrame(rows, columns=["one", "other", "gain", "low", "high", "p", "domains", "seeds", "df"])
     table.insert(6, "p_adjusted", benjamini_hochberg(table["p"]))
     return table
+
+
+def answer_table(summary: pd.DataFrame, ranked: pd.DataFrame, entries: pd.DataFrame, density: float = 0.1) -> pd.DataFrame:
+    """RQ3's answer as `plot_answer` draws it: panel, row, value, low, high, least, most. Overlaps and cosines are those of
+    `mask_overlap.summarise_pairs` with their controls, their intervals as wide as those of the ledger's `entries` (of the unit
+    'Jaccard' or 'cosine'), which decide; correlations are the `rank_correlation`s of PREDICTED with ΔPerf."""
+    judged = entries.drop_duplicates("unit").set_index("unit")[["estimate", "low", "high"]].astype(float)
+    kinds = {"overlap": (summary["kind"] == "density") & np.isclose(summary["level"].astype(float), density)}
+    kinds["cosine"] = summary["kind"] == "cosine"
+    controls = {"matched": "matched random masks", "with_null": "expert and RL-Null", "other_seed": "one domain, 2 seeds"}
+    rows = []
+    for panel, chosen in kinds.items():
+        for _, row in summary[chosen & (summary["precision"] == "stored")].iterrows():
+            ends = judged.reindex([{"overlap": "Jaccard"}.get(panel, panel)]).iloc[0]
+            span = {side: row["mean"] + ends[side] - ends["estimate"] for side in ("low", "high")} | row[
+                ["least", "most"]
+            ].to_dict()
+            rows.append({"panel": panel, "row": "two experts", "value": row["mean"], **span})
+            known = controls if panel == "overlap" else {name: words for name, words in controls.items() if name != "matched"}
+            rows += [{"panel": panel, "row": words, "value": row[name]} for name, words in known.items() if pd.notna(row[name])]
+    found = ranked[ranked["x"].isin(PREDICTED) & (ranked["y"] == "delta")]
+    rows += [
+        {"panel": "rank", "row": PREDICTED[row["x"]], "value": row["rho"], **row[["low", "high"]]} for _, row in found.iterrows()
+    ]
+    columns = ["panel", "row", "value", "low", "high", "least", "most"]
+    return pd.DataFrame(rows).reindex(columns=columns).astype(dict.fromkeys(columns[2:], float))

@@ -106,6 +106,18 @@ def compare_with_null(scores: pd.DataFrame, methods: list[str], draws: int = 10_
     return pd.DataFrame(rows, columns=["measure", "null", "observed", "expected", "low", "high", "p"]).assign(**known)
 
 
+def answer_table(summary: pd.DataFrame, tested: dict[str, pd.DataFrame]) -> pd.DataFrame:
+    """RQ4's answer as `plot_answer` draws it: panel, row, value, low, high, best, benchmarks. Of each method of a
+    `summarise_methods` its mean, and on how many benchmarks it is best; of each `compare_with_null` (`tested`, by name) the gain
+    of choosing by benchmark, and the interval of luck by the null with the larger p. All in points."""
+    means = summary.rename(columns={"model": "row", "score": "value", "first": "best"}).assign(panel="means")
+    gains = [table[table["measure"] == GAIN].sort_values("p").iloc[[-1]].assign(row=name) for name, table in tested.items()]
+    both = pd.concat([means, pd.concat(gains).rename(columns={"observed": "value"}).assign(panel="gain")], ignore_index=True)
+    benchmarks = both["benchmarks"].dropna().iloc[0]
+    columns = ["panel", "row", "value", "low", "high", "best", "benchmarks", "n", "seeds", "p"]
+    return both.assign(benchmarks=benchmarks).reindex(columns=columns)
+
+
 def _counts_right(scores: pd.DataFrame, methods: list[str]) -> tuple[np.ndarray, np.ndarray, np.ndarray, int, int]:
     """Right samples (problems and seeds, methods), each row's benchmark as a number, benchmarks' weights, K, seeds."""
     unknown = [name for name in methods if name not in set(scores["model"])]

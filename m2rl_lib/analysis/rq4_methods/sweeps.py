@@ -72,6 +72,17 @@ def tuned_table(selection: pd.DataFrame, test: pd.DataFrame, p: Parameters, marg
     return table.fillna({**blank, **compared[["n", "seeds"]].iloc[0]}).astype({"n": int, "seeds": int})
 
 
+def setting_words(models: str) -> str:
+    """The `model` of a `tuned_table` for a reader: 'published', 'λ 0.5, density 0.2', 'λ 0.5 (4 of 6 seeds), published (2 of …)'."""
+    names = [part.partition(" (seed ")[0] for part in models.split("; ")]
+    counts, said = pd.Series(names).value_counts(), []
+    for name, count in counts.items():
+        variant = model_names.parse_model_name(name)[1]
+        words = ", ".join(f"{key.replace('lambda', 'λ')} {value}" for key, value in variant.items()) or "published"
+        said.append(words + (f" ({count} of {len(names)} seeds)" if len(counts) > 1 else ""))
+    return ", ".join(said)
+
+
 def _renamed(scores: pd.DataFrame, names: dict[tuple[int, str], str]) -> pd.DataFrame:
     """The rows of the (seed, model) pairs in `names`, with the model's name given there."""
     keys = pd.Series(list(zip(scores["seed"], scores["model"])), index=scores.index).map(names)
