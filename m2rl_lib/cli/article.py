@@ -108,14 +108,15 @@ def section_of_headline(cells: list) -> list:
     return cells[start : min((place for place in headings if place > tagged[0]), default=len(cells))]
 
 
-def save_figure(cells: list, path: Path) -> str:
-    """Write the first picture that the cells show to a file; returns its name, '' without one."""
+def save_figure(cells: list, path: Path) -> SimpleNamespace | None:
+    """Write the first picture that the cells show to a file; returns its `name` and the `width` it is shown at ('' unknown)."""
     for cell in cells:
         for output in cell.get("outputs", []):
             if picture := output.get("data", {}).get("image/png"):
                 path.write_bytes(base64.b64decode(picture))
-                return path.name
-    return ""
+                width = output.get("metadata", {}).get("image/png", {}).get("width")
+                return SimpleNamespace(name=path.name, width=f"{width}px" if width else "")
+    return None
 
 
 def caveats(p: Study, scores: pd.DataFrame) -> dict[str, list[str]]:

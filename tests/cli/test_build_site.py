@@ -96,8 +96,9 @@ def test_the_figure_of_an_answer_is_that_of_its_section(tmp_path):
     cells += [new.new_code_cell("2", outputs=picture), new.new_markdown_cell("## Details"), new.new_code_cell("3")]
     section = article.section_of_headline(cells)
     assert section == cells[1:4] and article.section_of_headline(cells[:2]) == []
-    assert article.save_figure(section, tmp_path / "a.png") == "a.png" and (tmp_path / "a.png").read_bytes() == b"hello"
-    assert article.save_figure(cells[4:], tmp_path / "b.png") == ""
+    found = article.save_figure(section, tmp_path / "a.png")
+    assert (found.name, found.width) == ("a.png", "") and (tmp_path / "a.png").read_bytes() == b"hello"
+    assert article.save_figure(cells[4:], tmp_path / "b.png") is None
 
 
 @pytest.mark.parametrize("text", ["## What would change this answer\n\nMore.", "**What would change this answer.** More.\n\nno"])
