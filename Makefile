@@ -3,7 +3,7 @@
 # make study SEEDS=0,1,2   on several seeds; what is there is not run again. ONLY=rq1: no more of them than RQ1 reads
 # make study PARAMS=params/map.yaml SEEDS=0,1,2   when to mix, when to merge: a study of its own (notebook 16)
 # make study PROFILE=profiles/slurm   the same study as jobs of a Slurm cluster; make slurm-test   its proof, on one node
-# make site [PARAMS=…]   the executed notebooks as pages, read from disk: runs/<study>/site/index.html
+# make site [PARAMS=…]   the study as a book, read from disk: runs/<study>/site/index.html
 # make real   the study on a real pretrained model and others' problems, by vLLM on the CPU (run in parts so far: docs/scaling.md)
 # make figures   every figure again, from its csv; make blend   every notebook on small files of the public blends' form
 # make plan|data|released PARAMS=params/<study>.yaml   what it takes; its data; released checkpoints
@@ -102,7 +102,7 @@ publish: $(VENV)/ready
 	cp -r runs/$(STUDY)/results/. figures/$(STUDY)/tables/ && rm -rf figures/$(STUDY)/tables/samples
 	pytest -q tests/cli/test_rendered.py
 
-# the executed notebooks as pages to be read, of the run or, without one, of what is committed
+# a book of the executed notebooks and docs/, of the run or, without one, of what is committed
 site: $(VENV)/ready
 	@python -m m2rl_lib.cli.build_site $(PARAMS)
 

@@ -1,19 +1,17 @@
-"""A study's executed notebooks as linked pages that need no network: `make site`, or `python -m m2rl_lib.cli.build_site FILE`."""
+"""A study's executed notebooks and the pages of docs/ as one book, read from disk: `make site`, or `python -m m2rl_lib.cli.build_site FILE`."""
 
+import html
 import re
+import shutil
 import sys
+import tempfile
+from collections.abc import Iterable
 from pathlib import Path
 from types import SimpleNamespace
-from urllib.parse import quote
 
-import jinja2
 import nbformat
-from markupsafe import Markup
-from nbconvert import HTMLExporter
-from nbconvert.filters import markdown2html
-from pygments.formatters import HtmlFormatter
-from traitlets.config import Config
 
+from m2rl_lib.cli import article
 from m2rl_lib.config import locations, map_schedule, schedule, study
 from m2rl_lib.config.locations import ROOT
 from m2rl_lib.storage import artifacts, atomic
@@ -24,8 +22,8 @@ FACTS = re.compile(
     r"^\S+: done, (?P<date>[^,]+), commit (?P<commit>\S+), seeds? (?P<seeds>[\d, ]+), on (?P<device>[^;]+); (?P<versions>.+)$"
 )
 UNKNOWN = "not recorded: the notebook did not reach its end"
-LOOKS = Path(__file__).with_name("site")  # templates and style
-TEMPLATES = jinja2.Environment(loader=jinja2.FileSystemLoader(LOOKS), autoescape=True, trim_blocks=True)
+LINK = re.compile(r"```.*?```|(?<!!)\[((?:[^\]`]|`[^`]*`)+)\]\(([^)\s]+)\)|`[^`\n]*`|<(https?://[^>]*)>", re.DOTALL)
+ACTIVE = re.compile(r"<(script|style)\b.*?</\1>", re.DOTALL | re.IGNORECASE)  # what would run or fetch
 
 
 def read_page(path: Path) -> SimpleNamespace:
@@ -34,23 +32,24 @@ def read_page(path: Path) -> SimpleNamespace:
     text = "\n\n".join(cell.source for cell in book.cells if cell.cell_type == "markdown")
     title = re.search(r"^# (.+)$", text, re.MULTILINE)
     question = re.search(r"\*\*Question\.\*\* (.+?)(?:\n\n|\Z)", text, re.DOTALL)
-    answers, facts = [], dict.fromkeys(FACTS.groupindex, UNKNOWN)
+    answers, said, facts = [], [], dict.fromkeys(FACTS.groupindex, UNKNOWN)
     for cell in book.cells:
         for output in cell.get("outputs", []):
-            if "headline" in cell.metadata.get("tags", []) and "text/markdown" in output.get("data", {}):
-                answers.append(output.data["text/markdown"])
+            if "text/markdown" in output.get("data", {}):
+                said.append(output.data["text/markdown"])
+                answers += said[-1:] if "headline" in cell.metadata.get("tags", []) else []
             for line in output.text.splitlines() if output.output_type == "stream" else ():
                 facts |= match.groupdict() if (match := FACTS.match(line)) else {}
     run = book.metadata.get("papermill", {})
     notebook = next((name for name in SOURCES if path.stem == name or path.stem.startswith(f"{name}-")), path.stem)
     return SimpleNamespace(
         stem=path.stem,
-        address=quote(f"{path.stem}.html"),
-        digit=path.stem[0],
         notebook=notebook,
-        title=(title[1] if title else path.stem) + path.stem.removeprefix(notebook).replace("-", ": ", 1),
+        copy=path.stem.removeprefix(notebook).removeprefix("-"),
+        title=title[1] if title else path.stem,
         question=question[1] if question else "",
         answers=answers,
+        said=said,
         whole=facts["date"] != UNKNOWN,
         facts=facts | {"run time": f"{run['duration']:.0f} s" if run.get("duration") else "not recorded"},
         parameters=dict(run.get("parameters", {})),
@@ -84,32 +83,61 @@ def notebooks_of(p: study.Study) -> Path:
     raise FileNotFoundError(f"no executed notebooks in {where}; `make study PARAMS=params/{p.study}.yaml` makes them")
 
 
+def tables_of(p: study.Study, notebooks: Path) -> Path:
+    """The result tables of the run whose executed notebooks are in this folder: its own, or the committed ones."""
+    committed = notebooks.is_relative_to(ROOT / "notebooks")
+    return ROOT / "figures" / p.study / "tables" if committed else locations.study_folder(p.study) / "results"
+
+
 def link(markdown: str, there: dict[str, str]) -> str:
-    """The text with links to notebooks that have a page (`there`: stem → address) leading to it; other links become text."""
+    """The text with links to what is in the book (`there`: stem → file) leading to it; other links become text, code stays."""
 
     def lead(match: re.Match) -> str:
-        stem = Path(match[2].split("#")[0]).stem
-        return f"[{match[1]}]({there[stem]})" if stem in there else match[1]
+        text, target, address = match.groups()
+        stem = Path((target or "").split("#")[0]).stem
+        if not text or target.startswith("#"):
+            return address or match[0]
+        return f"[{text}]({there[stem]})" if stem in there else text
 
-    return re.sub(r"(?<!!)\[([^\]]+)\]\(([^)\s]+)\)", lead, markdown)
+    return LINK.sub(lead, markdown)
 
 
-def cells_to_html(page: SimpleNamespace, there: dict[str, str]) -> Markup:
-    """A notebook's cells as HTML, code folded; only the richest form of an output, without what would run or fetch."""
+def made_by(facts: dict, parameters: dict) -> str:
+    """A fold at a page's end: what made it."""
+    rows = "".join(f"<tr><td>{name}</td><td>{html.escape(str(value))}</td></tr>" for name, value in facts.items())
+    given = "".join(f"<tr><td>{name}</td><td>{html.escape(str(value))}</td></tr>" for name, value in sorted(parameters.items()))
+    tables = f"<table>{rows}</table><p>Parameters:</p><table>{given}</table>"
+    return f'<details class="facts"><summary>What made this page</summary>{tables}</details>'
+
+
+def show_notebook(page: SimpleNamespace, there: dict[str, str]) -> nbformat.NotebookNode:
+    """A notebook as the book shows it: code folded, provenance folded at the end, links within the book, nothing that runs."""
+    title = f"{page.title}: {page.copy}" if page.copy else page.title
+    page.book.metadata.pop("widgets", None)
     for cell in page.book.cells:
         if cell.cell_type == "markdown":
-            cell.source = link(cell.source, there)
+            cell.source = link(re.sub(r"^# .+$", lambda _: f"# {title}", cell.source, count=1, flags=re.MULTILINE), there)
+            continue
+        cell.metadata["tags"] = [*cell.metadata.get("tags", []), "hide-input" if cell.source.strip() else "remove-input"]
+        picture = cell.metadata.setdefault("mystnb", {}).setdefault("image", {"alt": f"figure: {page.title}"})
         for output in cell.get("outputs", []):
-            output.setdefault("metadata", {})["alt"] = f"figure: {page.title}"
-            for kind, text in output.get("data", {}).items():
-                if kind == "text/html":
-                    output.data[kind] = re.sub(r"<(script|style)\b.*?</\1>", "", text, flags=re.DOTALL | re.IGNORECASE)
-                elif kind == "text/markdown":
-                    output.data[kind] = link(text, {})
-    left_out = dict.fromkeys(("exclude_anchor_links", "exclude_input_prompt", "exclude_output_prompt"), True)
-    shown = Config(NbConvertBase={"display_data_priority": ["text/html", "image/png", "text/markdown", "text/plain"]})
-    exporter = HTMLExporter(template_file=str(LOOKS / "cells.html.j2"), template_name="basic", config=shown, **left_out)
-    return Markup(exporter.from_notebook_node(page.book)[0])
+            if output.output_type == "stream":
+                output.text = "\n".join(line for line in output.text.splitlines() if not FACTS.match(line))
+            data = output.get("data", {})
+            for kind in {*data} - {"text/html", "image/png", "text/markdown", "text/plain"}:
+                del data[kind]
+            if width := output.get("metadata", {}).get("image/png", {}).get("width"):
+                picture["width"] = f"{width}px"
+            for kind, change in (
+                ("text/html", lambda text: ACTIVE.sub("", text)),
+                ("text/markdown", lambda text: link(text, there)),
+            ):
+                if kind in data:
+                    data[kind] = change(data[kind])
+        if "outputs" in cell:
+            cell.outputs = [output for output in cell.outputs if output.get("text") != ""]
+    page.book.cells.append(nbformat.v4.new_markdown_cell(made_by(page.facts, page.parameters)))
+    return page.book
 
 
 def summary(pages: list[SimpleNamespace], place: str) -> dict[str, str]:
@@ -127,23 +155,90 @@ def summary(pages: list[SimpleNamespace], place: str) -> dict[str, str]:
     }
 
 
-def write_site(p: study.Study) -> Path:
-    """Write `runs/<study>/site`, atomically; returns its index. FileNotFoundError where no notebook has been executed."""
+def copies_page(name: str, copies: list[SimpleNamespace]) -> str:
+    """The page above the copies of one notebook: its question and a link to each."""
+    listed = "\n".join(f"- [{page.copy}]({page.stem}.ipynb)" for page in copies)
+    entries = "\n".join(f"{page.copy} <{page.stem}>" for page in copies)
+    return f"# {copies[0].title}\n\n{copies[0].question}\n\n{listed}\n\n```{{toctree}}\n:hidden:\n\n{entries}\n```\n"
+
+
+def write_source(p: study.Study, folder: Path) -> None:
+    """Write what Sphinx reads: the first page, the notebooks as the book shows them, a page above copies, the pages of docs/."""
     source = notebooks_of(p)
     pages = sorted((read_page(path) for path in source.glob("*.ipynb")), key=lambda page: page.stem)
-    there = {page.stem: page.address for page in pages}
-    absent = [stem for stem in expected(p) if stem not in there]
+    pages += map_answer(p, pages)
+    docs = sorted((ROOT / "docs").glob("*.md"))
+    absent = [stem for stem in expected(p) if stem not in {page.stem for page in pages}]
     absent += [f"{page.stem}, which did not reach its end" for page in pages if not page.whole]
+    copies = {name: [page for page in pages if page.notebook == name and page.copy] for name in SOURCES}
+    copies = {name: several for name, several in copies.items() if several and name not in {page.stem for page in pages}}
+    there = {"README": "index.md"} | {path.stem: path.name for path in docs} | {name: f"{name}.md" for name in copies}
+    there |= {page.stem: f"{page.stem}.ipynb" for page in pages}
+    contents = {words: [] for words in PARTS.values()} | {"About": [(title_of(path), path.stem) for path in docs]}
+    for page in pages:
+        listed = contents[PARTS[page.stem[0]]]
+        if page.notebook in copies:
+            listed += [(page.title, page.notebook)] if (page.title, page.notebook) not in listed else []
+        else:
+            listed.append((f"{page.title}{': ' * bool(page.copy)}{page.copy}", page.stem))
+    facts, known = summary(pages, artifacts.relative(source)), [page.facts["seeds"] for page in pages if page.whole]
+    count = len(facts["seeds"].split(", ")) if known else 0
+    model = "a micro model trained from scratch" if p.sft_base_model == "micro" else f"`{p.sft_base_model}`"
+    shown = {
+        "absent": absent,
+        "parts": {words: listed for words, listed in contents.items() if listed},
+        "made_by": made_by(facts, vars(p)),
+        "model": model,
+    }
+    shown["seeds"] = f"{count} training seed{'s'[: count != 1]}" if count else ""
+    article.write(p, folder, tables_of(p, source), pages, **shown)
+    (folder / "index.md").write_text(link((folder / "index.md").read_text(), there))
+    shutil.copy(ROOT / "docs" / "study.svg", folder)
+    for path in docs:
+        text = path.read_text()
+        for shown in re.findall(r"!\[[^\]]*\]\(([^)]+)\)", text):
+            shutil.copy(path.parent / shown, folder)
+            text = text.replace(f"({shown})", f"({Path(shown).name})")
+        (folder / path.name).write_text(link(text, there))
+    for name, several in copies.items():
+        (folder / f"{name}.md").write_text(copies_page(name, several))
+    for page in pages:
+        nbformat.write(show_notebook(page, there), folder / f"{page.stem}.ipynb")
+
+
+def title_of(path: Path) -> str:
+    """The heading of a page."""
+    return path.read_text().splitlines()[0].removeprefix("# ")
+
+
+def map_answer(p: study.Study, pages: list[SimpleNamespace]) -> Iterable[SimpleNamespace]:
+    """RQ6's notebook where this study has none and its map, a study of its own, has been run."""
+    file = ROOT / "params" / ("map.yaml" if p.study == "study" else f"{p.study}_map.yaml")
+    if p.map_worlds or not file.is_file():
+        return []
+    try:
+        return [read_page(path) for path in notebooks_of(study.load(file)).glob("16_*.ipynb")]
+    except FileNotFoundError:
+        return []
+
+
+def write_site(p: study.Study, *options: str) -> Path:
+    """Write `runs/<study>/site`, atomically; returns its index. FileNotFoundError where no notebook has been executed.
+
+    `options`: further ones of Sphinx, such as '--fail-on-warning'."""
+    from sphinx.cmd.build import build_main  # here: expected() needs no Sphinx
+
     site = locations.study_folder(p.study) / "site"
-    with atomic.folder_in_place(site) as fresh:
-        (fresh / "style.css").write_text((LOOKS / "style.css").read_text() + HtmlFormatter().get_style_defs(".highlight"))
-        for page, before, after in zip(pages, [None, *pages], [*pages[1:], None], strict=False):
-            shown = {"title": page.title, "page": page, "before": before, "after": after, "cells": cells_to_html(page, there)}
-            (fresh / f"{page.stem}.html").write_text(TEMPLATES.get_template("page.html.j2").render(shown))
-        shown = {"title": f"m2rl: {p.study}", "study": p.study, "pages": pages, "parts": PARTS, "absent": absent}
-        shown |= {"facts": summary(pages, artifacts.relative(source)), "parameters": vars(p)}
-        shown["html"] = lambda text: Markup(markdown2html(link(text, there)))
-        (fresh / "index.html").write_text(TEMPLATES.get_template("index.html.j2").render(shown))
+    with tempfile.TemporaryDirectory() as work:
+        source, made = Path(work) / "source", Path(work) / "site"
+        source.mkdir()
+        write_source(p, source)
+        if build_main(["-q", "-c", str(article.LOOKS), "-d", f"{work}/read", *options, "-b", "html", str(source), str(made)]):
+            raise RuntimeError(f"Sphinx did not make the book of {p.study}; its lines above say why")
+        for spare in (*made.rglob("*.map"), *(made / "_static" / "locales").glob("*"), made / "objects.inv", made / ".buildinfo"):
+            shutil.rmtree(spare) if spare.is_dir() else spare.unlink(missing_ok=True)
+        with atomic.folder_in_place(site) as fresh:
+            shutil.copytree(made, fresh, dirs_exist_ok=True)
     return site / "index.html"
 
 
@@ -151,5 +246,5 @@ if __name__ == "__main__":
     try:
         file = sys.argv[1] if len(sys.argv) > 1 else ROOT / "params" / "study.yaml"
         print(f"site: {artifacts.relative(write_site(study.load(file)))}")
-    except (study.ParameterError, FileNotFoundError) as error:
+    except (study.ParameterError, FileNotFoundError, RuntimeError) as error:
         sys.exit(str(error))
