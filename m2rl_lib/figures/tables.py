@@ -7,7 +7,7 @@ from m2rl_lib.stats import comparisons
 
 ROWS = 12  # shown without a fold
 MODELS = ("model", "reference", "start", "end", "judge", "method", "source")  # columns whose values name models
-DOMAINS = ("domain", "over", "benchmark")
+DOMAINS = ("domain", "over", "benchmark", "first", "second")
 
 
 def show(frame: pd.DataFrame, decimals: int = 1, columns: dict[str, str] | None = None, folded: str | None = None) -> HTML:
@@ -17,7 +17,7 @@ def show(frame: pd.DataFrame, decimals: int = 1, columns: dict[str, str] | None 
     shown = frame.reset_index() if any(frame.index.names) else frame
     if columns and (lacking := [name for name in columns if name not in shown]):
         raise KeyError(f"no column {', '.join(lacking)}: the table has {', '.join(map(str, shown.columns))}")
-    shown = shown[list(columns or shown.columns)].copy()
+    shown = shown[list(columns or shown.columns)].rename_axis(columns=None)
     for name in shown.columns:
         read = comparisons.display_name if name in MODELS else comparisons.display_domain if name in DOMAINS else None
         if read:
