@@ -125,14 +125,14 @@ def plot_benchmark_scores(frame: pd.DataFrame) -> Figure:
     names, inches = parts.name_rows(models)
     narrow = len(models) <= MOST_NARROW
     if narrow:
-        places = {divmod(number, 3): key for number, key in enumerate(panels.groups)}
+        places = {divmod(number, 2): key for number, key in enumerate(panels.groups)}
     else:
         columns = enumerate(frame.groupby("domain", sort=False)["benchmark"].unique().items())
         places = {(row, column): (domain, name) for column, (domain, of_it) in columns for row, name in enumerate(of_it)}
     down, across = 1 + np.max(list(places), axis=0)
     size = (COLUMN if narrow else WIDE, down * (inches * len(models) + (0.62 if narrow else 0.5)) + 0.6)
     figure, grid = make_figure(*size, down, across, sharey=True)
-    heights, letters = pd.Series(np.arange(len(models))[::-1], index=models), 14 if narrow else 96 // across
+    heights, letters = pd.Series(np.arange(len(models))[::-1], index=models), 22 if narrow else 96 // across
     for place, axes in np.ndenumerate(grid):
         if place not in places:
             axes.set_axis_off()
