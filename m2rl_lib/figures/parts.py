@@ -12,12 +12,26 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from m2rl_lib.figures.style import BLACK, COLUMN, FAMILIES, GREY, make_figure
-from m2rl_lib.stats.comparisons import display_name, model_family
+from m2rl_lib.stats.bootstrap import UNTRAINED
+from m2rl_lib.stats.comparisons import SHORT, display_domain, display_name, model_family
+
+ORDER = ("math", "coding", "science", "instruction_following", "agent")  # of domains in every figure; then others, UNTRAINED last
 
 
 def unique(frame: pd.DataFrame, column: str) -> list:
     """The values of a column in the order of the frame."""
     return list(pd.unique(frame[column]))
+
+
+def domains_of(frame: pd.DataFrame, column: str = "domain") -> list[str]:
+    """The domains of a frame in the order of all figures, `ORDER`; others as they come, those that RL never trains last."""
+    places = {name: place for place, name in enumerate(ORDER)} | dict.fromkeys(UNTRAINED, len(ORDER) + 1)
+    return sorted(unique(frame, column), key=lambda name: places.get(name, len(ORDER)))
+
+
+def short_domain(domain: str) -> str:
+    """'instruction_following' → 'IF', where a figure has no room."""
+    return SHORT.get(domain) or display_domain(domain)
 
 
 def is_sampled(frame: pd.DataFrame) -> bool:
@@ -112,7 +126,7 @@ def draw_points(axes: Axes, rows: pd.DataFrame, heights) -> None:
     for row, height in zip(rows.itertuples(), heights, strict=True):
         if np.isnan(row.score):
             middle = {"xy": (0.5, height), "xycoords": ("axes fraction", "data"), "ha": "center", "va": "center"}
-            axes.annotate("refused", **middle, fontsize=6, color=GREY)
+            axes.annotate("refused", **middle, fontsize=7, color=GREY)
         else:
             draw_estimate(axes, row, row.score, height, *FAMILIES[model_family(row.model)][:3])
 

@@ -7,14 +7,10 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from m2rl_lib.figures import parts
-from m2rl_lib.figures.parts import count_words, finish, handle, unique
-from m2rl_lib.figures.style import BLACK, BLUE, COLUMN, GREY, ORANGE, WIDE, make_figure, make_panels
+from m2rl_lib.figures.parts import count_words, domains_of, finish, handle, short_domain, unique
+from m2rl_lib.figures.style import BLACK, COLUMN, FAMILIES, GREY, WIDE, make_figure
 from m2rl_lib.stats.bootstrap import require_columns
-from m2rl_lib.stats.comparisons import SHORT, display_domain, display_name
-
-
-def _short(domain: str) -> str:
-    return SHORT.get(domain) or display_domain(domain)
+from m2rl_lib.stats.comparisons import display_domain, display_name, model_family
 
 
 def _cell_words(row, sampled: bool) -> str:
@@ -28,7 +24,7 @@ def _cell_words(row, sampled: bool) -> str:
 def plot_transfer(frame: pd.DataFrame) -> Figure:
     """What training on one domain does to each: change against SFT, with its interval and its `label` (verdict) where known."""
     require_columns(frame, ["model", "domain", "change"], "changes by domain")
-    models, domains, sampled = unique(frame, "model"), unique(frame, "domain"), parts.is_sampled(frame)
+    models, domains, sampled = unique(frame, "model"), domains_of(frame), parts.is_sampled(frame)
     figure, axes = make_figure(WIDE, (0.48 if "label" in frame else 0.38) * len(models) + 1.0)
     size = max(float(frame["change"].abs().max()), 1e-9)
     rows = frame.rename(columns={"change": "estimate"}).itertuples()
@@ -37,56 +33,62 @@ def plot_transfer(frame: pd.DataFrame) -> Figure:
         table["sure"] = (frame["low"] > 0) | (frame["high"] < 0)
     cells, words, sure = parts.pivot(table, "model", "domain", models, domains, "change", "words", "sure")
     cells.index, cells.columns = map(display_name, models), [display_domain(domain).replace(" ", "\n") for domain in domains]
-    picture = parts.draw_cells(axes, cells, words, "PuOr_r", TwoSlopeNorm(0, -size, size), 6.5, sure)
+    picture = parts.draw_cells(axes, cells, words, "PuOr_r", TwoSlopeNorm(0, -size, size), 7, sure)
     axes.set(xlabel="tested on" + (count_words(frame) + "; bold: interval excludes 0" if sampled else ""), ylabel="trained as")
     figure.colorbar(picture, ax=axes, label="change against SFT, points", fraction=0.03, pad=0.01)
     return figure
 
 
 def plot_gradient_cosines(frame: pd.DataFrame) -> Figure:
-    """Cosine (divided by √(r₁r₂)) of two domains' gradients along the run; NaN: refused as too noisy, a cross below."""
+    """Cosine (divided by √(r₁r₂)) of two domains' gradients, a row per pair, at SFT and at kept steps of the mixed run; one that
+    is refused as too noisy (NaN) is not drawn."""
     require_columns(frame, ["step", "domain", "other", "cosine", "low", "high"], "gradient cosines")
-    pairs = frame.groupby(["domain", "other"], sort=False)
-    figure, panels = make_panels(WIDE if len(pairs) > 1 else COLUMN, 1.25, 0.6, len(pairs), 5)
-    for axes, ((domain, other), rows) in zip(panels, pairs, strict=True):
-        rows = rows.sort_values("step")
-        found, refused = rows[rows["cosine"].notna()], rows[rows["cosine"].isna()]
-        for height in (0, 1):
-            axes.axhline(height, color=GREY, linestyle=":", linewidth=0.8, zorder=1)
-        axes.vlines(found["step"], found["low"], found["high"], color=BLUE, linewidth=1)
-        axes.plot(found["step"], found["cosine"], "o", color=BLUE, markersize=3.6)
-        axes.plot(refused["step"], np.full(len(refused), -0.6), "x", color=GREY, markersize=3.6)
-        axes.set(title=f"{_short(domain)}, {_short(other)}", ylim=(-0.75, 1.6))
-        axes.xaxis.set_major_locator(MaxNLocator(3, integer=True))
-        axes.margins(x=0.15)
-    found = handle("noise divided out, 95% interval", "o", BLUE, line="-", markersize=3.6)
-    refused = handle("refused: a gradient is mostly noise", "x", GREY, markersize=3.6)
-    words = "cosine of gradients" + parts.size_words(frame, "prompts a domain")
-    return finish(figure, [found, refused], 2 if len(pairs) > 1 else 1, "step of the mixed run (0: SFT)", words)
+    steps, pairs = sorted(frame["step"].unique()), list(frame.groupby(["domain", "other"], sort=False))
+    figure, axes = make_figure(COLUMN, 0.26 * len(pairs) + 1.3)
+    for height in (0, 1):
+        axes.axvline(height, color=GREY, linestyle=":", linewidth=0.8, zorder=1)
+    looks = {step: ("oDds^"[place % 5], *(FAMILIES["mixed" if step else "reference"][1:3])) for place, step in enumerate(steps)}
+    for place, (_, rows) in enumerate(pairs):
+        found = rows[rows["cosine"].notna()].sort_values("step")
+        for row, aside in zip(found.itertuples(), 0.28 * (np.arange(len(found)) - (len(found) - 1) / 2)):
+            parts.draw_estimate(axes, row, row.cosine, -place - aside, *looks[row.step])
+        if found.empty:
+            axes.annotate("refused", (0.5, -place), ha="center", va="center", color=GREY)
+    names = [f"{short_domain(one)}, {short_domain(other)}" for (one, other), _ in pairs]
+    parts.name_heights(axes, -np.arange(len(pairs)), names, 0.6 - len(pairs), 0.6)
+    axes.set_xlim(min(-0.6, axes.get_xlim()[0]), max(1.2, axes.get_xlim()[1]))
+    refused = frame["cosine"].isna().groupby(frame["step"]).sum()
+    words = {step: ("SFT" if step == 0 else f"step {step} of the mixed run") for step in steps}
+    words = {
+        step: name + (f" ({refused[step]} of {len(pairs)} refused)" if refused[step] else "") for step, name in words.items()
+    }
+    handles = [handle(words[step], *look, line="-", markersize=3.6) for step, look in looks.items()]
+    return finish(figure, handles, 1, "cosine of gradients, noise divided out\n" + count_words(frame, "prompts a domain", ""))
 
 
 def plot_every_curve(frame: pd.DataFrame) -> Figure:
     """Every reward of every run, 0 to 1, by `kind` ('train': a line, 'selection': intervals); thick frame: a trained domain."""
     require_columns(frame, ["model", "step", "domain", "kind", "reward", "low", "high"], "curves")
-    models, domains = unique(frame, "model"), unique(frame, "domain")
+    models, domains = unique(frame, "model"), domains_of(frame)
     size = (WIDE, 0.85 * len(domains) + 0.8)
     figure, grid = make_figure(*size, len(domains), len(models), sharex="col", sharey=True)
     for (row, column), axes in np.ndenumerate(grid):
         rows = frame[(frame["model"] == models[column]) & (frame["domain"] == domains[row])].sort_values("step")
         train, selection = (rows[rows["kind"] == kind] for kind in ("train", "selection"))
-        axes.plot(train["step"], train["reward"], color=ORANGE, linewidth=0.7)
-        axes.vlines(selection["step"], selection["low"], selection["high"], color=BLUE, linewidth=0.8)
-        axes.plot(selection["step"], selection["reward"], "o-", color=BLUE, linewidth=0.8, markersize=1.8)
+        colour = FAMILIES[model_family(models[column])][1]
+        axes.plot(train["step"], train["reward"], color="#BBBBBB", linewidth=1.4)
+        axes.vlines(selection["step"], selection["low"], selection["high"], color=colour, linewidth=0.8)
+        axes.plot(selection["step"], selection["reward"], "o-", color=colour, linewidth=0.8, markersize=1.8)
         axes.set_ylim(0, 1)
         axes.xaxis.set_major_locator(MaxNLocator(2, integer=True))
         for side in axes.spines.values():
             side.set(color=BLACK if len(train) else "#CCCCCC", linewidth=1.2 if len(train) else 0.6)
         if row == 0:
-            axes.set_title(display_name(models[column]).replace(" (", "\n("), fontsize=6.5)
+            axes.set_title(display_name(models[column]).replace(" (", "\n("))
         if column == 0:
-            axes.set_ylabel(_short(domains[row]))
-    selection = handle("selection problems", "o", BLUE, line="-", linewidth=0.8, markersize=1.8)
-    train = handle("in training (thick frame: a trained domain)", "", ORANGE, line="-", linewidth=0.7)
+            axes.set_ylabel(short_domain(domains[row]))
+    selection = handle("selection problems", "o", BLACK, line="-", linewidth=0.8, markersize=1.8)
+    train = handle("in training (thick frame: a trained domain)", "", "#BBBBBB", line="-", linewidth=1.4)
     words = "mean reward" + count_words(frame.loc[frame["kind"] == "selection"])
     return finish(figure, [selection, train], 2, "training step", words)
 
@@ -97,7 +99,7 @@ def plot_manipulation(frame: pd.DataFrame) -> Figure:
     kinds, worlds = unique(frame, "kind"), unique(frame, "world")
     widths = list(frame.groupby("kind", sort=False)["quantity"].nunique())
     figure, [grid] = make_figure(WIDE, 2.3, 1, len(kinds), width_ratios=widths)
-    colours, width = dict(zip(worlds, ("#BBBBBB", BLUE, ORANGE))), 0.8 / len(worlds)
+    colours, width = dict(zip(worlds, ("#D5D5D5", "#999999", "#555555"))), 0.8 / len(worlds)
     arrows = {"rises": "↑", "falls": "↓"}
     for axes, kind in zip(grid, kinds, strict=True):
         rows = frame[frame["kind"] == kind]
@@ -105,7 +107,7 @@ def plot_manipulation(frame: pd.DataFrame) -> Figure:
         for row in rows.itertuples():
             place = names.index(row.quantity) + (worlds.index(row.world) - (len(worlds) - 1) / 2) * width
             if np.isnan(row.estimate):
-                axes.text(place, 0, "refused", rotation=90, ha="center", va="bottom", fontsize=6, color=GREY)
+                axes.text(place, 0, "refused", rotation=90, ha="center", va="bottom", fontsize=7, color=GREY)
                 continue
             axes.bar(place, row.estimate, 0.9 * width, color=colours[row.world])
             axes.vlines(place, row.low, row.high, color=BLACK, linewidth=1)

@@ -7,8 +7,8 @@ from matplotlib.figure import Figure
 COLUMN, WIDE = 3.4, 7.0  # inches
 STYLE = seaborn.axes_style("whitegrid") | {"font.family": "DejaVu Sans", "pdf.fonttype": 42, "ps.fonttype": 42}  # TrueType
 STYLE |= {"savefig.dpi": 300, "figure.dpi": 150, "figure.titleweight": "bold"}
-STYLE |= dict.fromkeys(["font.size", "axes.labelsize", "axes.titlesize", "figure.titlesize", "figure.labelsize"], 7)
-STYLE |= dict.fromkeys(["xtick.labelsize", "ytick.labelsize", "legend.fontsize"], 6.5)
+SIZES = ["font.size", "axes.labelsize", "axes.titlesize", "figure.titlesize", "figure.labelsize"]
+STYLE |= dict.fromkeys([*SIZES, "xtick.labelsize", "ytick.labelsize", "legend.fontsize"], 7)  # points, as printed
 STYLE |= {"axes.linewidth": 0.6, "grid.linewidth": 0.4, "hatch.linewidth": 0.5, "lines.linewidth": 1.1, "lines.markersize": 4}
 STYLE |= {f"{axis}tick.major.{name}": size for axis in "xy" for name, size in (("pad", 1), ("size", 6), ("width", 1.25))}
 STYLE |= {"axes.labelpad": 3}

@@ -7,7 +7,7 @@ from m2rl_lib.stats import comparisons
 
 ROWS = 12  # shown without a fold
 MODELS = ("model", "reference", "start", "end", "judge", "method", "source")  # columns whose values name models
-DOMAINS = ("domain", "over", "benchmark")
+DOMAINS = ("domain", "over", "benchmark", "first", "second")
 
 
 def show(frame: pd.DataFrame, decimals: int = 1, columns: dict[str, str] | None = None, folded: str | None = None) -> HTML:

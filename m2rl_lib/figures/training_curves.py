@@ -4,16 +4,17 @@ import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from m2rl_lib.figures.parts import count_words, finish, handle, is_sampled, unique
-from m2rl_lib.figures.style import BLACK, BLUE, COLOURS, COLUMN, LIGHT, LINES, ORANGE, WIDE, make_figure, make_panels
+from m2rl_lib.figures.parts import count_words, domains_of, finish, handle, is_sampled, unique
+from m2rl_lib.figures.style import BLACK, BLUE, COLOURS, COLUMN, GREEN, GREY, LINES, WIDE, make_figure, make_panels
 from m2rl_lib.stats.bootstrap import require_columns
 from m2rl_lib.stats.comparisons import display_domain, model_family
 
 KINDS = {  # name in the legend, colour, line, width
-    "own": ("this domain's expert", BLUE, "-", 1.6),
-    "mixed": ("mixed", BLACK, "--", 1.4),
-    "null": ("RL-Null (permuted rewards)", ORANGE, ":", 1.4),
-    "other": ("other runs", LIGHT, "-", 0.8),
+    "own": ("expert, on its own domain", BLUE, "-", 1.6),
+    "other": ("expert, on a domain that it was not trained on", BLUE, (0, (1, 1)), 1.2),
+    "mixed": ("mixed", BLACK, "-", 1.4),
+    "distilled": ("distilled", GREEN, "-.", 1.4),
+    "null": ("RL-Null (permuted rewards)", GREY, ":", 1.4),
 }
 
 
@@ -41,7 +42,7 @@ def plot_distillation(frame: pd.DataFrame) -> Figure:
 def plot_domains(frame: pd.DataFrame) -> Figure:
     """Numbers of a training run by domain, one panel per measure, one line per domain."""
     require_columns(frame, ["step", "domain", "measure", "value"], "parts of a run")
-    measures, domains = unique(frame, "measure"), unique(frame, "domain")
+    measures, domains = unique(frame, "measure"), domains_of(frame)
     figure, grid = make_figure(WIDE, 1.6 * -(-len(measures) // 3) + 0.5, -(-len(measures) // 3), 3, sharex=True)
     looks = {domain: (COLOURS[place % len(COLOURS)], LINES[place % len(LINES)]) for place, domain in enumerate(domains)}
     for axes, measure in zip(grid.flat, measures, strict=False):
@@ -57,27 +58,29 @@ def plot_domains(frame: pd.DataFrame) -> Figure:
 
 
 def _kind(model: str, domain: str) -> str:
+    """Which of `KINDS` a run is on a domain; a further run of an expert ('rl-math@repeat=1') as the expert."""
     kinds = {f"rl-{domain}": "own", "rl-null": "null"}
-    return kinds.get(model) or ("mixed" if model_family(model) == "mixed" else "other")
+    family = model_family(model)
+    return kinds.get(model.split("@")[0]) or (family if family in KINDS else "other")
 
 
 def plot_learning_curves(frame: pd.DataFrame) -> Figure:
-    """Reward (0 to 1) on the selection split over training, one panel per domain: its expert, the mixed run, the rest in grey."""
+    """Reward (0 to 1) on the selection split over training, one panel per domain; each line says what kind of run it is there."""
     require_columns(frame, ["model", "step", "domain", "reward"], "learning curves")
-    domains, found = unique(frame, "domain"), set()
+    domains, found = domains_of(frame), set()
     wide = len(domains) > 1
     figure, panels = make_panels(WIDE if wide else COLUMN, 1.65, 0.5, len(domains), 3)
     for axes, domain in zip(panels, domains, strict=True):
         for model, rows in frame[frame["domain"] == domain].groupby("model", sort=False):
             kind = _kind(model, domain)
             _, colour, style, width = KINDS[kind]
-            rows, order = rows.sort_values("step"), 2 if kind == "other" else 3
-            axes.plot(rows["step"], rows["reward"], color=colour, linestyle=style, linewidth=width, zorder=order)
-            if is_sampled(rows) and kind != "other":
+            rows = rows.sort_values("step")
+            axes.plot(rows["step"], rows["reward"], color=colour, linestyle=style, linewidth=width)
+            if is_sampled(rows):
                 axes.fill_between(rows["step"], rows["low"], rows["high"], color=colour, alpha=0.15, linewidth=0)
             found.add(kind)
         axes.set_title(display_domain(domain))
         axes.xaxis.set_major_locator(MaxNLocator(4, integer=True))
     looks = [look for kind, look in KINDS.items() if kind in found]
     handles = [handle(name, "", colour, line=style, linewidth=width) for name, colour, style, width in looks]
-    return finish(figure, handles, 4 if wide else 2, "training step", "mean selection reward" + count_words(frame))
+    return finish(figure, handles, 3 if wide else 1, "training step", "mean selection reward" + count_words(frame))

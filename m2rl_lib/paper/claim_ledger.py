@@ -217,6 +217,31 @@ def claim_sentence(row: pd.Series) -> str:
     return f"{words}. {reason}".rstrip()
 
 
+def what_would_change(rows: pd.DataFrame) -> str:
+    """What the verdicts of the rows' primary claims hang on, in one sentence each: how near their interval comes to the edge."""
+    lines = []
+    for _, row in rows[rows["role"] == "primary"].iterrows():
+        digits, unit = _digits_and_unit(row)
+        if row["verdict"] == NOT_TESTABLE:
+            lines.append(f"{row['id']} needs a result first: {row['reason']}.")
+        elif row["verdict"] == UNDECIDED and pd.notna(row["seen"]):
+            able = f"an estimate {row['seen']:.{digits}f}{unit} from the edge of the claimed region ({row['region']})"
+            lines.append(f"{row['id']} is undecided: {able} would have decided it in four of five repetitions.")
+        elif row["verdict"] == UNDECIDED:
+            lines.append(
+                f"{row['id']} is undecided: {estimate_words(row)} lies on both sides of the claimed region ({row['region']})."
+            )
+        else:
+            inside = row["verdict"] == SUPPORTED
+            near = row["position_low"] if inside else -row["position_high"]
+            law = stats.norm if row["seeds"] == 1 else stats.t(row["seeds"] - 1)
+            shrink = law.ppf(0.95) / law.ppf(0.975) if "the 90% interval" in row["rule"] and inside else 1
+            room = max(near, 0) * shrink * (row["high"] - row["low"]) / 2
+            place = f"{room:.{digits}f}{unit} {'inside' if inside else 'outside'} the claimed region ({row['region']})"
+            lines.append(f"{row['id']} is {row['verdict']}: its interval ends about {place}; a shift of that size would undo it.")
+    return "**What would change the answer.** " + " ".join(lines)
+
+
 def bullets(rows: pd.DataFrame) -> str:
     """Rows of the ledger as a Markdown list of sentences."""
     return "\n".join(f"- {claim_sentence(row)}" for _, row in rows.iterrows())

@@ -4,8 +4,9 @@ samples."""
 
 import pandas as pd
 
-from m2rl_lib.stats.bootstrap import CELL, problem_means, require_columns, resample
+from m2rl_lib.stats.bootstrap import CELL, OVERALL, average_table, problem_means, require_columns, resample
 from m2rl_lib.stats.comparisons import MARGIN, comparison_table, display_name
+from m2rl_lib.stats.over_seeds import each_seed
 
 SCORES = {"T=1": "Avg@K at T = 1", "greedy": "greedy decoding", "pass@K": "pass@K"}
 LIKE = ["thought", "completion_tokens"]  # columns of `scores` that say what completions are like
@@ -24,6 +25,34 @@ def compare_each(test, greedy, pairs: list[tuple[str, str]], overs: list[str], m
     how = {"pairs": pairs, "overs": overs, "margin": margin, "draws": draws}
     made = {name: comparison_table(**one, **how) for name, one in frames(test, greedy).items()}
     return pd.concat(made, names=["score", ""]).reset_index("score").reset_index(drop=True)
+
+
+def differences(test, greedy, pair: tuple[str, str], margin: float = MARGIN, draws: int = 10_000) -> pd.DataFrame:
+    """The overall difference of a pair under each score as `compare_each` has it: of all seeds (`seed` is null), then by seed."""
+    both = [frame[frame["model"].isin(pair)] for frame in (test, greedy)]
+
+    def measure(*frames):
+        return compare_each(*frames, [pair], [OVERALL], margin, draws)
+
+    return pd.concat([measure(*both), each_seed(measure, *both)], ignore_index=True)
+
+
+def by_temperature(scores: pd.DataFrame, greedy: pd.DataFrame, models: list[str], draws: int = 10_000) -> pd.DataFrame:
+    """Overall score against sampling temperature: SFT at each that was tried on selection problems ('sft@temperature=0.3'), and
+    `models` on test problems, greedily and at T = 1: split, model, temperature, score, low, high (points), n, seeds."""
+    tried = scores["model"].str.extract(r"^sft@temperature=([0-9.]+)$")[0].astype(float)
+    frames = [scores[tried.notna() & (scores["split"] == "selection")]]
+    frames += [frame[frame["model"].isin(models)] for frame in (greedy, scores[scores["split"] == "test"])]
+    parts = []
+    for rows, split, heat in zip(frames, ("selection", "test", "test"), (None, 0.0, 1.0)):
+        if len(rows):
+            found = average_table(rows, draws).query("domain == @OVERALL")
+            if heat is None:
+                heat = found["model"].str.rsplit("=", n=1).str[-1].astype(float)
+                found = found.assign(model="sft")
+            parts.append(found.assign(split=split, temperature=heat))
+    table = pd.concat(parts, ignore_index=True).sort_values(["split", "model", "temperature"], ignore_index=True)
+    return table[["split", "model", "temperature", "score", "low", "high", "n", "seeds"]]
 
 
 def agreement(compared: pd.DataFrame, names: dict[str, str] | None = None) -> str:

@@ -63,3 +63,14 @@ def test_costs_of_several_seeds_are_those_of_one():
     costs = pd.DataFrame([(seed, name, "rl", *[n] * 5) for seed, name, n in rows], columns=columns)
     assert budgets.mean_costs(costs).set_index("model")["device_seconds"].to_dict() == {"rl-multi": 50, "rl-math": 100}
     assert budgets.mixing_share(costs, P).to_dict() == {0: 40, 1: 60}
+
+
+def test_the_learning_bars_are_put_in_a_sentence():
+    assert budgets.learning_sentence(bars(SFT, 80)) == "The bar holds for RL-Math, RL-Null, and not for RL-Coding."
+
+
+def test_lengths_are_those_logged_in_the_order_of_the_models():
+    log = pd.DataFrame([("rl-multi", 0, 2, 30.0), ("rl-math", 1, 4, 21.0), ("rl-math", 1, 2, 20.0), ("rl-math", 1, 4, np.nan)])
+    log.columns = ["model", "seed", "step", "completions/mean_length"]
+    found = budgets.lengths(log, ["rl-math", "rl-multi"])
+    assert found["tokens"].tolist() == [20, 21, 30] and found["model"].tolist() == ["rl-math", "rl-math", "rl-multi"]

@@ -53,7 +53,13 @@ def test_predictions_and_what_comes_of_them(case, smoke):
     for name in ("unshared", "agreeing"):
         found = table[table["world"] == name].set_index("quantity")["outcome"].to_dict()
         assert found == dict.fromkeys(found, "as predicted") | otherwise and len(found) == 6
-    assert f"12 predictions: {12 - 2 * len(otherwise)} as predicted" in manipulation_check.sentence(table)
+    said, outcomes = manipulation_check.sentence(table), {*otherwise.values()}
+    assert f"12 predictions: {12 - 2 * len(otherwise)} as predicted" in said
+    assert ("check is passed" in said, "not passed" in said, "failed" in said) == (
+        not outcomes,
+        outcomes == {"undecided"},
+        "not as predicted" in outcomes,
+    )
 
 
 def test_the_difference_of_two_worlds_by_hand(smoke):

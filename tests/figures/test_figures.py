@@ -1,5 +1,8 @@
 """Figures: drawn from the frame alone, the same every time, whole on the page, and saved atomically."""
 
+import json
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -7,7 +10,17 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.text import Text
 
 from m2rl_lib.config.locations import ROOT
-from m2rl_lib.figures import drawing, paper_tables, rq1_mix_or_merge, rq2_transfer, style
+from m2rl_lib.figures import (
+    completions,
+    drawing,
+    paper_tables,
+    parts,
+    redraw,
+    rq1_mix_or_merge,
+    rq2_transfer,
+    style,
+    training_curves,
+)
 from m2rl_lib.stats.bootstrap import averages
 from m2rl_lib.stats.comparisons import display_name
 
@@ -164,3 +177,106 @@ def test_frames_that_cannot_be_drawn_are_refused_in_one_line(plot, frame, messag
     with pytest.raises(ValueError, match=message) as refused:
         plot(frame)
     assert "\n" not in str(refused.value)
+
+
+MINE = (
+    "overall",
+    "benchmark_scores",
+    "score_by_budget",
+    "transfer",
+    "every_curve",
+    "gradient_cosines",
+    "curves_rl-math",
+    "sft_loss",
+)
+
+
+@pytest.mark.parametrize("name", MINE)
+def test_every_text_has_seven_points_or_more(name):
+    record = json.loads((ROOT / "figures" / "study" / f"{name}.json").read_text())
+    figure = redraw.find_plot(record["plot"], Path(f"{name}.csv"))(committed(f"study/{name}"), **record["keywords"])
+    assert min(text.get_fontsize() for text in figure.findobj(Text) if text.get_text().strip()) >= 7
+
+
+def differences(seeds: int) -> pd.DataFrame:
+    """What `three_scores.differences` gives, made up: better, equivalent, undecided."""
+    found = [("T=1", 6.0, 1.5, "better"), ("greedy", 0.5, 1.5, "equivalent"), ("pass@K", -2.0, 4.0, "undecided")]
+    rows = [(score, value, half, verdict, seed) for score, value, half, verdict in found for seed in [np.nan, *range(seeds)]]
+    frame = pd.DataFrame(rows, columns=["score", "estimate", "half", "verdict", "seed"])
+    frame = frame.assign(low=frame["estimate"] - frame["half"], high=frame["estimate"] + frame["half"], margin=3.0, n=500)
+    frame = frame.assign(low90=frame["low"] + 0.2, high90=frame["high"] - 0.2, model="rl-multi", reference="merge-ties")
+    return frame.assign(seeds=np.where(frame["seed"].isna(), seeds, 1))
+
+
+@pytest.mark.parametrize("seeds", [1, 6])
+def test_the_difference_is_drawn_for_all_seeds_and_each_beside_the_margin(seeds):
+    figure = rq1_mix_or_merge.plot_difference(differences(seeds))
+    check_readable(figure)
+    axes = figure.axes[0]
+    names = [label.get_text() for label in axes.get_yticklabels()]
+    assert "mixing" in names[0] and "equivalent" in names[1] and "−2.0" in names[2]
+    zone = axes.patches[0].get_extents().transformed(axes.transData.inverted())
+    assert (zone.x0, zone.x1) == pytest.approx((-3, 3))
+    ticks = [line for line in axes.lines if line.get_marker() == "|"]
+    assert [len(line.get_xdata()) for line in ticks] == ([6] * 3 if seeds > 1 else [])
+    low, high = axes.get_xlim()
+    assert low == -high and high > 7.5
+
+
+def test_scores_by_temperature_and_lengths_of_completions_can_be_read():
+    rows = [("selection", "sft", heat) for heat in (0, 0.5, 1)] + [
+        ("test", name, heat) for name in ("sft", "rl-multi") for heat in (0, 1)
+    ]
+    frame = pd.DataFrame(rows, columns=["split", "model", "temperature"]).assign(score=50.0, low=45.0, high=55.0, n=200, seeds=6)
+    check_readable(rq1_mix_or_merge.plot_temperature(frame))
+    rows = [(name, seed, step, 20.0 + step) for name in (*EXPERTS, "rl-multi") for seed in (0, 1) for step in (2, 4)]
+    figure = rq1_mix_or_merge.plot_lengths(pd.DataFrame(rows, columns=["model", "seed", "step", "tokens"]))
+    check_readable(figure)
+    assert [len(axes.lines) for axes in figure.axes[:6]] == [3] * 6  # two seeds and their mean
+
+
+def test_a_model_looks_the_same_in_every_figure_whatever_stands_beside_it():
+    budget = BUDGET.replace({"merge-average": "merge-ties"})
+    for frame in (budget, budget.iloc[::-1]):
+        figure = rq1_mix_or_merge.plot_budget(frame)
+        looks = {line.get_label(): (line.get_marker(), line.get_color()) for line in figure.axes[0].lines}
+        assert looks["RL-Multi"] == style.FAMILIES["mixed"][:2] and looks["TIES merge"] == style.FAMILIES["merged"][:2]
+
+
+def test_domains_stand_in_one_order_and_untrained_ones_last():
+    frame = pd.DataFrame({"domain": ["general", "agent", "own", "math"]})
+    assert parts.domains_of(frame) == ["math", "agent", "own", "general"]
+    figure = rq1_mix_or_merge.plot_benchmark_scores(study_scores().iloc[::-1])
+    titles = [axes.get_title() for axes in figure.axes if axes.get_title()]
+    assert "Math" in titles[0] and "Coding" in titles[1]
+
+
+@pytest.mark.parametrize(
+    ("model", "domain", "kind"),
+    [
+        ("rl-math", "math", "own"),
+        ("rl-math@repeat=1", "math", "own"),
+        ("rl-math", "agent", "other"),
+        ("rl-multi", "math", "mixed"),
+        ("mt-opd", "math", "distilled"),
+        ("rl-null", "math", "null"),
+    ],
+)
+def test_a_learning_curve_says_what_the_run_is_on_each_domain_and_has_its_interval(model, domain, kind):
+    frame = pd.DataFrame(
+        {"model": model, "step": [0, 2], "domain": domain, "reward": [0.2, 0.4], "low": [0.1, 0.3], "high": [0.3, 0.5]}
+    )
+    figure = training_curves.plot_learning_curves(frame)
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == [training_curves.KINDS[kind][0]]
+    assert len(figure.axes[0].collections) == 1
+
+
+def test_completions_are_marked_escaped_and_their_thinking_folded():
+    texts = ["<think>1 < 2</think>\n\\boxed{2}<|im_end|>", "<think>never ends", "no <b>thought</b>"]
+    frame = pd.DataFrame(
+        {"domain": "math", "prompt": "1 & 1?", "model": ["sft", "rl-math", "rl-multi"], "correct": [1.0, 0.0, np.nan]}
+    )
+    page = completions.show(frame.assign(text=texts)).data
+    assert "1 &amp; 1?" in page and "<summary>thinking</summary>1 &lt; 2</details>\\boxed{2}</pre>" in page
+    assert "<summary>thinking</summary>never ends</details>" in page and "no &lt;b&gt;thought" in page
+    assert "<b>SFT</b>: ✓ right" in page and "<b>RL-Math</b>: ✗ wrong" in page and "<b>RL-Multi</b>: not graded" in page

@@ -320,3 +320,25 @@ def test_an_analysis_shows_the_rows_that_the_whole_ledger_shows(committed):
         whole, shown = (rows[~rows["id"].isin(["RQ3.1", "RQ3.3"])] for rows in (whole, shown))
     assert shown["estimate"].tolist() == pytest.approx(whole["estimate"].tolist(), abs=0.2)
     assert shown["seeds"].tolist() == whole["seeds"].tolist() and whole["seeds"].max() == 6
+
+
+def test_what_would_change_an_answer_is_the_distance_to_the_edge():
+    """4 [1, 7] above 0 ends 1 point inside; with two one-sided tests the 90% interval counts: 4 − 3 · 0.839 = 1.48."""
+    primary = {"primary": True, "above": 0.0}
+    rows = {name: claim_ledger.ledger([claim(found, **primary, **more)], {}) for name, found, more in [
+        ("supported", Found(4, 1, 7, "n"), {}),
+        ("equivalence", Found(4, 1, 7, "n"), {"equivalence": True}),
+        ("contradicted", Found(-4, -7, -1, "n"), {}),
+        ("undecided", Found(1, -2, 4, "n"), {}),
+        ("lacking", Found(np.nan, np.nan, np.nan, "n", note="no score"), {}),
+    ]}  # fmt: skip
+    said = {name: claim_ledger.what_would_change(table) for name, table in rows.items()}
+    assert (
+        "RQ1.1 is supported: its interval ends about 1.0 points inside the claimed region (above 0 points)" in said["supported"]
+    )
+    assert "about 1.5 points inside" in said["equivalence"] and "about 1.0 points outside" in said["contradicted"]
+    assert (
+        "undecided: an estimate 4.3 points from the edge" in said["undecided"]
+        and "needs a result first: no score" in said["lacking"]
+    )
+    assert claim_ledger.what_would_change(rows["supported"].assign(role="exploratory")).endswith("** ")

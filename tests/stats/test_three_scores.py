@@ -69,3 +69,26 @@ def test_a_benchmark_that_a_model_lacks_leaves_no_score():
 def test_sft_at_its_best_temperature_keeps_it_under_every_score():
     found = three_scores.by_seed(TEST, GREEDY, ["sft-sharpened"], ["overall"])
     assert found["value"].tolist() == pytest.approx([40, 40, 40]) and found["score"].tolist() == list(three_scores.SCORES)
+
+
+def test_the_difference_of_all_seeds_is_the_mean_of_each_seeds():
+    test, greedy = (pd.concat([frame.assign(seed=0), frame.assign(seed=1)]) for frame in (TEST, GREEDY))
+    found = three_scores.differences(test, greedy, PAIR[0], draws=200)
+    pooled, by_seed = found[found["seed"].isna()], found[found["seed"].notna()]
+    assert pooled["score"].tolist() == list(three_scores.SCORES) and len(by_seed) == 6
+    means = by_seed.groupby("score")["estimate"].mean()
+    assert pooled["estimate"].tolist() == pytest.approx(means[pooled["score"]].tolist())
+    assert three_scores.differences(TEST, GREEDY.iloc[:0], PAIR[0], draws=50)["score"].unique().tolist() == ["T=1", "pass@K"]
+
+
+def test_scores_by_temperature_keep_selection_and_test_problems_separate():
+    tried = [planted(f"sft@temperature={heat}", right).assign(split="selection") for heat, right in ((0.0, 3), (0.3, 2))]
+    found = three_scores.by_temperature(
+        pd.concat([TEST.assign(split="test"), *tried]), GREEDY.assign(split="test"), ["rl-multi"], 50
+    )
+    assert found[["split", "model", "temperature", "score"]].to_numpy().tolist() == [
+        ["selection", "sft", 0.0, 75.0],
+        ["selection", "sft", 0.3, 50.0],
+        ["test", "rl-multi", 0.0, 60.0],
+        ["test", "rl-multi", 1.0, 60.0],
+    ]

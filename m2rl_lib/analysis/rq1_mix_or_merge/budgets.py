@@ -5,7 +5,7 @@ import pandas as pd
 from m2rl_lib.config import model_names, schedule
 from m2rl_lib.config.study import Parameters
 from m2rl_lib.data import problem_sets
-from m2rl_lib.stats import three_scores
+from m2rl_lib.stats import comparisons, three_scores
 
 SPENT = ["prompts", "generated_tokens", "trained_tokens", "device_seconds", "wall_seconds"]
 LEAST_GAIN, NULL_MARGIN = 20, 5  # points: what an expert must gain, and how far RL-Null may lie from SFT
@@ -51,12 +51,13 @@ def _experts(p: Parameters) -> list[str]:
     return [f"rl-{domain}" for domain in p.domains]
 
 
-def score_by_budget(averages: pd.DataFrame, costs: pd.DataFrame, p: Parameters) -> pd.DataFrame:
-    """Overall score of RL-Multi's and of merged experts' checkpoints, against what each spent: its whole cost × step / steps."""
+def score_by_budget(averages: pd.DataFrame, costs: pd.DataFrame, p: Parameters, merge: str = "merge-average") -> pd.DataFrame:
+    """Overall score of checkpoints of RL-Multi, and of the experts' merged by `merge`, against what each spent: its whole cost ×
+    step / steps."""
     overall = averages[averages["domain"] == "overall"].set_index("model")
     spent = costs[costs["stage"] == "rl"].set_index("model")
     units, columns, rows = ("prompts", "generated_tokens", "device_seconds"), ["score", "low", "high", "n", "seeds"], []
-    for name, runs, steps in (("rl-multi", ["rl-multi"], p.rlvr_mixed_steps), ("merge-average", _experts(p), p.rlvr_steps)):
+    for name, runs, steps in (("rl-multi", ["rl-multi"], p.rlvr_mixed_steps), (merge, _experts(p), p.rlvr_steps)):
         shares = {"sft": 0.0}
         for model in overall.index:
             base, variant = model_names.parse_model_name(model)
@@ -94,6 +95,20 @@ def learning_bars(test: pd.DataFrame, greedy: pd.DataFrame, p: Parameters) -> pd
     order = {model: place for place, (model, _) in enumerate(pairs)}
     shown = shown.assign(holds=good.groupby(rows["model"]).transform("all"))
     return shown.sort_values("model", kind="stable", key=lambda names: names.map(order), ignore_index=True)
+
+
+def learning_sentence(bars: pd.DataFrame) -> str:
+    """For which models of `learning_bars` the bar holds, and for which not."""
+    held = bars.groupby("model", sort=False)["holds"].first()
+    good, bad = (", ".join(map(comparisons.display_name, held.index[held == holds])) for holds in (True, False))
+    return f"The bar holds for {good or 'none'}{f', and not for {bad}' if bad else ''}."
+
+
+def lengths(training: pd.DataFrame, models: list[str]) -> pd.DataFrame:
+    """Mean length of completions over the steps of each RL run, as logged: model, seed, step, tokens; in the order of `models`."""
+    rows = training.rename(columns={"completions/mean_length": "tokens"})[["model", "seed", "step", "tokens"]].dropna()
+    places = {model: place for place, model in enumerate(models)}
+    return rows.sort_values(["model", "seed", "step"], key=lambda c: c.map(places) if c.name == "model" else c, ignore_index=True)
 
 
 def starts(training: pd.DataFrame) -> pd.DataFrame:

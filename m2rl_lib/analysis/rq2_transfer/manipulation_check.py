@@ -82,10 +82,15 @@ def _transfers(scores: dict[str, pd.DataFrame], margin: float, draws: int) -> pd
 
 
 def sentence(table: pd.DataFrame) -> str:
-    """How many predictions came true, from `check_table`, and which did not."""
+    """How many predictions came true, from `check_table`, which did not, and what follows."""
     asked = table[table["predicted"] != ""]
     count = asked["outcome"].value_counts()
     summary = ", ".join(f"{count.get(kind, 0)} {kind}" for kind in ("as predicted", "not as predicted", "undecided"))
     others = asked[asked["outcome"] != "as predicted"]
     named = [f"{row.quantity} in {row.world} ({row.predicted}: {row.outcome})" for row in others.itertuples()]
-    return f"Manipulation check, {len(asked)} predictions: {summary}{': ' if named else ''}{'; '.join(named)}."
+    said = f"Manipulation check, {len(asked)} predictions: {summary}{': ' if named else ''}{'; '.join(named)}."
+    if count.get("not as predicted", 0):
+        return f"{said} The check failed: here, transfer and cosines cannot be read as following what the words have in common."
+    if count.get("undecided", 0):
+        return f"{said} Nothing moved against its prediction, but the check is not passed: what is undecided stays open."
+    return f"{said} The check is passed: transfer and cosines follow what the words have in common."

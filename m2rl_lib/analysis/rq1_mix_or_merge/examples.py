@@ -1,0 +1,28 @@
+"""One problem of each domain with the completions of several models side by side."""
+
+import pandas as pd
+
+from m2rl_lib.config.study import Parameters
+from m2rl_lib.data import problem_sets
+from m2rl_lib.domains import problems
+
+
+def side_by_side(p: Parameters, test: pd.DataFrame, samples: pd.DataFrame, merge: str) -> pd.DataFrame:
+    """The first completion of SFT, the domain's expert, RL-Multi and `merge` on one test problem of each domain's first benchmark:
+    the first problem that some of them solve and others do not, or the first of all. domain, prompt, model, correct, text; `test`
+    and `samples` (rows of the tables `scores` and `samples`) of the study's own seed."""
+    keys, rows = ["model", "problem_id"], []
+    first = [frame[(frame["split"] == "test") & (frame["sample"] == 0)] for frame in (test, samples)]
+    marked = first[0][[*keys, "correct"]].merge(first[1][[*keys, "text"]], on=keys).set_index(keys).sort_index()
+    world = (problem_sets.world_of(p), p.data_sources)
+    for domain in p.domains:
+        models = ["sft", f"rl-{domain}", "rl-multi", merge]
+        benchmark = problem_sets.benchmarks(domain, p.data_sources)[0]
+        asked = problem_sets.benchmark_problems(benchmark, "test", p.evaluate_problems, *world)
+        right = marked["correct"].unstack("model").reindex([row["problem_id"] for row in asked], columns=models)
+        differ = right.notna().all(axis=1) & (right.nunique(axis=1) > 1)
+        row = asked[int(differ.to_numpy().argmax())]
+        for model in models:
+            correct, text = marked.loc[(model, row["problem_id"])]
+            rows.append((domain, problems.prompt_of(row), model, correct, text))
+    return pd.DataFrame(rows, columns=["domain", "prompt", "model", "correct", "text"])
