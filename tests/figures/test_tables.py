@@ -5,7 +5,9 @@ from m2rl_lib.figures import tables
 
 
 def test_a_readers_table_has_plain_names_and_units_and_folds_where_it_is_long():
-    frame = pd.DataFrame({"model": ["rl-instruction_following", "routed"], "over": ["overall", "math"], "estimate": [1234.56, None]})
+    frame = pd.DataFrame(
+        {"model": ["rl-instruction_following", "routed"], "over": ["overall", "math"], "estimate": [1234.56, None]}
+    )
     html = tables.show(frame.set_index("model"), columns={"model": "model", "estimate": "difference, points"}).data
     assert "RL-IF" in html and "Routed experts" in html and "difference, points" in html and "overall" not in html
     assert "1,234.6" in html and "–" in html and "<details>" not in html
