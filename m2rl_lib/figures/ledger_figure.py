@@ -17,11 +17,8 @@ from m2rl_lib.stats.bootstrap import require_columns
 LOOKS = {SUPPORTED: ("o", BLUE, True), CONTRADICTED: ("X", ORANGE, True), UNDECIDED: ("o", BLACK, False)}
 LOOKS |= {NOT_TESTABLE: ("_", GREY, False)}  # marker, colour, filled
 BAND = "#E2E2E2"
-LEFT, RIGHT, LETTERS = (
-    0.03,
-    0.46,
-    52,
-)  # of the axes in a figure of one column, whose right half has the numbers; letters of a line
+# of the axes in a figure of one column, whose right half has the numbers; letters of a line
+LEFT, RIGHT, LETTERS = 0.03, 0.42, 52
 LINE, BAR, EDGE, FOOT = (
     0.115,
     0.21,

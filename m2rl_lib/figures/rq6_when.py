@@ -33,7 +33,8 @@ def plot_map(frame: pd.DataFrame) -> Figure:
     require_columns(frame, ["world", "budget", "conflict", "estimate", "low", "high", "verdict", "learned"], "map")
     frame = frame.sort_values(["conflict", "budget"], kind="stable")
     worlds, budgets = unique(frame, "world"), sorted(set(frame["budget"]), reverse=True)
-    frame = frame.assign(words=[f"{change_words(row)}\n{row.verdict}" for row in frame.itertuples()])
+    ahead = {"better": "mixing ahead", "worse": "merging ahead"}
+    frame = frame.assign(words=[f"{change_words(row)}\n{ahead.get(row.verdict, row.verdict)}" for row in frame.itertuples()])
     cells, words, learned = pivot(frame, "budget", "world", budgets, worlds, "estimate", "words", "learned")
     figure, axes = make_figure(WIDE, 0.62 * len(budgets) + 1.2)
     norm = CenteredNorm(halfrange=max(1.0, float(np.nanmax(np.abs(cells)))))
