@@ -13,8 +13,8 @@ from m2rl_lib.config.locations import figures_folder
 from m2rl_lib.config.model_names import model_name
 from m2rl_lib.config.study import Parameters
 from m2rl_lib.data import judge_prompts, problem_sets, sft_blend
-from m2rl_lib.figures import drawing, parts
-from m2rl_lib.paper import published_tables
+from m2rl_lib.figures import drawing, paper_tables, parts
+from m2rl_lib.paper import claim_ledger, published_tables
 from m2rl_lib.stats import bootstrap, comparisons
 from m2rl_lib.storage import result_tables
 
@@ -49,6 +49,69 @@ def published_methods() -> pd.DataFrame:
     """The paper's methods in that form."""
     table = published_tables.merging()
     return seesaw.table_of_methods(table, list(pd.unique(table["model"])))
+
+
+def changes(p: Parameters, methods: bool = False) -> pd.DataFrame:
+    """Change against SFT of every model, published and ours (`source`), in points: the experts, the best merge (ours: on the
+    selection split) and RL-Multi, or with `methods` the merging methods and MT-OPD; by domain, and 'overall' the mean over the
+    domains that both have."""
+    published = published_changes(methods)
+    groups = ["sft", "merges", "distilled"] if methods else ["sft", "experts", "merges", "mixed"]
+    found = result_tables.read_table(p, "scores", groups, schedule.seeds_there(p, "rq4" if methods else "rq1"))
+    models = [*schedule.defaults(p), "mt-opd"] if methods else [*(f"rl-{domain}" for domain in p.domains), "rl-multi"]
+    if not methods:
+        best = bootstrap.choose_on_selection(found[found["split"] == "selection"], schedule.defaults(p))
+        found, models = (
+            found.replace({"model": {best: comparisons.BEST_MERGE}}),
+            [*models[:-1], comparisons.BEST_MERGE, "rl-multi"],
+        )
+    test = found[(found["split"] == "test") & found["model"].isin(["sft", *models])]
+    both = [domain for domain in p.domains if domain in set(published["domain"])]
+    pairs, how = [(model, "sft") for model in models], (p.analysis_margin, p.analysis_draws)
+    parts = [(test[test["domain"].isin(both)], [bootstrap.OVERALL])] if both else []
+    ours = pd.concat(
+        comparisons.comparison_table(some, pairs, overs, *how) for some, overs in [*parts, (test, list(p.domains))]
+    ).rename(columns={"over": "domain", "estimate": "change"})
+    order = {name: place for place, name in enumerate([bootstrap.OVERALL, *p.domains, *models])}
+    overall = published[published["domain"].isin(both)].groupby("model", sort=False)["change"].mean().reset_index()
+    published = pd.concat([published, overall.assign(domain=bootstrap.OVERALL)])
+    rows = pd.concat([published.assign(source="published"), ours.assign(source="ours")], ignore_index=True)
+    rows = rows[rows["model"].isin(models) & rows["domain"].isin([bootstrap.OVERALL, *p.domains])]
+    rows = rows.sort_values(["domain", "model"], key=lambda names: names.map(order), kind="stable", ignore_index=True)
+    return rows[["source", "model", "domain", "change", "low", "high", "n", "seeds"]].assign(domains=len(both))
+
+
+def published_changes(methods: bool) -> pd.DataFrame:
+    """Change against SFT of the paper's models, or merging methods, by domain: model, domain, change."""
+    table = bootstrap.averages(published_tables.scores())
+    sft = table[table["model"] == "sft"].set_index("domain")["score"]
+    table = bootstrap.averages(published_tables.merging()) if methods else table[~table["model"].isin(["base", "sft"])]
+    table = table[~table["domain"].isin([bootstrap.OVERALL, *bootstrap.UNTRAINED])]
+    return table.assign(change=table["score"] - table["domain"].map(sft))[["model", "domain", "change"]]
+
+
+FINDINGS = {  # what a figure of both shows: rows of the claim ledger
+    "scores": ["RQ1.1"],
+    "merging methods": ["RQ4.1", "RQ4.2", "RQ4.3"],
+    "costs": ["RQ1.2"],
+    "merges of pairs": ["RQ3.4"],
+    "overlap of changed weights": ["RQ3.5"],
+    "judging": ["RQ5.1"],
+}
+AGREES = dict(zip(claim_ledger.VERDICTS, ("agrees", "does not agree", "undecided", "cannot be compared")))
+
+
+def agreement(ledger: pd.DataFrame, figure: str) -> str:
+    """Whether ours agrees with the paper in what a figure of FINDINGS shows, a sentence for each of its rows in the ledger."""
+    lines = []
+    for _, row in ledger.set_index("id", drop=False).loc[FINDINGS[figure]].iterrows():
+        ours = f"{row['quantity']}, {claim_ledger.estimate_words(row)}"
+        ours = row["reason"] if row["verdict"] == claim_ledger.NOT_TESTABLE else ours
+        word = AGREES[row["verdict"]]
+        lines.append(
+            f"**{word[0].upper()}{word[1:]}** ({row['id']}, {row['claim']}). Published: {row['published']}. Ours: {ours}."
+        )
+    return "  \n".join(lines)
 
 
 def costs(p: Parameters) -> pd.DataFrame:
@@ -124,13 +187,19 @@ def published_overlaps() -> pd.DataFrame:
 
 
 def judging(p: Parameters) -> pd.DataFrame:
-    """Accuracy of each judge on trajectories of its own, by mode and domain, as `published.judging` (its benchmark: a domain)."""
+    """Accuracy on trajectories of its own of each judge that the paper has, by mode and domain, as `published.judging` (its
+    benchmark: a domain), its mean over domains first."""
     table = result_tables.read_table(p, "judging_measures", ["rq5"]).query("set == 'own' and measure == 'accuracy'")
     names = {"judge": "model", "domain": "benchmark", "estimate": "accuracy", "trajectories": "n"}
+    models = list(pd.unique(published_tables.judging()["model"]))
     frame = table.rename(columns=names).dropna(subset="accuracy")
+    frame = frame[frame["model"].isin(models)]
     if frame.empty:
-        raise NothingToDrawError("no model has right and wrong trajectories of its own in any domain")
-    return frame[["model", "mode", "benchmark", "accuracy", "low", "high", "n", "seeds"]].reset_index(drop=True)
+        raise NothingToDrawError("no model that the paper has as a judge has right and wrong trajectories of its own")
+    columns = ["model", "mode", "benchmark", "accuracy", "low", "high", "n", "seeds"]
+    means = frame.groupby(["model", "mode"], sort=False)["accuracy"].mean().reset_index().assign(benchmark="our mean")
+    rows = pd.concat([means, frame], ignore_index=True).reindex(columns=columns)
+    return rows.sort_values("model", key=lambda names: names.map(models.index), kind="stable", ignore_index=True)
 
 
 def blend(p: Parameters) -> pd.DataFrame:
@@ -148,6 +217,16 @@ def seed_words(p: Parameters, frame: pd.DataFrame) -> str:
     """'3 seeds', or 'seed 0' of a frame that is of the study's own seed alone; '2–3 seeds' where rows differ."""
     seeds = parts.span(frame["seeds"]) if "seeds" in frame else "1"
     return f"seed {p.seed}" if seeds == "1" else f"{seeds} seeds"
+
+
+def show_changes(p: Parameters, name: str, methods: bool = False):
+    """Save and show `changes` as one figure; a missing stage is named in a line."""
+    from IPython.display import Markdown
+
+    try:
+        return drawing.show(paper_tables.plot_changes, changes(p, methods), figures_folder(p.study), name)
+    except FileNotFoundError as error:
+        return Markdown(f"**The figure is left out, for a stage has not run:** {error}.")
 
 
 def show_both(p: Parameters, name: str, plot: Callable, paper: pd.DataFrame, ours: Callable, part: bool = False):

@@ -8,7 +8,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch, Rectangle
 
 from m2rl_lib.figures.parts import change_words, count_words, draw_cells, finish, handle, pivot, unique
-from m2rl_lib.figures.style import BLACK, COLOURS, GREY, WIDE, make_figure
+from m2rl_lib.figures.style import BLACK, COLOURS, COLUMN, GREY, WIDE, make_figure
 from m2rl_lib.stats.bootstrap import require_columns
 
 MARKERS = "osD^vP*X"
@@ -33,12 +33,13 @@ def plot_map(frame: pd.DataFrame) -> Figure:
     require_columns(frame, ["world", "budget", "conflict", "estimate", "low", "high", "verdict", "learned"], "map")
     frame = frame.sort_values(["conflict", "budget"], kind="stable")
     worlds, budgets = unique(frame, "world"), sorted(set(frame["budget"]), reverse=True)
-    frame = frame.assign(words=[f"{change_words(row)}\n{row.verdict}" for row in frame.itertuples()])
+    ahead = {"better": "mixing ahead", "worse": "merging ahead"}
+    frame = frame.assign(words=[f"{change_words(row)}\n{ahead.get(row.verdict, row.verdict)}" for row in frame.itertuples()])
     cells, words, learned = pivot(frame, "budget", "world", budgets, worlds, "estimate", "words", "learned")
     figure, axes = make_figure(WIDE, 0.62 * len(budgets) + 1.2)
     norm = CenteredNorm(halfrange=max(1.0, float(np.nanmax(np.abs(cells)))))
     shown = cells.set_axis([f"{100 * budget:g}%" for budget in budgets]).set_axis(map(world_words, worlds), axis=1)
-    picture = draw_cells(axes, shown, words, "PuOr", norm, 6.5)
+    picture = draw_cells(axes, shown, words, "PuOr", norm, 7)
     known, sign = learned.eq(True).to_numpy(), np.sign(cells.to_numpy(float))
     for row, column in np.argwhere(~known):
         axes.add_patch(Rectangle((column, row), 1, 1, fill=False, hatch="///", edgecolor=GREY, linewidth=0))
@@ -61,8 +62,11 @@ def plot_predictors(frame: pd.DataFrame) -> Figure:
     require_columns(frame, ["world", "budget", "difference", "conflict"], "points")
     frame = frame.sort_values("conflict", kind="stable")
     columns, worlds = [name for name in AXES if name in frame], unique(frame, "world")
-    figure, [grid] = make_figure(WIDE, 2.3, 1, len(columns), sharey=True)
-    for axes, column in zip(grid, columns, strict=True):
+    down = -(-len(columns) // 2)
+    figure, grid = make_figure(COLUMN, 1.45 * down + 0.15 * len(worlds) + 0.3, down, min(2, len(columns)), sharey=True)
+    for axes in grid.flat[len(columns) :]:
+        axes.set_axis_off()
+    for axes, column in zip(grid.flat, columns):
         axes.axhline(0, color=GREY, linestyle="--", linewidth=0.8, zorder=1)
         for (world, budget), part in frame.groupby(["world", "budget"]):
             marker, colour = MARKERS[worlds.index(world)], COLOURS[worlds.index(world) % len(COLOURS)]
@@ -79,4 +83,4 @@ def plot_predictors(frame: pd.DataFrame) -> Figure:
         if not frame.get("learned", pd.Series([True])).all()
         else []
     )
-    return finish(figure, handles, 2, "", f"mixing − merging, points\n(a point: a seed, n = {frame['seed'].nunique()} seeds)")
+    return finish(figure, handles, 1, "", f"mixing − merging, points\n(a point: a seed, n = {frame['seed'].nunique()} seeds)")

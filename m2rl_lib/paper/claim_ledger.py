@@ -117,19 +117,11 @@ def _depth(claim: Claim, value: float) -> float:
     return min(value - claim.above, claim.below - value)
 
 
-def _positions(claim: Claim, found: Found) -> dict[str, float]:
-    """Where the estimate, the interval that decides, and the paper's value lie: 0 is the region's edge, 1 a half-width inside."""
+def _deciding(claim: Claim, found: Found) -> dict[str, float]:
+    """The ends of the interval that decides: of 95%, or of 90% for an equivalence."""
     shrink = _law(found).ppf(0.95) / _law(found).ppf(0.975) if claim.equivalence else 1
-    low, high = (found.estimate + shrink * (limit - found.estimate) for limit in (found.low, found.high))
-    ends, scale = [_depth(claim, low), _depth(claim, high)], (high - low) / 2 or 1.0
-    if np.isfinite(claim.above + claim.below):  # the deepest place may lie between the ends
-        ends.append(_depth(claim, float(np.clip((claim.above + claim.below) / 2, low, high))))
-    return {
-        "position": _depth(claim, found.estimate) / scale,
-        "position_low": min(ends[:2]) / scale,
-        "position_high": max(ends) / scale,
-        "published_position": _depth(claim, claim.published[0]) / scale,
-    }
+    ends = (("decides_low", found.low), ("decides_high", found.high))
+    return {name: found.estimate + shrink * (limit - found.estimate) for name, limit in ends}
 
 
 def _rule_words(claim: Claim) -> str:
@@ -151,7 +143,7 @@ def _region_words(claim: Claim) -> str:
 COLUMNS = [
     *("id", "question", "role", "claim", "published", "published_value", "quantity", "unit", "region", "rule"),
     *("estimate", "low", "high", "p", "family", "p_adjusted", "verdict", "seen", "n", "seeds", "scope", "reason"),
-    *("position", "position_low", "position_high", "published_position"),
+    *("decides_low", "decides_high"),
 ]
 
 
@@ -166,7 +158,7 @@ def _row(claim: Claim, tables: dict) -> dict:
     leaning = SUPPORTED if inside else CONTRADICTED
     if found.counted and (_depth(claim, found.low) > 0) != (_depth(claim, found.high) > 0):  # the whole range, or nothing
         leaning = UNDECIDED
-    row |= {name: getattr(found, name) for name in ("estimate", "low", "high", "n", "seeds")} | _positions(claim, found)
+    row |= {name: getattr(found, name) for name in ("estimate", "low", "high", "n", "seeds")} | _deciding(claim, found)
     scope, able = SCOPES[found.seeds == 1 or found.these_weights], np.nan if found.counted else seen(found)
     return row | {"p": p, "verdict": leaning, "seen": able, "scope": scope, "reason": found.note}
 

@@ -11,6 +11,8 @@ from m2rl_lib.analysis.rq3_weights.footprints import PIECE
 from m2rl_lib.analysis.rq3_weights.mask_overlap import whole
 from m2rl_lib.config import locations, schedule, study
 from m2rl_lib.config.study import Parameters
+from m2rl_lib.paper import published_tables
+from m2rl_lib.stats.comparisons import display_name
 from m2rl_lib.storage import artifacts, hub
 from m2rl_lib.training import base_models, model_shape
 
@@ -149,3 +151,26 @@ def norm_table(vectors: pd.DataFrame, cosines: pd.DataFrame, experts: list[str])
     for expert in experts:
         table[f"cosine {expert}"] = [1.0 if name == expert else value[frozenset((name, expert))] for name in table.index]
     return table
+
+
+def against_published(norms: pd.DataFrame) -> pd.DataFrame:
+    """Version 3's scores by domain (`published_tables.domains_v3`), beside the cosines of RL-Multi's and the TIES merge's task
+    vectors with that domain's expert, from `norm_table`; only the domains and models that it has."""
+    table, joint = published_tables.domains_v3(), {"mixed": "rl-multi", "merged": "merge-ties"}
+    table = table[[f"cosine rl-{domain}" in norms for domain in table["domain"]]]
+    for column, model in joint.items():
+        found = [norms[f"cosine rl-{domain}"].get(model) for domain in table["domain"]]
+        table = table.assign(**{f"{column} cosine": pd.Series(found, table.index, dtype=float)})
+    return table
+
+
+def answer(p: Parameters, norms: pd.DataFrame) -> str:
+    """Whose weights these are, and how far each way to one model moves them, in a sentence or two."""
+    whose = (
+        "the authors' released weights" if p.released_models else "this study's own checkpoints, which stand in for released ones"
+    )
+    joint = norms.loc[[name for name in norms.index if not name.startswith("rl-") or name == "rl-multi"], "norm"]
+    ends = [joint.idxmin(), joint.idxmax()]
+    least, most = (f"{display_name(name)} ({joint[name]:.2f})" for name in ends)
+    far = "in units of the experts' mean distance"
+    return f"These are {whose}. Of the ways to one model, {least} moves least from SFT and {most} most, {far}."

@@ -9,12 +9,14 @@ import pytest
 import torch
 from scipy import stats
 from scipy.special import expit, logit
+from test_figures import check_readable
 
 from m2rl_lib import domains
 from m2rl_lib.analysis.rq5_judging import best_of_n, judge_accuracy, outcome_or_process
 from m2rl_lib.data import judge_prompts, problem_sets, sft_corpus
 from m2rl_lib.domains import chat
 from m2rl_lib.evaluation import judging
+from m2rl_lib.figures import rq5_judging
 from m2rl_lib.paper import estimates
 from m2rl_lib.rollout import decoding
 from m2rl_lib.training import micro_model
@@ -130,7 +132,7 @@ def test_a_domain_all_right_or_all_wrong_has_no_set_and_says_so(kind):
     judged = verdict_rows(chosen["right"], np.where(chosen["right"], 1, -1), domain="coding", problems=range(10))
     table = outcome_or_process.gate(cells(pd.concat([judged, judged.assign(mode="outcome")])), ["math", "coding"])
     assert table["answerable"].tolist() == [False, True] and "nothing to judge" in table.loc[0, "reason"]
-    assert "cannot be answered at this scale" in outcome_or_process.gate_sentences(table)[0]
+    assert "Math: cannot be asked" in outcome_or_process.gate_sentences(table)[0]
 
 
 def test_empty_truncated_and_ungraded_samples_are_counted_and_left_out():
@@ -389,12 +391,33 @@ def test_the_papers_answer_is_found_where_it_is_true():
     assert (table.loc["contrast", "problems"] == 480).all()
 
 
+def drawn_answer(measured):
+    """The rows of the headline's figure, drawn, and the sentence above it."""
+    gate = outcome_or_process.gate(measured, NAMES)
+    tables = judge_accuracy.measure_table(measured), judge_accuracy.difference_table(measured)
+    rows = outcome_or_process.answer_rows(*tables, gate)
+    figure = rq5_judging.plot_answer(rows)
+    check_readable(figure)
+    return rows, figure, outcome_or_process.answer_sentence(gate)
+
+
+def test_the_answer_draws_differences_where_sft_can_judge_and_a_note_where_it_cannot():
+    rows, figure, said = drawn_answer(world(dict.fromkeys(NAMES, 0.2) | {"instruction_following": -0.3}))
+    assert said == "SFT judges above chance in Math, Coding, Science, Instruction following, Agent."
+    found = rows[rows["panel"] == "difference"].set_index(["domain", "judge"])["estimate"]
+    assert found["math", "expert"] == pytest.approx(20, abs=1) and found["instruction_following", "rl-multi"] < -25
+    assert rows["asked"].all() and not figure.axes[1].texts
+    rows, figure, said = drawn_answer(world(dict.fromkeys(NAMES, 0.0), hit=0.5))
+    assert said.startswith("**The question cannot be asked here:** SFT judges no domain above chance (50 points)")
+    assert [text.get_text() for text in figure.axes[1].texts] == [rq5_judging.HIDDEN] * len(NAMES)
+
+
 def test_what_sft_cannot_judge_is_not_asked():
     measured = world(dict.fromkeys(NAMES, 0.0), hit=0.5)
     assert not outcome_or_process.gate(measured, NAMES)["answerable"].any()
     table = parts(measured)
     assert table["estimate"].isna().all()
-    reason = "no logic domain can be judged, no instruction following can be judged"
+    reason = "SFT judges every logic domain and instruction following at chance"
     assert (table.loc[table["claim"] == "contrast", "reason"] == reason).all()
 
 

@@ -13,6 +13,7 @@ from m2rl_lib.config.locations import ROOT
 from m2rl_lib.figures import (
     completions,
     drawing,
+    ledger_figure,
     paper_tables,
     parts,
     redraw,
@@ -155,6 +156,19 @@ def test_cells_say_change_interval_and_label_and_sure_ones_are_bold():
     assert [text.get_weight() for text in texts] == ["bold", "normal", "normal"]
     texts = rq2_transfer.plot_transfer(frame.assign(label=["", "synergy", "undecided"])).axes[0].texts
     assert [text.get_text().split("\n")[2:] for text in texts] == [[], ["synergy"], ["undecided"]]
+
+
+def test_the_ledger_draws_each_claim_in_its_own_unit_with_its_region():
+    frame = committed("study/claims")
+    points, others = ledger_figure.plot_ledger(frame).axes
+    assert ledger_figure.region_edges("above −3 points") == (-3, np.inf) and ledger_figure.region_edges("below 1") == (-np.inf, 1)
+    assert ledger_figure.region_edges("between −0.3 and 0.3") == (-0.3, 0.3)
+    for axes, rows in ((points, frame[frame["unit"] == "points"]), (others, frame[frame["unit"] != "points"])):
+        drawn = [line.get_xdata()[0] for line in axes.lines if line.get_markersize() == 4.2]
+        assert drawn == pytest.approx(rows.loc[rows["verdict"] != "not testable", "estimate"].tolist())
+        assert len(axes.collections) == len(rows)
+    check_readable(ledger_figure.plot_ledger(frame))
+    check_readable(ledger_figure.plot_ledger(frame[frame["role"] == "primary"]))
 
 
 COSTS, JUDGING, BUDGET = committed("study/paper_costs"), committed("study/paper_judging"), committed("study/score_by_budget")

@@ -6,11 +6,12 @@ from itertools import product
 import pandas as pd
 import PIL.Image
 import pytest
+from test_figures import check_readable
 
 from m2rl_lib.config import schedule
 from m2rl_lib.domains import ALL
 from m2rl_lib.figures import our_tables, paper_tables, rq1_mix_or_merge
-from m2rl_lib.paper import published_tables
+from m2rl_lib.paper import claim_ledger, claims, published_tables
 from m2rl_lib.storage import artifacts, result_tables
 
 
@@ -118,16 +119,52 @@ def test_overlaps_are_those_of_the_experts_at_both_masks(p):
     assert list(frame.columns) == list(our_tables.published_overlaps().columns)
 
 
-def test_judging_is_of_trajectories_of_its_own_and_may_have_nothing_to_say(p):
-    rows = [("own", "rl-math", "math", "process", 40, "accuracy", 80.0), ("shared", "rl-math", "math", "process", 40, "accuracy", 60.0),
-            ("own", "rl-math", "math", "process", 40, "auroc", 0.9), ("own", "rl-agent", "agent", "outcome", 0, "accuracy", None)]  # fmt: skip
+def test_judging_is_of_the_papers_judges_on_trajectories_of_their_own_and_may_have_nothing_to_say(p):
+    rows = [("own", "rl-multi", "math", "process", 40, "accuracy", 80.0), ("own", "rl-multi", "agent", "process", 40, "accuracy", 60.0),
+            ("own", "rl-math", "math", "process", 40, "accuracy", 70.0), ("own", "rl-multi", "math", "process", 40, "auroc", 0.9),
+            ("shared", "rl-multi", "math", "process", 40, "accuracy", 60.0)]  # fmt: skip
     columns = ["set", "judge", "domain", "mode", "trajectories", "measure", "estimate"]
     table = pd.DataFrame(rows, columns=columns).assign(low=70.0, high=90.0, seeds=2)
     result_tables.write_table(p, "judging_measures", "rq5", table, artifacts.record(p))
-    assert our_tables.judging(p)[["model", "benchmark", "accuracy", "n"]].to_numpy().tolist() == [["rl-math", "math", 80.0, 40]]
-    result_tables.write_table(p, "judging_measures", "rq5", table.iloc[1:], artifacts.record(p))
-    with pytest.raises(our_tables.NothingToDrawError, match="no model has right and wrong trajectories of its own"):
+    found = our_tables.judging(p)[["benchmark", "accuracy"]].to_numpy().tolist()
+    assert found == [["our mean", 70.0], ["math", 80.0], ["agent", 60.0]]
+    result_tables.write_table(p, "judging_measures", "rq5", table.iloc[2:3], artifacts.record(p))
+    with pytest.raises(our_tables.NothingToDrawError, match="no model that the paper has as a judge"):
         our_tables.judging(p)
+
+
+def test_changes_against_sft_stand_beside_the_papers_in_one_row_order(p):
+    frame = our_tables.changes(p)
+    ours, published = (frame[frame["source"] == source].set_index(["domain", "model"]) for source in ("ours", "published"))
+    assert ours["change"].groupby("model").first().to_dict() == pytest.approx(
+        dict.fromkeys([f"rl-{domain}" for domain in p.domains], 30) | {"rl-multi": 50, "merged-best": 20}
+    )
+    sft, multi = (
+        published_tables.scores().query("model == @name and domain == 'math'")["score"].mean() for name in ("sft", "rl-multi")
+    )
+    assert published.loc[("math", "rl-multi"), "change"] == pytest.approx(multi - sft)
+    mean = (
+        frame[(frame["source"] == "published") & (frame["domain"] != "overall")]
+        .set_index("model")["change"]
+        .groupby(level=0)
+        .mean()
+    )
+    assert published.loc["overall", "change"].to_dict() == pytest.approx(mean.to_dict())
+    assert set(frame["domains"]) == {4} and ("agent", "rl-multi") in ours.index and "agent" not in published.index
+    models = [name for name in pd.unique(frame["model"]) if name not in ("rl-agent",)]
+    assert models == ["rl-math", "rl-coding", "rl-science", "rl-instruction_following", "merged-best", "rl-multi"]
+    check_readable(paper_tables.plot_changes(frame))
+    assert set(our_tables.changes(p, methods=True)["model"]) == {*schedule.defaults(p), "mt-opd"}
+
+
+def test_whether_ours_agrees_follows_from_the_ledger():
+    ledger = claim_ledger.ledger(claims.list_claims(3.0), {})
+    assert sorted(ledger["id"]) == sorted(set(ledger["id"])) and all(
+        our_tables.agreement(ledger, figure).startswith("**Cannot be compared** (RQ") for figure in our_tables.FINDINGS
+    )
+    row = ledger.assign(verdict="contradicted", estimate=1.0, low=0.5, high=1.5)
+    assert our_tables.agreement(row, "costs").startswith("**Does not agree** (RQ1.2, Mixing costs less")
+    assert "Ours: RL-Multi's cost over the experts', 1.00 [0.50, 1.50]." in our_tables.agreement(row, "costs")
 
 
 def test_the_blend_counts_what_the_corpus_holds(smoke, corpus):

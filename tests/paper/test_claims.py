@@ -102,11 +102,10 @@ def test_counts_have_no_p_and_need_their_whole_range():
     assert row["verdict"] == CONTRADICTED and np.isnan(row["p"]) and "a count, not a sample" in claim_ledger.claim_sentence(row)
 
 
-def test_places_are_in_half_widths_from_the_edge():
-    row = row_of(Found(4.0, 1.0, 7.0, "9 problems"), above=1.0)
-    assert row[["position", "position_low", "position_high", "published_position"]].tolist() == pytest.approx([1, 0, 2, 0])
-    two = row_of(Found(1.0, -1.0, 3.0, "9 problems"), above=-4.0, below=4.0)
-    assert two[["position", "position_low", "position_high"]].tolist() == pytest.approx([1.5, 0.5, 2.0])  # deepest at 0
+def test_an_equivalence_is_decided_by_the_90_percent_interval():
+    found = Found(1.0, -0.96, 2.96, "9 problems")
+    ends = [row_of(found, above=-3.0, below=3.0, equivalence=same)[["decides_low", "decides_high"]].tolist() for same in (0, 1)]
+    assert ends[0] == pytest.approx([-0.96, 2.96]) and ends[1] == pytest.approx([1 - 1.645, 1 + 1.645], abs=1e-3)
 
 
 def test_sentences_of_every_verdict_are_one_line():

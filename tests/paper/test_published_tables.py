@@ -29,3 +29,22 @@ def test_the_two_tables_still_disagree_on_hle_and_nowhere_else():
     ties = published_tables.merging().query("model == 'merge-ties'").set_index("benchmark")["score"]
     different = best.index[~np.isclose(best, ties[best.index])]
     assert list(different) == ["HLE"] and best["HLE"] == 6.02 and ties["HLE"] == 5.70
+
+
+def test_version_3_is_second_hand_and_has_the_expert_rl_multi_and_ties_on_every_benchmark():
+    frame = published_tables.scores_v3()
+    assert frame["source"].str.startswith("second-hand").all() and frame["score"].between(0, 100).all()
+    for (domain, _), rows in frame.groupby(["domain", "benchmark"]):
+        assert set(rows["model"]) == {f"rl-{domain}", "rl-multi", "merge-ties"} and len(rows) == 3
+    table = published_tables.domains_v3().set_index("domain")
+    assert table.loc["agent"].tolist() == pytest.approx([59.14, 60.74 - 59.14, 61.73 - 59.14])
+    first, third = published_tables.versions().itertuples(index=False)
+    assert (first.domains, first.benchmarks, third.domains, third.benchmarks) == (4, 8, 5, 9)
+    gaps = {
+        "math": (0.05 - 1.35) / 2,
+        "coding": (2.37 - 1.14) / 2,
+        "science": (-0.74 - 3.96) / 2,
+        "if": (0.92 + 6.46) / 2,
+        "a": -0.99,
+    }
+    assert third.difference == pytest.approx(sum(gaps.values()) / 5) and third.ahead == 4

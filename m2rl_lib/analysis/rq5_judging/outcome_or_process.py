@@ -8,13 +8,13 @@ import numpy as np
 import pandas as pd
 
 from m2rl_lib.analysis.rq2_transfer.transfer_matrix import INSTRUCTIONS, REASONING
-from m2rl_lib.analysis.rq5_judging.judge_accuracy import NUMBERS, SIGNS, Measured, add_up, combine
+from m2rl_lib.analysis.rq5_judging.judge_accuracy import NUMBERS, SIGNS, Measured, add_up, combine, name_experts
 from m2rl_lib.evaluation.judging import OWN, SHARED
 from m2rl_lib.stats.comparisons import BEST_MERGE, display_domain, display_name
 
 CHANCE = 50.0  # points, on a balanced set
 CONTRAST = "contrast"
-LOGIC, FORM = "logic domain", "instruction following"  # what a claim needs
+LOGIC, FORM = "every logic domain", "instruction following"  # what a claim needs
 
 
 def gate(measured: Measured, names: list[str], name: str = SHARED) -> pd.DataFrame:
@@ -38,11 +38,35 @@ def gate_sentences(table: pd.DataFrame) -> list[str]:
     for row in table.itertuples():
         found = f"outcome {row.outcome}, process {row.process}; n = {int(row.problems)} problems, "
         found += f"{int(row.seeds)} seed{'' if row.seeds == 1 else 's'}"
-        verdict = f"**the question cannot be answered at this scale** ({row.reason}; {found})."
+        verdict = f"cannot be asked ({row.reason}; {found})."
         if row.answerable:
-            verdict = f"SFT's judgement is above chance (50) in at least one mode: {found}."
+            verdict = f"SFT judges above chance (50) in at least one mode: {found}."
         lines.append(f"{display_domain(row.domain)}: {verdict}")
     return lines
+
+
+def answer_sentence(table: pd.DataFrame) -> str:
+    """Of which domains the question can be asked, in one sentence, from `gate`."""
+    asked = [display_domain(name) for name in table.loc[table["answerable"], "domain"]]
+    if not asked:
+        return f"**The question cannot be asked here:** SFT judges no domain above chance ({CHANCE:g} points), by either mode."
+    rest = [display_domain(name) for name in table.loc[~table["answerable"], "domain"]]
+    left_out = f", but not in {', '.join(rest)}, which what follows leaves out" if rest else ""
+    return f"SFT judges above chance in {', '.join(asked)}{left_out}."
+
+
+def answer_rows(measures: pd.DataFrame, differences: pd.DataFrame, table: pd.DataFrame) -> pd.DataFrame:
+    """What `rq5_judging.plot_answer` draws: SFT's accuracy by domain and mode on SFT's trajectories, and process − outcome of the
+    domain's expert and RL-Multi, from the tables of `judge_accuracy` and `gate`."""
+    columns = ["panel", "domain", "judge", "mode", "estimate", "low", "high", "seeds"]
+    accuracy = measures[(measures["measure"] == "accuracy") & (measures["judge"] == "sft") & (measures["set"] == SHARED)]
+    asked = name_experts(differences[differences["set"] == SHARED])
+    asked = asked[asked["judge"].isin(["expert", "rl-multi"])].assign(mode="")
+    rows = pd.concat([accuracy.assign(panel="accuracy"), asked.assign(panel="difference")], ignore_index=True)
+    rows = rows[rows["estimate"].notna()]
+    places = {name: place for place, name in enumerate(table["domain"])}
+    rows = rows.sort_values("domain", key=lambda names: names.map(places), kind="stable", ignore_index=True)
+    return rows[columns].assign(asked=rows["domain"].map(table.set_index("domain")["answerable"]))
 
 
 def judges_of(who: dict[str, dict[str, str]]) -> dict[str, list[str]]:
@@ -92,11 +116,12 @@ def claim_terms(judges: dict[str, dict[str, str]], answerable: list[str]) -> dic
     there. *contrast*: the sum of the two. *keeps …*: the paradigm − single experts, in the mode that suits."""
     logic = [domain for domain in REASONING if domain in answerable]
     form = [INSTRUCTIONS] if INSTRUCTIONS in answerable else []
-    lacking = {what: f"no {what} can be judged" for what, some in ((LOGIC, logic), (FORM, form)) if not some}
+    lacking = [what for what, some in ((LOGIC, logic), (FORM, form)) if not some]
     found, experts = {}, judges["single experts"]
 
     def add(claim: str, paradigm: str, name: str, terms: list, *needs: str) -> None:
-        found[claim, paradigm, name] = terms, ", ".join(lacking[need] for need in needs if need in lacking)
+        missing = " and ".join(need for need in needs if need in lacking)
+        found[claim, paradigm, name] = terms, missing and f"SFT judges {missing} at chance"
 
     for name, (paradigm, judge) in itertools.product((SHARED, OWN), judges.items()):
         if name == OWN and paradigm == "SFT":
