@@ -37,7 +37,7 @@ def ready(**environment: str) -> Iterator[None]:
         os.environ[ADDRESS] = f"{folder}/socket"
         with process:
             yield
-        del os.environ[ADDRESS]
+        os.environ.pop(ADDRESS, None)
 
 
 def use() -> None:
