@@ -36,7 +36,7 @@ try:
 except (ParameterError, ValueError) as error:
     sys.exit(f"{error}")
 
-EXPERTS = [f"rl-{domain}" for domain in P.domains]
+EXPERTS = schedule.experts(P)
 LOCK = locks.hold(locations.study_folder(P.study) / ".lock")  # instead of Snakemake's, which a kill leaves behind
 CONTROLS = schedule.controls(P)  # the null run and a second run of the math expert
 GROUPS = schedule.groups(P)

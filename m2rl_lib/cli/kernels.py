@@ -27,22 +27,21 @@ IMPORTED += ("m2rl_lib.evaluation.judging", "m2rl_lib.merging.merge", "m2rl_lib.
 
 @contextlib.contextmanager
 def ready(**environment: str) -> Iterator[None]:
-    """While it is entered there is such a process for all that this one starts; `environment` is added to its own."""
+    """While it is entered there is such a process for all that this one starts, but not beside a GPU; `environment` is added to
+    its own. Kernels asked for before it has imported are started as any other."""
+    if any(Path("/dev").glob("nvidia[0-9]*")):
+        yield
+        return
     with tempfile.TemporaryDirectory(prefix="m2rl-kernels-") as folder:
-        with socket.socket(socket.AF_UNIX) as listener:  # here, so that who asks early waits
-            listener.bind(f"{folder}/socket")
-            listener.listen(64)
-            command, passed = [sys.executable, "-m", __name__, str(listener.fileno())], [listener.fileno()]
-            process = subprocess.Popen(command, stdin=subprocess.PIPE, pass_fds=passed, env=os.environ | environment)
         os.environ[ADDRESS] = f"{folder}/socket"
-        with process:
+        with subprocess.Popen([sys.executable, "-m", __name__], stdin=subprocess.PIPE, env=os.environ | environment):
             yield
-        del os.environ[ADDRESS]
+        os.environ.pop(ADDRESS, None)
 
 
 def use() -> None:
-    """Have this process's notebooks run in forked kernels, where there is a process to fork them and no GPU."""
-    if ADDRESS in os.environ and not any(Path("/dev").glob("nvidia[0-9]*")):
+    """Have this process's notebooks run in forked kernels, where there is a process to fork them."""
+    if ADDRESS in os.environ:
         factory = KernelProvisionerFactory.instance()
         factory.provisioners["forked"] = EntryPoint("forked", f"{__name__}:Forked", factory.GROUP_NAME)
         factory.default_provisioner_name = "forked"
@@ -90,20 +89,18 @@ class Process:
         return self.poll()
 
     def send_signal(self, number: int) -> None:
-        os.kill(self.pid, number)
-
-    def terminate(self) -> None:
-        self.send_signal(signal.SIGTERM)
-
-    def kill(self) -> None:
-        self.send_signal(signal.SIGKILL)
+        with contextlib.suppress(ProcessLookupError):  # a process that has ended gets none
+            os.kill(self.pid, number)
 
 
-def serve(listener: socket.socket) -> None:
+def serve() -> None:
     """Import, then fork a kernel for each that asks."""
+    threading.Thread(target=_end_with, args=(sys.stdin.buffer.read,), daemon=True).start()
     for name in IMPORTED:
         importlib.import_module(name)
-    threading.Thread(target=_end_with, args=(sys.stdin.buffer.read,), daemon=True).start()
+    listener = socket.socket(socket.AF_UNIX)
+    listener.bind(os.environ[ADDRESS])
+    listener.listen(64)
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)
     while True:
         asking, _ = listener.accept()
@@ -145,4 +142,4 @@ def _become_kernel(asking: socket.socket) -> None:
 
 
 if __name__ == "__main__":
-    serve(socket.socket(fileno=int(sys.argv[1])))
+    serve()

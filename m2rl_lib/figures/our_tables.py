@@ -27,7 +27,7 @@ def scores(p: Parameters) -> pd.DataFrame:
     """SFT, the experts, the merge that is best on the selection split and RL-Multi on every benchmark, as `published.scores`."""
     found = result_tables.read_table(p, "scores", ["sft", "experts", "merges", "mixed"], schedule.seeds_there(p, "rq1"))
     best = bootstrap.choose_on_selection(found[found["split"] == "selection"], schedule.defaults(p))
-    return _score_rows(p, found, ["sft", *(f"rl-{domain}" for domain in p.domains), best, "rl-multi"])
+    return _score_rows(p, found, ["sft", *schedule.experts(p), best, "rl-multi"])
 
 
 def _score_rows(p: Parameters, found: pd.DataFrame, models: list[str]) -> pd.DataFrame:
@@ -58,7 +58,7 @@ def changes(p: Parameters, methods: bool = False) -> pd.DataFrame:
     published = published_changes(methods)
     groups = ["sft", "merges", "distilled"] if methods else ["sft", "experts", "merges", "mixed"]
     found = result_tables.read_table(p, "scores", groups, schedule.seeds_there(p, "rq4" if methods else "rq1"))
-    models = [*schedule.defaults(p), "mt-opd"] if methods else [*(f"rl-{domain}" for domain in p.domains), "rl-multi"]
+    models = [*schedule.defaults(p), "mt-opd"] if methods else [*schedule.experts(p), "rl-multi"]
     if not methods:
         best = bootstrap.choose_on_selection(found[found["split"] == "selection"], schedule.defaults(p))
         found, models = (
@@ -116,7 +116,7 @@ def agreement(ledger: pd.DataFrame, figure: str) -> str:
 
 def costs(p: Parameters) -> pd.DataFrame:
     """Device-seconds of every run by paradigm, as `published_costs`, with making and choosing; the mean over `seeds` seeds."""
-    experts = [f"rl-{domain}" for domain in p.domains]
+    experts = schedule.experts(p)
     writers = [*experts, "rl-multi", "mt-opd", "merges", "evaluate-mixed", "evaluate-merges"]
     there = schedule.seeds_there(p, "rq1")
     table = budgets.mean_costs(result_tables.read_table(p, "costs", writers, there))
@@ -168,7 +168,7 @@ def published_pairs() -> pd.DataFrame:
 def overlaps(p: Parameters) -> pd.DataFrame:
     """Overlap of each two experts' masks, of the study's own seed, at the paper's η and at equal density."""
     table = result_tables.read_table(p, "weights_pairs", ["measuring"])
-    experts = [f"rl-{domain}" for domain in p.domains]
+    experts = schedule.experts(p)
     table = table[table["model"].isin(experts) & table["other"].isin(experts) & (table["type"] == "all") & table["layer"].isna()]
     masks = [("relative", 0.001, "changed by more than η = 0.001"), ("density", 0.1, "the tenth that changed most")]
     masks = pd.DataFrame(masks, columns=["kind", "level", "mask"])

@@ -59,7 +59,7 @@ def run(p: Parameters) -> list[Path]:
             spent.append(costs.row(name, stage, seconds=time.monotonic() - begun, threads=1))
         print(f"merges: {len(names)} made of {len(read)} models in {sum(c['wall_seconds'] for c in spent):.0f} s")
         made_by = artifacts.record(p, read)
-        base, *experts = (locations.model_folder(p.study, p.seed, name) for name in ("sft", *(f"rl-{d}" for d in p.domains)))
+        base, *experts = (locations.model_folder(p.study, p.seed, name) for name in ("sft", *schedule.experts(p)))
         result_tables.write_table(p, "sce", "merges", sce.branches(experts, base), made_by)
         costs.write(p, "merges", made_by, spent)
     return folders
@@ -84,7 +84,7 @@ def recipe(p: Parameters, name: str) -> Recipe:
     base, method = folder("sft"), base_name.removeprefix("merge-")
     if variant.pop("norm", None):
         parent = folder(model_names.model_name(base_name, **variant))
-        norms = task_vectors.norms_and_cosines({"parent": parent, **{f"rl-{d}": folder(f"rl-{d}") for d in p.domains}}, base)
+        norms = task_vectors.norms_and_cosines({"parent": parent, **{name: folder(name) for name in schedule.experts(p)}}, base)
         scale = 1 / float(norms.set_index("model").loc["parent", "norm"])
         return Recipe("task-arithmetic", (parent,), base, scale, 1.0, False)
     step = int(variant.pop("step", p.rlvr_steps))

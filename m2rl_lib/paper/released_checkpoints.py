@@ -23,7 +23,7 @@ PASS_SECONDS = 9.5 / (6 * 0.21e9)  # per parameter and checkpoint: six of 0.21 B
 
 def names(p: Parameters) -> list[str]:
     """The model names of the released checkpoints, in the order of `released_models`."""
-    return ["sft", *(f"rl-{domain}" for domain in p.domains), "rl-multi"]
+    return ["sft", *schedule.experts(p), "rl-multi"]
 
 
 def sources(p: Parameters) -> dict[str, hub.Source]:
@@ -136,7 +136,7 @@ def kl_table(p: Parameters) -> pd.DataFrame:
     config = base_models.check_checkpoint(sources(p)["sft"])
     if not can_sample(model_shape.read_shape(config).parameters):
         return pd.DataFrame({"domain": [], "source": [], "target": [], "kl": []})
-    experts = [f"rl-{domain}" for domain in p.domains]
+    experts = schedule.experts(p)
     targets = policy_kl.kl_targets([*names(p), *schedule.defaults(p)], p.domains)
     return policy_kl.kl_table(policy_samples.kl_rows(world(p), experts, targets))
 

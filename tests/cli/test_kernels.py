@@ -15,6 +15,8 @@ LOOK = "import os, sys; print('torch' in sys.modules, os.environ['SAID'], os.get
 @pytest.fixture(scope="module")
 def ready():
     with kernels.ready(OMP_NUM_THREADS="1"):
+        while kernels.ADDRESS in os.environ and not os.path.exists(os.environ[kernels.ADDRESS]):
+            time.sleep(0.1)  # until then kernels start as any other
         yield
 
 
@@ -62,6 +64,8 @@ def test_a_kernel_ends_with_who_asked_and_its_death_is_seen(forked, tmp_path):
     killed = kernels.Process(command, dict(os.environ), str(tmp_path))
     killed.send_signal(signal.SIGKILL)
     assert killed.wait() == -1 and killed.poll() == -1
+    wait_for_end(killed.pid)
+    killed.send_signal(signal.SIGINT)
 
 
 def test_without_that_process_a_kernel_starts_as_any_other(forked, tmp_path, monkeypatch):

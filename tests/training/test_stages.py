@@ -247,7 +247,7 @@ def test_evaluation_keeps_every_sample(trained):
     p = evaluate(trained, "some", "scores", ["sft", "rl-agent"])
     scores = result_tables.read_table(p, "scores", ["some"])
     samples = result_tables.read_table(p, "samples", ["some"])
-    keys = avg_at_k.KEYS
+    keys = result_tables.KEYS
     assert not scores.duplicated(keys).any()
     assert scores[keys].equals(samples[keys])
     per_model = len(problem_sets.study_benchmarks(p)) * p.evaluate_problems * p.evaluate_samples

@@ -29,10 +29,10 @@ def paradigm_costs(costs: pd.DataFrame, p: Parameters) -> pd.DataFrame:
     parts = [
         ("mixed", "RL-Multi", model == "rl-multi"),
         ("mixed", "choosing a checkpoint", (model == "mixed") & (stage == "selection")),
-        ("merged", "experts", model.isin(_experts(p))),
+        ("merged", "experts", model.isin(schedule.experts(p))),
         ("merged", "making the merges", stage == "merge"),
         ("merged", "choosing a merge", (model == "merges") & (stage == "selection")),
-        ("distilled", "experts", model.isin(_experts(p))),
+        ("distilled", "experts", model.isin(schedule.experts(p))),
         ("distilled", "distillation", model == "mt-opd"),
     ]
     frame = pd.DataFrame([{"paradigm": side, "part": part, **costs.loc[chosen, SPENT].sum()} for side, part, chosen in parts])
@@ -47,17 +47,13 @@ def joint_costs(costs: pd.DataFrame, p: Parameters) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["model", *SPENT])
 
 
-def _experts(p: Parameters) -> list[str]:
-    return [f"rl-{domain}" for domain in p.domains]
-
-
 def score_by_budget(averages: pd.DataFrame, costs: pd.DataFrame, p: Parameters, merge: str = "merge-average") -> pd.DataFrame:
     """Overall score of checkpoints of RL-Multi, and of the experts' merged by `merge`, against what each spent: its whole cost ×
     step / steps."""
     overall = averages[averages["domain"] == "overall"].set_index("model")
     spent = costs[costs["stage"] == "rl"].set_index("model")
     units, columns, rows = ("prompts", "generated_tokens", "device_seconds"), ["score", "low", "high", "n", "seeds"], []
-    for name, runs, steps in (("rl-multi", ["rl-multi"], p.rlvr_mixed_steps), (merge, _experts(p), p.rlvr_steps)):
+    for name, runs, steps in (("rl-multi", ["rl-multi"], p.rlvr_mixed_steps), (merge, schedule.experts(p), p.rlvr_steps)):
         shares = {"sft": 0.0}
         for model in overall.index:
             base, variant = model_names.parse_model_name(model)
@@ -71,7 +67,16 @@ def score_by_budget(averages: pd.DataFrame, costs: pd.DataFrame, p: Parameters, 
 
 def main_models(p: Parameters) -> list[str]:
     """The models of the headline, in the order of its rows."""
-    return ["sft", "sft-sharpened", "rl-null", *_experts(p), "rl-multi", *schedule.defaults(p), "mt-opd", *schedule.joint(p)]
+    return [
+        "sft",
+        "sft-sharpened",
+        "rl-null",
+        *schedule.experts(p),
+        "rl-multi",
+        *schedule.defaults(p),
+        "mt-opd",
+        *schedule.joint(p),
+    ]
 
 
 def candidates(p: Parameters) -> dict[str, list[str]]:
