@@ -1,6 +1,5 @@
 """The claim ledger in one picture: each estimate in its own unit, beside the region in which its claim holds."""
 
-import re
 import textwrap
 
 import numpy as np
@@ -11,7 +10,7 @@ from matplotlib.patches import Patch
 
 from m2rl_lib.figures.parts import handle
 from m2rl_lib.figures.style import BLACK, BLUE, COLUMN, GREY, ORANGE, make_figure
-from m2rl_lib.paper.claim_ledger import CONTRADICTED, NOT_TESTABLE, POINTS, SUPPORTED, UNDECIDED, estimate_words
+from m2rl_lib.paper.claim_ledger import CONTRADICTED, NOT_TESTABLE, POINTS, SUPPORTED, UNDECIDED, estimate_words, region_edges
 from m2rl_lib.stats.bootstrap import require_columns
 
 LOOKS = {SUPPORTED: ("o", BLUE, True), CONTRADICTED: ("X", ORANGE, True), UNDECIDED: ("o", BLACK, False)}
@@ -26,14 +25,6 @@ LINE, BAR, EDGE, FOOT = (
     0.42,
 )  # inches: a line of text, a bar with its margin, the legend, an axis with its label
 LIMIT = {True: 40.0, False: 1.5}  # in points or without a unit: beyond, a place is drawn as an arrow
-
-
-def region_edges(words: str) -> tuple[float, float]:
-    """The edges of a region in words: 'above −3 points' → (−3, inf), 'between −0.3 and 0.3' → (−0.3, 0.3)."""
-    numbers = [float(number) for number in re.findall(r"-?[\d.]+", words.replace("−", "-"))]
-    if words.startswith("between"):
-        return numbers[0], numbers[1]
-    return (numbers[0], np.inf) if words.startswith("above") else (-np.inf, numbers[0])
 
 
 def plot_ledger(frame: pd.DataFrame) -> Figure:

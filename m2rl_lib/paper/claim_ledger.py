@@ -4,6 +4,7 @@ A claim is a *region* of values of one quantity: *supported* if it is shown to l
 *undecided*. Shown: p < 0.05 (of the 95% interval; of two one-sided tests for an *equivalence*), adjusted by Bonferroni over the
 primary claims (one per question) or Benjamini–Hochberg among the exploratory ones of a question."""
 
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -140,6 +141,14 @@ def _region_words(claim: Claim) -> str:
     return f"below {high}{unit}" if np.isinf(claim.above) else f"between {low} and {high}{unit}"
 
 
+def region_edges(words: str) -> tuple[float, float]:
+    """The edges of a region in words: 'above −3 points' → (−3, inf), 'between −0.3 and 0.3' → (−0.3, 0.3)."""
+    numbers = [float(number) for number in re.findall(r"-?[\d.]+", words.replace("−", "-"))]
+    if words.startswith("between"):
+        return numbers[0], numbers[1]
+    return (numbers[0], np.inf) if words.startswith("above") else (-np.inf, numbers[0])
+
+
 COLUMNS = [
     *("id", "question", "role", "claim", "published", "published_value", "quantity", "unit", "region", "rule"),
     *("estimate", "low", "high", "p", "family", "p_adjusted", "verdict", "seen", "n", "seeds", "scope", "reason"),
@@ -224,12 +233,10 @@ def what_would_change(rows: pd.DataFrame) -> str:
                 f"{row['id']} is undecided: {estimate_words(row)} lies on both sides of the claimed region ({row['region']})."
             )
         else:
-            inside = row["verdict"] == SUPPORTED
-            near = row["position_low"] if inside else -row["position_high"]
-            law = stats.norm if row["seeds"] == 1 else stats.t(row["seeds"] - 1)
-            shrink = law.ppf(0.95) / law.ppf(0.975) if "the 90% interval" in row["rule"] and inside else 1
-            room = max(near, 0) * shrink * (row["high"] - row["low"]) / 2
-            place = f"{room:.{digits}f}{unit} {'inside' if inside else 'outside'} the claimed region ({row['region']})"
+            inside, (above, below) = row["verdict"] == SUPPORTED, region_edges(row["region"])
+            near = (row["decides_low"] - above, below - row["decides_high"])
+            room = min(near) if inside else max(above - row["high"], row["low"] - below)
+            place = f"{max(room, 0):.{digits}f}{unit} {'inside' if inside else 'outside'} the claimed region ({row['region']})"
             lines.append(f"{row['id']} is {row['verdict']}: its interval ends about {place}; a shift of that size would undo it.")
     return "**What would change the answer.** " + " ".join(lines)
 

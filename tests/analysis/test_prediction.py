@@ -75,7 +75,9 @@ def test_seeds_that_disagree_leave_neighbours_undecided():
 
 def test_performance_change_is_target_minus_expert():
     rate = {("rl-math", "math"): 1.0, ("rl-multi", "math"): 0.0, ("rl-coding", "coding"): 0.0, ("rl-multi", "coding"): 1.0}
-    found = prediction.performance_changes(graded(rate, 5), {"rl-multi": ["math", "coding"]}, 3.0, draws=100)
+    found = prediction.performance_changes(
+        graded(rate, 5), {"rl-multi": ["math", "coding"], "merge-ties@lambda=0.5": NAMES}, 3.0, draws=100
+    )
     assert found.set_index("domain")["delta"].to_dict() == {"math": -100, "coding": 100}
 
 

@@ -321,6 +321,11 @@ def test_an_analysis_shows_the_rows_that_the_whole_ledger_shows(committed):
     assert shown["seeds"].tolist() == whole["seeds"].tolist() and whole["seeds"].max() == 6
 
 
+def test_the_edges_of_a_region_are_read_from_its_words():
+    assert claim_ledger.region_edges("above −3 points") == (-3, np.inf) and claim_ledger.region_edges("below 1") == (-np.inf, 1)
+    assert claim_ledger.region_edges("between −0.3 and 0.3") == (-0.3, 0.3)
+
+
 def test_what_would_change_an_answer_is_the_distance_to_the_edge():
     """4 [1, 7] above 0 ends 1 point inside; with two one-sided tests the 90% interval counts: 4 − 3 · 0.839 = 1.48."""
     primary = {"primary": True, "above": 0.0}

@@ -24,10 +24,14 @@ PREDICTED = {"kl": "KL", "neighbours": "neighbours", "target_neighbours": "neigh
 
 
 def performance_changes(scores: pd.DataFrame, targets: dict[str, list[str]], margin: float, draws: int = 10_000) -> pd.DataFrame:
-    """ΔPerf(target, A) = score of the target − score of A's expert on A's benchmarks, paired, on each target's domains."""
-    frames = []
+    """ΔPerf(target, A) = score of the target − score of A's expert on A's benchmarks, paired, on each target's domains.
+
+    A target without scores is left out: a seed has no merge with the settings that another seed's selection problems chose.
+    """
+    frames, there = [], set(scores["model"])
     for domain in dict.fromkeys(name for where in targets.values() for name in where):
-        pairs = [(target, f"rl-{domain}") for target, where in targets.items() if domain in where and target != f"rl-{domain}"]
+        asked = [target for target, where in targets.items() if domain in where and target in there]
+        pairs = [(target, f"rl-{domain}") for target in asked if target != f"rl-{domain}"]
         frames.append(compare_alone(scores[scores["domain"] == domain], pairs, [domain], margin, draws))
     named = {"model": "target", "over": "domain", "estimate": "delta", "low": "delta_low", "high": "delta_high"}
     columns = [*named.values(), "verdict", "n", "seeds", "scope"]
