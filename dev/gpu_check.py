@@ -102,7 +102,7 @@ def step_rows(p: study.Parameters, budget: Budget, steps: int) -> pd.DataFrame:
     """Seconds of an RLVR step on math, of each kind that is asked for here."""
     folder, rows = locations.model_folder(p.study, p.seed, "sft"), []
     kinds = [("ours", "float32", False), ("bare TRL", "float32", False), ("ours", "bfloat16 autocast", False),
-             ("bare TRL", "bfloat16 autocast", False), ("ours", "float32, prompts shared", True)]  # fmt: skip
+             ("bare TRL", "bfloat16 autocast", False), ("ours", "bfloat16 autocast, prompts shared", True)]  # fmt: skip
     for kind, numbers, shared in kinds:
         if not budget.allows(f"step: {kind}, {numbers}"):
             continue
@@ -122,12 +122,12 @@ def step_rows(p: study.Parameters, budget: Budget, steps: int) -> pd.DataFrame:
 
 @contextlib.contextmanager
 def settings(bf16: bool, shared: bool):
-    """RLVR with bfloat16 autocast, or with prompts shared where there is a GPU, while the block runs."""
+    """RLVR in bfloat16 autocast or in float32, or with prompts shared where there is a GPU, while the block runs."""
     make, shares = grpo.grpo_config, grpo.DomainTrainer.shares_prompts
 
     def config(*given):
         args = make(*given)
-        args.bf16 = bf16
+        args.bf16, args.mixed_precision = bf16, "bf16" if bf16 else "no"
         return args
 
     always = property(lambda trainer: True) if shared else shares
