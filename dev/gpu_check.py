@@ -1,11 +1,11 @@
 """The micro study with a larger model on one GPU: does every stage run there, how fast, and beside what. `make gpu`
 
-    python dev/gpu_check.py [--out dev/GPU.md] [--tiny] [--budget 420]
+    python dev/gpu_check.py [--out dev/GPU.md] [--tiny] [--budget 400]
 
 SFT, two experts, the mixed run, two merges, evaluation and RQ1's comparison run in this process, without papermill or Snakemake: a
 machine with a GPU and no network may lack them. Then an RLVR step of ours beside a bare TRL trainer's, in float32 and with bfloat16
 autocast, with prompts read once for all their completions, and on this machine's CPU. What does not fit the budget of seconds is left
-out and listed. `--tiny` rehearses all of it in a minute on a CPU. Programs are not run (domains math and science), so there is no sandbox.
+out and listed. The page has a picture of the steps beside it. `--tiny` rehearses all of it in a minute on a CPU. Programs are not run (domains math and science), so there is no sandbox.
 """
 
 import argparse
@@ -32,11 +32,12 @@ from m2rl_lib.training import grpo, sft
 
 DOMAINS = ["math", "science"]
 MERGES = ["merge-average", "merge-ties"]
+PARTS = ["generation", "log-probs", "backward", "optimizer"]  # of a step's seconds
 SIZES = {
     "domains": DOMAINS, "sandbox_kind": "none", "merge_methods": ["average", "ties"],
     "micro_hidden_size": 512, "micro_layers": 10, "micro_heads": 8, "train_device_batch": 256,
-    "sft_steps": 800, "sft_batch": 128, "sft_learning_rate": 1e-3, "sft_judge": 50,
-    "rlvr_steps": 16, "rlvr_mixed_steps": 32, "rlvr_max_tokens": 80, "rlvr_prompts_per_step": 32, "rlvr_completions": 8, "rlvr_learning_rate": 1e-4,
+    "sft_steps": 500, "sft_batch": 128, "sft_learning_rate": 1e-3,
+    "rlvr_steps": 16, "rlvr_mixed_steps": 32, "rlvr_prompts_per_step": 32, "rlvr_completions": 8, "rlvr_learning_rate": 1e-4,
     "rlvr_selection_problems": 16, "evaluate_problems": 50, "evaluate_batch": 1024, "evaluate_sharpened_temperatures": [0, 1.0],
 }  # fmt: skip
 TINY = {
@@ -45,6 +46,8 @@ TINY = {
     "rlvr_completions": 4, "rlvr_max_tokens": 16, "evaluate_max_tokens": 16, "rlvr_selection_problems": 2, "evaluate_problems": 4,
     "evaluate_selection_problems": 4, "analysis_draws": 200,
 }  # fmt: skip
+
+CPU_SECONDS = 90  # that the step on the CPU may take, with its start
 
 
 class Budget:
@@ -99,7 +102,7 @@ def step_rows(p: study.Parameters, budget: Budget, steps: int) -> pd.DataFrame:
     """Seconds of an RLVR step on math, of each kind that is asked for here."""
     folder, rows = locations.model_folder(p.study, p.seed, "sft"), []
     kinds = [("ours", "float32", False), ("bare TRL", "float32", False), ("ours", "bfloat16 autocast", False),
-             ("bare TRL", "bfloat16 autocast", False), ("ours", "float32, prompts shared", True)]  # fmt: skip
+             ("bare TRL", "bfloat16 autocast", False), ("ours", "bfloat16 autocast, prompts shared", True)]  # fmt: skip
     for kind, numbers, shared in kinds:
         if not budget.allows(f"step: {kind}, {numbers}"):
             continue
@@ -110,7 +113,7 @@ def step_rows(p: study.Parameters, budget: Budget, steps: int) -> pd.DataFrame:
             failed = f"{type(error).__name__}: {error}"[:200]
             rows.append({"trainer": kind, "numbers": numbers, "seconds": float("nan"), "failed": failed})
             continue
-        parts = {name: found["parts"].get(name) for name in ("generation", "log-probs", "backward", "optimizer")}
+        parts = {name: found["parts"].get(name) for name in PARTS}
         rows.append({"trainer": kind, "numbers": numbers, "seconds": found["seconds"], **parts,
                      "generated tokens/s": found["generated_tokens"] / found["seconds"]})  # fmt: skip
         print(json.dumps(rows[-1]), flush=True)
@@ -119,12 +122,12 @@ def step_rows(p: study.Parameters, budget: Budget, steps: int) -> pd.DataFrame:
 
 @contextlib.contextmanager
 def settings(bf16: bool, shared: bool):
-    """RLVR with bfloat16 autocast, or with prompts shared where there is a GPU, while the block runs."""
+    """RLVR in bfloat16 autocast or in float32, or with prompts shared where there is a GPU, while the block runs."""
     make, shares = grpo.grpo_config, grpo.DomainTrainer.shares_prompts
 
     def config(*given):
         args = make(*given)
-        args.bf16 = bf16
+        args.bf16, args.mixed_precision = bf16, "bf16" if bf16 else "no"
         return args
 
     always = property(lambda trainer: True) if shared else shares
@@ -132,12 +135,26 @@ def settings(bf16: bool, shared: bool):
         yield
 
 
+def draw(steps: pd.DataFrame, path: Path) -> None:
+    """Seconds of a step by part, one bar a trainer; what ran on the CPU is said in words, it would dwarf the rest."""
+    here = steps[~steps["numbers"].str.contains("CPU") & steps["seconds"].notna()]
+    parts = here.set_index(here["trainer"] + "\n" + here["numbers"])[PARTS].astype(float)
+    parts["other"] = (here["seconds"].to_numpy() - parts.sum(axis=1)).clip(lower=0)
+    axes = parts.iloc[::-1].plot.barh(stacked=True, figsize=(7, 0.6 * len(parts) + 1.2), width=0.7)
+    axes.set(xlabel="seconds of an RLVR step (median)", ylabel="")
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.legend(ncol=5, loc="lower left", bbox_to_anchor=(0, 1), frameon=False, fontsize=8)
+    axes.figure.savefig(path, dpi=150, bbox_inches="tight")
+
+
 def on_cpu(arguments: list[str]) -> dict:
     """A step of ours on this machine's CPU, all cores, in a process that is shown no GPU."""
     hidden = os.environ | {"CUDA_VISIBLE_DEVICES": ""}
-    done = subprocess.run(
-        [sys.executable, __file__, "--cpu-step", *arguments], capture_output=True, text=True, env=hidden, timeout=240
-    )
+    command = [sys.executable, __file__, "--cpu-step", *arguments]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, env=hidden, timeout=CPU_SECONDS)
+    except subprocess.TimeoutExpired:
+        return {"failed": f"not done after {CPU_SECONDS} s"}
     return json.loads(done.stdout.strip().splitlines()[-1]) if done.returncode == 0 else {"failed": done.stderr.strip()[-200:]}
 
 
@@ -145,14 +162,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--out", type=Path)
     parser.add_argument("--tiny", action="store_true")
-    parser.add_argument("--budget", type=float, default=420, help="seconds")
+    parser.add_argument("--budget", type=float, default=400, help="seconds")
     parser.add_argument("--cpu-step", action="store_true", help=argparse.SUPPRESS)
     given = parser.parse_args()
     p = study.Parameters.model_construct(**study.load(locations.ROOT / "params" / "study.yaml").model_dump())
     p = p.model_copy(update=SIZES | (TINY if given.tiny else {}) | {"study": "gpu-tiny" if given.tiny else "gpu"})
     if given.cpu_step:
         p = p.model_copy(update={"rlvr_threads": os.cpu_count()})
-        found = time_step("ours", p, locations.model_folder(p.study, 0, "sft"), "math", 2)
+        found = time_step("ours", p, locations.model_folder(p.study, 0, "sft"), "math", 1)
         speed = found["generated_tokens"] / found["seconds"]
         print(json.dumps({"seconds": found["seconds"], "generated tokens/s": speed, **found["parts"]}))
         return
@@ -175,12 +192,13 @@ def main() -> None:
         f"{torch.__version__}, {stamp()['date']}, commit {artifacts.commit()}. Programs did not run.", "",
         sentence, "", scores.round(1).to_markdown(index=False), "", spent.round(1).to_markdown(index=False), "",
         costs[["model", "stage", "device_seconds", "trained tokens/s", "generated tokens/s"]].round(0).to_markdown(index=False), "",
-        "An RLVR step on math, median seconds:", "", steps.round(3).to_markdown(index=False), "",
+        f"An RLVR step on math of {p.rlvr_prompts_per_step} prompts × {p.rlvr_completions} completions, median seconds:", "", steps.round(3).to_markdown(index=False), "",
         f"Left out for want of time: {', '.join(budget.left_out) or 'nothing'}.", "",
     ]  # fmt: skip
     print("\n".join(lines))
     if given.out:
-        given.out.write_text("\n".join(lines))
+        given.out.write_text("\n".join([*lines, f"![seconds of a step by part]({given.out.stem}.png)", ""]))
+        draw(steps, given.out.with_suffix(".png"))
 
 
 if __name__ == "__main__":

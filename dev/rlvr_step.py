@@ -32,6 +32,13 @@ from m2rl_lib.training import grpo
 WARM_UP = 2  # steps that are not timed
 
 
+def now() -> float:
+    """Seconds, once a GPU has done what it was given."""
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+    return time.perf_counter()
+
+
 class Clock(TrainerCallback):
     """Seconds of each step, and of its parts: the time spent in methods of the trainer."""
 
@@ -45,20 +52,20 @@ class Clock(TrainerCallback):
         inner = getattr(holder, method)
 
         def timed(*args, **kwargs):
-            started = time.perf_counter()
+            started = now()
             try:
                 return inner(*args, **kwargs)
             finally:
-                self.now[part] += time.perf_counter() - started
+                self.now[part] += now() - started
 
         setattr(holder, method, timed)
 
     def on_step_begin(self, *_, **__):
         self.now.clear()
-        self.begun = time.perf_counter()
+        self.begun = now()
 
     def on_step_end(self, *_, **__):
-        self.steps.append(time.perf_counter() - self.begun)
+        self.steps.append(now() - self.begun)
         self.now["generation"] -= self.now["grading"]  # TRL grades inside the method that generates
         for part in ("generation", "grading", "log-probs", "backward", "optimizer"):
             self.parts[part].append(self.now[part])
