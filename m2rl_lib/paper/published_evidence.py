@@ -13,6 +13,11 @@ Evidence = tuple[float, str]
 UNREAD = (np.nan, "stated; no number of it could be read")
 
 
+def ours() -> Evidence:
+    """Of a claim that the paper does not make."""
+    return np.nan, "asked by us, not by the paper"
+
+
 def _means(table: pd.DataFrame) -> pd.DataFrame:
     """Averages of a published table: one row per model, one column per domain, for 'overall' and for 'general'."""
     return averages(table).pivot(index="model", columns="domain", values="score")

@@ -48,8 +48,9 @@ def test_composition_has_no_experts_to_route_to_and_decides_the_entry():
     assert [one.estimate for one in found] == [100] and "on composition: pass@1 +50.0" in found[0].note
     full = table.assign(reference_score=98.0)
     ledger = claim_ledger.ledger(claims.list_claims(3.0), {"coverage": full}).set_index("claim")
-    row = ledger.loc["Joining raises pass@1, not coverage"]
+    row = ledger.loc["Joining does not raise coverage"]
     assert row["verdict"] == claim_ledger.NOT_TESTABLE and "no more than 2.0 points can be gained" in row["reason"]
+    assert row["published"] == "asked by us, not by the paper"
 
 
 def test_a_cascade_that_forgets():

@@ -8,13 +8,9 @@ import pandas as pd
 import pytest
 
 from m2rl_lib.config.locations import ROOT
-from m2rl_lib.stats.comparisons import display_name
 
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
-STUDY = ROOT / "figures" / "study"
-TABLES = STUDY / "tables"
 README = (ROOT / "README.md").read_text()
-README_TEXT, STATISTICS = (" ".join(text.split()) for text in (README, (ROOT / "docs" / "statistics.md").read_text()))
 each_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
 
 
@@ -51,80 +47,15 @@ def test_layout_is_what_the_modules_say():
     assert made["PAGE"].read_text() == made["page"](), "run python dev/tree.py"
 
 
-def test_readme_quotes_the_headline_table():
-    overall = pd.read_csv(STUDY / "overall.csv").set_index("model")
-    domains = pd.read_csv(STUDY / "benchmark_scores.csv").groupby(["model", "domain"])["score"].mean().unstack()
-    columns = ["math", "coding", "science", "instruction_following", "agent", "general"]
-    rows = {name: values for line in README.splitlines() for name, *values in [line.strip("| ").split(" | ")] if len(values) == 9}
-    for model, found in overall.iterrows():
-        name = "SFT at its best temperature" if model == "sft-sharpened" else display_name(model)
-        values = next(rows.pop(row) for row in list(rows) if row.split(" (")[0] == name)
-        assert values[1] == f"{found['low']:.1f}–{found['high']:.1f}"
-        numbers = [found["score"], found["seed_sd"], *domains.loc[model, columns]]
-        assert [values[0], *values[2:]] == [f"{number:.1f}" for number in numbers], name
-    assert list(rows)[0] == "model" and len(rows) <= 2  # the head of the table
+def test_results_are_what_the_committed_tables_say():
+    made = runpy.run_path(str(ROOT / "dev" / "results.py"))
+    assert made["PAGE"].read_text() == made["page"]() and made["readme"]() == README, "run python dev/results.py"
 
 
-def table(name: str, file: str) -> pd.DataFrame:
-    return pd.read_parquet(TABLES / name / f"{file}.parquet")
-
-
-def quoted(row, digits=1, sign=False) -> tuple[str, str]:
-    """('3.7', '[1.1, 6.2]') of a row's estimate and its interval, as a page writes them."""
-    estimate = row["estimate"] if "estimate" in row else row["change"]
-    value, low, high = (f"{number:.{digits}f}".replace("-", "−") for number in (estimate, row["low"], row["high"]))
-    return f"{'+' if sign and not value.startswith('−') else ''}{value}", f"[{low}, {high}]"
-
-
-def assert_quoted(text: str, value: str, interval: str):
-    assert re.search(rf"{re.escape(value)}(?: points)? {re.escape(interval)}", text), f"{value} {interval} is not quoted"
-
-
-def test_rq1_is_quoted():
-    for place, row in table("rq1", "0-rq1").iterrows():
-        assert_quoted(STATISTICS, *quoted(row))
-        if place < 2:
-            assert_quoted(README_TEXT, *quoted(row))
-
-
-def test_rq2_is_quoted():
-    cells = table("transfer", "0-rq2").query("role == 'off-diagonal'")
-    assert cells["label"].value_counts().to_dict() == {"undecided": 19, "synergy": 1}
-    synergy = cells[cells["label"] == "synergy"].iloc[0]
-    for text in (STATISTICS, README_TEXT):
-        assert_quoted(text, *quoted(synergy, sign=True))
-    claims = table("rq2", "0-rq2").set_index("claim")
-    assert_quoted(STATISTICS, *quoted(claims.loc["Reasoning domains help each other"]))
-    assert_quoted(STATISTICS, *quoted(claims.loc["Instruction following helps reasoning"]))
-
-
-def test_rq3_is_quoted():
-    summary = table("weights_summary", "0-rq3")
-    overlap, cosine = summary.query("kind == 'density' and level == 0.1").iloc[0], summary.query("kind == 'cosine'").iloc[0]
-    over = overlap[["mean", "least", "most", "matched", "with_null", "other_seed"]]
-    for value in [*over, *cosine[["mean", "with_null", "other_seed"]]]:
-        assert f"{value:.3f}" in STATISTICS, value
-
-
-def test_rq4_is_quoted():
-    names = {"rl-multi": "RL-Multi reaches", "merge-ties": "TIES", "mt-opd": "MT-OPD", "merge-average": "Average"}
-    for model, name in names.items():
-        row = table("recovery", "0-rq4").set_index("model").loc[model]
-        value, low, high = (f"{100 * row[key]:.0f}" for key in ("recovery", "low", "high"))
-        assert f"{name} {value}% [{low}, {high}]" in STATISTICS
-    seesaw = table("seesaw", "0-rq4").iloc[2]
-    assert f"would gain {seesaw['observed']:.1f} points" in STATISTICS
-    assert f"give {seesaw['expected']:.1f} [{seesaw['low']:.1f}, {seesaw['high']:.1f}] by luck" in STATISTICS
-
-
-def test_rq5_is_quoted():
-    measured = table("judging_measures", "0-rq5").query("set == 'shared' and judge == 'sft' and measure == 'accuracy'")
-    sure = measured[measured["low"] > 50]["domain"].nunique()
-    assert sure == measured["domain"].nunique(), "in at least one mode, SFT judges above chance in every domain"
-    measured = measured.set_index(["domain", "mode"]).sort_index()
-    for domain, mode in (("math", "outcome"), ("coding", "outcome"), ("agent", "outcome"), ("science", "process")):
-        assert_quoted(STATISTICS, *quoted(measured.loc[(domain, mode)], digits=0))
-    assert_quoted(STATISTICS, *quoted(measured.loc[("instruction_following", "process")]))
+def quoted(row) -> tuple[str, str]:
+    """('+3.7', '[1.1, 6.2]') of a row's estimate and its interval, as a page writes them."""
+    value, low, high = (f"{row[name]:.1f}".replace("-", "−") for name in ("estimate", "low", "high"))
+    return value if value.startswith("−") else f"+{value}", f"[{low}, {high}]"
 
 
 MAP = ROOT / "figures" / "map" / "tables" / "map_decisions"
@@ -134,22 +65,9 @@ MAP = ROOT / "figures" / "map" / "tables" / "map_decisions"
 def test_the_guide_quotes_the_decision_table():
     advice, guide = pd.read_parquet(next(MAP.glob("*.parquet"))), (ROOT / "docs" / "guide.md").read_text()
     for row in advice.itertuples():
-        value, interval = quoted(row._asdict(), sign=True)
+        value, interval = quoted(row._asdict())
         cells = (row[1], f"{100 * row.conflict:.0f}%", row.world, f"{100 * row.budget:.0f}%", row.use, f"{value} {interval}")
         assert f"| {' | '.join(cells)} |" in guide, cells
-
-
-def test_counts_of_the_ledger_are_quoted():
-    counts = table("claims", "0-claims")["verdict"].value_counts()
-    said = "{supported} are supported here, {contradicted} is contradicted, {undecided} are undecided".format(**counts)
-    assert said in README_TEXT and f"{counts.sum()} findings" in README
-
-
-def test_no_trained_model_reaches_sft_at_its_best_temperature_but_rl_if_in_its_domain():
-    domains = pd.read_csv(STUDY / "benchmark_scores.csv").groupby(["domain", "model"])["score"].mean().unstack()
-    trained = domains.drop(index="general").drop(columns=["sft", "sft-sharpened"])
-    reached = trained.ge(domains["sft-sharpened"].drop("general"), axis=0).stack()
-    assert list(reached[reached].index) == [("instruction_following", "rl-instruction_following")]
 
 
 def test_pages_of_measurements_quote_their_reports():

@@ -1,0 +1,114 @@
+"""Writes docs/results.md and README's results from the committed tables and figures of the default study. `python dev/results.py`."""
+
+import pandas as pd
+from world_bars import bars, read
+
+from m2rl_lib import domains
+from m2rl_lib.config.locations import ROOT
+from m2rl_lib.paper import claim_ledger
+from m2rl_lib.stats.comparisons import chosen, display_domain, display_name, verdict_sentence
+
+STUDY = ROOT / "figures" / "study"
+TABLES, RENDERED = STUDY / "tables", "notebooks/rendered/study"
+PAGE, README = ROOT / "docs" / "results.md", ROOT / "README.md"
+START, END = "<!-- results: written by dev/results.py -->", "<!-- end of results -->"
+BUDGETS = {"(a)": "At the paper's ratio of budgets", "(b)": "At matched prompts", "tun": "Each side at its best setting"}
+SCORES = {"T=1": "Avg@K at T = 1", "greedy": "Greedy", "pass@K": "pass@K"}
+QUESTIONS = {"RQ1": "11_rq1_mix_or_merge", "RQ2": "12_rq2_interference_and_synergy", "RQ3": "13_rq3_weights_and_policies",
+             "RQ4": "14_rq4_merging_methods", "RQ5": "15_rq5_verification"}  # fmt: skip
+
+
+def headline_table() -> str:
+    """Scores of every model, mean over the trained domains, and by domain."""
+    overall = pd.read_csv(STUDY / "overall.csv").set_index("model")
+    means = pd.read_csv(STUDY / "benchmark_scores.csv").groupby(["model", "domain"])["score"].mean().unstack()
+    names = [name for name in [*domains.DOMAINS, "general", "composition"] if name in means]
+    table = pd.DataFrame({
+        "model": [display_name(model) for model in overall.index],
+        "T = 1": [f"{row.score:.1f} [{row.low:.1f}, {row.high:.1f}]" for row in overall.itertuples()],
+        "greedy": overall["greedy"].map("{:.1f}".format).to_numpy(),
+        "pass@4": overall["pass@K"].map("{:.1f}".format).to_numpy(),
+        "sd": overall["seed_sd"].map("{:.1f}".format).to_numpy(),
+    })  # fmt: skip
+    for name in names:
+        table[display_domain(name).lower()] = [f"{value:.1f}" for value in means.loc[overall.index, name]]
+    return table.to_markdown(index=False, disable_numparse=True)
+
+
+def mix_or_merge() -> list[str]:
+    """RQ1's verdicts: by budget, and under each score."""
+    rows = [(BUDGETS[row["contest"][:3].rstrip()], row) for _, row in read(TABLES, "rq1").iterrows()]
+    pooled = pd.read_csv(STUDY / "mix_minus_merge.csv").query("seed.isna() and score != 'T=1'")
+    rows += [(SCORES[row["score"]], row) for _, row in pooled.iterrows()]
+    return [f"{where}: {verdict_sentence(row, {row['reference']: chosen(row['reference'])})}" for where, row in rows]
+
+
+def counted(ledger: pd.DataFrame) -> str:
+    """How many claims have each verdict."""
+    counts = ledger["verdict"].value_counts().reindex(claim_ledger.VERDICTS).dropna().astype(int)
+    return f"Of {len(ledger)} claims {', '.join(f'{count} {name}' for name, count in counts.items())}"
+
+
+def bullets(lines: list[str]) -> str:
+    """A Markdown list."""
+    return "\n".join(f"- {line}" for line in lines)
+
+
+def readme_part() -> str:
+    """What README says of the committed run."""
+    ledger = read(TABLES, "claims")
+    first = "\n".join(f"- {claim_ledger.claim_sentence(row)}" for _, row in ledger[ledger["role"] == "primary"].iterrows())
+    by_budget = mix_or_merge()
+    return f"""{START}
+
+{headline_table()}
+
+**Mix or merge?**
+
+{bullets(by_budget[:1] + by_budget[3:])}
+
+**The paper's primary claims**, each by a rule fixed before the run. {counted(ledger)}.
+
+{first}
+
+{END}"""
+
+
+def page() -> str:
+    """docs/results.md."""
+    ledger, calls = read(TABLES, "claims"), read(TABLES, "transfer").query("predicted != ''")["call"].value_counts()
+    checked, world = read(TABLES, "manipulation").query("predicted != ''")["outcome"].value_counts(), bars(TABLES)
+    world["worst"] = world["worst"].map("{:.1f}".format)
+    world["holds"] = world["holds"].map({True: "yes", False: "no"})
+    parts = [
+        "# Results of the default study",
+        f"Written by `python dev/results.py` from the [tables](../figures/study/tables/) of the committed run; its executed notebooks are in "
+        f"[{RENDERED}](../{RENDERED}/). Words are in the [glossary](glossary.md), rules in [statistics](statistics.md).",
+        "## Scores", "Mean over the five trained domains, in points, with its 95% interval at T = 1 and its standard deviation over seeds; then each "
+        "domain at T = 1, and what is never trained: `general` and `composition`.", headline_table(),
+        "![Scores by benchmark](../figures/study/benchmark_scores.png)",
+        "## Mix or merge?", bullets(mix_or_merge()),
+        "## What the paper claims, and what is seen here", f"{counted(ledger)}. All of it is about a micro model.",
+    ]  # fmt: skip
+    for question, notebook in QUESTIONS.items():
+        rows = ledger[ledger["question"] == question]
+        parts += [f"### [{question}](../{RENDERED}/{notebook}.ipynb)", claim_ledger.bullets(rows)]
+    parts += [
+        "## What was planted, and what the instruments say",
+        f"Of the {calls.sum()} cells of the transfer matrix that were planted to rise or fall: {', '.join(f'{n} called {name}' for name, n in calls.items())}. "
+        f"Of the {checked.sum()} predictions of the manipulation check: {', '.join(f'{n} {name}' for name, n in checked.items())}.",
+        "## The bars of the world", "What the [world](world.md) must do in every committed run; the worst value of any seed, unless it says mean.",
+        world.to_markdown(index=False, disable_numparse=True),
+    ]  # fmt: skip
+    return "\n\n".join(parts).replace("called undecided", "undecided") + "\n"
+
+
+def readme() -> str:
+    """README with the part of the committed run."""
+    text = README.read_text()
+    return text[: text.index(START)] + readme_part() + text[text.index(END) + len(END) :]
+
+
+if __name__ == "__main__":
+    PAGE.write_text(page())
+    README.write_text(readme())
