@@ -1,5 +1,7 @@
 """Writes docs/results.md and README's results from the committed tables and figures of the default study. `python dev/results.py`."""
 
+import re
+
 import pandas as pd
 from world_bars import bars, read
 
@@ -41,6 +43,23 @@ def mix_or_merge() -> list[str]:
     pooled = pd.read_csv(STUDY / "mix_minus_merge.csv").query("seed.isna() and score != 'T=1'")
     rows += [(SCORES[row["score"]], row) for _, row in pooled.iterrows()]
     return [f"{where}: {verdict_sentence(row, {row['reference']: chosen(row['reference'])})}" for where, row in rows]
+
+
+def examples() -> str:
+    """One problem of each domain with the completions of some models."""
+    parts = []
+    for (domain, prompt), rows in read(TABLES, "examples").groupby(["domain", "prompt"], sort=False):
+        parts.append(f"**{display_domain(domain)}.** {' '.join(prompt.split())}")
+        texts = (
+            re.sub(r"<\|im_\w+\|>", " ", row.text).strip().replace("\n", " ⏎ ").replace("|", "\\|") for row in rows.itertuples()
+        )
+        marks = ("right" if row.correct else "wrong" for row in rows.itertuples())
+        said = zip(map(display_name, rows["model"]), marks, texts)
+        parts.append(
+            "| model | | completion |\n|:--|:--|:--|\n"
+            + "\n".join(f"| {name} | {mark} | ```` {text} ```` |" for name, mark, text in said)
+        )
+    return "\n\n".join(parts)
 
 
 def counted(ledger: pd.DataFrame) -> str:
@@ -87,6 +106,8 @@ def page() -> str:
         "## Scores", "Mean over the five trained domains, in points, with its 95% interval at T = 1 and its standard deviation over seeds; then each "
         "domain at T = 1, and what is never trained: `general` and `composition`.", headline_table(),
         "![Scores by benchmark](../figures/study/benchmark_scores.png)",
+        "## One problem of each domain",
+        "Of seed 0: the first completion, at T = 1, on the first problem of each domain's first benchmark that divides the models.", examples(),
         "## Mix or merge?", bullets(mix_or_merge()),
         "## What the paper claims, and what is seen here", f"{counted(ledger)}. All of it is about a micro model.",
     ]  # fmt: skip
