@@ -66,7 +66,7 @@ def plot_costs(frame: pd.DataFrame) -> Figure:
     counted = "one run each" if runs == 1 else f"mean of {runs} seeds"
     words = f"percent of what the merged experts took\n(numbers: {frame['unit'].iloc[0]}, {counted})"
     axes.set(xlim=(0, 1.5 * max(115, 100 * totals.max() / whole)), xlabel=words)
-    return finish(figure, axes.get_legend_handles_labels()[0], 3, handlelength=1.6, columnspacing=1)
+    return finish(figure, axes.get_legend_handles_labels()[0], 3, handlelength=1.2, columnspacing=0.7)
 
 
 def plot_pair_changes(frame: pd.DataFrame) -> Figure:

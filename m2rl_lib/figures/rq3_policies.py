@@ -49,7 +49,7 @@ def plot_answer(frame: pd.DataFrame) -> Figure:
         if name == "rank":
             axes.set_xlim(-1, 1)
         name_heights(axes, -np.arange(count), [textwrap.fill(name, 20) for name in rows["row"]], -count + 0.4, 0.6)
-    handles = [handle("95% interval", "", BLACK, line="-"), Patch(facecolor=LIGHT, label="least to most pair")]
+    handles = [handle("95% interval", "", BLACK, line="-"), handle("least to most pair", "", LIGHT, line="-", linewidth=4)]
     handles += [Patch(facecolor=LIGHT, alpha=0.35, label="negligible")]
     figure.legend(handles=handles, loc="outside lower center", ncols=3, frameon=False, columnspacing=1, handlelength=1.5)
     return figure

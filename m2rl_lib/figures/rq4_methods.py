@@ -49,11 +49,12 @@ def plot_answer(frame: pd.DataFrame) -> Figure:
 
 
 def _narrow(name: str) -> str:
-    """A benchmark's name on lines of about twelve letters: 'LiveCodeBench v5' → 'LiveCode-', 'Bench v5'."""
+    """A benchmark's name on lines of about ten letters: 'LiveCodeBench v5' → 'LiveCode-', 'Bench v5'; 'instruc-', 'tions'."""
     name = name.replace("_", " ")
     if max(map(len, name.split())) > 12:
         name = re.sub(r"^(.*[a-z])([A-Z][a-z]+)", r"\1-\2", name)
-    return textwrap.fill(name, 12)
+    name = re.sub(r"\b([a-z]{7})([a-z]{5,})", r"\1-\2", name)
+    return textwrap.fill(name, 11)
 
 
 def plot_methods(frame: pd.DataFrame) -> Figure:

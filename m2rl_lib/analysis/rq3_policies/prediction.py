@@ -32,7 +32,8 @@ def performance_changes(scores: pd.DataFrame, targets: dict[str, list[str]], mar
     for domain in dict.fromkeys(name for where in targets.values() for name in where):
         asked = [target for target, where in targets.items() if domain in where and target in there]
         pairs = [(target, f"rl-{domain}") for target in asked if target != f"rl-{domain}"]
-        frames.append(compare_alone(scores[scores["domain"] == domain], pairs, [domain], margin, draws))
+        if pairs:
+            frames.append(compare_alone(scores[scores["domain"] == domain], pairs, [domain], margin, draws))
     named = {"model": "target", "over": "domain", "estimate": "delta", "low": "delta_low", "high": "delta_high"}
     columns = [*named.values(), "verdict", "n", "seeds", "scope"]
     return pd.concat(frames, ignore_index=True).rename(columns=named)[columns]
