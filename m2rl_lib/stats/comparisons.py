@@ -15,7 +15,7 @@ BEST_MERGE = "merged-best"  # what stands for merging where it is not one merge:
 NAMES = {
     "base": "Base",
     "sft": "SFT",
-    "sft-sharpened": "SFT sharpened",
+    "sft-sharpened": "SFT at best T",
     "rl-null": "RL-Null",
     "rl-multi": "RL-Multi",
     "mt-opd": "MT-OPD",

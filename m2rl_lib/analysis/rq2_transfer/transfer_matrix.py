@@ -211,7 +211,7 @@ def cell_sentences(table: pd.DataFrame) -> list[str]:
     for row in found.sort_values("change", key=abs, ascending=False).itertuples():
         what = f"{_cell_words(row)}: {row.label}, {row.change:+.1f} points [{row.low:.1f}, {row.high:.1f}], pass@K {row.pass_change:+.1f}; "
         if row.label == "synergy":
-            what += f"against SFT sharpened {row.over_sharpened:+.1f} [{row.over_low:.1f}, {row.over_high:.1f}]: "
+            what += f"against SFT at best T {row.over_sharpened:+.1f} [{row.over_low:.1f}, {row.over_high:.1f}]: "
             what += "undecided whether transfer" if row.called == "undecided" else row.called
         else:
             what += f"RL-Null {null[row.domain]:+.1f}"
