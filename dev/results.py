@@ -6,6 +6,7 @@ import pandas as pd
 from world_bars import bars, read
 
 from m2rl_lib import domains
+from m2rl_lib.cli import article
 from m2rl_lib.config.locations import ROOT
 from m2rl_lib.paper import claim_ledger
 from m2rl_lib.stats.comparisons import chosen, display_domain, display_name, verdict_sentence
@@ -76,7 +77,7 @@ def bullets(lines: list[str]) -> str:
 def readme_part() -> str:
     """What README says of the committed run."""
     ledger = read(TABLES, "claims")
-    first = "\n".join(f"- {claim_ledger.claim_sentence(row)}" for _, row in ledger[ledger["role"] == "primary"].iterrows())
+    first = bullets([article.finding(row) for _, row in ledger[ledger["role"] == "primary"].iterrows()])
     by_budget = mix_or_merge()
     return f"""{START}
 
@@ -84,7 +85,7 @@ def readme_part() -> str:
 
 **Mix or merge?**
 
-{bullets(by_budget[:1] + by_budget[3:])}
+{bullets(by_budget[:2] + by_budget[3:])}
 
 **The paper's primary claims**, each by a rule fixed before the run. {counted(ledger)}.
 
