@@ -93,13 +93,14 @@ lint: $(VENV)/ready
 	ruff check .
 
 # what is committed of a study: the executed notebooks of its own seed (the analyses among them speak of all seeds) and the result
-# tables of every seed but the samples; its figures are written in place
+# tables of every seed but the largest; its figures are written in place
 publish: $(VENV)/ready
 	rm -rf notebooks/rendered/$(STUDY) figures/$(STUDY)/tables && mkdir -p notebooks/rendered/$(STUDY) figures/$(STUDY)/tables
 	cp runs/$(STUDY)/notebooks/seed-$$(sed -n 's/^seed: *\([0-9]*\).*/\1/p' $(PARAMS))/*.ipynb notebooks/rendered/$(STUDY)/
 	rm -f notebooks/rendered/$(STUDY)/*-s[0-9]p[0-9]c[0-9]-*.ipynb  # of a map not every stage of every world
 	cd notebooks/rendered/$(STUDY) && sha256sum *.ipynb > SHA256SUMS
-	cp -r runs/$(STUDY)/results/. figures/$(STUDY)/tables/ && rm -rf figures/$(STUDY)/tables/samples
+	cp -r runs/$(STUDY)/results/. figures/$(STUDY)/tables/ && find figures/$(STUDY)/tables -name '*.sha256' -delete
+	cd figures/$(STUDY)/tables && rm -rf samples weights_pairs kl_rows  # the largest: their summaries stay
 	pytest -q tests/cli/test_rendered.py
 
 # a book of the executed notebooks and docs/, of the run or, without one, of what is committed
