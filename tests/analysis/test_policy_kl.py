@@ -223,6 +223,15 @@ def test_neighbours_of_bandits(bandits):
     assert (table["prompts"] == 40).all() and (table["epsilon"] == table.loc["null", "distance"]).all()
 
 
+def test_a_target_that_one_of_two_seeds_has_is_judged_by_that_seed(bandits):
+    other = bandits[bandits["target"] != "rl-opposed"].assign(seed=1)
+    one, two = (
+        policy_neighbours.neighbour_table(rows, ALL, target="rl-opposed") for rows in (bandits, pd.concat([bandits, other]))
+    )
+    pd.testing.assert_frame_equal(one, two)
+    assert len(one) and one["distance"].notna().all()
+
+
 def test_epsilon_is_swept(bandits):
     near = {f: of_math(policy_neighbours.neighbour_table(bandits, ALL, f))["label"] == "neighbour" for f in (0.2, 0.5, 3, 5)}
     counts = {factor: set(labels.index[labels]) for factor, labels in near.items()}

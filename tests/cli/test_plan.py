@@ -51,10 +51,6 @@ def test_parameters_of_models(model, tmp_path, default):
     assert model_shape.shape_of(changed(default, sft_base_model=str(tmp_path))) == shape
 
 
-OLD = pytest.mark.skipif(not (TABLES / "greedy").is_dir(), reason="the committed run is of the first world")
-
-
-@OLD
 def test_completions_are_those_of_the_finished_study(default):
     """The default study's committed tables have exactly as many rows as the plan says."""
     for group, _, completions in plan.evaluations(default):
@@ -63,7 +59,6 @@ def test_completions_are_those_of_the_finished_study(default):
         assert rows == completions, group
 
 
-@OLD
 def test_training_is_that_of_the_finished_study(default):
     costs = pilot_costs("0")
     table = plan.stages(default, plan.stated_rates(default)).set_index("stage")

@@ -299,24 +299,18 @@ def committed(smoke) -> Parameters:
             seed, writer = file.stem.split("-", 1)
             if table != "scores" or writer in claims.SCORE_GROUPS:
                 one = p.model_copy(update={"seed": int(seed)})
-                frame = pd.read_parquet(file)
-                if table == "predictors" and "df" not in frame:  # written before RQ3 pooled its seeds
-                    frame = frame.assign(seeds=1, df=frame["domains"] - 1)
-                result_tables.write_table(one, table, writer, frame, artifacts.record(one))
+                result_tables.write_table(one, table, writer, pd.read_parquet(file), artifacts.record(one))
     return p
 
 
 def test_an_analysis_shows_the_rows_that_the_whole_ledger_shows(committed):
     whole = claims.entries(committed)
-    assert list(whole["id"]) == IDS and set(whole.loc[whole["verdict"] == NOT_TESTABLE, "id"]) <= {
-        "RQ4.5"
-    }  # newer than the tables
+    assert list(whole["id"]) == IDS
     for question, rows in whole.groupby("question"):
-        pd.testing.assert_frame_equal(claims.entries(committed, question), rows.reset_index(drop=True))
+        pd.testing.assert_frame_equal(claims.entries(committed, question), rows.reset_index(drop=True), check_dtype=False)
     shown = pd.concat(map(pd.read_parquet, (TABLES / "claims").glob("*.parquet")))
-    whole = whole[whole["id"].isin(shown["id"])]
-    if (TABLES / "rq3_seeds").is_dir():  # tables written before RQ3 pooled its seeds: of the first alone
-        whole, shown = (rows[~rows["id"].isin(["RQ3.1", "RQ3.3"])] for rows in (whole, shown))
+    assert whole.loc[whole["id"] == "RQ3.5", "reason"].str.contains("no result table weights_pairs").all()  # too large to commit
+    shown, whole = (rows[(rows["id"] != "RQ3.5") & (rows["verdict"] != NOT_TESTABLE)] for rows in (shown, whole))
     assert shown["estimate"].tolist() == pytest.approx(whole["estimate"].tolist(), abs=0.2)
     assert shown["seeds"].tolist() == whole["seeds"].tolist() and whole["seeds"].max() == 6
 

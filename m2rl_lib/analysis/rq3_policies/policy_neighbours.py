@@ -34,7 +34,11 @@ def neighbour_table(rows: pd.DataFrame, names: list[str], factor: float = 1.0, t
         cells = [(domain, model, target), (domain, own, target)] if target else [(domain, own, model), (domain, own, "sft")]
         if domain == other or model not in there or any(cell not in means for cell in cells):
             continue
-        both = pd.concat([means[cell].droplevel(CELL) for cell in cells], axis=1).dropna()  # the prompts that both have
+        near, limit = (means[cell].droplevel(CELL).dropna(axis=1, how="all") for cell in cells)
+        seeds = near.columns.intersection(limit.columns)  # a seed lacks the merges that other seeds chose
+        both = pd.concat([near[seeds], limit[seeds]], axis=1).dropna()  # the prompts that both have
+        if both.empty:
+            continue
         near, limit = np.split(both.to_numpy(), 2, axis=1)  # (prompts, seeds)
         gap, low, high = t_interval(widest(near - factor * limit))
         epsilon, label = factor * limit.mean(), NEIGHBOUR if high < 0 else STRANGER if low > 0 else UNDECIDED
