@@ -96,8 +96,10 @@ class Process:
 def serve() -> None:
     """Import, then fork a kernel for each that asks."""
     threading.Thread(target=_end_with, args=(sys.stdin.buffer.read,), daemon=True).start()
+    before = set(os.environ)
     for name in IMPORTED:
         importlib.import_module(name)
+    imported = {name: os.environ[name] for name in set(os.environ) - before}  # set by what was imported, which a kernel does not run
     listener = socket.socket(socket.AF_UNIX)
     listener.bind(os.environ[ADDRESS])
     listener.listen(64)
@@ -107,7 +109,7 @@ def serve() -> None:
         if os.fork() == 0:
             try:
                 listener.close()
-                _become_kernel(asking)
+                _become_kernel(asking, imported)
             finally:  # without the interpreter's own end, which would wait for what threads of the parent hold
                 os._exit(0)
         asking.close()
@@ -118,7 +120,7 @@ def _end_with(read) -> None:
     os._exit(0)
 
 
-def _become_kernel(asking: socket.socket) -> None:
+def _become_kernel(asking: socket.socket, imported: dict[str, str]) -> None:
     os.setsid()
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     size, streams, *_ = socket.recv_fds(asking, 8, 3)
@@ -127,7 +129,7 @@ def _become_kernel(asking: socket.socket) -> None:
         os.dup2(stream, number)
         os.close(stream)
     os.environ.clear()
-    os.environ.update(asked["environment"])
+    os.environ.update(imported | asked["environment"])
     os.environ["JPY_PARENT_PID"] = str(os.getppid())  # without which it ends
     os.chdir(asked["folder"])
     import torch

@@ -38,8 +38,10 @@ def execute(tmp_path, *cells):
 
 
 def test_kernels_are_forked_with_the_libraries_in_the_environment_of_who_asks_and_none_is_left(forked, tmp_path):
-    both = [execute(tmp_path, LOOK, "print(os.getpid())") for _ in range(2)]
+    silenced = "print(os.environ['TRL_EXPERIMENTAL_SILENCE'])"  # set by an import
+    *both, (_, _, said) = [execute(tmp_path, LOOK, "print(os.getpid())", *more) for more in ([], [], [silenced])]
     parents = {text.split()[2] for text, _ in both}
+    assert said == "1\n"
     assert all(text.startswith("True now ") for text, _ in both) and len(parents) == 1 and str(os.getpid()) not in parents
     for _, number in both:
         wait_for_end(int(number))
