@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.colors import TwoSlopeNorm
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import MaxNLocator, MultipleLocator
 
 from m2rl_lib.figures import parts
 from m2rl_lib.figures.parts import count_words, domains_of, finish, handle, short_domain, unique
@@ -57,6 +57,7 @@ def plot_gradient_cosines(frame: pd.DataFrame) -> Figure:
     names = [f"{short_domain(one)}, {short_domain(other)}" for (one, other), _ in pairs]
     parts.name_heights(axes, -np.arange(len(pairs)), names, 0.6 - len(pairs), 0.6)
     axes.set_xlim(min(-0.6, axes.get_xlim()[0]), max(1.2, axes.get_xlim()[1]))
+    axes.xaxis.set_major_locator(MultipleLocator(0.5))
     refused = frame["cosine"].isna().groupby(frame["step"]).sum()
     words = {step: ("SFT" if step == 0 else f"step {step} of the mixed run") for step in steps}
     words = {
