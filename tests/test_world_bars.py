@@ -1,4 +1,4 @@
-"""The bars of the micro world: each is seen to break, and the committed run of the default study meets them."""
+"""The bars of the micro world: each is seen to break, and the committed run of the default study meets all but those named here."""
 
 from itertools import product
 
