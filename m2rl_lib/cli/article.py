@@ -79,10 +79,14 @@ def about(
 
 
 def finding(row: pd.Series) -> str:
-    """A finding of the paper, its verdict here first, in a line."""
-    quantity = row["quantity"][:1].upper() + row["quantity"][1:]
-    ours = f" {quantity}: {claim_ledger.estimate_words(row)}." if pd.notna(row["estimate"]) else ""
-    return f"**{row['verdict'].capitalize()}**: {row['claim']}.{ours}"
+    """A finding of the paper, its verdict here first, in a line; the adjusted p where it overrules the interval."""
+    words = f"**{row['verdict'].capitalize()}**: {row['claim']}."
+    if pd.notna(row["estimate"]):
+        words += f" {row['quantity'][:1].upper()}{row['quantity'][1:]}: {claim_ledger.estimate_words(row)}"
+        overruled = row["verdict"] == claim_ledger.UNDECIDED and claim_ledger.interval_decides(row)
+        words += f"; p = {row['p_adjusted']:.2g} after adjustment." if overruled else "."
+    reason = row["reason"] if isinstance(row["reason"], str) else ""
+    return f"{words} {reason[:1].upper()}{reason[1:]}." if reason else words
 
 
 def scope(row: pd.Series) -> str:

@@ -218,6 +218,18 @@ def claim_sentence(row: pd.Series) -> str:
     return f"{words}. {reason}".rstrip()
 
 
+def _rooms(row: pd.Series) -> tuple[float, float]:
+    """How far the deciding interval lies inside the claimed region, and the 95% interval outside it; negative where it does not."""
+    above, below = region_edges(row["region"])
+    inside = min(row["decides_low"] - above, below - row["decides_high"])
+    return inside, max(above - row["high"], row["low"] - below)
+
+
+def interval_decides(row: pd.Series) -> bool:
+    """Whether the interval alone, before p is adjusted for the other claims, supports or contradicts the claim."""
+    return max(_rooms(row)) > 0
+
+
 def what_would_change(rows: pd.DataFrame) -> str:
     """What the verdicts of the rows' primary claims hang on, in one sentence each: how near their interval comes to the edge."""
     lines = []
@@ -233,11 +245,12 @@ def what_would_change(rows: pd.DataFrame) -> str:
                 f"{row['id']} is undecided: {estimate_words(row)} lies on both sides of the claimed region ({row['region']})."
             )
         else:
-            inside, (above, below) = row["verdict"] == SUPPORTED, region_edges(row["region"])
-            near = (row["decides_low"] - above, below - row["decides_high"])
-            room = min(near) if inside else max(above - row["high"], row["low"] - below)
+            inside, room = row["verdict"] == SUPPORTED, max(_rooms(row))
             place = f"{max(room, 0):.{digits}f}{unit} {'inside' if inside else 'outside'} the claimed region ({row['region']})"
-            lines.append(f"{row['id']} is {row['verdict']}: its interval ends about {place}; a shift of that size would undo it.")
+            level = "90%" if inside and "the 90% interval" in row["rule"] else "95%"
+            lines.append(
+                f"{row['id']} is {row['verdict']}: its {level} interval ends about {place}; a change of that size would undo it."
+            )
     return "**What would change the answer.** " + " ".join(lines)
 
 
