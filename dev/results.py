@@ -3,13 +3,14 @@
 import re
 
 import pandas as pd
-from world_bars import bars, read
+from world_bars import bars
 
 from m2rl_lib import domains
 from m2rl_lib.cli import article
 from m2rl_lib.config.locations import ROOT
 from m2rl_lib.paper import claim_ledger
 from m2rl_lib.stats.comparisons import chosen, display_domain, display_name, verdict_sentence
+from m2rl_lib.storage.result_tables import read_folder
 
 STUDY = ROOT / "figures" / "study"
 TABLES, RENDERED = STUDY / "tables", "notebooks/rendered/study"
@@ -40,7 +41,7 @@ def headline_table() -> str:
 
 def mix_or_merge() -> list[str]:
     """RQ1's verdicts: by budget, and under each score."""
-    rows = [(BUDGETS[row["contest"][:3].rstrip()], row) for _, row in read(TABLES, "rq1").iterrows()]
+    rows = [(BUDGETS[row["contest"][:3].rstrip()], row) for _, row in read_folder(TABLES, "rq1").iterrows()]
     pooled = pd.read_csv(STUDY / "mix_minus_merge.csv").query("seed.isna() and score != 'T=1'")
     rows += [(SCORES[row["score"]], row) for _, row in pooled.iterrows()]
     return [f"{where}: {verdict_sentence(row, {row['reference']: chosen(row['reference'])})}" for where, row in rows]
@@ -49,7 +50,7 @@ def mix_or_merge() -> list[str]:
 def examples() -> str:
     """One problem of each domain with the completions of some models."""
     parts = []
-    for (domain, prompt), rows in read(TABLES, "examples").groupby(["domain", "prompt"], sort=False):
+    for (domain, prompt), rows in read_folder(TABLES, "examples").groupby(["domain", "prompt"], sort=False):
         parts.append(f"**{display_domain(domain)}.** {' '.join(prompt.split())}")
         texts = (
             re.sub(r"<\|im_\w+\|>", " ", row.text).strip().replace("\n", " ⏎ ").replace("|", "\\|") for row in rows.itertuples()
@@ -76,7 +77,7 @@ def bullets(lines: list[str]) -> str:
 
 def readme_part() -> str:
     """What README says of the committed run."""
-    ledger = read(TABLES, "claims")
+    ledger = read_folder(TABLES, "claims")
     first = bullets([article.finding(row) for _, row in ledger[ledger["role"] == "primary"].iterrows()])
     by_budget = mix_or_merge()
     return f"""{START}
@@ -96,8 +97,8 @@ def readme_part() -> str:
 
 def page() -> str:
     """docs/results.md."""
-    ledger, calls = read(TABLES, "claims"), read(TABLES, "transfer").query("predicted != ''")["call"].value_counts()
-    checked, world = read(TABLES, "manipulation").query("predicted != ''")["outcome"].value_counts(), bars(TABLES)
+    ledger, calls = read_folder(TABLES, "claims"), read_folder(TABLES, "transfer").query("predicted != ''")["call"].value_counts()
+    checked, world = read_folder(TABLES, "manipulation").query("predicted != ''")["outcome"].value_counts(), bars(TABLES)
     world["worst"] = world["worst"].map("{:.1f}".format)
     world["holds"] = world["holds"].map({True: "yes", False: "no"})
     parts = [

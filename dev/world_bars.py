@@ -10,21 +10,17 @@ import pandas as pd
 
 from m2rl_lib import domains
 from m2rl_lib.domains import composition
+from m2rl_lib.storage.result_tables import read_folder
 
 DOMAINS = list(domains.DOMAINS)
 FIRSTS = {f"rl-{name}": next(iter(domains.ALL[name].BENCHMARKS)) for name in DOMAINS}
 
 
-def read(tables: Path, name: str) -> pd.DataFrame:
-    """All parts of a result table."""
-    return pd.concat(map(pd.read_parquet, sorted((tables / name).glob("*.parquet"))), ignore_index=True)
-
-
 def bars(tables: Path) -> pd.DataFrame:
     """bar, worst (the value furthest from it), where, holds; worst over seeds unless the bar says 'mean over seeds'."""
-    scores = read(tables, "rq1_scores").set_index(["score", "model", "over", "seed"])["value"].sort_index()
-    calls, claims = read(tables, "transfer").query("predicted != ''")["call"], read(tables, "claims")
-    training = read(tables, "training").sort_values("step").groupby(["model", "seed"]).first()["reward"]
+    scores = read_folder(tables, "rq1_scores").set_index(["score", "model", "over", "seed"])["value"].sort_index()
+    calls, claims = read_folder(tables, "transfer").query("predicted != ''")["call"], read_folder(tables, "claims")
+    training = read_folder(tables, "training").sort_values("step").groupby(["model", "seed"]).first()["reward"]
     t1, greedy = scores["T=1"], scores["greedy"]
     own = pd.DataFrame({name: t1[name, first] for name, first in FIRSTS.items()})
     best = pd.DataFrame({name: t1["sft-sharpened", first] for name, first in FIRSTS.items()})

@@ -12,6 +12,7 @@ from m2rl_lib.config.study import Study
 from m2rl_lib.data.problem_sets import benchmarks
 from m2rl_lib.paper import claim_ledger
 from m2rl_lib.stats.comparisons import chosen, display_domain, display_name, verdict_sentence
+from m2rl_lib.storage.result_tables import read_folder
 
 LOOKS = Path(__file__).with_name("site")  # template, style and settings of Sphinx
 BLOCKS = 4  # of an answer that the first page shows; the notebook has all
@@ -23,7 +24,7 @@ NO_ANSWER = re.compile(
 
 def write(p: Study, folder: Path, tables: Path, pages: list[SimpleNamespace], **shown) -> None:
     """Write `index.md` and its figures into `folder`. `tables`: the study's result tables; `shown`: what else the template names."""
-    ledger, scores = read(tables, "claims"), read(tables, "rq1_scores")
+    ledger, scores = read_folder(tables, "claims"), read_folder(tables, "rq1_scores")
     limits = caveats(p, scores)
     asked = sorted((page for page in pages if re.search(r"RQ\d", page.title)), key=lambda page: page.stem)
     questions = [about(page, ledger, limits, tables, folder) for page in asked]
@@ -38,12 +39,6 @@ def write(p: Study, folder: Path, tables: Path, pages: list[SimpleNamespace], **
     (folder / "index.md").write_text(template.render(shown))
 
 
-def read(tables: Path, name: str) -> pd.DataFrame:
-    """A result table, all its parts, empty where there is none."""
-    parts = [pd.read_parquet(path) for path in sorted((tables / name).glob("*.parquet"))]
-    return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame()
-
-
 def about(
     page: SimpleNamespace, ledger: pd.DataFrame, limits: dict[str, list[str]], tables: Path, folder: Path
 ) -> SimpleNamespace:
@@ -51,7 +46,7 @@ def about(
     number, name = re.search(r"(RQ\d):? *(.+)", page.title).groups()
     blocks = [block.strip() for answer in page.answers for block in re.split(r"\n(?=- )|\n\n+", answer)]
     blocks = [block for block in blocks if not NO_ANSWER.fullmatch(block)]
-    if not blocks and number == "RQ1" and len(contests := read(tables, "rq1")):
+    if not blocks and number == "RQ1" and len(contests := read_folder(tables, "rq1")):
         first = contests.iloc[0]
         blocks = [verdict_sentence(first, {first["reference"]: chosen(first["reference"])})]
     rows = ledger[ledger["question"] == number] if len(ledger) else ledger

@@ -18,12 +18,8 @@ LOOKS |= {NOT_TESTABLE: ("_", GREY, False)}  # marker, colour, filled
 BAND = "#E2E2E2"
 # of the axes in a figure of one column, whose right half has the numbers; letters of a line
 LEFT, RIGHT, LETTERS = 0.03, 0.42, 52
-LINE, BAR, EDGE, FOOT = (
-    0.115,
-    0.21,
-    0.5,
-    0.42,
-)  # inches: a line of text, a bar with its margin, the legend, an axis with its label
+# inches: a line of text, a bar with its margin, the legend, an axis with its label
+LINE, BAR, EDGE, FOOT = 0.115, 0.21, 0.5, 0.42
 LIMIT = {True: 40.0, False: 1.5}  # in points or without a unit: beyond, a place is drawn as an arrow
 
 

@@ -50,6 +50,12 @@ def _read(path: Path) -> pa.Table:
     raise atomic.DamagedError(f"{path} is damaged: it is not what was written; run the stage again that makes it")
 
 
+def read_folder(tables: Path, name: str) -> pd.DataFrame:
+    """All parts of a table in a folder of tables (`results` of a run, or what is committed of one); empty where there is none."""
+    parts = [pd.read_parquet(path) for path in sorted((tables / name).glob("*.parquet"))]
+    return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame()
+
+
 def read_table(
     parameters: Parameters, table: str, writers: Sequence[str] | None = None, seeds: Sequence[int] | None = None
 ) -> pd.DataFrame:

@@ -14,6 +14,7 @@ import pytest
 from m2rl_lib.cli import article, build_site
 from m2rl_lib.config import locations, study
 from m2rl_lib.config.locations import ROOT
+from m2rl_lib.storage.result_tables import read_folder
 
 RENDERED = ROOT / "notebooks" / "rendered" / "study"
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
@@ -69,7 +70,7 @@ def test_every_page_says_what_made_it_folded_at_its_end(site):
 def test_the_first_page_answers_every_question_and_leads_to_its_notebook(written):
     index = (written / "index.md").read_text()
     cards = index[index.index("## The answers") : index.index("## The study")]
-    ledger = article.read(ROOT / "figures" / "study" / "tables", "claims").query("role == 'primary'").set_index("question")
+    ledger = read_folder(ROOT / "figures" / "study" / "tables", "claims").query("role == 'primary'").set_index("question")
     for path in sorted(RENDERED.glob("1[1-9]_*.ipynb")):
         page, number = build_site.read_page(path), re.search(r"RQ\d", build_site.read_page(path).title)[0]
         assert page.answers, f"{path.name} has no output of a cell tagged headline"

@@ -332,7 +332,8 @@ def test_what_would_change_an_answer_is_the_distance_to_the_edge():
     ]}  # fmt: skip
     said = {name: claim_ledger.what_would_change(table) for name, table in rows.items()}
     assert (
-        "RQ1.1 is supported: its 95% interval ends about 1.0 points inside the claimed region (above 0 points)" in said["supported"]
+        "RQ1.1 is supported: its 95% interval ends about 1.0 points inside the claimed region (above 0 points)"
+        in said["supported"]
     )
     assert "about 1.5 points inside" in said["equivalence"] and "about 1.0 points outside" in said["contradicted"]
     assert (

@@ -67,16 +67,8 @@ def score_by_budget(averages: pd.DataFrame, costs: pd.DataFrame, p: Parameters, 
 
 def main_models(p: Parameters) -> list[str]:
     """The models of the headline, in the order of its rows."""
-    return [
-        "sft",
-        "sft-sharpened",
-        "rl-null",
-        *schedule.experts(p),
-        "rl-multi",
-        *schedule.defaults(p),
-        "mt-opd",
-        *schedule.joint(p),
-    ]
+    controls = ["sft", "sft-sharpened", "rl-null"]
+    return [*controls, *schedule.experts(p), "rl-multi", *schedule.defaults(p), "mt-opd", *schedule.joint(p)]
 
 
 def candidates(p: Parameters) -> dict[str, list[str]]:
