@@ -1,6 +1,6 @@
 """The micro study with a larger model on one GPU: does every stage run there, how fast, and beside what. `make gpu`
 
-    python dev/gpu_check.py [--out dev/GPU.md] [--tiny] [--budget 400]
+    python dev/gpu_check.py [--out dev/GPU.md] [--tiny] [--budget 400] [--seeds 0 1 2]
 
 SFT, two experts, the mixed run, two merges, evaluation and RQ1's comparison run in this process, without papermill or Snakemake: a
 machine with a GPU and no network may lack them. Then an RLVR step of ours beside a bare TRL trainer's, in float32 and with bfloat16
@@ -88,9 +88,9 @@ def stages(p: study.Parameters) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def answer(p: study.Parameters) -> tuple[pd.DataFrame, str]:
+def answer(p: study.Parameters, seeds: list[int]) -> tuple[pd.DataFrame, str]:
     """Avg@K of every model, mean over the two domains, and RQ1's sentence."""
-    scores = result_tables.read_table(p, "scores", ["sft", "all"])
+    scores = result_tables.read_table(p, "scores", ["sft", "all"], seeds)
     test, selection = (scores[scores["split"] == split] for split in ("test", "selection"))
     best = bootstrap.choose_on_selection(selection, MERGES)
     table = bootstrap.average_table(test, draws=p.analysis_draws).query("domain == 'overall'")
@@ -163,6 +163,10 @@ def main() -> None:
     parser.add_argument("--out", type=Path)
     parser.add_argument("--tiny", action="store_true")
     parser.add_argument("--budget", type=float, default=400, help="seconds")
+    parser.add_argument(
+        "--seeds", type=int, nargs="+", default=[0], help="beside the first, each at the same time in a process of its own"
+    )
+    parser.add_argument("--scores-only", action="store_true", help=argparse.SUPPRESS)
     parser.add_argument("--cpu-step", action="store_true", help=argparse.SUPPRESS)
     given = parser.parse_args()
     p = study.Parameters.model_construct(**study.load(locations.ROOT / "params" / "study.yaml").model_dump())
@@ -175,9 +179,15 @@ def main() -> None:
         return
     if not given.tiny and not torch.cuda.is_available():
         sys.exit("gpu_check: no CUDA GPU here; --tiny rehearses it on the CPU")
-    budget = Budget(given.budget)
+    p, budget = p.model_copy(update={"seed": given.seeds[0]}), Budget(given.budget)
+    alone = [sys.executable, __file__, "--scores-only", *["--tiny"] * given.tiny, "--seeds"]
+    others = [subprocess.Popen([*alone, str(seed)]) for seed in given.seeds[1:]]
     spent = stages(p)
-    scores, sentence = answer(p)
+    if given.scores_only:
+        return
+    if failed := [seed for seed, other in zip(given.seeds[1:], others) if other.wait()]:
+        sys.exit(f"gpu_check: seeds {failed} did not reach their end; their last lines are above")
+    scores, sentence = answer(p, given.seeds)
     steps = step_rows(p, budget, 2 if given.tiny else 4)
     if budget.allows("step on the CPU"):
         cpu = {"trainer": "ours", "numbers": "float32, CPU", **on_cpu(["--tiny"] if given.tiny else [])}
@@ -185,7 +195,7 @@ def main() -> None:
     costs = result_tables.read_table(p, "costs")
     costs["trained tokens/s"] = costs["trained_tokens"] / costs["device_seconds"]
     costs["generated tokens/s"] = costs["generated_tokens"] / costs["device_seconds"]
-    weights = sum(path.stat().st_size for path in locations.model_folder(p.study, 0, "sft").glob("*.safetensors")) / 4e6
+    weights = sum(path.stat().st_size for path in locations.model_folder(p.study, p.seed, "sft").glob("*.safetensors")) / 4e6
     lines = [
         "# On one GPU", "",
         f"`make gpu` on {artifacts.device()}, a model of {weights:.1f} M parameters, domains {' and '.join(DOMAINS)}; torch "
@@ -198,7 +208,8 @@ def main() -> None:
     print("\n".join(lines))
     if given.out:
         given.out.write_text("\n".join([*lines, f"![seconds of a step by part]({given.out.stem}.png)", ""]))
-        draw(steps, given.out.with_suffix(".png"))
+        if len(steps):
+            draw(steps, given.out.with_suffix(".png"))
 
 
 if __name__ == "__main__":
