@@ -8,10 +8,11 @@ from types import SimpleNamespace
 import jinja2
 import pandas as pd
 
+from m2rl_lib.analysis.rq1_mix_or_merge.budgets import NULL_MARGIN, drift_sentence
 from m2rl_lib.config.study import Study
 from m2rl_lib.data.problem_sets import benchmarks
 from m2rl_lib.paper import claim_ledger
-from m2rl_lib.stats.comparisons import chosen, display_domain, display_name, verdict_sentence
+from m2rl_lib.stats.comparisons import display_domain, display_name
 from m2rl_lib.storage.result_tables import read_folder
 
 LOOKS = Path(__file__).with_name("site")  # template, style and settings of Sphinx
@@ -46,9 +47,6 @@ def about(
     number, name = re.search(r"(RQ\d):? *(.+)", page.title).groups()
     blocks = [block.strip() for answer in page.answers for block in re.split(r"\n(?=- )|\n\n+", answer)]
     blocks = [block for block in blocks if not NO_ANSWER.fullmatch(block)]
-    if not blocks and number == "RQ1" and len(contests := read_folder(tables, "rq1")):
-        first = contests.iloc[0]
-        blocks = [verdict_sentence(first, {first["reference"]: chosen(first["reference"])})]
     rows = ledger[ledger["question"] == number] if len(ledger) else ledger
     primary = rows[rows["role"] == "primary"] if len(rows) else rows
     short = re.split(r"(?<=[.!?]) (?=[A-Z])|, \d+ benchmarks,", blocks[0].removeprefix("- "))[0] if blocks else ""
@@ -130,6 +128,11 @@ def caveats(p: Study, scores: pd.DataFrame) -> dict[str, list[str]]:
         found.append(f"SFT at its best temperature, which needs no RL, scores {overall['sft-sharpened']:.1f} points; {best}.")
     if {"sft", "rl-null"} <= {*overall.index}:
         found.append(f"RL with shuffled rewards (RL-Null) scores {overall['rl-null']:.1f}, SFT {overall['sft']:.1f}.")
+        trained_on = [name for domain in p.domains for name in benchmarks(domain, p.data_sources) if name in means]
+        moved = (means.loc["rl-null", trained_on] - means.loc["sft", trained_on]).dropna()
+        if moved.abs().gt(NULL_MARGIN).any():
+            furthest = moved.abs().idxmax()
+            found.append(drift_sentence(moved[furthest], furthest))
     changes = {}
     for domain in p.domains if "sft" in means.index else []:
         others = [name for other in p.domains if other != domain for name in benchmarks(other, p.data_sources) if name in means]

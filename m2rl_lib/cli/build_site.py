@@ -108,10 +108,21 @@ def made_by(facts: dict, parameters: dict) -> str:
     return f'<details class="facts"><summary>What made this page</summary>{tables}</details>'
 
 
+def join_code(cells: list) -> list:
+    """The cells with code that shows nothing (parameters, imports, reading) in one fold with the code cell after it."""
+    joined = []
+    for cell in cells:
+        if joined and cell.cell_type == joined[-1].cell_type == "code" and not joined[-1].get("outputs"):
+            cell.source = f"{joined.pop().source}\n\n{cell.source}".strip()
+        joined.append(cell)
+    return joined
+
+
 def show_notebook(page: SimpleNamespace, there: dict[str, str]) -> nbformat.NotebookNode:
     """A notebook as the book shows it: code folded, provenance folded at the end, links within the book, nothing that runs."""
     title = f"{page.title}: {page.copy}" if page.copy else page.title
     page.book.metadata.pop("widgets", None)
+    page.book.cells = join_code(page.book.cells)
     for cell in page.book.cells:
         if cell.cell_type == "markdown":
             cell.source = link(re.sub(r"^# .+$", lambda _: f"# {title}", cell.source, count=1, flags=re.MULTILINE), there)

@@ -118,11 +118,12 @@ def _depth(claim: Claim, value: float) -> float:
     return min(value - claim.above, claim.below - value)
 
 
-def _deciding(claim: Claim, found: Found) -> dict[str, float]:
-    """The ends of the interval that decides: of 95%, or of 90% for an equivalence."""
-    shrink = _law(found).ppf(0.95) / _law(found).ppf(0.975) if claim.equivalence else 1
+def _deciding(claim: Claim, found: Found, inside: bool, looks: int) -> dict[str, float]:
+    """The ends of the interval that decides: of 95%, or of 90% inside an equivalence; adjusted over `looks` primary claims."""
+    tail = LEVEL / (1 if claim.equivalence and inside else 2) / (looks if claim.primary else 1)
+    wider = 1 if found.counted else _law(found).ppf(1 - tail) / _law(found).ppf(0.975)
     ends = (("decides_low", found.low), ("decides_high", found.high))
-    return {name: found.estimate + shrink * (limit - found.estimate) for name, limit in ends}
+    return {name: found.estimate + wider * (limit - found.estimate) for name, limit in ends}
 
 
 def _rule_words(claim: Claim) -> str:
@@ -156,7 +157,7 @@ COLUMNS = [
 ]
 
 
-def _row(claim: Claim, tables: dict) -> dict:
+def _row(claim: Claim, tables: dict, looks: int) -> dict:
     row = {name: getattr(claim, name) for name in ("question", "claim", "quantity", "unit")}
     row |= {"role": "primary" if claim.primary else "exploratory", "region": _region_words(claim), "rule": _rule_words(claim)}
     row["published_value"], row["published"] = claim.published
@@ -167,7 +168,8 @@ def _row(claim: Claim, tables: dict) -> dict:
     leaning = SUPPORTED if inside else CONTRADICTED
     if found.counted and (_depth(claim, found.low) > 0) != (_depth(claim, found.high) > 0):  # the whole range, or nothing
         leaning = UNDECIDED
-    row |= {name: getattr(found, name) for name in ("estimate", "low", "high", "n", "seeds")} | _deciding(claim, found)
+    row |= {name: getattr(found, name) for name in ("estimate", "low", "high", "n", "seeds")}
+    row |= _deciding(claim, found, inside, looks)
     scope, able = SCOPES[found.seeds == 1 or found.these_weights], np.nan if found.counted else seen(found)
     return row | {"p": p, "verdict": leaning, "seen": able, "scope": scope, "reason": found.note}
 
@@ -175,9 +177,10 @@ def _row(claim: Claim, tables: dict) -> dict:
 def ledger(claims: Sequence[Claim], tables: dict[str, pd.DataFrame | str], question: str | None = None) -> pd.DataFrame:
     """One row per claim, of all questions or one: COLUMNS. `tables`: result tables, or in a table's place why it is not there."""
     asked = [claim for claim in claims if question in (None, claim.question)]
-    rows = pd.DataFrame([_row(claim, tables) for claim in asked]).reindex(columns=COLUMNS)
+    looks = sum(claim.primary for claim in claims)
+    rows = pd.DataFrame([_row(claim, tables, looks) for claim in asked]).reindex(columns=COLUMNS)
     rows["id"] = rows["question"] + "." + (rows.groupby("question").cumcount() + 1).astype(str)
-    primary, looks = rows["role"] == "primary", sum(claim.primary for claim in claims)
+    primary = rows["role"] == "primary"
     rows["family"] = np.where(primary, f"Bonferroni, {looks} primary claims", "Benjamini–Hochberg, " + rows["question"])
     rows["p_adjusted"] = (looks * rows["p"]).clip(upper=1).where(primary)
     for _, part in rows[~primary & rows["p"].notna()].groupby("question"):
@@ -218,16 +221,9 @@ def claim_sentence(row: pd.Series) -> str:
     return f"{words}. {reason}".rstrip()
 
 
-def _rooms(row: pd.Series) -> tuple[float, float]:
-    """How far the deciding interval lies inside the claimed region, and the 95% interval outside it; negative where it does not."""
-    above, below = region_edges(row["region"])
-    inside = min(row["decides_low"] - above, below - row["decides_high"])
-    return inside, max(above - row["high"], row["low"] - below)
-
-
 def interval_decides(row: pd.Series) -> bool:
     """Whether the interval alone, before p is adjusted for the other claims, supports or contradicts the claim."""
-    return max(_rooms(row)) > 0
+    return row["p"] < LEVEL
 
 
 def what_would_change(rows: pd.DataFrame) -> str:
@@ -245,12 +241,13 @@ def what_would_change(rows: pd.DataFrame) -> str:
                 f"{row['id']} is undecided: {estimate_words(row)} lies on both sides of the claimed region ({row['region']})."
             )
         else:
-            inside, room = row["verdict"] == SUPPORTED, max(_rooms(row))
-            place = f"{max(room, 0):.{digits}f}{unit} {'inside' if inside else 'outside'} the claimed region ({row['region']})"
-            level = "90%" if inside and "the 90% interval" in row["rule"] else "95%"
-            lines.append(
-                f"{row['id']} is {row['verdict']}: its {level} interval ends about {place}; a change of that size would undo it."
-            )
+            (above, below), inside = region_edges(row["region"]), row["verdict"] == SUPPORTED
+            low, high = (row[f"decides_{end}"] for end in ("low", "high"))
+            room = max(min(low - above, below - high) if inside else max(above - high, low - below), 0)
+            place = f"{room:.{digits}f}{unit} {'inside' if inside else 'outside'} the claimed region ({row['region']})"
+            ends = f"[{low:.{digits}f}, {high:.{digits}f}]".replace("-", "−")
+            adjusted = "" if pd.isna(row["p_adjusted"]) else f"the interval that decides, adjusted ({row['family']}), "
+            lines.append(f"{row['id']} is {row['verdict']}: {adjusted}{ends} ends {place}; a change of that size would undo it.")
     return "**What would change the answer.** " + " ".join(lines)
 
 

@@ -67,6 +67,21 @@ def test_costs_of_several_seeds_are_those_of_one():
 
 def test_the_learning_bars_are_put_in_a_sentence():
     assert budgets.learning_sentence(bars(SFT, 80)) == "The bar holds for RL-Math, RL-Null, and not for RL-Coding."
+    drifted = budgets.learning_sentence(bars(dict(zip(SFT, (30, 22))), 80))
+    assert drifted.endswith(
+        "moved by -8.0 points on programs: a change from SFT of that size, on what a model was not trained for, may be drift."
+    )
+
+
+@pytest.mark.parametrize(("points", "said"), [
+    ((2.7, -0.1, 5.4, "undecided"), "Neither mixing nor merging is shown to be better at the paper's budgets: RL-Multi minus the best merge is +2.7 points [-0.1, 5.4], so mixing is not 3 points worse"),
+    ((0.5, -4.0, 5.0, "undecided"), "is +0.5 points [-4.0, 5.0]; at matched prompts mixing is better than merging: +16.6 [12.3, 20.9]."),
+    ((-5.0, -9.0, -1.0, "worse"), "Mixing is worse than merging at the paper's budgets"),
+])  # fmt: skip
+def test_the_answer_of_rq1_is_one_sentence(points, said):
+    rows = pd.DataFrame([points, (16.6, 12.3, 20.9, "better")], columns=["estimate", "low", "high", "verdict"]).assign(margin=3.0)
+    assert said in budgets.answer(rows) and budgets.answer(rows).count(". ") == 0
+    assert "matched" not in budgets.answer(rows[:1])
 
 
 def test_lengths_are_those_logged_in_the_order_of_the_models():

@@ -102,6 +102,15 @@ def test_the_figure_of_an_answer_is_that_of_its_section(tmp_path):
     assert article.save_figure(cells[4:], tmp_path / "b.png") is None
 
 
+def test_code_that_shows_nothing_is_folded_with_the_next():
+    new = nbformat.v4
+    shown = new.new_code_cell("3", outputs=[new.new_output("stream", text="a")], metadata={"tags": ["headline"]})
+    joined = build_site.join_code(
+        [new.new_code_cell("1"), new.new_code_cell("2"), shown, new.new_code_cell("4"), new.new_markdown_cell("5")]
+    )
+    assert [cell.source for cell in joined] == ["1\n\n2\n\n3", "4", "5"] and joined[0].metadata["tags"] == ["headline"]
+
+
 @pytest.mark.parametrize("text", ["## What would change this answer\n\nMore.", "**What would change this answer.** More.\n\nno"])
 def test_what_would_change_an_answer_is_found(text):
     assert article.CHANGE.findall(f"a\n\n{text}\n\nb") == [("What would change this answer", "More.")]
@@ -115,6 +124,7 @@ def test_caveats_are_read_off_the_scores():
     found = article.caveats(p, scores)
     assert found["RQ1"][0].endswith("scores 30.0 points; RL-Multi, the best trained model, 60.0.")
     assert "(RL-Null) scores 18.0, SFT 20.0" in found["RQ1"][1]
+    assert "moved by -10.0 points on programs" in found["RQ1"][2]
     assert found["RQ2"] == ["A mean hides falls: the largest is that of RL-Math on programs, from 50.0 to 6.0 points."]
     assert article.caveats(p, pd.DataFrame()) == {}
     assert article.caveats(p, scores.assign(value=float("nan"))) == {"RQ1": []}

@@ -332,10 +332,13 @@ def test_what_would_change_an_answer_is_the_distance_to_the_edge():
     ]}  # fmt: skip
     said = {name: claim_ledger.what_would_change(table) for name, table in rows.items()}
     assert (
-        "RQ1.1 is supported: its 95% interval ends about 1.0 points inside the claimed region (above 0 points)"
+        "RQ1.1 is supported: the interval that decides, adjusted (Bonferroni, 1 primary claims), [1.0, 7.0] ends 1.0 points inside"
         in said["supported"]
     )
-    assert "about 1.5 points inside" in said["equivalence"] and "about 1.0 points outside" in said["contradicted"]
+    assert "ends 1.5 points inside" in said["equivalence"] and "ends 1.0 points outside" in said["contradicted"]
+    several = claim_ledger.ledger([claim(Found(4, 1, 7, "n"), **primary)] * 2, {})  # z of 0.0125 instead of 0.025: 2.241 of 1.960
+    assert several["decides_low"].tolist() == pytest.approx([4 - 3 * 2.2414 / 1.95996] * 2, abs=1e-3)
+    assert (several["decides_low"] > 0).eq(several["verdict"] == SUPPORTED).all()
     assert (
         "undecided: an estimate 4.3 points from the edge" in said["undecided"]
         and "needs a result first: no score" in said["lacking"]

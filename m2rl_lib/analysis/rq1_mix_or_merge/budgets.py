@@ -95,10 +95,37 @@ def learning_bars(test: pd.DataFrame, greedy: pd.DataFrame, p: Parameters) -> pd
 
 
 def learning_sentence(bars: pd.DataFrame) -> str:
-    """For which models of `learning_bars` the bar holds, and for which not."""
+    """For which models of `learning_bars` the bar holds, and for which not; what follows where RL-Null moved."""
     held = bars.groupby("model", sort=False)["holds"].first()
     good, bad = (", ".join(map(comparisons.display_name, held.index[held == holds])) for holds in (True, False))
-    return f"The bar holds for {good or 'none'}{f', and not for {bad}' if bad else ''}."
+    words = f"The bar holds for {good or 'none'}{f', and not for {bad}' if bad else ''}."
+    null = bars[bars["model"] == "rl-null"]
+    if not len(null) or null["holds"].all():
+        return words
+    furthest = null.loc[null["estimate"].abs().idxmax()]
+    return f"{words} {drift_sentence(furthest['estimate'], furthest['benchmark'])}"
+
+
+def drift_sentence(change: float, benchmark: str) -> str:
+    """What RL-Null's largest change from SFT (points) says of the other models' changes."""
+    moved = f"RL-Null, whose rewards are shuffled, moved by {change:+.1f} points on {benchmark.replace('_', ' ')}"
+    return f"{moved}: a change from SFT of that size, on what a model was not trained for, may be drift."
+
+
+def answer(contests: pd.DataFrame) -> str:
+    """RQ1's answer in one sentence, from rows of `comparison_table` (mixed − best merge, over all domains): at the paper's budgets, then
+    (if there) at matched prompts."""
+    said = {"better": "Mixing is better than merging", "worse": "Mixing is worse than merging"}
+    said |= {"equivalent": "Mixing and merging are equivalent", "undecided": "Neither mixing nor merging is shown to be better"}
+    first, *others = [row for _, row in contests.iterrows()][:2]
+    size = f"{first['estimate']:+.1f} points [{first['low']:.1f}, {first['high']:.1f}]"
+    words = f"{said[first['verdict']]} at the paper's budgets: RL-Multi minus the best merge is {size}"
+    if first["verdict"] == "undecided" and first["low"] > -first["margin"]:
+        words += f", so mixing is not {first['margin']:g} points worse"
+    for row in others:
+        close = said[row["verdict"]].replace("Neither", "neither").replace("Mixing", "mixing")
+        words += f"; at matched prompts {close}: {row['estimate']:+.1f} [{row['low']:.1f}, {row['high']:.1f}]"
+    return f"{words}."
 
 
 def lengths(training: pd.DataFrame, models: list[str]) -> pd.DataFrame:
