@@ -145,7 +145,7 @@ def _domains(benchmarks: pd.Series) -> pd.Series:
 
 def _check_comparable(scores: pd.DataFrame, named: bool) -> None:
     """Refuse experts of no domain in the table (where domains are `named`), models without a common problem, uneven samples."""
-    domains = sorted(set(scores["domain"]) - {*UNTRAINED})
+    domains = sorted({*scores["domain"].unique()} - {*UNTRAINED})
     for name in pd.unique(scores["model"]) if named else ():
         expert = parse_model_name(name)[0].removeprefix("rl-")
         if name.startswith("rl-") and expert not in (*domains, "multi", "null"):

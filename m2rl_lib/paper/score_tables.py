@@ -8,7 +8,7 @@ import pandas as pd
 from m2rl_lib.analysis.rq2_transfer import transfer_matrix
 from m2rl_lib.analysis.rq4_methods import seesaw, sweeps
 from m2rl_lib.config.model_names import parse_model_name
-from m2rl_lib.stats.bootstrap import OVERALL, UNTRAINED, average_table, choose_on_selection
+from m2rl_lib.stats.bootstrap import OVERALL, UNTRAINED, average_table, choose_on_selection, models_in
 from m2rl_lib.stats.comparisons import BEST_MERGE, comparison_table, display_name
 
 NULL_DRAWS = 2_000  # draws of the seesaw's null at most
@@ -39,8 +39,8 @@ def make_score_tables(
     names: Sequence[str] = NAMES,
 ) -> Tables:
     """The frames `names` that `estimates` reads of scores (one split each), or in a frame's place why it cannot be made."""
-    merges = [name for name, _, variant in sweeps.merges(test["model"]) if not variant]
-    methods = [*merges, *(["mt-opd"] if "mt-opd" in set(test["model"]) else [])]
+    merges = [name for name, _, variant in sweeps.merges(test["model"].unique()) if not variant]
+    methods = [*merges, *(["mt-opd"] if "mt-opd" in models_in(test) else [])]
     how = {"margin": margin, "draws": draws}
     makers = {
         ("contest",): lambda: [make_contest(test, selection, merges, how)],
@@ -62,7 +62,8 @@ def make_score_tables(
 
 def _of(scores: pd.DataFrame, models: list[str]) -> pd.DataFrame:
     """The rows of `models`; ValueError naming those that are not there."""
-    lacking = [name for name in models if name not in set(scores["model"])]
+    there = models_in(scores)
+    lacking = [name for name in models if name not in there]
     if lacking or not models:
         raise ValueError(f"no scores of {', '.join(lacking) or 'any merge-<method>'}")
     return scores[scores["model"].isin(models)]
@@ -71,7 +72,7 @@ def _of(scores: pd.DataFrame, models: list[str]) -> pd.DataFrame:
 def make_contest(test: pd.DataFrame, selection: pd.DataFrame | None, merges: list[str], how: dict) -> pd.DataFrame:
     """RL-Multi − the best of `merges`, mean over domains: a row of `comparison_table`, and how the merge was `chosen`."""
     some = _of(test, ["rl-multi", *(merges or ["any merge-<method>"])])
-    if selection is None or not set(merges) <= set(selection["model"]):
+    if selection is None or not set(merges) <= models_in(selection):
         rows, chosen = choose_by_halves(some, merges)
         some, best, where = pd.concat([some, rows], ignore_index=True), BEST_MERGE, "by halves of the problems"
     else:
@@ -110,7 +111,7 @@ def _pair(test: pd.DataFrame, how: dict) -> pd.DataFrame:
 
 
 def _transfer(test: pd.DataFrame, planted: pd.DataFrame | None, how: dict) -> tuple[pd.DataFrame, pd.DataFrame]:
-    models = set(test["model"])
+    models = models_in(test)
     domains = [domain for domain in pd.unique(test["domain"]) if domain not in UNTRAINED and f"rl-{domain}" in models]
     if len(domains) < 2:
         raise ValueError("no scores of experts (rl-<domain>) of two of the table's domains")

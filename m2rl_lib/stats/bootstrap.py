@@ -277,12 +277,18 @@ def averages(table: pd.DataFrame) -> pd.DataFrame:
     return both.assign(benchmark=AVERAGE)[["model", "domain", "benchmark", "score"]]
 
 
+def models_in(scores: pd.DataFrame) -> set[str]:
+    """The models of a table of samples; a set of the column itself would visit each of its rows."""
+    return {*scores["model"].unique()}
+
+
 def choose_on_selection(scores: pd.DataFrame, candidates: list[str]) -> str:
     """The candidate with the best overall mean on the split 'selection', the only one allowed; of equals, the first named."""
     require_columns(scores, COLUMNS, "scores")
-    if set(scores["split"]) != {"selection"}:
+    if {*scores["split"].unique()} != {"selection"}:
         raise ValueError(f"choosing on the splits {_names(scores['split'])}: only selection is allowed")
-    unknown = [name for name in candidates if name not in set(scores["model"])]
+    there = models_in(scores)
+    unknown = [name for name in candidates if name not in there]
     if unknown or not candidates:
         raise ValueError(f"unknown candidates {', '.join(unknown) or '(none given)'}: scores has {_names(scores['model'])}")
     sample = resample(problem_means(scores[scores["model"].isin(candidates)]), draws=1)

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from m2rl_lib.stats.bootstrap import Resample, interval, mean_over_seeds, problem_means, resample
+from m2rl_lib.stats.bootstrap import Resample, interval, mean_over_seeds, models_in, problem_means, resample
 from m2rl_lib.stats.comparisons import MARGIN, display_domain, display_name
 
 REFERENCES = ("rl-multi", "rl-math@repeat=1", "sft-sharpened", "rl-null")  # rows below the experts, where there
@@ -76,8 +76,9 @@ def transfer_table(
     cells, called of a synergy (`beyond_sharpening`). Of `planted.expected_changes` come expected (points), predicted ('' where
     nothing is) and call: 'rightly' where the label is the predicted one, 'undecided', or 'wrongly'."""
     experts = [f"rl-{domain}" for domain in domains]
-    rows = [*experts, *(model for model in REFERENCES if model in set(scores["model"]))]
-    lacking = [model for model in ["sft", "sft-sharpened", "rl-null", *experts] if model not in set(scores["model"])]
+    there = models_in(scores)
+    rows = [*experts, *(model for model in REFERENCES if model in there)]
+    lacking = [model for model in ["sft", "sft-sharpened", "rl-null", *experts] if model not in there]
     if lacking:
         raise ValueError(f"scores has no {', '.join(lacking)}: every expert, sft, sft-sharpened and rl-null are needed")
     kept = scores[scores["model"].isin(["sft", *rows]) & scores["domain"].isin(domains)]

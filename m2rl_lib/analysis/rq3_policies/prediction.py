@@ -5,7 +5,7 @@ import pandas as pd
 from scipy import stats
 
 from m2rl_lib.analysis.rq3_policies.policy_neighbours import NEIGHBOUR
-from m2rl_lib.stats.bootstrap import require_columns
+from m2rl_lib.stats.bootstrap import models_in, require_columns
 from m2rl_lib.stats.comparisons import benjamini_hochberg, compare_alone
 from m2rl_lib.stats.over_seeds import t_interval, widest
 from m2rl_lib.stats.rank_correlation import rank_correlation, rank_sentence  # noqa: F401  notebook 13's
@@ -28,7 +28,7 @@ def performance_changes(scores: pd.DataFrame, targets: dict[str, list[str]], mar
 
     A target without scores is left out: a seed has no merge with the settings that another seed's selection problems chose.
     """
-    frames, there = [], set(scores["model"])
+    frames, there = [], models_in(scores)
     for domain in dict.fromkeys(name for where in targets.values() for name in where):
         asked = [target for target, where in targets.items() if domain in where and target in there]
         pairs = [(target, f"rl-{domain}") for target in asked if target != f"rl-{domain}"]

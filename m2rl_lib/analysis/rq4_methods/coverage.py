@@ -14,7 +14,7 @@ def _prepare(scores: pd.DataFrame) -> tuple[pd.DataFrame, str, list[str], list[i
     Of a domain that RL never trains there are no experts to route to."""
     most = scores["sample"].nunique()
     ks = [2**power for power in range(most.bit_length())]
-    if set(scores["domain"]) <= set(UNTRAINED):
+    if {*scores["domain"].unique()} <= {*UNTRAINED}:
         return scores, scores["domain"].iloc[0], ["sft"], ks
     return pd.concat([scores, routing.route_to_experts(scores)], ignore_index=True), OVERALL, ["sft", "routed"], ks
 

@@ -37,7 +37,7 @@ def skill_table(scores: pd.DataFrame, models: list[str], experts: list[str], dra
     parts = {name: bootstrap.resample(moments, name, draws) for name in values}
     one, rows = parts["naive_ug"], []
     few = {} if k >= LEAST_SAMPLES else _undefined(f"K = {k} samples a problem: at least {LEAST_SAMPLES} are needed")
-    overs = sorted(set(scores["domain"]))
+    overs = sorted(scores["domain"].unique())
     for over in overs if {*overs} <= {*UNTRAINED} else [OVERALL, *overs]:
         weights = one.weights(over)
         known = {"over": over, "n": int(one.benchmarks["n"][weights > 0].sum()), "k": k}
@@ -56,9 +56,10 @@ def skill_table(scores: pd.DataFrame, models: list[str], experts: list[str], dra
 
 
 def _require_models(scores: pd.DataFrame, names: list[str]) -> None:
-    unknown = [name for name in names if name not in set(scores["model"])]
+    there = bootstrap.models_in(scores)
+    unknown = [name for name in names if name not in there]
     if unknown:
-        raise ValueError(f"no scores of {', '.join(unknown)}: there are {', '.join(sorted(set(scores['model'])))}")
+        raise ValueError(f"no scores of {', '.join(unknown)}: there are {', '.join(sorted(there))}")
 
 
 def _samples_of_all(scores: pd.DataFrame) -> int:

@@ -7,7 +7,7 @@ import pandas as pd
 
 from m2rl_lib.config import model_names, schedule
 from m2rl_lib.config.study import Parameters
-from m2rl_lib.stats.bootstrap import OVERALL, average_table, choose_on_selection
+from m2rl_lib.stats.bootstrap import OVERALL, average_table, choose_on_selection, models_in
 from m2rl_lib.stats.comparisons import compare_alone
 
 
@@ -25,16 +25,16 @@ def settings(models: list[str], p: Parameters) -> pd.DataFrame:
 
 
 def merges(models: Iterable[str]) -> list[tuple[str, str, dict[str, str]]]:
-    """(name, method, variant) of each merge among the models."""
-    parsed = [(name, *model_names.parse_model_name(name)) for name in dict.fromkeys(models)]
+    """(name, method, variant) of each merge among the models, each named once."""
+    parsed = [(name, *model_names.parse_model_name(name)) for name in models]
     return [merge for merge in parsed if merge[1].startswith("merge-")]
 
 
 def sweep_table(scores: pd.DataFrame, p: Parameters, draws: int = 10_000) -> pd.DataFrame:
     """Every swept merge with its `settings` and its mean over domains; `best` marks each method's best score."""
-    grid = settings(scores["model"], p)
+    grid = settings(scores["model"].unique(), p)
     if grid.empty:
-        raise ValueError(f"no merges among the models {', '.join(sorted(set(scores['model'])))}")
+        raise ValueError(f"no merges among the models {', '.join(sorted(models_in(scores)))}")
     means = average_table(scores[scores["model"].isin(grid["model"])], draws=draws).query("domain == @OVERALL")
     table = grid.merge(means[["model", "score", "low", "high", "n", "seeds"]], on="model")
     best = table.groupby("method")["score"].transform(lambda score: score.index == score.round(9).idxmax())
@@ -44,10 +44,11 @@ def sweep_table(scores: pd.DataFrame, p: Parameters, draws: int = 10_000) -> pd.
 def tuned_table(selection: pd.DataFrame, test: pd.DataFrame, p: Parameters, margin: float, draws: int = 10_000) -> pd.DataFrame:
     """Each method at its own best setting on selection problems (by seed): its scores, and difference from the published one."""
     rows, tuned = [], {}
-    for method, models in settings(selection["model"], p).groupby("method", sort=False)["model"]:
+    for method, models in settings(selection["model"].unique(), p).groupby("method", sort=False)["model"]:
         best = {}
         for number, part in test[test["model"].isin(models)].groupby("seed"):
-            there = [name for name in models if name in set(part["model"])]
+            tested = models_in(part)
+            there = [name for name in models if name in tested]
             if method not in there:
                 raise ValueError(f"no test scores of {method}: there are {', '.join(there)} of its settings")
             best[number] = choose_on_selection(selection[selection["seed"] == number], there)
@@ -91,7 +92,7 @@ def _renamed(scores: pd.DataFrame, names: dict[tuple[int, str], str]) -> pd.Data
 
 def compare_variants(scores: pd.DataFrame, key: str, margin: float, draws: int = 10_000) -> pd.DataFrame:
     """Merges that vary in `key` alone ('definition', 'norm' or 'step') against the same method without it, on the mean."""
-    pairs = [(name, method) for name, method, variant in merges(scores["model"]) if set(variant) == {key}]
+    pairs = [(name, method) for name, method, variant in merges(scores["model"].unique()) if set(variant) == {key}]
     if not pairs:
         return pd.DataFrame(columns=["method", "model", "estimate", "low", "high", "verdict", "seen", "n"])
     return compare_alone(scores, pairs, [OVERALL], margin, draws).rename(columns={"reference": "method"})
@@ -100,9 +101,9 @@ def compare_variants(scores: pd.DataFrame, key: str, margin: float, draws: int =
 def leave_one_out(scores: pd.DataFrame, p: Parameters, margin: float, draws: int = 10_000) -> pd.DataFrame:
     """What a merge loses or gains without one of its experts ('…@experts=<all but one>'): left_out, over, without − with."""
     rows = []
-    for name, method, variant in merges(scores["model"]):
+    for name, method, variant in merges(scores["model"].unique()):
         absent = set(p.domains) - set(variant.get("experts", "").split("+"))
-        if set(variant) == {"experts"} and len(absent) == 1 and method in set(scores["model"]):
+        if set(variant) == {"experts"} and len(absent) == 1 and method in models_in(scores):
             rows.append((name, method, method, absent.pop()))
     if not rows:
         return pd.DataFrame(columns=["method", "left_out", "over", "estimate", "low", "high", "verdict", "n"])
@@ -113,7 +114,7 @@ def leave_one_out(scores: pd.DataFrame, p: Parameters, margin: float, draws: int
 def pair_table(scores: pd.DataFrame, p: Parameters, margin: float, draws: int = 10_000) -> pd.DataFrame:
     """What a domain's score becomes when its expert is averaged with `added` (another domain's, 'sft' or 'null')."""
     rows = []
-    for name, method, variant in merges(scores["model"]):
+    for name, method, variant in merges(scores["model"].unique()):
         parts = variant.get("experts", "").split("+")
         if method == "merge-average" and set(variant) == {"experts"} and len(parts) == 2:
             both = (parts, parts[::-1])
