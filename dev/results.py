@@ -1,4 +1,4 @@
-"""Writes docs/results.md and README's results from the committed tables and figures of the default study. `python dev/results.py`."""
+"""Writes docs/results.md, README's results and the guide's decision table from the committed tables and figures. `python dev/results.py`."""
 
 import re
 
@@ -15,6 +15,7 @@ from m2rl_lib.storage.result_tables import read_folder
 STUDY = ROOT / "figures" / "study"
 TABLES, RENDERED = STUDY / "tables", "notebooks/rendered/study"
 PAGE, README = ROOT / "docs" / "results.md", ROOT / "README.md"
+GUIDE, DECISIONS = ROOT / "docs" / "guide.md", ROOT / "figures" / "map" / "tables" / "map_decisions"
 START, END = "<!-- results: written by dev/results.py -->", "<!-- end of results -->"
 BUDGETS = {"(a)": "At the paper's ratio of budgets", "(b)": "At matched prompts", "tun": "Each side at its best setting"}
 SCORES = {"T=1": "Avg@K at T = 1", "greedy": "Greedy", "pass@K": "pass@K"}
@@ -126,12 +127,29 @@ def page() -> str:
     return "\n\n".join(parts).replace("called undecided", "undecided") + "\n"
 
 
-def readme() -> str:
-    """README with the part of the committed run."""
-    text = README.read_text()
-    return text[: text.index(START)] + readme_part() + text[text.index(END) + len(END) :]
+def decisions() -> str:
+    """The guide's decision table: what to use, by what one has, the share of words in conflict and the share of the RL steps."""
+    table = pd.read_parquet(next(DECISIONS.glob("*.parquet")))
+    said = [
+        f"{row.estimate:+.1f} [{row.low:.1f}, {row.high:.1f}]: {display_name(row.first)} − {display_name(row.second)}".replace(
+            "-", "−", 2
+        )
+        for row in table.itertuples()
+    ]
+    shown = table[["you have", "conflict", "world", "budget", "use"]].assign(difference=said)
+    for share in ("conflict", "budget"):
+        shown[share] = [f"{100 * value:.0f}%" for value in shown[share]]
+    return f"{START}\n\n{shown.to_markdown(index=False, disable_numparse=True)}\n\n{END}"
 
+
+def between(text: str, part: str) -> str:
+    """The text with what stands between its marks replaced by the part, which has the marks."""
+    return text[: text.index(START)] + part + text[text.index(END) + len(END) :]
+
+
+WRITTEN = {PAGE: lambda text: page(), README: lambda text: between(text, readme_part())}
+WRITTEN |= {GUIDE: lambda text: between(text, decisions())} if DECISIONS.is_dir() else {}
 
 if __name__ == "__main__":
-    PAGE.write_text(page())
-    README.write_text(readme())
+    for file, write in WRITTEN.items():
+        file.write_text(write(file.read_text()))

@@ -19,7 +19,7 @@ FILLED = {"outcome": False, "process": True}  # markers of the two modes
 TICKS = {SINGLE: ("|", GREY), MAJORITY: ("x", BLACK), ORACLE: ("1", GREY)}  # ways of choosing without a judge
 FEWEST = 20  # verdicts in a bin of P(right): below, its share is left out
 DRAWN = ("sft", "expert", "rl-multi")  # judges of the smaller figures; the tables have all
-HIDDEN = "SFT judges at chance"
+HIDDEN = "not shown above chance"
 
 
 def _family(judge: str) -> str:

@@ -65,16 +65,22 @@ def of_row(row: pd.Series, n: str, note: str = "") -> Found:
     return Found(row["estimate"], row["low"], row["high"], n, seeds, seeds - 1 if seeds > 1 else None, note)
 
 
-def _law(found: Found):
-    return stats.norm if found.df is None else stats.t(found.df)
+def _laws(found: Found) -> list:
+    """The laws that an interval may have: the wider of t over seeds and the bootstrap's is shown, and which it was is not kept."""
+    return [stats.norm] if found.df is None else [stats.norm, stats.t(found.df)]
+
+
+def _stretch(found: Found, quantile: float) -> float:
+    """The distance of this quantile from the estimate, in half-widths of the 95% interval; of two laws the larger."""
+    return max(law.ppf(quantile) / law.ppf(0.975) for law in _laws(found))
 
 
 def p_beyond(found: Found, edge: float, upward: bool) -> float:
     """One-sided p against 'the quantity is not above (`upward`) or below `edge`'. 4 [1, 7] above 1 has p = 0.025."""
     half = found.estimate - found.low if upward else found.high - found.estimate
     half = half if half > 0 else (found.high - found.low) / 2  # an estimate outside its own bootstrap interval
-    law, distance = _law(found), found.estimate - edge if upward else edge - found.estimate
-    return float(law.sf(distance / half * law.ppf(0.975)))
+    distance = found.estimate - edge if upward else edge - found.estimate
+    return float(max(law.sf(distance / half * law.ppf(0.975)) for law in _laws(found)))
 
 
 def p_region(claim: Claim, found: Found, inside: bool) -> float:
@@ -84,8 +90,8 @@ def p_region(claim: Claim, found: Found, inside: bool) -> float:
     return max(one_sided) * (1 if claim.equivalence else 2) if inside else 2 * min(one_sided)
 
 
-def weigh(claim: Claim, found: Found | Sequence[Found]) -> tuple[Found, float, bool]:
-    """The Found to show, the claim's p before adjustment, and whether it speaks for the claim.
+def weigh(claim: Claim, found: Found | Sequence[Found]) -> tuple[Found, float, bool, int]:
+    """The Found to show, the claim's p before adjustment, whether it speaks for the claim, and of how many tests that p is.
 
     Of several parts, for the claim the largest p counts (all must be inside), against it the smallest, times the number of
     parts unless their intervals are simultaneous. NotTestable where an estimate is missing or its interval has no width.
@@ -97,20 +103,19 @@ def weigh(claim: Claim, found: Found | Sequence[Found]) -> tuple[Found, float, b
         if part.p is None and not part.counted and not part.low < part.high:
             raise NotTestable(f"every problem came out alike ({part.estimate:g} {claim.unit}): the spread is unknown")
     if parts[0].counted:
-        return parts[0], np.nan, bool(claim.above < parts[0].estimate < claim.below)
+        return parts[0], np.nan, bool(claim.above < parts[0].estimate < claim.below), 1
     if parts[0].p is not None:
-        return parts[0], parts[0].p, parts[0].inside
+        return parts[0], parts[0].p, parts[0].inside, 1
     for_it, against = ([p_region(claim, part, inside) for part in parts] for inside in (True, False))
     times = 1 if claim.joint else len(parts)
     if times * min(against) < LEVEL or (len(parts) == 1 and against[0] < for_it[0]):
-        return parts[int(np.argmin(against))], min(1.0, times * min(against)), False
-    return parts[int(np.argmax(for_it))], min(1.0, max(for_it)), True
+        return parts[int(np.argmin(against))], min(1.0, times * min(against)), False, times
+    return parts[int(np.argmax(for_it))], min(1.0, max(for_it)), True, 1
 
 
-def seen(found: Found) -> float:
-    """The minimum detectable effect, at 80% power: half-width 3, 3 × (1.96 + 0.84) / 1.96 = 4.3."""
-    law = _law(found)
-    return float((found.high - found.low) / 2 * (1 + law.ppf(0.8) / law.ppf(0.975)))
+def seen(found: Found, tests: int = 1) -> float:
+    """The minimum detectable effect, at 80% power, in one of `tests` (Bonferroni): half-width 3, 3 × (1.96 + 0.84) / 1.96 = 4.3."""
+    return float((found.high - found.low) / 2 * (_stretch(found, 1 - LEVEL / 2 / tests) + _stretch(found, 0.8)))
 
 
 def _depth(claim: Claim, value: float) -> float:
@@ -118,10 +123,9 @@ def _depth(claim: Claim, value: float) -> float:
     return min(value - claim.above, claim.below - value)
 
 
-def _deciding(claim: Claim, found: Found, inside: bool, looks: int) -> dict[str, float]:
-    """The ends of the interval that decides: of 95%, or of 90% inside an equivalence; adjusted over `looks` primary claims."""
-    tail = LEVEL / (1 if claim.equivalence and inside else 2) / (looks if claim.primary else 1)
-    wider = 1 if found.counted else _law(found).ppf(1 - tail) / _law(found).ppf(0.975)
+def _deciding(claim: Claim, found: Found, inside: bool, tests: int) -> dict[str, float]:
+    """The ends of the interval that decides: of 95%, or of 90% inside an equivalence; adjusted over `tests`."""
+    wider = 1 if found.counted else _stretch(found, 1 - LEVEL / (1 if claim.equivalence and inside else 2) / tests)
     ends = (("decides_low", found.low), ("decides_high", found.high))
     return {name: found.estimate + wider * (limit - found.estimate) for name, limit in ends}
 
@@ -162,15 +166,16 @@ def _row(claim: Claim, tables: dict, looks: int) -> dict:
     row |= {"role": "primary" if claim.primary else "exploratory", "region": _region_words(claim), "rule": _rule_words(claim)}
     row["published_value"], row["published"] = claim.published
     try:
-        found, p, inside = weigh(claim, claim.measure(tables))
+        found, p, inside, parts = weigh(claim, claim.measure(tables))
     except NotTestable as why:
         return row | {"reason": str(why), "p": np.nan, "verdict": NOT_TESTABLE}
     leaning = SUPPORTED if inside else CONTRADICTED
     if found.counted and (_depth(claim, found.low) > 0) != (_depth(claim, found.high) > 0):  # the whole range, or nothing
         leaning = UNDECIDED
     row |= {name: getattr(found, name) for name in ("estimate", "low", "high", "n", "seeds")}
-    row |= _deciding(claim, found, inside, looks)
-    scope, able = SCOPES[found.seeds == 1 or found.these_weights], np.nan if found.counted else seen(found)
+    tests = looks if claim.primary else 1
+    row |= _deciding(claim, found, inside, tests * parts)
+    scope, able = SCOPES[found.seeds == 1 or found.these_weights], np.nan if found.counted else seen(found, tests)
     return row | {"p": p, "verdict": leaning, "seen": able, "scope": scope, "reason": found.note}
 
 

@@ -8,7 +8,16 @@ import pandas as pd
 from m2rl_lib.analysis.rq2_transfer import transfer_matrix
 from m2rl_lib.analysis.rq4_methods import seesaw, sweeps
 from m2rl_lib.config.model_names import parse_model_name
-from m2rl_lib.stats.bootstrap import OVERALL, UNTRAINED, average_table, choose_on_selection, models_in
+from m2rl_lib.stats.bootstrap import (
+    OVERALL,
+    UNTRAINED,
+    average_table,
+    choose_on_selection,
+    interval,
+    models_in,
+    problem_means,
+    resample,
+)
 from m2rl_lib.stats.comparisons import BEST_MERGE, comparison_table, display_name
 
 NULL_DRAWS = 2_000  # draws of the seesaw's null at most
@@ -103,11 +112,19 @@ def _pair(test: pd.DataFrame, how: dict) -> pd.DataFrame:
     found = [name for name in pd.unique(test["model"]) if parse_model_name(name)[1].get("experts") in wanted]
     if not found:
         raise ValueError("no scores of a merge of math and coding alone (merge-average@experts=math+coding)")
-    rows = []
+    rows, changes, how_many = [], [], how["draws"]
     for domain in ("math", "coding"):
         some = _of(test, [found[0], f"rl-{domain}"])
-        rows.append(comparison_table(some[some["domain"] == domain], [(found[0], f"rl-{domain}")], [domain], **how))
-    return pd.concat(rows, ignore_index=True)
+        some = some[some["domain"] == domain]
+        rows.append(comparison_table(some, [(found[0], f"rl-{domain}")], [domain], **how))
+        seeds, points, drawn = resample(problem_means(some), draws=how_many).difference(found[0], f"rl-{domain}", domain)
+        changes.append({seed: (point, drawn[:, place]) for place, (seed, point) in enumerate(zip(seeds, points))})
+    math, coding = changes
+    gaps = [(math[seed][0] - coding[seed][0], math[seed][1] - coding[seed][1]) for seed in math if seed in coding]
+    gap = interval(
+        np.array([point for point, _ in gaps]), np.column_stack([drawn for _, drawn in gaps])
+    )  # one merge: paired by seed
+    return pd.concat([*rows, pd.DataFrame([gap | {"over": "math − coding"}])], ignore_index=True)
 
 
 def _transfer(test: pd.DataFrame, planted: pd.DataFrame | None, how: dict) -> tuple[pd.DataFrame, pd.DataFrame]:

@@ -139,6 +139,7 @@ def comparison_table(
         if n < FEWEST:
             differences = _differences(problems, model, reference, seeds, dict(zip(sample.benchmarks.index, weights)))
             verdict, found["p"] = few_problems(differences, verdict, found["p"], margin)
+        found |= {end: float(np.clip(found[end], -100, 100)) for end in ("low", "high", "low90", "high90")}  # what is possible
         named = {"model": model, "reference": reference, "over": over, "margin": margin, "verdict": verdict}
         rows.append(named | found | {"benchmarks": len(sizes), "n": n})
     return pd.DataFrame(rows, columns=COMPARED)

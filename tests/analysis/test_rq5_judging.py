@@ -408,7 +408,7 @@ def test_the_answer_draws_differences_where_sft_can_judge_and_a_note_where_it_ca
     assert found["math", "expert"] == pytest.approx(20, abs=1) and found["instruction_following", "rl-multi"] < -25
     assert rows["asked"].all() and not figure.axes[1].texts
     rows, figure, said = drawn_answer(world(dict.fromkeys(NAMES, 0.0), hit=0.5))
-    assert said.startswith("**The question cannot be asked here:** SFT judges no domain above chance (50 points)")
+    assert said.startswith("**The question cannot be asked here:** SFT is shown to judge no domain above chance (50 points)")
     assert [text.get_text() for text in figure.axes[1].texts] == [rq5_judging.HIDDEN] * len(NAMES)
 
 
@@ -417,8 +417,19 @@ def test_what_sft_cannot_judge_is_not_asked():
     assert not outcome_or_process.gate(measured, NAMES)["answerable"].any()
     table = parts(measured)
     assert table["estimate"].isna().all()
-    reason = "SFT judges every logic domain and instruction following at chance"
+    reason = "SFT is not shown to judge every logic domain or instruction following above chance"
     assert (table.loc[table["claim"] == "contrast", "reason"] == reason).all()
+    few = outcome_or_process.claim_terms(
+        {who: {"math": judge} for who, judge in (("SFT", "sft"), ("single experts", "rl-math"))}, ["math"]
+    )
+    assert few["contrast", "SFT", "shared"][1] == "the study lacks instruction following"
+
+
+@pytest.mark.parametrize(("low", "problems", "verdict"), [(0.0, 80, "undecided"), (4.0, 80, "better"), (4.0, 8, "undecided")])
+def test_few_or_equal_problems_decide_nothing(low, problems, verdict):
+    numbers = dict.fromkeys(judge_accuracy.NUMBERS, 1.0)
+    found = numbers | {"low": low, "high": 2 * low, "low90": low, "high90": 2 * low, "reason": "", "problems": problems}
+    assert judge_accuracy.judge_interval(found, 3.0)["verdict"] == verdict
 
 
 def judges_of_seeds(hits, *, n=200, domain="math"):

@@ -96,6 +96,10 @@ def test_merging_loses_where_all_words_conflict_and_ties_where_none_does(p, plan
     full, none = points.sentences(table)
     assert full.startswith("100% of words") and none.startswith("0% of words")
     assert all(": as planted." in line for line in (full, none))
+    wide = table.assign(estimate=4.8, low=-6.0, high=15.0, low90=-4.0, high90=13.0, verdict="undecided")
+    assert all(": undecided." in line for line in points.sentences(wide))
+    far = wide.assign(estimate=-7.0, low=-9.0, high=-5.0, low90=-8.5, high90=-5.5)
+    assert all(": not as planted." in line for line in points.sentences(far))
 
 
 def test_the_line_of_equality_lies_where_the_sign_changes(planted):
@@ -106,6 +110,7 @@ def test_the_line_of_equality_lies_where_the_sign_changes(planted):
         [0.5, "s4p0c2", "s2p0c4", pytest.approx(0.5), False],
         [1.0, "s6p0c0", "s4p0c2", pytest.approx(0.25), True],
     ]
+    assert points.equalities(made.assign(conflict=0.5)).empty  # two worlds of one conflict: what changed the sign is not conflict
 
 
 def test_a_budget_of_as_many_prompts_is_compared_where_the_map_has_it(p, planted):
@@ -196,7 +201,7 @@ def test_what_follows_the_world_predicts_it_and_noise_does_not(every):
     said = prediction.sentence(errors.reset_index())
     assert said.startswith("cosine of task vectors, ") and "mask overlap" not in said.split("(")[0]
     flat = five.assign(difference=rng.normal(4, 1, len(five)))
-    assert prediction.sentence(prediction.error_table(flat)).startswith("No measure of the experts predicts")
+    assert prediction.sentence(prediction.error_table(flat)).startswith("No measure of the experts is shown to predict")
     assert not prediction.error_table(five.assign(ratio=np.nan)).size
 
 
@@ -207,6 +212,14 @@ def test_a_world_is_predicted_from_the_others_alone():
     line = prediction.predict(x, np.array([[1.0, 1], [3, 3], [9, 9]]))
     assert line[0].tolist() == pytest.approx([-3, -3])  # the line through (1, 3) and (2, 9)
     assert line[1, 0] == pytest.approx(5) and np.isnan(line[1, 1]) and line[2, 0] == pytest.approx(5)
+    alike = prediction.predict(np.array([[1 / 3], [1 / 3], [1.0]]), np.array([[6.0], [6], [10]]))
+    assert alike[2, 0] == pytest.approx(6)  # no slope can be known from worlds that are alike
+
+
+def test_a_point_that_did_not_learn_is_not_exchanged(every):
+    gap = every["world"].eq("s0p0c6") & every["budget"].eq(0.5)
+    errors = prediction.error_table(every.assign(difference=every["difference"].mask(gap)))
+    assert errors["points"].eq(12).all() and errors["worlds"].eq(4).all()
 
 
 def test_two_worlds_predict_nothing(every):

@@ -4,7 +4,6 @@ import importlib.util
 import re
 import runpy
 
-import pandas as pd
 import pytest
 
 from m2rl_lib.config.locations import ROOT
@@ -48,26 +47,8 @@ def test_layout_is_what_the_modules_say():
 
 
 def test_results_are_what_the_committed_tables_say():
-    made = runpy.run_path(str(ROOT / "dev" / "results.py"))
-    assert made["PAGE"].read_text() == made["page"]() and made["readme"]() == README, "run python dev/results.py"
-
-
-def quoted(row) -> tuple[str, str]:
-    """('+3.7', '[1.1, 6.2]') of a row's estimate and its interval, as a page writes them."""
-    value, low, high = (f"{row[name]:.1f}".replace("-", "−") for name in ("estimate", "low", "high"))
-    return value if value.startswith("−") else f"+{value}", f"[{low}, {high}]"
-
-
-MAP = ROOT / "figures" / "map" / "tables" / "map_decisions"
-
-
-@pytest.mark.skipif(not MAP.is_dir(), reason="no run of the map is committed")
-def test_the_guide_quotes_the_decision_table():
-    advice, guide = pd.read_parquet(next(MAP.glob("*.parquet"))), (ROOT / "docs" / "guide.md").read_text()
-    for row in advice.itertuples():
-        value, interval = quoted(row._asdict())
-        cells = (row[1], f"{100 * row.conflict:.0f}%", row.world, f"{100 * row.budget:.0f}%", row.use, f"{value} {interval}")
-        assert f"| {' | '.join(cells)} |" in guide, cells
+    for file, write in runpy.run_path(str(ROOT / "dev" / "results.py"))["WRITTEN"].items():
+        assert file.read_text() == write(file.read_text()), "run python dev/results.py"
 
 
 def test_pages_of_measurements_quote_their_reports():

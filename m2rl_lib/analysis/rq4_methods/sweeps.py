@@ -102,8 +102,9 @@ def leave_one_out(scores: pd.DataFrame, p: Parameters, margin: float, draws: int
     """What a merge loses or gains without one of its experts ('…@experts=<all but one>'): left_out, over, without − with."""
     rows = []
     for name, method, variant in merges(scores["model"].unique()):
-        absent = set(p.domains) - set(variant.get("experts", "").split("+"))
-        if set(variant) == {"experts"} and len(absent) == 1 and method in models_in(scores):
+        parts = {*variant.get("experts", "").split("+")}
+        absent = {*p.domains} - parts
+        if set(variant) == {"experts"} and parts < {*p.domains} and len(absent) == 1 and method in models_in(scores):
             rows.append((name, method, method, absent.pop()))
     if not rows:
         return pd.DataFrame(columns=["method", "left_out", "over", "estimate", "low", "high", "verdict", "n"])

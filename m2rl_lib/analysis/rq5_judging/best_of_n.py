@@ -7,7 +7,7 @@ import pandas as pd
 
 from m2rl_lib.evaluation.judging import CANDIDATES, JUDGED
 from m2rl_lib.stats.bootstrap import interval, require_columns, resample
-from m2rl_lib.stats.comparisons import three_way
+from m2rl_lib.stats.comparisons import FEWEST, three_way
 
 SINGLE, MAJORITY, ORACLE = "single sample", "majority vote", "oracle"
 CHOOSERS = (SINGLE, MAJORITY, "own judgement, outcome", "own judgement, process", ORACLE)
@@ -46,6 +46,8 @@ def best_of_n_table(judged: pd.DataFrame, margin: float = 3.0, draws: int = 10_0
         for chooser, (points, resampled) in found.items():
             score, gain = interval(points, resampled), interval(points - found[MAJORITY][0], resampled - found[MAJORITY][1])
             verdict = "" if chooser == MAJORITY else three_way(gain, margin)
+            if verdict and (not np.ptp(resampled - found[MAJORITY][1]) or part["problem_id"].nunique() < FEWEST):
+                verdict = "undecided"  # all alike, or few: the spread is unknown
             numbers = [one[name] for one in (score, gain) for name in ("estimate", "low", "high")]
             counts = part["problem_id"].nunique(), int(part["samples"].max()), len(by_seed)
             rows.append((judge, domain, chooser, *numbers, verdict, *counts))

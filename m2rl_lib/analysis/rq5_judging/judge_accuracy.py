@@ -14,7 +14,7 @@ from scipy.special import expit
 
 from m2rl_lib.evaluation.judging import JUDGED, PLANTED, SHARED
 from m2rl_lib.stats.bootstrap import interval, require_columns
-from m2rl_lib.stats.comparisons import three_way
+from m2rl_lib.stats.comparisons import FEWEST, three_way
 
 CELL = ["set", "judge", "domain", "mode"]
 MEASURES = {  # measure: what it is
@@ -164,8 +164,9 @@ def against_sft(judged: pd.DataFrame, names: list[str], draws: int = 10_000, mar
 
 
 def judge_interval(found: dict, margin: float) -> dict:
-    """An interval with its verdict."""
-    verdict = "not answerable" if found["reason"] else three_way(found, margin)
+    """An interval with its verdict, undecided where all problems came out alike or there are few: the spread is unknown."""
+    unknown = found["low"] == found["high"] or found["problems"] < FEWEST
+    verdict = "not answerable" if found["reason"] else "undecided" if unknown else three_way(found, margin)
     return {name: found[name] for name in NUMBERS} | {"verdict": verdict}
 
 

@@ -49,7 +49,7 @@ def answer_sentence(table: pd.DataFrame) -> str:
     """Of which domains the question can be asked, in one sentence, from `gate`."""
     asked = [display_domain(name) for name in table.loc[table["answerable"], "domain"]]
     if not asked:
-        return f"**The question cannot be asked here:** SFT judges no domain above chance ({CHANCE:g} points), by either mode."
+        return f"**The question cannot be asked here:** SFT is shown to judge no domain above chance ({CHANCE:g} points), by either mode."
     rest = [display_domain(name) for name in table.loc[~table["answerable"], "domain"]]
     left_out = f", but not in {', '.join(rest)}, which what follows leaves out" if rest else ""
     return f"SFT judges above chance in {', '.join(asked)}{left_out}."
@@ -116,12 +116,15 @@ def claim_terms(judges: dict[str, dict[str, str]], answerable: list[str]) -> dic
     there. *contrast*: the sum of the two. *keeps …*: the paradigm − single experts, in the mode that suits."""
     logic = [domain for domain in REASONING if domain in answerable]
     form = [INSTRUCTIONS] if INSTRUCTIONS in answerable else []
-    lacking = [what for what, some in ((LOGIC, logic), (FORM, form)) if not some]
+    lacking = {what: names for what, names, some in ((LOGIC, REASONING, logic), (FORM, (INSTRUCTIONS,), form)) if not some}
+    absent = [what for what, names in lacking.items() if not {*names} & {*judges["SFT"]}]
     found, experts = {}, judges["single experts"]
 
     def add(claim: str, paradigm: str, name: str, terms: list, *needs: str) -> None:
-        missing = " and ".join(need for need in needs if need in lacking)
-        found[claim, paradigm, name] = terms, missing and f"SFT judges {missing} at chance"
+        hidden = " or ".join(need for need in needs if need in lacking and need not in absent)
+        reasons = [f"the study lacks {need}" for need in needs if need in absent]
+        reasons += [f"SFT is not shown to judge {hidden} above chance"] * bool(hidden)
+        found[claim, paradigm, name] = terms, "; ".join(reasons)
 
     for name, (paradigm, judge) in itertools.product((SHARED, OWN), judges.items()):
         if name == OWN and paradigm == "SFT":

@@ -88,13 +88,13 @@ def conflict_shares(p: Parameters) -> dict[str, float]:
 
 
 def equalities(table: pd.DataFrame) -> pd.DataFrame:
-    """Where mixing and merging are equal: between which worlds, in the order of conflict, the estimate changes its sign at a
+    """Where mixing and merging are equal: between which worlds of unequal conflict, in its order, the estimate changes its sign at a
     budget, and at which share of conflicting words by linear interpolation (+2 at 0, −6 at 1: 0.25); worlds that learned."""
     rows = []
     for budget, part in table[(table["contrast"] == MAIN) & table["learned"]].groupby("budget"):
         part = part.sort_values("conflict", kind="stable")
         for (_, one), (_, other) in zip(part.iterrows(), part.iloc[1:].iterrows()):
-            if np.sign(one["estimate"]) != np.sign(other["estimate"]):
+            if one["conflict"] < other["conflict"] and np.sign(one["estimate"]) != np.sign(other["estimate"]):
                 weight = one["estimate"] / (one["estimate"] - other["estimate"])
                 share = one["conflict"] + weight * (other["conflict"] - one["conflict"])
                 decided = {one["verdict"], other["verdict"]} == {"better", "worse"}
@@ -103,8 +103,8 @@ def equalities(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def costs_by_way(costs: pd.DataFrame) -> pd.DataFrame:
-    """What each way spends in a world at the whole budget, mean over worlds and seeds, from `costs` of all with a column `world`:
-    RL-Multi, all experts, the merges, and each distillation: prompts, generated_tokens, device_seconds."""
+    """What each way spends in a world, mean over worlds and seeds, from `costs` of all with a column `world`: RL-Multi, all experts,
+    the merges of every budget, and each distillation: prompts, generated_tokens, device_seconds."""
     kinds = {"rl": "experts", "merge": "merges", "analysis": "merges"}
     way = costs["stage"].map(kinds).where(costs["model"] != MIX, MIX).where(costs["stage"] != "distillation", costs["model"])
     kept = costs[["prompts", "generated_tokens", "device_seconds"]].groupby([way.rename("way"), costs["world"], costs["seed"]])
@@ -117,14 +117,13 @@ def sentences(table: pd.DataFrame) -> list[str]:
     found = []
     for end, expected in (("idxmax", True), ("idxmin", False)):
         point = last[last["world"] == last.loc[getattr(last["conflict"], end)(), "world"]].set_index("contrast")
-        main, wanted = (
-            point.loc[MAIN],
-            f"mixing ahead by {LARGE:g} points or more" if expected else "no more than the margin between them",
-        )
+        main, margin = point.loc[MAIN], point.loc[MAIN, "margin"]
+        wanted = f"mixing ahead by {LARGE:g} points or more" if expected else "no more than the margin between them"
         size = f"{main['estimate']:+.1f} points [{main['low']:.1f}, {main['high']:.1f}]"
-        reached = main["low"] > 0 and main["estimate"] >= LARGE if expected else abs(main["estimate"]) <= main["margin"]
+        reached = main["low"] > 0 and main["estimate"] >= LARGE if expected else max(-main["low90"], main["high90"]) < margin
+        missed = main["high"] < LARGE if expected else main["low"] > margin or main["high"] < -margin
         others = [f"{name} {point.loc[name, 'estimate']:+.1f}" for name in point.index if name != MAIN]
-        said = "as planted" if reached else "not as planted"
+        said = "as planted" if reached else "not as planted" if missed else "undecided"
         said = said if main["learned"] else "not tested, as the experts did not learn"
         where = f"{100 * main['conflict']:.0f}% of words in conflict ({main['world']}, n = {main['n']} problems, seeds = {main['seeds']})"
         found.append(f"{where}: {MAIN} {size}, {main['verdict']}; planted is {wanted}: {said}. Beside it: {', '.join(others)}.")

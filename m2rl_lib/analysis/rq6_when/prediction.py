@@ -12,7 +12,7 @@ from m2rl_lib.analysis.rq6_when.points import CONTRASTS, MAIN, conflict_shares
 from m2rl_lib.config import schedule
 from m2rl_lib.config.study import Parameters
 from m2rl_lib.stats.bootstrap import OVERALL, problem_means, resample
-from m2rl_lib.stats.comparisons import LEVEL
+from m2rl_lib.stats.comparisons import LEVEL, benjamini_hochberg
 
 DENSITY = 0.1  # of the masks: every model's largest tenth of its task vector, so that no threshold saturates
 CONSTANT, PLANTED = "constant guess", "planted conflict"  # the latter is known in a planted world only
@@ -52,12 +52,12 @@ def seed_points(
 
 def predict(x: np.ndarray, y: np.ndarray) -> np.ndarray:
     """(worlds, cells): y of each world by the line of least squares in x through all other worlds' cells; NaN where there is none.
-    x of zeros is the constant guess, the others' mean: y 1, 2, 6 in three worlds of one cell give 4, 3.5, 1.5."""
+    Where x does not vary it is the constant guess, the others' mean: y 1, 2, 6 in three worlds of one cell give 4, 3.5, 1.5."""
     predicted, known = np.full(y.shape, np.nan), np.isfinite(x) & np.isfinite(y)
     for world in range(len(y)):
         rest = known & (np.arange(len(y)) != world)[:, None]
-        design = np.column_stack([np.ones(rest.sum()), x[rest]])
-        intercept, slope = np.linalg.lstsq(design, y[rest], rcond=None)[0]
+        level = not np.ptp(x[rest]) > 0  # the other worlds are alike in x: no slope can be known, and their mean is the guess
+        intercept, slope = (y[rest].mean(), 0.0) if level else np.polynomial.polynomial.polyfit(x[rest], y[rest], 1)
         predicted[world] = np.where(known[world], intercept + slope * x[world], np.nan)
     return predicted
 
@@ -69,8 +69,11 @@ def _root(squares: np.ndarray) -> float:
 def error_table(points: pd.DataFrame) -> pd.DataFrame:
     """The error of each predictor on worlds that were left out whole, all their budgets and seeds: rmse (points; least and most of
     single worlds), signs (percentage of points whose sign is right), p (share of the exchanges of its values among worlds, or of
-    1,000 of them, with as small a rmse) and p_least, the smallest there can be. Empty below LEAST worlds with all measures."""
+    1,000 of them, with as small a rmse) and p_least, the smallest there can be; of the budgets and seeds that every world has. Empty
+    below LEAST worlds with all measures."""
     points = points.dropna(subset=["difference", *filter(None, PREDICTORS.values())])
+    known = points.groupby(["budget", "seed"])["world"].transform("nunique")
+    points = points[known == points["world"].nunique()]  # a gap would move with the values that are exchanged
     wide = points.pivot(index="world", columns=["budget", "seed"], values=["difference", *filter(None, PREDICTORS.values())])
     worlds, rows = len(wide), []
     if worlds < LEAST:
@@ -95,12 +98,11 @@ def sentence(errors: pd.DataFrame) -> str:
     if errors.empty:
         return f"Nothing is predicted: fewer than {LEAST} worlds have experts that learned and all measures."
     guess, measures = errors.iloc[0], errors[~errors["predictor"].isin([CONSTANT, PLANTED])]
-    sure = measures[(measures["p"] <= LEVEL) & (measures["rmse"] < guess["rmse"])]
+    sure = measures[(benjamini_hochberg(measures["p"]) <= LEVEL) & (measures["rmse"] < guess["rmse"])]
     best = measures.loc[measures["rmse"].idxmin()]
-    start = (
-        f"{', '.join(sure['predictor']) or 'No measure of the experts'} predicts the difference better than the {CONSTANT} does"
-    )
-    rule = f"smaller error, p ≤ {LEVEL:g} of exchanged worlds, of which {best['p_least']:.3f} is the least possible"
+    shown = f"{', '.join(sure['predictor']) or 'No measure of the experts'} is shown to predict the difference better than the {CONSTANT}"
+    start = shown if best["p_least"] <= LEVEL else f"{best['worlds']} worlds are too few to show that a measure predicts"
+    rule = f"smaller error, p ≤ {LEVEL:g} of exchanged worlds after adjustment; {best['p_least']:.3f} is the least possible"
     numbers = f"{best['rmse']:.1f} points by {best['predictor']} (p {best['p']:.3f}, signs right {best['signs']:.0f}%)"
     counted = f"{best['points']} points of {best['worlds']} worlds, each world left out in turn"
     return f"{start} ({rule}). The smallest error is {numbers}; the {CONSTANT} has {guess['rmse']:.1f} (signs {guess['signs']:.0f}%); {counted}."
