@@ -78,12 +78,14 @@ def _load(path: Path) -> pd.DataFrame:
         raise TableError("does not exist: a csv or parquet file, or a folder of parquet files, is needed")
     if path.suffix not in (".csv", ".parquet") and not path.is_dir():
         raise TableError("is neither .csv nor .parquet, nor a folder of parquet files")
-    files = sorted(path.glob("*.parquet")) if path.is_dir() else [path]
+    files = [path]
+    if path.is_dir():  # a study's: what is sampled for the gain vectors are no scores
+        files = [file for file in sorted(path.glob("*.parquet")) if not file.stem.endswith("-skills")]
     if not files:
-        raise TableError("holds no .parquet file")
+        raise TableError("holds no .parquet file of scores")
     read = _read_csv if path.suffix == ".csv" and path.is_file() else pd.read_parquet
     try:
-        return pd.concat([read(file) for file in files if not file.stem.endswith("-skills")], ignore_index=True)
+        return pd.concat(map(read, files), ignore_index=True)
     except (OSError, ValueError, pd.errors.ParserWarning) as why:
         raise TableError(f"cannot be read: {' '.join(str(why).split())}") from None
 

@@ -159,7 +159,9 @@ def refusals(p: Study) -> list[str]:
         lacking.append(f"{use} needs about {need:.1f} GB of memory, {where} has {have:.1f}: {cure}")
     try:
         hub.check_disk(round(1e9 * disk(p)), locations.RUNS, f"the models of {p.study}")
-    except hub.SourceError as error:
+        if problem_sets.is_micro(p.data_sources):  # a blend's rows are counted where they are drawn
+            problem_sets.check_counts(p)
+    except ValueError as error:
         lacking.append(str(error))
     return lacking
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from m2rl_lib.config.locations import ROOT
 from m2rl_lib.config.value_types import (
@@ -27,6 +27,7 @@ from m2rl_lib.config.value_types import (
     Share,
     Source,
     World,
+    given_once,
 )
 
 
@@ -80,7 +81,7 @@ class Study(Section):
     evaluate_batch: Count  # sequences
     evaluate_threads: Count
     # merging by weights
-    merge_methods: Annotated[list[Method], Field(min_length=1)]
+    merge_methods: Annotated[list[Method], Field(min_length=1), AfterValidator(given_once)]
     merge_lambda: Positive  # scales the merged task vector
     merge_ties_density: Annotated[Share, Field(gt=0)]  # share of each tensor that TIES keeps
     merge_dare_density: Annotated[Share, Field(gt=0)]  # share of each task vector that DARE keeps
@@ -138,7 +139,9 @@ class Study(Section):
     # which study, which seed, which domains
     study: Annotated[str, Field(pattern=r"^[a-z0-9_-]+$")]  # the parameter file's stem
     seed: Annotated[int, Field(ge=0)]  # of demonstrations, SFT and RL
-    domains: Annotated[list[str], Field(min_length=2)]  # the domains to be expert in, of those in m2rl_lib/domains
+    domains: Annotated[
+        list[str], Field(min_length=2), AfterValidator(given_once)
+    ]  # the domains to be expert in, of those in m2rl_lib/domains
 
 
 class Run(Section):
@@ -202,6 +205,13 @@ def load(path: Path | str) -> Study:
     if bool(values["map_worlds"]) != bool(values["map_budgets"]):
         given = f"map_worlds is {values['map_worlds']}, map_budgets {values['map_budgets']}"
         raise ParameterError(f"{path}: {given}, allowed are both empty or neither")
+    if values["rlvr_mixed_steps"] < len(values["domains"]):
+        allowed = f"at least {len(values['domains'])}, one for each domain"
+        raise ParameterError(f"{path}: rlvr_mixed_steps is {values['rlvr_mixed_steps']}, allowed are {allowed}")
+    wide, odd = divmod(values["micro_hidden_size"], values["micro_heads"])
+    if odd or wide < 2 or wide % 2:
+        given = f"micro_heads is {values['micro_heads']}, micro_hidden_size {values['micro_hidden_size']}"
+        raise ParameterError(f"{path}: {given}; allowed is an even number of units, two or more, for each head")
     return Study(**values)
 
 

@@ -54,14 +54,14 @@ Method = Literal["average", "task-arithmetic", "task-arithmetic-dare", "ties", "
 Joint = Literal["balanced-rows", "balanced-tokens", "cascade", "cascade-reverse", "second-round"]  # `schedule.JOINT`; without a =
 
 
-def _once(value: list) -> list:
+def given_once(value: list) -> list:
     """No value twice."""
     if twice := sorted({str(one) for one in value if value.count(one) > 1}):
         raise ValueError(f"{', '.join(twice)} is given twice, allowed is once")
     return value
 
 
-JointModels = Annotated[list[Joint], AfterValidator(_once)]
+JointModels = Annotated[list[Joint], AfterValidator(given_once)]
 
 
 def _world(value: dict) -> dict:
@@ -81,7 +81,7 @@ World = Annotated[dict[str, Annotated[int, Field(ge=0)] | list[str]], AfterValid
 
 def _map(worlds: list[dict]) -> list[dict]:
     """Different worlds, in each of which a domain has as many words: else they would differ in difficulty too."""
-    _once([words_of(world) for world in worlds])
+    given_once([words_of(world) for world in worlds])
     sums = [sum(world.values()) for world in worlds]
     if len({*sums}) > 1:
         raise ValueError(f"a domain has {', '.join(map(str, sums))} words in its worlds, allowed is one sum for all")
@@ -95,4 +95,4 @@ def words_of(world: dict[str, int]) -> str:
 
 Counts = Annotated[dict[str, Annotated[int, Field(ge=0)]], AfterValidator(_world)]
 MapWorlds = Annotated[list[Counts], AfterValidator(_map)]
-Budgets = Annotated[list[Annotated[Number, Field(gt=0, le=1, multiple_of=0.25)]], AfterValidator(_once)]
+Budgets = Annotated[list[Annotated[Number, Field(gt=0, le=1, multiple_of=0.25)]], AfterValidator(given_once)]

@@ -52,11 +52,12 @@ def run(p: Parameters) -> list[Path]:
         print(f"merges: this study has its {len(names)} already")
         return folders
     with artifacts.stage(p, "merges"):
-        for name in names:
-            begun = time.monotonic()
-            merge(p, recipe(p, name), name)
+        for name, folder in zip(names, folders):
+            made = recipe(p, name)
+            if not artifacts.is_made(folder, artifacts.record(p, [*made.experts, made.base])):  # a run that was broken off
+                merge(p, made, name)
             stage = "merge" if name in schedule.candidates(p) else "analysis"
-            spent.append(costs.row(name, stage, seconds=time.monotonic() - begun, threads=1))
+            spent.append(costs.row(name, stage, seconds=artifacts.read_manifest(folder)["seconds"], threads=1))
         print(f"merges: {len(names)} made of {len(read)} models in {sum(c['wall_seconds'] for c in spent):.0f} s")
         made_by = artifacts.record(p, read)
         base, *experts = (locations.model_folder(p.study, p.seed, name) for name in ("sft", *schedule.experts(p)))
@@ -153,6 +154,7 @@ def _reference(folder: Path) -> dict:
 
 def merge(p: Parameters, recipe: Recipe, name: str) -> Path:
     """Merge by `recipe` and publish the result, atomically, as `name`."""
+    begun = time.monotonic()
     check_mergeable(recipe.experts, recipe.base)
     folder = locations.model_folder(p.study, p.seed, name)
     made_by = artifacts.record(p, [*recipe.experts, recipe.base])
@@ -162,6 +164,7 @@ def merge(p: Parameters, recipe: Recipe, name: str) -> Path:
         for pattern in ("tokenizer*", "*.jinja", "generation_config.json"):
             for file in recipe.base.glob(pattern):
                 shutil.copyfile(file, fresh / file.name)
+        made_by["seconds"] = time.monotonic() - begun
     return folder
 
 

@@ -135,6 +135,17 @@ def read_manifest(folder: Path) -> dict:
     raise atomic.DamagedError(f"{folder / MANIFEST} is damaged: it is not what was written; {_remedy(folder)}")
 
 
+def is_made(folder: Path, made_by: dict) -> bool:
+    """Whether a whole model is published there that was made of the same: parameters, seed, inputs and versions."""
+    try:
+        manifest = read_manifest(folder) if folder.is_dir() else {}
+        given = json.loads(json.dumps(made_by))
+        same = all(manifest.get(name) == given[name] for name in ("parameters", "seed", "inputs", "versions"))
+        return same and bool(verify_model(folder))
+    except atomic.DamagedError:
+        return False
+
+
 def verify_model(folder: Path) -> Path:
     """`folder`, once its files are those of its manifest, each with its SHA-256, and it is safe to load."""
     safety.check_files(folder, read_manifest(folder)["files"], MANIFEST, _remedy(folder))
@@ -163,8 +174,9 @@ def finish(parameters: Parameters, name: str, made: list[Path], read: list[Path]
             record[kind] = {relative(folder): read_manifest(folder)["digest"] for folder in folders}
         record |= {"finished": now.isoformat(timespec="seconds"), "spent": spent()}
         atomic.write_json(locations.done_file(parameters.study, parameters.seed, name), record)
-    for checkpoint in locations.work_folder(parameters.study, parameters.seed, name).glob("checkpoint-*"):
-        shutil.rmtree(checkpoint)
+    for run in {name, *(folder.name for folder in made)}:  # a cascade trains each of its models under its own name
+        for checkpoint in locations.work_folder(parameters.study, parameters.seed, run).glob("checkpoint-*"):
+            shutil.rmtree(checkpoint)
     if stamp := sandbox.stamp(getattr(parameters, "sandbox_kind", None)):
         print(f"{name}: {stamp}")
     installed = ", ".join(f"{library} {version}" for library, version in versions().items())

@@ -6,7 +6,7 @@ from fnmatch import fnmatch
 from pathlib import Path
 
 import httpx
-from huggingface_hub import HfApi, constants, errors, snapshot_download
+from huggingface_hub import HfApi, constants, errors, get_cached_repo_tree, snapshot_download
 
 from m2rl_lib.config.locations import ROOT
 from m2rl_lib.config.value_types import PINNED
@@ -54,13 +54,25 @@ def find_dataset(sources: list[str], name: str) -> Source | None:
 
 def list_files(source: Source) -> dict[str, int]:
     """The source's files that match its glob, with their sizes in bytes; nothing is downloaded."""
-    if source.folder is None and not constants.is_offline_mode():
-        tree = _ask(source, lambda **where: list(HfApi().list_repo_tree(recursive=True, **where)))
-        files = {entry.path: entry.size for entry in tree if hasattr(entry, "size")}
-    else:
-        folder = source.folder or Path(_ask(source, snapshot_download, local_files_only=True))
-        files = {str(file.relative_to(folder)): file.stat().st_size for file in folder.rglob("*") if file.is_file()}
+    look = _cached if constants.is_offline_mode() else _listed
+    files = _sizes(source.folder) if source.folder else _ask(source, look)
     return {name: size for name, size in sorted(files.items()) if fnmatch(name, source.files)}
+
+
+def _listed(**where) -> dict[str, int]:
+    return {entry.path: entry.size for entry in HfApi().list_repo_tree(recursive=True, **where) if hasattr(entry, "size")}
+
+
+def _cached(**where) -> dict[str, int]:
+    """The files of the repository, as its last download listed them, or those in the cache where there is no such list."""
+    try:
+        return {entry.path: entry.size for entry in get_cached_repo_tree(**where)}
+    except errors.CachedRepoTreeNotFoundError:
+        return _sizes(Path(snapshot_download(local_files_only=True, **where)))
+
+
+def _sizes(folder: Path) -> dict[str, int]:
+    return {str(file.relative_to(folder)): file.stat().st_size for file in folder.rglob("*") if file.is_file()}
 
 
 def fetch_files(source: Source, names: list[str]) -> Path:

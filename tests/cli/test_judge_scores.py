@@ -34,6 +34,15 @@ def refusal(path, *arguments: str) -> str:
     return line
 
 
+def test_a_file_may_have_any_name(table, tmp_path):
+    path = tmp_path / "reasoning-skills.csv"  # in a study's folder such a part is not of scores
+    table.to_csv(path, index=False)
+    judge_scores.main([str(path)])
+    (tmp_path / "run").mkdir()
+    table.to_parquet(tmp_path / "run" / "0-skills.parquet")
+    assert "holds no .parquet file of scores" in refusal(tmp_path / "run")
+
+
 def test_from_a_file_to_the_answer_without_a_trainer(tmp_path):
     path = tmp_path / "scores.csv"
     public(scores_of(WRONG, 60)).to_csv(path, index=False)

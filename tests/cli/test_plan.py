@@ -164,6 +164,13 @@ def test_what_cannot_fit_is_refused_in_one_line(default, monkeypatch):
     assert "1000000.0 GB of disk" in line and "\n" not in line
 
 
+def test_more_problems_than_there_are_is_refused_before_any_training(default):
+    (line,) = plan.refusals(default.model_copy(update={"evaluate_problems": 400}))
+    assert "distinct test problems, 400 asked for" in line
+    (line,) = plan.refusals(default.model_copy(update={"evaluate_selection_problems": 300}))
+    assert "distinct selection problems, 300 asked for" in line
+
+
 def test_one_gpu_fits_on_eighty_gigabytes_and_the_paper_needs_many():
     assert memory(study.load(ROOT / "params" / "one_gpu.yaml")).max() < 80
     paper = study.load(ROOT / "params" / "paper.yaml")

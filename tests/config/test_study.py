@@ -72,6 +72,10 @@ def test_a_wrong_name_says_what_is_allowed(tmp_path, smoke_values, changes, word
         ("map_budgets", [0], "greater than 0"),
         ("joint_models", ["rl-multi"], "'balanced-rows'"),
         ("joint_models", ["cascade", "cascade"], "cascade is given twice"),
+        ("domains", ["math", "math", "coding"], "math is given twice"),
+        ("merge_methods", ["ties", "average", "ties"], "ties is given twice"),
+        ("rlvr_mixed_steps", 4, "rlvr_mixed_steps is 4, allowed are at least 5"),
+        ("micro_heads", 7, "micro_heads is 7, micro_hidden_size"),
         ("sandbox_kind", "docker", "'bubblewrap', 'none' or the http address"),
     ],
 )

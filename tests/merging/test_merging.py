@@ -283,6 +283,11 @@ def test_every_merge_of_a_study_is_made_and_its_cost_charged_once(smoke, experts
     assert [folder.name for folder in folders] == schedule.merges(smoke) == list(dict.fromkeys(schedule.merges(smoke)))
     assert "merge-average@experts=math+coding" in schedule.pairs(smoke)
     assert all(artifacts.verify_model(folder) for folder in folders)
+    written = {folder: (folder / "manifest.json").stat().st_mtime_ns for folder in folders}
+    locations.done_file(smoke.study, smoke.seed, "merges").unlink(missing_ok=True)
+    (folders[3] / "model.safetensors").write_bytes(b"damaged")
+    assert merge.run(smoke) == folders  # as after a kill: what is published and whole stays
+    assert [folder for folder in folders if (folder / "manifest.json").stat().st_mtime_ns != written[folder]] == [folders[3]]
     costs = result_tables.read_table(smoke, "costs", ["merges"])
     assert set(costs.loc[costs["stage"] == "merge", "model"]) == set(schedule.candidates(smoke))
     assert set(result_tables.read_table(smoke, "sce", ["merges"])["tensor"]) == set(load_file(base / "model.safetensors"))

@@ -153,6 +153,21 @@ def test_without_network_one_line_says_what_to_do(monkeypatch, tmp_path):
         assert "HF_HUB_OFFLINE=0" in message and f"--revision {COMMIT}" in message and "hf download" in message
 
 
+def test_what_was_fetched_in_part_is_listed_and_read_without_network(monkeypatch, tmp_path):
+    """As the Hub's client leaves its cache where only some files were asked for."""
+    place = tmp_path / "models--Qwen--Tiny"
+    for folder in ("snapshots/" + COMMIT, "trees"):
+        (place / folder).mkdir(parents=True)
+    (place / "snapshots" / COMMIT / "config.json").write_text("{}")
+    files = {name: {"size": 2, "blob_id": "b" * 40} for name in ("README.md", "config.json")}
+    (place / "trees" / f"{COMMIT}.json").write_text(json.dumps({"format_version": 1, "files": files}))
+    monkeypatch.setattr(hub.constants, "HF_HUB_CACHE", str(tmp_path))
+    source = hub.parse_source(f"Qwen/Tiny@{COMMIT}", "model")
+    assert hub.list_files(source) == {"README.md": 2, "config.json": 2}
+    assert (hub.fetch_files(source, ["config.json"]) / "config.json").read_text() == "{}"
+    assert "HF_HUB_OFFLINE=0" in line(hub.fetch_files, source, ["README.md"])
+
+
 @pytest.mark.parametrize(
     ("error", "message"),
     [
