@@ -76,8 +76,7 @@ def finding(row: pd.Series) -> str:
     words = f"**{row['verdict'].capitalize()}**: {row['claim']}."
     if pd.notna(row["estimate"]):
         words += f" {row['quantity'][:1].upper()}{row['quantity'][1:]}: {claim_ledger.estimate_words(row)}"
-        overruled = row["verdict"] == claim_ledger.UNDECIDED and claim_ledger.interval_decides(row)
-        words += f"; p = {row['p_adjusted']:.2g} after adjustment." if overruled else "."
+        words += f"{claim_ledger.after_adjustment(row)}."
     reason = row["reason"] if isinstance(row["reason"], str) else ""
     return f"{words} {reason[:1].upper()}{reason[1:]}." if reason else words
 

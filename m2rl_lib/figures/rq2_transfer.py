@@ -12,13 +12,16 @@ from m2rl_lib.figures.style import BLACK, COLUMN, FAMILIES, GREY, WIDE, make_fig
 from m2rl_lib.stats.bootstrap import require_columns
 from m2rl_lib.stats.comparisons import display_domain, display_name, model_family
 
+ARROWS = {"rises": "↑", "falls": "↓"}  # what was predicted
+
 
 def _cell_words(row, sampled: bool) -> str:
-    """A change, its interval where there was sampling and its verdict where there is one, one per line."""
+    """A change, its interval where there was sampling and its verdict where there is one, one per line; an arrow if planted."""
     if np.isnan(row.estimate):
         return "refused"
     label = getattr(row, "label", "")
-    return parts.change_words(row, sampled) + (f"\n{label}" if isinstance(label, str) and label else "")
+    arrow = ARROWS.get(getattr(row, "predicted", ""), "")
+    return parts.change_words(row, sampled) + (f"\n{label} {arrow}".rstrip() if isinstance(label, str) and label else "")
 
 
 def plot_transfer(frame: pd.DataFrame) -> Figure:
@@ -34,7 +37,8 @@ def plot_transfer(frame: pd.DataFrame) -> Figure:
     cells, words, sure = parts.pivot(table, "model", "domain", models, domains, "change", "words", "sure")
     cells.index, cells.columns = map(display_name, models), [display_domain(domain).replace(" ", "\n") for domain in domains]
     picture = parts.draw_cells(axes, cells, words, "PuOr_r", TwoSlopeNorm(0, -size, size), 7, sure)
-    axes.set(xlabel="tested on" + (count_words(frame) + "; bold: interval excludes 0" if sampled else ""), ylabel="trained as")
+    marks = "; bold: interval excludes 0" * sampled + "; arrow: planted" * bool({*frame.get("predicted", ())} & {*ARROWS})
+    axes.set(xlabel=f"tested on{count_words(frame) if sampled else ''}{marks}", ylabel="trained as")
     figure.colorbar(picture, ax=axes, label="change against SFT, points", fraction=0.03, pad=0.01)
     return figure
 
@@ -101,7 +105,6 @@ def plot_manipulation(frame: pd.DataFrame) -> Figure:
     widths = list(frame.groupby("kind", sort=False)["quantity"].nunique())
     figure, [grid] = make_figure(WIDE, 2.3, 1, len(kinds), width_ratios=widths)
     colours, width = dict(zip(worlds, ("#D5D5D5", "#999999", "#555555"))), 0.8 / len(worlds)
-    arrows = {"rises": "↑", "falls": "↓"}
     for axes, kind in zip(grid, kinds, strict=True):
         rows = frame[frame["kind"] == kind]
         names = unique(rows, "quantity")
@@ -112,16 +115,16 @@ def plot_manipulation(frame: pd.DataFrame) -> Figure:
                 continue
             axes.bar(place, row.estimate, 0.9 * width, color=colours[row.world])
             axes.vlines(place, row.low, row.high, color=BLACK, linewidth=1)
-            if getattr(row, "predicted", "") in arrows:
+            if getattr(row, "predicted", "") in ARROWS:
                 above = (place, max(row.high, 0))
-                axes.annotate(arrows[row.predicted], above, (0, 1), textcoords="offset points", ha="center", fontsize=8)
+                axes.annotate(ARROWS[row.predicted], above, (0, 1), textcoords="offset points", ha="center", fontsize=8)
         axes.axhline(0, color=BLACK, linewidth=0.6)
         axes.margins(y=0.15)
         axes.set_xticks(range(len(names)), names)
         axes.grid(axis="x", visible=False)
         words = "change against SFT, points" if kind == "points" else "cosine of math and coding"
         axes.set(xlim=(-0.5, len(names) - 0.5), ylabel=words)
-    words = "; arrows: predicted against the study's" if {*frame.get("predicted", ())} & {*arrows} else ""
+    words = "; arrows: predicted against the study's" if {*frame.get("predicted", ())} & {*ARROWS} else ""
     if kinds[0] == "points":
         grid[0].set_xlabel("trained → tested" + count_words(frame[frame["kind"] == "points"]) + words)
     return finish(figure, [handle(world, "", colour, line="-", linewidth=5) for world, colour in colours.items()], 3)

@@ -22,16 +22,20 @@ MEASURES |= {"shortfall": "shortfall to the union, points"}
 
 
 def plot_answer(frame: pd.DataFrame) -> Figure:
-    """RQ4 at once. Panel 'means': each method's mean `value` and 95% interval, and on how many benchmarks it is the best (`best`).
+    """RQ4 at once. Panel 'means': each method's mean `value` and 95% interval, and on how many benchmarks it is the best (`best`);
+    a mean below half of the highest is written at the edge, for it would squeeze the others.
     Panel 'gain': what choosing by benchmark gains (`value`), and `low` to `high`, what luck gives among equal methods."""
     require_columns(frame, ["panel", "row", "value", "low", "high", "best", "benchmarks"], "answer to RQ4")
     means, gains = (frame[frame["panel"] == name] for name in ("means", "gain"))
     size = (COLUMN, 0.17 * len(means) + 0.22 * len(gains) + 1.8)
     figure, ((above,), (below,)) = make_figure(*size, 2, 1, height_ratios=[len(means) + 1, 1.3 * len(gains) + 1])
     means = means.sort_values("value", kind="stable", na_position="first").rename(columns={"row": "model", "value": "score"})
-    parts.draw_points(above, means, range(len(means)))
+    far = (means["score"] < means["score"].max() / 2).to_numpy()
+    parts.draw_points(above, means[~far], np.flatnonzero(~far))
+    for height, row in zip(np.flatnonzero(far), means[far].itertuples(), strict=True):
+        above.annotate(f"← {row.score:.1f}", (0.02, height), xycoords=("axes fraction", "data"), va="center")
     for height, row in enumerate(means.itertuples()):
-        above.annotate(f"{row.best:.0f}", (1.02, height), xycoords=("axes fraction", "data"), va="center", annotation_clip=False)
+        above.annotate(f"{row.best:.2g}", (1.02, height), xycoords=("axes fraction", "data"), va="center", annotation_clip=False)
     above.annotate("best on", (1.02, len(means) - 0.2), xycoords=("axes fraction", "data"), annotation_clip=False)
     parts.name_heights(above, range(len(means)), parts.name_rows(means["model"])[0], -0.7, len(means) - 0.3)
     above.set_title("Is one method best?", loc="left", weight="bold")

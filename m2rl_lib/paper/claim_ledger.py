@@ -217,8 +217,10 @@ def claim_sentence(row: pd.Series) -> str:
     reason = _sentence(f"{row['reason']}.") if row["reason"] else ""
     if row["verdict"] == NOT_TESTABLE:
         return words + reason
-    shown = "a count, not a sample" if pd.isna(row["p_adjusted"]) else f"p = {row['p_adjusted']:.2g}, {row['family']}"
-    words += f"{_sentence(row['quantity'])}: {estimate_words(row)}, claimed {row['region']} ({shown}; {row['n']}, "
+    overruled = after_adjustment(row)
+    shown = row["family"] if overruled else f"p = {row['p_adjusted']:.2g}, {row['family']}"
+    shown = "a count, not a sample" if pd.isna(row["p_adjusted"]) else shown
+    words += f"{_sentence(row['quantity'])}: {estimate_words(row)}{overruled}, claimed {row['region']} ({shown}; {row['n']}, "
     words += f"{row['seeds']} seed{'' if row['seeds'] == 1 else 's'}: on {row['scope']})"
     if row["verdict"] == UNDECIDED and pd.notna(row["seen"]):
         digits, unit = _digits_and_unit(row)
@@ -229,6 +231,12 @@ def claim_sentence(row: pd.Series) -> str:
 def interval_decides(row: pd.Series) -> bool:
     """Whether the interval alone, before p is adjusted for the other claims, supports or contradicts the claim."""
     return row["p"] < LEVEL
+
+
+def after_adjustment(row: pd.Series) -> str:
+    """'; p = 0.056 after adjustment' where that, and not the interval beside it, leaves a claim undecided; else ''."""
+    overruled = row["verdict"] == UNDECIDED and interval_decides(row)
+    return f"; p = {row['p_adjusted']:.2g} after adjustment" if overruled else ""
 
 
 def what_would_change(rows: pd.DataFrame) -> str:

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from m2rl_lib.analysis.rq2_transfer.transfer_matrix import CLAIMS
+from m2rl_lib.analysis.rq2_transfer.transfer_matrix import CLAIMS, planted_words
 from m2rl_lib.analysis.rq3_policies.policy_neighbours import PARTNERS
 from m2rl_lib.analysis.rq4_methods.gain_vectors import LEAST_SAMPLES
 from m2rl_lib.analysis.rq4_methods.seesaw import GAIN
@@ -15,7 +15,7 @@ from m2rl_lib.config.model_names import parse_model_name
 from m2rl_lib.paper.claim_ledger import Found, NotTestable, of_row, p_beyond
 from m2rl_lib.paper.score_tables import Tables
 from m2rl_lib.stats.bootstrap import OVERALL, interval
-from m2rl_lib.stats.comparisons import LEVEL, display_name
+from m2rl_lib.stats.comparisons import LEVEL, display_domain, display_name
 from m2rl_lib.stats.rank_correlation import FEWEST
 
 DENSITY = 0.1  # of the masks whose overlap is judged: at the paper's η a mask of float32 weights may hold nearly all of them
@@ -65,23 +65,25 @@ def _is_expert(model: str) -> bool:
 def transfer_cells(tables: Tables) -> list[Found]:
     """The change of every domain by every expert of another, with simultaneous intervals."""
     cells = _need(tables, "transfer").query("role == 'off-diagonal'")
-    return [of_row(row.rename({"change": "estimate"}), f"{len(cells)} cells", row["reason"]) for _, row in cells.iterrows()]
+    named = [f"{display_name(row.model)} on {display_domain(row.domain).lower()}" for row in cells.itertuples()]
+    rows = [row.rename({"change": "estimate"}) for _, row in cells.iterrows()]
+    return [of_row(row, f"{len(rows)} cells", row["reason"] or name) for row, name in zip(rows, named)]
 
 
 def transfer_mean(tables: Tables, part: str) -> Found:
     """The mean change of the cells of a part of `transfer_matrix.CLAIMS`, and what keeps it from being transfer."""
     row = _one(_need(tables, "rq2").query("claim == @part"), f"no row of {part}")
-    planted = int(row["planted"]) if pd.notna(row["planted"]) else 0
-    notes = [f"{planted} of the cells were planted to rise or fall"] if planted else []
+    notes = [planted_words(int(row["planted"]), row["cells"])] if row["planted"] > 0 else []
     notes += ["SFT at its best temperature gains no less there"] if row["called"] == "sharpening" else []
     n = f"{row['cells']} cell{'s' if row['cells'] > 1 else ''}"
     return of_row(row.rename({"change": "estimate"}), n, "; ".join(notes))
 
 
-def _inside(found: Found, edge: float, sign: int) -> Found:
-    """How far a quantity lies above (sign 1) or below (−1) an edge."""
+def _inside(part: str, found: Found, edge: float, sign: int) -> Found:
+    """How far the quantity of a part of a claim lies above (sign 1) or below (−1) its edge."""
     low, high = sorted(sign * (limit - edge) for limit in (found.low, found.high))
-    return replace(found, estimate=sign * (found.estimate - edge), low=low, high=high)
+    note = f"{part}{'; ' * bool(found.note)}{found.note}"
+    return replace(found, estimate=sign * (found.estimate - edge), low=low, high=high, note=f"the part: {note}")
 
 
 def transfer_whole(tables: Tables, margin: float) -> list[Found]:
@@ -90,8 +92,9 @@ def transfer_whole(tables: Tables, margin: float) -> list[Found]:
     unknown = [cell for cell in cells if not np.isfinite(cell.low)]
     lowest = [min(cells, key=lambda cell: getattr(cell, side)) for side in ("low", "high")]
     worst = unknown[:1] or (lowest if lowest[0] is not lowest[1] else lowest[:1])
-    parts = [_inside(cell, -margin, 1) for cell in worst]
-    return parts + [_inside(transfer_mean(tables, part), margin, sign) for part, sign in zip(list(CLAIMS)[1:], (1, 1, -1))]
+    first, *means = CLAIMS
+    parts = [_inside(first, cell, -margin, 1) for cell in worst]
+    return parts + [_inside(part, transfer_mean(tables, part), margin, sign) for part, sign in zip(means, (1, 1, -1))]
 
 
 def kl_and_loss(tables: Tables) -> Found:
@@ -188,7 +191,8 @@ def ties_against(tables: Tables, other: str | None = None) -> list[Found]:
     rows = _need(tables, "rivals")
     rows = rows[rows["reference"] == other] if other else rows
     _one(rows, f"no scores of {other}")
-    return [of_row(row, f"{row['n']} problems", f"against {display_name(row['reference'])}") for _, row in rows.iterrows()]
+    notes = ["" if other else f"against {display_name(name)}" for name in rows["reference"]]
+    return [of_row(row, f"{row['n']} problems", note) for (_, row), note in zip(rows.iterrows(), notes)]
 
 
 def new_skills(tables: Tables) -> Found:
@@ -210,9 +214,12 @@ def coverage(tables: Tables, margin: float) -> list[Found]:
         raise NotTestable(f"{k} samples a problem: at least {LEAST_SAMPLES} are needed")
     if room <= margin:
         raise NotTestable(f"SFT's pass@{k} is {100 - room:.1f} on {over}: no more than {room:.1f} points can be gained")
-    note = f"{{}} on {over}: pass@1 {{:+.1f}}; SFT's pass@{k} leaves room for {room:.1f}"
+    note = f"{{}} on {over}: pass@1 {{}}; SFT's pass@{k} leaves room for {room:.1f}"
     found = zip(last.iterrows(), once["estimate"])
-    return [of_row(row, f"{row['n']} problems", note.format(display_name(model), first)) for (model, row), first in found]
+    return [
+        of_row(row, f"{row['n']} problems", note.format(display_name(model), f"{first:+.1f}".replace("-", "−")))
+        for (model, row), first in found
+    ]
 
 
 def judging(tables: Tables, paradigm: str, parts: str) -> list[Found]:

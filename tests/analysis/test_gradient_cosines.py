@@ -108,6 +108,9 @@ def test_too_noisy_a_domain_is_refused_with_its_reason():
     assert table.loc[("d0", "d1"), "cosine"] == pytest.approx(0.5, abs=0.1)
     assert np.isnan(table.loc[("d0", "d2"), "cosine"])
     assert table.loc[("d0", "d2"), "reason"].startswith("cosine with itself under 0.3: d2 ")
+    said = gradient_cosines.sentence(table.reset_index().assign(model="sft"))
+    assert said.startswith("SFT: 1 of 3 cosines can be measured (2 refused as too noisy); of these lie 1 above 0 (d0 with d1 0.")
+    assert said.endswith(" and 0 below 0.")
 
 
 def test_without_any_reward_there_is_no_cosine(model):

@@ -77,6 +77,26 @@ def test_the_matrix_is_scored_against_what_was_planted(planted):
     assert sorted(line.split(",")[0] for line in lines) == starts
     assert any("RL-Null" in line for line in lines) and any(": sharpening; planted: rises (+30)" in line for line in lines)
     assert "cannot be scored" in transfer_matrix.planted_sentence(matrix(planted, draws=100).reset_index())
+    parts = pd.DataFrame({"claim": ["A", "B"], "cells": [6, 2], "planted": [3.0, np.nan]})
+    said = transfer_matrix.answer_sentences(table.reset_index(), parts)
+    assert said.startswith(
+        "Of 6 effects of RL on one domain on another, 2 are synergy, 1 interference (beyond ±3 points), 3 neither"
+    )
+    assert "; 2 of 3 shown effects were planted by the micro world's parameters: there the" in said and said.endswith(
+        ": *A* 3 of 6."
+    )
+    assert "planted" not in transfer_matrix.answer_sentences(matrix(planted, draws=100).reset_index(), parts)
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "pass_low", "name"),
+    [
+        *((1, 9, 1, "transfer"), (1, 9, -1, transfer_matrix.NO_GAIN), (1, 9, np.nan, transfer_matrix.NO_GAIN)),
+        *((-9, 1, 5, "sharpening"), (-1, 9, 5, "undecided")),
+    ],
+)
+def test_a_gain_is_transfer_only_where_more_problems_are_solved(low, high, pass_low, name):
+    assert transfer_matrix.beyond_sharpening(low, high, pass_low) == name
 
 
 def test_change_and_passes_are_differences_of_means(planted, table):
@@ -153,6 +173,8 @@ def test_asymmetry_by_hand_and_undefined_without_an_own_gain():
     assert row["gives"] == pytest.approx(4 / 20, abs=0.05) and row["takes"] == pytest.approx(10 / 20, abs=0.05)
     assert row["low"] <= -0.3 <= row["high"] < 0
     undefined = found.loc[("math", "instruction_following")]
+    said = transfer_matrix.asymmetry_sentence(found.loc[[("math", "coding")]].reset_index(), np.array([0.01]))
+    assert said == "Of 1 pairs 1 are shown to be one-sided: coding gives math more than it takes."
     assert np.isnan(undefined["asymmetry"]) and undefined["reason"].startswith("the 95% interval of Instruction following's own")
 
 

@@ -80,12 +80,14 @@ def test_paths_are_named_and_the_highest_barrier_of_each_kind():
 
 def test_the_answer_has_every_method_and_what_luck_gives():
     rows = [("means", "merge-ties", 60, 55, 65, 3, 500, 1), ("means", "merge-average", 50, 45, 55, 1, 500, 1)]
+    rows += [("means", "merge-task-arithmetic", 11, 9, 13, 0, 500, 1)]  # far behind: a number at the edge
     rows += [("means", "mt-opd", np.nan, np.nan, np.nan, 0, 500, 1), ("gain", "all 3 methods", 2.0, 1.0, 4.0, np.nan, 500, 1)]
     frame = pd.DataFrame(rows, columns=["panel", "row", "value", "low", "high", "best", "n", "seeds"]).assign(benchmarks=4)
     figure = rq4_methods.plot_answer(frame)
     above, below = figure.axes
-    assert [label.get_text() for label in above.get_yticklabels()] == ["MT-OPD", "Average merge", "TIES merge"]
-    assert [text.get_text() for text in above.texts if text.get_text().isdigit()] == ["0", "1", "3"]
+    assert [label.get_text() for label in above.get_yticklabels()] == ["MT-OPD", "TA merge", "Average merge", "TIES merge"]
+    assert [text.get_text() for text in above.texts if text.get_text().isdigit()] == ["0", "0", "1", "3"]
+    assert "← 11.0" in [text.get_text() for text in above.texts] and above.get_xlim()[0] > 40
     (mark,) = (line for line in below.lines if line.get_marker() == "D")
     assert list(mark.get_xdata()) == [2.0] and [1.0, 4.0] in [list(line.get_xdata()) for line in below.lines]
     check_readable(figure)

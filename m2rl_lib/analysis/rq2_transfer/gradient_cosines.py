@@ -77,11 +77,12 @@ def cosine_table(lens: Lens) -> pd.DataFrame:
 
 
 def sentence(table: pd.DataFrame) -> str:
-    """What `cosine_table` says of one model (column `model`): pairs whose interval excludes 0, and how many were refused."""
+    """What `cosine_table` says of one model (column `model`): how many pairs were not refused, and which intervals exclude 0."""
     known = table[table["cosine"].notna()]
     found = []
     for side, rows in {"above": known[known["low"] > 0], "below": known[known["high"] < 0]}.items():
         spans = [f"{r.domain} with {r.other} {r.cosine:.2f} [{r.low:.2f}, {r.high:.2f}]" for r in rows.itertuples()]
-        found += [f"{side} 0: {', '.join(spans)}"] if spans else []
-    counts = f"{len(known)} of {len(table)} cosines stand out from noise"
-    return f"{display_name(table['model'].iloc[0])}: {counts}; {'; '.join(found) or 'none has an interval that excludes 0'}."
+        found.append(f"{len(rows)} {side} 0" + f" ({', '.join(spans)})" * bool(spans))
+    refused, words = len(table) - len(known), f"{len(known)} of {len(table)} cosines can be measured"
+    words += f" ({refused} refused as too noisy)" * bool(refused) + f"; of these lie {' and '.join(found)}" * bool(len(known))
+    return f"{display_name(table['model'].iloc[0])}: {words}."

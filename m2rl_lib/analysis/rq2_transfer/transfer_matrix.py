@@ -9,13 +9,14 @@ import pandas as pd
 from scipy import stats
 
 from m2rl_lib.stats.bootstrap import Resample, interval, mean_over_seeds, models_in, problem_means, resample
-from m2rl_lib.stats.comparisons import MARGIN, display_domain, display_name
+from m2rl_lib.stats.comparisons import LEVEL, MARGIN, display_domain, display_name
 
 REFERENCES = ("rl-multi", "rl-math@repeat=1", "sft-sharpened", "rl-null")  # rows below the experts, where there
 REASONING = ("math", "coding", "science")  # the paper's reasoning domains
 INSTRUCTIONS = "instruction_following"
 PREDICTED = {"rises": "synergy", "falls": "interference"}  # what a planted change is called, where an instrument is right
 ALIKE = "every problem changed alike: the spread is unknown"
+NO_GAIN = "no gain shown at pass@K"
 
 
 def simultaneous(
@@ -93,7 +94,7 @@ def transfer_table(
     table[["pass_change", "pass_low", "pass_high"]] = _intervals(tries, table, "sft")[["change", "low", "high"]]
     table[["over_sharpened", "over_low", "over_high"]] = _intervals(sample, table, "sft-sharpened")[["change", "low", "high"]]
     table[["seeds", "reason"]] = change[["seeds", "reason"]]
-    called = [beyond_sharpening(low, high, margin) for low, high in zip(table["over_low"], table["over_high"])]
+    called = [beyond_sharpening(*ends, margin) for ends in zip(table["over_low"], table["over_high"], table["pass_low"])]
     table["called"] = np.where(table["label"] == "synergy", called, "")
     cells = {} if planted is None else {(f"rl-{i}", r): known for i, r, *known in planted.to_numpy() if i != r}
     known = [cells.get(key, (np.nan, "")) for key in zip(table["model"], table["domain"])]
@@ -102,13 +103,16 @@ def transfer_table(
     cases = [table["predicted"] == "", right, table["label"] == "undecided"]
     table["call"] = np.select(cases, ["", "rightly", "undecided"], "wrongly")
     table["n"] = table["domain"].map(sample.benchmarks.groupby("domain")["n"].sum())
-    table.attrs = {"critical": change.attrs.get("critical", np.nan), "cells": int(off.sum()), "margin": margin}
+    table.attrs = {"critical": change.attrs.get("critical", np.nan), "cells": int(off.sum()), "margin": margin, "pass_k": pass_k}
     return table
 
 
-def beyond_sharpening(low: float, high: float, margin: float = MARGIN) -> str:
-    """What a gain over SFT at its best temperature is called: 'transfer' above 0, 'sharpening' below +margin."""
-    return "transfer" if low > 0 else "sharpening" if high < margin else "undecided"
+def beyond_sharpening(low: float, high: float, pass_low: float, margin: float = MARGIN) -> str:
+    """What a gain is called, by its interval against SFT at its best temperature: 'transfer' above 0, where pass@K has gained as well
+    (`pass_low`, the low end of its interval against SFT, above 0), else NO_GAIN; 'sharpening' below +margin; else 'undecided'."""
+    if low > 0:
+        return "transfer" if pass_low > 0 else NO_GAIN
+    return "sharpening" if high < margin else "undecided"
 
 
 def asymmetry_table(scores: pd.DataFrame, domains: list[str], draws: int = 10_000) -> pd.DataFrame:
@@ -150,8 +154,8 @@ def claimed_changes(
     planted (cells planted to rise or fall), change with its interval (the worst cell, or the mean of the cells), sharpened (mean
     change of SFT at its best temperature there), called (of a gain), reason (why there is no number)."""
     kept = scores[scores["model"].isin(["sft", "sft-sharpened", *table["model"]]) & scores["domain"].isin(domains)]
-    sample, rows = resample(problem_means(kept), draws=draws), []
-    indexed = table.set_index(["model", "domain"])
+    sample, tries = (resample(problem_means(kept, k), draws=draws) for k in (None, table.attrs["pass_k"]))
+    rows, indexed = [], table.set_index(["model", "domain"])
     for claim, (trained, tested) in CLAIMS.items():
         pairs = [(f"rl-{i}", r) for i in trained or domains for r in tested or domains if i != r and {i, r} <= {*domains}]
         row = {"claim": claim, "cells": len(pairs), "called": ""}
@@ -169,12 +173,45 @@ def claimed_changes(
             _, over, over_draws, _ = sample.changes(pairs, "sft-sharpened")
             found = interval(points.mean(axis=0), resampled.mean(axis=1))
             beyond = interval(over.mean(axis=0), over_draws.mean(axis=1))
+            _, solved, solved_draws, _ = tries.changes(pairs, "sft")
+            passed = interval(solved.mean(axis=0), solved_draws.mean(axis=1))
             row |= {"change": found["estimate"], "low": found["low"], "high": found["high"]}
             row["sharpened"] = row["change"] - beyond["estimate"]
-            row["called"] = beyond_sharpening(beyond["low"], beyond["high"], margin) if row["low"] > 0 else ""
+            row["called"] = ""
+            if row["low"] > 0:
+                row["called"] = beyond_sharpening(beyond["low"], beyond["high"], passed["low"], margin)
             alike = row["low"] == row["high"]
         rows.append(row | {"seeds": len(seeds), "reason": ALIKE if alike else ""})
     return pd.DataFrame(rows)
+
+
+def planted_words(planted: int, cells: int, named: str = "cells") -> str:
+    """What a verdict on planted cells is about: '6 of 6 cells were planted by the micro world's parameters: …'; '' of none."""
+    words = "were planted by the micro world's parameters: there the instrument is tested, not language models"
+    return f"{planted} of {cells} {named} {words}" if planted else ""
+
+
+def answer_sentences(table: pd.DataFrame, claimed: pd.DataFrame) -> str:
+    """RQ2 in two sentences: how many off-diagonal cells of `transfer_table` have which label and how many of those shown were
+    planted, and how many cells were of each part of the paper's answer (`claimed_changes`)."""
+    off, margin = table[table["role"] == "off-diagonal"], table.attrs["margin"]
+    count, found = off["label"].value_counts(), off[off["label"].isin(PREDICTED.values())]
+    synergy, interference, neither, undecided = (count.get(name, 0) for name in (*PREDICTED.values(), "neither", "undecided"))
+    said = f"Of {len(off)} effects of RL on one domain on another, {synergy} are synergy, {interference} interference "
+    said += f"(beyond ±{margin:g} points), {neither} neither, {undecided} undecided"
+    if (off["predicted"] == "").all():
+        return f"{said}."
+    asked, named = (found, "shown effects") if (found["predicted"] != "").any() else (off, "effects")
+    parts = claimed.reindex(columns=["claim", "planted", "cells"]).dropna().itertuples()
+    planted = ", ".join(f"*{row.claim}* {row.planted:.0f} of {row.cells}" for row in parts)
+    return f"{said}; {planted_words(int((asked['predicted'] != '').sum()), len(asked), named)}. Cells planted: {planted}."
+
+
+def asymmetry_sentence(table: pd.DataFrame, p: pd.Series) -> str:
+    """Which pairs of `asymmetry_table` are shown to be one-sided, by their adjusted `p`."""
+    ways = [(row.first, row.second)[:: 1 if row.asymmetry > 0 else -1] for row in table[p < LEVEL].itertuples()]
+    said = [f"{giver.replace('_', ' ')} gives {taker.replace('_', ' ')} more than it takes" for giver, taker in ways]
+    return f"Of {len(table)} pairs {len(said)} are shown to be one-sided{': ' * bool(said)}{'; '.join(said)}."
 
 
 def family_sentence(table: pd.DataFrame) -> str:

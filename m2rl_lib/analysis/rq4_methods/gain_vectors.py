@@ -163,7 +163,7 @@ def new_skills_sentence(gains: pd.DataFrame, model: str, over: str = OVERALL) ->
     size = f"n = {row['n']} problems, K = {row['k']}"
     if row["reason"]:
         return f"{display_name(model)}: no excess is measured, {row['reason']} ({size})."
-    span = f"{row['estimate']:.1f} points [{row['low']:.1f}, {row['high']:.1f}]"
+    span = f"{row['estimate']:z.1f} points [{row['low']:.1f}, {row['high']:.1f}]"
     return f"{display_name(model)}: excess over the best of SFT and the experts on each problem {span} ({size})."
 
 

@@ -12,7 +12,7 @@ import pandas as pd
 
 from m2rl_lib.stats import bootstrap
 from m2rl_lib.stats.bootstrap import OVERALL, UNTRAINED, choose_on_selection, models_in, problem_means, require_columns
-from m2rl_lib.stats.comparisons import LEVEL, benjamini_hochberg, comparison_table
+from m2rl_lib.stats.comparisons import LEVEL, benjamini_hochberg, comparison_table, display_name
 
 GAIN, WINNERS = "gain of choosing by benchmark", "winners"
 
@@ -66,7 +66,7 @@ def count_wins(scores: pd.DataFrame, methods: list[str], margin: float, draws: i
 
 
 def summarise_methods(scores: pd.DataFrame, methods: list[str], margin: float, draws: int = 10_000) -> pd.DataFrame:
-    """One row a method, best mean first: places, `leads` (% of bootstrap resamples in which its mean is best), `count_wins`."""
+    """One row a method, best mean first: on how many benchmarks it is `first` and `second` (equals share one), `leads` (% of bootstrap resamples in which its mean is best), `count_wins`."""
     some = scores[scores["model"].isin(methods) & ~scores["domain"].isin(UNTRAINED)]
     means = bootstrap.average_table(some, draws=draws).query("domain == @OVERALL").set_index("model")
     placed = place_methods(bootstrap.score_table(some, draws=1))
@@ -76,14 +76,17 @@ def summarise_methods(scores: pd.DataFrame, methods: list[str], margin: float, d
     best = resampled == resampled.max(axis=0)
     table = means.loc[methods, ["score", "low", "high", "n", "k", "seeds", "scope"]]
     for place, name in enumerate(("first", "second"), 1):
-        table[name] = placed.loc[placed["place"] == place, "model"].value_counts().reindex(methods, fill_value=0)
+        held = placed[placed["place"] == place]
+        shares = 1 / held.groupby("benchmark")["model"].transform("size")  # of a tie, each has its share
+        table[name] = shares.groupby(held["model"]).sum().reindex(methods, fill_value=0.0)
     table["leads"] = 100 * (best / best.sum(axis=0)).mean(axis=1)
     table = table.join(count_wins(some, methods, margin, draws).set_index("model"))
     return table.sort_values("score", ascending=False, kind="stable").reset_index()
 
 
 def compare_with_null(scores: pd.DataFrame, methods: list[str], draws: int = 10_000) -> pd.DataFrame:
-    """GAIN (points) and WINNERS (number) against both nulls: expected, low, high of the null, p one-sided, general left out."""
+    """GAIN (points) and WINNERS (number) against both nulls: expected, low, high of the null, p one-sided, general left out.
+    Methods that are `copies` of another count as one with it."""
     right, row_of, weights, k, seeds = _counts_right(scores, methods)
     pick = (row_of[None] == np.arange(len(weights))[:, None]).astype(float)
     pick *= 100 / k / pick.sum(axis=1, keepdims=True)
@@ -102,7 +105,7 @@ def compare_with_null(scores: pd.DataFrame, methods: list[str], draws: int = 10_
             low, high = np.quantile(dealt[:, column], [0.025, 0.975])
             p = (1 + (dealt[:, column] >= observed[column] - 1e-9).sum()) / (draws + 1)
             rows.append((measure, null, observed[column], dealt[:, column].mean(), low, high, p))
-    known = {"methods": len(methods), "benchmarks": len(weights), "n": len(right) // seeds, "k": k, "seeds": seeds}
+    known = {"methods": right.shape[1], "benchmarks": len(weights), "n": len(right) // seeds, "k": k, "seeds": seeds}
     return pd.DataFrame(rows, columns=["measure", "null", "observed", "expected", "low", "high", "p"]).assign(**known)
 
 
@@ -119,18 +122,15 @@ def answer_table(summary: pd.DataFrame, tested: dict[str, pd.DataFrame]) -> pd.D
 
 
 def _counts_right(scores: pd.DataFrame, methods: list[str]) -> tuple[np.ndarray, np.ndarray, np.ndarray, int, int]:
-    """Right samples (problems and seeds, methods), each row's benchmark as a number, benchmarks' weights, K, seeds."""
+    """Right samples (problems and seeds, methods but `copies`), each row's benchmark as a number, benchmarks' weights, K, seeds."""
     there = models_in(scores)
     unknown = [name for name in methods if name not in there]
     if unknown or len(methods) < 2:
         raise ValueError(f"a seesaw of {len(methods)} methods, without scores: {', '.join(unknown) or 'none'}; two are needed")
-    problems = problem_means(scores[scores["model"].isin(methods) & ~scores["domain"].isin(UNTRAINED)])
-    ks = problems["k"].unique()
+    wide, ks = _solved(scores, methods)
     if len(ks) > 1:
         raise ValueError(f"a seesaw of methods with K = {', '.join(map(str, sorted(ks)))} samples: equally many are needed")
-    keys = ["domain", "benchmark", "seed", "problem_id"]
-    solved = problems.assign(solved=problems["solved"].where(problems["graded"]))
-    wide = solved.pivot(index=keys, columns="model", values="solved")[methods].dropna()
+    wide = wide.drop(columns=[*_copies(wide)])
     names = wide.index.to_frame(index=False)
     row_of, benchmarks = pd.factorize(names["benchmark"])
     if len(benchmarks) < 2:
@@ -140,6 +140,24 @@ def _counts_right(scores: pd.DataFrame, methods: list[str]) -> tuple[np.ndarray,
     return wide.to_numpy().astype(int), row_of, weights, int(ks[0]), names["seed"].nunique()
 
 
+def _solved(scores: pd.DataFrame, methods: list[str]) -> tuple[pd.DataFrame, np.ndarray]:
+    """Right samples by problem and seed (rows: domain, benchmark, seed, problem_id) and method (columns), and every K."""
+    problems = problem_means(scores[scores["model"].isin(methods) & ~scores["domain"].isin(UNTRAINED)])
+    solved = problems.assign(solved=problems["solved"].where(problems["graded"]))
+    wide = solved.pivot(index=["domain", "benchmark", "seed", "problem_id"], columns="model", values="solved")
+    return wide[methods].dropna(), problems["k"].unique()
+
+
+def _copies(wide: pd.DataFrame) -> dict[str, str]:
+    firsts = {tuple(wide[method]): method for method in reversed(wide.columns)}
+    return {method: first for method in wide.columns if (first := firsts[tuple(wide[method])]) != method}
+
+
+def copies(scores: pd.DataFrame, methods: list[str]) -> dict[str, str]:
+    """Methods that were right as often as an earlier one on every problem, and which: RAM+ where it merges as RAM does."""
+    return _copies(_solved(scores, methods)[0])
+
+
 def _deal_samples(counts: np.ndarray, k: int, generator: np.random.Generator) -> np.ndarray:
     """The right samples of each row dealt out anew to its methods, k to each, every deal equally likely."""
     left, total, dealt = counts.sum(axis=1), k * counts.shape[1], np.empty_like(counts)
@@ -147,6 +165,24 @@ def _deal_samples(counts: np.ndarray, k: int, generator: np.random.Generator) ->
         dealt[:, column] = generator.hypergeometric(left, total - left, k)
         left, total = left - dealt[:, column], total - k
     return dealt
+
+
+def answer_sentences(summary: pd.DataFrame, row: pd.Series, margin: float, same: dict[str, str]) -> str:
+    """RQ4 in a few sentences: the best method of `summarise_methods`, the gain of choosing by benchmark (the ledger's `row` of the
+    seesaw) beside the margin (points), and which methods are `copies` (`same`)."""
+    best = summary.iloc[0]
+    said = (
+        f"{display_name(best['model'])} has the highest mean ({best['score']:.1f} points) and is best on {best['first']:.2g} of "
+    )
+    said += f"{summary['first'].sum():.0f} benchmarks"
+    if np.isfinite(row["estimate"]):
+        place = "less" if row["high"] < margin else "more" if row["low"] > margin else "which may be less or more"
+        said += f"; choosing the best method for each benchmark gains {row['estimate']:.1f} points "
+        said += f"[{row['low']:.1f}, {row['high']:.1f}] more than luck, {place} than the margin of {margin:g} points"
+    pairs = [
+        f"{display_name(copy)} was right as often as {display_name(method)} on every problem" for copy, method in same.items()
+    ]
+    return f"{said}." + f" {', '.join(pairs)}: they count as one method and share a place." * bool(pairs)
 
 
 def seesaw_sentence(tested: pd.DataFrame) -> str:
