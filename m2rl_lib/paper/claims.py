@@ -21,7 +21,7 @@ SCORE_GROUPS = ("sft", "experts", "floors", "mixed", "merges", "distilled", "pai
 READS = {  # the tables of each question's entries: those made of scores, and those that stages and notebooks wrote
     "RQ1": (("contest",), ("costs",)),
     "RQ2": (("transfer", "rq2"), ()),
-    "RQ3": (("pair",), ("rank_correlations", "predictors", "neighbour_groups", "weights_pairs", "weights_cosines")),
+    "RQ3": ((), ("rank_correlations", "predictors", "neighbour_groups", "neighbour_tests", "weights_pairs", "weights_cosines")),
     "RQ4": (("seesaw", "leader", "rivals"), ("skills", "coverage")),
     "RQ5": ((), ("rq5",)),
 }

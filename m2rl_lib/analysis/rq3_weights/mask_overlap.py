@@ -174,7 +174,9 @@ def pair_sentence(row: pd.Series) -> str:
 
     more = f" ({row['undefined']} more undefined)" if row["undefined"] else ""
     reference = "0" if cosine else f"matched random masks ({row['matched']:.3f}) by {SURE} standard deviations"
-    over, within = (f" of {row['seeds']} seeds", f" [{row['low']:.3f}, {row['high']:.3f}]") if row["seeds"] > 1 else ("", "")
+    over, within = (
+        (f" of {row['seeds']} seeds", f" [{row['low']:.3f}, {row['high']:.3f} over seeds]") if row["seeds"] > 1 else ("", "")
+    )
     start = f"{what}, {n} pair{'s' if n > 1 else ''} of experts{over}{more}: {row['mean']:.3f}{within} on average, "
     start += f"from {row['least']:.3f} to {row['most']:.3f}; {reached(row['above_matched'])} above {reference}"
     if pd.isna(row["with_null"]):
