@@ -17,7 +17,7 @@ from m2rl_lib.paper.claim_ledger import Claim
 from m2rl_lib.stats.rank_correlation import NEGLIGIBLE
 from m2rl_lib.storage import result_tables
 
-SCORE_GROUPS = ("sft", "experts", "floors", "mixed", "merges", "distilled", "pairs")  # the groups whose scores are read
+SCORE_GROUPS = ("sft", "experts", "floors", "mixed", "merges", "distilled")  # the groups whose scores are read
 READS = {  # the tables of each question's entries: those made of scores, and those that stages and notebooks wrote
     "RQ1": (("contest",), ("costs",)),
     "RQ2": (("transfer", "rq2"), ()),
