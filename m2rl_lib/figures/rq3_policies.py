@@ -79,24 +79,18 @@ def _short(value: float) -> str:
 
 
 def plot_change_against_kl(frame: pd.DataFrame) -> Figure:
-    """What a model lost against each domain's expert, against its KL from that expert (nats); filled: a neighbour is in it."""
-    columns = ["target", "domain", "delta", "delta_low", "delta_high", "kl", "se", "neighbours"]
-    require_columns(frame, columns, "changes against KL")
+    """What a model lost against each domain's expert, against its KL from that expert (nats); their intervals are in the table."""
+    require_columns(frame, ["target", "domain", "delta", "kl", "n", "seeds"], "changes against KL")
     domains = unique(frame, "domain")
     figure, panels = make_panels(WIDE, 1.75, 0.6, len(domains), 3)
     for axes, domain in zip(panels, domains, strict=True):
         axes.axhline(0, color=GREY, linestyle="--", linewidth=0.8, zorder=1)
         for row in frame[frame["domain"] == domain].itertuples():
-            marker, colour, _, _ = FAMILIES[model_family(row.target)]
-            at, *ends = (max(place, LEAST) for place in (row.kl, row.kl - row.se, row.kl + row.se))
-            axes.plot([at, at], [row.delta_low, row.delta_high], color=colour, linewidth=0.6)
-            axes.plot(ends, [row.delta] * 2, color=colour, linewidth=0.6)
-            face = colour if row.neighbours > 0 else "white"
-            axes.plot(at, row.delta, marker, color=colour, markerfacecolor=face, markersize=3.6)
+            marker, colour, _, name = FAMILIES[model_family(row.target)]
+            order = 2 if name == "merged" else 3  # the few above the many
+            axes.plot(max(row.kl, LEAST), row.delta, marker, color=colour, markersize=3.6, zorder=order)
         axes.set(xscale="log", title=display_domain(domain))
-    counts = count_words(frame.rename(columns={"delta_low": "low", "delta_high": "high"}))
     families = (FAMILIES[family] for family in frame["target"].map(model_family).unique())
     handles = [handle(name, marker, colour) for marker, colour, _, name in families]
-    handles += [handle("with a neighbour in it", "o", GREY), handle("without one", "o", GREY, filled=False)]
-    words = "KL from the domain's expert, nats a sequence (± standard error)"
-    return finish(figure, handles, len(handles), words, "change against the expert, points" + counts)
+    below, beside = "KL from the domain's expert, nats a sequence", "change against the expert, points"
+    return finish(figure, handles, len(handles), below, beside + count_words(frame, before="\n"))

@@ -1,5 +1,6 @@
 """Merges as named by the schedule, run through mergekit in float32; `@definition=paper` is a method as in the paper's code."""
 
+import logging
 import math
 import shutil
 import time
@@ -17,6 +18,8 @@ from m2rl_lib.config.study import Parameters
 from m2rl_lib.merging import sce, task_arithmetic, task_vectors, ties, tsv  # each registers its method with mergekit
 from m2rl_lib.storage import artifacts, costs, result_tables
 
+# mergekit sets a configuration's `dtype` by its old name, of which transformers warns at every first merge
+logging.getLogger("transformers.configuration_utils").addFilter(lambda record: "`torch_dtype`" not in record.getMessage())
 DARE = ("task-arithmetic-dare", "ties-dare")
 METHODS = {
     "average": "linear",  # mergekit's

@@ -17,11 +17,11 @@ from m2rl_lib.paper.claim_ledger import Claim
 from m2rl_lib.stats.rank_correlation import NEGLIGIBLE
 from m2rl_lib.storage import result_tables
 
-SCORE_GROUPS = ("sft", "experts", "floors", "mixed", "merges", "distilled", "pairs")  # the groups whose scores are read
+SCORE_GROUPS = ("sft", "experts", "floors", "mixed", "merges", "distilled")  # the groups whose scores are read
 READS = {  # the tables of each question's entries: those made of scores, and those that stages and notebooks wrote
     "RQ1": (("contest",), ("costs",)),
     "RQ2": (("transfer", "rq2"), ()),
-    "RQ3": (("pair",), ("rank_correlations", "predictors", "neighbour_groups", "weights_pairs", "weights_cosines")),
+    "RQ3": ((), ("rank_correlations", "predictors", "neighbour_groups", "neighbour_tests", "weights_pairs", "weights_cosines")),
     "RQ4": (("seesaw", "leader", "rivals"), ("skills", "coverage")),
     "RQ5": ((), ("rq5",)),
 }

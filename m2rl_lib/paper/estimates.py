@@ -8,7 +8,7 @@ import pandas as pd
 from scipy import stats
 
 from m2rl_lib.analysis.rq2_transfer.transfer_matrix import CLAIMS, planted_words
-from m2rl_lib.analysis.rq3_policies.policy_neighbours import PARTNERS
+from m2rl_lib.analysis.rq3_policies.policy_neighbours import NEIGHBOUR, PARTNERS
 from m2rl_lib.analysis.rq4_methods.gain_vectors import LEAST_SAMPLES
 from m2rl_lib.analysis.rq4_methods.seesaw import GAIN
 from m2rl_lib.config.model_names import parse_model_name
@@ -18,6 +18,7 @@ from m2rl_lib.stats.bootstrap import OVERALL, interval
 from m2rl_lib.stats.comparisons import LEVEL, display_domain, display_name
 from m2rl_lib.stats.rank_correlation import FEWEST
 
+PAIR = ("math", "coding")  # domain A, and B that the paper says to help it
 DENSITY = 0.1  # of the masks whose overlap is judged: at the paper's η a mask of float32 weights may hold nearly all of them
 
 
@@ -122,10 +123,19 @@ def merging_with_neighbours(tables: Tables) -> Found:
 
 
 def pair_asymmetry(tables: Tables) -> Found:
-    """What coding adds to math in their merge, less what math adds to coding, each against its expert."""
-    math, coding, gap = (row for _, row in _need(tables, "pair").iterrows())
-    parts = ", ".join(f"{row['over']} {row['estimate']:+.1f} [{row['low']:.1f}, {row['high']:.1f}]" for row in (math, coding))
-    return of_row(gap, f"{math['n'] + coding['n']:.0f} problems", f"against its expert: {parts}")
+    """What coding, if it neighbours math, adds to math beyond SFT in its place, less what math so adds to coding, points."""
+    rows = _need(tables, "neighbour_tests")
+    rows, ways = rows[rows["against"] == PARTNERS["sft"]], (PAIR, PAIR[::-1])
+    found = (rows[(rows["domain"] == one) & (rows["expert"] == other)] for one, other in ways)
+    math, coding = (_one(row, "no merge of math and coding alone") for row in found)
+    gains = [f"{row['estimate']:+.1f} [{row['low']:.1f}, {row['high']:.1f}]" for row in (math, coding)]
+    note = "beyond merge(A, SFT) coding adds {} points to math, math {} to coding".format(*gains).replace("-", "−")
+    if math["label"] != NEIGHBOUR:
+        raise NotTestable(f"coding's label on math's prompts is '{math['label']}': no neighbour was added; {note}")
+    half = sum((row["high"] - row["low"]) / 2 for row in (math, coding))  # one merge in both: not independent
+    gap = math["estimate"] - coding["estimate"]
+    both = pd.Series({"estimate": gap, "low": gap - half, "high": gap + half, "seeds": min(math["seeds"], coding["seeds"])})
+    return of_row(both, f"{math['n'] + coding['n']} problems", note)
 
 
 def _mean_excess(table: pd.DataFrame, value: str, control: str | None) -> Found:
@@ -140,11 +150,14 @@ def _mean_excess(table: pd.DataFrame, value: str, control: str | None) -> Found:
         raise NotTestable(f"pairs of {len(named)} experts: three at least are needed for an interval")
     left = [pairs[[name not in pair for pair in pairs.index]].mean() for name in named]
     df, n, estimate = len(named) - 1, f"{len(pairs)} pairs of {len(named)} experts", float(pairs.mean())
+    mean = whole.loc[whole["model"].isin(named) & whole["other"].isin(named), value].mean()
+    note = f"the mean itself is {mean:.2f}, the larger of each pair's controls {mean - estimate:.2f}; the interval is over {{}}"
     half = np.sqrt(df * np.var(left)) * stats.t.ppf(0.975, df)
     over = interval(per_seed, np.tile(per_seed, (1000, 1)))
     if len(per_seed) > 1 and over["high"] - over["low"] > 2 * half:
-        return Found(estimate, over["low"], over["high"], n, len(per_seed), len(per_seed) - 1)
-    return Found(estimate, estimate - half, estimate + half, n, len(per_seed), df)
+        return Found(estimate, over["low"], over["high"], n, len(per_seed), len(per_seed) - 1, note.format("seeds"))
+    note = note.format(f"the {len(named)} experts: it speaks of other domains, not only of other seeds of these")
+    return Found(estimate, estimate - half, estimate + half, n, len(per_seed), df, note)
 
 
 def _excess(rows: pd.DataFrame, value: str, control: str | None, experts: list[str]) -> pd.Series:

@@ -164,13 +164,12 @@ def against_published(norms: pd.DataFrame) -> pd.DataFrame:
     return table
 
 
-def answer(p: Parameters, norms: pd.DataFrame) -> str:
-    """Whose weights these are, and how far each way to one model moves them, in a sentence or two."""
-    whose = (
-        "the authors' released weights" if p.released_models else "this study's own checkpoints, which stand in for released ones"
-    )
+def answer(p: Parameters, norms: pd.DataFrame) -> list[str]:
+    """Whether released weights were measured, and how far each way to one model moves the weights, a sentence each."""
+    whose = f"Not answered: no released weights were measured. This study's own checkpoints of seed {p.seed} stand in for them, "
+    whose += "to test that folders go in and numbers come out; the rest is about those."
     joint = norms.loc[[name for name in norms.index if not name.startswith("rl-") or name == "rl-multi"], "norm"]
     ends = [joint.idxmin(), joint.idxmax()]
     least, most = (f"{display_name(name)} ({joint[name]:.2f})" for name in ends)
-    far = "in units of the experts' mean distance"
-    return f"These are {whose}. Of the ways to one model, {least} moves least from SFT and {most} most, {far}."
+    far = f"Of the ways to one model, {least} moves least from SFT and {most} most, in units of the experts' mean distance."
+    return ["These are the authors' released weights." if p.released_models else whose, far]

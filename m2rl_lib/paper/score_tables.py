@@ -7,21 +7,11 @@ import pandas as pd
 
 from m2rl_lib.analysis.rq2_transfer import transfer_matrix
 from m2rl_lib.analysis.rq4_methods import seesaw, sweeps
-from m2rl_lib.config.model_names import parse_model_name
-from m2rl_lib.stats.bootstrap import (
-    OVERALL,
-    UNTRAINED,
-    average_table,
-    choose_on_selection,
-    interval,
-    models_in,
-    problem_means,
-    resample,
-)
+from m2rl_lib.stats.bootstrap import OVERALL, UNTRAINED, average_table, choose_on_selection, models_in
 from m2rl_lib.stats.comparisons import BEST_MERGE, comparison_table, display_name
 
 NULL_DRAWS = 2_000  # draws of the seesaw's null at most
-NAMES = ("contest", "transfer", "rq2", "seesaw", "leader", "rivals", "pair")
+NAMES = ("contest", "transfer", "rq2", "seesaw", "leader", "rivals")
 Tables = dict[str, pd.DataFrame | str]
 
 
@@ -56,7 +46,6 @@ def make_score_tables(
         ("seesaw",): lambda: [seesaw.compare_with_null(_of(test, methods), methods, min(draws, NULL_DRAWS))],
         ("leader",): lambda: [_leader(_of(test, methods), methods, how)],
         ("rivals",): lambda: [_rivals(test, methods, how)],
-        ("pair",): lambda: [_pair(test, how)],
         ("transfer", "rq2"): lambda: _transfer(test, planted, how),
     }
     made = {}
@@ -105,26 +94,6 @@ def _rivals(test: pd.DataFrame, methods: list[str], how: dict) -> pd.DataFrame:
     if not others:
         raise ValueError("no scores of another merging method")
     return comparison_table(_of(test, ["merge-ties", *others]), [("merge-ties", other) for other in others], [OVERALL], **how)
-
-
-def _pair(test: pd.DataFrame, how: dict) -> pd.DataFrame:
-    wanted = {"math+coding", "coding+math"}
-    found = [name for name in pd.unique(test["model"]) if parse_model_name(name)[1].get("experts") in wanted]
-    if not found:
-        raise ValueError("no scores of a merge of math and coding alone (merge-average@experts=math+coding)")
-    rows, changes, how_many = [], [], how["draws"]
-    for domain in ("math", "coding"):
-        some = _of(test, [found[0], f"rl-{domain}"])
-        some = some[some["domain"] == domain]
-        rows.append(comparison_table(some, [(found[0], f"rl-{domain}")], [domain], **how))
-        seeds, points, drawn = resample(problem_means(some), draws=how_many).difference(found[0], f"rl-{domain}", domain)
-        changes.append({seed: (point, drawn[:, place]) for place, (seed, point) in enumerate(zip(seeds, points))})
-    math, coding = changes
-    gaps = [(math[seed][0] - coding[seed][0], math[seed][1] - coding[seed][1]) for seed in math if seed in coding]
-    gap = interval(
-        np.array([point for point, _ in gaps]), np.column_stack([drawn for _, drawn in gaps])
-    )  # one merge: paired by seed
-    return pd.concat([*rows, pd.DataFrame([gap | {"over": "math − coding"}])], ignore_index=True)
 
 
 def _transfer(test: pd.DataFrame, planted: pd.DataFrame | None, how: dict) -> tuple[pd.DataFrame, pd.DataFrame]:

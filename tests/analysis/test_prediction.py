@@ -180,4 +180,15 @@ def test_the_answer_has_measures_beside_their_controls_and_the_ledgers_intervals
         "expert and RL-Null": 0.01,
         "one domain, 2 seeds": 0.7,
     }
+    kl = {"unit": "rank correlation", "estimate": -0.8, "verdict": "contradicted"}
+    judged = [kl, {"unit": "Jaccard", "verdict": "undecided"}, {"unit": "cosine", "verdict": "supported"}]
+    measured = pd.DataFrame(rows, columns=columns).assign(above_matched=9, pairs=10)
+    order = pd.DataFrame({"instrument": ["a", "b", "c"], "verdict": ["as planted", "undecided", "as planted"]})
+    said = prediction.answer_sentence(measured, pd.DataFrame(judged), order)
+    assert "9 of 10 pairs of experts overlap more than matched random masks (0.20 against 0.10)" in said
+    assert "a cosine of 0.40 (0.01 with RL-Null); for other domains overlap: undecided, cosine: supported" in said
+    assert said.endswith(
+        "the KL predicts the score (rank correlation −0.80); **planted order of pairs:** seen by a, c, undecided by b."
+    )
+    assert "planted" not in prediction.answer_sentence(measured, pd.DataFrame(judged))
     assert found.loc["cosine", "low"].isna().all() and found.loc["rank", "value"].to_dict() == {"KL": -0.5}

@@ -174,14 +174,16 @@ def pair_sentence(row: pd.Series) -> str:
 
     more = f" ({row['undefined']} more undefined)" if row["undefined"] else ""
     reference = "0" if cosine else f"matched random masks ({row['matched']:.3f}) by {SURE} standard deviations"
-    over, within = (f" of {row['seeds']} seeds", f" [{row['low']:.3f}, {row['high']:.3f}]") if row["seeds"] > 1 else ("", "")
+    over, within = (
+        (f" of {row['seeds']} seeds", f" [{row['low']:.3f}, {row['high']:.3f} over seeds]") if row["seeds"] > 1 else ("", "")
+    )
     start = f"{what}, {n} pair{'s' if n > 1 else ''} of experts{over}{more}: {row['mean']:.3f}{within} on average, "
     start += f"from {row['least']:.3f} to {row['most']:.3f}; {reached(row['above_matched'])} above {reference}"
     if pd.isna(row["with_null"]):
-        return start + ". No null run is among these models to read it against."
+        return start + "; no null run to read it against."
     start += f"; {reached(row['above_null'])} above both experts' with RL-Null ({row['with_null']:.3f} on average)"
     if pd.isna(row["other_seed"]):
-        return start + ". No second seed of an expert is among these models to say what high is."
+        return start + "; no second seed of an expert to say what high is."
     start += f"; the same domain with another seed has {row['other_seed']:.3f}"
     if pd.isna(row["place"]):
         return start + f", not {NARROW} more than with RL-Null: no scale to place the pairs on."
