@@ -79,7 +79,11 @@ def test_cosines_are_those_that_were_measured(smoke):
     weights = weights.assign(model="rl-coding", other="rl-math").astype({"layer": "Int64"})
     for name, frame in {"gradients": gradients, "weights_cosines": weights}.items():
         result_tables.write_table(smoke, name, "measuring", frame, artifacts.record(smoke))
-    assert manipulation_check.measured_cosines(smoke) == {"task vectors": (0.5,) * 3, "gradients at SFT": (0.3, 0.2, 0.4)}
+    found = manipulation_check.measured_cosines(smoke, 0.25)
+    assert found == {"task vectors": (0.5, 0.25, 0.75), "gradients at SFT": (0.3, 0.2, 0.4)}
+    two = pd.concat([weights.assign(seed=0), weights.assign(seed=1, cosine=weights["cosine"] + 0.1)])
+    assert manipulation_check.spread_over_seeds(two) == pytest.approx(12.706 * 0.1 / 2**0.5, rel=1e-3)  # t of 1 df
+    assert np.isnan(manipulation_check.spread_over_seeds(weights.assign(seed=0)))  # one seed decides nothing
 
 
 def test_other_worlds_differ_in_readings_alone_and_ask_math_and_coding(smoke):

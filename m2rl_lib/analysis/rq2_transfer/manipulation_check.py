@@ -7,6 +7,7 @@ from itertools import product
 
 import numpy as np
 import pandas as pd
+from scipy import stats
 
 from m2rl_lib.analysis.rq2_transfer import planted
 from m2rl_lib.analysis.rq3_weights.mask_overlap import whole
@@ -34,12 +35,21 @@ def predictions(worlds: dict[str, Parameters]) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["world", "quantity", "predicted"])
 
 
-def measured_cosines(p: Parameters) -> dict[str, tuple[float, float, float]]:
-    """(cosine, low, high) of math with coding in the world of `p`, as measured by notebook 09; that of task vectors is exact."""
+def measured_cosines(p: Parameters, half: float) -> dict[str, tuple[float, float, float]]:
+    """(cosine, low, high) of math with coding in the world of `p`, as measured by notebook 09. That of task vectors is exact for
+    these checkpoints: its interval is that of one run, of the half-width `spread_over_seeds`."""
     gradients = result_tables.read_table(p, "gradients", ["measuring"])
     both = [{"sft", *PAIR} == set(key) for key in zip(gradients["model"], gradients["domain"], gradients["other"])]
     task_vectors = weight_cosine(result_tables.read_table(p, "weights_cosines", ["measuring"]), "rl-math", "rl-coding")
-    return dict(zip(COSINES, ((task_vectors,) * 3, tuple(gradients.loc[both, ["cosine", "low", "high"]].iloc[0]))))
+    ends = (task_vectors, task_vectors - half, task_vectors + half)
+    return dict(zip(COSINES, (ends, tuple(gradients.loc[both, ["cosine", "low", "high"]].iloc[0]))))
+
+
+def spread_over_seeds(cosines: pd.DataFrame) -> float:
+    """The half-width of the 95% t interval of one run's cosine of math with coding, by its spread over the study's seeds (`cosines`
+    of all of them); NaN for one seed, which decides nothing."""
+    found = [weight_cosine(rows, *(f"rl-{domain}" for domain in PAIR)) for _, rows in cosines.groupby("seed")]
+    return float(np.std(found, ddof=1) * stats.t.ppf(0.975, len(found) - 1)) if len(found) > 1 else np.nan
 
 
 def weight_cosine(cosines: pd.DataFrame, one: str, other: str) -> float:
