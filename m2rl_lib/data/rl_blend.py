@@ -72,8 +72,13 @@ def _matching(source: hub.Source, pattern: str) -> dict[str, int]:
 
 
 def folder_of(kind: str, places: list[tuple[hub.Source, str]]) -> Path:
-    """Where data made of these sources is: `runs/data/<kind>-<digest>`. A folder counts with its files' sizes, a commit by itself."""
-    key = [[str(source), source.files, _matching(source, pattern) if source.folder else pattern] for source, pattern in places]
+    """Where data made of these sources is: `runs/data/<kind>-<digest>`. A folder counts with its files' sizes and times, a commit by itself."""
+
+    def what(source: hub.Source, pattern: str) -> str | dict:
+        found = _matching(source, pattern) if source.folder else {}
+        return {name: [size, (source.folder / name).stat().st_mtime_ns] for name, size in found.items()} or pattern
+
+    key = [[str(source), source.files, what(source, pattern)] for source, pattern in places]
     return locations.RUNS / "data" / f"{kind}-{hashlib.sha256(json.dumps([RULES, key]).encode()).hexdigest()[:12]}"
 
 

@@ -84,6 +84,14 @@ def test_an_output_regex_is_searched_at_the_end_only():
     assert science.verify(["<think></think>pick A, no, pick B", far, "pick B"], [row] * 3) == [1.0, 0.0, 0.0]
 
 
+def test_an_edited_file_is_other_data_even_at_its_old_size(mirror):
+    places = [(hub.find_dataset([str(mirror)], rl_blend.BLEND), "*")]
+    before, file = rl_blend.folder_of("rl", places), next(path for path in mirror.rglob("*.jsonl"))
+    assert rl_blend.folder_of("rl", places) == before
+    os.utime(file, ns=(0, file.stat().st_mtime_ns + 1))
+    assert rl_blend.folder_of("rl", places) != before
+
+
 def test_the_same_keys_choose_micro_or_paper_data(mirror):
     sources, names = [str(mirror)], ["math", "science"]
     train = [row for row in kept(rl_blend.prepare_rows(sources)) if row["split"] == "train" and row["domain"] in names]
