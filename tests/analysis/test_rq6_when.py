@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from matplotlib.patches import Rectangle
+from scipy import stats
 from test_bootstrap import cell
 from test_figures import check_readable
 
@@ -220,6 +221,24 @@ def test_a_point_that_did_not_learn_is_not_exchanged(every):
     gap = every["world"].eq("s0p0c6") & every["budget"].eq(0.5)
     errors = prediction.error_table(every.assign(difference=every["difference"].mask(gap)))
     assert errors["points"].eq(12).all() and errors["worlds"].eq(4).all()
+
+
+def test_what_conflict_does_is_paired_by_seed(every):
+    """A seed that moves every world alike leaves the slope; with three seeds its t interval is ±4.30 sd / √3."""
+    moved = every.assign(difference=8 * every["conflict"] + 30 * (every["seed"] == 1) + every["seed"] * every["conflict"])
+    said = prediction.conflict_sentence(moved, 3.0)
+    half = stats.t.ppf(0.975, 2) / 3**0.5
+    assert said.startswith("Mixing gains on merging as words conflict")
+    assert f"changes by +9.0 points [{9 - half:.1f}, {9 + half:.1f}] (by seed: +8.0, +9.0, +10.0)" in said
+    noisy = moved.assign(difference=[-20, 0, 20, 5] * (len(moved) // 4))
+    assert prediction.conflict_sentence(noisy, 3.0).startswith("It is undecided")
+    one = moved[moved["seed"] == 0]
+    assert "one seed has no spread" in prediction.conflict_sentence(one, 3.0)
+    assert "cannot be said" in prediction.conflict_sentence(one[one["world"] == "s0p0c6"], 3.0)
+
+
+def test_points_are_counted_by_who_is_ahead(planted):
+    assert points.counts_sentence(planted[1]).startswith("Of 8 points (world and budget) whose experts learned: ")
 
 
 def test_two_worlds_predict_nothing(every):

@@ -111,6 +111,20 @@ def costs_by_way(costs: pd.DataFrame) -> pd.DataFrame:
     return kept.sum().groupby("way").mean()
 
 
+def counts_sentence(table: pd.DataFrame) -> str:
+    """At how many points of the map mixing or merging is ahead; those whose experts did not learn are left out."""
+    main = table[(table["contrast"] == MAIN) & table["learned"]]
+    count = main["verdict"].value_counts()
+    said = {
+        "better": "mixing is ahead",
+        "worse": "merging is ahead",
+        "equivalent": "both are equivalent",
+        "undecided": "undecided",
+    }
+    found = ", ".join(f"{count.get(verdict, 0)} {words}" for verdict, words in said.items())
+    return f"Of {len(main)} points (world and budget) whose experts learned: {found}."
+
+
 def sentences(table: pd.DataFrame) -> list[str]:
     """Whether the planted extremes came out, with what else could explain it, at the largest budget."""
     last = table[table["budget"] == table["budget"].max()]

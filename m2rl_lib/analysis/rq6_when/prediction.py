@@ -11,8 +11,8 @@ from m2rl_lib.analysis.rq3_weights.mask_overlap import whole
 from m2rl_lib.analysis.rq6_when.points import CONTRASTS, MAIN, conflict_shares
 from m2rl_lib.config import schedule
 from m2rl_lib.config.study import Parameters
-from m2rl_lib.stats.bootstrap import OVERALL, problem_means, resample
-from m2rl_lib.stats.comparisons import LEVEL, benjamini_hochberg
+from m2rl_lib.stats.bootstrap import OVERALL, interval, problem_means, resample
+from m2rl_lib.stats.comparisons import LEVEL, benjamini_hochberg, three_way
 
 DENSITY = 0.1  # of the masks: every model's largest tenth of its task vector, so that no threshold saturates
 CONSTANT, PLANTED = "constant guess", "planted conflict"  # the latter is known in a planted world only
@@ -91,6 +91,37 @@ def error_table(points: pd.DataFrame) -> pd.DataFrame:
             (predictor, _root(squares), min(single), max(single), right, p, 1 / len(orders), worlds, np.isfinite(y).sum())
         )
     return pd.DataFrame(rows, columns=ERRORS)
+
+
+def conflict_slopes(points: pd.DataFrame) -> pd.DataFrame:
+    """What conflict does, paired by seed, since all worlds of a seed start from one SFT model: budget, seed, and the slope of
+    difference (points, from none to all of the words in conflict) by least squares through the worlds' `seed_points`."""
+    rows = []
+    for (budget, seed), part in points.dropna(subset="difference").groupby(["budget", "seed"]):
+        if part["conflict"].nunique() > 1:
+            rows.append((budget, seed, np.polynomial.polynomial.polyfit(part["conflict"], part["difference"], 1)[1]))
+    return pd.DataFrame(rows, columns=["budget", "seed", "slope"])
+
+
+def conflict_sentence(points: pd.DataFrame, margin: float) -> str:
+    """Whether mixing gains on merging as more words conflict, at the largest budget: the mean of `conflict_slopes` with its t interval
+    over seeds; or why it cannot be said."""
+    slopes = conflict_slopes(points)
+    slopes = slopes[slopes["budget"] == points["budget"].max()]["slope"].to_numpy()
+    if not len(slopes):
+        return "What conflict does cannot be said: fewer than two worlds have experts that learned."
+    found = interval(slopes, np.tile(slopes, (1000, 1)))
+    if len(slopes) == 1:
+        found |= dict.fromkeys(["low", "high", "low90", "high90"], np.nan)
+    said = {"better": "Mixing gains on merging", "worse": "Mixing loses against merging", "equivalent": "Conflict changes little"}
+    start = said.get(three_way(found, margin), "It is undecided whether mixing gains on merging")
+    by_seed = ", ".join(f"{slope:+.1f}" for slope in slopes)
+    size = (
+        f"{found['estimate']:+.1f} points [{found['low']:.1f}, {found['high']:.1f}]"
+        if len(slopes) > 1
+        else "one seed has no spread"
+    )
+    return f"{start} as words conflict: from none to all of them, {MAIN} changes by {size} (by seed: {by_seed})."
 
 
 def sentence(errors: pd.DataFrame) -> str:
