@@ -128,17 +128,13 @@ def page() -> str:
 
 
 def decisions() -> str:
-    """The guide's decision table: what to use, by what one has, the share of words in conflict and the share of the RL steps."""
+    """The guide's decision table: what to use after all RL steps, by what one has and the share of words in conflict."""
     table = pd.read_parquet(next(DECISIONS.glob("*.parquet")))
-    said = [
-        f"{row.estimate:+.1f} [{row.low:.1f}, {row.high:.1f}]: {display_name(row.first)} − {display_name(row.second)}".replace(
-            "-", "−", 2
-        )
-        for row in table.itertuples()
-    ]
-    shown = table[["you have", "conflict", "world", "budget", "use"]].assign(difference=said)
-    for share in ("conflict", "budget"):
-        shown[share] = [f"{100 * value:.0f}%" for value in shown[share]]
+    table = table[table["budget"] == table["budget"].max()]
+    sizes = [f"{row.estimate:+.1f} [{row.low:.1f}, {row.high:.1f}]".replace("-", "−") for row in table.itertuples()]
+    pairs = [f"{display_name(row.first)} − {display_name(row.second)}" for row in table.itertuples()]
+    shown = table[["you have", "conflict", "world", "use"]].assign(compared=pairs, **{"points [95%]": sizes})
+    shown["conflict"] = [f"{100 * value:.0f}%" for value in shown["conflict"]]
     return f"{START}\n\n{shown.to_markdown(index=False, disable_numparse=True)}\n\n{END}"
 
 

@@ -49,7 +49,7 @@ def plot_map(frame: pd.DataFrame) -> Figure:
             if other[0] < len(budgets) and other[1] < len(worlds) and known[other] and sign[other] != sign[row, column]:
                 axes.plot(*line, color=BLACK, linewidth=2.5, solid_capstyle="butt")
     figure.colorbar(picture, ax=axes, fraction=0.02, pad=0.01, label="points")
-    handles = [Line2D([], [], color=BLACK, linewidth=2.5, label="equality: the sign changes")]
+    handles = [Line2D([], [], color=BLACK, linewidth=2.5, label="equality: the sign changes")] * bool(axes.lines)
     handles += [Patch(fill=False, hatch="///", edgecolor=GREY, label="experts did not learn")] if not known.all() else []
     figure.supylabel("share of the RL steps")
     words = "mixing − the best merge, all domains" + count_words(frame)

@@ -138,6 +138,10 @@ def test_a_point_whose_experts_did_not_learn_is_hatched_and_advises_nothing(p, u
     assert [patch.get_x() for patch in hatched] == [3, 3] and len(figure.axes[0].lines) >= 1
     check_readable(figure)
     advice = decisions.decision_table(frames, p, table).set_index("world")["use"]
+    said = decisions.sentence(decisions.decision_table(frames, p, table))
+    assert (
+        said.startswith("What to use, in 4 worlds after all RL steps: with experts only ") and said.count(decisions.NOTHING) == 3
+    )
     assert set(advice["s0p0c6"]) == {decisions.NOTHING} and decisions.NOTHING not in set(advice["s6p0c0"])
 
 

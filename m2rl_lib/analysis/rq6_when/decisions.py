@@ -55,6 +55,15 @@ def decision_table(frames: Mapping[Point, pd.DataFrame], p: Parameters, table: p
     return made[[*COLUMNS, "equal_prompts"]].reset_index(drop=True)
 
 
+def sentence(table: pd.DataFrame) -> str:
+    """What to use at the largest budget, by what one has: in how many worlds of a `decision_table` each way is better."""
+    last, said = table[table["budget"] == table["budget"].max()], []
+    for situation, rows in last.groupby("you have", sort=False):
+        counts = ", ".join(f"{use} in {count}" for use, count in rows["use"].value_counts().items())
+        said.append(f"with {situation} {counts}")
+    return f"What to use, in {last['world'].nunique()} worlds after all RL steps: {'; '.join(said)}."
+
+
 def _best_two(frame: pd.DataFrame, ways: list[str], p: Parameters) -> tuple[str, str, pd.Series]:
     """The two best of `ways` on selection problems, and the first − the second on test problems."""
     selection, test = (frame[(frame["split"] == split) & frame["model"].isin(ways)] for split in ("selection", "test"))
