@@ -134,7 +134,7 @@ def _rule_words(claim: Claim) -> str:
     """The claim's rule in words, its own addition at the end."""
     level, added = "90" if claim.equivalence else "95", f"; {claim.rule}" if claim.rule else ""
     supported = f"supported if the {level}% interval lies {_region_words(claim)}"
-    return f"{supported}, contradicted if the 95% interval lies wholly outside{added}"
+    return f"{supported}, contradicted if the 95% interval lies wholly outside, each with p < {LEVEL:g} after adjustment{added}"
 
 
 def _region_words(claim: Claim) -> str:

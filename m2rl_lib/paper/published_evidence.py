@@ -10,12 +10,13 @@ from m2rl_lib.stats.bootstrap import OVERALL, averages
 from m2rl_lib.stats.comparisons import display_domain, display_name
 
 Evidence = tuple[float, str]
+ASKED_BY_US = "asked by us, not by the paper"
 UNREAD = (np.nan, "stated; no number of it could be read")
 
 
 def ours() -> Evidence:
     """Of a claim that the paper does not make."""
-    return np.nan, "asked by us, not by the paper"
+    return np.nan, ASKED_BY_US
 
 
 def _means(table: pd.DataFrame) -> pd.DataFrame:

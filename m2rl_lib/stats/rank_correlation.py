@@ -65,7 +65,8 @@ def rank_correlation(points: pd.DataFrame, x: str, y: str, draws: int = 10_000) 
 
 def rank_sentence(found: pd.Series, what: str, of: str = "ΔPerf") -> str:
     """A `rank_correlation` of x, called `what`, and `of` y in English. It gives no verdict: that is the ledger's."""
-    counted = f"{found['points']} points, {found['targets']} models, {found['domains']} domains, seeds: {found['seeds']}"
+    counted = f"{found['points']} points, {found['targets']} models, {found['domains']} domains"
+    counted += f", seeds: {found['seeds']}" * (found["seeds"] > 1)
     start = f"{what[0].upper()}{what[1:]} and {of}"
     if pd.isna(found["rho"]):
         return f"{start}: no rank correlation, one of them is the same everywhere within each domain ({counted})."

@@ -12,7 +12,7 @@ from m2rl_lib.stats.comparisons import BEST_MERGE, compare, display_name
 SITUATIONS = {  # what a person has: the ways that are open
     "experts only": [BEST_MERGE, "routed"],
     "data only": [MIX, BEST_MERGE],  # of as many prompts, where the map has such a budget
-    "experts and data": [MIX, BEST_MERGE, "mt-opd"],
+    "experts and data": [MIX, BEST_MERGE, "mt-opd", "routed"],
 }
 NOTHING, EITHER, UNDECIDED = "no advice: the experts did not learn", "either", "undecided"
 COLUMNS = [
@@ -61,7 +61,8 @@ def sentence(table: pd.DataFrame) -> str:
     for situation, rows in last.groupby("you have", sort=False):
         counts = ", ".join(f"{use} in {count}" for use, count in rows["use"].value_counts().items())
         said.append(f"with {situation} {counts}")
-    return f"What to use, in {last['world'].nunique()} worlds after all RL steps: {'; '.join(said)}."
+    seeds = f"{last['seeds'].max()} seed{'s'[: last['seeds'].max() != 1]}"
+    return f"What to use, in {last['world'].nunique()} worlds ({seeds}) after all RL steps: {'; '.join(said)}."
 
 
 def _best_two(frame: pd.DataFrame, ways: list[str], p: Parameters) -> tuple[str, str, pd.Series]:

@@ -129,11 +129,12 @@ def sentence(errors: pd.DataFrame) -> str:
     if errors.empty:
         return f"Nothing is predicted: fewer than {LEAST} worlds have experts that learned and all measures."
     guess, measures = errors.iloc[0], errors[~errors["predictor"].isin([CONSTANT, PLANTED])]
-    sure = measures[(benjamini_hochberg(measures["p"]) <= LEVEL) & (measures["rmse"] < guess["rmse"])]
+    measures = measures.assign(adjusted=benjamini_hochberg(measures["p"]))
+    sure = measures[(measures["adjusted"] <= LEVEL) & (measures["rmse"] < guess["rmse"])]
     best = measures.loc[measures["rmse"].idxmin()]
     shown = f"{', '.join(sure['predictor']) or 'No measure of the experts'} is shown to predict the difference better than the {CONSTANT}"
     start = shown if best["p_least"] <= LEVEL else f"{best['worlds']} worlds are too few to show that a measure predicts"
     rule = f"smaller error, p ≤ {LEVEL:g} of exchanged worlds after adjustment; {best['p_least']:.3f} is the least possible"
-    numbers = f"{best['rmse']:.1f} points by {best['predictor']} (p {best['p']:.3f}, signs right {best['signs']:.0f}%)"
+    numbers = f"{best['rmse']:.1f} points by {best['predictor']} (p {best['adjusted']:.3f} after adjustment, signs right {best['signs']:.0f}%)"
     counted = f"{best['points']} points of {best['worlds']} worlds, each world left out in turn"
     return f"{start} ({rule}). The smallest error is {numbers}; the {CONSTANT} has {guess['rmse']:.1f} (signs {guess['signs']:.0f}%); {counted}."
