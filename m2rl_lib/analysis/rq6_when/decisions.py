@@ -61,8 +61,8 @@ def sentence(table: pd.DataFrame) -> str:
     for situation, rows in last.groupby("you have", sort=False):
         counts = ", ".join(f"{use} in {count}" for use, count in rows["use"].value_counts().items())
         said.append(f"with {situation} {counts}")
-    seeds = f"{last['seeds'].max()} seed{'s'[: last['seeds'].max() != 1]}"
-    return f"What to use, in {last['world'].nunique()} worlds ({seeds}) after all RL steps: {'; '.join(said)}."
+    counted = f"{last['world'].nunique()} worlds, seeds: {last['seeds'].max()}"
+    return f"What to use ({counted}) after all RL steps: {'; '.join(said)}."
 
 
 def _best_two(frame: pd.DataFrame, ways: list[str], p: Parameters) -> tuple[str, str, pd.Series]:
