@@ -6,6 +6,7 @@ import pandas as pd
 from world_bars import bars
 
 from m2rl_lib import domains
+from m2rl_lib.analysis.rq6_when import decisions as rq6
 from m2rl_lib.cli import article
 from m2rl_lib.config.locations import ROOT
 from m2rl_lib.paper import claim_ledger
@@ -76,6 +77,14 @@ def bullets(lines: list[str]) -> str:
     return "\n".join(f"- {line}" for line in lines)
 
 
+def when() -> str:
+    """RQ6's first sentence, of the committed map; '' where none is."""
+    if not DECISIONS.is_dir():
+        return ""
+    said = rq6.sentence(pd.read_parquet(next(DECISIONS.glob("*.parquet"))))
+    return f"- When? {said} [The table](docs/guide.md#when-to-mix-when-to-merge) has the differences.\n"
+
+
 def readme_part() -> str:
     """What README says of the committed run."""
     ledger = read_folder(TABLES, "claims")
@@ -88,7 +97,7 @@ def readme_part() -> str:
 **Mix or merge?**
 
 {bullets(by_budget[:2] + by_budget[3:])}
-
+{when()}
 **The paper's primary claims**, each by a rule fixed before the run. {counted(ledger)}.
 
 {first}
