@@ -140,7 +140,8 @@ def test_a_point_whose_experts_did_not_learn_is_hatched_and_advises_nothing(p, u
     advice = decisions.decision_table(frames, p, table).set_index("world")["use"]
     said = decisions.sentence(decisions.decision_table(frames, p, table))
     assert (
-        said.startswith("What to use (4 worlds, seeds: 3) after all RL steps: with experts only ") and said.count(decisions.NOTHING) == 3
+        said.startswith("What to use (4 worlds, seeds: 3) after all RL steps: with experts only ")
+        and said.count(decisions.NOTHING) == 3
     )
     assert set(advice["s0p0c6"]) == {decisions.NOTHING} and decisions.NOTHING not in set(advice["s6p0c0"])
 

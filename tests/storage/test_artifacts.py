@@ -153,3 +153,13 @@ def test_results_say_where_their_programs_ran(smoke, capsys, kind, stamp):
         assert ("generated programs" in text) == bool(stamp) and (stamp or "") in text
     with pytest.raises(artifacts.MixedResultsError, match="sandbox_kind"):
         result_tables.read_table(parameters(sandbox_kind="elsewhere"), "scores", ["sft"])
+
+
+def test_what_a_finished_stage_trained_on_is_removed_of_each_model_it_made(smoke, model, publish_model):
+    """A cascade trains each of its models under its own name."""
+    made = [publish_model(name, model) for name in ("cascade@step=2", "cascade")]
+    left = [locations.work_folder(smoke.study, smoke.seed, folder.name) / "checkpoint-2" for folder in made]
+    for folder in left:
+        folder.mkdir(parents=True)
+    artifacts.finish(smoke, "cascade", made, [])
+    assert not any(folder.exists() for folder in left)
