@@ -105,12 +105,15 @@ def answer_sentence(summary: pd.DataFrame, entries: pd.DataFrame, order: pd.Data
     said = [
         f"**Weights:** {masks['above_matched']} of {masks['pairs']} pairs of experts overlap more than matched random masks "
         f"({masks['mean']:.2f} against {masks['matched']:.2f}), their task vectors have a cosine of {angle['mean']:.2f}{null}; "
-        + f"for other domains {f'both are {overlap}' if overlap == direction else f'overlap: {overlap}, cosine: {direction}'}",
+        + f"of other domains than these {f'both are {overlap}' if overlap == direction else f'overlap: {overlap}, cosine: {direction}'}",
         f"**policies:** {KL_SAID.get(kl['verdict'], 'whether the KL predicts the score is ' + kl['verdict'])}{size}",
     ]
     if order is not None:
         named = order.groupby("verdict", sort=False)["instrument"].agg(", ".join)
-        said += ["**planted order of pairs:** " + ", ".join(f"{ORDER_SAID[verdict]} by {by}" for verdict, by in named.items())]
+        said += [
+            "**pairs of domains with more words in common are nearer:** "
+            + ", ".join(f"{ORDER_SAID[verdict]} by {by}" for verdict, by in named.items())
+        ]
     return "; ".join(said) + "."
 
 
