@@ -16,7 +16,7 @@ from m2rl_lib.storage.result_tables import read_folder
 STUDY = ROOT / "figures" / "study"
 TABLES, RENDERED = STUDY / "tables", "notebooks/rendered/study"
 PAGE, README = ROOT / "docs" / "results.md", ROOT / "README.md"
-GUIDE, DECISIONS = ROOT / "docs" / "guide.md", ROOT / "figures" / "map" / "tables" / "map_decisions"
+GUIDE, MAP = ROOT / "docs" / "guide.md", ROOT / "figures" / "map" / "tables"
 START, END = "<!-- results: written by dev/results.py -->", "<!-- end of results -->"
 BUDGETS = {"(a)": "At the paper's ratio of budgets", "(b)": "At matched prompts", "tun": "Each side at its best setting"}
 SCORES = {"T=1": "Avg@K at T = 1", "greedy": "Greedy", "pass@K": "pass@K"}
@@ -79,9 +79,9 @@ def bullets(lines: list[str]) -> str:
 
 def when() -> str:
     """RQ6's first sentence, of the committed map; '' where none is."""
-    if not DECISIONS.is_dir():
+    if (table := read_folder(MAP, "map_decisions")).empty:
         return ""
-    said = rq6.sentence(pd.read_parquet(next(DECISIONS.glob("*.parquet"))))
+    said = rq6.sentence(table)
     return f"- When? {said} [The table](docs/guide.md#when-to-mix-when-to-merge) has the differences.\n"
 
 
@@ -138,7 +138,7 @@ def page() -> str:
 
 def decisions() -> str:
     """The guide's decision table: what to use after all RL steps, by what one has and the share of words in conflict."""
-    table = pd.read_parquet(next(DECISIONS.glob("*.parquet")))
+    table = read_folder(MAP, "map_decisions")
     table = table[table["budget"] == table["budget"].max()]
     sizes = [f"{row.estimate:+.1f} [{row.low:.1f}, {row.high:.1f}]".replace("-", "−") for row in table.itertuples()]
     pairs = [f"{display_name(row.first)} − {display_name(row.second)}" for row in table.itertuples()]
@@ -153,7 +153,7 @@ def between(text: str, part: str) -> str:
 
 
 WRITTEN = {PAGE: lambda text: page(), README: lambda text: between(text, readme_part())}
-WRITTEN |= {GUIDE: lambda text: between(text, decisions())} if DECISIONS.is_dir() else {}
+WRITTEN |= {GUIDE: lambda text: between(text, decisions())} if MAP.is_dir() else {}
 
 if __name__ == "__main__":
     for file, write in WRITTEN.items():

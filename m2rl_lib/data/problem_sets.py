@@ -78,12 +78,12 @@ def benchmark_problems(
 
 def check_counts(p) -> None:
     """ValueError where a benchmark has fewer distinct test or selection problems than the study asks for."""
-    firsts = {name for domain in p.domains for name in benchmarks(domain, p.data_sources)[:1]}
+    world, firsts = world_of(p), {name for domain in p.domains for name in benchmarks(domain, p.data_sources)[:1]}
     for benchmark in study_benchmarks(p):
         logged = p.rlvr_selection_problems if benchmark in firsts else 0
         asked = {"test": p.evaluate_problems, "selection": max(p.evaluate_selection_problems, logged)}
         for split, count in asked.items():
-            benchmark_problems(benchmark, split, count, world_of(p), p.data_sources)
+            benchmark_problems(benchmark, split, count, world, p.data_sources)
 
 
 def train_problems(

@@ -228,14 +228,9 @@ def claim_sentence(row: pd.Series) -> str:
     return f"{words}. {reason}".rstrip()
 
 
-def interval_decides(row: pd.Series) -> bool:
-    """Whether the interval alone, before p is adjusted for the other claims, supports or contradicts the claim."""
-    return row["p"] < LEVEL
-
-
 def after_adjustment(row: pd.Series) -> str:
     """'; p = 0.056 after adjustment' where that, and not the interval beside it, leaves a claim undecided; else ''."""
-    overruled = row["verdict"] == UNDECIDED and interval_decides(row)
+    overruled = row["verdict"] == UNDECIDED and row["p"] < LEVEL
     return f"; p = {row['p_adjusted']:.2g} after adjustment" if overruled else ""
 
 

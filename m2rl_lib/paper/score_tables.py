@@ -7,7 +7,7 @@ import pandas as pd
 
 from m2rl_lib.analysis.rq2_transfer import transfer_matrix
 from m2rl_lib.analysis.rq4_methods import seesaw, sweeps
-from m2rl_lib.stats.bootstrap import OVERALL, UNTRAINED, average_table, choose_on_selection, models_in
+from m2rl_lib.stats.bootstrap import OVERALL, UNTRAINED, average_table, choose_on_selection, models_in, models_lacking
 from m2rl_lib.stats.comparisons import BEST_MERGE, comparison_table, display_name
 
 NULL_DRAWS = 2_000  # draws of the seesaw's null at most
@@ -60,8 +60,7 @@ def make_score_tables(
 
 def _of(scores: pd.DataFrame, models: list[str]) -> pd.DataFrame:
     """The rows of `models`; ValueError naming those that are not there."""
-    there = models_in(scores)
-    lacking = [name for name in models if name not in there]
+    lacking = models_lacking(scores, models)
     if lacking or not models:
         raise ValueError(f"no scores of {', '.join(lacking) or 'any merge-<method>'}")
     return scores[scores["model"].isin(models)]

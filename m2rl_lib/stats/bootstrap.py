@@ -4,6 +4,7 @@ Problems are resampled within each benchmark (Miller 2024, arXiv 2411.00640), th
 differences are paired. Over seeds the wider of a percentile bootstrap and a t interval is used."""
 
 import zlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -282,13 +283,18 @@ def models_in(scores: pd.DataFrame) -> set[str]:
     return {*scores["model"].unique()}
 
 
+def models_lacking(scores: pd.DataFrame, names: Sequence[str]) -> list[str]:
+    """Those of `names` that a table of samples lacks, in their order."""
+    there = models_in(scores)
+    return [name for name in names if name not in there]
+
+
 def choose_on_selection(scores: pd.DataFrame, candidates: list[str]) -> str:
     """The candidate with the best overall mean on the split 'selection', the only one allowed; of equals, the first named."""
     require_columns(scores, COLUMNS, "scores")
     if {*scores["split"].unique()} != {"selection"}:
         raise ValueError(f"choosing on the splits {_names(scores['split'])}: only selection is allowed")
-    there = models_in(scores)
-    unknown = [name for name in candidates if name not in there]
+    unknown = models_lacking(scores, candidates)
     if unknown or not candidates:
         raise ValueError(f"unknown candidates {', '.join(unknown) or '(none given)'}: scores has {_names(scores['model'])}")
     sample = resample(problem_means(scores[scores["model"].isin(candidates)]), draws=1)

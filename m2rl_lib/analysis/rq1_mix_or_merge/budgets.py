@@ -123,8 +123,10 @@ def answer(contests: pd.DataFrame) -> str:
     if first["verdict"] == "undecided" and first["low"] > -first["margin"]:
         words += f", so mixing is not {first['margin']:g} points worse"
     for row in others:
-        close = said[row["verdict"]].replace("Neither", "neither").replace("Mixing", "mixing")
-        words += f"; at matched prompts {close}: {row['estimate']:+.1f} [{row['low']:.1f}, {row['high']:.1f}]"
+        close = said[row["verdict"]]
+        words += (
+            f"; at matched prompts {close[:1].lower()}{close[1:]}: {row['estimate']:+.1f} [{row['low']:.1f}, {row['high']:.1f}]"
+        )
     return f"{words}."
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from m2rl_lib.stats.bootstrap import Resample, interval, mean_over_seeds, models_in, problem_means, resample
+from m2rl_lib.stats.bootstrap import Resample, interval, mean_over_seeds, models_lacking, problem_means, resample
 from m2rl_lib.stats.comparisons import LEVEL, MARGIN, display_domain, display_name
 
 REFERENCES = ("rl-multi", "rl-math@repeat=1", "sft-sharpened", "rl-null")  # rows below the experts, where there
@@ -77,9 +77,9 @@ def transfer_table(
     cells, called of a synergy (`beyond_sharpening`). Of `planted.expected_changes` come expected (points), predicted ('' where
     nothing is) and call: 'rightly' where the label is the predicted one, 'undecided', or 'wrongly'."""
     experts = [f"rl-{domain}" for domain in domains]
-    there = models_in(scores)
-    rows = [*experts, *(model for model in REFERENCES if model in there)]
-    lacking = [model for model in ["sft", "sft-sharpened", "rl-null", *experts] if model not in there]
+    absent = models_lacking(scores, REFERENCES)
+    rows = [*experts, *(model for model in REFERENCES if model not in absent)]
+    lacking = models_lacking(scores, ["sft", "sft-sharpened", "rl-null", *experts])
     if lacking:
         raise ValueError(f"scores has no {', '.join(lacking)}: every expert, sft, sft-sharpened and rl-null are needed")
     kept = scores[scores["model"].isin(["sft", *rows]) & scores["domain"].isin(domains)]

@@ -56,10 +56,9 @@ def skill_table(scores: pd.DataFrame, models: list[str], experts: list[str], dra
 
 
 def _require_models(scores: pd.DataFrame, names: list[str]) -> None:
-    there = bootstrap.models_in(scores)
-    unknown = [name for name in names if name not in there]
+    unknown = bootstrap.models_lacking(scores, names)
     if unknown:
-        raise ValueError(f"no scores of {', '.join(unknown)}: there are {', '.join(sorted(there))}")
+        raise ValueError(f"no scores of {', '.join(unknown)}: there are {', '.join(sorted(bootstrap.models_in(scores)))}")
 
 
 def _samples_of_all(scores: pd.DataFrame) -> int:

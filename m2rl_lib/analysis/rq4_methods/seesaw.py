@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from m2rl_lib.stats import bootstrap
-from m2rl_lib.stats.bootstrap import OVERALL, UNTRAINED, choose_on_selection, models_in, problem_means, require_columns
+from m2rl_lib.stats.bootstrap import OVERALL, UNTRAINED, choose_on_selection, models_lacking, problem_means, require_columns
 from m2rl_lib.stats.comparisons import LEVEL, benjamini_hochberg, comparison_table, display_name
 
 GAIN, WINNERS = "gain of choosing by benchmark", "winners"
@@ -123,8 +123,7 @@ def answer_table(summary: pd.DataFrame, tested: dict[str, pd.DataFrame]) -> pd.D
 
 def _counts_right(scores: pd.DataFrame, methods: list[str]) -> tuple[np.ndarray, np.ndarray, np.ndarray, int, int]:
     """Right samples (problems and seeds, methods but `copies`), each row's benchmark as a number, benchmarks' weights, K, seeds."""
-    there = models_in(scores)
-    unknown = [name for name in methods if name not in there]
+    unknown = models_lacking(scores, methods)
     if unknown or len(methods) < 2:
         raise ValueError(f"a seesaw of {len(methods)} methods, without scores: {', '.join(unknown) or 'none'}; two are needed")
     wide, ks = _solved(scores, methods)

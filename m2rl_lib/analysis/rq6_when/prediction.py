@@ -82,14 +82,13 @@ def error_table(points: pd.DataFrame) -> pd.DataFrame:
     orders = list(permutations(range(worlds))) if worlds <= 6 else [range(worlds), *(rng.permutation(worlds) for _ in range(999))]
     for predictor, column in PREDICTORS.items():
         x = wide[column].to_numpy() if column else np.zeros_like(y)
-        squares = (predict(x, y) - y) ** 2
+        predicted = predict(x, y)
+        squares = (predicted - y) ** 2
         errors = np.array([_root((predict(x[list(order)], y) - y) ** 2) for order in orders]) if column else np.zeros(len(orders))
         single = [_root(row) for row in squares]
-        right = 100 * (np.sign(predict(x, y)) == np.sign(y))[np.isfinite(y)].mean()
+        right = 100 * (np.sign(predicted) == np.sign(y)).mean()
         p = np.mean(errors <= errors[0] + 1e-9)
-        rows.append(
-            (predictor, _root(squares), min(single), max(single), right, p, 1 / len(orders), worlds, np.isfinite(y).sum())
-        )
+        rows.append((predictor, _root(squares), min(single), max(single), right, p, 1 / len(orders), worlds, y.size))
     return pd.DataFrame(rows, columns=ERRORS)
 
 
