@@ -57,7 +57,8 @@ def run(p: Parameters) -> list[Path]:
     with artifacts.stage(p, "merges"):
         for name, folder in zip(names, folders):
             made = recipe(p, name)
-            if not artifacts.is_made(folder, artifacts.record(p, [*made.experts, made.base])):  # a run that was broken off
+            whole = artifacts.is_made(folder, artifacts.record(p, [*made.experts, made.base]))  # by a run that was broken off
+            if not whole or "seconds" not in artifacts.read_manifest(folder):  # an earlier commit's says not what it cost
                 merge(p, made, name)
             stage = "merge" if name in schedule.candidates(p) else "analysis"
             spent.append(costs.row(name, stage, seconds=artifacts.read_manifest(folder)["seconds"], threads=1))

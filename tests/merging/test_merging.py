@@ -286,8 +286,11 @@ def test_every_merge_of_a_study_is_made_and_its_cost_charged_once(smoke, experts
     written = {folder: (folder / "manifest.json").stat().st_mtime_ns for folder in folders}
     locations.done_file(smoke.study, smoke.seed, "merges").unlink(missing_ok=True)
     (folders[3] / "model.safetensors").write_bytes(b"damaged")
+    model, recipe = (folders[4] / "model.safetensors").read_bytes(), merge.recipe(smoke, folders[4].name)
+    with artifacts.publish(folders[4], artifacts.record(smoke, [*recipe.experts, recipe.base])) as fresh:
+        (fresh / "model.safetensors").write_bytes(model)  # as an earlier commit published it, without its seconds
     assert merge.run(smoke) == folders  # as after a kill: what is published and whole stays
-    assert [folder for folder in folders if (folder / "manifest.json").stat().st_mtime_ns != written[folder]] == [folders[3]]
+    assert [folder for folder in folders if (folder / "manifest.json").stat().st_mtime_ns != written[folder]] == folders[3:5]
     costs = result_tables.read_table(smoke, "costs", ["merges"])
     assert set(costs.loc[costs["stage"] == "merge", "model"]) == set(schedule.candidates(smoke))
     assert set(result_tables.read_table(smoke, "sce", ["merges"])["tensor"]) == set(load_file(base / "model.safetensors"))
