@@ -34,7 +34,9 @@ def write(p: Study, folder: Path, tables: Path, pages: list[SimpleNamespace], **
     shown |= {"p": p, "questions": questions, "domains": [display_domain(domain).lower() for domain in p.domains]}
     shown |= {"verdicts": dict(verdicts) if of_claims else {}, "has_map": any(rq.id == "RQ6" for rq in questions)}
     shown["ledger_page"] = of_claims and SimpleNamespace(
-        address=f"{of_claims.stem}.ipynb", figure=save_figure(of_claims.book.cells, folder / "claims.png")
+        address=f"{of_claims.stem}.ipynb",
+        figure=save_figure(of_claims.book.cells, folder / "claims.png"),
+        caption=caption_of(section_of_headline(of_claims.book.cells)),
     )
     template = jinja2.Environment(loader=jinja2.FileSystemLoader(LOOKS), trim_blocks=True).get_template("index.md.j2")
     (folder / "index.md").write_text(template.render(shown))
@@ -52,8 +54,6 @@ def about(
     short = re.split(r"(?<=[.!?]) (?=[A-Z])|, \d+ benchmarks,", blocks[0].removeprefix("- "))[0] if blocks else ""
     text = "\n\n".join([cell.source for cell in page.book.cells if cell.cell_type == "markdown"] + page.said)
     section = section_of_headline(page.book.cells)
-    words = "\n\n".join(cell.source for cell in section if cell.cell_type == "markdown")
-    caption = re.search(r"\*{1,2}How to read[^*]*\*{1,2}\s*(.+?)(?=\n\n|\Z)", words, re.DOTALL)
     return SimpleNamespace(
         id=number,
         name=name,
@@ -64,7 +64,8 @@ def about(
         blocks=blocks[:BLOCKS],
         findings=[finding(row) for _, row in rows.iterrows()],
         figure=save_figure(section, folder / f"{number.lower()}.png"),
-        caption=" ".join(caption[1].split()) if caption else "",
+        caption=caption_of(section),
+        source=page.source,
         caveats=[scope(row) for _, row in primary.iterrows()]
         + limits.get(number, [])
         + [": ".join(found) for found in CHANGE.findall(text)[:1]],
@@ -103,6 +104,13 @@ def section_of_headline(cells: list) -> list:
         return []
     start = max((place for place in headings if place <= tagged[0]), default=0)
     return cells[start : min((place for place in headings if place > tagged[0]), default=len(cells))]
+
+
+def caption_of(section: list) -> str:
+    """How the figure of the cells is to be read, in one line; '' where they do not say it."""
+    words = "\n\n".join(cell.source for cell in section if cell.cell_type == "markdown")
+    found = re.search(r"\*{1,2}How to read[^*]*\*{1,2}\s*(.+?)(?=\n\n|\Z)", words, re.DOTALL)
+    return " ".join(found[1].split()) if found else ""
 
 
 def save_figure(cells: list, path: Path) -> SimpleNamespace | None:

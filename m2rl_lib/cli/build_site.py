@@ -53,6 +53,7 @@ def read_page(path: Path) -> SimpleNamespace:
         whole=facts["date"] != UNKNOWN,
         facts=facts | {"run time": f"{run['duration']:.0f} s" if run.get("duration") else "not recorded"},
         parameters=dict(run.get("parameters", {})),
+        source="",  # of a page of another study: which
         book=book,
     )
 
@@ -225,8 +226,11 @@ def map_answer(p: study.Study, pages: list[SimpleNamespace]) -> Iterable[SimpleN
     file = ROOT / "params" / ("map.yaml" if p.study == "study" else f"{p.study}_map.yaml")
     if p.map_worlds or not file.is_file():
         return []
+    other = study.load(file)
+    source = f"From `{other.study}`, a study of its own, of {len(other.domains)} domains."
     try:
-        return [read_page(path) for path in notebooks_of(study.load(file)).glob("16_*.ipynb")]
+        pages = [read_page(path) for path in notebooks_of(other).glob("16_*.ipynb")]
+        return [SimpleNamespace(**vars(page) | {"source": source}) for page in pages]
     except FileNotFoundError:
         return []
 
