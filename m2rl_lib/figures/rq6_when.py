@@ -28,17 +28,17 @@ def world_words(world: str) -> str:
 
 
 def plot_map(frame: pd.DataFrame) -> Figure:
-    """Mixing − merging at each budget (row) in each world (column), with its verdict; hatched where the experts did not learn; a
+    """Mixing − merging in each world (row) at each budget (column), with its verdict; hatched where the experts did not learn; a
     thick line where the sign changes between two points whose experts did."""
     require_columns(frame, ["world", "budget", "conflict", "estimate", "low", "high", "verdict", "learned"], "map")
     frame = frame.sort_values(["conflict", "budget"], kind="stable")
-    worlds, budgets = unique(frame, "world"), sorted(set(frame["budget"]), reverse=True)
+    worlds, budgets = unique(frame, "world"), sorted(set(frame["budget"]))
     ahead = {"better": "mixing ahead", "worse": "merging ahead"}
     frame = frame.assign(words=[f"{change_words(row)}\n{ahead.get(row.verdict, row.verdict)}" for row in frame.itertuples()])
-    cells, words, learned = pivot(frame, "budget", "world", budgets, worlds, "estimate", "words", "learned")
-    figure, axes = make_figure(WIDE, 0.62 * len(budgets) + 1.2)
+    cells, words, learned = pivot(frame, "world", "budget", worlds, budgets, "estimate", "words", "learned")
+    figure, axes = make_figure(COLUMN if len(budgets) <= 2 else WIDE, 0.5 * len(worlds) + 0.9)
     norm = CenteredNorm(halfrange=max(1.0, float(np.nanmax(np.abs(cells)))))
-    shown = cells.set_axis([f"{100 * budget:g}%" for budget in budgets]).set_axis(map(world_words, worlds), axis=1)
+    shown = cells.set_axis(map(world_words, worlds)).set_axis([f"{100 * budget:g}%" for budget in budgets], axis=1)
     picture = draw_cells(axes, shown, words, "PuOr", norm, 7)
     known, sign = learned.eq(True).to_numpy(), np.sign(cells.to_numpy(float))
     for row, column in np.argwhere(~known):
@@ -46,14 +46,14 @@ def plot_map(frame: pd.DataFrame) -> Figure:
     for row, column in np.argwhere(known):
         for down, right, line in ((0, 1, ([column + 1] * 2, [row, row + 1])), (1, 0, ([column, column + 1], [row + 1] * 2))):
             other = row + down, column + right
-            if other[0] < len(budgets) and other[1] < len(worlds) and known[other] and sign[other] != sign[row, column]:
+            if other[0] < len(worlds) and other[1] < len(budgets) and known[other] and sign[other] != sign[row, column]:
                 axes.plot(*line, color=BLACK, linewidth=2.5, solid_capstyle="butt")
-    figure.colorbar(picture, ax=axes, fraction=0.02, pad=0.01, label="points")
+    figure.colorbar(picture, ax=axes, fraction=0.04, pad=0.02)
     handles = [Line2D([], [], color=BLACK, linewidth=2.5, label="equality: the sign changes")] * bool(axes.lines)
     handles += [Patch(fill=False, hatch="///", edgecolor=GREY, label="experts did not learn")] if not known.all() else []
-    figure.supylabel("share of the RL steps")
-    words = "mixing − the best merge, all domains" + count_words(frame)
-    return finish(figure, handles, 2, f"words of a domain; {words}")
+    figure.supylabel("words of a domain")
+    words = "mixing − the best merge, points" + count_words(frame).replace(" (", "\n(", 1)
+    return finish(figure, handles, 1, f"share of the RL steps; {words}")
 
 
 def plot_predictors(frame: pd.DataFrame) -> Figure:

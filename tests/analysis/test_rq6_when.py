@@ -135,7 +135,7 @@ def test_a_point_whose_experts_did_not_learn_is_hatched_and_advises_nothing(p, u
     assert "not tested, as the experts did not learn" in points.sentences(table)[0]
     figure = rq6_when.plot_map(main)
     hatched = [patch for patch in figure.axes[0].patches if isinstance(patch, Rectangle) and patch.get_hatch()]
-    assert [patch.get_x() for patch in hatched] == [3, 3] and len(figure.axes[0].lines) >= 1
+    assert [patch.get_y() for patch in hatched] == [3, 3] and len(figure.axes[0].lines) >= 1
     check_readable(figure)
     advice = decisions.decision_table(frames, p, table).set_index("world")["use"]
     said = decisions.sentence(decisions.decision_table(frames, p, table))
