@@ -25,9 +25,9 @@ def model_folder(given: Path | None) -> Path:
     )
 
 
-def parameters() -> SimpleNamespace:
-    """The parameters of the default study."""
-    return SimpleNamespace(**study.load(locations.ROOT / "params" / "study.yaml").model_dump())
+def parameters(file: Path = locations.ROOT / "params" / "study.yaml") -> SimpleNamespace:
+    """The parameters of a study, by default the default study's."""
+    return SimpleNamespace(**study.load(file).model_dump())
 
 
 def stamp() -> dict:
