@@ -47,7 +47,7 @@ released: $(VENV)/ready
 # params/real.yaml on two cores; its environment is another, since vLLM moves numpy; the model and the problems come by pip
 real:
 	@$(MAKE) --no-print-directory VENV=.venv-vllm .venv-vllm/vllm
-	.venv-vllm/bin/python -m m2rl_lib.data.real_problems runs/real-files
+	.venv-vllm/bin/python -m m2rl_lib.cli.real_problems runs/real-files
 	@$(MAKE) --no-print-directory study VENV=.venv-vllm PARAMS=params/real.yaml CORES=2
 
 # two processes of one thread each, a file of tests in one of them

@@ -13,7 +13,7 @@ from m2rl_lib.domains.problems import Unusable, arithmetic_chain, micro_row, ope
 NAME = "math"
 BENCHMARKS = {"chain": 3, "long_chain": 5}  # benchmark: number of operations
 CHANCE = 0.0
-LABELS = ("dapo17k", "skywork_no_omni", "reasoning_gym")  # of the public blend; the last of `data.real_problems`
+LABELS = ("dapo17k", "skywork_no_omni", "reasoning_gym")  # of the public blend; the last of `cli.real_problems`
 BOX = "\n\nPut your final answer within \\boxed{}."
 
 VERBS = {"+": ("add", "plus"), "-": ("subtract", "minus")}

