@@ -1,10 +1,10 @@
-"""Sampling for evaluation beside `model.generate` in a plain loop: same model, prompts, batches and limits, one thread, in turns.
+"""Sampling for evaluation beside `model.generate` in a plain loop: same model, prompts, batches and limits, in turns.
 
     python dev/generating.py [--model FOLDER] [--params params/real.yaml --vllm]
 
 `--vllm`: beside vLLM too, all completions at once, as rollouts ask for them.
 
-Prints JSON: tokens a second of both for each domain, medians over the repeats, and their ratio.
+Prints JSON: tokens a second of each for each domain, medians over the repeats, and the ratios.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ from m2rl_lib.config import locations
 from m2rl_lib.data import problem_sets
 from m2rl_lib.domains import chat
 from m2rl_lib.rollout import decoding
+from m2rl_lib.training import trl_adapter
 
 
 def plainly(model, tokenizer, rows: list[dict], k: int, max_tokens: int, batch: int) -> int:
@@ -49,10 +50,10 @@ def ours(model, tokenizer, rows: list[dict], k: int, max_tokens: int, batch: int
 
 def by_vllm(folder: Path, length: int) -> Callable:
     """The same by vLLM at a limit of `length` tokens with the prompt, in float32 as training's rollouts are."""
-    os.environ |= {"VLLM_CPU_KVCACHE_SPACE": "1", "VLLM_CPU_OMP_THREADS_BIND": "nobind", "VLLM_ENABLE_V1_MULTIPROCESSING": "0"}
-    from vllm import LLM, SamplingParams
+    os.environ["VLLM_ENABLE_V1_MULTIPROCESSING"] = "0"
+    from vllm import SamplingParams
 
-    engine = LLM(str(folder), dtype="float32", enforce_eager=True, max_model_len=length)
+    engine = trl_adapter.vllm_of_cpu()(str(folder), max_model_len=length)
 
     def vllm(model, tokenizer, rows: list[dict], k: int, max_tokens: int, batch: int) -> int:
         ids = [tokenizer(chat.row_prompt(tokenizer, row))["input_ids"] for row in rows for _ in range(k)]

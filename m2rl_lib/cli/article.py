@@ -33,10 +33,9 @@ def write(p: Study, folder: Path, tables: Path, pages: list[SimpleNamespace], **
     verdicts = ledger["verdict"].value_counts().reindex(claim_ledger.VERDICTS).dropna().astype(int) if len(ledger) else {}
     shown |= {"p": p, "questions": questions, "domains": [display_domain(domain).lower() for domain in p.domains]}
     shown |= {"verdicts": dict(verdicts) if of_claims else {}, "has_map": any(rq.id == "RQ6" for rq in questions)}
+    section = section_of_headline(of_claims.book.cells) if of_claims else []
     shown["ledger_page"] = of_claims and SimpleNamespace(
-        address=f"{of_claims.stem}.ipynb",
-        figure=save_figure(of_claims.book.cells, folder / "claims.png"),
-        caption=caption_of(section_of_headline(of_claims.book.cells)),
+        address=f"{of_claims.stem}.ipynb", figure=save_figure(section, folder / "claims.png"), caption=caption_of(section)
     )
     template = jinja2.Environment(loader=jinja2.FileSystemLoader(LOOKS), trim_blocks=True).get_template("index.md.j2")
     (folder / "index.md").write_text(template.render(shown))

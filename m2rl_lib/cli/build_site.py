@@ -26,8 +26,10 @@ LINK = re.compile(r"```.*?```|(?<!!)\[((?:[^\]`]|`[^`]*`)+)\]\(([^)\s]+)\)|`[^`\
 ACTIVE = re.compile(r"<(script|style)\b.*?</\1>", re.DOTALL | re.IGNORECASE)  # what would run or fetch
 
 
-def read_page(path: Path) -> SimpleNamespace:
-    """What an executed notebook shows and reports; `notebook` is the stem of its source, `whole` whether it reached its end."""
+def read_page(path: Path, source: str = "") -> SimpleNamespace:
+    """What an executed notebook shows and reports; `notebook` is the stem of its source, `whole` whether it reached its end.
+
+    `source`: of a notebook of another study, a sentence that says of which."""
     book = nbformat.read(path, 4)
     text = "\n\n".join(cell.source for cell in book.cells if cell.cell_type == "markdown")
     title = re.search(r"^# (.+)$", text, re.MULTILINE)
@@ -53,7 +55,7 @@ def read_page(path: Path) -> SimpleNamespace:
         whole=facts["date"] != UNKNOWN,
         facts=facts | {"run time": f"{run['duration']:.0f} s" if run.get("duration") else "not recorded"},
         parameters=dict(run.get("parameters", {})),
-        source="",  # of a page of another study: which
+        source=source,
         book=book,
     )
 
@@ -229,8 +231,7 @@ def map_answer(p: study.Study, pages: list[SimpleNamespace]) -> Iterable[SimpleN
     other = study.load(file)
     source = f"From `{other.study}`, a study of its own, of {len(other.domains)} domains."
     try:
-        pages = [read_page(path) for path in notebooks_of(other).glob("16_*.ipynb")]
-        return [SimpleNamespace(**vars(page) | {"source": source}) for page in pages]
+        return [read_page(path, source) for path in notebooks_of(other).glob("16_*.ipynb")]
     except FileNotFoundError:
         return []
 

@@ -51,9 +51,8 @@ def plot_map(frame: pd.DataFrame) -> Figure:
     figure.colorbar(picture, ax=axes, fraction=0.04, pad=0.02)
     handles = [Line2D([], [], color=BLACK, linewidth=2.5, label="equality: the sign changes")] * bool(axes.lines)
     handles += [Patch(fill=False, hatch="///", edgecolor=GREY, label="experts did not learn")] if not known.all() else []
-    figure.supylabel("words of a domain")
     words = "mixing − the best merge, points" + count_words(frame).replace(" (", "\n(", 1)
-    return finish(figure, handles, 1, f"share of the RL steps; {words}")
+    return finish(figure, handles, 1, f"share of the RL steps; {words}", "words of a domain")
 
 
 def plot_predictors(frame: pd.DataFrame) -> Figure:

@@ -2,6 +2,7 @@
 
 import json
 import os
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
@@ -14,11 +15,19 @@ TOTALS = ("generated_tokens", "trained_tokens")  # of which each process counts 
 COUNTED = (*TOTALS, "_step", "_total_train_tokens", "_total_loss_scalar", "_globalstep_last_logged")
 
 
+def vllm_of_cpu() -> Callable:
+    """vLLM's engine as it runs on a CPU: in float32, on no more cores than it is given."""
+    from vllm import LLM
+
+    os.environ.setdefault("VLLM_CPU_KVCACHE_SPACE", "1")  # GB
+    os.environ.setdefault("VLLM_CPU_OMP_THREADS_BIND", "nobind")  # else it takes every core
+    return partial(LLM, dtype="float32", enforce_eager=True)
+
+
 def use_vllm_on_cpu(folder: Path) -> None:
     """TRL's next vLLM runs on a CPU, in float32; a server reads weights from `folder`, since TRL's way (NCCL) needs GPUs."""
     from safetensors.torch import save_file
     from trl.generation import vllm_client, vllm_generation
-    from vllm import LLM
 
     class FileClient(vllm_client.VLLMClient):
         def init_communicator(self, device):
@@ -39,9 +48,7 @@ def use_vllm_on_cpu(folder: Path) -> None:
 
     servers_way = getattr(vllm_generation.VLLMGeneration, "servers_way", vllm_generation.VLLMGeneration.sync_weights)
     vllm_generation.VLLMGeneration.servers_way, vllm_generation.VLLMGeneration.sync_weights = servers_way, sync_weights
-    os.environ.setdefault("VLLM_CPU_KVCACHE_SPACE", "1")  # GB
-    os.environ.setdefault("VLLM_CPU_OMP_THREADS_BIND", "nobind")  # else it takes every core
-    vllm_generation.LLM = partial(LLM, dtype="float32", enforce_eager=True, worker_extension_cls=WORKER)
+    vllm_generation.LLM = partial(vllm_of_cpu(), worker_extension_cls=WORKER)
     vllm_generation.VLLMClient = FileClient
 
 
