@@ -80,6 +80,7 @@ class Study(Section):
     evaluate_max_tokens: Annotated[int, Field(ge=8)]
     evaluate_batch: Count  # sequences
     evaluate_threads: Count
+    evaluate_dtype: Literal["auto", "float32", "bfloat16"]  # of the weights when models are asked; auto: as they are stored
     # merging by weights
     merge_methods: Annotated[list[Method], Field(min_length=1), AfterValidator(given_once)]
     merge_lambda: Positive  # scales the merged task vector

@@ -104,7 +104,7 @@ def problems(p: Parameters, split: str) -> tuple[list[dict], int]:
 def evaluate(p: Parameters, folder: Path, name: str, split: str, *, temperature: float, k: int | None = None) -> pd.DataFrame:
     """Scores and texts of one model on one split, with the columns of both tables; `k` samples each, or the purpose's."""
     started = time.monotonic()
-    model, tokenizer = decoding.load_model(artifacts.verify_model(folder))
+    model, tokenizer = decoding.load_model(artifacts.verify_model(folder), p.evaluate_dtype)
     rows, usual = problems(p, split)
     how = {"max_tokens": p.evaluate_max_tokens, "batch": p.evaluate_batch, "temperature": temperature}
     seed = zlib.crc32(f"{p.seed} {split}".encode()) % 2**31

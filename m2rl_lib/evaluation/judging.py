@@ -225,6 +225,7 @@ def run(p: Parameters, judges: dict[str, list[str]], samples: pd.DataFrame) -> p
 
 def load_judge(p: Parameters, name: str) -> Judge:
     """A model of the study as a judge."""
-    model, tokenizer = decoding.load_model(artifacts.verify_model(locations.model_folder(p.study, p.seed, name)))
+    folder = artifacts.verify_model(locations.model_folder(p.study, p.seed, name))
+    model, tokenizer = decoding.load_model(folder, p.evaluate_dtype)
     how = {"temperature": p.judging_temperature, "max_tokens": p.evaluate_max_tokens, "batch": p.evaluate_batch}
     return model_judge(model, tokenizer, **how, seed=zlib.crc32(f"{p.seed} judge {name}".encode()) % 2**31)

@@ -28,13 +28,13 @@ def use_grouped_attention(model) -> None:
     model.set_attn_implementation("grouped")
 
 
-def load_model(folder: Path) -> tuple:
-    """The model of a folder, in evaluation mode, on the GPU where there is one, and its tokenizer."""
+def load_model(folder: Path, dtype: str = "auto") -> tuple:
+    """The model of a folder, as stored or of another `dtype`, in evaluation mode, on the GPU where there is one; its tokenizer."""
     from transformers import AutoModelForCausalLM, AutoTokenizer
     from transformers.utils import logging
 
     logging.disable_progress_bar()  # an executed notebook is read, not watched
-    model = AutoModelForCausalLM.from_pretrained(folder).eval()
+    model = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype).eval()
     return model.cuda() if torch.cuda.is_available() else model, AutoTokenizer.from_pretrained(folder)
 
 

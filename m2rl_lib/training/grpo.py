@@ -220,7 +220,7 @@ class DomainTrainer(Resumable, WholeGroups, GRPOHooks, GRPOTrainer):
         hidden = hidden_states(model.base_model, input_ids, attention_mask, keep)
         mask = attention_mask[:, -keep:].bool()
         tokens = input_ids[:, -keep:][mask]
-        logps = (model.get_output_embeddings()(hidden[mask]) / self.temperature).log_softmax(dim=-1)
+        logps = (model.get_output_embeddings()(hidden[mask]).float() / self.temperature).log_softmax(dim=-1)
         entropies = -(logps.detach().exp() * logps.detach()).sum(dim=-1)  # only logged
         values = (logps.gather(-1, tokens[:, None])[:, 0], entropies)
         return tuple(value.new_zeros(mask.shape).masked_scatter(mask, value) for value in values)

@@ -67,7 +67,7 @@ class DemonstrationTrainer(Resumable, SFTTrainer):
             ids, mask, labels = (values[:, part[1].any(dim=0)] for values in part)  # without columns of padding alone
             states = model.base_model(ids, mask, use_cache=False).last_hidden_state[:, :-1]
             learned = labels[:, 1:] != -100
-            logits = model.get_output_embeddings()(states[learned])
+            logits = model.get_output_embeddings()(states[learned]).float()
             total = total + cross_entropy(logits, labels[:, 1:][learned], reduction="sum")
         return total / max(1, num_items_in_batch)
 

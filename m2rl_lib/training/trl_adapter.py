@@ -59,6 +59,10 @@ class TrainerHooks:
         """Instead of TRL's, which writes a model card, and of transformers', which writes in place."""
         self.save_checkpoint()
 
+    def autocast_smart_context_manager(self, cache_enabled=True):
+        """Accelerate's own covers a call of the model, not of its parts, which our losses make."""
+        return self.accelerator.autocast()
+
     def _load_optimizer_and_scheduler(self, checkpoint) -> None:
         """The trainer's own, which of several processes on a CPU would load to 'cpu:0', which PyTorch cannot."""
         if self.args.device.type == "cpu":
@@ -137,10 +141,9 @@ class GRPOHooks(PolicyHooks):
 
     def _get_per_token_logps_and_entropies(self, model, input_ids, attention_mask, logits_to_keep, *others, **options):
         given = (model, input_ids, attention_mask, logits_to_keep)
-        if ours := self.log_probabilities(*given):
-            found = (*ours, None)
-        else:
-            found = super()._get_per_token_logps_and_entropies(*given, *others, **options)
+        with self.accelerator.autocast():  # also outside the loss, before a step
+            ours = self.log_probabilities(*given)
+        found = (*ours, None) if ours else super()._get_per_token_logps_and_entropies(*given, *others, **options)
         if self.loss_rows is not None and found[1] is not None:
             self.log_entropies(found[1])
         return found

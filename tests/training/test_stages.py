@@ -10,6 +10,7 @@ from types import SimpleNamespace
 import pandas as pd
 import pytest
 import torch
+from accelerate.state import AcceleratorState
 from tiny import gradient, grpo_trainer, weights
 from trl import GRPOTrainer
 
@@ -167,13 +168,10 @@ def test_run_writes_curves_of_every_domain_and_costs(trained):
     assert costs["device_seconds"] == costs["wall_seconds"] * trained.p.rlvr_threads
 
 
-@pytest.mark.parametrize("advantages", [[1.5, 0.0, -0.5, 0.0], [0.0] * 4])
-def test_rows_without_advantage_are_skipped_and_the_gradient_is_the_same(smoke, model, tokenizer, advantages, monkeypatch):
-    trainer = grpo_trainer(smoke, model, tokenizer, grpo.reward_function("math"))
-    trainer.current_gradient_accumulation_steps = 1
-    model.train()
+def random_batch(advantages: list[float]) -> dict:
+    """A micro-batch of four random completions of a GRPO trainer."""
     generator = torch.Generator().manual_seed(0)
-    batch = {
+    return {
         "prompt_ids": torch.randint(5, 300, (4, 6), generator=generator),
         "prompt_mask": torch.ones(4, 6, dtype=torch.long),
         "completion_ids": torch.randint(5, 300, (4, 9), generator=generator),
@@ -182,6 +180,28 @@ def test_rows_without_advantage_are_skipped_and_the_gradient_is_the_same(smoke, 
         "domain": torch.zeros(4, dtype=torch.long),
         "num_items_in_batch": torch.tensor(28),
     }
+
+
+def test_a_configuration_in_bfloat16_multiplies_in_it_and_keeps_float32_weights(smoke, model, tokenizer):
+    gradients, seen = [], []
+    model.train().model.layers[0].mlp.down_proj.register_forward_hook(lambda module, given, output: seen.append(output.dtype))
+    for configuration in ("none", "cpu_bf16"):
+        p = smoke.model_copy(update={"train_accelerate": configuration})
+        trainer = grpo_trainer(p, model, tokenizer, grpo.reward_function("math"))
+        trainer.current_gradient_accumulation_steps = 1
+        with trainer.compute_loss_context_manager():
+            gradients.append(gradient(model, trainer.compute_loss(model, random_batch([1.5, 0.0, -0.5, 1.0]))))
+        AcceleratorState._reset_state()  # which keeps the first trainer's precision
+    assert {*seen} == {torch.float32, torch.bfloat16} and {w.dtype for w in model.parameters()} == {torch.float32}
+    assert not gradients[0].equal(gradients[1]) and torch.cosine_similarity(*gradients, dim=0) > 0.99
+
+
+@pytest.mark.parametrize("advantages", [[1.5, 0.0, -0.5, 0.0], [0.0] * 4])
+def test_rows_without_advantage_are_skipped_and_the_gradient_is_the_same(smoke, model, tokenizer, advantages, monkeypatch):
+    trainer = grpo_trainer(smoke, model, tokenizer, grpo.reward_function("math"))
+    trainer.current_gradient_accumulation_steps = 1
+    model.train()
+    batch = random_batch(advantages)
     seen = []
     model.model.register_forward_hook(lambda module, given, output: seen.append(len(output.last_hidden_state)))
     monkeypatch.setattr(grpo.DomainTrainer, "shares_prompts", False)
@@ -259,6 +279,17 @@ def test_evaluation_keeps_every_sample(trained):
     tested = samples.assign(correct=scores["correct"]).query("split == 'test'")
     regraded = domains.verify(tested["text"].tolist(), [rows[i] for i in tested["problem_id"]])
     assert regraded == tested["correct"].tolist()
+
+
+def test_models_are_asked_in_the_precision_that_is_asked_for(trained, monkeypatch):
+    asked = []
+    monkeypatch.setattr(
+        decoding, "sample", lambda model, tokenizer, rows, k, **how: asked.append(model.dtype) or [[]] * len(rows)
+    )
+    for dtype in ("auto", "float32", "bfloat16"):
+        p = trained.p.model_copy(update={"purpose": "test", "evaluate_dtype": dtype})
+        avg_at_k.evaluate(p, trained.folders[-1], "rl-agent", "test", temperature=1.0)
+    assert asked == [torch.float32, torch.float32, torch.bfloat16]
 
 
 def test_a_sweep_tests_the_best_of_each_method_on_selection_problems(trained):
