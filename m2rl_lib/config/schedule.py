@@ -52,8 +52,10 @@ def expert_checkpoints(p: Parameters) -> list[int]:
 
 
 def mixed_checkpoints(p: Parameters) -> list[int]:
-    """Steps at which the mixed run's model is kept: nine, as there are merging methods, so that each side has as many."""
-    sixteenths = (4, 6, 8, 10, 12, 13, 14, 15, 16)
+    """Steps at which the mixed run's model is kept: nine, as there are merging methods, so that each side has as many.
+
+    Of fewer than 64 steps the quarters, since the sixteenths would be steps apart."""
+    sixteenths = (4, 6, 8, 10, 12, 13, 14, 15, 16) if p.rlvr_mixed_steps >= 64 else (4, 8, 12, 16)
     return sorted({p.rlvr_mixed_steps * sixteenth // 16 for sixteenth in sixteenths})
 
 
