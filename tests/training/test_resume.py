@@ -96,9 +96,9 @@ def test_a_run_killed_twice_is_the_unbroken_one(base, killed_at, capsys):
     name, tables = "rl-null", ("curves", "training")
     folders, unbroken = same_after_kills(lambda: grpo.run_expert(p), p, name, tables, killed_at, 20, 47)
     printed = capsys.readouterr().out
-    for step in (18, 46):
+    for step in (15, 45):
         assert f"{name}: goes on from step {step}/50; the weights will be those of an unbroken run" in printed
-    assert [entry["step"] for entry in artifacts.read_manifest(folders[-1])["resumed"]] == [18, 46]
+    assert [entry["step"] for entry in artifacts.read_manifest(folders[-1])["resumed"]] == [15, 45]
     assert unbroken[1][1]["reward"].nunique() > 1  # the weights did depend on the draws
     # named models stay; checkpoints do until the stage is done
     assert len(folders) == len(schedule.expert_checkpoints(p)) and all(artifacts.verify_model(folder) for folder in folders)
@@ -123,7 +123,7 @@ def test_distillation_killed_is_the_unbroken_one(base, killed_at):
 
 
 def test_damaged_half_written_and_foreign_checkpoints_are_passed_over(base, killed_at, capsys, monkeypatch):
-    p = Parameters.model_construct(**vars(base.p) | {"repeat": 1})
+    p = Parameters.model_construct(**vars(base.p) | {"repeat": 1, "rlvr_mixed_steps": 24})  # no model published before step 12
     name = "rl-math@repeat=1"
 
     def printed_until_killed_at(step: int, **changed) -> str:
@@ -134,20 +134,20 @@ def test_damaged_half_written_and_foreign_checkpoints_are_passed_over(base, kill
 
     printed_until_killed_at(20)
     folder = work(p, name)
-    assert sorted(path.name for path in folder.iterdir()) == ["checkpoint-16", "checkpoint-18"]  # older ones are pruned
-    optimizer = folder / "checkpoint-18" / "optimizer.pt"
+    assert sorted(path.name for path in folder.iterdir()) == ["checkpoint-10", "checkpoint-15"]  # older ones are pruned
+    optimizer = folder / "checkpoint-15" / "optimizer.pt"
     optimizer.write_bytes(optimizer.read_bytes()[:-500] + bytes(500))
     (folder / ".checkpoint-20.fresh.99").mkdir()
-    printed = printed_until_killed_at(17)
-    assert f"{name}: checkpoint-18 is passed over: {optimizer} is damaged" in printed
+    printed = printed_until_killed_at(14)
+    assert f"{name}: checkpoint-15 is passed over: {optimizer} is damaged" in printed
     assert f"{name}: checkpoint-20 is half-written and passed over" in printed
-    assert f"{name}: goes on from step 16/50; the weights" in printed
-    printed = printed_until_killed_at(4, rlvr_learning_rate=2e-4)
-    assert "checkpoint-16 is passed over: other parameters" in printed and "goes on" not in printed
-    assert (folder / "checkpoint-2").exists()  # its own, though the others' have later steps
+    assert f"{name}: goes on from step 10/50; the weights" in printed
+    printed = printed_until_killed_at(6, rlvr_learning_rate=2e-4)
+    assert "checkpoint-10 is passed over: other parameters" in printed and "goes on" not in printed
+    assert (folder / "checkpoint-5").exists()  # its own, though the others' have later steps
     monkeypatch.setattr(artifacts, "versions", lambda: {"torch": "9.9"})
-    assert "goes on from step 16/50; NOT EXACT: torch was" in printed_until_killed_at(19)
-    assert artifacts.read_manifest(folder / "checkpoint-18")["resumed"][-1]["exact"] is False
+    assert "goes on from step 10/50; NOT EXACT: torch was" in printed_until_killed_at(19)
+    assert artifacts.read_manifest(folder / "checkpoint-15")["resumed"][-1]["exact"] is False
 
 
 @pytest.mark.parametrize("what", ["loss", "weight", "reward"])
