@@ -13,8 +13,14 @@ from m2rl_lib.rollout.tool_turns import Completion, Turn, has_tools, rollout
 
 def grouped_attention(module, query, key, value, attention_mask, scaling=None, **_):
     """PyTorch's attention of grouped queries (B, H, L, D), without transformers' copies of keys and values; no mask: causal."""
-    given = {"attn_mask": attention_mask, "scale": scaling, "is_causal": attention_mask is None and query.shape[2] > 1}
-    attended = scaled_dot_product_attention(query, key, value, enable_gqa=True, **given)
+    if query.shape[2] == 1 and query.dtype == torch.bfloat16:  # PyTorch's takes fifteen times as long for one query
+        groups = query.view(len(query), key.shape[1], -1, query.shape[3]) * (scaling or query.shape[3] ** -0.5)
+        scores = groups @ key.transpose(2, 3)
+        scores = scores if attention_mask is None else scores.masked_fill(~attention_mask, -torch.inf)
+        attended = (scores.softmax(dim=-1) @ value).view_as(query)
+    else:
+        given = {"attn_mask": attention_mask, "scale": scaling, "is_causal": attention_mask is None and query.shape[2] > 1}
+        attended = scaled_dot_product_attention(query, key, value, enable_gqa=True, **given)
     return attended.transpose(1, 2).contiguous(), None
 
 

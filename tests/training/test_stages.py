@@ -281,6 +281,16 @@ def test_evaluation_keeps_every_sample(trained):
     assert regraded == tested["correct"].tolist()
 
 
+@pytest.mark.parametrize("masked", [True, False])
+def test_one_query_in_bfloat16_attends_as_in_float32(masked):
+    generator = torch.Generator().manual_seed(0)
+    states = [torch.randn(5, heads, length, 64, generator=generator) for heads, length in ((9, 1), (3, 40), (3, 40))]
+    mask = torch.rand(5, 1, 1, 40, generator=generator) > 0.3 if masked else None
+    ours = decoding.grouped_attention(None, *(state.bfloat16() for state in states), mask, 0.125)[0]
+    usual = torch.nn.functional.scaled_dot_product_attention(*states, attn_mask=mask, scale=0.125, enable_gqa=True)
+    assert ours.dtype == torch.bfloat16 and torch.allclose(ours.float(), usual.transpose(1, 2), atol=0.03)
+
+
 def test_models_are_asked_in_the_precision_that_is_asked_for(trained, monkeypatch):
     asked = []
     monkeypatch.setattr(
