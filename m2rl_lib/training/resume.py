@@ -39,7 +39,7 @@ class Resumable(TrainerHooks):
         self.keeper = keeper or SimpleNamespace(checkpoints=[], curve=[], folders=[], seconds=0.0)
         self.work, self.spent, self.started = Path(self.args.output_dir), 0.0, started
         self.args.save_strategy = SaveStrategy.STEPS
-        self.args.save_steps = max(self.args.logging_steps, self.args.max_steps // 10)  # of a large model as long as a step
+        self.args.save_steps = max(self.args.logging_steps, self.args.max_steps // 10)  # a large model's takes a part of a step
         self.remove_callback(PrinterCallback)  # prints every metric; `_Guard` prints one line
         checkpoint = processes.from_main(lambda: _last_good(self))
         counters = json.loads((checkpoint / _state_file()).read_text()) if checkpoint else None

@@ -60,7 +60,7 @@ def test_what_is_too_hard_or_too_easy_is_of_sft_alone():
         kinds["sft" if row["split"] == "sft" else "rl"].add(tuple(row["instruction_id_list"]))
     shown = {*real_problems.TASKS, *((name,) for name in real_problems.INSTRUCTIONS)}
     assert kinds["sft"] == shown
-    assert kinds["rl"] == (shown | {*real_problems.PAIRS}) - {*real_problems.TOO_HARD, real_problems.TOO_EASY}
+    assert kinds["rl"] == (shown | {*real_problems.PAIRS}) - {*real_problems.SFT_ALONE}
 
 
 def test_hidden_tests_are_not_in_the_prompt():
