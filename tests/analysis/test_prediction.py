@@ -185,10 +185,14 @@ def test_the_answer_has_measures_beside_their_controls_and_the_ledgers_intervals
     measured = pd.DataFrame(rows, columns=columns).assign(above_matched=9, pairs=10)
     order = pd.DataFrame({"instrument": ["a", "b", "c"], "verdict": ["as planted", "undecided", "as planted"]})
     said = prediction.answer_sentence(measured, pd.DataFrame(judged), order)
-    assert "9 of 10 pairs of experts overlap more than matched random masks (0.20 against 0.10)" in said
-    assert "a cosine of 0.40 (0.01 with RL-Null); of other domains than these overlap: undecided, cosine: supported" in said
+    assert (
+        "9 of 10 pairs do so more than matched random masks (overlap 0.20 against 0.10); that other domains would: undecided."
+        in said
+    )
+    assert "a cosine of 0.40 (0.01 with RL-Null); of other domains: supported." in said
     assert said.endswith(
-        "the KL predicts the score (rank correlation −0.80); **pairs of domains with more words in common are nearer:** seen by a, c, undecided by b."
+        "predict the score?** Yes (rank correlation −0.80). **Are pairs of domains with more words in common nearer?** "
+        "By instrument: yes by a, c, undecided by b."
     )
     assert "in common" not in prediction.answer_sentence(measured, pd.DataFrame(judged))
     assert found.loc["cosine", "low"].isna().all() and found.loc["rank", "value"].to_dict() == {"KL": -0.5}

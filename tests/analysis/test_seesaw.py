@@ -87,13 +87,17 @@ def test_a_method_that_is_right_where_another_is_counts_once():
     summary = seesaw.summarise_methods(copied, methods, 3.0, draws=100)
     shares = summary.set_index("model")["first"]
     assert shares.sum() == 8 and shares["merge-ram"] == shares["merge-sce"] > 0
-    row = pd.Series({"estimate": 1.0, "low": 0.4, "high": 1.6})
+    row = pd.Series({"estimate": 1.0, "low": 0.4, "high": 1.6, "verdict": "supported"})
     said = seesaw.answer_sentences(summary, row, 3.0, {"merge-ram": "merge-sce"})
     assert "of 8 benchmarks; " in said and "gains 1.0 points [0.4, 1.6] more than luck, less than the margin of 3 points." in said
     assert said.endswith(
         " RAM merge was right as often as SCE merge on every problem: they count as one method and share a place."
     )
-    assert seesaw.answer_sentences(summary, row * np.nan, 3.0, {}).endswith("of 8 benchmarks.")
+    assert said.startswith("**No method is best everywhere.** ")
+    unknown = seesaw.answer_sentences(summary, pd.Series({"estimate": np.nan, "verdict": "not testable"}), 3.0, {})
+    assert unknown.startswith("**Whether one method is best everywhere is not testable.** ") and unknown.endswith(
+        "of 8 benchmarks."
+    )
 
 
 def test_the_sentence_is_of_the_null_with_the_larger_p():

@@ -80,11 +80,15 @@ def test_the_matrix_is_scored_against_what_was_planted(planted):
     parts = pd.DataFrame({"claim": ["A", "B"], "cells": [6, 2], "planted": [3.0, np.nan]})
     said = transfer_matrix.answer_sentences(table.reset_index(), parts)
     assert said.startswith(
-        "Of 6 effects of RL on one domain on another, 2 are synergy, 1 interference (beyond ±3 points), 3 neither"
+        "**RL on one domain helps some domains and harms others.** Of 6 effects of one domain on another, 2 are synergy, "
+        "1 interference (beyond ±3 points), 3 neither"
     )
     assert "; 2 of 3 shown effects were planted by the micro world's parameters: there the" in said and said.endswith(
         ": *A* 3 of 6."
     )
+    unharmed = table.reset_index().replace({"label": {"interference": "undecided"}})
+    unharmed.attrs = table.attrs
+    assert "helps some other domains and is not shown to harm any." in transfer_matrix.answer_sentences(unharmed, parts)
     assert "planted" not in transfer_matrix.answer_sentences(matrix(planted, draws=100).reset_index(), parts)
 
 

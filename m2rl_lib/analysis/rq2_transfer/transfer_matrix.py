@@ -191,13 +191,22 @@ def planted_words(planted: int, cells: int, named: str = "cells") -> str:
     return f"{planted} of {cells} {named} {words}" if planted else ""
 
 
+SAID = {  # by whether any cell is synergy, any interference
+    (True, True): "helps some domains and harms others",
+    (True, False): "helps some other domains and is not shown to harm any",
+    (False, True): "harms some other domains and is not shown to help any",
+    (False, False): "is shown neither to help nor to harm another",
+}
+
+
 def answer_sentences(table: pd.DataFrame, claimed: pd.DataFrame) -> str:
-    """RQ2 in two sentences: how many off-diagonal cells of `transfer_table` have which label and how many of those shown were
-    planted, and how many cells were of each part of the paper's answer (`claimed_changes`)."""
+    """RQ2 in a few sentences: helps or harms, how many off-diagonal cells of `transfer_table` have which label and how many of
+    those shown were planted, and how many cells were of each part of the paper's answer (`claimed_changes`)."""
     off, margin = table[table["role"] == "off-diagonal"], table.attrs["margin"]
     count, found = off["label"].value_counts(), off[off["label"].isin(PREDICTED.values())]
     synergy, interference, neither, undecided = (count.get(name, 0) for name in (*PREDICTED.values(), "neither", "undecided"))
-    said = f"Of {len(off)} effects of RL on one domain on another, {synergy} are synergy, {interference} interference "
+    said = f"**RL on one domain {SAID[synergy > 0, interference > 0]}.** "
+    said += f"Of {len(off)} effects of one domain on another, {synergy} are synergy, {interference} interference "
     said += f"(beyond ±{margin:g} points), {neither} neither, {undecided} undecided"
     if (off["predicted"] == "").all():
         return f"{said}."

@@ -20,8 +20,13 @@ PREDICTORS = {  # name: columns of `prediction_points`
     "KL and neighbours, the paper's rule": ["log_kl", "target_neighbours"],
 }
 
-KL_SAID = {"supported": "the KL does not predict the score", "contradicted": "the KL predicts the score"}  # by its verdict
-ORDER_SAID = {"as planted": "seen", "not as planted": "not seen", "undecided": "undecided"}
+KL_SAID = {
+    "supported": "No",
+    "contradicted": "Yes",
+    "undecided": "Undecided",
+    "not testable": "Not testable",
+}  # it is claimed not to
+ORDER_SAID = {"as planted": "yes", "not as planted": "no", "undecided": "undecided"}
 PREDICTED = {"kl": "KL", "neighbours": "neighbours", "target_neighbours": "neighbours, the paper's rule"}  # x, in figures
 
 
@@ -94,8 +99,8 @@ def compare_predictors(errors: pd.DataFrame) -> pd.DataFrame:
 
 
 def answer_sentence(summary: pd.DataFrame, entries: pd.DataFrame, order: pd.DataFrame | None = None, density: float = 0.1) -> str:
-    """What weights and policies say, and whether the planted order was seen, as one sentence: of `mask_overlap.summarise_pairs`,
-    the ledger's `entries` and `planted_order.order_table` (None: nothing was planted)."""
+    """What weights and policies say, and whether the planted order was seen, as questions and their answers: of
+    `mask_overlap.summarise_pairs`, the ledger's `entries` and `planted_order.order_table` (None: nothing was planted)."""
     stored = summary[summary["precision"] == "stored"]
     masks = stored[(stored["kind"] == "density") & np.isclose(stored["level"].astype(float), density)].iloc[0]
     angle, judged = stored[stored["kind"] == "cosine"].iloc[0], entries.drop_duplicates("unit").set_index("unit")
@@ -103,18 +108,19 @@ def answer_sentence(summary: pd.DataFrame, entries: pd.DataFrame, order: pd.Data
     null = f" ({angle['with_null']:.2f} with RL-Null)" if pd.notna(angle["with_null"]) else ""
     size = f" (rank correlation {kl['estimate']:+.2f})".replace("-", "−") if pd.notna(kl["estimate"]) else ""
     said = [
-        f"**Weights:** {masks['above_matched']} of {masks['pairs']} pairs of experts overlap more than matched random masks "
-        f"({masks['mean']:.2f} against {masks['matched']:.2f}), their task vectors have a cosine of {angle['mean']:.2f}{null}; "
-        + f"of other domains than these {f'both are {overlap}' if overlap == direction else f'overlap: {overlap}, cosine: {direction}'}",
-        f"**policies:** {KL_SAID.get(kl['verdict'], 'whether the KL predicts the score is ' + kl['verdict'])}{size}",
+        f"**Do experts change the same weights?** {masks['above_matched']} of {masks['pairs']} pairs do so more than matched random "
+        f"masks (overlap {masks['mean']:.2f} against {masks['matched']:.2f}); that other domains would: {overlap}.",
+        f"**In the same direction?** Their task vectors have a cosine of {angle['mean']:.2f}{null}; of other domains: {direction}.",
+        f"**Does the KL between policies predict the score?** {KL_SAID[kl['verdict']]}{size}.",
     ]
     if order is not None:
         named = order.groupby("verdict", sort=False)["instrument"].agg(", ".join)
         said += [
-            "**pairs of domains with more words in common are nearer:** "
+            "**Are pairs of domains with more words in common nearer?** By instrument: "
             + ", ".join(f"{ORDER_SAID[verdict]} by {by}" for verdict, by in named.items())
+            + "."
         ]
-    return "; ".join(said) + "."
+    return " ".join(said)
 
 
 def answer_table(summary: pd.DataFrame, ranked: pd.DataFrame, entries: pd.DataFrame, density: float = 0.1) -> pd.DataFrame:

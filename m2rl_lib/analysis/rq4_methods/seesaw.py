@@ -166,11 +166,17 @@ def _deal_samples(counts: np.ndarray, k: int, generator: np.random.Generator) ->
     return dealt
 
 
+SAID = {  # by the verdict on the paper's claim of a seesaw
+    "supported": "No method is best everywhere",
+    "contradicted": "One method is as good as choosing by benchmark",
+}
+
+
 def answer_sentences(summary: pd.DataFrame, row: pd.Series, margin: float, same: dict[str, str]) -> str:
-    """RQ4 in a few sentences: the best method of `summarise_methods`, the gain of choosing by benchmark (the ledger's `row` of the
-    seesaw) beside the margin (points), and which methods are `copies` (`same`)."""
+    """RQ4 in a few sentences: whether one method is best (the ledger's `row` of the seesaw), which of `summarise_methods` leads,
+    the gain of choosing by benchmark (of the same row) beside the margin (points), and which methods are `copies` (`same`)."""
     best = summary.iloc[0]
-    said = (
+    said = f"**{SAID.get(row['verdict'], 'Whether one method is best everywhere is ' + row['verdict'])}.** " + (
         f"{display_name(best['model'])} has the highest mean ({best['score']:.1f} points) and is best on {best['first']:.2g} of "
     )
     said += f"{summary['first'].sum():.0f} benchmarks"
