@@ -17,7 +17,7 @@ import zipfile
 from pathlib import Path
 
 from m2rl_lib.data import rl_blend
-from m2rl_lib.domains import chat, instruction_following
+from m2rl_lib.domains import chat, coding, instruction_following
 from m2rl_lib.rollout import decoding
 from m2rl_lib.storage import hub
 from m2rl_lib.training import base_models
@@ -177,12 +177,7 @@ def programs() -> list[dict]:
     made = []
     for task in read_problems().values():
         text = f"Complete this Python function. Write the whole function in one ```python block.\n\n{task['prompt'].strip()}"
-        passed = hashlib.sha256(task["test"].encode()).hexdigest()[:16]
-        tests = {
-            "inputs": [""],
-            "outputs": [f"{passed}\n"],
-            "after": f"{task['test']}\ncheck({task['entry_point']})\nprint('{passed}')\n",
-        }
+        tests = coding.human_eval_tests(task)
         tests["before"] = "".join(f"{line}\n" for line in task["prompt"].splitlines() if line.startswith(("import ", "from ")))
         solution = without_docstrings(task["prompt"] + task["canonical_solution"])
         row = row_of("comp_coding_50tests", text, verifier_metadata={"unit_tests": tests}, solution=solution)

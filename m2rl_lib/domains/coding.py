@@ -6,6 +6,7 @@ unmarked one; fences are CommonMark's); the program has to end well, too. Output
 without blanks at both ends, lines of numbers as decimals without a tolerance.
 """
 
+import hashlib
 import json
 import random
 import re
@@ -130,6 +131,13 @@ def _tests(row: dict) -> tuple[list[tuple[str, str]], dict]:
     if len(inputs) != len(outputs) or not all(isinstance(text, str) for text in [*inputs, *outputs]):
         return [], LIMITS
     return list(zip(inputs, outputs))[:MOST_TESTS], metadata.get("limits") or LIMITS
+
+
+def human_eval_tests(task: dict) -> dict:
+    """The unit tests of a HumanEval task: its test runs after the program, and ends by printing a word that stands nowhere else."""
+    word = hashlib.sha256(task["test"].encode()).hexdigest()[:16]
+    after = f"{task['test']}\ncheck({task['entry_point']})\nprint('{word}')\n"
+    return {"inputs": [""], "outputs": [f"{word}\n"], "after": after}
 
 
 def same_output(stdout: bytes, expected: str) -> bool:

@@ -1,6 +1,7 @@
-"""LiveCodeBench's problems graded in our sandbox: what is run, and what its output is compared with. By the benchmark's own rule
-(github.com/LiveCodeBench/LiveCodeBench, `testing_util.py`) a program reads standard input, or a method of `Solution` is called on
-JSON values, and every test must pass within 6 s; here with the standard library only, and a method's result compared as JSON."""
+"""Programs of LiveCodeBench and HumanEval graded in our sandbox: what is run, and what its output is compared with. By
+LiveCodeBench's rule (github.com/LiveCodeBench/LiveCodeBench, `testing_util.py`) a program reads standard input, or a method of
+`Solution` is called on JSON values, and every test must pass within 6 s; here with the standard library only, and a method's
+result compared as JSON."""
 
 import base64
 import io
@@ -8,9 +9,10 @@ import json
 import pickle
 import re
 import zlib
+from collections.abc import Callable
 
 from m2rl_lib import sandbox
-from m2rl_lib.domains.coding import same_output
+from m2rl_lib.domains.coding import human_eval_tests, same_output
 
 LIMITS = {"timeout_seconds": 6.0, "memory_bytes": 4 << 30, "output_bytes": 8 << 20}  # for each test
 STARS = "string re datetime collections heapq bisect copy math random statistics itertools functools operator io sys json builtins typing"
@@ -60,11 +62,20 @@ def grade_program(program: str, tests: dict) -> float | None:
     future = [f"{line.strip()}\n" for line in FUTURE.findall(program)]  # these must come first
     source = "".join(future) + PREAMBLE + FUTURE.sub("", program)
     source = CALL.format(source=source, name=called) if called else source
-    (runs,) = sandbox.run_programs([source], [tests["inputs"]], **LIMITS)
+    return _passes(source, tests["inputs"], tests["outputs"], _same_value if called else same_output)
+
+
+def grade_function(program: str, task: dict) -> float | None:
+    """1.0 where HumanEval's test passes on the `program` after the task's prompt, which imports and begins it; as `grade_program`."""
+    tests = human_eval_tests(task)
+    return _passes(f"{task['prompt']}{program}\n\n{tests['after']}", tests["inputs"], tests["outputs"], same_output)
+
+
+def _passes(source: str, inputs: list[str], outputs: list[str], same: Callable) -> float | None:
+    (runs,) = sandbox.run_programs([source], [inputs], **LIMITS)
     if runs is None:
         return None
-    same = _same_value if called else same_output
-    return float(all(run.status == "ok" and same(run.stdout, out) for run, out in zip(runs, tests["outputs"], strict=True)))
+    return float(all(run.status == "ok" and same(run.stdout, out) for run, out in zip(runs, outputs, strict=True)))
 
 
 def _same_value(stdout: bytes, expected: str) -> bool:

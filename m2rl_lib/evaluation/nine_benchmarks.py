@@ -1,5 +1,5 @@
-"""The paper's nine benchmarks: what each is called, where its rows are from, and its rows in their published form. Commits are
-those of the paper's code where it names them. HLE is its text-only questions, as there; LiveCodeBench v5 and v6 are the problems
+"""The paper's nine benchmarks, and HumanEval: what each is called, where its rows are from, and its rows in their published form.
+Commits are those of the paper's code where it names them. HLE is its text-only questions, as there; LiveCodeBench v5 and v6 are the problems
 that each release added."""
 
 import csv
@@ -45,6 +45,7 @@ BENCHMARKS = {  # where no commit is written, it has to be given by --data
     "ifbench": Benchmark("IFBench", IF, "ifbench", "allenai/IFBench_test@2e8a48de45ff3bf41242f927254ca81b59ca3ae2"),
     "mmlu_redux": Benchmark("MMLU-Redux", "general", "mmlu_redux", "edinburgh-dawg/mmlu-redux-2.0"),
 }
+KNOWN = BENCHMARKS | {"humaneval": Benchmark("HumanEval", "coding", "humaneval", "openai/openai_humaneval")}  # asked by name only
 
 
 def choose(names: list[str]) -> list[str]:
@@ -53,14 +54,14 @@ def choose(names: list[str]) -> list[str]:
         if name in TOOLS:
             why = "the paper's nine have no tool benchmark, and this one needs tools or a simulated user outside our sandbox"
             raise BenchmarkError(f"benchmark {name} is evalscope's but not run: {why}; the agent domain is scored by notebook 07")
-        if name not in BENCHMARKS:
-            raise BenchmarkError(f"benchmark {name!r} is not one of {', '.join(BENCHMARKS)}")
+        if name not in KNOWN:
+            raise BenchmarkError(f"benchmark {name!r} is not one of {', '.join(KNOWN)}")
     return list(dict.fromkeys(names))
 
 
 def read_rows(name: str, data: list[str]) -> tuple[list[dict], str]:
     """The rows of a benchmark in its published form, and their source; `data`, as `data_sources`, come before the commits here."""
-    benchmark = BENCHMARKS[name]
+    benchmark = KNOWN[name]
     repository = benchmark.source.partition("@")[0]
     source = hub.find_dataset(data, repository)
     if source is None and "@" not in benchmark.source:

@@ -20,11 +20,15 @@ from m2rl_lib.config import locations, model_names, study
 from m2rl_lib.config.study import Parameters
 from m2rl_lib.domains import chat
 from m2rl_lib.evaluation import live_code_bench
-from m2rl_lib.evaluation.nine_benchmarks import BENCHMARKS, BenchmarkError, choose, read_rows
+from m2rl_lib.evaluation.nine_benchmarks import BENCHMARKS, KNOWN, BenchmarkError, choose, read_rows
 from m2rl_lib.storage import artifacts, atomic, hub, result_tables
 
 EVALSCOPE = "1.14.1"
 GRADES = ("prompt_level_strict", "accuracy", "acc")  # as evalscope calls a sample's grade, by benchmark
+GRADERS = {  # task: the grade of a program, from what evalscope keeps of its problem
+    "live_code_bench": lambda program, kept: live_code_bench.grade_program(program, json.loads(kept["evaluation_sample"])),
+    "humaneval": live_code_bench.grade_function,
+}
 GRADED = ["correct", "parsed", "truncated", "completion_tokens", "thought"]
 READ = ["evaluate_samples", "evaluate_temperature", "evaluate_max_tokens", "evaluate_batch", "sandbox_kind"]
 
@@ -92,12 +96,12 @@ def ask(p: Parameters, name: str, rows: list[dict], server: str, served: str, ju
 
 
 def _register(name: str, rows: list[dict]) -> str:
-    """Give evalscope the benchmark on rows of ours, under a name of its own; LiveCodeBench with our grading."""
+    """Give evalscope the benchmark on rows of ours, under a name of its own; programs with our grading."""
     from evalscope.api.dataset import DictDataLoader
     from evalscope.api.metric import Score
     from evalscope.api.registry import BENCHMARK_REGISTRY
 
-    task = BENCHMARKS[name].task
+    task = KNOWN[name].task
     meta = copy.deepcopy(BENCHMARK_REGISTRY.get(task))
 
     class OnRows(meta.data_adapter):
@@ -108,10 +112,10 @@ def _register(name: str, rows: list[dict]) -> str:
         def load_subset(self, subset, data_loader):
             return DictDataLoader(copy.deepcopy(rows), sample_fields=self.record_to_sample, repeats=self.repeats).load()
 
-        if task == "live_code_bench":
+        if task in GRADERS:
 
             def match_score(self, original_prediction, filtered_prediction, reference, task_state):
-                passed = live_code_bench.grade_program(filtered_prediction, json.loads(task_state.metadata["evaluation_sample"]))
+                passed = GRADERS[task](filtered_prediction, task_state.metadata)
                 value = {} if passed is None else {"acc": passed}
                 return Score(extracted_prediction=filtered_prediction, prediction=original_prediction, value=value)
 
@@ -158,7 +162,7 @@ def score(p: Parameters, model: str, names: list[str], server: str, served=None,
     rows = {name: read_rows(name, list(data)) for name in choose(names)}
     served = served or served_name(server, model)
     judged = {"model_id": served_name(judge), "api_url": judge, "api_key": _key()} if judge and "hle" in names else None
-    if any(name.startswith("livecodebench") for name in rows):
+    if any(KNOWN[name].task in GRADERS for name in rows):
         sandbox.configure(p.sandbox_kind)
         sandbox.check()
     folder = locations.model_folder(p.study, p.seed, model)
@@ -168,7 +172,7 @@ def score(p: Parameters, model: str, names: list[str], server: str, served=None,
         provenance |= {"judge": judged["model_id"]} if name == "hle" else {}
         asked = json.dumps([provenance, {key: vars(p)[key] for key in READ}, made_by["inputs"]], sort_keys=True)
         work = locations.work_folder(p.study, p.seed, f"{name}-{model}") / f"{zlib.crc32(asked.encode()):08x}"
-        benchmark = BENCHMARKS[name]
+        benchmark = KNOWN[name]
         fixed = {"seed": p.seed, "model": model, "domain": benchmark.domain, "benchmark": benchmark.name, "split": "test"}
         frame = ask(p, name, problems, server, served, judged, work).assign(**fixed)
         for table, columns in {"scores": GRADED, "samples": ["text"]}.items():
@@ -189,7 +193,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("model", help="the model's name in the study's tables: sft, rl-math, merge-ties, ...")
     parser.add_argument("--server", required=True, help="the address of the server, up to /v1")
     parser.add_argument("--served", help="what the server calls the model, where it serves several and none by MODEL's name")
-    parser.add_argument("--benchmarks", nargs="+", default=list(BENCHMARKS), metavar="NAME", help=" ".join(BENCHMARKS))
+    parser.add_argument("--benchmarks", nargs="+", default=list(BENCHMARKS), metavar="NAME", help=" ".join(KNOWN))
     parser.add_argument("--judge", help="the address of the server of HLE's judge")
     parser.add_argument("--data", nargs="+", metavar="SOURCE", help="owner/name@<commit>, or a folder that mirrors the Hub")
     asked = parser.parse_args(arguments)

@@ -24,6 +24,14 @@ from m2rl_lib.storage import hub, result_tables
 TWICE = "n = int(input())\nprint(2 * n)"
 FENCED = "<think>```python\nprint(0)\n```</think>\n```python\n{}\n```"
 
+DOUBLE = {  # a task in HumanEval's form; its prompt imports what the answer uses
+    "task_id": "HumanEval/0",
+    "prompt": 'import math\n\n\ndef double(n):\n    """Give twice n."""\n',
+    "entry_point": "double",
+    "canonical_solution": "    return 2 * n\n",
+    "test": "def check(candidate):\n    assert candidate(3) == 6\n    assert candidate(0) == 0\n",
+}
+
 
 def case(given, wanted):
     return {"input": given, "output": wanted, "testtype": "stdin"}
@@ -63,6 +71,7 @@ ROWS = {  # repository/file: rows in the published columns
         {"key": 1, "prompt": "No commas.", "instruction_id_list": ["punctuation:no_comma"], "kwargs": [{}]},
         {"key": 2, "prompt": "Lower case.", "instruction_id_list": ["change_case:english_lowercase"], "kwargs": [{}]},
     ],
+    "openai/openai_humaneval/openai_humaneval/test.jsonl": [DOUBLE],
     "edinburgh-dawg/mmlu-redux-2.0/anatomy/data.parquet": [choices("First?", 1)],
     "edinburgh-dawg/mmlu-redux-2.0/virology/data.parquet": [choices("Second?", 0, "wrong_groundtruth", "2")],
 }
@@ -89,8 +98,10 @@ def test_the_nine_are_the_papers():
 
 
 def test_rows_are_read_in_every_published_form(mirror):
-    counts = {name: len(nine_benchmarks.read_rows(name, [mirror])[0]) for name in nine_benchmarks.BENCHMARKS if name != "ifbench"}
-    one = dict.fromkeys(("livecodebench_v5", "livecodebench_v6", "hle", "gpqa_diamond"), 1)  # of HLE the one without an image
+    counts = {name: len(nine_benchmarks.read_rows(name, [mirror])[0]) for name in nine_benchmarks.KNOWN if name != "ifbench"}
+    one = dict.fromkeys(
+        ("livecodebench_v5", "livecodebench_v6", "hle", "gpqa_diamond", "humaneval"), 1
+    )  # of HLE the one without an image
     assert counts == {"aime24": 3, "aime25": 2, "ifeval": 2, "mmlu_redux": 2, **one}
 
 
@@ -156,6 +167,21 @@ def test_numbers_are_compared_as_numbers_and_no_tests_give_no_grade():
     assert live_code_bench.grade_program("print(1)", tests | {"inputs": []}) is None
 
 
+@pytest.mark.parametrize(
+    "program, passes",
+    [
+        ("def double(n):\n    return math.floor(2 * n)", 1),
+        ("    return 2 * n", 1),  # goes on where the prompt stops
+        ("def double(n):\n    return 6", 0),
+        ("", 0),
+        ("import sys\nsys.exit()", 0),  # ends well before the test
+        ("def check(candidate):\n    pass", 0),  # the test's own comes after it
+    ],
+)
+def test_a_function_passes_humanevals_own_test(program, passes):
+    assert live_code_bench.grade_function(program, DOUBLE) == passes
+
+
 def test_a_pickle_of_more_than_text_is_never_run(tmp_path):
     class Trap:
         def __reduce__(self):
@@ -176,6 +202,7 @@ def reply(prompt: str, count: int) -> tuple[str, str]:
         "4 times 2": r"\boxed{8}",
         "No commas": "None here." if count % 2 == 0 else "One, here.",
         "Lower case": "this is a simple sentence that was written in plain english.",
+        "Give twice n": "Here:\n```python\ndef double(n):\n    return 2 * n\n```",
         "twice n": FENCED.format(TWICE),
         "First?": "ANSWER: B",
         "Second?": "ANSWER: A",
@@ -234,23 +261,25 @@ def p(tmp_path, monkeypatch):
 
 def test_every_sample_of_a_served_model_is_in_both_tables(p, server, mirror, monkeypatch):
     pytest.importorskip("evalscope")
-    import evalscope.benchmarks.live_code_bench.evaluate_utils as theirs
-
-    monkeypatch.setattr(theirs, "codegen_metrics", lambda *_, **__: pytest.fail("evalscope ran a program"))
+    for name in ("live_code_bench.evaluate_utils.codegen_metrics", "humaneval.utils.check_correctness"):
+        monkeypatch.setattr(f"evalscope.benchmarks.{name}", lambda *_, **__: pytest.fail("evalscope ran a program"))
     names = ["aime24", "aime25", "livecodebench_v5", "livecodebench_v6", "hle", "ifeval", "mmlu_redux", "gpqa_diamond"]
+    names += ["humaneval"]
     served_model.score(p, "rl-math", names, server, judge=server, data=[mirror])
     scores = result_tables.read_table(p, "scores")
     means = (100 * scores.groupby("benchmark", sort=False)["correct"].mean()).to_dict()
     # AIME: 2, 1 and 0 of 2, then 2 and 0; IFEval 1 and 2 of 2; MMLU-Redux's second key is wrong, as its row says: C, not A
-    solved = dict.fromkeys(["LiveCodeBench v5", "LiveCodeBench v6", "HLE", "GPQA-Diamond"], 100)
+    solved = dict.fromkeys(["LiveCodeBench v5", "LiveCodeBench v6", "HLE", "GPQA-Diamond", "HumanEval"], 100)
     assert means == solved | {"AIME'24": 50, "AIME'25": 50, "IFEval": 75, "MMLU-Redux": 50}
     assert set(scores["model"]) == {"rl-math"} and set(scores["split"]) == {"test"}
     assert scores.groupby("problem_id")["sample"].agg(list).map(sorted).eq([[0, 1]] * scores["problem_id"].nunique()).all()
-    homes = published_tables.scores().drop_duplicates("benchmark").set_index("benchmark")["domain"]
+    homes = published_tables.scores().drop_duplicates("benchmark").set_index("benchmark")["domain"].to_dict() | {
+        "HumanEval": "coding"
+    }
     assert (scores["domain"] == scores["benchmark"].map(homes)).all()
     samples = result_tables.read_table(p, "samples")
-    both = samples.merge(scores, on=served_model.KEYS, validate="one_to_one")
-    assert len(both) == len(scores) == len(samples) == 2 * 13
+    both = samples.merge(scores, on=result_tables.KEYS, validate="one_to_one")
+    assert len(both) == len(scores) == len(samples) == 2 * 14
     assert (both["truncated"] == (both["text"] == "I do not")).all() and both["truncated"].any()
     assert (both["completion_tokens"] == both["text"].str.split().str.len()).all()
     aime = both[both["benchmark"] == "AIME'24"].set_index("problem_id").loc["aime24/1"]
