@@ -108,6 +108,19 @@ def test_a_second_turn_is_read_from_where_the_first_ended(model, tokenizer):
     assert kept.take([[1, 2, 3]], None) is None
 
 
+def test_prompts_of_like_length_are_read_together(model, tokenizer):
+    """One long prompt among short ones: the same completions, and little padding is read."""
+    short = prompts_of_two_lengths(tokenizer)
+    long = [token for prompt in short for token in prompt][:300]
+    expected = [decoding.decode(model, [prompt], 0, 12, tokenizer.eos_token_id)[0] for prompt in [*short, long]]
+    read = []
+    hook = model.register_forward_hook(lambda module, given, named, out: read.append(named["input_ids"].shape), with_kwargs=True)
+    assert decoding.decode(model, [*short, long], 0, 12, tokenizer.eos_token_id) == expected
+    hook.remove()
+    assert (1, len(long) - 1) in read and (len(set(map(tuple, short))) + 1, 1) in read
+    assert max(rows * length for rows, length in read) < 2 * sum(map(len, [*short, long]))
+
+
 def test_draws_follow_the_softmax():
     torch.manual_seed(0)
     logits = torch.tensor([[0.0, 1.0, -1.0, 2.0]]).repeat(40_000, 1)
