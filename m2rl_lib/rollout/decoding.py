@@ -122,21 +122,27 @@ def decode(
     return written
 
 
+def like_length(prompts: list[tuple[int, ...]]) -> list[list[int]]:
+    """The places of prompts in parts of like length, which are read apart; one part where that would save less than half of it."""
+    parts: list[list[int]] = []
+    for place in sorted(range(len(prompts)), key=lambda place: len(prompts[place])):
+        if not parts or len(prompts[place]) > 1.5 * len(prompts[parts[-1][0]]):
+            parts.append([])
+        parts[-1].append(place)
+    area = sum(len(part) * len(prompts[part[-1]]) for part in parts)  # with the padding
+    return parts if 2 * area <= len(prompts) * max(map(len, prompts)) else [list(range(len(prompts)))]
+
+
 def read_in_parts(model, prompts: list[tuple[int, ...]]) -> Contexts | None:
-    """All but the last token of each prompt, prompts of like length together; None where that would save less than half of it."""
+    """All but the last token of each prompt, prompts of like length together; None where they are all of like length."""
     from transformers import DynamicCache
 
-    parts: list[list[tuple[int, ...]]] = []
-    for prompt in sorted(prompts, key=len):
-        if not parts or len(prompt) > 1.5 * len(parts[-1][0]):
-            parts.append([])
-        parts[-1].append(prompt)
-    areas = [len(part) * len(part[-1]) for part in parts]  # with the padding
-    if 2 * sum(areas) > len(prompts) * len(parts[-1][-1]) or len(parts[0][0]) == 1 or not remembers_all(model):
+    parts = like_length(prompts)
+    if len(parts) == 1 or min(map(len, prompts)) == 1 or not remembers_all(model):
         return None
     contexts = Contexts()
     for part in parts:
-        cache, begun = DynamicCache(config=model.config), [prompt[:-1] for prompt in part]
+        cache, begun = DynamicCache(config=model.config), [prompts[place][:-1] for place in part]
         ids, mask = padded(begun, model.device)
         position = (mask.cumsum(1) - 1).clamp(min=0)
         model(input_ids=ids, attention_mask=mask, position_ids=position, past_key_values=cache, logits_to_keep=1)
@@ -148,9 +154,13 @@ def read_in_parts(model, prompts: list[tuple[int, ...]]) -> Contexts | None:
 def next_logits(model, prompts: list[list[int]]) -> torch.Tensor:
     """The logits (B, V) of the token after each prompt."""
     different, place = distinct(prompts, model.device)
-    ids, mask = padded(different, model.device)
-    position = (mask.cumsum(1) - 1).clamp(min=0)
-    return model(input_ids=ids, attention_mask=mask, position_ids=position, logits_to_keep=1).logits[place, -1]
+    parts, found = like_length(different), []
+    for part in parts:
+        ids, mask = padded([different[one] for one in part], model.device)
+        position = (mask.cumsum(1) - 1).clamp(min=0)
+        found.append(model(input_ids=ids, attention_mask=mask, position_ids=position, logits_to_keep=1).logits[:, -1])
+    back = torch.tensor([one for part in parts for one in part]).argsort().to(model.device)
+    return torch.cat(found)[back[place]]
 
 
 def distinct(prompts: list[list[int]], device) -> tuple[list[tuple[int, ...]], torch.Tensor]:

@@ -119,6 +119,8 @@ def test_prompts_of_like_length_are_read_together(model, tokenizer):
     hook.remove()
     assert (1, len(long) - 1) in read and (len(set(map(tuple, short))) + 1, 1) in read
     assert max(rows * length for rows, length in read) < 2 * sum(map(len, [*short, long]))
+    alone = torch.cat([decoding.next_logits(model, [prompt]) for prompt in [*short, long, short[0]]])
+    assert torch.allclose(decoding.next_logits(model, [*short, long, short[0]]), alone, atol=1e-4)
 
 
 def test_draws_follow_the_softmax():
