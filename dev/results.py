@@ -1,6 +1,8 @@
-"""Writes docs/results.md, README's results and the guide's decision table from the committed tables and figures. `python dev/results.py`."""
+"""Writes docs/results.md, README's results, the guide's decision table and what docs/scaling.md says of the real model, all from the
+committed tables and figures. `python dev/results.py`."""
 
 import re
+from pathlib import Path
 
 import pandas as pd
 from world_bars import bars
@@ -16,6 +18,7 @@ from m2rl_lib.storage.result_tables import read_folder
 STUDY = ROOT / "figures" / "study"
 TABLES, RENDERED = STUDY / "tables", "notebooks/rendered/study"
 PAGE, README = ROOT / "docs" / "results.md", ROOT / "README.md"
+SCALING, REAL = ROOT / "docs" / "scaling.md", ROOT / "figures" / "real"
 GUIDE, MAP = ROOT / "docs" / "guide.md", ROOT / "figures" / "map" / "tables"
 START, END = "<!-- results: written by dev/results.py -->", "<!-- end of results -->"
 BUDGETS = {"(a)": "At the paper's ratio of budgets", "(b)": "At matched prompts", "tun": "Each side at its best setting"}
@@ -24,27 +27,28 @@ QUESTIONS = {"RQ1": "11_rq1_mix_or_merge", "RQ2": "12_rq2_interference_and_syner
              "RQ4": "14_rq4_merging_methods", "RQ5": "15_rq5_verification"}  # fmt: skip
 
 
-def headline_table() -> str:
+def headline_table(study: Path = STUDY) -> str:
     """Scores of every model, mean over the trained domains, and by domain."""
-    overall = pd.read_csv(STUDY / "overall.csv").set_index("model")
-    means = pd.read_csv(STUDY / "benchmark_scores.csv").groupby(["model", "domain"])["score"].mean().unstack()
+    overall = pd.read_csv(study / "overall.csv").set_index("model")
+    means = pd.read_csv(study / "benchmark_scores.csv").groupby(["model", "domain"])["score"].mean().unstack()
     names = [name for name in [*domains.DOMAINS, "general", "composition"] if name in means]
     table = pd.DataFrame({
         "model": [display_name(model) for model in overall.index],
         "T = 1": [f"{row.score:.1f} [{row.low:.1f}, {row.high:.1f}]" for row in overall.itertuples()],
         "greedy": overall["greedy"].map("{:.1f}".format).to_numpy(),
         "pass@4": overall["pass@K"].map("{:.1f}".format).to_numpy(),
-        "sd": overall["seed_sd"].map("{:.1f}".format).to_numpy(),
     })  # fmt: skip
+    if overall["seed_sd"].notna().any():
+        table["sd"] = overall["seed_sd"].map("{:.1f}".format).to_numpy()
     for name in names:
         table[display_domain(name).lower()] = [f"{value:.1f}" for value in means.loc[overall.index, name]]
     return table.to_markdown(index=False, disable_numparse=True)
 
 
-def mix_or_merge() -> list[str]:
+def mix_or_merge(study: Path = STUDY) -> list[str]:
     """RQ1's verdicts: by budget, and under each score."""
-    rows = [(BUDGETS[row["contest"][:3].rstrip()], row) for _, row in read_folder(TABLES, "rq1").iterrows()]
-    pooled = pd.read_csv(STUDY / "mix_minus_merge.csv").query("seed.isna() and score != 'T=1'")
+    rows = [(BUDGETS[row["contest"][:3].rstrip()], row) for _, row in read_folder(study / "tables", "rq1").iterrows()]
+    pooled = pd.read_csv(study / "mix_minus_merge.csv").query("seed.isna() and score != 'T=1'")
     rows += [(SCORES[row["score"]], row) for _, row in pooled.iterrows()]
     return [f"{where}: {verdict_sentence(row, {row['reference']: chosen(row['reference'])})}" for where, row in rows]
 
@@ -147,6 +151,14 @@ def decisions() -> str:
     return f"{START}\n\n{shown.to_markdown(index=False, disable_numparse=True)}\n\n{END}"
 
 
+def real_part() -> str:
+    """What docs/scaling.md says of the committed run on a real model."""
+    ledger = read_folder(REAL / "tables", "claims")
+    first = bullets([article.finding(row) for _, row in ledger[ledger["role"] == "primary"].iterrows()])
+    said = f"{counted(ledger)}; the primary ones:"
+    return "\n\n".join([START, headline_table(REAL), bullets(mix_or_merge(REAL)), said, first, END])
+
+
 def between(text: str, part: str) -> str:
     """The text with what stands between its marks replaced by the part, which has the marks."""
     return text[: text.index(START)] + part + text[text.index(END) + len(END) :]
@@ -154,6 +166,7 @@ def between(text: str, part: str) -> str:
 
 WRITTEN = {PAGE: lambda text: page(), README: lambda text: between(text, readme_part())}
 WRITTEN |= {GUIDE: lambda text: between(text, decisions())} if MAP.is_dir() else {}
+WRITTEN |= {SCALING: lambda text: between(text, real_part())} if REAL.is_dir() else {}
 
 if __name__ == "__main__":
     for file, write in WRITTEN.items():

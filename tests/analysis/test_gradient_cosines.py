@@ -21,7 +21,7 @@ class LinearSoftmax(torch.nn.Module):
 
     def __init__(self, features: torch.Tensor):
         super().__init__()
-        self.features = features
+        self.features, self.config = features, SimpleNamespace(vocab_size=LETTERS)
         self.weight = torch.nn.Parameter(torch.zeros(LETTERS, features.shape[1]))
 
     def forward(self, input_ids, attention_mask):
@@ -49,7 +49,7 @@ def test_advantages_by_hand():
     assert found[2] == pytest.approx(np.array([2 / 3, -1 / 3, 0, -1 / 3]) / (np.sqrt(1 / 3) + 1e-4))
 
 
-def test_policy_gradient_is_that_of_the_loss_one_completion_at_a_time(model):
+def test_policy_gradient_is_that_of_the_loss_one_completion_at_a_time(model, monkeypatch):
     rng = np.random.default_rng(0)
     prompts = [rng.integers(5, 300, n).tolist() for n in (4, 7, 4, 9, 5)]
     completions = [Completion(rng.integers(5, 300, n).tolist(), [1] * n, "", False) for n in (6, 3, 8, 5, 2)]
@@ -63,6 +63,17 @@ def test_policy_gradient_is_that_of_the_loss_one_completion_at_a_time(model):
     expected = torch.cat([one.flatten() for one in torch.autograd.grad(gain, list(model.parameters()))])
     found = policy_gradients.policy_gradient(model, prompts, completions, advantage)
     assert torch.allclose(found, expected, atol=1e-5) and found.norm() > 0.1
+    monkeypatch.setattr(policy_gradients, "LOGITS", 1)  # of a large vocabulary: one completion a pass
+    assert torch.allclose(policy_gradients.policy_gradient(model, prompts, completions, advantage), expected, atol=1e-5)
+
+
+def test_long_gradients_are_kept_as_sketches_of_the_same_angles():
+    drawn = torch.randn(2, 200_001, generator=torch.Generator().manual_seed(1))
+    one, other = drawn[0], 0.6 * drawn[0] + 0.8 * drawn[1]  # a cosine of 0.6
+    kept = [policy_gradients.sketch(vector, 20_000) for vector in (one, other)]
+    assert len(kept[0]) == 20_000 and torch.equal(policy_gradients.sketch(one, 200_001), one)
+    cosine = torch.nn.functional.cosine_similarity(*kept, dim=0)
+    assert abs(cosine - 0.6) < 4 / 20_000**0.5 and kept[0].norm() == pytest.approx(one.norm().item(), rel=0.03)
 
 
 @pytest.mark.parametrize("angle", [0.0, ANGLE, np.pi / 2, np.pi])

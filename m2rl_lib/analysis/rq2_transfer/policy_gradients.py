@@ -20,7 +20,9 @@ from m2rl_lib.rollout.decoding import Completion
 from m2rl_lib.storage import artifacts
 
 FOLDS = 8  # of a domain's prompts
-BATCH = 32  # completions in one backward pass
+BATCH = 32  # completions in one backward pass, at most
+LOGITS = 2**27  # numbers of one backward pass's logits, at most: half a gigabyte, of which there are several copies
+SKETCH = 2**24  # numbers that are kept of a longer gradient
 
 
 def advantages(rewards: np.ndarray) -> np.ndarray:
@@ -39,8 +41,10 @@ def policy_gradient(
     useful = [i for i in np.argsort([len(c.ids) for c in completions]) if advantage[i] != 0 and sum(completions[i].own)]
     model.zero_grad(set_to_none=True)
     device = next(model.parameters()).device
-    for start in range(0, len(useful), BATCH):
-        some = [(prompts[i], completions[i], advantage[i]) for i in useful[start : start + BATCH]]
+    longest = max((len(prompts[i]) + len(completions[i].ids) for i in useful), default=1)
+    batch = max(1, min(BATCH, LOGITS // (longest * model.config.vocab_size)))
+    for start in range(0, len(useful), batch):
+        some = [(prompts[i], completions[i], advantage[i]) for i in useful[start : start + batch]]
         ids = [torch.tensor(prompt + c.ids) for prompt, c, _ in some]
         weights = [torch.cat([torch.zeros(len(prompt)), a * torch.tensor(c.own) / sum(c.own)]) for prompt, c, a in some]
         columns = ids, [torch.ones_like(one) for one in ids], weights
@@ -54,6 +58,18 @@ def policy_gradient(
     return flat
 
 
+def sketch(vector: torch.Tensor, size: int = SKETCH) -> torch.Tensor:
+    """A vector of at most `size` numbers as it is; of a longer one the sum of its pieces, each number with a sign drawn at random,
+    always the same. Scalar products of such sums are unbiased, with an error of about the norms' product over √size."""
+    if len(vector) <= size:
+        return vector
+    generator, total = torch.Generator().manual_seed(0), torch.zeros(size, device=vector.device)
+    for piece in vector.split(size):
+        signs = torch.randint(2, (len(piece),), generator=generator, dtype=torch.int8).to(vector.device) * 2 - 1
+        total[: len(piece)] += piece * signs
+    return total
+
+
 def fold_gradients(
     model: torch.nn.Module, prompts: list[list[int]], groups: list[list[Completion]], rewards: np.ndarray
 ) -> tuple[list[torch.Tensor], pd.DataFrame]:
@@ -62,7 +78,7 @@ def fold_gradients(
     for fold, some in enumerate(np.array_split(np.arange(len(prompts)), min(FOLDS, len(prompts)))):
         written = [completion for i in some for completion in groups[i]]
         asked = [prompts[i] for i in some for _ in groups[i]]
-        vectors.append(policy_gradient(model, asked, written, advantage[some].ravel()) / len(written))
+        vectors.append(sketch(policy_gradient(model, asked, written, advantage[some].ravel())) / len(written))
         informative = (advantage[some] != 0).any(axis=1).mean()
         parts.append((fold, len(some), len(written), np.nanmean(rewards[some]), informative))
     return vectors, pd.DataFrame(parts, columns=["fold", "prompts", "completions", "reward", "informative"])
@@ -78,7 +94,7 @@ def look(p: Parameters, folder: Path, names: list[str]) -> Lens:
     """The lens at one published model, on `analysis_gradient_prompts` training prompts of each domain, always the same."""
     sandbox.configure(p.sandbox_kind)
     sandbox.check()
-    model, tokenizer = decoding.load_model(artifacts.verify_model(folder))
+    model, tokenizer = decoding.load_model(artifacts.verify_model(folder), p.evaluate_dtype)
     vectors, parts, k = [], [], p.rlvr_completions
     for name in names:
         world = {"sources": p.data_sources, "limit": problem_sets.PromptLimit(tokenizer, p.rlvr_prompt_tokens)}

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import pandas as pd
+import psutil
 import torch
 from torch.nn.utils.rnn import pad_sequence
 
@@ -20,7 +21,7 @@ from m2rl_lib.rollout import decoding
 from m2rl_lib.storage import artifacts
 
 TOKENS = 4096  # of one forward pass, padding counted: more were slower on a CPU
-RESIDENT = 32e9  # bytes of target models in memory at a time, beside one source
+RESIDENT = 32e9  # bytes of target models in memory at a time, beside one source; at most a fifth of what is free
 OTHERS = 3  # of an expert's completions on other domains than its own there are this many times fewer
 
 
@@ -137,11 +138,11 @@ def _is_expert(model: str, domain: str) -> bool:
 
 
 def _groups(p: Parameters, names: list[str]) -> list[list[str]]:
-    """The models in groups of at most `RESIDENT` bytes, or of one model."""
-    groups, used = [], 0
+    """The models in groups of what may be in memory at a time, or of one model."""
+    groups, used, most = [], 0, min(RESIDENT, psutil.virtual_memory().available / 5)
     for name in names:
         size = sum(file.stat().st_size for file in locations.model_folder(p.study, p.seed, name).glob("*.safetensors"))
-        if not groups or used + size > RESIDENT:
+        if not groups or used + size > most:
             groups, used = [*groups, []], 0
         groups[-1].append(name)
         used += size
