@@ -102,7 +102,7 @@ def readme_part() -> str:
 
 {bullets(by_budget[:2] + by_budget[3:])}
 {when()}
-**The paper's primary claims**, each by a rule fixed before the run. {counted(ledger)}.
+{real_lines()}**The paper's primary claims**, each by a rule fixed before the run. {counted(ledger)}.
 
 {first}
 
@@ -159,6 +159,23 @@ def real_part() -> str:
     return "\n\n".join([START, headline_table(REAL), bullets(mix_or_merge(REAL)), said, first, END])
 
 
+def real_lines() -> str:
+    """README's lines on the real model; '' where no such run is committed."""
+    if not (REAL / "tables").is_dir():
+        return ""
+    found = [read_folder(study / "tables", "rq1") for study in (REAL, STUDY)]
+    found = [table[table["contest"].str.startswith(("(a)", "(b)"))].itertuples() for table in found]
+    real, micro = ([f"{row.estimate:+.1f} [{row.low:.1f}, {row.high:.1f}]" for row in rows] for rows in found)
+    scores = pd.read_csv(REAL / "benchmark_scores.csv").set_index(["model", "domain"])["score"]
+    own = {name: (scores["sft-sharpened", name], scores[f"rl-{name}", name]) for name in scores.index.unique("domain")}
+    own = ", ".join(f"{display_name(f'rl-{name}')} {start:.0f} to {end:.0f}" for name, (start, end) in own.items())
+    return f"""**A real model** (SmolLM2-135M-Instruct on others' problems, one seed, [how](docs/scaling.md#a-real-model)): RL-Multi minus the best merge
+is {real[0]} at the paper's ratio and {real[1]} at matched prompts (micro model: {micro[0]} and {micro[1]}).
+Own domain, from SFT at best T to the expert: {own}.
+
+"""
+
+
 def between(text: str, part: str) -> str:
     """The text with what stands between its marks replaced by the part, which has the marks."""
     return text[: text.index(START)] + part + text[text.index(END) + len(END) :]
@@ -166,7 +183,7 @@ def between(text: str, part: str) -> str:
 
 WRITTEN = {PAGE: lambda text: page(), README: lambda text: between(text, readme_part())}
 WRITTEN |= {GUIDE: lambda text: between(text, decisions())} if MAP.is_dir() else {}
-WRITTEN |= {SCALING: lambda text: between(text, real_part())} if REAL.is_dir() else {}
+WRITTEN |= {SCALING: lambda text: between(text, real_part())} if (REAL / "tables").is_dir() else {}
 
 if __name__ == "__main__":
     for file, write in WRITTEN.items():

@@ -135,7 +135,7 @@ def kl_table(p: Parameters) -> pd.DataFrame:
     """`policy_kl.kl_table` of the released experts to SFT, each other, RL-Multi and the merges; empty where there is no GPU."""
     config = base_models.check_checkpoint(sources(p)["sft"])
     if not can_sample(model_shape.read_shape(config).parameters):
-        return pd.DataFrame({"domain": [], "source": [], "target": [], "kl": []})
+        return pd.DataFrame({"domain": [""], "source": "", "target": "", "kl": 0.0}).head(0)
     experts = schedule.experts(p)
     targets = policy_kl.kl_targets([*names(p), *schedule.defaults(p)], p.domains)
     return policy_kl.kl_table(policy_samples.kl_rows(world(p), experts, targets))
