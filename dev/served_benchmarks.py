@@ -95,11 +95,19 @@ def main() -> None:
         print(f"{file}: {len(rows)} problems")
     values = yaml.safe_load(Path(given.params).read_text()) | {"study": runs.name, "evaluate_max_tokens": given.tokens}
     values["evaluate_batch"] = 64  # requests at a time
-    (runs / "params.yaml").write_text(yaml.safe_dump(values))
+    (runs / f"{runs.name}.yaml").write_text(yaml.safe_dump(values))
     for name in given.models:
         folder, started = locations.model_folder(p.study, p.seed, name), time.monotonic()
         with served(given.server_python, folder, name, given.port, runs / f"{name}.log") as address:
-            line = [sys.executable, "-m", "m2rl_lib.evaluation.served_model", runs / "params.yaml", name, "--server", address]
+            line = [
+                sys.executable,
+                "-m",
+                "m2rl_lib.evaluation.served_model",
+                runs / f"{runs.name}.yaml",
+                name,
+                "--server",
+                address,
+            ]
             line += ["--benchmarks", "aime25", "ifeval", "humaneval", "--data", runs / "mirror"]
             subprocess.run(list(map(str, line)), check=True)
         print(f"{name}: {time.monotonic() - started:.0f} s with the server's start", flush=True)

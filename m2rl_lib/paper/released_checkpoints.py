@@ -172,4 +172,4 @@ def answer(p: Parameters, norms: pd.DataFrame) -> list[str]:
     ends = [joint.idxmin(), joint.idxmax()]
     least, most = (f"{display_name(name)} ({joint[name]:.2f})" for name in ends)
     far = f"Of the ways to one model, {least} moves least from SFT and {most} most, in units of the experts' mean distance."
-    return ["These are the authors' released weights." if p.released_models else whose, far]
+    return ["Measured are the checkpoints that `released_models` names." if p.released_models else whose, far]

@@ -63,7 +63,7 @@ def test_six_folders_are_merged_and_measured(p):
     beside = released_checkpoints.against_published(norms).set_index("domain")
     assert list(beside.index) == DOMAINS and beside.loc["math", "mixed cosine"] == norms.loc["rl-multi", "cosine rl-math"]
     whose, far = released_checkpoints.answer(p, norms)
-    assert whose == "These are the authors' released weights."
+    assert whose == "Measured are the checkpoints that `released_models` names."
     assert f"Average merge ({norms.loc['merge-average', 'norm']:.2f})" in far
     own, _ = released_checkpoints.answer(p.model_copy(update={"released_models": []}), norms)
     assert own.startswith("Not answered: no released weights were measured.")
