@@ -4,7 +4,7 @@
 # make study PARAMS=params/map.yaml SEEDS=0,1,2   when to mix, when to merge: a study of its own (notebook 16)
 # make study PROFILE=profiles/slurm   the same study as jobs of a Slurm cluster; make slurm-test   its proof, on one node
 # make site [PARAMS=…]   the study as a book, read from disk: runs/<study>/site/index.html
-# make real   the study on a real pretrained model and others' problems, by vLLM on the CPU (run in parts so far: docs/scaling.md)
+# make real   the study on a real pretrained model and others' problems, by vLLM on the CPU: hours (docs/scaling.md)
 # make figures   every figure again, from its csv; make blend   every notebook on small files of the public blends' form
 # make plan|data|released PARAMS=params/<study>.yaml   what it takes; its data; released checkpoints
 SHELL := /bin/bash
