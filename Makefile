@@ -101,6 +101,7 @@ publish: $(VENV)/ready
 	cd notebooks/rendered/$(STUDY) && sha256sum *.ipynb > SHA256SUMS
 	cp -r runs/$(STUDY)/results/. figures/$(STUDY)/tables/ && find figures/$(STUDY)/tables -name '*.sha256' -delete
 	cd figures/$(STUDY)/tables && rm -rf samples weights_pairs kl_rows  # the largest: their summaries stay
+	python dev/pack_tables.py figures/$(STUDY)/tables
 	pytest -q tests/cli/test_rendered.py
 
 # a book of the executed notebooks and docs/, of the run or, without one, of what is committed

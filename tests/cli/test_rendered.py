@@ -8,6 +8,7 @@ import pandas as pd
 import pytest
 
 from m2rl_lib.config.locations import ROOT
+from m2rl_lib.storage.result_tables import read_folder
 
 RENDERED = sorted((ROOT / "notebooks" / "rendered").glob("*/*.ipynb"))
 PRIVATE = re.compile(r"(/root/|/home/|/Users/|\bhf_[A-Za-z0-9]{20,}|\bsk-[A-Za-z0-9]{20,}|\bghp_[A-Za-z0-9]{20,})")
@@ -30,17 +31,17 @@ def test_the_default_study_is_rendered():
 
 
 DRAWN = {  # figure: the table that it draws, in part
-    "transfer": "transfer/0-rq2",
-    "sft_loss": "sft_curve/0-sft",
-    "kl_table": "kl/0-rq3",
-    **{f"curves_{run}": f"curves/0-{run}" for run in ("rl-math", "rl-null", "rl-multi", "mt-opd")},
+    "transfer": "transfer",
+    "sft_loss": "sft_curve",
+    "kl_table": "kl",
+    **{f"curves_{run}": "curves" for run in ("rl-math", "rl-null", "rl-multi", "mt-opd")},
 }
 
 
 @pytest.mark.parametrize(("figure", "table"), DRAWN.items(), ids=DRAWN)
 def test_figures_are_of_the_run_that_the_tables_are_of(figure, table):
     drawn = pd.read_csv(ROOT / "figures" / "study" / f"{figure}.csv")
-    made = pd.read_parquet(ROOT / "figures" / "study" / "tables" / f"{table}.parquet")
+    made = read_folder(ROOT / "figures" / "study" / "tables", table)
     names = [name for name in made.select_dtypes("number").columns if name in drawn]
     rows, there = (set(map(tuple, frame[names].astype(float).round(6).fillna(-1e9).to_numpy())) for frame in (drawn, made))
     assert rows and rows <= there

@@ -1,0 +1,37 @@
+"""`python dev/pack_tables.py FOLDER`: each table of a folder of result tables in one file, as it is committed; the same rows in their order.
+
+A part of a run has its parameters in its own metadata, which is most of its size; the executed notebooks have them too. What stays is
+the parts' names and the commits that made them.
+"""
+
+import json
+import sys
+from pathlib import Path
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+
+def pack(parts: list[Path], packed: Path) -> None:
+    """The parts of a table as one file, `packed`."""
+    frame = pd.concat([pd.read_parquet(part) for part in parts], ignore_index=True)
+    made_by = [json.loads(pq.read_schema(part).metadata[b"m2rl"]) for part in parts]
+    table = pa.Table.from_pandas(frame, preserve_index=False)
+    kept = {"parts": [part.stem for part in parts], "commits": sorted({one["commit"] for one in made_by})}
+    table = table.replace_schema_metadata((table.schema.metadata or {}) | {b"m2rl": json.dumps(kept).encode()})
+    made = packed.with_suffix(".packed")
+    pq.write_table(table, made, compression="zstd", compression_level=19)
+    pd.testing.assert_frame_equal(pd.read_parquet(made), frame)
+    for part in parts:
+        part.unlink()
+    made.rename(packed)
+
+
+if __name__ == "__main__":
+    for folder in sorted(path for path in Path(sys.argv[1]).iterdir() if path.is_dir()):
+        found = [path for path in sorted(folder.glob("*.parquet")) if not path.stem.startswith("all")]
+        skills = [path for path in found if path.stem.endswith("-skills")]  # other samples of the same models and problems
+        for some, name in (([path for path in found if path not in skills], "all"), (skills, "all-skills")):
+            if some:
+                pack(some, folder / f"{name}.parquet")
