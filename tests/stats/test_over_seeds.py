@@ -66,6 +66,10 @@ def test_a_seed_is_there_once_all_that_an_analysis_reads_is_done(smoke, capsys):
             artifacts.finish(Parameters.model_construct(study="smoke", seed=seed), f"evaluate-{group}", [], [])
 
     assert set(schedule.READS["rq4"]) == set(schedule.groups(smoke)), "RQ4 reads every group"
+    for count in range(2, 6):  # of three domains, all but one are a pair
+        some = schedule.groups(smoke.model_copy(update={"domains": smoke.domains[:count]})).items()
+        names = [name for group, (_, models) in some if group != "skills" for name in models]
+        assert len(names) == len(set(names)), f"{count} domains: a model that is evaluated twice"
     two = smoke.model_copy(update={"domains": ["math", "science"], "rlvr_mixed_steps": 2 * smoke.rlvr_steps})
     assert schedule.matched(two) == schedule.defaults(two) and not set(schedule.groups(two)) & {"matched"}
     assert "evaluate-matched" not in schedule.stages_read(two, "rq1")
