@@ -98,10 +98,10 @@ publish: $(VENV)/ready
 	rm -rf notebooks/rendered/$(STUDY) figures/$(STUDY)/tables && mkdir -p notebooks/rendered/$(STUDY) figures/$(STUDY)/tables
 	cp runs/$(STUDY)/notebooks/seed-$$(sed -n 's/^seed: *\([0-9]*\).*/\1/p' $(PARAMS))/*.ipynb notebooks/rendered/$(STUDY)/
 	rm -f notebooks/rendered/$(STUDY)/*-s[0-9]p[0-9]c[0-9]-*.ipynb  # of a map not every stage of every world
-	cd notebooks/rendered/$(STUDY) && sha256sum *.ipynb > SHA256SUMS
 	cp -r runs/$(STUDY)/results/. figures/$(STUDY)/tables/ && find figures/$(STUDY)/tables -name '*.sha256' -delete
 	cd figures/$(STUDY)/tables && rm -rf samples weights_pairs kl_rows  # the largest: their summaries stay
-	python dev/pack_tables.py figures/$(STUDY)/tables
+	python dev/publish.py notebooks/rendered/$(STUDY) figures/$(STUDY)/tables
+	cd notebooks/rendered/$(STUDY) && sha256sum *.ipynb > SHA256SUMS
 	pytest -q tests/cli/test_rendered.py
 
 # a book of the executed notebooks and docs/, of the run or, without one, of what is committed

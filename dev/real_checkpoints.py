@@ -1,5 +1,5 @@
 """A study's SFT model, experts and RL-Multi as if they were downloads: in bfloat16, in pieces, with a tied head. Notebook 22's merges of
-them beside those of MergeKit's own command line, tensor by tensor.
+them beside those of MergeKit's own command line, tensor by tensor, and what rounding does to the cosines: dev/CHECKPOINTS.json.
 
     python dev/real_checkpoints.py [--params params/real.yaml] [--out runs/real-sharded]
     make released PARAMS=runs/real-sharded/real-sharded.yaml        # then: notebook 22 itself on them
@@ -15,8 +15,11 @@ import time
 from pathlib import Path
 
 import pandas as pd
+import torch
 import yaml
+from common import stamp
 from merging import mergekits
+from safetensors import safe_open
 from transformers import AutoModelForCausalLM
 
 from m2rl_lib.config import locations, study
@@ -51,6 +54,26 @@ def difference(one: Path, other: Path) -> dict:
     return {"tensors": len(far), "equal": sum(not one for one in far), "unequal numbers": unequal / numbers, "largest": max(far)}
 
 
+def cosines(p) -> pd.DataFrame:
+    """Mean cosine of two experts' task vectors, and of an expert's and RL-Null's, of float32 weights and of the same in bfloat16."""
+    names = ["rl-null", *(f"rl-{domain}" for domain in p.domains)]
+    files = {
+        name: safe_open(locations.model_folder(p.study, p.seed, name) / "model.safetensors", "pt") for name in ["sft", *names]
+    }
+    rows = {}
+    for dtype in (torch.float32, torch.bfloat16):
+        products = torch.zeros(len(names), len(names), dtype=torch.double)
+        for key in files["sft"].keys():
+            base, *rest = (file.get_tensor(key).to(dtype).float().flatten() for file in files.values())
+            vectors = torch.stack(rest) - base
+            products += (vectors @ vectors.T).double()
+        norms = products.diag().sqrt()
+        between = products / norms[:, None] / norms
+        experts = between[1:, 1:][~torch.eye(len(p.domains), dtype=torch.bool)]
+        rows[str(dtype)] = {"two experts": experts.mean().item(), "expert and RL-Null": between[0, 1:].mean().item()}
+    return pd.DataFrame(rows).T
+
+
 def main() -> None:
     """Print what both made."""
     parser = argparse.ArgumentParser(description=main.__doc__)
@@ -78,7 +101,9 @@ def main() -> None:
         program = Path(sys.executable).with_name("mergekit-yaml")
         subprocess.run([program, config, out, "--quiet"], check=True, capture_output=True)
         rows[method] = difference(made[f"merge-{method}"], out)
-    print(pd.DataFrame(rows).T.to_string())
+    found = {"merges": rows, "cosines": cosines(study.load(given.params)).T.to_dict(), "stamp": stamp()}
+    print(json.dumps(found, indent=1))
+    (Path(__file__).parent / "CHECKPOINTS.json").write_text(json.dumps(found, indent=1) + "\n")
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """Writes docs/results.md, README's results, the guide's decision table and what docs/scaling.md says of the real model, all from the
 committed tables and figures. `python dev/results.py`."""
 
+import json
 import re
 from pathlib import Path
 
@@ -166,12 +167,14 @@ def real_lines() -> str:
     found = [read_folder(study / "tables", "rq1") for study in (REAL, STUDY)]
     found = [table[table["contest"].str.startswith(("(a)", "(b)"))].itertuples() for table in found]
     real, micro = ([f"{row.estimate:+.1f} [{row.low:.1f}, {row.high:.1f}]" for row in rows] for rows in found)
+    exact, stored = json.loads((ROOT / "dev" / "CHECKPOINTS.json").read_text())["cosines"].values()
     scores = pd.read_csv(REAL / "benchmark_scores.csv").set_index(["model", "domain"])["score"]
     own = {name: (scores["sft-sharpened", name], scores[f"rl-{name}", name]) for name in scores.index.unique("domain")}
     own = ", ".join(f"{display_name(f'rl-{name}')} {start:.0f} to {end:.0f}" for name, (start, end) in own.items())
     return f"""**A real model** (SmolLM2-135M-Instruct on others' problems, one seed, [how](docs/scaling.md#a-real-model)): RL-Multi minus the best merge
 is {real[0]} at the paper's ratio and {real[1]} at matched prompts (micro model: {micro[0]} and {micro[1]}).
 Own domain, from SFT at best T to the expert: {own}.
+Cosine of two experts' task vectors: {exact["two experts"]:.2f}, and {stored["two experts"]:.2f} of the same checkpoints in bfloat16, as large as with RL-Null ({stored["expert and RL-Null"]:.2f}): rounding.
 
 """
 

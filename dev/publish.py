@@ -1,16 +1,27 @@
-"""`python dev/pack_tables.py FOLDER`: each table of a folder of result tables in one file, as it is committed; the same rows in their order.
+"""`python dev/publish.py NOTEBOOKS TABLES`: makes copied notebooks and result tables fit to be committed (`make publish`).
 
-A part of a run has its parameters in its own metadata, which is most of its size; the executed notebooks have them too. What stays is
-the parts' names and the commits that made them.
+Notebooks lose what libraries wrote to standard error, which names folders of this machine. Tables become one file each, with the same
+rows in their order: a part of a run has its parameters in its own metadata, which is most of its size, and the notebooks have them too.
+What stays is the parts' names and the commits that made them.
 """
 
 import json
 import sys
 from pathlib import Path
 
+import nbformat
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
+
+
+def drop_standard_error(path: Path) -> None:
+    """A notebook without what was written to standard error."""
+    notebook = nbformat.read(path, 4)
+    for cell in notebook.cells:
+        if cell.cell_type == "code":
+            cell.outputs = [output for output in cell.outputs if output.get("name") != "stderr"]
+    nbformat.write(notebook, path)
 
 
 def pack(parts: list[Path], packed: Path) -> None:
@@ -29,7 +40,9 @@ def pack(parts: list[Path], packed: Path) -> None:
 
 
 if __name__ == "__main__":
-    for folder in sorted(path for path in Path(sys.argv[1]).iterdir() if path.is_dir()):
+    for notebook in Path(sys.argv[1]).glob("*.ipynb"):
+        drop_standard_error(notebook)
+    for folder in sorted(path for path in Path(sys.argv[2]).iterdir() if path.is_dir()):
         found = [path for path in sorted(folder.glob("*.parquet")) if not path.stem.startswith("all")]
         skills = [path for path in found if path.stem.endswith("-skills")]  # other samples of the same models and problems
         for some, name in (([path for path in found if path not in skills], "all"), (skills, "all-skills")):
