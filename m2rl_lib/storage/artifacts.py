@@ -22,9 +22,10 @@ from m2rl_lib.config.locations import ROOT
 from m2rl_lib.config.study import Parameters
 from m2rl_lib.storage import atomic, locks, processes, safety
 
-STARTED = time.time()  # when this process first read the library: a notebook's first cell
 MANIFEST = "manifest.json"
 VERSIONED = ("torch", "transformers", "trl", "accelerate", "mergekit", "math-verify", "if-verifiable", "numpy", "pandas")
+BEGUN = [time.time()]  # when this process first read the library, or was forked: a notebook's first cell
+os.register_at_fork(after_in_child=lambda: BEGUN.append(time.time()))
 UNSHARED = {"study", "seed", *study.Run.model_fields}  # these may differ between results that are read together
 
 
@@ -188,7 +189,7 @@ def finish(parameters: Parameters, name: str, made: list[Path], read: list[Path]
 def spent() -> dict[str, float]:
     """What this process has used so far; CPU seconds include those of its ended children."""
     return {
-        "wall_seconds": round(time.time() - STARTED, 1),
+        "wall_seconds": round(time.time() - BEGUN[-1], 1),
         "cpu_seconds": round(sum(os.times()[:4]), 1),
         "peak_memory_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
     }
