@@ -2,11 +2,12 @@
 
 Notebooks lose what libraries wrote to standard error, which names folders of this machine. Tables become one file each, with the same
 rows in their order: a part of a run has its parameters in its own metadata, which is most of its size, and the notebooks have them too.
-What stays is the parts' names and the commits that made them.
+What stays is the parts' names and rows and the commits that made them.
 """
 
 import json
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import nbformat
@@ -24,19 +25,31 @@ def drop_standard_error(path: Path) -> None:
     nbformat.write(notebook, path)
 
 
-def pack(parts: list[Path], packed: Path) -> None:
-    """The parts of a table as one file, `packed`."""
-    frame = pd.concat([pd.read_parquet(part) for part in parts], ignore_index=True)
-    made_by = [json.loads(pq.read_schema(part).metadata[b"m2rl"]) for part in parts]
+def pack(files: list[Path], packed: Path) -> None:
+    """The files of a table as one, `packed`."""
+    frames = [pd.read_parquet(part) for part in files]
+    frame = pd.concat(frames, ignore_index=True)
+    made_by = [json.loads(pq.read_schema(part).metadata[b"m2rl"]) for part in files]
     table = pa.Table.from_pandas(frame, preserve_index=False)
-    kept = {"parts": [part.stem for part in parts], "commits": sorted({one["commit"] for one in made_by})}
+    kept = {
+        "parts": {part.stem: len(one) for part, one in zip(files, frames)},
+        "commits": sorted({one["commit"] for one in made_by}),
+    }
     table = table.replace_schema_metadata((table.schema.metadata or {}) | {b"m2rl": json.dumps(kept).encode()})
     made = packed.with_suffix(".packed")
     pq.write_table(table, made, compression="zstd", compression_level=19)
     pd.testing.assert_frame_equal(pd.read_parquet(made), frame)
-    for part in parts:
+    for part in files:
         part.unlink()
     made.rename(packed)
+
+
+def parts(packed: Path) -> Iterator[tuple[str, pd.DataFrame]]:
+    """The parts that a file was made of: name (`<seed>-<writer>`) and rows."""
+    frame, start = pd.read_parquet(packed), 0
+    for name, rows in json.loads(pq.read_schema(packed).metadata[b"m2rl"])["parts"].items():
+        yield name, frame.iloc[start : start + rows]
+        start += rows
 
 
 if __name__ == "__main__":

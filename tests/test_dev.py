@@ -3,7 +3,12 @@
 import json
 from datetime import UTC, datetime
 
+import nbformat
+import pandas as pd
 import peers
+import publish
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import study_times
 import torch
@@ -66,9 +71,25 @@ def test_the_chain_names_seeds_where_there_are_several(three_seeds):
 
 
 @pytest.mark.skipif(not (ROOT / "dev" / "RESULTS.json").is_file(), reason="make bench has not been run")
-def test_readme_says_how_long_the_study_takes_as_measured():
+def test_the_docs_say_how_long_the_study_took_as_measured():
     said = study_times.say(json.loads((ROOT / "dev" / "RESULTS.json").read_text())["study"])
-    assert said in " ".join((ROOT / "README.md").read_text().split()), f"the README should say: {said}"
+    assert said in " ".join((ROOT / "docs" / "benchmarks.md").read_text().split()), f"docs/benchmarks.md should say: {said}"
+
+
+def test_what_is_published_has_the_same_rows_and_no_standard_error(tmp_path):
+    made = {"0-sft": [1.0, None], "0-skills": [3.0], "1-sft": [2.0]}
+    for name, values in made.items():
+        table = pa.Table.from_pandas(pd.DataFrame({"seed": int(name[0]), "score": values}), preserve_index=False)
+        kept = table.schema.metadata | {b"m2rl": json.dumps({"commit": f"c{name[0]}"}).encode()}
+        pq.write_table(table.replace_schema_metadata(kept), tmp_path / f"{name}.parquet")
+    publish.pack([tmp_path / "0-sft.parquet", tmp_path / "1-sft.parquet"], tmp_path / "all.parquet")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["0-skills.parquet", "all.parquet"]
+    found = {name: frame["score"].tolist() for name, frame in publish.parts(tmp_path / "all.parquet")}
+    assert found == {"0-sft": [1.0, pytest.approx(float("nan"), nan_ok=True)], "1-sft": [2.0]}
+    said = [nbformat.v4.new_output("stream", name=name, text=name) for name in ("stdout", "stderr")]
+    nbformat.write(nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell("1", outputs=said)]), tmp_path / "one.ipynb")
+    publish.drop_standard_error(tmp_path / "one.ipynb")
+    assert [output.name for output in nbformat.read(tmp_path / "one.ipynb", 4).cells[0].outputs] == ["stdout"]
 
 
 def test_a_peers_weights_differ_where_rounding_does_not_explain_it(tmp_path):

@@ -111,6 +111,7 @@ def prepare_tokenizer(tokenizer, name: str):
         if len(tokenizer(token, add_special_tokens=False)["input_ids"]) != 1:
             raise hub.SourceError(f"{name}: {token} is no token of its vocabulary; ChatML models (Qwen's, say) have it")
     tokenizer.eos_token, tokenizer.padding_side = chat.END, "left"
+    tokenizer.clean_up_tokenization_spaces = False  # texts are read as they were written; transformers warns where it is set
     if tokenizer.pad_token in (None, chat.END):
         spare = [token for token in ("<|endoftext|>", "<|finetune_right_pad_id|>", "<pad>") if token in tokenizer.get_vocab()]
         if not spare:

@@ -4,6 +4,7 @@ from itertools import combinations, product
 
 import numpy as np
 import pandas as pd
+import publish
 import pytest
 from test_bootstrap import cell
 
@@ -318,11 +319,11 @@ def committed(smoke) -> Parameters:
     """The committed result tables of the study, as those of a study that ran."""
     p = smoke.model_copy(update={"analysis_draws": 100})
     for table in ("scores", *(name for _, written in claims.READS.values() for name in written)):
-        for file in (TABLES / table).glob("*.parquet"):
-            seed, writer = file.stem.split("-", 1)
+        for name, frame in (part for file in (TABLES / table).glob("*.parquet") for part in publish.parts(file)):
+            seed, writer = name.split("-", 1)
             if table != "scores" or writer in claims.SCORE_GROUPS:
                 one = p.model_copy(update={"seed": int(seed)})
-                result_tables.write_table(one, table, writer, pd.read_parquet(file), artifacts.record(one))
+                result_tables.write_table(one, table, writer, frame, artifacts.record(one))
     return p
 
 

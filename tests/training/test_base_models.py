@@ -35,6 +35,7 @@ def saved(tmp_path, model, tokenizer):
     tokenizer.save_pretrained(folder)
     other = AutoTokenizer.from_pretrained(folder)
     other.eos_token, other.chat_template, other.padding_side = "<|endoftext|>", QWEN_LIKE, "right"
+    other.clean_up_tokenization_spaces = True
     other.save_pretrained(folder)
     (folder / "README.md").write_text("# a model")
     return folder
@@ -71,6 +72,7 @@ def test_a_saved_folder_becomes_a_base(saved, tmp_path, model):
         assert torch.equal(made.state_dict()[name], tensor.float()), name
     tokenizer = AutoTokenizer.from_pretrained(tmp_path / "base")
     assert (tokenizer.eos_token, tokenizer.pad_token, tokenizer.padding_side) == (chat.END, "<|endoftext|>", "left")
+    assert not tokenizer.clean_up_tokenization_spaces
     assert made.generation_config.eos_token_id == made.config.eos_token_id == tokenizer.eos_token_id
     assert tokenizer.chat_template == QWEN_LIKE  # it writes what `chat` reads, so it stays
 
