@@ -62,7 +62,7 @@ def done(*names, world=P, seed="{seed}"):
 
 def evaluated(analysis):
     """The evaluations, or judgings, that an analysis reads, of all its seeds; of others those that are there, for its ledger entries."""
-    needed = {seed: done(*schedule.stages_read(P, analysis), seed=seed) for seed in sorted({*chain(*SEEDS.values())})}
+    needed = {seed: done(*schedule.stages_read(P, analysis, GROUPS), seed=seed) for seed in sorted({*chain(*SEEDS.values())})}
     return [file for seed, files in needed.items() for file in files if seed in SEEDS[analysis] or Path(file).is_file()]
 
 
@@ -302,7 +302,7 @@ for group, (purpose, models) in GROUPS.items():
 
 rule measuring:
     input:
-        done(*(f"evaluate-{group}" for group in schedule.groups_read(P, "rq3"))),
+        done(*(f"evaluate-{group}" for group in schedule.groups_read(P, "rq3", GROUPS))),
     output:
         done("measuring"),
     params:
@@ -360,7 +360,7 @@ for analysis, (notebook, message, others) in ANALYSES.items():
 
 rule judging:
     input:
-        done(*(f"evaluate-{group}" for group in schedule.groups_read(P, "rq5"))),
+        done(*(f"evaluate-{group}" for group in schedule.groups_read(P, "rq5", GROUPS))),
     output:
         done("judging"),
     params:

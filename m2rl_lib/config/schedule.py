@@ -3,6 +3,7 @@
 At the *matched* step all experts together have seen as many prompts as the mixed run. The learning rate is constant after
 warm-up: a checkpoint is what a shorter run would have given."""
 
+from collections.abc import Collection
 from itertools import combinations, product
 from pathlib import Path
 
@@ -228,18 +229,22 @@ def groups(p: Parameters) -> dict[str, tuple[str, list[str]]]:
     return {name: (purpose, models) for name, (purpose, models) in every.items() if models}
 
 
-def groups_read(p: Parameters, analysis: str) -> list[str]:
-    """The groups that an analysis reads: `matched` not where the matched step is the experts' last, `joint` and `stages` not where empty."""
+def groups_read(p: Parameters, analysis: str, planned: Collection[str] | None = None) -> list[str]:
+    """The groups that an analysis reads, of those `planned` (`groups` of all parameters). A notebook, which has not all of them, goes
+    by what is done where a group may be empty since no merging method has settings to try or leaves experts out."""
     there = {"matched": lambda: matched_step(p) != p.rlvr_steps, "joint": lambda: bool(p.joint_models)}
     there |= {"stages": lambda: bool(cascades(p))}
-    return [name for name in READS[analysis] if there.get(name, lambda: True)()]
+    for name in ("sweeps", "left-out"):
+        there[name] = locations.done_file(p.study, p.seed, f"evaluate-{name}").is_file
+    return [name for name in READS[analysis] if (name in planned if planned else there.get(name, lambda: True)())]
 
 
-def stages_read(p: Parameters, analysis: str) -> list[str]:
+def stages_read(p: Parameters, analysis: str, planned: Collection[str] | None = None) -> list[str]:
     """The stages that must be done for a seed to be in an analysis; RQ2 and RQ4 read measures of the study's own seed alone."""
     if analysis == "rq5":
         return ["judging"]
-    return [*(f"evaluate-{group}" for group in groups_read(p, analysis)), *(["measuring"] if analysis == "rq3" else [])]
+    groups = [f"evaluate-{group}" for group in groups_read(p, analysis, planned)]
+    return [*groups, *(["measuring"] if analysis == "rq3" else [])]
 
 
 def measured(p: Parameters) -> tuple[list[str], list[str], list[str]]:

@@ -73,10 +73,17 @@ def test_a_seed_is_there_once_all_that_an_analysis_reads_is_done(smoke, capsys):
     two = smoke.model_copy(update={"domains": ["math", "science"], "rlvr_mixed_steps": 2 * smoke.rlvr_steps})
     assert schedule.matched(two) == schedule.defaults(two) and not set(schedule.groups(two)) & {"matched"}
     assert "evaluate-matched" not in schedule.stages_read(two, "rq1")
+    plain = smoke.model_copy(update={"merge_methods": ["average", "ram"], "domains": smoke.domains[:3]})  # no settings to try
+    planned = schedule.groups(plain)
+    assert not {"sweeps", "left-out"} & {*schedule.groups_read(plain, "rq4", planned), *schedule.groups_read(plain, "rq4")}
+    assert {"sweeps", "left-out"} <= {*schedule.groups_read(smoke, "rq4", schedule.groups(smoke))}
     assert schedule.seeds_there(smoke, "rq1") == [0], "the study's own seed belongs to it, done or not"
     finish(2, schedule.READS["rq1"])
     finish(7, schedule.READS["rq1"][1:])
     assert schedule.seeds_there(smoke, "rq1") == [0, 2]
+    assert "sweeps" not in schedule.groups_read(smoke, "rq4")
+    finish(0, ["sweeps"])
+    assert "sweeps" in schedule.groups_read(smoke, "rq4"), "done, so it was planned"
     assert schedule.seeds_there(smoke, "rq4") == [0] and schedule.seeds_there(smoke, "rq2") == [0, 2]
     artifacts.finish(smoke, "rq1", [], [], [0, 2])
     assert ", seeds 0, 2, on " in capsys.readouterr().out
