@@ -51,7 +51,7 @@ def test_a_forked_kernels_time_begins_with_it(forked, tmp_path):
     asked = time.time()
     look = "from m2rl_lib.storage import artifacts; import time; print(artifacts.spent()['wall_seconds'], time.time())"
     spent, now = map(float, execute(tmp_path, look)[0].split())
-    assert 0 < spent < now - asked, "also the time of the process that it was forked from"
+    assert 0 < spent <= now - asked + 0.1, "also the time of the process that it was forked from"
 
 
 def wait_for_end(number):
