@@ -190,7 +190,7 @@ for model in [*EXPERTS, *CONTROLS, *SECOND]:
         resources:
             **TRAINER,
         threads: P.rlvr_threads
-        priority: earlier(5)
+        priority: earlier(4 if model in CONTROLS else 5)  # merges and the student wait for the experts
         message:
             f"03: {model}, seed {{wildcards.seed}}"
         shell:
@@ -292,7 +292,7 @@ for group, (purpose, models) in GROUPS.items():
         resources:
             **DEVICE,
         threads: P.evaluate_threads
-        priority: earlier(0)
+        priority: earlier(len(models) / 100)  # the longest begins first
         message:
             f"07: evaluation of {group}, seed {{wildcards.seed}}"
         shell:
