@@ -143,22 +143,24 @@ def read_in_parts(model, prompts: list[tuple[int, ...]]) -> Contexts | None:
     contexts = Contexts()
     for part in parts:
         cache, begun = DynamicCache(config=model.config), [prompts[place][:-1] for place in part]
-        ids, mask = padded(begun, model.device)
-        position = (mask.cumsum(1) - 1).clamp(min=0)
-        model(input_ids=ids, attention_mask=mask, position_ids=position, past_key_values=cache, logits_to_keep=1)
+        _, mask = read_prompts(model, begun, cache)
         contexts.keep(begun, cache, mask, torch.arange(len(part), device=mask.device))
     return contexts
+
+
+def read_prompts(model, prompts: Sequence[Sequence[int]], cache=None) -> tuple[torch.Tensor, torch.Tensor]:
+    """The logits (B, V) after each prompt and the mask (B, L) of their padding; what was read goes into an empty `cache`."""
+    ids, mask = padded(prompts, model.device)
+    given = {"position_ids": (mask.cumsum(1) - 1).clamp(min=0), "past_key_values": cache, "logits_to_keep": 1}
+    return model(input_ids=ids, attention_mask=mask, **given).logits[:, -1], mask
 
 
 @torch.no_grad()
 def next_logits(model, prompts: list[list[int]]) -> torch.Tensor:
     """The logits (B, V) of the token after each prompt."""
     different, place = distinct(prompts, model.device)
-    parts, found = like_length(different), []
-    for part in parts:
-        ids, mask = padded([different[one] for one in part], model.device)
-        position = (mask.cumsum(1) - 1).clamp(min=0)
-        found.append(model(input_ids=ids, attention_mask=mask, position_ids=position, logits_to_keep=1).logits[:, -1])
+    parts = like_length(different)
+    found = [read_prompts(model, [different[one] for one in part])[0] for part in parts]
     back = torch.tensor([one for part in parts for one in part]).argsort().to(model.device)
     return torch.cat(found)[back[place]]
 
