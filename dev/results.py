@@ -82,6 +82,11 @@ def bullets(lines: list[str]) -> str:
     return "\n".join(f"- {line}" for line in lines)
 
 
+def primary(ledger: pd.DataFrame) -> str:
+    """The primary claims, a sentence each."""
+    return bullets([article.finding(row) for _, row in ledger[ledger["role"] == "primary"].iterrows()])
+
+
 def when() -> str:
     """RQ6's first sentence, of the committed map; '' where none is."""
     if (table := read_folder(MAP, "map_decisions")).empty:
@@ -93,7 +98,6 @@ def when() -> str:
 def readme_part() -> str:
     """What README says of the committed run."""
     ledger = read_folder(TABLES, "claims")
-    first = bullets([article.finding(row) for _, row in ledger[ledger["role"] == "primary"].iterrows()])
     by_budget = mix_or_merge()
     return f"""{START}
 
@@ -105,7 +109,7 @@ def readme_part() -> str:
 {when()}
 {real_lines()}**The paper's primary claims**, each by a rule fixed before the run. {counted(ledger)}.
 
-{first}
+{primary(ledger)}
 
 {END}"""
 
@@ -155,9 +159,8 @@ def decisions() -> str:
 def real_part() -> str:
     """What docs/scaling.md says of the committed run on a real model."""
     ledger = read_folder(REAL / "tables", "claims")
-    first = bullets([article.finding(row) for _, row in ledger[ledger["role"] == "primary"].iterrows()])
     said = f"{counted(ledger)}; the primary ones:"
-    return "\n\n".join([START, headline_table(REAL), bullets(mix_or_merge(REAL)), said, first, END])
+    return "\n\n".join([START, headline_table(REAL), bullets(mix_or_merge(REAL)), said, primary(ledger), END])
 
 
 def real_lines() -> str:
