@@ -14,16 +14,14 @@ import sys
 import time
 from pathlib import Path
 
-import pandas as pd
-import torch
+import numpy as np
 import yaml
 from common import stamp
 from merging import mergekits
-from safetensors import safe_open
 from transformers import AutoModelForCausalLM
 
-from m2rl_lib.config import locations, study
-from m2rl_lib.merging import merge
+from m2rl_lib.config import locations, schedule, study
+from m2rl_lib.merging import merge, task_vectors
 from m2rl_lib.paper import released_checkpoints
 from m2rl_lib.storage import artifacts
 
@@ -31,16 +29,13 @@ PIECE = "100MB"
 METHODS = ["average", "task-arithmetic", "ties", "sce"]  # those that MergeKit has too, and that draw nothing at random
 
 
-def save_in_pieces(p, folder: Path) -> list[str]:
-    """The study's checkpoints as folders of bfloat16 files of at most PIECE, in the order of `released_models`."""
-    made = []
-    for name in released_checkpoints.names(p):
-        source = artifacts.verify_model(locations.model_folder(p.study, p.seed, name))
+def save_in_pieces(models: dict[str, Path], folder: Path) -> dict[str, Path]:
+    """The models, by name, as folders of bfloat16 files of at most PIECE."""
+    for name, source in models.items():
         AutoModelForCausalLM.from_pretrained(source, dtype="bfloat16").save_pretrained(folder / name, max_shard_size=PIECE)
         for file in (*source.glob("tokenizer*"), *source.glob("*.jinja")):
             shutil.copyfile(file, folder / name / file.name)
-        made.append(f"./{folder / name}")
-    return made
+    return {name: folder / name for name in models}
 
 
 def difference(one: Path, other: Path) -> dict:
@@ -54,24 +49,12 @@ def difference(one: Path, other: Path) -> dict:
     return {"tensors": len(far), "equal": sum(not one for one in far), "unequal numbers": unequal / numbers, "largest": max(far)}
 
 
-def cosines(p) -> pd.DataFrame:
-    """Mean cosine of two experts' task vectors, and of an expert's and RL-Null's, of float32 weights and of the same in bfloat16."""
-    names = ["rl-null", *(f"rl-{domain}" for domain in p.domains)]
-    files = {
-        name: safe_open(locations.model_folder(p.study, p.seed, name) / "model.safetensors", "pt") for name in ["sft", *names]
-    }
-    rows = {}
-    for dtype in (torch.float32, torch.bfloat16):
-        products = torch.zeros(len(names), len(names), dtype=torch.double)
-        for key in files["sft"].keys():
-            base, *rest = (file.get_tensor(key).to(dtype).float().flatten() for file in files.values())
-            vectors = torch.stack(rest) - base
-            products += (vectors @ vectors.T).double()
-        norms = products.diag().sqrt()
-        between = products / norms[:, None] / norms
-        experts = between[1:, 1:][~torch.eye(len(p.domains), dtype=torch.bool)]
-        rows[str(dtype)] = {"two experts": experts.mean().item(), "expert and RL-Null": between[0, 1:].mean().item()}
-    return pd.DataFrame(rows).T
+def mean_cosines(folders: dict[str, Path], experts: list[str]) -> dict[str, float]:
+    """The mean cosine of two experts' task vectors, and of an expert's and RL-Null's."""
+    table = task_vectors.norms_and_cosines({name: folders[name] for name in (*experts, "rl-null")}, folders["sft"])
+    columns = table.set_index("model")[[f"cosine {name}" for name in experts]]
+    two = columns.loc[experts].to_numpy()[~np.eye(len(experts), dtype=bool)]
+    return {"two experts": float(two.mean()), "expert and RL-Null": float(columns.loc["rl-null"].mean())}
 
 
 def main() -> None:
@@ -82,11 +65,14 @@ def main() -> None:
     given = parser.parse_args()
     p = study.load(given.params)
     shutil.rmtree(given.out, ignore_errors=True)
-    changed = {"study": given.out.name, "released_models": save_in_pieces(p, given.out / "downloads")}
+    released, experts = released_checkpoints.names(p), schedule.experts(p)
+    stored = {name: artifacts.verify_model(locations.model_folder(p.study, p.seed, name)) for name in [*released, "rl-null"]}
+    rounded = save_in_pieces(stored, given.out / "downloads")
+    changed = {"study": given.out.name, "released_models": [f"./{rounded[name]}" for name in released]}
     changed |= {"merge_methods": METHODS, "merge_dtype": "bfloat16"}
     (given.out / f"{given.out.name}.yaml").write_text(yaml.safe_dump(yaml.safe_load(Path(given.params).read_text()) | changed))
     p = p.model_copy(update=changed)
-    pieces = len([*given.out.glob("downloads/*/*.safetensors")])
+    pieces = sum(len([*rounded[name].glob("*.safetensors")]) for name in released)
     released_checkpoints.adopt(p)
     before, started = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6, time.monotonic()
     made = released_checkpoints.merge_all(p)
@@ -101,7 +87,8 @@ def main() -> None:
         program = Path(sys.executable).with_name("mergekit-yaml")
         subprocess.run([program, config, out, "--quiet"], check=True, capture_output=True)
         rows[method] = difference(made[f"merge-{method}"], out)
-    found = {"merges": rows, "cosines": cosines(study.load(given.params)).T.to_dict(), "stamp": stamp()}
+    cosines = {"float32": mean_cosines(stored, experts), "bfloat16": mean_cosines(rounded, experts)}
+    found = {"merges": rows, "cosines": cosines, "stamp": stamp()}
     print(json.dumps(found, indent=1))
     (Path(__file__).parent / "CHECKPOINTS.json").write_text(json.dumps(found, indent=1) + "\n")
 
