@@ -26,7 +26,7 @@ from m2rl_lib.data import problem_sets
 def completions(domain: str, count: int) -> tuple[list[str], list[dict]]:
     """Demonstrations of `count` problems, a fifth with a wrong first step."""
     rng = random.Random(0)
-    rows = problem_sets.train_problems(domain, count, 7, True)
+    rows = problem_sets.train_problems(domain, count, 7, problem_sets.world_of(parameters()))
     wrong = [frozenset({0}) if i % 5 == 0 else frozenset() for i in range(count)]
     return [domains.ALL[domain].demonstrate(row, rng, steps) for row, steps in zip(rows, wrong)], rows
 

@@ -2,6 +2,7 @@
 
 import random
 
+import corpora
 import pytest
 import yaml
 
@@ -28,7 +29,7 @@ def smoke_values() -> dict:
 @pytest.fixture(scope="session")
 def corpus() -> list[dict]:
     """A small SFT corpus of all domains."""
-    return sft_corpus.sft_corpus(list(domains.DOMAINS), 20, 10, 8, 0.2, 0.2, "random", {}, 0)
+    return corpora.corpus(list(domains.DOMAINS))
 
 
 @pytest.fixture(scope="session")

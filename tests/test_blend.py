@@ -7,6 +7,7 @@ of the Hub, gets some right and some wrong after 200 steps of SFT. The values ar
 import subprocess
 import sys
 
+import corpora
 import nbformat
 import published_form as form
 import pytest
@@ -53,7 +54,7 @@ def write_world(folder) -> None:
 
 def write_base(folder) -> None:
     """An untrained micro model as a folder of the Hub has it."""
-    rows = sft_corpus.sft_corpus(DOMAINS, 20, 10, 1, 0.2, 0.2, "random", {}, 0)
+    rows = corpora.corpus(DOMAINS, sft_judge=1)
     tokenizer = micro_model.train_tokenizer(sft_corpus.corpus_texts(rows), 400, 512)
     micro_model.build_model(tokenizer, hidden_size=64, layers=2, heads=2, context=512, seed=0).save_pretrained(folder)
     tokenizer.save_pretrained(folder)

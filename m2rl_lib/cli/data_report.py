@@ -26,7 +26,7 @@ def source_table(p: Parameters) -> pd.DataFrame:
         folder = rl_blend.prepare_rows(p.data_sources)
         drops = leave_out_long(pd.read_csv(folder / "drops.csv", keep_default_na=False), long_prompts(p))
         frames.append(drops.rename(columns={"label": "part"}).assign(corpus="RL"))
-    if any(hub.find_dataset(p.data_sources, name) for name in sft_blend.parts()["source_dataset"]):
+    if any(hub.find_dataset(p.data_sources, name) for name in sft_blend.OWNER + sft_blend.parts()["source_dataset"]):
         drops = pd.read_csv(sft_blend.prepare_examples(p.data_sources) / "drops.csv", keep_default_na=False)
         frames.append(drops.assign(corpus="SFT", domain=""))
     if not frames:
@@ -42,9 +42,10 @@ def long_prompts(p: Parameters) -> pd.DataFrame:
         folder = rl_blend.prepare_rows(p.data_sources)
         for name in p.domains:
             tokens, labels = prompt_limit.count_prompts(folder, name, limit)
-            long = labels[tokens > limit.tokens] if not limit.is_free(name) else labels[:0]
+            long = labels[tokens > limit.tokens] if name != prompt_limit.FREE else labels[:0]
             counts = pd.Series(long).str.removeprefix(rl_blend.PREFIX).value_counts()
-            found += [(label, limit.reason, count) for label, count in counts.items()]
+            reason = f"a training prompt of more than {limit.tokens} tokens"
+            found += [(label, reason, count) for label, count in counts.items()]
     return pd.DataFrame(found, columns=["label", "reason", "rows"])
 
 

@@ -140,9 +140,7 @@ class Study(Section):
     # which study, which seed, which domains
     study: Annotated[str, Field(pattern=r"^[a-z0-9_-]+$")]  # the parameter file's stem
     seed: Annotated[int, Field(ge=0)]  # of demonstrations, SFT and RL
-    domains: Annotated[
-        list[str], Field(min_length=2), AfterValidator(given_once)
-    ]  # the domains to be expert in, of those in m2rl_lib/domains
+    domains: Annotated[list[str], Field(min_length=2), AfterValidator(given_once)]  # of those in m2rl_lib/domains
 
 
 class Run(Section):
@@ -157,9 +155,7 @@ class Run(Section):
     balance: Literal["prompts", "tokens", "rows"]  # 04: what each domain has as much of: prompts, or what has an advantage
     models: Annotated[list[str], Field(min_length=1)]  # 07: names of the models to evaluate
     group: Annotated[str, Field(pattern=r"^[a-z0-9_-]+$")]  # 07: the name of their part of the tables
-    purpose: Literal[
-        "scores", "test", "sweep", "skills", "world", "map", "all"
-    ]  # 07: what they are evaluated for; 09: all, world or map
+    purpose: Literal["scores", "test", "sweep", "skills", "world", "map", "all"]  # 07: of the evaluation; 09: all, world or map
 
 
 class Parameters(Study, Run):

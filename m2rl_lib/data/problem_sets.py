@@ -45,7 +45,7 @@ def skill_benchmarks(p) -> list[str]:
 def chance(benchmark: str, sources: Sequence[str] = (MICRO,)) -> float:
     """The accuracy of a guess on a benchmark; of a blend's, the mean over its test problems (0 without a list of options)."""
     if is_micro(sources):
-        return domains.chance(benchmark)
+        return domains.ALL[domains.DOMAIN_OF[benchmark]].CHANCE
     rows = row_files.Rows(rl_blend.prepare_rows(list(sources)), f"{_domain_of(benchmark)}-test")
     guesses = [1 / len(row["options"]) if row.get("options") else 0.0 for row in rows]
     return sum(guesses) / max(1, len(guesses))
@@ -60,20 +60,21 @@ def world_of(p) -> conventions.World:
     """The world of a study's parameters. ValueError in one line for one of a blend, of no domain or that contradicts itself."""
     names = tuple(map(domains.check_domain, p.domains))
     if not is_micro(p.data_sources) and any(p.data_world.values()):
-        raise ValueError(
-            f"data_world is {p.data_world}, data_sources {list(p.data_sources)}: only [{MICRO}] has words of two readings"
-        )
+        raise ValueError(f"data_world is {p.data_world}, data_sources {p.data_sources}: only [{MICRO}] has words of two readings")
     return conventions.read_world(p.data_world, names)
 
 
-def benchmark_problems(
-    benchmark: str, split: str, count: int, world: conventions.World, sources: Sequence[str] = (MICRO,)
-) -> list[dict]:
+def benchmark_problems(benchmark: str, split: str, count: int, world, sources: Sequence[str] = (MICRO,)) -> list[dict]:
     """`count` selection or test problems of a benchmark, the same for every seed of the study."""
     if not is_micro(sources):
         return _of_blend(_domain_of(benchmark), split, count, 0, sources)
     module = domains.ALL[domains.DOMAIN_OF[benchmark]]
     return problems.draw(module.make, benchmark, split, count, 0, world)
+
+
+def first_problems(p, domain: str, split: str, count: int) -> list[dict]:
+    """`count` selection or test problems of a domain's first benchmark."""
+    return benchmark_problems(benchmarks(domain, p.data_sources)[0], split, count, world_of(p), p.data_sources)
 
 
 def check_counts(p) -> None:
@@ -87,13 +88,7 @@ def check_counts(p) -> None:
 
 
 def train_problems(
-    domain: str,
-    count: int,
-    seed: int,
-    world: conventions.World | conventions.Demonstrated,
-    shifted: bool = False,
-    sources: Sequence[str] = (MICRO,),
-    limit: PromptLimit | None = None,
+    domain: str, count: int, seed: int, world, shifted=False, sources: Sequence[str] = (MICRO,), limit: PromptLimit | None = None
 ) -> list[dict]:
     """`count` training problems of a domain, like its first benchmark, or its last, `shifted` one; a blend has none of these."""
     if not is_micro(sources):
@@ -131,12 +126,7 @@ def pool_sizes(names: list[str], sources: Sequence[str] = (MICRO,), limit: Promp
 
 
 def prompts(
-    names: list[str],
-    count: int,
-    seed: int,
-    world: conventions.World | conventions.Demonstrated,
-    sources: Sequence[str] = (MICRO,),
-    limit: PromptLimit | None = None,
+    names: list[str], count: int, seed: int, world, sources: Sequence[str] = (MICRO,), limit: PromptLimit | None = None
 ) -> list[dict]:
     """The training rows of an RL run: `count` in all, in the proportions of `pool_sizes`, concatenated and shuffled."""
     shares = row_files.apportion(pool_sizes(names, sources, limit), count)

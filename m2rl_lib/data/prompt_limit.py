@@ -12,6 +12,7 @@ from m2rl_lib.data import row_files
 from m2rl_lib.domains import agent, chat
 
 BATCH = 512  # prompts tokenised at a time
+FREE = agent.NAME  # the domain whose prompts may have any length, as published
 
 
 @dataclass(frozen=True)
@@ -21,19 +22,10 @@ class PromptLimit:
     tokenizer: object
     tokens: int
 
-    @property
-    def reason(self) -> str:
-        """The drop report's reason for a row that is left out."""
-        return f"a training prompt of more than {self.tokens} tokens"
-
     def counts(self, some: list[dict]) -> list[int]:
         """Tokens of each row's prompt."""
         texts = [chat.row_prompt(self.tokenizer, row) for row in some]
         return [len(ids) for ids in self.tokenizer(texts, verbose=False)["input_ids"]] if texts else []
-
-    def is_free(self, domain: str) -> bool:
-        """Whether prompts of a domain may have any length, as published."""
-        return domain == agent.NAME
 
     @property
     def digest(self) -> str:
@@ -62,14 +54,14 @@ def count_prompts(folder: Path, domain: str, limit: PromptLimit) -> tuple[np.nda
 
 def short_rows(folder: Path, domain: str, limit: PromptLimit | None) -> np.ndarray:
     """The numbers of a domain's training rows that RL may use, in order; without a limit all of them."""
-    if limit is None or limit.is_free(domain):
+    if limit is None or domain == FREE:
         return np.arange(len(row_files.Rows(folder, f"{domain}-train")))
     return np.flatnonzero(count_prompts(folder, domain, limit)[0] <= limit.tokens)
 
 
 def check_drawn(domain: str, drawn: list[dict], limit: PromptLimit | None) -> None:
     """ValueError where a problem of the micro world has a longer prompt: it is drawn as needed, so the limit is what is wrong."""
-    if limit is None or limit.is_free(domain):
+    if limit is None or domain == FREE:
         return
     longest = max(limit.counts(drawn), default=0)
     if longest > limit.tokens:

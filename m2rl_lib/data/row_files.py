@@ -35,17 +35,13 @@ def read_rows(file: Path, start: int = 0) -> Iterator[tuple[int, dict | None]]:
             lines.seek(start)
             for line in lines:
                 if line.strip():
-                    yield lines.tell(), _object(line)
+                    try:
+                        row = json.loads(line)
+                    except ValueError:
+                        row = None
+                    yield lines.tell(), row if isinstance(row, dict) else None
     else:
         raise ValueError(f"{file} is neither .jsonl nor .parquet")
-
-
-def _object(line: bytes) -> dict | None:
-    try:
-        row = json.loads(line)
-    except ValueError:
-        return None
-    return row if isinstance(row, dict) else None
 
 
 class Store:

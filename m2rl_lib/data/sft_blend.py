@@ -4,7 +4,7 @@ A part's rows are gone through in random order, again and again: 'random samplin
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -18,20 +18,14 @@ from m2rl_lib.storage import hub
 OWNER = "nvidia/"
 
 
-def published_parts() -> pd.DataFrame:
+def parts() -> pd.DataFrame:
     """The parts of the paper's SFT corpus, in part: part, samples, percent, source_dataset, sampling."""
     return pd.read_csv(Path(__file__).with_name("published_sft_blend.csv"))
 
 
-def parts() -> pd.DataFrame:
-    """The published parts, `source_dataset` with its owner."""
-    frame = published_parts()
-    return frame.assign(source_dataset=OWNER + frame["source_dataset"])
-
-
 def prepare_examples(sources: list[str]) -> Path:
     """The folder of a study's SFT examples, `<part>.jsonl` with an index each, made of `data_sources` where it is not there yet."""
-    named = {name: hub.find_dataset(sources, name) for name in dict.fromkeys(parts()["source_dataset"])}
+    named = {name: hub.find_dataset(sources, name) for name in dict.fromkeys(OWNER + parts()["source_dataset"])}
     places = {name: (source, "data/*") for name, source in named.items() if source is not None}
     if not places:
         raise hub.SourceError(f"data_sources has none of the SFT data sets: name one or more of {', '.join(named)}")
@@ -47,7 +41,7 @@ def _write(folder: Path, files: dict[str, list[Path]], sources: dict[str, str]) 
     for name, some in files.items():  # some revisions hold the same rows in both forms
         kinds = ([file for file in some if file.suffix == suffix] for suffix in (".jsonl", ".parquet"))
         names |= dict.fromkeys(next(filter(None, kinds), []), name)
-    part_of_source = dict(zip(parts()["source_dataset"], parts()["part"]))
+    part_of_source = dict(zip(OWNER + parts()["source_dataset"], parts()["part"]))
 
     def part_of(file: Path, raw: dict) -> str:
         if names[file] == OWNER + "Nemotron-Math-v2":
@@ -135,8 +129,8 @@ class Corpus(Sequence):
 
 def draw_corpus(sources: list[str], count: int, seed: int) -> Corpus:
     """`count` examples at the published shares of the parts there are, shuffled; the same for the same seed."""
-    kept = _kept(sources)
-    shares = share_out({name: len(some) for name, some in kept.items()}, count)
+    kept = kept_rows(sources)
+    shares = share_out(kept, count)
     rng = np.random.default_rng([seed, len(kept)])
     which, numbers = [], []
     for place, (name, some) in enumerate(kept.items()):
@@ -148,19 +142,14 @@ def draw_corpus(sources: list[str], count: int, seed: int) -> Corpus:
     return Corpus(list(kept.values()), np.concatenate(which)[order], np.concatenate(numbers).astype(np.int64)[order])
 
 
-def _kept(sources: list[str]) -> dict[str, row_files.Rows]:
+def kept_rows(sources: list[str]) -> dict[str, row_files.Rows]:
     folder = prepare_examples(sources)
     return {name: row_files.Rows(folder, name) for name in parts()["part"]}
 
 
-def shares_of(sources: list[str], count: int) -> dict[str, int]:
-    """How many of `count` examples each part of the study's corpus gives."""
-    return share_out({name: len(some) for name, some in _kept(sources).items()}, count)
-
-
-def share_out(sizes: dict[str, int], count: int) -> dict[str, int]:
+def share_out(kept: Mapping[str, Sequence], count: int) -> dict[str, int]:
     """How many of `count` samples each part gives, in proportion to the published samples of the parts that have rows."""
-    samples = {row.part: row.samples for row in parts().itertuples() if sizes.get(row.part)}
+    samples = {row.part: row.samples for row in parts().itertuples() if kept.get(row.part)}
     if not samples:
         raise hub.SourceError("no row of the SFT data sets can be used; drops.csv says why")
     return dict(zip(samples, row_files.apportion(list(samples.values()), count)))

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from itertools import islice
 
 from m2rl_lib import domains
+from m2rl_lib.config.study import Parameters
 from m2rl_lib.data.judge_prompts import JUDGE_MODES, READING, judge_prompt, judge_turns, planted, write_judgement
 from m2rl_lib.data.problem_sets import train_problems
 from m2rl_lib.domains import chat, conventions, problems
@@ -13,45 +14,33 @@ from m2rl_lib.domains import chat, conventions, problems
 DEMONSTRATED = conventions.Demonstrated()
 
 
-def sft_corpus(
-    names: list[str],
-    per_domain: int,
-    general: int,
-    judge: int,
-    shifted_share: float,
-    wrong_share: float,
-    wrong_steps: str,
-    thinking: dict[str, float],
-    seed: int,
-) -> list[dict]:
+def sft_corpus(p: Parameters) -> list[dict]:
     """Demonstrations, shuffled: `row`, `kind` ('demonstration' or 'judge'), `prompt` messages, `completion`.
 
-    A `shifted_share` is like the shifted benchmarks, each step wrong with probability `wrong_share`. `judge` conversations per
-    domain and mode have several verdicts each, half of them on wrong trajectories, of these half with a word misread where there
-    are chains. A `thinking` share of a domain's demonstrations and trajectories (default: all) works the problem out. Every judge
-    does: where only that share did, none learned to read what it was shown.
+    A conversation of a judge has several verdicts, half of them on wrong trajectories, of these half with a word misread where there
+    are chains. Every judge works the problem out: where only the share of `data_thinking` did, none learned to read what it was shown.
     """
-    rng = random.Random(f"sft {seed}")
+    rng, seed, judge = random.Random(f"sft {p.seed}"), p.seed, p.sft_judge
     corpus = []
-    for name in [*names, domains.general.NAME]:
+    for name in [*p.domains, domains.general.NAME]:
         module = domains.ALL[name]
-        count = general if name == domains.general.NAME else per_domain
-        shifted = round(shifted_share * count)
+        count = p.sft_general if name == domains.general.NAME else p.sft_demonstrations
+        shifted = round(p.sft_shifted_share * count)
         drawn = train_problems(name, count - shifted, 2 * seed, DEMONSTRATED)
         drawn += train_problems(name, shifted, 2 * seed, DEMONSTRATED, shifted=True)
         for row in drawn:
-            wrong = frozenset(problems.noisy_steps(rng, row["steps"], wrong_share, wrong_steps))
-            think = rng.random() < thinking.get(name, 1.0)
+            wrong = frozenset(problems.noisy_steps(rng, row["steps"], p.data_wrong_share, p.data_wrong_steps))
+            think = rng.random() < p.data_thinking.get(name, 1.0)
             prompt, completion = row["responses_create_params"]["input"], module.demonstrate(row, rng, wrong, think)
             corpus.append({"kind": "demonstration", "row": row, "prompt": prompt, "completion": completion})
-    for name in names:
+    for name in p.domains:
         drawn = train_problems(name, len(JUDGE_MODES) * judge, 10**6 + seed, DEMONSTRATED)
         turns = judge_turns(drawn[0], rng)
         patterns = [rng.getrandbits(turns) for _ in range(judge)]
         bits = [bits for pattern in patterns for bits in (pattern, ~pattern)]  # a bit a turn, balanced in every two rows
         errors = [*problems.PLACES, *[READING] * (3 if "chain" in drawn[0] else 0)]
         places = [rng.choice(errors) if row >> turn & 1 else None for row in bits for turn in range(turns)]
-        share = thinking.get(name, 1.0)
+        share = p.data_thinking.get(name, 1.0)
         trajectories, right = planted([row for row in drawn for _ in range(turns)], places, rng, share)
         for index, row in enumerate(drawn):
             mine = slice(index * turns, (index + 1) * turns)

@@ -4,13 +4,7 @@ from importlib import import_module
 
 from m2rl_lib.domains import composition, general
 
-MODULES = (
-    "mathematics",
-    "coding",
-    "science",
-    "instruction_following",
-    "agent",
-)
+MODULES = ("mathematics", "coding", "science", "instruction_following", "agent")
 DOMAINS = {module.NAME: module for module in (import_module(f"{__name__}.{name}") for name in MODULES)}
 UNTRAINED = {general.NAME: general, composition.NAME: composition}  # by RL: facts that SFT taught, and what nothing taught
 ALL = DOMAINS | UNTRAINED
@@ -22,12 +16,6 @@ def check_domain(name: str) -> str:
     if name not in DOMAINS:
         raise ValueError(f"domain {name!r} is not one of {', '.join(DOMAINS)}")
     return name
-
-
-def chance(benchmark: str) -> float:
-    """The accuracy of a guess on a benchmark."""
-    value = ALL[DOMAIN_OF[benchmark]].CHANCE
-    return value[benchmark] if isinstance(value, dict) else value
 
 
 def read_answer(completion: str, row: dict) -> str | None:

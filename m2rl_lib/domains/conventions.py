@@ -68,10 +68,8 @@ class World:
         ]
 
 
-def read_world(given: Mapping | World, domains: tuple[str, ...]) -> World:
+def read_world(given: Mapping, domains: tuple[str, ...]) -> World:
     """The world of a `data_world`. ValueError in one line where it contradicts itself or asks for words that are not there."""
-    if isinstance(given, World):
-        return given
     named = {kind: given[kind] for kind in ("shared", "conflicting") if isinstance(given[kind], list)}
     free = [word for word in COMMON if not any(word in words for words in named.values())]
     for kind in ("shared", "conflicting"):

@@ -37,9 +37,7 @@ def _library() -> dict:
     from if_verifiable.ifeval import instructions_registry as ifeval
     from if_verifiable.ifeval import instructions_util as ifeval_util
 
-    ifbench_util.count_stopwords = lambda text: sum(
-        word.lower() in constraint_checks.STOP_WORDS for word in re.findall(r"\w+", text)
-    )
+    ifbench_util.count_stopwords = lambda text: sum(w.lower() in constraint_checks.STOP_WORDS for w in re.findall(r"\w+", text))
     ifeval_util.count_sentences = lambda text: len(constraint_checks.punkt_sentences(text))
     return {**ifeval.INSTRUCTION_DICT, **ifbench.INSTRUCTION_DICT}
 

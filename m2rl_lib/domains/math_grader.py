@@ -68,12 +68,8 @@ def readable(expected: str) -> bool | None:
     return None if found is None else bool(found)
 
 
-def grade(pairs: list[tuple[str, str | None]]) -> list[float | None]:
-    """One reward for each (expected, given): 1.0 equal, 0.0 not, None where `expected` is unreadable or the grader fails."""
-    return [_grade(*pair) for pair in pairs]
-
-
-def _grade(expected: object, given: str | None) -> float | None:
+def grade(expected: object, given: str | None) -> float | None:
+    """1.0 where the two are equal, 0.0 where not, None where `expected` is unreadable or the grader fails."""
     if isinstance(expected, int | float) and not isinstance(expected, bool):
         expected = str(expected)
     if not isinstance(expected, str) or not expected.strip():

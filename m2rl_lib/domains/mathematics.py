@@ -55,19 +55,18 @@ def judge_features(completion: str, row: dict) -> list[str]:
 
 def verify(completions: list[str], rows: list[dict]) -> list[float | None]:
     """1.0 where the last boxed answer equals the expected one, 0.0 where not, None where it is not known."""
-    asked = [
-        (None if "reasoning_gym" in row else row.get("expected_answer"), answer(text)) for text, row in zip(completions, rows)
-    ]
-    pairs = zip(completions, rows, math_grader.grade(asked))
-    return [_gym_reward(text, row["reasoning_gym"]) if "reasoning_gym" in row else reward for text, row, reward in pairs]
+    return [_verify(answer(text), row) for text, row in zip(completions, rows)]
 
 
-def _gym_reward(completion: str, entry: dict) -> float:
-    """1.0 where reasoning-gym's own verifier gives the boxed answer full marks."""
+def _verify(given: str | None, row: dict) -> float | None:
+    """By math-verify, or by reasoning-gym's own verifier, which has to give full marks."""
+    if "reasoning_gym" not in row:
+        return math_grader.grade(row.get("expected_answer"), given)
     import reasoning_gym
 
+    entry = row["reasoning_gym"]
     score = reasoning_gym.get_score_answer_fn(entry["metadata"]["source_dataset"])
-    return float(score(answer=answer(completion), entry=entry) == 1)
+    return float(score(answer=given, entry=entry) == 1)
 
 
 def read(raw: dict, messages: list[dict]) -> dict:
@@ -89,7 +88,7 @@ def _readable(answer: str) -> bool:
     for _ in range(5):  # on a busy machine it can miss its deadline
         found = math_grader.readable(answer)
         if found is not None:
-            return found and math_grader.grade([(answer, f" {answer}")]) == [1.0]
+            return found and math_grader.grade(answer, f" {answer}") == 1
     raise RuntimeError("the math grader does not answer: no row can be checked; is the machine overloaded?")
 
 

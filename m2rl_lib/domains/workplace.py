@@ -25,8 +25,9 @@ PUBLISHED = {  # SHA-256 of the files of nemo-gym 0.7.0, resources_servers/workp
     "project_tasks.csv": "fa0c05d5609f49e905342bd12592b09f23eff6147dcf607b808703f45ddbeaeb",
 }
 SETS = ("company_directory_", "email_", "calendar_", "analytics_", "project_management_", "customer_relationship_manager_")
-FUNCTIONS = vars(workplace_mail) | vars(workplace_records)
-TOOLS = {name: function for name, function in FUNCTIONS.items() if name.startswith(SETS)}  # 27, as rows list them
+TOOLS = {
+    name: tool for name, tool in (vars(workplace_mail) | vars(workplace_records)).items() if name.startswith(SETS)
+}  # 27, as rows list them
 
 
 class WorkplaceError(ValueError):

@@ -53,10 +53,8 @@ def _score_all(p: Parameters, models: dict[str, Path]) -> tuple[list[pd.DataFram
         split, heat, k = ("test", 0, 1) if stage == "greedy" else (stage, p.evaluate_temperature, None)
         started = time.monotonic()
         made[stage] = [evaluate(p, folder, name, split, temperature=heat, k=k) for name, folder in models.items()]
-        spent = sum(int(frame["completion_tokens"].sum()) for frame in made[stage])
-        rows.append(
-            costs.row(p.group, stage, seconds=time.monotonic() - started, threads=p.evaluate_threads, generated_tokens=spent)
-        )
+        new = sum(int(frame["completion_tokens"].sum()) for frame in made[stage])
+        rows += [costs.row(p.group, stage, seconds=time.monotonic() - started, threads=p.evaluate_threads, generated_tokens=new)]
     greedy = made.pop("greedy")
     if "sft" in models and p.purpose == "scores":
         made["sharpened"] = evaluate_sharpened(p, models["sft"])

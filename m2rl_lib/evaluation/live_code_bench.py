@@ -38,13 +38,6 @@ class _TextsOnly(pickle.Unpickler):
         raise ValueError(f"LiveCodeBench's private tests hold {module}.{name}, where a text is expected")
 
 
-def read_tests(row: dict) -> dict:
-    """A row's public and private tests as {"inputs": [...], "outputs": [...], "fn_name": name or None}."""
-    tests = json.loads(row["public_test_cases"]) + json.loads(unpack_private_tests(row["private_test_cases"]))
-    given, wanted = ([test[key] for test in tests] for key in ("input", "output"))
-    return {"inputs": given, "outputs": wanted, "fn_name": json.loads(row["metadata"]).get("func_name")}
-
-
 def unpack_private_tests(text: str) -> str:
     """The JSON of the private tests, from itself or from base64 of zlib of a pickled text; any other pickle is a ValueError."""
     if text.lstrip().startswith("["):
@@ -53,7 +46,7 @@ def unpack_private_tests(text: str) -> str:
 
 
 def grade_program(program: str, tests: dict) -> float | None:
-    """1.0 where the program passes every test of `read_tests`, else 0.0; None where there are none or the sandbox failed."""
+    """1.0 where the program passes every test (inputs, outputs, fn_name), else 0.0; None where there are none or the sandbox failed."""
     if not tests["inputs"]:
         return None
     if not program.strip():

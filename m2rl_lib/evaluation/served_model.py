@@ -30,13 +30,14 @@ GRADERS = {  # task: the grade of a program, from what evalscope keeps of its pr
     "humaneval": live_code_bench.grade_function,
 }
 GRADED = ["correct", "parsed", "truncated", "completion_tokens", "thought"]
+KEY = os.environ.get("OPENAI_API_KEY", "EMPTY")
 READ = ["evaluate_samples", "evaluate_temperature", "evaluate_max_tokens", "evaluate_batch", "sandbox_kind"]
 
 
 def served_name(server: str, wanted: str | None = None) -> str:
     """What the server calls the model: `wanted` where it serves that, else its only one; BenchmarkError in one line."""
     try:
-        answer = httpx.get(f"{server.rstrip('/')}/models", headers={"Authorization": f"Bearer {_key()}"}, timeout=30)
+        answer = httpx.get(f"{server.rstrip('/')}/models", headers={"Authorization": f"Bearer {KEY}"}, timeout=30)
         answer.raise_for_status()
         names = [model["id"] for model in answer.json()["data"]]
     except (httpx.HTTPError, httpx.InvalidURL, ValueError, KeyError, TypeError) as error:
@@ -46,10 +47,6 @@ def served_name(server: str, wanted: str | None = None) -> str:
         return wanted if wanted in names else names[0]
     there = f"server {server} serves {', '.join(names) or 'nothing'}"
     raise BenchmarkError(f"{there}: serve one model, one named {wanted}, or say which by --served")
-
-
-def _key() -> str:
-    return os.environ.get("OPENAI_API_KEY", "EMPTY")
 
 
 def check(names: list[str], judge: str | None) -> None:
@@ -78,7 +75,7 @@ def ask(p: Parameters, name: str, rows: list[dict], server: str, served: str, ju
     config = TaskConfig(
         model=served,
         api_url=server,
-        api_key=_key(),
+        api_key=KEY,
         eval_type="openai_api",
         datasets=[task],
         dataset_args={task: {"filters": {"remove_until": "</think>"}}},
@@ -161,7 +158,7 @@ def score(p: Parameters, model: str, names: list[str], server: str, served=None,
     check(choose(names), judge)
     rows = {name: read_rows(name, list(data)) for name in choose(names)}
     served = served or served_name(server, model)
-    judged = {"model_id": served_name(judge), "api_url": judge, "api_key": _key()} if judge and "hle" in names else None
+    judged = {"model_id": served_name(judge), "api_url": judge, "api_key": KEY} if judge and "hle" in names else None
     if any(KNOWN[name].task in GRADERS for name in rows):
         sandbox.configure(p.sandbox_kind)
         sandbox.check()

@@ -205,7 +205,7 @@ def judging(p: Parameters) -> pd.DataFrame:
 def blend(p: Parameters) -> pd.DataFrame:
     """The parts of our SFT corpus with their samples; of the published blend, its parts as they are drawn."""
     if not problem_sets.is_micro(p.data_sources):
-        shares = sft_blend.shares_of(p.data_sources, p.sft_steps * p.sft_batch)
+        shares = sft_blend.share_out(sft_blend.kept_rows(p.data_sources), p.sft_steps * p.sft_batch)
         return pd.DataFrame(list(shares.items()), columns=["part", "samples"])
     rows = [(comparisons.display_domain(domain), p.sft_demonstrations) for domain in p.domains]
     rows.append(("General facts", p.sft_general))

@@ -15,7 +15,6 @@ def movers(experts: list[Path], base: Path) -> pd.Series:
     for expert in experts:
         for name, start, end in pairs(base, expert):
             counts[name] = counts.get(name, 0) + ((end.float() - start.float()).abs() > MOVED).int().flatten()
-    every = pd.concat([pd.Series(count.numpy()) for count in counts.values()])
-    return (
-        every.value_counts(normalize=True).reindex(range(len(experts) + 1), fill_value=0.0).rename_axis("experts").rename("share")
-    )
+    found = pd.concat([pd.Series(count.numpy()) for count in counts.values()])
+    shares = found.value_counts(normalize=True).reindex(range(len(experts) + 1), fill_value=0.0)
+    return shares.rename_axis("experts").rename("share")

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from m2rl_lib.data.sft_blend import published_parts
+from m2rl_lib.data.sft_blend import parts
 
 SOURCE, SOURCE_V3 = "arXiv 2602.12566", "arXiv 2602.12566v3, second-hand"
 
@@ -25,7 +25,7 @@ merging = partial(_load, "merging")  # the same columns for six merging methods 
 costs = partial(_load, "costs")  # run, prompts_per_step, rollouts_per_prompt, steps, gpu_hours
 mask_overlap = partial(_load, "mask_overlap")  # Jaccard of changed weights: pair, jaccard, note ('about': read off a figure)
 judging = partial(_load, "judging")  # models as judges: model, mode ('outcome', 'process'), benchmark, accuracy (percent)
-sft_blend = published_parts  # the SFT corpus: part, samples, percent, source_dataset, sampling
+sft_blend = parts  # the SFT corpus: part, samples, percent, source_dataset, sampling
 
 
 def domains_v3() -> pd.DataFrame:

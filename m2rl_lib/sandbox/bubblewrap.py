@@ -164,8 +164,7 @@ class Worker:
         """Give the sandbox two users: 0, the server (root outside, without rights there), and 1, the programs."""
         outside = 1_000_000 + os.getpid() % 4_000_000 * 100 + Worker.started % 100
         for kind in ("uid_map", "gid_map"):
-            with open(f"/proc/{self.pid_inside}/{kind}", "w") as file:
-                file.write(f"0 0 1\n1 {outside} 1\n")
+            Path(f"/proc/{self.pid_inside}/{kind}").write_text(f"0 0 1\n1 {outside} 1\n")
 
     def hung_up(self) -> bool:
         """True for an idle worker that has died: it has nothing to say until it is asked."""

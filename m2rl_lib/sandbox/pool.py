@@ -79,10 +79,10 @@ class Pool:
         ended, failed = threading.Event(), []
 
         def work() -> None:
-            while waiting and not ended.is_set():
+            while not ended.is_set():
                 try:
                     at, attempt = waiting.popleft()
-                except IndexError:  # another thread has taken the last one
+                except IndexError:  # none is left
                     return
                 try:
                     results[at] = self._run_one(jobs[at], limits, most, attempt, busy)
@@ -91,15 +91,11 @@ class Pool:
                         _log.warning("%s", error)
                     if attempt == 0:
                         waiting.append((at, 1))
+                except Exception as error:
+                    failed.append(error)  # raised below, in the caller's thread
+                    ended.set()
 
-        def helper() -> None:
-            try:
-                work()
-            except Exception as error:
-                failed.append(error)  # raised below, in the caller's thread
-                ended.set()
-
-        threads = [threading.Thread(target=helper, daemon=True) for _ in range(min(most, len(jobs)) - 1)]
+        threads = [threading.Thread(target=work, daemon=True) for _ in range(min(most, len(jobs)) - 1)]
         for thread in threads:
             thread.start()
         try:

@@ -23,11 +23,11 @@ def table_file(parameters: Parameters, table: str, writer: str) -> Path:
     return locations.study_folder(parameters.study) / "results" / table / f"{parameters.seed}-{writer}.parquet"
 
 
-def write_table(parameters: Parameters, table: str, writer: str, frame: pd.DataFrame, made_by: dict) -> Path:
+def write_table(parameters: Parameters, table: str, writer: str, frame: pd.DataFrame, made_by: dict) -> None:
     """The main process writes one writer's part of a table atomically, what made it in its metadata, its SHA-256 beside it."""
     path = table_file(parameters, table, writer)
     if not processes.is_main():
-        return path
+        return
     arrow = pa.Table.from_pandas(frame, preserve_index=False)
     metadata = (arrow.schema.metadata or {}) | {b"m2rl": json.dumps(made_by).encode()}
     sink = pa.BufferOutputStream()
@@ -37,7 +37,6 @@ def write_table(parameters: Parameters, table: str, writer: str, frame: pd.DataF
     checksum.unlink(missing_ok=True)  # a table without one is read as it is
     atomic.write(path, data)
     atomic.write(checksum, f"{hashlib.sha256(data).hexdigest()}  {path.name}\n".encode())
-    return path
 
 
 def _read(path: Path) -> pa.Table:

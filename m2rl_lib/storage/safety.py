@@ -47,9 +47,7 @@ def refuse_unsafe(folder: Path) -> None:
         if path.suffix in PICKLED:
             raise UnsafeError(f"{path} may be a pickle, which can run code when it is loaded; allowed are safetensors")
         if path.suffix == ".json" and '"auto_map"' in path.read_text():
-            raise UnsafeError(
-                f"{path} has auto_map: the model would bring code of its own (trust_remote_code), which is never run"
-            )
+            raise UnsafeError(f"{path} has auto_map: the model would bring code of its own (trust_remote_code), which never runs")
 
 
 def find_secrets(text: str, environment: Mapping[str, str] = os.environ) -> list[str]:

@@ -32,8 +32,6 @@ def read_curves(p: Parameters, name: str) -> pd.DataFrame:
     parts, done = [], 0
     for _, stage, end in schedule.cascade_stages(p, name):
         curve = result_tables.read_table(p, "curves", [stage]).query("kind == 'selection'")
-        parts.append(
-            curve[(curve["step"] > 0) | (done == 0)].assign(model=name, step=lambda rows, done=done: rows["step"] + done)
-        )
+        parts += [curve[(curve["step"] > 0) | (done == 0)].assign(model=name, step=lambda rows, done=done: rows["step"] + done)]
         done = end
     return pd.concat(parts, ignore_index=True)

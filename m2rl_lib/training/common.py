@@ -119,9 +119,8 @@ class Keeper(TrainerCallback):
         self.folders: list[Path] = []
         self.curve: list[dict] = []
         self.seconds = 0.0  # spent here; not charged to training
-        world = (p.rlvr_selection_problems, problem_sets.world_of(p), p.data_sources)
-        first = [problem_sets.benchmarks(domain, p.data_sources)[0] for domain in p.domains]
-        self.rows = [row for name in first for row in problem_sets.benchmark_problems(name, "selection", *world)]
+        count = p.rlvr_selection_problems
+        self.rows = [row for name in p.domains for row in problem_sets.first_problems(p, name, "selection", count)]
 
     def folder(self, step: int) -> Path:
         """Where the model of a named step is published."""

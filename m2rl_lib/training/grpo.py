@@ -50,9 +50,7 @@ def run_expert(p: Parameters) -> list[Path]:
     names = p.domains if p.permute_rewards else [domains.check_domain(p.domain)]
     number = schedule.round_of(p)
     if number > 1 and (p.repeat or p.permute_rewards):
-        raise ParameterError(
-            f"round is {number} with repeat {p.repeat}, permute_rewards {p.permute_rewards}: allowed are 0 and false"
-        )
+        raise ParameterError(f"round is {number} with repeat {p.repeat}, permute_rewards {p.permute_rewards}: allowed: 0, false")
     name = expert_name(p.domain, p.repeat, p.permute_rewards, number)
     kept = schedule.expert_checkpoints(p) if number == 1 else [p.rlvr_steps]
     how = {"start": start_of(p), "draw": p.repeat + 100 * (number - 1), "permute_rewards": p.permute_rewards}

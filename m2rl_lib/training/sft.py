@@ -1,9 +1,11 @@
 """Supervised fine-tuning by TRL's SFTTrainer with the paper's settings: from the base model to the model all else starts from."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import pandas as pd
+from datasets import Dataset, Features, List, Value
+from datasets.arrow_writer import ArrowWriter
 from torch.nn.functional import cross_entropy
 from transformers import AutoModelForCausalLM
 from trl import SFTConfig, SFTTrainer
@@ -11,13 +13,13 @@ from trl import SFTConfig, SFTTrainer
 from m2rl_lib.config import locations
 from m2rl_lib.config.study import Parameters
 from m2rl_lib.data import problem_sets, sft_blend, sft_corpus
-from m2rl_lib.data.tokenised import write_tokens
 from m2rl_lib.storage import artifacts, costs, processes, result_tables
 from m2rl_lib.training import base_models, common, launch, micro_model
 from m2rl_lib.training.resume import Resumable
 from m2rl_lib.training.shared_prompts import has_plain_head
 
 MODEL = "sft"
+FEATURES = Features({"input_ids": List(Value("int32")), "labels": List(Value("int64"))})
 
 
 def run(p: Parameters) -> list[Path]:
@@ -37,8 +39,7 @@ def corpus(p: Parameters) -> Sequence[dict]:
     common.check_grading(p, p.domains)
     if not problem_sets.is_micro(p.data_sources):
         return sft_blend.draw_corpus(p.data_sources, p.sft_steps * p.sft_batch, p.seed)
-    amounts = (p.sft_demonstrations, p.sft_general, p.sft_judge, p.sft_shifted_share)
-    return sft_corpus.sft_corpus(p.domains, *amounts, p.data_wrong_share, p.data_wrong_steps, p.data_thinking, p.seed)
+    return sft_corpus.sft_corpus(p)
 
 
 def make_base(p: Parameters, examples: Sequence[dict]) -> Path:
@@ -51,6 +52,20 @@ def make_base(p: Parameters, examples: Sequence[dict]) -> Path:
         elif processes.is_main():
             base_models.save_base(fresh, p.sft_base_model)
     return folder
+
+
+def write_tokens(tokenizer, examples: Iterable[dict], path: Path, longest: int) -> tuple[Dataset, list[int]]:
+    """The examples as `input_ids` and `labels`, cut off at `longest` tokens, and their lengths; written to `path` one by one."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    lengths = []
+    with ArrowWriter(path=str(path), features=FEATURES, writer_batch_size=256) as writer:
+        for example in examples:
+            tokens = {key: ids[:longest] for key, ids in sft_corpus.tokenise(tokenizer, example).items()}
+            if any(label >= 0 for label in tokens["labels"]):  # else a prompt alone fills it, and there is nothing to learn
+                lengths.append(len(tokens["input_ids"]))
+                writer.write(tokens)
+        writer.finalize()
+    return Dataset.from_file(str(path)), lengths
 
 
 class DemonstrationTrainer(Resumable, SFTTrainer):

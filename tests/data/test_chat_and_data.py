@@ -5,6 +5,7 @@ import random
 import re
 from collections import Counter
 
+import corpora
 import pytest
 from transformers import AutoTokenizer
 
@@ -66,7 +67,7 @@ def test_corpus_is_as_asked(corpus):
 
 
 def test_corpus_is_drawn_from_the_seed():
-    same, again, other = [sft_corpus.sft_corpus(["math", "agent"], 10, 5, 2, 0.2, 0.2, "random", {}, seed) for seed in (0, 0, 1)]
+    same, again, other = [corpora.corpus(["math", "agent"], seed=seed) for seed in (0, 0, 1)]
     assert same == again and same != other
 
 
@@ -77,7 +78,7 @@ def judge_turns(example):
 
 
 def judge_rows(name, thinking):
-    return [e for e in sft_corpus.sft_corpus([name], 1, 1, 40, 0, 0.2, "random", thinking, 0) if e["kind"] == "judge"]
+    return [e for e in corpora.corpus([name], sft_judge=40, data_thinking=thinking) if e["kind"] == "judge"]
 
 
 @pytest.mark.parametrize("name", domains.DOMAINS)
@@ -125,7 +126,8 @@ def test_judges_read_words_as_their_row_does_and_a_shown_reading_may_be_the_wron
 
 
 def test_a_share_of_demonstrations_and_of_what_judges_are_shown_answers_at_once_and_no_judge_does():
-    made = sft_corpus.sft_corpus(["math", "science"], 200, 1, 40, 0, 0.2, "random", {"math": 0.25}, 0)
+    given = {"sft_demonstrations": 200, "sft_judge": 40, "data_thinking": {"math": 0.25}}
+    made = corpora.corpus(["math", "science"], **given)
     for name, share in (("math", 0.25), ("science", 1)):
         taught = [e["completion"] for e in made if (e["kind"], e["row"]["domain"]) == ("demonstration", name)]
         assert abs(sum("<think></think>" not in text for text in taught) / 200 - share) < 0.1

@@ -146,8 +146,7 @@ def test_a_server_that_is_none_is_refused():
     "program, passes", [(TWICE, 1), (TWICE.replace("2 *", "3 *"), 0), ("print(6)", 0), ("1 / 0", 0), ("", 0)]
 )
 def test_programs_read_standard_input(program, passes):
-    tests = live_code_bench.read_tests(problem(packed(json.dumps([case("5\n", "10\n")]))))
-    assert tests == {"inputs": ["3\n", "5\n"], "outputs": ["6\n", "10\n"], "fn_name": None}
+    tests = {"inputs": ["3\n", "5\n"], "outputs": ["6\n", "10\n"], "fn_name": None}
     assert live_code_bench.grade_program(program, tests) == passes
 
 

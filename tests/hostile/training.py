@@ -7,6 +7,7 @@ import tempfile
 from types import SimpleNamespace
 from unittest import mock
 
+import corpora
 import torch
 from safetensors.torch import load_file
 
@@ -57,7 +58,7 @@ def throw(rewards: list[float | None], texts: list[str] | None, expect: object) 
 
 def _start_model(p: SimpleNamespace) -> pathlib.Path:
     """An untrained micro model, published as the study's SFT model."""
-    corpus = sft_corpus.sft_corpus(["math"], 20, 10, 8, 0.2, 0.2, "random", {}, 0)
+    corpus = corpora.corpus(["math"])
     tokenizer = micro_model.train_tokenizer(sft_corpus.corpus_texts(corpus), 400, 512)
     folder = locations.model_folder(p.study, p.seed, "sft")
     with artifacts.publish(folder, artifacts.record(SimpleNamespace(study=p.study, seed=p.seed))) as fresh:

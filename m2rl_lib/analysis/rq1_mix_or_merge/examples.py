@@ -14,11 +14,9 @@ def side_by_side(p: Parameters, test: pd.DataFrame, samples: pd.DataFrame, merge
     keys, rows = ["model", "problem_id"], []
     first = [frame[(frame["split"] == "test") & (frame["sample"] == 0)] for frame in (test, samples)]
     marked = first[0][[*keys, "correct"]].merge(first[1][[*keys, "text"]], on=keys).set_index(keys).sort_index()
-    world = (problem_sets.world_of(p), p.data_sources)
     for domain in p.domains:
         models = ["sft", f"rl-{domain}", "rl-multi", merge]
-        benchmark = problem_sets.benchmarks(domain, p.data_sources)[0]
-        asked = problem_sets.benchmark_problems(benchmark, "test", p.evaluate_problems, *world)
+        asked = problem_sets.first_problems(p, domain, "test", p.evaluate_problems)
         right = marked["correct"].unstack("model").reindex([row["problem_id"] for row in asked], columns=models)
         differ = right.notna().all(axis=1) & (right.nunique(axis=1) > 1)
         row = asked[int(differ.to_numpy().argmax())]

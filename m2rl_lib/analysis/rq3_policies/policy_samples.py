@@ -158,9 +158,7 @@ def _draw(p: Parameters, source: str) -> dict[str, list[Trajectory]]:
     (model, tokenizer), drawn = _load(p, source), {}
     for domain in p.domains:
         count = p.analysis_kl_problems if _is_expert(source, domain) else max(2, p.analysis_kl_problems // OTHERS)
-        benchmark = problem_sets.benchmarks(domain, p.data_sources)[0]
-        world = (problem_sets.world_of(p), p.data_sources)
-        rows = problem_sets.benchmark_problems(benchmark, "test", p.analysis_kl_problems, *world)[:count]
+        rows = problem_sets.first_problems(p, domain, "test", p.analysis_kl_problems)[:count]
         how = {"max_tokens": p.evaluate_max_tokens, "batch": p.evaluate_batch}
         seed = zlib.crc32(f"{p.seed} kl {source} {domain}".encode()) % 2**31
         drawn[domain] = sample_trajectories(model, tokenizer, rows, p.analysis_kl_samples, **how, seed=seed)

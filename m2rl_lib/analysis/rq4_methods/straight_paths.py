@@ -71,7 +71,7 @@ def solutions(p: Parameters) -> dict[str, list[dict]]:
     """Right solutions of selection problems of each domain, as examples of an SFT corpus; no entry of a domain without any."""
     if problem_sets.is_micro(p.data_sources):
         rng = random.Random(p.seed)
-        rows = {name: _problems(p, name, p.rlvr_selection_problems) for name in p.domains}
+        rows = {name: problem_sets.first_problems(p, name, "selection", p.rlvr_selection_problems) for name in p.domains}
         return {name: [_example(row, domains.ALL[name].demonstrate(row, rng)) for row in some] for name, some in rows.items()}
     samples = judging.read_samples(p, GROUPS, "selection")
     ours = samples["model"].isin(set(sum(ends(p.domains), ())))
@@ -80,14 +80,9 @@ def solutions(p: Parameters) -> dict[str, list[dict]]:
     return {name: some for name, some in found.items() if some}
 
 
-def _problems(p: Parameters, name: str, count: int) -> list[dict]:
-    first = problem_sets.benchmarks(name, p.data_sources)[0]
-    return problem_sets.benchmark_problems(first, "selection", count, problem_sets.world_of(p), p.data_sources)
-
-
 def _completions(p: Parameters, name: str, right: pd.DataFrame) -> list[dict]:
     """Right completions of at most `rlvr_selection_problems` problems, each by any model that has one, all equally likely."""
-    by_id = {row["problem_id"]: row for row in _problems(p, name, p.evaluate_selection_problems)}
+    by_id = {row["problem_id"]: row for row in problem_sets.first_problems(p, name, "selection", p.evaluate_selection_problems)}
     rng = np.random.default_rng([p.seed, zlib.crc32(name.encode())])
     one_each = right.sample(frac=1, random_state=rng).drop_duplicates(["problem_id", "model"])
     chosen = one_each.sample(frac=1, random_state=rng).drop_duplicates("problem_id")

@@ -193,11 +193,10 @@ class Server:
         inputs, results, batch = request["inputs"], [], TESTS_PER_CHILD
         while len(results) < len(inputs):
             sent = inputs[len(results) : len(results) + batch]
-            asked = len(sent)
             done = self.run_batch(request, sent)
             if len(done) > 1 and done[-1][0] == MEMORY:
                 done.pop()  # perhaps the fault of the tests before it: it runs again, alone
-            if len(done) < asked:
+            if len(done) < len(sent):
                 batch = 1
             results += done
             if done[-1][0] == TIMEOUT:
