@@ -170,13 +170,13 @@ def expert_run(name):
     """The run parameters of notebook 03 that make the model `name`."""
     base, variant = model_names.parse_model_name(name)
     null = name == "rl-null"
-    numbers = {"repeat": int(variant.get("repeat", 0)), "round": int(variant.get("round", 1))}
+    numbers = {"repeat": int(variant.get("repeat", 0)), "round": int(variant.get("round", 1)), "lora": int(variant.get("lora", 0))}
     return {"domain": P.domains[0] if null else base[3:], "permute_rewards": null} | numbers
 
 
-SECOND = schedule.second_teachers(P)
+SECOND, ADAPTED = schedule.second_teachers(P), schedule.lora_experts(P)
 
-for model in [*EXPERTS, *CONTROLS, *SECOND]:
+for model in [*EXPERTS, *CONTROLS, *SECOND, *ADAPTED]:
 
     rule:
         name:
@@ -216,11 +216,11 @@ rule mixed:
 
 rule merges:
     input:
-        done(*EXPERTS, "rl-null"),
+        done(*EXPERTS, "rl-null", *ADAPTED),
     output:
         done("merges"),
     params:
-        **stage("merges", "05_merging"),
+        **stage("merges", "05_merging", lora=schedule.lora_rank(P)),
     priority: earlier(6)
     message:
         "05: merges, seed {wildcards.seed}"
@@ -245,7 +245,7 @@ rule distillation:
         PAPERMILL
 
 
-for model in schedule.joint(P):  # further ways to one model
+for model in schedule.joint_runs(P):  # further ways to one model
     (base, variant), notebook = model_names.parse_model_name(model), schedule.notebook_of(model)
 
     rule:
@@ -273,9 +273,9 @@ MAKERS = {
     "floors": CONTROLS,
     "mixed": ["rl-multi"],
     "distilled": ["mt-opd"],
-    "joint": schedule.joint(P),
+    "joint": [*schedule.joint_runs(P), *(["merges"] if ADAPTED else [])],
     "stages": schedule.cascades(P),
-    "skills": [*CONTROLS, "rl-multi", "merges", "mt-opd", *schedule.joint(P)],
+    "skills": [*CONTROLS, "rl-multi", "merges", "mt-opd", *schedule.joint_runs(P)],
 }  # the others need the merges
 
 for group, (purpose, models) in GROUPS.items():

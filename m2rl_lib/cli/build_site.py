@@ -67,10 +67,17 @@ def expected(p: study.Study) -> list[str]:
         made = {name: notebook for name, (notebook, *_) in map_schedule.stages(p).items()}
         once = [name for name in SOURCES if name[:2] in ("01", "02", "16")]
         return once + [f"{notebook}-{world}-{name}" for world in map_schedule.worlds(p) for name, notebook in made.items()]
-    runs = {"03_rlvr_single_domain": [*schedule.experts(p), *schedule.controls(p), *schedule.second_teachers(p)]}
+    runs = {
+        "03_rlvr_single_domain": [
+            *schedule.experts(p),
+            *schedule.controls(p),
+            *schedule.second_teachers(p),
+            *schedule.lora_experts(p),
+        ]
+    }
     runs |= {"07_evaluation": list(schedule.groups(p)), "10_cascade": [], "16_when_to_mix_or_merge": []}
     stems = [stem for name in SOURCES for stem in ([f"{name}-{run}" for run in runs[name]] if name in runs else [name])]
-    joint = [(schedule.notebook_of(name), name) for name in schedule.joint(p)]
+    joint = [(schedule.notebook_of(name), name) for name in schedule.joint_runs(p)]
     return stems + [f"{notebook}-{name}" if "@" in name else notebook for notebook, name in joint]
 
 

@@ -38,8 +38,10 @@ def stages(p: Study, rates: dict[str, float]) -> pd.DataFrame:
         ("RLVR: mixed", worlds, p.rlvr_mixed_steps, worlds * p.rlvr_mixed_steps * batch, 1, 1),
         ("MT-OPD", worlds * budgets, p.distill_steps, worlds * budgets * p.distill_steps * distilled, 1, 1 + TEACHER_PASS),
     ]
-    if joint := [name for name in schedule.joint(p) if not name.startswith("mt-opd")]:
+    if joint := [name for name in schedule.joint_runs(p) if not name.startswith("mt-opd")]:
         rows.append(("RLVR: balanced, cascades", len(joint), p.rlvr_mixed_steps, len(joint) * p.rlvr_mixed_steps * batch, 1, 1))
+    if adapted := schedule.lora_experts(p):
+        rows.append(("RLVR: adapters", len(adapted), p.rlvr_steps, len(adapted) * p.rlvr_steps * batch, 1, 1))
     if second := schedule.second_teachers(p):
         rows.append(("RLVR: second round", len(second), p.rlvr_steps, len(second) * p.rlvr_steps * batch, 1, 1))
         rows.append(("MT-OPD: second round", 1, p.distill_steps, p.distill_steps * distilled, 1, 1 + TEACHER_PASS))
@@ -136,7 +138,8 @@ def models_kept(p: Study) -> int:
         return 2 + len(p.map_worlds) * (len(p.domains) * experts + mixed + merged + students)
     kept = (len(p.domains) + len(schedule.controls(p))) * experts + mixed
     runs = {"rl-multi": 4, "cascade": len(p.domains), "mt-opd": 4}
-    kept += sum(runs[model_names.parse_model_name(name)[0]] for name in schedule.joint(p)) + len(schedule.second_teachers(p))
+    kept += sum(runs[model_names.parse_model_name(name)[0]] for name in schedule.joint_runs(p))
+    kept += len(schedule.second_teachers(p)) + len(schedule.lora_experts(p))
     return 2 + kept + merged + len(schedule.quarters(p.distill_steps))
 
 

@@ -27,8 +27,11 @@ JOINT = {  # value of `joint_models`: its model (papermill does not find a param
     "cascade": "cascade",
     "cascade-reverse": "cascade@order=reverse",
     "second-round": "mt-opd@round=2",
+    "lora-average": "merge-average@lora=16",
+    "lora-ties": "merge-ties@lora=16",
 }
 JOINT_NOTEBOOKS = {"rl-multi": "04_rlvr_mixed", "cascade": "10_cascade", "mt-opd": "06_mt_opd"}  # by base name
+LORA_RANK = 16  # of the adapters of experts that are merged as a further way
 LEFT_OUT = ("average", "ties")  # the methods of leave-one-expert-out
 
 
@@ -134,7 +137,10 @@ def merges(p: Parameters) -> list[str]:
     """Every merge of a study, by name, those that others are made from first; of a map the defaults at its budgets."""
     if p.map_budgets:
         return [at_budget(p, budget)[name] for budget in p.map_budgets for name in defaults(p)]
-    return list(dict.fromkeys([*candidates(p), *definitions(p), *equal_norms(p), *sweep(p), *pairs(p), *left_out(p)]))
+    rank = lora_rank(p)
+    of_adapters = [model_names.model_name(f"merge-{method}", lora=rank) for method in LEFT_OUT] if rank else []
+    made = [*candidates(p), *definitions(p), *equal_norms(p), *sweep(p), *pairs(p), *left_out(p), *of_adapters]
+    return list(dict.fromkeys(made))
 
 
 def cascade_name(order: str) -> str:
@@ -179,18 +185,36 @@ def second_teachers(p: Parameters) -> list[str]:
     return [teacher_name(domain, 2) for domain in p.domains] if "second-round" in p.joint_models else []
 
 
+def lora_rank(p: Parameters) -> int:
+    """The rank of adapters that a run of notebook 03 trains or 05 merges, or that the study's joint models ask for; 0 is none."""
+    given = vars(p)
+    asked = any(JOINT[name].endswith(f"@lora={LORA_RANK}") for name in given.get("joint_models", []))
+    return given.get("lora", LORA_RANK if asked else 0)
+
+
+def lora_experts(p: Parameters) -> list[str]:
+    """The experts by adapters, where the study merges some."""
+    return [model_names.model_name(f"rl-{domain}", lora=rank) for domain in p.domains] if (rank := lora_rank(p)) else []
+
+
+def joint_runs(p: Parameters) -> list[str]:
+    """The joint models that are trained, not merged."""
+    return [name for name in joint(p) if not name.startswith("merge-")]
+
+
 def notebook_of(name: str) -> str:
     """The notebook that trains a joint model."""
     return JOINT_NOTEBOOKS[model_names.parse_model_name(name)[0]]
 
 
 def runs_of(p: Parameters, name: str) -> list[str]:
-    """The runs that a joint model costs: its own; a cascade's stages; of a second round of MT-OPD all teachers and both students."""
+    """The runs that a joint model costs: its own; a cascade's stages; of a second round of MT-OPD all teachers and both students; the
+    experts of a merge of adapters."""
     if name.startswith("cascade"):
         return [stage for _, stage, _ in cascade_stages(p, name)]
     if name.startswith("mt-opd@round"):
         return [*(teacher_name(domain, number) for number in (1, 2) for domain in p.domains), "mt-opd", name]
-    return [name]
+    return lora_experts(p) if name.startswith("merge-") else [name]
 
 
 def controls(p: Parameters) -> list[str]:

@@ -51,7 +51,9 @@ Configuration = Annotated[str, AfterValidator(_configuration)]
 Sampler = Annotated[str, _words_or_address("transformers", "vllm", "vLLM")]
 Place = Annotated[str, _words_or_address("bubblewrap", "none", "SandboxFusion")]
 Method = Literal["average", "task-arithmetic", "task-arithmetic-dare", "ties", "ties-dare", "sce", "ram", "ram-plus", "tsv"]
-Joint = Literal["balanced-rows", "balanced-tokens", "cascade", "cascade-reverse", "second-round"]  # `schedule.JOINT`; without a =
+Joint = Literal[
+    "balanced-rows", "balanced-tokens", "cascade", "cascade-reverse", "second-round", "lora-average", "lora-ties"
+]  # `schedule.JOINT`; without a =
 
 
 def given_once(value: list) -> list:

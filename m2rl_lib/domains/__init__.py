@@ -4,7 +4,13 @@ from importlib import import_module
 
 from m2rl_lib.domains import composition, general
 
-MODULES = ("mathematics", "coding", "science", "instruction_following", "agent")
+MODULES = (
+    "mathematics",
+    "coding",
+    "science",
+    "instruction_following",
+    "agent",
+)
 DOMAINS = {module.NAME: module for module in (import_module(f"{__name__}.{name}") for name in MODULES)}
 UNTRAINED = {general.NAME: general, composition.NAME: composition}  # by RL: facts that SFT taught, and what nothing taught
 ALL = DOMAINS | UNTRAINED

@@ -77,7 +77,7 @@ def read_by(p: Parameters) -> list[Path]:
 
 
 def recipe(p: Parameters, name: str) -> Recipe:
-    """The recipe of a merge's name: `merge-<method>`, with lambda, density, definition, experts, step or norm after an `@`.
+    """The recipe of a merge's name: `merge-<method>`, with lambda, density, definition, experts, lora, step or norm after an `@`.
 
     Experts are domains, `sft` or `null`, joined by `+`. `norm=equal`: the task vector is scaled to the experts' mean norm.
     """
@@ -93,12 +93,12 @@ def recipe(p: Parameters, name: str) -> Recipe:
         scale = 1 / float(norms.set_index("model").loc["parent", "norm"])
         return Recipe("task-arithmetic", (parent,), base, scale, 1.0, False)
     step = int(variant.pop("step", p.rlvr_steps))
-    named = variant.pop("experts", "+".join(p.domains)).split("+")
-    special = {"sft": base, "null": folder("rl-null")}
+    named, rank = variant.pop("experts", "+".join(p.domains)).split("+"), variant.pop("lora", None)
+    special, expert = {"sft": base, "null": folder("rl-null")}, lambda e: model_names.model_name(f"rl-{e}", lora=rank)
     densities = {"ties": p.merge_ties_density, "sce": p.merge_sce_topk, **dict.fromkeys(DARE, p.merge_dare_density)}
     made = Recipe(
         method=method,
-        experts=tuple(special.get(e) or schedule.checkpoint_folder(p, f"rl-{e}", step, p.rlvr_steps) for e in named),
+        experts=tuple(special.get(e) or schedule.checkpoint_folder(p, expert(e), step, p.rlvr_steps) for e in named),
         base=base,
         scale=float(variant.pop("lambda", p.merge_lambda)),
         density=float(variant.pop("density", densities.get(method, 1.0))),
@@ -106,7 +106,7 @@ def recipe(p: Parameters, name: str) -> Recipe:
         trim=p.merge_ties_density,
     )
     if variant:
-        allowed = "lambda, density, definition, experts, step, norm"
+        allowed = "lambda, density, definition, experts, lora, step, norm"
         raise ValueError(f"{name}: {', '.join(variant)} is nothing that a merge varies in; allowed: {allowed}")
     if not math.isfinite(made.scale):
         raise ValueError(f"{name}: lambda is {made.scale}, but must be a finite number")

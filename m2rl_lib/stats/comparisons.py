@@ -43,7 +43,7 @@ def _parts(model: str) -> tuple[str, str]:
     if stem not in NAMES and stem not in MERGES and not re.fullmatch(r"rl-[a-z][a-z_]*", stem):
         allowed = f"{', '.join(NAMES)}, rl-<domain>, merge-<{'|'.join(METHODS)}>"
         raise ValueError(f"unknown model {model!r}: allowed are {allowed}, each with @key=value[,key=value] for a variant")
-    words = found[2][1:].replace("=", " ").replace(",", ", ").replace("@", ", ")
+    words = found[2][1:].replace("=", " ").replace(",", ", ").replace("@", ", ").replace("lora", "LoRA")
     return stem, f" ({words})" if words else ""
 
 

@@ -22,17 +22,19 @@ from m2rl_lib.config import locations, model_names, schedule
 from m2rl_lib.config.study import ParameterError, Parameters
 from m2rl_lib.rollout import trainer_rollouts
 from m2rl_lib.storage import artifacts, costs, processes, result_tables
-from m2rl_lib.training import collapse, common, domain_shares, launch
+from m2rl_lib.training import collapse, common, domain_shares, launch, lora
 from m2rl_lib.training.resume import Resumable
 from m2rl_lib.training.shared_prompts import WholeGroups, by_length, has_plain_head, hidden_states
 from m2rl_lib.training.trl_adapter import GRPOHooks
 
 
-def expert_name(domain: str, repeat: int, permute_rewards: bool, number: int = 1) -> str:
-    """The model name of a run of notebook 03: `rl-<domain>`, `rl-<domain>@repeat=1`, `rl-<domain>@round=2`, or `rl-null`."""
-    if permute_rewards:
+def expert_name(p: Parameters) -> str:
+    """The model name of a run of notebook 03: `rl-null`, or `rl-<domain>`, with `repeat=1`, `round=2` or `lora=16` after an `@`."""
+    if p.permute_rewards:
         return "rl-null"
-    return model_names.model_name(f"rl-{domain}", repeat=repeat) if repeat else schedule.teacher_name(domain, number)
+    number = schedule.round_of(p)
+    variant = {"repeat": p.repeat or None, "round": number if number > 1 else None, "lora": vars(p).get("lora") or None}
+    return model_names.model_name(f"rl-{p.domain}", **variant)
 
 
 def start_of(p: Parameters) -> Path:
@@ -48,13 +50,17 @@ def mixed_name(balance: str) -> str:
 def run_expert(p: Parameters) -> list[Path]:
     """Train the expert that the notebook's parameters ask for; its folders, the finished run last."""
     names = p.domains if p.permute_rewards else [domains.check_domain(p.domain)]
-    number = schedule.round_of(p)
-    if number > 1 and (p.repeat or p.permute_rewards):
-        raise ParameterError(f"round is {number} with repeat {p.repeat}, permute_rewards {p.permute_rewards}: allowed: 0, false")
-    name = expert_name(p.domain, p.repeat, p.permute_rewards, number)
-    kept = schedule.expert_checkpoints(p) if number == 1 else [p.rlvr_steps]
-    how = {"start": start_of(p), "draw": p.repeat + 100 * (number - 1), "permute_rewards": p.permute_rewards}
-    return run(p, name, names, p.rlvr_steps, kept, **how)
+    number, rank = schedule.round_of(p), vars(p).get("lora", 0)
+    given = {"round": number > 1, "lora": rank > 0, "repeat": p.repeat > 0, "permute_rewards": p.permute_rewards}
+    if (number > 1 or rank) and len(both := [name for name, set_so in given.items() if set_so]) > 1:
+        raise ParameterError(f"{' and '.join(f'{name} {vars(p)[name]}' for name in both)}: only one of them is allowed")
+    if rank and {"fsdp_config", "deepspeed_config"} & launch.configuration(p).keys():
+        raise ParameterError(
+            f"lora is {rank} and train_accelerate {p.train_accelerate!r}, whose weights are in pieces: allowed is lora 0"
+        )
+    kept = [p.rlvr_steps] if number > 1 or rank else schedule.expert_checkpoints(p)
+    how = {"start": start_of(p), "draw": p.repeat + 100 * (number - 1), "permute_rewards": p.permute_rewards, "rank": rank}
+    return run(p, expert_name(p), names, p.rlvr_steps, kept, **how)
 
 
 def run_mixed(p: Parameters) -> list[Path]:
@@ -77,9 +83,9 @@ def run(p, name: str, names: list[str], steps: int, checkpoints: list[int], *, s
 
 def train(
     p, name: str, names: list[str], steps: int, checkpoints: list[int], start: Path, *,
-    seed: int, permute_rewards: bool = False, balance: str = "prompts",
+    seed: int, permute_rewards: bool = False, balance: str = "prompts", rank: int = 0,
 ) -> list[Path]:  # fmt: skip
-    """Train `start` by GRPO on the domains `names` and publish it as `name`; a folder per step in `checkpoints`.
+    """Train `start` by GRPO on the domains `names` and publish it as `name`; a folder per step in `checkpoints`. `rank`: of adapters, if any.
 
     Writes the tables `curves` (each domain's reward in training and on selection problems), `training` (TRL's log) and `costs`.
     """
@@ -94,7 +100,8 @@ def train(
     keeper = common.Keeper(p, name, steps, checkpoints, p.rlvr_prompts_per_step)
     trainer = DomainTrainer(
         model=model,
-        args=grpo_config(p, name, steps, seed),
+        args=grpo_config(p, name, steps, seed, rate=p.rlvr_learning_rate * (lora.RATE if rank else 1)),
+        peft_config=lora.settings(rank) if rank else None,
         train_dataset=common.prompt_dataset(tokenizer, rows),
         reward_funcs=rewards,
         processing_class=tokenizer,
@@ -141,11 +148,11 @@ def permuted(reward: Callable, group: int, rng: random.Random) -> Callable:
     return shuffled
 
 
-def grpo_config(p: Parameters, name: str, steps: int, seed: int) -> GRPOConfig:
+def grpo_config(p: Parameters, name: str, steps: int, seed: int, rate: float) -> GRPOConfig:
     """The paper's loss settings at the study's size: one update on each batch of prompts × completions."""
     batch = p.rlvr_prompts_per_step * p.rlvr_completions
     return GRPOConfig(
-        **common.policy_settings(p, name, rate=p.rlvr_learning_rate, steps=steps, batch=batch, seed=seed),
+        **common.policy_settings(p, name, rate=rate, steps=steps, batch=batch, seed=seed),
         num_generations=p.rlvr_completions,
         loss_type="grpo",
         scale_rewards="group",
@@ -215,7 +222,7 @@ class DomainTrainer(Resumable, WholeGroups, GRPOHooks, GRPOTrainer):
             order = by_length(input_ids[:, :-keep], attention_mask[:, -keep:].sum(dim=1))
             parts = [self.log_probabilities(model, input_ids[at], attention_mask[at], keep) for at in order.split(size)]
             return tuple(torch.cat(values)[order.argsort()] for values in zip(*parts))
-        hidden = hidden_states(model.base_model, input_ids, attention_mask, keep)
+        hidden = hidden_states(lora.plain(model).base_model, input_ids, attention_mask, keep)
         mask = attention_mask[:, -keep:].bool()
         tokens = input_ids[:, -keep:][mask]
         logps = (model.get_output_embeddings()(hidden[mask]).float() / self.temperature).log_softmax(dim=-1)

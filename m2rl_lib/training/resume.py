@@ -16,7 +16,7 @@ from transformers import PrinterCallback, TrainerCallback
 from transformers.trainer_utils import SaveStrategy
 
 from m2rl_lib.storage import artifacts, atomic, processes, safety
-from m2rl_lib.training import collapse
+from m2rl_lib.training import collapse, lora
 from m2rl_lib.training.trl_adapter import TOTALS, TrainerHooks
 
 STATE = "counters.json"  # of the main process; of another, with its number
@@ -94,11 +94,11 @@ class Resumable(TrainerHooks):
                 shutil.rmtree(old)  # later ones are another run's, of other parameters: they go when this one gets there
 
     def write_model(self, folder: Path, tokenizer=None) -> None:
-        """Write the whole model into `folder`, and a tokenizer: every process gives its share, the main one writes."""
+        """Write the whole model into `folder`, with a tokenizer what is published: every process gives its share, the main one writes."""
         model, sharded = self.accelerator.unwrap_model(self.model), self.is_fsdp_enabled or self.is_deepspeed_enabled
         whole = self.accelerator.get_state_dict(self.model_wrapped) if sharded else None
         if processes.is_main():
-            model.save_pretrained(folder, state_dict=whole)
+            (lora.merged(model) if tokenizer else model).save_pretrained(folder, state_dict=whole)
             if tokenizer is not None:
                 tokenizer.save_pretrained(folder)
 

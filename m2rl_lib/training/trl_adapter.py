@@ -2,7 +2,7 @@
 
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import partial
 from pathlib import Path
 
@@ -24,6 +24,11 @@ def vllm_of_cpu() -> Callable:
     return partial(LLM, dtype="float32", enforce_eager=True)
 
 
+def copied(named: Iterable[tuple[str, torch.Tensor]]) -> dict[str, torch.Tensor]:
+    """Tensors of their own: once TRL has named them all, it takes adapters out of the weights again."""
+    return {name: tensor.clone(memory_format=torch.contiguous_format) for name, tensor in named}
+
+
 def use_vllm_on_cpu(folder: Path) -> None:
     """TRL's next vLLM runs on a CPU, in float32; a server reads weights from `folder`, since TRL's way (NCCL) needs GPUs."""
     from safetensors.torch import save_file
@@ -35,7 +40,7 @@ def use_vllm_on_cpu(folder: Path) -> None:
 
         def update_named_params(self, metadata, named_params):
             folder.mkdir(parents=True, exist_ok=True)
-            save_file({name: tensor.contiguous() for name, tensor in named_params}, folder / "model.safetensors")
+            save_file(copied(named_params), folder / "model.safetensors")
             how = {"method": "take_weights", "kwargs": {"folder": str(folder.resolve())}}
             self._post(f"{self.base_url}/collective_rpc", json=how)
 
@@ -43,7 +48,7 @@ def use_vllm_on_cpu(folder: Path) -> None:
         """Instead of TRL's, tensor by tensor into a model that, on a CPU, multiplies by packed copies of them."""
         if self.mode == "server":
             return servers_way(self)
-        self.llm.collective_rpc("take_weights", kwargs={"weights": list(self._iter_named_params())})
+        self.llm.collective_rpc("take_weights", kwargs={"weights": list(copied(self._iter_named_params()).items())})
         self.llm.reset_prefix_cache()
 
     servers_way = getattr(vllm_generation.VLLMGeneration, "servers_way", vllm_generation.VLLMGeneration.sync_weights)
