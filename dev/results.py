@@ -9,6 +9,7 @@ import pandas as pd
 from world_bars import bars
 
 from m2rl_lib import domains
+from m2rl_lib.analysis.rq1_mix_or_merge import budgets
 from m2rl_lib.analysis.rq6_when import decisions as rq6
 from m2rl_lib.cli import article
 from m2rl_lib.config.locations import ROOT
@@ -48,10 +49,12 @@ def headline_table(study: Path = STUDY) -> str:
 
 def mix_or_merge(study: Path = STUDY) -> list[str]:
     """RQ1's verdicts: by budget, and under each score."""
-    rows = [(BUDGETS[row["contest"][:3].rstrip()], row) for _, row in read_folder(study / "tables", "rq1").iterrows()]
+    contests = {BUDGETS[row["contest"][:3].rstrip()]: row for _, row in read_folder(study / "tables", "rq1").iterrows()}
+    named = {row["reference"]: chosen(row["reference"]) for row in contests.values()}
+    said = {where: budgets.contest_sentence(contests, where, named) for where in contests}
     pooled = pd.read_csv(study / "mix_minus_merge.csv").query("seed.isna() and score != 'T=1'")
-    rows += [(SCORES[row["score"]], row) for _, row in pooled.iterrows()]
-    return [f"{where}: {verdict_sentence(row, {row['reference']: chosen(row['reference'])})}" for where, row in rows]
+    said |= {SCORES[row["score"]]: verdict_sentence(row, named) for _, row in pooled.iterrows()}
+    return [f"{where}: {words}" for where, words in said.items()]
 
 
 def examples() -> str:

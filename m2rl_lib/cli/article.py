@@ -11,7 +11,7 @@ import pandas as pd
 from m2rl_lib.analysis.rq1_mix_or_merge.budgets import NULL_MARGIN, drift_sentence
 from m2rl_lib.config.study import Study
 from m2rl_lib.data.problem_sets import benchmarks
-from m2rl_lib.paper import claim_ledger, published_evidence
+from m2rl_lib.paper import claim_ledger
 from m2rl_lib.stats.comparisons import display_domain, display_name
 from m2rl_lib.storage.result_tables import read_folder
 
@@ -73,8 +73,7 @@ def about(
 
 def finding(row: pd.Series) -> str:
     """A finding of the paper, its verdict here first, in a line; the adjusted p where it overrules the interval."""
-    ours = " (ours)" if row["published"] == published_evidence.ASKED_BY_US else ""
-    words = f"**{row['verdict'].capitalize()}**: {row['claim']}{ours}."
+    words = f"**{row['verdict'].capitalize()}**: {row['claim']}{claim_ledger.whose(row)}."
     if pd.notna(row["estimate"]):
         words += f" {row['quantity'][:1].upper()}{row['quantity'][1:]}: {claim_ledger.estimate_words(row)}"
         words += f"{claim_ledger.after_adjustment(row)}."

@@ -20,7 +20,7 @@ BAND = "#E2E2E2"
 LEFT, RIGHT, LETTERS = 0.03, 0.42, 52
 # inches: a line of text, a bar with its margin, the legend, an axis with its label
 LINE, BAR, EDGE, FOOT = 0.115, 0.21, 0.5, 0.42
-LIMIT = {True: 40.0, False: 1.5}  # in points or without a unit: beyond, a place is drawn as an arrow
+LIMIT = {True: 15.0, False: 1.5}  # in points or without a unit: beyond, a place is drawn as an arrow
 
 
 def plot_ledger(frame: pd.DataFrame) -> Figure:
@@ -72,7 +72,8 @@ def _draw(axes: Axes, rows: pd.DataFrame, unit: bool, size: float) -> None:
             axes.plot(np.clip(there, least, most), bar, "D", color=GREY, markerfacecolor="white", markersize=3)
         if row["verdict"] == NOT_TESTABLE:
             continue
-        axes.plot(np.clip([low, high], least, most), [bar, bar], color=colour, linewidth=1.3)
+        for span, width in (((low, high), 0.7), ((row["low"], row["high"]), 1.8)):
+            axes.plot(np.clip(span, least, most), [bar, bar], color=colour, linewidth=width, solid_capstyle="butt")
         place = np.clip(row["estimate"], least, most)
         marker = marker if place == row["estimate"] else ">" if place > 0 else "<"
         axes.plot(place, bar, marker, color=colour, markerfacecolor=colour if filled else "white", markersize=4.2)

@@ -61,45 +61,45 @@ def _draw_judges(axes: Axes, rows: pd.DataFrame, judges: list[str]) -> None:
 
 
 def plot_answer(frame: pd.DataFrame) -> Figure:
-    """One row per domain. Left (`panel` accuracy): SFT's accuracy in both modes, dotted: chance. Right (difference): process −
-    outcome of the judges, grey: the side that the paper's finding says; a domain that is not `asked` has a note instead."""
+    """One row per domain. Left (`panel` accuracy): SFT's accuracy in both modes, dotted: chance. Right (difference), where a domain is
+    `asked`: process − outcome of the judges, grey: the side that the paper's finding says; a domain that is not has a note instead."""
     require_columns(frame, ["panel", "domain", "judge", "mode", "estimate", "low", "high", "asked"], "answer of RQ5")
-    names = unique(frame, "domain")
+    names, differences = unique(frame, "domain"), frame[(frame["panel"] == "difference") & frame["asked"].eq(True)]
     heights = dict(zip(names, np.arange(len(names))[::-1]))
-    figure, [[left, right]] = make_figure(COLUMN, 0.3 * len(names) + 1.05, 1, 2, sharey=True)
+    figure, grid = make_figure(COLUMN, 0.3 * len(names) + 1.05, 1, 2 if len(differences) else 1, sharey=True)
+    left, *others = grid.flat
     for row in frame[frame["panel"] == "accuracy"].itertuples():
         height = heights[row.domain] + (0.15 if row.mode == "outcome" else -0.15)
         draw_estimate(left, row, row.estimate, height, *FAMILIES[_family(row.judge)][:2], FILLED[row.mode])
     left.axvline(50, color=GREY, linestyle=":", linewidth=0.8)
-    left.set(title="Can SFT judge?", xlabel="SFT's accuracy, points\n(chance: 50)")
-    differences = frame[frame["panel"] == "difference"]
-    asked = differences["asked"].eq(True)
-    judges = _judges(differences)
-    for row in differences[asked].itertuples():
+    title = "Can SFT judge?" if others else "Can SFT judge? Not shown in any domain"
+    left.set(title=title, xlabel="SFT's accuracy, points\n(chance: 50)")
+    words = [display_domain(name).replace(" ", "\n") for name in names]
+    name_heights(left, list(heights.values()), words, -0.6, len(names) - 0.4)
+    handles = [handle(f"SFT by {mode}", *FAMILIES["reference"][:2], filled) for mode, filled in FILLED.items()]
+    for right in others:
+        handles += _draw_differences(right, differences, heights)
+    return finish(figure, handles, 2)
+
+
+def _draw_differences(axes: Axes, rows: pd.DataFrame, heights: dict[str, int]) -> list:
+    """Process − outcome of every judge in its domain's row; entries of the legend."""
+    judges, values = _judges(rows), rows[["estimate", "low", "high"]].to_numpy(float)
+    reach = 1.1 * max(10.0, float(np.nanmax(np.abs(values))))
+    for row in rows.itertuples():
         height = heights[row.domain] + (0.15 - 0.3 * judges.index(row.judge) if len(judges) > 1 else 0)
-        draw_estimate(right, row, row.estimate, height, *FAMILIES[_family(row.judge)][:3])
-    reach = 1.1 * max(
-        10.0, float(np.nanmax(np.abs(differences.loc[asked, ["estimate", "low", "high"]].to_numpy(float)), initial=0))
-    )
+        draw_estimate(axes, row, row.estimate, height, *FAMILIES[_family(row.judge)][:3])
     for domain, height in heights.items():
-        if domain in differences.loc[asked, "domain"].to_numpy():
+        if domain in rows["domain"].to_numpy():
             side = (0, reach) if domain in REASONING else (-reach, 0) if domain == INSTRUCTIONS else (0, 0)
-            right.fill_betweenx([height - 0.45, height + 0.45], *side, color="#E2E2E2", linewidth=0, zorder=0)
+            axes.fill_betweenx([height - 0.45, height + 0.45], *side, color="#E2E2E2", linewidth=0, zorder=0)
         else:
             middle = {"xy": (0.5, height), "xycoords": ("axes fraction", "data"), "ha": "center", "va": "center"}
-            right.annotate(HIDDEN, **middle, fontsize=7, color=GREY)
-    right.set(title="Which mode is better?", xlim=(-reach, reach), xlabel="process − outcome, points\n← outcome    process →")
-    if asked.any():
-        right.axvline(0, color=GREY, linestyle="--", linewidth=0.8)
-    else:
-        right.set(xticks=[], xlabel="\n")
-    name_heights(
-        left, list(heights.values()), [display_domain(name).replace(" ", "\n") for name in names], -0.6, len(names) - 0.4
-    )
-    shown = [handle(_name(judge), *FAMILIES[_family(judge)][:3]) for judge in judges] if asked.any() else []
-    shown += [Patch(color="#E2E2E2", label="the paper's side")] if asked.any() else []
-    modes = [handle(f"SFT by {mode}", *FAMILIES["reference"][:2], filled) for mode, filled in FILLED.items()]
-    return finish(figure, [*modes, *shown], 2)
+            axes.annotate(HIDDEN, **middle, fontsize=7, color=GREY, backgroundcolor="white")
+    axes.set(title="Which mode is better?", xlim=(-reach, reach), xlabel="process − outcome, points\n← outcome    process →")
+    axes.axvline(0, color=GREY, linestyle="--", linewidth=0.8)
+    shown = [handle(_name(judge), *FAMILIES[_family(judge)][:3]) for judge in judges]
+    return [*shown, Patch(color="#E2E2E2", label="the paper's side")]
 
 
 def plot_judges(frame: pd.DataFrame, which: str = "shared") -> Figure:

@@ -28,8 +28,8 @@ def world_words(world: str) -> str:
 
 
 def plot_map(frame: pd.DataFrame) -> Figure:
-    """Mixing − merging in each world (row) at each budget (column), with its verdict; hatched where the experts did not learn; a
-    thick line where the sign changes between two points whose experts did."""
+    """Mixing − merging in each world (row) at each budget (column), with its verdict, coloured where that is decided; hatched where the
+    experts did not learn; a thick line where the sign changes between two points whose experts did."""
     require_columns(frame, ["world", "budget", "conflict", "estimate", "low", "high", "verdict", "learned"], "map")
     frame = frame.sort_values(["conflict", "budget"], kind="stable")
     worlds, budgets = unique(frame, "world"), sorted(set(frame["budget"]))
@@ -38,7 +38,12 @@ def plot_map(frame: pd.DataFrame) -> Figure:
     cells, words, learned = pivot(frame, "world", "budget", worlds, budgets, "estimate", "words", "learned")
     figure, axes = make_figure(COLUMN if len(budgets) <= 2 else WIDE, 0.5 * len(worlds) + 0.9)
     norm = CenteredNorm(halfrange=max(1.0, float(np.nanmax(np.abs(cells)))))
-    shown = cells.set_axis(map(world_words, worlds)).set_axis([f"{100 * budget:g}%" for budget in budgets], axis=1)
+    decided = pivot(frame.assign(decided=frame["verdict"].isin(ahead)), "world", "budget", worlds, budgets, "decided")[0]
+    shown = (
+        cells.where(decided.eq(True), 0 * cells)
+        .set_axis(map(world_words, worlds))
+        .set_axis([f"{100 * budget:g}%" for budget in budgets], axis=1)
+    )
     picture = draw_cells(axes, shown, words, "PuOr", norm, 7)
     known, sign = learned.eq(True).to_numpy(), np.sign(cells.to_numpy(float))
     for row, column in np.argwhere(~known):

@@ -17,6 +17,7 @@ from m2rl_lib.stats.comparisons import LEVEL, benjamini_hochberg
 
 SUPPORTED, CONTRADICTED, UNDECIDED, NOT_TESTABLE = "supported", "contradicted", "undecided", "not testable"
 VERDICTS = (SUPPORTED, CONTRADICTED, UNDECIDED, NOT_TESTABLE)
+ASKED_BY_US = "asked by us, not by the paper"
 POINTS, RATIO = "points", "ratio"  # units that are written in a way of their own
 
 
@@ -213,7 +214,7 @@ def estimate_words(row: pd.Series) -> str:
 
 def claim_sentence(row: pd.Series) -> str:
     """A row of the ledger in English, whatever its verdict."""
-    words = f"{row['id']} {row['claim']}: {row['verdict']}. "
+    words = f"{row['id']} {row['claim']}{whose(row)}: {row['verdict']}. "
     reason = _sentence(f"{row['reason']}.") if row["reason"] else ""
     if row["verdict"] == NOT_TESTABLE:
         return words + reason
@@ -222,16 +223,21 @@ def claim_sentence(row: pd.Series) -> str:
     shown = "a count, not a sample" if pd.isna(row["p_adjusted"]) else shown
     words += f"{_sentence(row['quantity'])}: {estimate_words(row)}{overruled}, claimed {row['region']} ({shown}; {row['n']}, "
     words += f"{row['seeds']} seed{'' if row['seeds'] == 1 else 's'}: on {row['scope']})"
-    if row["verdict"] == UNDECIDED and pd.notna(row["seen"]):
+    if row["verdict"] == UNDECIDED and pd.notna(row["seen"]) and not overruled:
         digits, unit = _digits_and_unit(row)
         words += f"; {row['seen']:.{digits}f}{unit} beyond the edge is the minimum detectable effect"
     return f"{words}. {reason}".rstrip()
 
 
+def whose(row: pd.Series) -> str:
+    """' (ours)' of a finding that the paper does not state."""
+    return " (ours)" if row["published"] == ASKED_BY_US else ""
+
+
 def after_adjustment(row: pd.Series) -> str:
-    """'; p = 0.056 after adjustment' where that, and not the interval beside it, leaves a claim undecided; else ''."""
+    """'; undecided by the adjustment for several tests alone, p = 0.056' where the interval beside it would decide; else ''."""
     overruled = row["verdict"] == UNDECIDED and row["p"] < LEVEL
-    return f"; p = {row['p_adjusted']:.2g} after adjustment" if overruled else ""
+    return f"; undecided by the adjustment for several tests alone, p = {row['p_adjusted']:.2g}" if overruled else ""
 
 
 def what_would_change(rows: pd.DataFrame) -> str:

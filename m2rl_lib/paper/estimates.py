@@ -54,7 +54,8 @@ def cost_of_mixing(tables: Tables) -> Found:
     if ratio.empty:
         raise NotTestable("no costs of RL-Multi and of experts of one seed")
     limits = ratio["device_seconds"].mean(), ratio.min(axis=None), ratio.max(axis=None)
-    note = f"range over {', '.join(counts).replace('_', ' ')}, of the runs alone, in the mean of the seeds' ratios; the budgets set most of it"
+    note = f"device seconds in the mean of the seeds' ratios; the range is of single seeds and of {', '.join(counts).replace('_', ' ')}"
+    note += ", of the runs alone; the budgets set most of it"
     return Found(*limits, f"{runs.loc[experts, 'model'].nunique()} experts", len(ratio), note=note, counted=True)
 
 

@@ -190,6 +190,13 @@ def chance_adjusted(table: pd.DataFrame, chance: dict[str, float]) -> pd.DataFra
     return table.assign(**{name: 100 * (table[source] - c) / (100 - c) for name, source in adjusted.items()})
 
 
+def adjust(table: pd.DataFrame) -> pd.DataFrame:
+    """A `comparison_table` as one family: `adjusted` p (Benjamini–Hochberg), and 'undecided' where that is not below LEVEL."""
+    adjusted = benjamini_hochberg(table["p"])
+    overruled = table["verdict"].isin(["better", "worse"]) & ~(adjusted < LEVEL)
+    return table.assign(adjusted=adjusted, verdict=table["verdict"].where(~overruled, "undecided"))
+
+
 def benjamini_hochberg(p: np.ndarray) -> np.ndarray:
     """Benjamini–Hochberg-adjusted p values of one family, in the order given: 0.01, 0.04, 0.03 → 0.03, 0.04, 0.04."""
     p = np.asarray(p, dtype=float)

@@ -84,6 +84,15 @@ def test_the_answer_of_rq1_is_one_sentence(points, said):
     assert "matched" not in budgets.answer(rows[:1])
 
 
+def test_a_contest_of_the_same_two_models_says_so():
+    row = {"over": "overall", "estimate": 4.0, "low": 1.0, "high": 7.0, "seen": 4.3, "verdict": "better", "margin": 3.0, "n": 9}
+    row |= {"low90": 1.5, "high90": 6.5, "p": 0.01, "benchmarks": 2, "seeds": 1, "scope": "fixed checkpoints"}
+    pairs = {"(a) one": ("rl-multi", "merge-ties"), "(b) two": ("rl-multi", "merge-sce"), "tuned": ("rl-multi", "merge-ties")}
+    rows = {name: pd.Series(row | dict(zip(("model", "reference"), pair))) for name, pair in pairs.items()}
+    assert budgets.contest_sentence(rows, "tuned", {}) == "the same two models are chosen as in (a) one."
+    assert "SCE" in budgets.contest_sentence(rows, "(b) two", {}) and "TIES" in budgets.contest_sentence(rows, "(a) one", {})
+
+
 def test_lengths_are_those_logged_in_the_order_of_the_models():
     log = pd.DataFrame([("rl-multi", 0, 2, 30.0), ("rl-math", 1, 4, 21.0), ("rl-math", 1, 2, 20.0), ("rl-math", 1, 4, np.nan)])
     log.columns = ["model", "seed", "step", "completions/mean_length"]

@@ -16,6 +16,7 @@ def points() -> pd.DataFrame:
     """Three seeds. The cosine is the planted relation and noise, the overlap its opposite, the ratio one number an expert has."""
     generator = np.random.default_rng(0)
     relation = pd.DataFrame(combinations(NAMES, 2), columns=["one", "other"]).assign(relation=np.linspace(-1, 2, 10))
+    relation["think"] = relation["relation"] > 0
     size = dict(zip(NAMES, generator.random(5)))  # the cheap explanation: some experts are nearer to everything
     pairs = pd.DataFrame({"model": "rl-" + relation["one"], "other": "rl-" + relation["other"], "planted": relation["relation"]})
     null = pd.DataFrame({"model": [f"rl-{name}" for name in NAMES], "other": "rl-null", "planted": 0.0})
@@ -37,7 +38,17 @@ def test_the_instrument_that_sees_the_planted_relation_is_named(points):
     said = planted_order.order_sentence(table.reset_index())
     assert "as planted: cosine; not as planted: overlap at 10%; undecided: neighbour ratio" in said
     few = planted_order.order_table(points[points["target"] != points["target"].iloc[0]], draws=200)
-    assert (few["verdict"] == "undecided").all()  # nine pairs
+    assert few["verdict"].tolist() == table["verdict"].tolist()  # nine pairs, of three seeds
+    one = points[(points["target"] != points["target"].iloc[0]) & (points["seed"] == 0)]
+    assert (planted_order.order_table(one, draws=200)["verdict"] == "undecided").all()
+
+
+def test_an_instrument_that_sees_thinking_alone_does_not_see_words(points):
+    only = points[points["instrument"] == "cosine"]
+    noise = np.random.default_rng(1).normal(scale=0.1, size=len(only))
+    table = planted_order.order_table(only.assign(value=only["think"] + noise), draws=500).iloc[0]
+    assert table["verdict"] == "as planted" and table["words_verdict"] != "as planted" and table["words_low"] < 0
+    assert planted_order.order_table(only, draws=500).iloc[0]["words_verdict"] == "as planted"
 
 
 def test_the_control_knows_what_each_expert_has_with_the_null_run(points):
@@ -50,4 +61,6 @@ def test_the_control_knows_what_each_expert_has_with_the_null_run(points):
 def test_pairs_are_shown_from_the_most_to_the_least_in_common(points):
     shown = planted_order.value_table(points)
     assert len(shown) == 10 and shown.index[0][1] == "instruction_following · agent"
-    assert list(shown.columns) == ["cosine", "overlap at 10%", "neighbour ratio"] and shown.iloc[0, 0].count("[") == 1
+    assert (
+        list(shown.columns) == ["cosine", "overlap at 10%", "neighbour ratio, sign reversed"] and shown.iloc[0, 0].count("[") == 1
+    )

@@ -182,17 +182,18 @@ def test_the_answer_has_measures_beside_their_controls_and_the_ledgers_intervals
     }
     kl = {"unit": "rank correlation", "estimate": -0.8, "verdict": "contradicted"}
     judged = [kl, {"unit": "Jaccard", "verdict": "undecided"}, {"unit": "cosine", "verdict": "supported"}]
-    measured = pd.DataFrame(rows, columns=columns).assign(above_matched=9, pairs=10)
+    measured = pd.DataFrame(rows, columns=columns).assign(above_matched=9, pairs=10, seeds=2)
     order = pd.DataFrame({"instrument": ["a", "b", "c"], "verdict": ["as planted", "undecided", "as planted"]})
+    order["words_verdict"] = "undecided"
     said = prediction.answer_sentence(measured, pd.DataFrame(judged), order)
     assert (
-        "9 of 10 pairs do so more than matched random masks (overlap 0.20 against 0.10); that other domains would: undecided."
-        in said
+        "9 of 10 pairs of experts (5 pairs, 2 seeds) do so more than matched random masks (overlap 0.20 against 0.10); whether "
+        "experts of other domains would is undecided." in said
     )
-    assert "a cosine of 0.40 (0.01 with RL-Null); of other domains: supported." in said
+    assert "a mean cosine of 0.40 (0.01 with RL-Null); for other domains this is supported." in said
     assert said.endswith(
-        "predict the score?** Yes (rank correlation −0.80). **Are pairs of domains with more words in common nearer?** "
-        "By instrument: yes by a, c, undecided by b."
+        "predict the score?** Yes (rank correlation −0.80). **Are pairs with more planted in common (thinking, words) nearer?** "
+        "Yes by a, c, undecided by b. By words alone, among pairs that both learn to think: undecided by a, b, c."
     )
-    assert "in common" not in prediction.answer_sentence(measured, pd.DataFrame(judged))
+    assert "planted" not in prediction.answer_sentence(measured, pd.DataFrame(judged))
     assert found.loc["cosine", "low"].isna().all() and found.loc["rank", "value"].to_dict() == {"KL": -0.5}

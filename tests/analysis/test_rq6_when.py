@@ -1,5 +1,6 @@
 """RQ6's map in tabular worlds: in one merging must lose, in one it must tie, in one nobody learns; what follows from it is known."""
 
+import re
 from itertools import product
 
 import numpy as np
@@ -96,11 +97,11 @@ def test_merging_loses_where_all_words_conflict_and_ties_where_none_does(p, plan
     assert once["s0p0c6"] == pytest.approx(lost, abs=3) and abs(once["s6p0c0"]) < 1
     full, none = points.sentences(table)
     assert full.startswith("100% of words") and none.startswith("0% of words")
-    assert all(": as planted." in line for line in (full, none))
+    assert all(": as predicted." in line for line in (full, none))
     wide = table.assign(estimate=4.8, low=-6.0, high=15.0, low90=-4.0, high90=13.0, verdict="undecided")
     assert all(": undecided." in line for line in points.sentences(wide))
     far = wide.assign(estimate=-7.0, low=-9.0, high=-5.0, low90=-8.5, high90=-5.5)
-    assert all(": not as planted." in line for line in points.sentences(far))
+    assert all(": not as predicted." in line for line in points.sentences(far))
 
 
 def test_the_line_of_equality_lies_where_the_sign_changes(planted):
@@ -140,8 +141,9 @@ def test_a_point_whose_experts_did_not_learn_is_hatched_and_advises_nothing(p, u
     advice = decisions.decision_table(frames, p, table).set_index("world")["use"]
     said = decisions.sentence(decisions.decision_table(frames, p, table))
     assert (
-        said.startswith("What to use (4 worlds, seeds: 3) after all RL steps: with experts only ")
+        said.startswith("What to use (4 worlds, seeds: 3) after all RL steps, with experts only: ")
         and said.count(decisions.NOTHING) == 3
+        and re.search(r"Routed experts in 2 \(by 2\.\d \[1\.\d, 3\.\d\] to 6\.\d \[", said)
     )
     assert set(advice["s0p0c6"]) == {decisions.NOTHING} and decisions.NOTHING not in set(advice["s6p0c0"])
 
@@ -243,7 +245,9 @@ def test_what_conflict_does_is_paired_by_seed(every):
 
 
 def test_points_are_counted_by_who_is_ahead(planted):
-    assert points.counts_sentence(planted[1]).startswith("Of 8 points (world and budget) whose experts learned: ")
+    assert points.counts_sentence(planted[1]).startswith(
+        "Mixing is ahead in 6 and merging in 0 of the map's 8 cells (a world and a budget)"
+    )
 
 
 def test_two_worlds_predict_nothing(every):

@@ -83,7 +83,11 @@ def test_variants_are_compared_with_the_method_they_vary():
     right = {"merge-ties": 60, "merge-ties@norm=equal": 50, "merge-ties@definition=paper": 65, "merge-ties@lambda=0.5": 90}
     right |= {"merge-sce": 50, "merge-sce@norm=equal": 50, "merge-sce@norm=equal,lambda=0.5": 10, "rl-math@step=64": 5}
     scores = shares(right)
-    equal = sweeps.compare_variants(scores, "norm", 3.0, draws=500).set_index("method")
+    equal = sweeps.at_equal_length(scores, 3.0, draws=500).set_index("method")
+    assert equal.loc["merge-ties", ["published", "score"]].tolist() == pytest.approx([60, 50])
+    said = sweeps.length_sentence(equal.reset_index())
+    assert said.startswith("From the best merge to the worst it is 10.0 points at the published settings, and 0.0 where all")
+    assert said.endswith("; there TIES merge leads, too.") and sweeps.length_sentence(equal.reset_index().iloc[:1]) == ""
     assert equal["estimate"].to_dict() == {"merge-ties": -10, "merge-sce": 0} and equal.loc["merge-ties", "verdict"] == "worse"
     paper = sweeps.compare_variants(scores, "definition", 3.0, draws=500)
     assert paper[["method", "model", "estimate"]].to_numpy().tolist() == [["merge-ties", "merge-ties@definition=paper", 5]]

@@ -77,19 +77,19 @@ def test_the_matrix_is_scored_against_what_was_planted(planted):
     assert sorted(line.split(",")[0] for line in lines) == starts
     assert any("RL-Null" in line for line in lines) and any(": sharpening; planted: rises (+30)" in line for line in lines)
     assert "cannot be scored" in transfer_matrix.planted_sentence(matrix(planted, draws=100).reset_index())
-    parts = pd.DataFrame({"claim": ["A", "B"], "cells": [6, 2], "planted": [3.0, np.nan]})
-    said = transfer_matrix.answer_sentences(table.reset_index(), parts)
+    said = transfer_matrix.answer_sentences(table.reset_index())
     assert said.startswith(
         "**RL on one domain helps some domains and harms others.** Of 6 effects of one domain on another, 2 are synergy, "
         "1 interference (beyond ±3 points), 3 neither"
     )
-    assert "; 2 of 3 shown effects were planted by the micro world's parameters: there the" in said and said.endswith(
-        ": *A* 3 of 6."
+    assert "could not have been labelled. The lowest change is RL-Coding on math, -" in said
+    assert (
+        "the matrix calls 1 rightly, 0 undecided, 2 wrongly" in said and "Of the 3 labelled effects 2 were planted: there" in said
     )
     unharmed = table.reset_index().replace({"label": {"interference": "undecided"}})
     unharmed.attrs = table.attrs
-    assert "helps some other domains and is not shown to harm any." in transfer_matrix.answer_sentences(unharmed, parts)
-    assert "planted" not in transfer_matrix.answer_sentences(matrix(planted, draws=100).reset_index(), parts)
+    assert "helps some other domains and is not shown to harm any." in transfer_matrix.answer_sentences(unharmed)
+    assert "planted" not in transfer_matrix.answer_sentences(matrix(planted, draws=100).reset_index())
 
 
 @pytest.mark.parametrize(

@@ -92,6 +92,13 @@ def test_chance_adjusted_by_hand():
         comparisons.chance_adjusted(table, {"a": 0.25})
 
 
+def test_an_adjusted_family_is_undecided_where_its_p_is():
+    table = pd.DataFrame({"p": [0.001, 0.04, 0.5], "verdict": ["better", "worse", "equivalent"]})
+    found = comparisons.adjust(table)
+    assert found["adjusted"].tolist() == pytest.approx([0.003, 0.06, 0.5])
+    assert found["verdict"].tolist() == ["better", "undecided", "equivalent"]
+
+
 def test_benjamini_hochberg_refuses_what_is_no_p():
     with pytest.raises(ValueError, match="from 0 to 1"):
         comparisons.benjamini_hochberg([0.2, np.nan])

@@ -130,6 +130,15 @@ def answer(contests: pd.DataFrame) -> str:
     return f"{words}."
 
 
+def contest_sentence(rows: dict[str, pd.Series], contest: str, named: dict[str, str]) -> str:
+    """The verdict on one of RQ1's contests (rows of `comparison_table`), or that an earlier one had the same two models."""
+    pairs = {name: (row["model"], row["reference"]) for name, row in rows.items()}
+    same = next(name for name, pair in pairs.items() if pair == pairs[contest])
+    if same != contest:
+        return f"the same two models are chosen as in {same}."
+    return comparisons.verdict_sentence(rows[contest], named)
+
+
 def lengths(training: pd.DataFrame, models: list[str]) -> pd.DataFrame:
     """Mean length of completions over the steps of each RL run, as logged: model, seed, step, tokens; in the order of `models`."""
     rows = training.rename(columns={"completions/mean_length": "tokens"})[["model", "seed", "step", "tokens"]].dropna()

@@ -46,7 +46,8 @@ def expected_changes(p) -> pd.DataFrame:
 
 
 def relation(p) -> pd.DataFrame:
-    """How much two domains have in common: share of words read alike less share read differently; + 1 if both learn to think."""
+    """How much two domains have in common: the share of words that they read alike less the share read differently (0 between
+    COUNTED and another), and 1 more where both learn to think (`think`)."""
     world, rows = problem_sets.world_of(p), []
     for one, other in combinations(p.domains, 2):
         mine, theirs = world.readings(one), world.readings(other)
@@ -54,5 +55,5 @@ def relation(p) -> pd.DataFrame:
         alike = sum(mine[word] == theirs[word] for word in both)
         rarely = all(p.data_thinking.get(name, 1.0) < 1 for name in (one, other))
         share = (2 * alike - len(both)) / max(1, len(mine.keys() | theirs.keys()))
-        rows.append({"one": one, "other": other, "relation": share + rarely})
+        rows.append({"one": one, "other": other, "relation": share + rarely, "think": rarely})
     return pd.DataFrame(rows)

@@ -199,21 +199,30 @@ SAID = {  # by whether any cell is synergy, any interference
 }
 
 
-def answer_sentences(table: pd.DataFrame, claimed: pd.DataFrame) -> str:
-    """RQ2 in a few sentences: helps or harms, how many off-diagonal cells of `transfer_table` have which label and how many of
-    those shown were planted, and how many cells were of each part of the paper's answer (`claimed_changes`)."""
+def answer_sentences(table: pd.DataFrame) -> str:
+    """RQ2 in a few sentences: helps or harms, how many off-diagonal cells of `transfer_table` have which label, how small an effect
+    can be labelled, and how many of the planted ones the matrix calls rightly; the largest fall on one domain."""
     off, margin = table[table["role"] == "off-diagonal"], table.attrs["margin"]
     count, found = off["label"].value_counts(), off[off["label"].isin(PREDICTED.values())]
+    half = _half_width(off)
     synergy, interference, neither, undecided = (count.get(name, 0) for name in (*PREDICTED.values(), "neither", "undecided"))
     said = f"**RL on one domain {SAID[synergy > 0, interference > 0]}.** "
     said += f"Of {len(off)} effects of one domain on another, {synergy} are synergy, {interference} interference "
     said += f"(beyond ±{margin:g} points), {neither} neither, {undecided} undecided"
+    if not np.isnan(half):
+        said += f"; one of less than about {margin + half:.0f} points could not have been labelled"
+    worst = off.loc[off["change"].idxmin()]
+    said += (
+        f". The lowest change is {_cell_words(worst)}, {worst['change']:+.1f} points [{worst['low']:.1f}, {worst['high']:.1f}]."
+    )
     if (off["predicted"] == "").all():
-        return f"{said}."
-    asked, named = (found, "shown effects") if (found["predicted"] != "").any() else (off, "effects")
-    parts = claimed.reindex(columns=["claim", "planted", "cells"]).dropna().itertuples()
-    planted = ", ".join(f"*{row.claim}* {row.planted:.0f} of {row.cells}" for row in parts)
-    return f"{said}; {planted_words(int((asked['predicted'] != '').sum()), len(asked), named)}. Cells planted: {planted}."
+        return said
+    shown = (
+        f"Of the {len(found)} labelled effects {(found['predicted'] != '').sum()} were planted"
+        if len(found)
+        else "None is labelled"
+    )
+    return f"{said} {planted_sentence(table)} {shown}: there the instrument is tested, not language models."
 
 
 def asymmetry_sentence(table: pd.DataFrame, p: pd.Series) -> str:
@@ -227,12 +236,17 @@ def family_sentence(table: pd.DataFrame) -> str:
     """How many off-diagonal cells of `transfer_table` have which label, and how large an effect the family could show."""
     off, margin = table[table["role"] == "off-diagonal"], table.attrs["margin"]
     start = f"{len(off)} off-diagonal cells: " + ", ".join(f"{n} {name}" for name, n in off["label"].value_counts().items())
-    half = ((off["high"] - off["low"]) / 2).median()
+    half = _half_width(off)
     if np.isnan(half):
         return f"{start}; no interval, since every problem changed alike."
     start += f"; critical |t| {table.attrs['critical']:.2f}, median half-width {half:.1f} points"
     start += f", so that only effects beyond about {margin + half:.1f} points can be labelled"
     return start + (f", and most cells are too wide to be called neither (margin ±{margin:g})." if half > margin else ".")
+
+
+def _half_width(cells: pd.DataFrame) -> float:
+    """The median half-width of cells' intervals, in points."""
+    return ((cells["high"] - cells["low"]) / 2).median()
 
 
 def planted_sentence(table: pd.DataFrame) -> str:

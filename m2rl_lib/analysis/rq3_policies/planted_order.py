@@ -13,7 +13,7 @@ VERDICTS = ("as planted", "not as planted", "undecided")
 
 def pair_values(overlaps: pd.DataFrame, directions: pd.DataFrame, near: pd.DataFrame, relation: pd.DataFrame) -> pd.DataFrame:
     """What each instrument gives pairs of experts, from the tables of pairs and of cosines, a `neighbour_table` for each seed,
-    and `planted.relation`: instrument, seed, target (the pair), relation, value (more: nearer; the neighbour ratio is the mean of
+    and `planted.relation`: instrument, seed, target (the pair), relation, think, value (more: nearer; the neighbour ratio is the mean of
     both directions, its sign reversed), control (the mean of both experts' values with RL-Null)."""
     masks = whole(overlaps).query("kind == 'density' and level == @DENSITY and precision == 'stored'")
     instruments = {
@@ -23,7 +23,7 @@ def pair_values(overlaps: pd.DataFrame, directions: pd.DataFrame, near: pd.DataF
     }
     one, other = relation["one"], relation["other"]
     asked = {"domain": "all", "target": one + " · " + other, "model": "rl-" + one, "other": "rl-" + other}
-    asked, frames = pd.DataFrame(asked | {"relation": relation["relation"]}), []
+    asked, frames = pd.DataFrame(asked | {"relation": relation["relation"], "think": relation["think"]}), []
     for name, frame in instruments.items():
         turned = frame.rename(columns={"model": "other", "other": "model"})
         value = pd.concat([frame, turned]).groupby(["seed", "model", "other"])["value"].mean()
@@ -42,19 +42,28 @@ def value_table(points: pd.DataFrame) -> pd.DataFrame:
         return "–" if np.isnan(mean) else f"{mean:.3f}" + (f" [{low:.3f}, {high:.3f}]" if np.isfinite(low) else "")
 
     cells = points.groupby(["relation", "target", "instrument"])["value"].agg(words)
-    return cells.unstack()[list(pd.unique(points["instrument"]))].sort_index(level="relation", ascending=False)
+    wide = cells.unstack()[list(pd.unique(points["instrument"]))].sort_index(level="relation", ascending=False)
+    return wide.rename(columns={"neighbour ratio": "neighbour ratio, sign reversed"})
 
 
 def order_table(points: pd.DataFrame, draws: int = 10_000) -> pd.DataFrame:
-    """One row per instrument: rank correlations of its values and of its control with the planted relation, and the verdict."""
+    """One row per instrument: rank correlations of its values and of its control with the planted relation, and the verdict; `words_`:
+    the same of the pairs that both learn to think, which differ in their words alone."""
     rows = []
     for name, part in points.groupby("instrument", sort=False):
         found, control = (rank_correlation(part, x, "relation", draws) for x in ("value", "control"))
-        decided = found["points"] >= FEWEST and (found["low"] > 0 or found["high"] < NEGLIGIBLE)
+        words = rank_correlation(part[part["think"]], "value", "relation", draws)
         row = {"instrument": name, "pairs": found["points"], **found[["seeds", "rho", "low", "high", "p"]]}
-        row |= control[["rho", "low", "high"]].add_prefix("control_").to_dict()
-        rows.append(row | {"verdict": VERDICTS[not found["low"] > 0 if decided else 2]})
+        for name, other in (("control", control), ("words", words)):
+            row |= other[["rho", "low", "high"]].add_prefix(f"{name}_").to_dict()
+        rows.append(row | {"verdict": _verdict(found), "words_verdict": _verdict(words)})
     return pd.DataFrame(rows)
+
+
+def _verdict(found: pd.Series) -> str:
+    """Of VERDICTS, what a rank correlation with the planted relation says; undecided below FEWEST points in all seeds."""
+    decided = found["points"] * found["seeds"] >= FEWEST and (found["low"] > 0 or found["high"] < NEGLIGIBLE)
+    return VERDICTS[not found["low"] > 0 if decided else 2]
 
 
 def order_sentence(table: pd.DataFrame) -> str:

@@ -106,20 +106,23 @@ def answer_sentence(summary: pd.DataFrame, entries: pd.DataFrame, order: pd.Data
     angle, judged = stored[stored["kind"] == "cosine"].iloc[0], entries.drop_duplicates("unit").set_index("unit")
     kl, (overlap, direction) = judged.loc["rank correlation"], judged.loc[["Jaccard", "cosine"], "verdict"]
     null = f" ({angle['with_null']:.2f} with RL-Null)" if pd.notna(angle["with_null"]) else ""
+    seeds = f" ({masks['pairs'] // masks['seeds']:.0f} pairs, {masks['seeds']:.0f} seeds)" if masks["seeds"] > 1 else ""
     size = f" (rank correlation {kl['estimate']:+.2f})".replace("-", "−") if pd.notna(kl["estimate"]) else ""
     said = [
-        f"**Do experts change the same weights?** {masks['above_matched']} of {masks['pairs']} pairs do so more than matched random "
-        f"masks (overlap {masks['mean']:.2f} against {masks['matched']:.2f}); that other domains would: {overlap}.",
-        f"**In the same direction?** Their task vectors have a cosine of {angle['mean']:.2f}{null}; of other domains: {direction}.",
+        f"**Do experts change the same weights?** {masks['above_matched']} of {masks['pairs']} pairs of experts{seeds} do so more than "
+        f"matched random masks (overlap {masks['mean']:.2f} against {masks['matched']:.2f}); whether experts of other domains would "
+        f"is {overlap}.",
+        f"**In the same direction?** Their task vectors have a mean cosine of {angle['mean']:.2f}{null}; for other domains this is "
+        f"{direction}.",
         f"**Does the KL between policies predict the score?** {KL_SAID[kl['verdict']]}{size}.",
     ]
     if order is not None:
-        named = order.groupby("verdict", sort=False)["instrument"].agg(", ".join)
-        said += [
-            "**Are pairs of domains with more words in common nearer?** By instrument: "
-            + ", ".join(f"{ORDER_SAID[verdict]} by {by}" for verdict, by in named.items())
-            + "."
-        ]
+        answers = []
+        for verdict in ("verdict", "words_verdict"):
+            named = order.groupby(verdict, sort=False)["instrument"].agg(", ".join)
+            answers.append(", ".join(f"{ORDER_SAID[found]} by {by}" for found, by in named.items()))
+        said.append(f"**Are pairs with more planted in common (thinking, words) nearer?** {answers[0].capitalize()}.")
+        said.append(f"By words alone, among pairs that both learn to think: {answers[1]}.")
     return " ".join(said)
 
 

@@ -8,7 +8,7 @@ import pandas as pd
 from m2rl_lib.config import model_names, schedule
 from m2rl_lib.config.study import Parameters
 from m2rl_lib.stats.bootstrap import OVERALL, average_table, choose_on_selection, models_in, models_lacking
-from m2rl_lib.stats.comparisons import compare_alone
+from m2rl_lib.stats.comparisons import compare_alone, display_name
 
 
 def settings(models: list[str], p: Parameters) -> pd.DataFrame:
@@ -96,6 +96,24 @@ def compare_variants(scores: pd.DataFrame, key: str, margin: float, draws: int =
     if not pairs:
         return pd.DataFrame(columns=["method", "model", "estimate", "low", "high", "verdict", "seen", "n"])
     return compare_alone(scores, pairs, [OVERALL], margin, draws).rename(columns={"reference": "method"})
+
+
+def at_equal_length(scores: pd.DataFrame, margin: float, draws: int = 10_000) -> pd.DataFrame:
+    """`compare_variants` of task vectors scaled to one length, with the mean at equal (`score`) and at published length (points)."""
+    means = average_table(scores, draws=1).query("domain == @OVERALL").set_index("model")["score"]
+    table = compare_variants(scores, "norm", margin, draws)
+    return table.assign(score=table["model"].map(means), published=table["method"].map(means))
+
+
+def length_sentence(table: pd.DataFrame) -> str:
+    """How far the methods of `at_equal_length` lie apart at both lengths, and whether the same one leads; '' of fewer than two."""
+    if len(table) < 2:
+        return ""
+    far = table[["published", "score"]].agg(lambda column: column.max() - column.min())
+    leaders = [display_name(table.loc[table[column].idxmax(), "method"]) for column in ("published", "score")]
+    said = f"From the best merge to the worst it is {far['published']:.1f} points at the published settings, and {far['score']:.1f} where "
+    said += "all task vectors are scaled to one length"
+    return f"{said}; there {leaders[1]} leads{', too' if leaders[0] == leaders[1] else f', not {leaders[0]}'}."
 
 
 def leave_one_out(scores: pd.DataFrame, p: Parameters, margin: float, draws: int = 10_000) -> pd.DataFrame:

@@ -45,11 +45,21 @@ def gate_sentences(table: pd.DataFrame) -> list[str]:
     return lines
 
 
-def answer_sentence(table: pd.DataFrame) -> str:
-    """Of which domains the question can be asked, in one sentence, from `gate`."""
+def answer_sentence(table: pd.DataFrame, differences: pd.DataFrame) -> str:
+    """Of which domains the question can be asked, from `gate`, and where it cannot, what the judges' `difference_table` shows."""
     asked = [display_domain(name) for name in table.loc[table["answerable"], "domain"]]
     if not asked:
-        return f"**The question cannot be asked here:** SFT is shown to judge no domain above chance ({CHANCE:g} points), by either mode."
+        said = f"**The question cannot be asked here:** SFT is shown to judge no domain above chance ({CHANCE:g} points), by either mode."
+        shared = differences[differences["set"] == SHARED].dropna(subset=["estimate"])
+        shown = shared[(shared["low"] > 0) | (shared["high"] < 0)].sort_values("estimate")
+        named = [
+            f"{display_name(row.judge)} on {display_domain(row.domain).lower()} {row.estimate:+.1f} [{row.low:.1f}, {row.high:.1f}]"
+            for row in shown.itertuples()
+        ]
+        return (
+            f"{said} Process − outcome of the {len(shared)} judges and domains, unadjusted: {len(shown)} intervals exclude 0"
+            + (f" ({'; '.join(named)})." if named else ".")
+        )
     rest = [display_domain(name) for name in table.loc[~table["answerable"], "domain"]]
     left_out = f", but not in {', '.join(rest)}, which what follows leaves out" if rest else ""
     return f"SFT judges above chance in {', '.join(asked)}{left_out}."

@@ -56,13 +56,25 @@ def decision_table(frames: Mapping[Point, pd.DataFrame], p: Parameters, table: p
 
 
 def sentence(table: pd.DataFrame) -> str:
-    """What to use at the largest budget, by what one has: in how many worlds of a `decision_table` each way is better."""
+    """What to use at the largest budget, by what one has: in how many worlds of a `decision_table` each way is better, and by how much
+    (the least and the most of them)."""
     last, said = table[table["budget"] == table["budget"].max()], []
     for situation, rows in last.groupby("you have", sort=False):
-        counts = ", ".join(f"{use} in {count}" for use, count in rows["use"].value_counts().items())
-        said.append(f"with {situation} {counts}")
+        counts = []
+        for use, part in sorted(rows.groupby("use"), key=lambda found: -len(found[1])):
+            words = f"{use} in {len(part)}"
+            if part["verdict"].isin(["better", "worse"]).all() and use != NOTHING:
+                ends = part.loc[part["estimate"].abs().sort_values().index[:: max(1, len(part) - 1)]]
+                words += f" (by {' to '.join(_size(row) for _, row in ends.iterrows())} points)"
+            counts.append(words)
+        said.append(f"with {situation}: {', '.join(counts)}")
     counted = f"{last['world'].nunique()} worlds, seeds: {last['seeds'].max()}"
-    return f"What to use ({counted}) after all RL steps: {'; '.join(said)}."
+    return f"What to use ({counted}) after all RL steps, {'; '.join(said)}."
+
+
+def _size(row: pd.Series) -> str:
+    """'8.5 [4.8, 12.2]': by how much the better way is ahead."""
+    return f"{abs(row['estimate']):.1f} [{', '.join(f'{end:.1f}' for end in sorted(row[['low', 'high']].abs()))}]"
 
 
 def _best_two(frame: pd.DataFrame, ways: list[str], p: Parameters) -> tuple[str, str, pd.Series]:

@@ -112,21 +112,17 @@ def costs_by_way(costs: pd.DataFrame) -> pd.DataFrame:
 
 
 def counts_sentence(table: pd.DataFrame) -> str:
-    """At how many points of the map mixing or merging is ahead; those whose experts did not learn are left out."""
+    """In how many cells of the map mixing or merging is ahead; those whose experts did not learn are left out."""
     main = table[(table["contrast"] == MAIN) & table["learned"]]
-    count = main["verdict"].value_counts()
-    said = {
-        "better": "mixing is ahead",
-        "worse": "merging is ahead",
-        "equivalent": "both are equivalent",
-        "undecided": "undecided",
-    }
-    found = ", ".join(f"{count.get(verdict, 0)} {words}" for verdict, words in said.items())
-    return f"Of {len(main)} points (world and budget) whose experts learned: {found}."
+    mixing, merging, same, unknown = (
+        int((main["verdict"] == word).sum()) for word in ("better", "worse", "equivalent", "undecided")
+    )
+    said = f"Mixing is ahead in {mixing} and merging in {merging} of the map's {len(main)} cells (a world and a budget) whose experts learned"
+    return f"{said}; both are equivalent in {same}, and {unknown} are undecided."
 
 
 def sentences(table: pd.DataFrame) -> list[str]:
-    """Whether the planted extremes came out, with what else could explain it, at the largest budget."""
+    """Whether the predicted extremes came out at the largest budget."""
     last = table[table["budget"] == table["budget"].max()]
     found = []
     for end, expected in (("idxmax", True), ("idxmin", False)):
@@ -136,9 +132,8 @@ def sentences(table: pd.DataFrame) -> list[str]:
         size = f"{main['estimate']:+.1f} points [{main['low']:.1f}, {main['high']:.1f}]"
         reached = main["low"] > 0 and main["estimate"] >= LARGE if expected else max(-main["low90"], main["high90"]) < margin
         missed = main["high"] < LARGE if expected else main["low"] > margin or main["high"] < -margin
-        others = [f"{name} {point.loc[name, 'estimate']:+.1f}" for name in point.index if name != MAIN]
-        said = "as planted" if reached else "not as planted" if missed else "undecided"
+        said = "as predicted" if reached else "not as predicted" if missed else "undecided"
         said = said if main["learned"] else "not tested, as the experts did not learn"
         where = f"{100 * main['conflict']:.0f}% of words in conflict ({main['world']}, n = {main['n']} problems, seeds = {main['seeds']})"
-        found.append(f"{where}: {MAIN} {size}, {main['verdict']}; planted is {wanted}: {said}. Beside it: {', '.join(others)}.")
+        found.append(f"{where}: {MAIN} {size}, {main['verdict']}; predicted is {wanted}: {said}.")
     return found
