@@ -89,6 +89,13 @@ def first_benchmarks(names: list[str], sources: Sequence[str] = (problem_sets.MI
     return [problem_sets.benchmarks(name, sources)[0] for name in names]
 
 
+def answer_sentence(judged: pd.DataFrame) -> str:
+    """How many verdicts there are, how many cannot be read, and before how many the judge thought."""
+    read, thought = 100 * judged["verdict"].notna().mean(), 100 * judged["thought"].eq(True).mean()
+    said = f"**{judged['judge'].nunique()} judges gave {len(judged)} verdicts**; {read:.1f}% of the written ones can be read, and before"
+    return f"{said} {thought:.1f}% the judge thought."
+
+
 def count_samples(samples: pd.DataFrame) -> pd.DataFrame:
     """One row per model and domain: samples, of these not graded, empty, truncated, without an answer, right and wrong (of whole
     trajectories, of which `at once` have no reasoning to read), and the `reason` where there is no balanced set."""

@@ -30,6 +30,23 @@ def show(frame: pd.DataFrame, decimals: int = 1, columns: dict[str, str] | None 
     return HTML(f'<div class="table">{table}</div>')
 
 
+def show_costs(costs: pd.DataFrame) -> HTML:
+    """Rows of the `costs` table: time in minutes, memory in GB."""
+    units = {"minutes": costs["wall_seconds"] / 60, "memory, GB": costs["peak_memory_bytes"] / 1e9}
+    names = {"model": "run", "stage": "stage", "minutes": "minutes", "prompts": "prompts"}
+    names |= {"generated_tokens": "tokens generated", "trained_tokens": "tokens trained on", "memory, GB": "memory, GB"}
+    return show(costs.assign(**units), 1, names)
+
+
+def show_log(log: pd.DataFrame) -> HTML:
+    """About ten rows of TRL's log of an RL run, the last among them."""
+    names = {"step": "step", "reward": "reward", "reward_std": "sd of rewards", "frac_reward_zero_std": "groups of equal rewards"}
+    names |= {"entropy": "entropy, nats", "completions/mean_length": "length, tokens"}
+    names |= {"completions/clipped_ratio": "share cut off", "grad_norm": "gradient norm"}
+    kept = sorted({*range(0, len(log), max(1, len(log) // 10)), len(log) - 1})
+    return show(log.iloc[kept], 2, names, folded="TRL's log")
+
+
 def _readable(value, read) -> str:
     try:
         return read(value)

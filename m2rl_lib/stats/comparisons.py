@@ -9,7 +9,18 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from m2rl_lib.stats.bootstrap import OVERALL, SEEN, TABLE, describe, interval, measured, problem_means, require_columns, resample
+from m2rl_lib.stats.bootstrap import (
+    OVERALL,
+    SEEN,
+    TABLE,
+    average_table,
+    describe,
+    interval,
+    measured,
+    problem_means,
+    require_columns,
+    resample,
+)
 
 BEST_MERGE = "merged-best"  # what stands for merging where it is not one merge: halves, or seeds, that chose different ones
 NAMES = {
@@ -64,6 +75,15 @@ def model_family(model: str) -> str:
     stem, _ = _parts(model)
     named = {"rl-multi": "mixed", "cascade": "mixed", "mt-opd": "distilled", BEST_MERGE: "merged", "routed": "expert"}
     return named.get(stem) or ("merged" if stem in MERGES else "reference" if stem in NAMES else "expert")
+
+
+def ends_sentence(scores: pd.DataFrame) -> str:
+    """The models of the highest and the lowest mean over the trained domains, each with its 95% interval."""
+    overall = average_table(scores).query("domain == 'overall'").sort_values("score", ascending=False, kind="stable")
+    named = [f"{display_name(row.model)} {row.score:.1f} [{row.low:.1f}, {row.high:.1f}]" for row in overall.itertuples()]
+    return "**Mean over the trained domains, points:** " + (
+        f"{named[0]}." if len(named) == 1 else f"highest of {len(named)} models {named[0]}, lowest {named[-1]}."
+    )
 
 
 def chosen(model: str) -> str:

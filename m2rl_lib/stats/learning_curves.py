@@ -5,6 +5,7 @@ import pandas as pd
 from scipy import stats
 
 from m2rl_lib.stats.bootstrap import require_columns
+from m2rl_lib.stats.comparisons import display_domain
 
 PARTS = {  # of a domain in a training log: how it is logged, and what it is
     "rewards/{}/mean": "reward",
@@ -25,6 +26,29 @@ def by_domain(log: pd.DataFrame, domains: list[str]) -> pd.DataFrame:
         if column.format(domain) in log
     ]
     return pd.concat(parts, ignore_index=True).dropna(subset="value").astype({"value": float})
+
+
+def gains_sentence(curves: pd.DataFrame, trained: list[str]) -> str:
+    """Where each domain's selection reward began and ended in a run's `curve_table`, those that it was `trained` on first."""
+    ends = curves[curves["kind"] == "selection"].sort_values("step").groupby("domain", sort=False).agg(["first", "last"])
+    others = [domain for domain in ends.index if domain not in trained]
+
+    def words(domains: list[str]) -> str:
+        last = {domain: ends.loc[domain] for domain in domains}
+        return ", ".join(
+            f"{display_domain(domain).lower()} from {row['reward', 'first']:.2f} to {row['reward', 'last']:.2f} "
+            f"[{row['low', 'last']:.2f}, {row['high', 'last']:.2f}]"
+            for domain, row in last.items()
+        )
+
+    said = f"**Reward on selection problems (n = {curves['n'].max():.0f} a domain).** Trained: {words(trained)}."
+    return f"{said} Not trained: {words(others)}." if others else said
+
+
+def distance_sentence(distances: pd.DataFrame) -> str:
+    """How far a student is from its teachers at the first and the last step of a `distillation` table, mean over domains."""
+    first, last = (distances.loc[distances["step"] == distances["step"].agg(end), "kl"].mean() for end in ("min", "max"))
+    return f"**The KL to the teachers goes from {first:.2f} to {last:.2f} nats a token** (mean over domains)."
 
 
 def curve_table(curves: pd.DataFrame, problems: int) -> pd.DataFrame:

@@ -13,7 +13,7 @@ from trl import SFTConfig, SFTTrainer
 from m2rl_lib.config import locations
 from m2rl_lib.config.study import Parameters
 from m2rl_lib.data import problem_sets, sft_blend, sft_corpus
-from m2rl_lib.storage import artifacts, costs, processes, result_tables
+from m2rl_lib.storage import artifacts, checkpoints, costs, processes, result_tables
 from m2rl_lib.training import base_models, common, launch, micro_model
 from m2rl_lib.training.resume import Resumable
 from m2rl_lib.training.shared_prompts import has_plain_head
@@ -32,6 +32,14 @@ def run(p: Parameters) -> list[Path]:
 
     folders = [locations.model_folder(p.study, p.seed, name) for name in ("base", MODEL)]
     return common.run_stage(p, MODEL, "sft", folders, [], make)
+
+
+def answer_sentence(curve: pd.DataFrame, model: Path) -> str:
+    """How large a model is, and where its loss began and ended: rows of the `sft_curve` table, in nats a token."""
+    count = sum(tensor.size for tensor in checkpoints.open_checkpoint(MODEL, model).tensors.values())
+    first, last = (curve.loc[curve["step"] == curve["step"].agg(end)].iloc[0] for end in ("min", "max"))
+    said = f"**A model of {count / 1e6:.2f} million weights.** Its loss goes from {first['loss']:.2f} nats a token at step {first['step']:.0f} to"
+    return f"{said} {last['loss']:.2f} at step {last['step']:.0f}."
 
 
 def corpus(p: Parameters) -> Sequence[dict]:

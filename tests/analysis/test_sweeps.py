@@ -94,6 +94,16 @@ def test_variants_are_compared_with_the_method_they_vary():
     assert sweeps.compare_variants(scores, "step", 3.0).empty
 
 
+def test_how_far_merges_move_is_a_sentence():
+    names, norms = ["rl-math", "merge-ties", "merge-average", "merge-task-arithmetic"], [1.0, 0.9, 0.5, 2.0]
+    table, moved = pd.DataFrame({"model": names, "norm": norms}), pd.Series([0.1, 0.2, 0.7])
+    said = sweeps.distance_sentence(table, moved)
+    assert said.startswith(
+        "**Of 3 merges at published settings Average merge (0.50) moves least from SFT and TA merge (2.00) most**"
+    )
+    assert said.endswith("All experts move 70.0% of the weights: there RAM and RAM+ are Average.")
+
+
 def test_leave_one_out_by_hand():
     parts = {"math": (55, 40, 50), "coding": (60, 70, 60), "science": (50, 50, 20)}
     names = ("merge-ties", "merge-ties@experts=coding+science", "merge-ties@experts=math+coding")

@@ -17,3 +17,30 @@ def test_a_readers_table_has_plain_names_and_units_and_folds_where_it_is_long():
     assert "<summary>Every pair (14 rows)</summary>" in long and long.count("RL-IF") == 7
     with pytest.raises(KeyError, match="no column low: the table has model, over, estimate"):
         tables.show(frame, columns={"low": "low"})
+
+
+def test_costs_are_in_minutes_and_gigabytes():
+    row = {
+        "model": "rl-math",
+        "stage": "rl",
+        "wall_seconds": 90.0,
+        "device_seconds": 90.0,
+        "prompts": 1536,
+        "generated_tokens": 500_000,
+    }
+    shown = tables.show_costs(pd.DataFrame([row | {"trained_tokens": 400_000, "peak_memory_bytes": 1.1e9}])).data
+    assert all(f"<td>{value}</td>" in shown for value in ("RL-Math", "1.5", "1536", "1.1")) and "peak_memory" not in shown
+
+
+def test_a_log_ends_with_its_last_step():
+    columns = [
+        "reward",
+        "reward_std",
+        "frac_reward_zero_std",
+        "entropy",
+        "completions/mean_length",
+        "completions/clipped_ratio",
+        "grad_norm",
+    ]
+    shown = tables.show_log(pd.DataFrame({"step": range(2, 66, 2)} | dict.fromkeys(columns, 0.5))).data
+    assert "<td>64</td>" in shown and "<td>2</td>" in shown and "<td>4</td>" not in shown and "groups of equal rewards" in shown

@@ -92,6 +92,16 @@ def test_chance_adjusted_by_hand():
         comparisons.chance_adjusted(table, {"a": 0.25})
 
 
+def test_the_ends_of_some_models_are_named():
+    scores = shares({"sft": 20, "rl-math": 60, "rl-coding": 40})
+    said = comparisons.ends_sentence(scores)
+    assert (
+        said.startswith("**Mean over the trained domains, points:** highest of 3 models RL-Math 60.0 [")
+        and ", lowest SFT 20.0 [" in said
+    )
+    assert comparisons.ends_sentence(shares({"sft": 20})).startswith("**Mean over the trained domains, points:** SFT 20.0 [")
+
+
 def test_an_adjusted_family_is_undecided_where_its_p_is():
     table = pd.DataFrame({"p": [0.001, 0.04, 0.5], "verdict": ["better", "worse", "equivalent"]})
     found = comparisons.adjust(table)

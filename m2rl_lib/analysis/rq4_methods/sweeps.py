@@ -116,6 +116,14 @@ def length_sentence(table: pd.DataFrame) -> str:
     return f"{said}; there {leaders[1]} leads{', too' if leaders[0] == leaders[1] else f', not {leaders[0]}'}."
 
 
+def distance_sentence(table: pd.DataFrame, moved: pd.Series) -> str:
+    """Which merges of `task_vectors.norms_and_cosines` move least and most, and the share of weights that all experts move (`ram.movers`)."""
+    merged = table[table["model"].str.startswith("merge-")].sort_values("norm", kind="stable")
+    least, most = (f"{display_name(row.model)} ({row.norm:.2f})" for row in merged.iloc[[0, -1]].itertuples())
+    said = f"**Of {len(merged)} merges at published settings {least} moves least from SFT and {most} most**, in units of the experts' "
+    return f"{said}mean norm. All experts move {100 * moved.iloc[-1]:.1f}% of the weights: there RAM and RAM+ are Average."
+
+
 def leave_one_out(scores: pd.DataFrame, p: Parameters, margin: float, draws: int = 10_000) -> pd.DataFrame:
     """What a merge loses or gains without one of its experts ('…@experts=<all but one>'): left_out, over, without − with."""
     rows = []
