@@ -251,10 +251,7 @@ def measured(points: np.ndarray, draws: np.ndarray, reason: str) -> dict:
 def score_table(scores: pd.DataFrame, pass_k: int | None = None, draws: int = 10_000) -> pd.DataFrame:
     """Avg@K, or pass@`pass_k`, of every model on every benchmark with 95% intervals: `TABLE`, n problems of k samples each."""
     sample, models = resample(problem_means(scores, pass_k), draws=draws), pd.unique(scores["model"])
-    return _table([describe(sample, model, domain, name) for model in models for name, domain in sample.tested(model).items()])
-
-
-def _table(rows: list[dict]) -> pd.DataFrame:
+    rows = [describe(sample, model, domain, name) for model in models for name, domain in sample.tested(model).items()]
     return pd.DataFrame(rows, columns=TABLE).astype({"k": "Int64"})
 
 
@@ -263,7 +260,8 @@ def average_table(scores: pd.DataFrame, draws: int = 10_000) -> pd.DataFrame:
     sample = resample(problem_means(scores), draws=draws)
     domains = sorted(set(sample.benchmarks["domain"]))
     overs = domains if {*domains} <= {*UNTRAINED} else [OVERALL, *domains]
-    return _table([describe(sample, model, over, AVERAGE) for model in pd.unique(scores["model"]) for over in overs])
+    rows = [describe(sample, model, over, AVERAGE) for model in pd.unique(scores["model"]) for over in overs]
+    return pd.DataFrame(rows, columns=TABLE).astype({"k": "Int64"})
 
 
 def averages(table: pd.DataFrame) -> pd.DataFrame:
@@ -287,6 +285,14 @@ def models_lacking(scores: pd.DataFrame, names: Sequence[str]) -> list[str]:
     """Those of `names` that a table of samples lacks, in their order."""
     there = models_in(scores)
     return [name for name in names if name not in there]
+
+
+def rows_of(scores: pd.DataFrame, models: Sequence[str], others: bool = False) -> pd.DataFrame:
+    """The rows of `models`; ValueError naming those that are not there, and with `others` those that are."""
+    if lacking := models_lacking(scores, models):
+        there = f": there are {', '.join(sorted(models_in(scores)))}" if others else ""
+        raise ValueError(f"no scores of {', '.join(lacking)}{there}")
+    return scores[scores["model"].isin(models)]
 
 
 def choose_on_selection(scores: pd.DataFrame, candidates: list[str]) -> str:

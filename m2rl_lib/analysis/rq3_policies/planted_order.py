@@ -3,11 +3,10 @@
 import numpy as np
 import pandas as pd
 
-from m2rl_lib.analysis.rq3_weights.mask_overlap import NULL, whole
+from m2rl_lib.analysis.rq3_weights.mask_overlap import DENSITY, NULL, whole
 from m2rl_lib.stats.over_seeds import t_interval
 from m2rl_lib.stats.rank_correlation import FEWEST, NEGLIGIBLE, rank_correlation
 
-DENSITY = 0.1  # of the masks whose overlap is taken
 VERDICTS = ("as planted", "not as planted", "undecided")
 
 

@@ -1,9 +1,7 @@
 """Routing: every benchmark answered by a model of its own, and how much of what that gains one model for all keeps. The upper
 bound is *routed experts*, each benchmark by its domain's expert. A composite is rows of a `scores` table."""
 
-import numpy as np
 import pandas as pd
-from scipy import stats
 
 from m2rl_lib.stats import bootstrap
 from m2rl_lib.stats.bootstrap import OVERALL, UNTRAINED, Resample, choose_on_selection, interval, mean_over_seeds
@@ -55,9 +53,6 @@ def _recovery(sample: Resample, model: str) -> dict:
         return out | {"reason": "the 95% interval of the experts' own gain is not above 0"}
     ratio = gain.mean() / whole.mean()
     gains, wholes = mean_over_seeds(draws).T
-    low, high = np.quantile(gains / wholes, [0.025, 0.975])
-    if len(seeds) > 1:
-        linear = ratio + (gain - ratio * whole) / whole.mean()  # per seed; its mean is the ratio
-        half = np.std(linear, ddof=1) / np.sqrt(len(seeds)) * stats.t.ppf(0.975, len(seeds) - 1)
-        low, high = max((low, high), (ratio - half, ratio + half), key=lambda pair: pair[1] - pair[0])
-    return out | {"recovery": ratio, "low": low, "high": high, "reason": ""}
+    linear = ratio + (gain - ratio * whole) / whole.mean()  # per seed; its mean is the ratio
+    found = interval(linear, (gains / wholes)[:, None])
+    return out | {"recovery": ratio, "low": found["low"], "high": found["high"], "reason": ""}

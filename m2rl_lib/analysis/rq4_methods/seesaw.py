@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from m2rl_lib.stats import bootstrap
-from m2rl_lib.stats.bootstrap import OVERALL, UNTRAINED, choose_on_selection, models_lacking, problem_means, require_columns
+from m2rl_lib.stats.bootstrap import OVERALL, UNTRAINED, choose_on_selection, models_lacking, problem_means
 from m2rl_lib.stats.comparisons import LEVEL, benjamini_hochberg, comparison_table, display_name
 
 GAIN, WINNERS = "gain of choosing by benchmark", "winners"
@@ -19,7 +19,6 @@ GAIN, WINNERS = "gain of choosing by benchmark", "winners"
 
 def place_methods(table: pd.DataFrame) -> pd.DataFrame:
     """A table of scores with `place` on each benchmark: 1 is best, equals share the better place (60, 70, 70 have 3, 1, 1)."""
-    require_columns(table, ["model", "domain", "benchmark", "score"], "table of methods")
     wide = table.pivot(index="model", columns="benchmark", values="score")
     if wide.isna().any(axis=None):
         model, benchmark = wide.index[wide.isna().any(axis=1)][0], wide.columns[wide.isna().any()][0]
@@ -34,8 +33,7 @@ def table_of_methods(table: pd.DataFrame, methods: list[str], beside: Sequence[s
     whole = pd.concat([means.assign(benchmark="mean"), table])
     competing = place_methods(whole[whole["model"].isin(methods)])
     both = pd.concat([competing, whole[whole["model"].isin(beside)].assign(place=np.nan)])
-    order = {name: place for place, name in enumerate([*methods, *beside])}
-    return both.sort_values("model", key=lambda names: names.map(order), kind="stable").reset_index(drop=True)
+    return both.sort_values("model", key=pd.Index([*methods, *beside]).get_indexer, kind="stable", ignore_index=True)
 
 
 def count_winners(placed: pd.DataFrame) -> int:
@@ -176,17 +174,15 @@ def answer_sentences(summary: pd.DataFrame, row: pd.Series, margin: float, same:
     """RQ4 in a few sentences: whether one method is best (the ledger's `row` of the seesaw), which of `summarise_methods` leads,
     the gain of choosing by benchmark (of the same row) beside the margin (points), and which methods are `copies` (`same`)."""
     best = summary.iloc[0]
-    said = f"**{SAID.get(row['verdict'], 'Whether one method is best everywhere is ' + row['verdict'])}.** " + (
-        f"{display_name(best['model'])} has the highest mean ({best['score']:.1f} points) and is best on {best['first']:.2g} of "
-    )
-    said += f"{summary['first'].sum():.0f} benchmarks"
+    said = f"**{SAID.get(row['verdict'], 'Whether one method is best everywhere is ' + row['verdict'])}.** "
+    said += f"{display_name(best['model'])} has the highest mean ({best['score']:.1f} points) "
+    said += f"and is best on {best['first']:.2g} of {summary['first'].sum():.0f} benchmarks"
     if np.isfinite(row["estimate"]):
         place = "less" if row["high"] < margin else "more" if row["low"] > margin else "which may be less or more"
         said += f"; choosing the best method for each benchmark gains {row['estimate']:.1f} points "
         said += f"[{row['low']:.1f}, {row['high']:.1f}] more than luck, {place} than the margin of {margin:g} points"
-    pairs = [
-        f"{display_name(copy)} was right as often as {display_name(method)} on every problem" for copy, method in same.items()
-    ]
+    named = [[display_name(name) for name in pair] for pair in same.items()]
+    pairs = [f"{copy} was right as often as {method} on every problem" for copy, method in named]
     return f"{said}." + f" {', '.join(pairs)}: they count as one method and share a place." * bool(pairs)
 
 

@@ -7,14 +7,13 @@ import numpy as np
 import pandas as pd
 
 from m2rl_lib.analysis.rq3_policies.policy_neighbours import neighbour_table
-from m2rl_lib.analysis.rq3_weights.mask_overlap import whole
+from m2rl_lib.analysis.rq3_weights.mask_overlap import DENSITY, whole
 from m2rl_lib.analysis.rq6_when.points import CONTRASTS, MAIN, conflict_shares
 from m2rl_lib.config import schedule
 from m2rl_lib.config.study import Parameters
 from m2rl_lib.stats.bootstrap import OVERALL, interval, problem_means, resample
 from m2rl_lib.stats.comparisons import LEVEL, benjamini_hochberg, three_way
 
-DENSITY = 0.1  # of the masks: every model's largest tenth of its task vector, so that no threshold saturates
 CONSTANT, PLANTED = "constant guess", "planted conflict"  # the latter is known in a planted world only
 PREDICTORS = {  # name: column of `seed_points`
     CONSTANT: None,
@@ -115,11 +114,9 @@ def conflict_sentence(points: pd.DataFrame, margin: float) -> str:
     said = {"better": "Mixing gains on merging", "worse": "Mixing loses against merging", "equivalent": "Conflict changes little"}
     start = said.get(three_way(found, margin), "It is undecided whether mixing gains on merging")
     by_seed = ", ".join(f"{slope:+.1f}" for slope in slopes)
-    size = (
-        f"{found['estimate']:+.1f} points [{found['low']:.1f}, {found['high']:.1f}]"
-        if len(slopes) > 1
-        else "one seed has no spread"
-    )
+    size = "one seed has no spread"
+    if len(slopes) > 1:
+        size = f"{found['estimate']:+.1f} points [{found['low']:.1f}, {found['high']:.1f}]"
     return f"{start} as words conflict: from none to all of them, {MAIN} changes by {size} (by seed: {by_seed})."
 
 
