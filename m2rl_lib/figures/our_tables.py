@@ -7,6 +7,7 @@ import pandas as pd
 import PIL.Image
 
 from m2rl_lib.analysis.rq1_mix_or_merge import budgets
+from m2rl_lib.analysis.rq3_weights import mask_overlap
 from m2rl_lib.analysis.rq4_methods import seesaw
 from m2rl_lib.config import schedule
 from m2rl_lib.config.locations import figures_folder
@@ -58,26 +59,23 @@ def changes(p: Parameters, methods: bool = False) -> pd.DataFrame:
     published = published_changes(methods)
     groups = ["sft", "merges", "distilled"] if methods else ["sft", "experts", "merges", "mixed"]
     found = result_tables.read_table(p, "scores", groups, schedule.seeds_there(p, "rq4" if methods else "rq1"))
-    models = [*schedule.defaults(p), "mt-opd"] if methods else [*schedule.experts(p), "rl-multi"]
+    models = [*schedule.defaults(p), "mt-opd"]
     if not methods:
         best = bootstrap.choose_on_selection(found[found["split"] == "selection"], schedule.defaults(p))
-        found, models = (
-            found.replace({"model": {best: comparisons.BEST_MERGE}}),
-            [*models[:-1], comparisons.BEST_MERGE, "rl-multi"],
-        )
+        found = found.replace({"model": {best: comparisons.BEST_MERGE}})
+        models = [*schedule.experts(p), comparisons.BEST_MERGE, "rl-multi"]
     test = found[(found["split"] == "test") & found["model"].isin(["sft", *models])]
     both = [domain for domain in p.domains if domain in set(published["domain"])]
     pairs, how = [(model, "sft") for model in models], (p.analysis_margin, p.analysis_draws)
     parts = [(test[test["domain"].isin(both)], [bootstrap.OVERALL])] if both else []
-    ours = pd.concat(
-        comparisons.comparison_table(some, pairs, overs, *how) for some, overs in [*parts, (test, list(p.domains))]
-    ).rename(columns={"over": "domain", "estimate": "change"})
-    order = {name: place for place, name in enumerate([bootstrap.OVERALL, *p.domains, *models])}
+    compared = [comparisons.comparison_table(some, pairs, overs, *how) for some, overs in [*parts, (test, list(p.domains))]]
+    ours = pd.concat(compared).rename(columns={"over": "domain", "estimate": "change"})
+    order = pd.Index([bootstrap.OVERALL, *p.domains, *models])
     overall = published[published["domain"].isin(both)].groupby("model", sort=False)["change"].mean().reset_index()
     published = pd.concat([published, overall.assign(domain=bootstrap.OVERALL)])
     rows = pd.concat([published.assign(source="published"), ours.assign(source="ours")], ignore_index=True)
     rows = rows[rows["model"].isin(models) & rows["domain"].isin([bootstrap.OVERALL, *p.domains])]
-    rows = rows.sort_values(["domain", "model"], key=lambda names: names.map(order), kind="stable", ignore_index=True)
+    rows = rows.sort_values(["domain", "model"], key=order.get_indexer, kind="stable", ignore_index=True)
     return rows[["source", "model", "domain", "change", "low", "high", "n", "seeds"]].assign(domains=len(both))
 
 
@@ -107,10 +105,8 @@ def agreement(ledger: pd.DataFrame, figure: str) -> str:
     for _, row in ledger.set_index("id", drop=False).loc[FINDINGS[figure]].iterrows():
         ours = f"{row['quantity']}, {claim_ledger.estimate_words(row)}"
         ours = row["reason"] if row["verdict"] == claim_ledger.NOT_TESTABLE else ours
-        word = AGREES[row["verdict"]]
-        lines.append(
-            f"**{word[0].upper()}{word[1:]}** ({row['id']}, {row['claim']}). Published: {row['published']}. Ours: {ours}."
-        )
+        said = f"{AGREES[row['verdict']].capitalize()}** ({row['id']}, {row['claim']})"
+        lines.append(f"**{said}. Published: {row['published']}. Ours: {ours}.")
     return "  \n".join(lines)
 
 
@@ -169,8 +165,9 @@ def overlaps(p: Parameters) -> pd.DataFrame:
     """Overlap of each two experts' masks, of the study's own seed, at the paper's η and at equal density."""
     table = result_tables.read_table(p, "weights_pairs", ["measuring"])
     experts = schedule.experts(p)
-    table = table[table["model"].isin(experts) & table["other"].isin(experts) & (table["type"] == "all") & table["layer"].isna()]
-    masks = [("relative", 0.001, "changed by more than η = 0.001"), ("density", 0.1, "the tenth that changed most")]
+    table = mask_overlap.whole(table[table["model"].isin(experts) & table["other"].isin(experts)])
+    masks = [("relative", 0.001, "changed by more than η = 0.001")]
+    masks += [("density", mask_overlap.DENSITY, "the tenth that changed most")]
     masks = pd.DataFrame(masks, columns=["kind", "level", "mask"])
     table = masks.merge(table[table["precision"] == "stored"], on=["kind", "level"])
     pair = table["model"].str.removeprefix("rl-") + "-" + table["other"].str.removeprefix("rl-")
@@ -199,7 +196,7 @@ def judging(p: Parameters) -> pd.DataFrame:
     columns = ["model", "mode", "benchmark", "accuracy", "low", "high", "n", "seeds"]
     means = frame.groupby(["model", "mode"], sort=False)["accuracy"].mean().reset_index().assign(benchmark="our mean")
     rows = pd.concat([means, frame], ignore_index=True).reindex(columns=columns)
-    return rows.sort_values("model", key=lambda names: names.map(models.index), kind="stable", ignore_index=True)
+    return rows.sort_values("model", key=pd.Index(models).get_indexer, kind="stable", ignore_index=True)
 
 
 def blend(p: Parameters) -> pd.DataFrame:

@@ -18,9 +18,9 @@ KINDS = ["SFT to expert", "expert to expert", "expert to mixed"]
 
 def plot_sweeps(frame: pd.DataFrame) -> Figure:
     """One heat map per method: mean over domains at each λ and density (NaN: it has none); a frame around its best, a star at the
-    published setting (`published`)."""
-    require_columns(frame, ["method", "lambda", "density", "score", "best"], "a sweep")
-    frame = frame.assign(published=frame.get("published", frame.get("model", "") == frame["method"]))
+    published setting, the method's name."""
+    require_columns(frame, ["model", "method", "lambda", "density", "score", "best"], "a sweep")
+    frame = frame.assign(published=frame["model"] == frame["method"])
     methods, across = [name for name in MERGES if name in set(frame["method"])], 3
     parts = [frame[frame["method"] == method] for method in methods]
     heights = [max(part["density"].nunique(), 1) for part in parts]

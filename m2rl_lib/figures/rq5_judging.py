@@ -10,12 +10,11 @@ from matplotlib.patches import Patch
 from m2rl_lib.analysis.rq2_transfer.transfer_matrix import INSTRUCTIONS, REASONING
 from m2rl_lib.analysis.rq5_judging.best_of_n import MAJORITY, ORACLE, SINGLE
 from m2rl_lib.analysis.rq5_judging.judge_accuracy import name_experts
-from m2rl_lib.figures.parts import count_words, draw_estimate, finish, handle, name_heights, span, unique
-from m2rl_lib.figures.style import BLACK, COLUMN, FAMILIES, GREY, make_figure, make_panels
+from m2rl_lib.figures.parts import count_words, draw_estimate, draw_note, finish, handle, name_heights, span, unique
+from m2rl_lib.figures.style import BLACK, COLUMN, FAMILIES, FILLED, GREY, make_figure, make_panels
 from m2rl_lib.stats.bootstrap import require_columns
 from m2rl_lib.stats.comparisons import display_domain, display_name, model_family
 
-FILLED = {"outcome": False, "process": True}  # markers of the two modes
 TICKS = {SINGLE: ("|", GREY), MAJORITY: ("x", BLACK), ORACLE: ("1", GREY)}  # ways of choosing without a judge
 FEWEST = 20  # verdicts in a bin of P(right): below, its share is left out
 DRAWN = ("sft", "expert", "rl-multi")  # judges of the smaller figures; the tables have all
@@ -78,24 +77,21 @@ def plot_answer(frame: pd.DataFrame) -> Figure:
     for row in differences[asked].itertuples():
         height = heights[row.domain] + (0.15 - 0.3 * judges.index(row.judge) if len(judges) > 1 else 0)
         draw_estimate(right, row, row.estimate, height, *FAMILIES[_family(row.judge)][:3])
-    reach = 1.1 * max(
-        10.0, float(np.nanmax(np.abs(differences.loc[asked, ["estimate", "low", "high"]].to_numpy(float)), initial=0))
-    )
+    sizes = differences.loc[asked, ["estimate", "low", "high"]].abs().to_numpy(float)
+    reach = 1.1 * max(10.0, float(np.nanmax(sizes, initial=0)))
     for domain, height in heights.items():
         if domain in differences.loc[asked, "domain"].to_numpy():
             side = (0, reach) if domain in REASONING else (-reach, 0) if domain == INSTRUCTIONS else (0, 0)
             right.fill_betweenx([height - 0.45, height + 0.45], *side, color="#E2E2E2", linewidth=0, zorder=0)
         else:
-            middle = {"xy": (0.5, height), "xycoords": ("axes fraction", "data"), "ha": "center", "va": "center"}
-            right.annotate(HIDDEN, **middle, fontsize=7, color=GREY)
+            draw_note(right, HIDDEN, height)
     right.set(title="Which mode is better?", xlim=(-reach, reach), xlabel="process − outcome, points\n← outcome    process →")
     if asked.any():
         right.axvline(0, color=GREY, linestyle="--", linewidth=0.8)
     else:
         right.set(xticks=[], xlabel="\n")
-    name_heights(
-        left, list(heights.values()), [display_domain(name).replace(" ", "\n") for name in names], -0.6, len(names) - 0.4
-    )
+    labels = [display_domain(name).replace(" ", "\n") for name in names]
+    name_heights(left, list(heights.values()), labels, -0.6, len(names) - 0.4)
     shown = [handle(_name(judge), *FAMILIES[_family(judge)][:3]) for judge in judges] if asked.any() else []
     shown += [Patch(color="#E2E2E2", label="the paper's side")] if asked.any() else []
     modes = [handle(f"SFT by {mode}", *FAMILIES["reference"][:2], filled) for mode, filled in FILLED.items()]
