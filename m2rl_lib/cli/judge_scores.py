@@ -33,9 +33,7 @@ class TableError(ValueError):
 
 def read_scores(path: Path | str) -> tuple[pd.DataFrame, pd.DataFrame | None]:
     """The test and the selection rows (None without any) of a table of scores, in the columns of our `scores` tables.
-
-    TableError in one line, naming the file, for a table that cannot be judged.
-    """
+    TableError in one line, naming the file, for a table that cannot be judged."""
     try:
         return _read(Path(path))
     except ValueError as why:

