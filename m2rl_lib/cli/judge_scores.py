@@ -17,8 +17,8 @@ from m2rl_lib.config.model_names import parse_model_name
 from m2rl_lib.paper import claim_ledger, claims, published_tables
 from m2rl_lib.paper.claim_ledger import NOT_TESTABLE
 from m2rl_lib.paper.score_tables import Tables, make_score_tables
-from m2rl_lib.stats.bootstrap import CELL, MOST_UNGRADED, UNTRAINED, check_scores
 from m2rl_lib.stats.comparisons import FEWEST, MARGIN, METHODS, display_name, verdict_sentence
+from m2rl_lib.stats.graded_samples import CELL, MOST_UNGRADED, UNTRAINED, check_scores
 
 NEEDED = ["model", "benchmark", "problem", "sample", "correct"]
 OPTIONAL = ["seed", "domain", "split"]

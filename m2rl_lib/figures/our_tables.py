@@ -16,7 +16,9 @@ from m2rl_lib.config.study import Parameters
 from m2rl_lib.data import judge_prompts, problem_sets, sft_blend
 from m2rl_lib.figures import drawing, paper_tables, parts
 from m2rl_lib.paper import claim_ledger, published_tables
-from m2rl_lib.stats import bootstrap, comparisons
+from m2rl_lib.stats import averages, comparisons
+from m2rl_lib.stats.bootstrap import OVERALL
+from m2rl_lib.stats.graded_samples import UNTRAINED
 from m2rl_lib.storage import result_tables
 
 
@@ -27,14 +29,14 @@ class NothingToDrawError(ValueError):
 def scores(p: Parameters) -> pd.DataFrame:
     """SFT, the experts, the merge that is best on the selection split and RL-Multi on every benchmark, as `published.scores`."""
     found = result_tables.read_table(p, "scores", ["sft", "experts", "merges", "mixed"], schedule.seeds_there(p, "rq1"))
-    best = bootstrap.choose_on_selection(found[found["split"] == "selection"], schedule.defaults(p))
+    best = averages.choose_on_selection(found[found["split"] == "selection"], schedule.defaults(p))
     return _score_rows(p, found, ["sft", *schedule.experts(p), best, "rl-multi"])
 
 
 def _score_rows(p: Parameters, found: pd.DataFrame, models: list[str]) -> pd.DataFrame:
     """Test scores of the models, in their order, and domains in the study's order with general last."""
     test = found[(found["split"] == "test") & found["model"].isin(models)]
-    table = bootstrap.score_table(test, draws=p.analysis_draws)
+    table = averages.score_table(test, draws=p.analysis_draws)
     places = {name: place for place, name in enumerate([*models, *p.domains])}
     return table.sort_values(["model", "domain"], key=lambda names: names.map(places), ignore_index=True)
 
@@ -61,30 +63,30 @@ def changes(p: Parameters, methods: bool = False) -> pd.DataFrame:
     found = result_tables.read_table(p, "scores", groups, schedule.seeds_there(p, "rq4" if methods else "rq1"))
     models = [*schedule.defaults(p), "mt-opd"]
     if not methods:
-        best = bootstrap.choose_on_selection(found[found["split"] == "selection"], schedule.defaults(p))
+        best = averages.choose_on_selection(found[found["split"] == "selection"], schedule.defaults(p))
         found = found.replace({"model": {best: comparisons.BEST_MERGE}})
         models = [*schedule.experts(p), comparisons.BEST_MERGE, "rl-multi"]
     test = found[(found["split"] == "test") & found["model"].isin(["sft", *models])]
     both = [domain for domain in p.domains if domain in set(published["domain"])]
     pairs, how = [(model, "sft") for model in models], (p.analysis_margin, p.analysis_draws)
-    parts = [(test[test["domain"].isin(both)], [bootstrap.OVERALL])] if both else []
+    parts = [(test[test["domain"].isin(both)], [OVERALL])] if both else []
     compared = [comparisons.comparison_table(some, pairs, overs, *how) for some, overs in [*parts, (test, list(p.domains))]]
     ours = pd.concat(compared).rename(columns={"over": "domain", "estimate": "change"})
-    order = pd.Index([bootstrap.OVERALL, *p.domains, *models])
+    order = pd.Index([OVERALL, *p.domains, *models])
     overall = published[published["domain"].isin(both)].groupby("model", sort=False)["change"].mean().reset_index()
-    published = pd.concat([published, overall.assign(domain=bootstrap.OVERALL)])
+    published = pd.concat([published, overall.assign(domain=OVERALL)])
     rows = pd.concat([published.assign(source="published"), ours.assign(source="ours")], ignore_index=True)
-    rows = rows[rows["model"].isin(models) & rows["domain"].isin([bootstrap.OVERALL, *p.domains])]
+    rows = rows[rows["model"].isin(models) & rows["domain"].isin([OVERALL, *p.domains])]
     rows = rows.sort_values(["domain", "model"], key=order.get_indexer, kind="stable", ignore_index=True)
     return rows[["source", "model", "domain", "change", "low", "high", "n", "seeds"]].assign(domains=len(both))
 
 
 def published_changes(methods: bool) -> pd.DataFrame:
     """Change against SFT of the paper's models, or merging methods, by domain: model, domain, change."""
-    table = bootstrap.averages(published_tables.scores())
+    table = averages.averages(published_tables.scores())
     sft = table[table["model"] == "sft"].set_index("domain")["score"]
-    table = bootstrap.averages(published_tables.merging()) if methods else table[~table["model"].isin(["base", "sft"])]
-    table = table[~table["domain"].isin([bootstrap.OVERALL, *bootstrap.UNTRAINED])]
+    table = averages.averages(published_tables.merging()) if methods else table[~table["model"].isin(["base", "sft"])]
+    table = table[~table["domain"].isin([OVERALL, *UNTRAINED])]
     return table.assign(change=table["score"] - table["domain"].map(sft))[["model", "domain", "change"]]
 
 

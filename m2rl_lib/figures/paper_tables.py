@@ -7,8 +7,9 @@ from matplotlib.ticker import EngFormatter, MaxNLocator
 
 from m2rl_lib.figures.parts import count_words, draw_estimate, finish, handle, is_sampled, name_heights, name_rows, unique
 from m2rl_lib.figures.style import BLACK, COLUMN, FAMILIES, FILLED, GREY, make_figure, make_panels
-from m2rl_lib.stats.bootstrap import OVERALL, require_columns
+from m2rl_lib.stats.bootstrap import OVERALL
 from m2rl_lib.stats.comparisons import display_domain, display_name, model_family
+from m2rl_lib.stats.graded_samples import require_columns
 
 PARADIGMS = {"mixed": "Mixed", "merged": "Experts, merged", "distilled": "Experts, distilled"}
 OVERHEAD = ("making the merges", "choosing a merge", "choosing a checkpoint")  # parts of a cost that are no model

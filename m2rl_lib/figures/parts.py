@@ -12,8 +12,8 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from m2rl_lib.figures.style import BLACK, COLUMN, FAMILIES, GREY, LINES, make_figure
-from m2rl_lib.stats.bootstrap import UNTRAINED
 from m2rl_lib.stats.comparisons import SHORT, display_domain, display_name, model_family
+from m2rl_lib.stats.graded_samples import UNTRAINED
 
 ORDER = ("math", "coding", "science", "instruction_following", "agent")  # of domains in every figure; then others, UNTRAINED last
 

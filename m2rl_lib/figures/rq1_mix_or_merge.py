@@ -12,8 +12,9 @@ from matplotlib.ticker import EngFormatter, MaxNLocator
 from m2rl_lib.figures import parts
 from m2rl_lib.figures.parts import count_words, domains_of, finish, handle, unique
 from m2rl_lib.figures.style import BLACK, COLUMN, FAMILIES, GREY, LINES, WIDE, make_figure, make_panels
-from m2rl_lib.stats.bootstrap import OVERALL, require_columns
+from m2rl_lib.stats.bootstrap import OVERALL
 from m2rl_lib.stats.comparisons import display_domain, display_name, model_family
+from m2rl_lib.stats.graded_samples import require_columns
 from m2rl_lib.stats.three_scores import SCORES
 
 MOST_NARROW = 10  # models that a figure of one column has room for

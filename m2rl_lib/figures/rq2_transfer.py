@@ -9,8 +9,8 @@ from matplotlib.ticker import MaxNLocator, MultipleLocator
 from m2rl_lib.figures import parts
 from m2rl_lib.figures.parts import count_words, domains_of, finish, handle, short_domain, unique
 from m2rl_lib.figures.style import BLACK, COLUMN, FAMILIES, GREY, WIDE, make_figure
-from m2rl_lib.stats.bootstrap import require_columns
 from m2rl_lib.stats.comparisons import display_domain, display_name, model_family
+from m2rl_lib.stats.graded_samples import require_columns
 
 ARROWS = {"rises": "↑", "falls": "↓"}  # what was predicted
 

@@ -11,8 +11,8 @@ from matplotlib.patches import Patch
 from m2rl_lib.figures import parts
 from m2rl_lib.figures.parts import count_words, draw_estimate, finish, handle, name_heights, pivot, span, unique
 from m2rl_lib.figures.style import BLACK, BLUE, COLUMN, FAMILIES, GREY, LIGHT, WIDE, make_figure, make_panels
-from m2rl_lib.stats.bootstrap import require_columns
 from m2rl_lib.stats.comparisons import display_domain, display_name, model_family
+from m2rl_lib.stats.graded_samples import require_columns
 from m2rl_lib.stats.rank_correlation import NEGLIGIBLE
 
 LEAST = 1e-3  # nats: smaller values are drawn as this

@@ -13,8 +13,9 @@ from matplotlib.ticker import MaxNLocator
 from m2rl_lib.figures import parts
 from m2rl_lib.figures.parts import finish, handle, unique
 from m2rl_lib.figures.style import BLACK, COLUMN, GREY, LIGHT, WIDE, make_figure
-from m2rl_lib.stats.bootstrap import OVERALL, require_columns
+from m2rl_lib.stats.bootstrap import OVERALL
 from m2rl_lib.stats.comparisons import display_domain, display_name
+from m2rl_lib.stats.graded_samples import require_columns
 
 FURTHEST = 10  # points behind the best, from which a cell has the darkest shade
 MEASURES = {"consistency": "cosine with the experts' union, within ±1", "excess": "excess over the union, points"}

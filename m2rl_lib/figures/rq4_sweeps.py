@@ -9,8 +9,9 @@ from matplotlib.patches import Patch, Rectangle
 
 from m2rl_lib.figures.parts import change_words, count_words, draw_cells, finish, handle, pivot, size_words, unique
 from m2rl_lib.figures.style import BLACK, GREY, LIGHT, WIDE, make_figure
-from m2rl_lib.stats.bootstrap import OVERALL, require_columns
+from m2rl_lib.stats.bootstrap import OVERALL
 from m2rl_lib.stats.comparisons import MERGES, display_domain, display_name
+from m2rl_lib.stats.graded_samples import require_columns
 
 NO_DENSITY = 0.0  # of a method that has none
 KINDS = ["SFT to expert", "expert to expert", "expert to mixed"]

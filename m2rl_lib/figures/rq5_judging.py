@@ -12,8 +12,8 @@ from m2rl_lib.analysis.rq5_judging.best_of_n import MAJORITY, ORACLE, SINGLE
 from m2rl_lib.analysis.rq5_judging.judge_accuracy import name_experts
 from m2rl_lib.figures.parts import count_words, draw_estimate, draw_note, finish, handle, name_heights, span, unique
 from m2rl_lib.figures.style import BLACK, COLUMN, FAMILIES, FILLED, GREY, make_figure, make_panels
-from m2rl_lib.stats.bootstrap import require_columns
 from m2rl_lib.stats.comparisons import display_domain, display_name, model_family
+from m2rl_lib.stats.graded_samples import require_columns
 
 TICKS = {SINGLE: ("|", GREY), MAJORITY: ("x", BLACK), ORACLE: ("1", GREY)}  # ways of choosing without a judge
 FEWEST = 20  # verdicts in a bin of P(right): below, its share is left out

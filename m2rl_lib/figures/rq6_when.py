@@ -9,7 +9,7 @@ from matplotlib.patches import Patch, Rectangle
 
 from m2rl_lib.figures.parts import change_words, count_words, draw_cells, finish, handle, pivot, unique
 from m2rl_lib.figures.style import BLACK, COLOURS, COLUMN, GREY, WIDE, make_figure
-from m2rl_lib.stats.bootstrap import require_columns
+from m2rl_lib.stats.graded_samples import require_columns
 
 MARKERS = "osD^vP*X"
 AXES = {

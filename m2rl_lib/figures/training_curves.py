@@ -6,8 +6,8 @@ from matplotlib.ticker import MaxNLocator
 
 from m2rl_lib.figures.parts import count_words, domains_of, finish, handle, unique
 from m2rl_lib.figures.style import BLACK, BLUE, COLOURS, COLUMN, GREEN, GREY, LINES, WIDE, make_figure, make_panels
-from m2rl_lib.stats.bootstrap import require_columns
 from m2rl_lib.stats.comparisons import display_domain, model_family
+from m2rl_lib.stats.graded_samples import require_columns
 
 KINDS = {  # name in the legend, colour, line, width
     "own": ("expert, on its own domain", BLUE, "-", 1.6),

@@ -7,8 +7,10 @@ import pandas as pd
 
 from m2rl_lib.analysis.rq2_transfer import transfer_matrix
 from m2rl_lib.analysis.rq4_methods import seesaw, sweeps
-from m2rl_lib.stats.bootstrap import OVERALL, UNTRAINED, average_table, choose_on_selection, models_in, rows_of
+from m2rl_lib.stats.averages import average_table, choose_on_selection
+from m2rl_lib.stats.bootstrap import OVERALL
 from m2rl_lib.stats.comparisons import BEST_MERGE, MARGIN, comparison_table, display_name
+from m2rl_lib.stats.graded_samples import UNTRAINED, models_in, rows_of
 
 NULL_DRAWS = 2_000  # draws of the seesaw's null at most
 ANY = ["any merge-<method>"]  # what is named as lacking where there is no merge

@@ -6,8 +6,10 @@ from functools import partial
 
 import pandas as pd
 
-from m2rl_lib.stats.bootstrap import CELL, OVERALL, average_table, problem_means, require_columns, resample
+from m2rl_lib.stats.averages import average_table
+from m2rl_lib.stats.bootstrap import OVERALL, resample
 from m2rl_lib.stats.comparisons import MARGIN, comparison_table, display_name
+from m2rl_lib.stats.graded_samples import CELL, problem_means, require_columns
 from m2rl_lib.stats.over_seeds import each_seed
 
 SCORES = {"T=1": "Avg@K at T = 1", "greedy": "greedy decoding", "pass@K": "pass@K"}

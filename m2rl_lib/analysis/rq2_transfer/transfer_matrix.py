@@ -8,8 +8,9 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from m2rl_lib.stats.bootstrap import Resample, interval, mean_over_seeds, models_in, models_lacking, problem_means, resample
+from m2rl_lib.stats.bootstrap import Resample, interval, mean_over_seeds, resample
 from m2rl_lib.stats.comparisons import LEVEL, MARGIN, display_domain, display_name
+from m2rl_lib.stats.graded_samples import models_in, models_lacking, problem_means
 
 REFERENCES = ("rl-multi", "rl-math@repeat=1", "sft-sharpened", "rl-null")  # rows below the experts, where there
 REASONING = ("math", "coding", "science")  # the paper's reasoning domains

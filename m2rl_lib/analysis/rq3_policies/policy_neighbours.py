@@ -10,8 +10,9 @@ import pandas as pd
 
 from m2rl_lib.analysis.rq3_policies.policy_kl import CELL
 from m2rl_lib.config import model_names
-from m2rl_lib.stats.bootstrap import interval, problem_means, require_columns, resample
+from m2rl_lib.stats.bootstrap import interval, resample
 from m2rl_lib.stats.comparisons import benjamini_hochberg, compare_alone, three_way
+from m2rl_lib.stats.graded_samples import problem_means, require_columns
 from m2rl_lib.stats.over_seeds import t_interval, widest
 
 NEIGHBOUR, STRANGER, UNDECIDED = "neighbour", "not a neighbour", "undecided"

@@ -6,8 +6,8 @@ from scipy import stats
 
 from m2rl_lib.analysis.rq3_policies.policy_neighbours import NEIGHBOUR
 from m2rl_lib.analysis.rq3_weights.mask_overlap import DENSITY
-from m2rl_lib.stats.bootstrap import models_in, require_columns
 from m2rl_lib.stats.comparisons import benjamini_hochberg, compare_alone
+from m2rl_lib.stats.graded_samples import models_in, require_columns
 from m2rl_lib.stats.over_seeds import t_interval, widest
 
 LEAST = 1e-6  # nats: a smaller KL is rounding

@@ -3,8 +3,9 @@ bound is *routed experts*, each benchmark by its domain's expert. A composite is
 
 import pandas as pd
 
-from m2rl_lib.stats import bootstrap
-from m2rl_lib.stats.bootstrap import OVERALL, UNTRAINED, Resample, choose_on_selection, interval, mean_over_seeds
+from m2rl_lib.stats.averages import choose_on_selection
+from m2rl_lib.stats.bootstrap import OVERALL, Resample, interval, mean_over_seeds, resample
+from m2rl_lib.stats.graded_samples import UNTRAINED, problem_means
 
 RECOVERY = ["model", "recovery", "low", "high", "gain", "routed_gain", "routed_low", "routed_high"]
 RECOVERY += ["n", "seeds", "scope", "reason"]
@@ -36,7 +37,7 @@ def choose_by_benchmark(selection: pd.DataFrame, candidates: list[str]) -> dict[
 def recovery_table(scores: pd.DataFrame, models: list[str], draws: int = 10_000) -> pd.DataFrame:
     """Recovery = Σ_d (model − SFT) / Σ_d (routed − SFT); NaN and a reason where the denominator is not surely above 0."""
     both = pd.concat([scores, route_to_experts(scores)], ignore_index=True)
-    sample = bootstrap.resample(bootstrap.problem_means(both), draws=draws)
+    sample = resample(problem_means(both), draws=draws)
     return pd.DataFrame([_recovery(sample, model) for model in models], columns=RECOVERY)
 
 

@@ -10,9 +10,10 @@ from itertools import combinations
 import numpy as np
 import pandas as pd
 
-from m2rl_lib.stats import bootstrap
-from m2rl_lib.stats.bootstrap import OVERALL, UNTRAINED, choose_on_selection, models_lacking, problem_means
+from m2rl_lib.stats.averages import average_table, averages, choose_on_selection, score_table
+from m2rl_lib.stats.bootstrap import OVERALL, resample
 from m2rl_lib.stats.comparisons import LEVEL, benjamini_hochberg, comparison_table, display_name
+from m2rl_lib.stats.graded_samples import UNTRAINED, models_lacking, problem_means
 
 GAIN, WINNERS = "gain of choosing by benchmark", "winners"
 
@@ -29,7 +30,7 @@ def place_methods(table: pd.DataFrame) -> pd.DataFrame:
 
 def table_of_methods(table: pd.DataFrame, methods: list[str], beside: Sequence[str] = ()) -> pd.DataFrame:
     """The placed scores of `methods`, a benchmark 'mean' first, and below them the models `beside`, which do not compete."""
-    means = bootstrap.averages(table[table["model"].isin([*methods, *beside])]).query("domain == @OVERALL")
+    means = averages(table[table["model"].isin([*methods, *beside])]).query("domain == @OVERALL")
     whole = pd.concat([means.assign(benchmark="mean"), table])
     competing = place_methods(whole[whole["model"].isin(methods)])
     both = pd.concat([competing, whole[whole["model"].isin(beside)].assign(place=np.nan)])
@@ -66,9 +67,9 @@ def count_wins(scores: pd.DataFrame, methods: list[str], margin: float, draws: i
 def summarise_methods(scores: pd.DataFrame, methods: list[str], margin: float, draws: int = 10_000) -> pd.DataFrame:
     """One row a method, best mean first: on how many benchmarks it is `first` and `second` (equals share one), `leads` (% of bootstrap resamples in which its mean is best), `count_wins`."""
     some = scores[scores["model"].isin(methods) & ~scores["domain"].isin(UNTRAINED)]
-    means = bootstrap.average_table(some, draws=draws).query("domain == @OVERALL").set_index("model")
-    placed = place_methods(bootstrap.score_table(some, draws=1))
-    sample = bootstrap.resample(problem_means(some), draws=draws)
+    means = average_table(some, draws=draws).query("domain == @OVERALL").set_index("model")
+    placed = place_methods(score_table(some, draws=1))
+    sample = resample(problem_means(some), draws=draws)
     resampled = [sample.values(method, sample.seeds(method), sample.weights(OVERALL))[1].mean(axis=1) for method in methods]
     resampled = np.round(resampled, 9)
     best = resampled == resampled.max(axis=0)

@@ -7,8 +7,10 @@ import pandas as pd
 
 from m2rl_lib.config import model_names, schedule
 from m2rl_lib.config.study import Parameters
-from m2rl_lib.stats.bootstrap import OVERALL, average_table, choose_on_selection, models_in
+from m2rl_lib.stats.averages import average_table, choose_on_selection
+from m2rl_lib.stats.bootstrap import OVERALL
 from m2rl_lib.stats.comparisons import compare_alone
+from m2rl_lib.stats.graded_samples import models_in
 
 
 def settings(models: list[str], p: Parameters) -> pd.DataFrame:

@@ -6,8 +6,9 @@ import numpy as np
 import pandas as pd
 
 from m2rl_lib.evaluation.judging import CANDIDATES, JUDGED
-from m2rl_lib.stats.bootstrap import interval, require_columns, resample
+from m2rl_lib.stats.bootstrap import interval, resample
 from m2rl_lib.stats.comparisons import FEWEST, MARGIN, three_way
+from m2rl_lib.stats.graded_samples import require_columns
 
 SINGLE, MAJORITY, ORACLE = "single sample", "majority vote", "oracle"
 CHOOSERS = (SINGLE, MAJORITY, "own judgement, outcome", "own judgement, process", ORACLE)

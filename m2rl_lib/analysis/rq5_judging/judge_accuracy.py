@@ -13,8 +13,9 @@ import pandas as pd
 from scipy.special import expit
 
 from m2rl_lib.evaluation.judging import JUDGED, PLANTED, SHARED
-from m2rl_lib.stats.bootstrap import interval, require_columns
+from m2rl_lib.stats.bootstrap import interval
 from m2rl_lib.stats.comparisons import FEWEST, MARGIN, three_way
+from m2rl_lib.stats.graded_samples import require_columns
 
 CELL = ["set", "judge", "domain", "mode"]
 MEASURES = {  # measure: what it is

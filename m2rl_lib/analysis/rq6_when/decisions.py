@@ -6,7 +6,7 @@ import pandas as pd
 
 from m2rl_lib.analysis.rq6_when.points import GAIN, MIX, Point, conflict_shares, with_matched
 from m2rl_lib.config.study import Parameters
-from m2rl_lib.stats.bootstrap import choose_on_selection
+from m2rl_lib.stats.averages import choose_on_selection
 from m2rl_lib.stats.comparisons import BEST_MERGE, compare, display_name
 
 SITUATIONS = {  # what a person has: the ways that are open

@@ -8,7 +8,8 @@ import pandas as pd
 from m2rl_lib.analysis.rq4_methods.routing import route_to_experts
 from m2rl_lib.config import map_schedule, schedule
 from m2rl_lib.config.study import Parameters
-from m2rl_lib.stats.bootstrap import OVERALL, choose_on_selection
+from m2rl_lib.stats.averages import choose_on_selection
+from m2rl_lib.stats.bootstrap import OVERALL
 from m2rl_lib.stats.comparisons import BEST_MERGE, benjamini_hochberg, compare_alone
 
 MIX = "rl-multi"

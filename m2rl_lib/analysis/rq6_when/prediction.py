@@ -11,8 +11,9 @@ from m2rl_lib.analysis.rq3_weights.mask_overlap import DENSITY, whole
 from m2rl_lib.analysis.rq6_when.points import CONTRASTS, MAIN, conflict_shares
 from m2rl_lib.config import schedule
 from m2rl_lib.config.study import Parameters
-from m2rl_lib.stats.bootstrap import OVERALL, interval, problem_means, resample
+from m2rl_lib.stats.bootstrap import OVERALL, interval, resample
 from m2rl_lib.stats.comparisons import LEVEL, benjamini_hochberg, three_way
+from m2rl_lib.stats.graded_samples import problem_means
 
 CONSTANT, PLANTED = "constant guess", "planted conflict"  # the latter is known in a planted world only
 PREDICTORS = {  # name: column of `seed_points`
