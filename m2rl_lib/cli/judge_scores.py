@@ -2,8 +2,7 @@
 
 TABLE is a csv or parquet file, or a folder of parquet files, one row per sample: model, benchmark, problem, sample, correct (0 or
 1, True or False, empty where it could not be graded), and where there are: seed, domain, split ('selection' rows choose the best
-merge, 'test' rows are judged). Names are texts: problem 007 is not 7, and NA is a name.
-"""
+merge, 'test' rows are judged). Names are texts: problem 007 is not 7, and NA is a name."""
 
 import argparse
 import re

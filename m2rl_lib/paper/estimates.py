@@ -9,7 +9,7 @@ from scipy import stats
 
 from m2rl_lib.analysis.rq2_transfer.transfer_matrix import CLAIMS, planted_words
 from m2rl_lib.analysis.rq3_policies.policy_neighbours import NEIGHBOUR, PARTNERS
-from m2rl_lib.analysis.rq3_weights.mask_overlap import DENSITY, whole
+from m2rl_lib.analysis.rq3_weights.mask_overlap import judged, whole
 from m2rl_lib.analysis.rq4_methods.gain_vectors import LEAST_SAMPLES
 from m2rl_lib.analysis.rq4_methods.seesaw import GAIN
 from m2rl_lib.config.model_names import parse_model_name
@@ -173,9 +173,7 @@ def _excess(rows: pd.DataFrame, value: str, control: str | None, experts: list[s
 
 def overlap_above_chance(tables: Tables) -> Found:
     """Overlap of two experts' largest task-vector entries, above matched random masks and above both experts' with RL-Null."""
-    table = _need(tables, "weights_pairs")
-    masks = (table["kind"] == "density") & np.isclose(table["level"], DENSITY) & (table["precision"] == "stored")
-    return _mean_excess(table[masks], "jaccard", "matched")
+    return _mean_excess(judged(_need(tables, "weights_pairs")), "jaccard", "matched")
 
 
 def shared_direction(tables: Tables) -> Found:

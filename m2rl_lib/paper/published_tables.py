@@ -2,8 +2,7 @@
 version 3, which the released weights belong to, second-hand scores of three models. The SFT corpus is in `data.sft_blend`.
 
 Model names are ours, scores are points without intervals. All but `scores`, `merging` and `costs` are in part: the rest could not
-be read. Numbers are never corrected: HLE of the best merge is 6.02 in `scores`, 5.70 (TIES) in `merging`.
-"""
+be read. Numbers are never corrected: HLE of the best merge is 6.02 in `scores`, 5.70 (TIES) in `merging`."""
 
 from functools import partial
 from pathlib import Path

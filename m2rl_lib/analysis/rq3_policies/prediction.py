@@ -5,7 +5,7 @@ import pandas as pd
 from scipy import stats
 
 from m2rl_lib.analysis.rq3_policies.policy_neighbours import NEIGHBOUR
-from m2rl_lib.analysis.rq3_weights.mask_overlap import DENSITY
+from m2rl_lib.analysis.rq3_weights import mask_overlap
 from m2rl_lib.stats.comparisons import benjamini_hochberg, compare_alone
 from m2rl_lib.stats.graded_samples import models_in, require_columns
 from m2rl_lib.stats.over_seeds import t_interval, widest
@@ -95,9 +95,8 @@ def compare_predictors(errors: pd.DataFrame) -> pd.DataFrame:
 def answer_sentence(summary: pd.DataFrame, entries: pd.DataFrame, order: pd.DataFrame | None = None) -> str:
     """What weights and policies say, and whether the planted order was seen, as questions and their answers: of
     `mask_overlap.summarise_pairs`, the ledger's `entries` and `planted_order.order_table` (None: nothing was planted)."""
-    stored = summary[summary["precision"] == "stored"]
-    masks = stored[(stored["kind"] == "density") & np.isclose(stored["level"].astype(float), DENSITY)].iloc[0]
-    angle, judged = stored[stored["kind"] == "cosine"].iloc[0], entries.drop_duplicates("unit").set_index("unit")
+    masks, angle = mask_overlap.judged(summary).iloc[0], summary[summary["kind"] == "cosine"].iloc[0]
+    judged = entries.drop_duplicates("unit").set_index("unit")
     kl, (overlap, direction) = judged.loc["rank correlation"], judged.loc[["Jaccard", "cosine"], "verdict"]
     null = f" ({angle['with_null']:.2f} with RL-Null)" if pd.notna(angle["with_null"]) else ""
     size = f" (rank correlation {kl['estimate']:+.2f})".replace("-", "−") if pd.notna(kl["estimate"]) else ""
@@ -119,13 +118,12 @@ def answer_table(summary: pd.DataFrame, ranked: pd.DataFrame, entries: pd.DataFr
     `mask_overlap.summarise_pairs` with their controls, their intervals as wide as those of the ledger's `entries` (of the unit
     'Jaccard' or 'cosine'), which decide; correlations are the `rank_correlation`s of PREDICTED with ΔPerf."""
     judged = entries.drop_duplicates("unit").set_index("unit")[["estimate", "low", "high"]].astype(float)
-    kinds = {"overlap": (summary["kind"] == "density") & np.isclose(summary["level"].astype(float), DENSITY)}
-    kinds["cosine"] = summary["kind"] == "cosine"
+    kinds = {"overlap": mask_overlap.judged(summary), "cosine": summary[summary["kind"] == "cosine"]}
     controls = {"matched": "matched random masks", "with_null": "expert and RL-Null", "other_seed": "one domain, 2 seeds"}
     rows = []
     for panel, chosen in kinds.items():
         ends = judged.reindex([{"overlap": "Jaccard"}.get(panel, panel)]).iloc[0]
-        for _, row in summary[chosen & (summary["precision"] == "stored")].iterrows():
+        for _, row in chosen.iterrows():
             span = {side: row["mean"] + ends[side] - ends["estimate"] for side in ("low", "high")}
             rows.append({"panel": panel, "row": "two experts", "value": row["mean"], **span, **row[["least", "most"]]})
             known = controls if panel == "overlap" else {name: words for name, words in controls.items() if name != "matched"}

@@ -40,6 +40,11 @@ def whole(table: pd.DataFrame) -> pd.DataFrame:
     return table[(table["type"] == "all") & table["layer"].isna()]
 
 
+def judged(table: pd.DataFrame) -> pd.DataFrame:
+    """The rows of a table, or of `summarise_pairs`, that speak of the masks of density DENSITY."""
+    return table[(table["kind"] == "density") & np.isclose(table["level"].astype(float), DENSITY)]
+
+
 def mean_over_seeds(table: pd.DataFrame) -> pd.DataFrame:
     """A table of several seeds with each number's mean over those that have it; `reason` is of a seed without."""
     known = table.assign(reason="") if "reason" not in table else table

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 
 from m2rl_lib.analysis.rq3_policies.policy_neighbours import neighbour_table
-from m2rl_lib.analysis.rq3_weights.mask_overlap import DENSITY, whole
+from m2rl_lib.analysis.rq3_weights.mask_overlap import judged, whole
 from m2rl_lib.analysis.rq6_when.points import CONTRASTS, MAIN, conflict_shares
 from m2rl_lib.config import schedule
 from m2rl_lib.config.study import Parameters
@@ -32,7 +32,7 @@ def seed_points(
     frame: pd.DataFrame, p: Parameters, world: str, budget: float, cosines: pd.DataFrame, pairs: pd.DataFrame, kl: pd.DataFrame
 ) -> pd.DataFrame:
     """A row for each seed of a point, from its scores (`points.at_point`) and the tables of notebook 09: difference (mix − merge,
-    points), cosine and overlap (Jaccard index at DENSITY) of two experts, mean over pairs; transfer (an expert's gain in another
+    points), cosine and overlap (Jaccard index of `judged` masks) of two experts, mean over pairs; transfer (an expert's gain in another
     domain, points) and ratio (D_A(A‖B) / D_A(A‖SFT); under 1, B is nearer than SFT), mean over ordered pairs; conflict."""
     sample = resample(problem_means(frame[frame["split"] == "test"]), draws=1)
     seeds, difference, _ = sample.difference(*CONTRASTS[MAIN], OVERALL)
@@ -41,8 +41,7 @@ def seed_points(
     table = pd.DataFrame({"difference": difference}, index=pd.Index(seeds, name="seed"))
     table["transfer"] = pd.Series(gains.mean(axis=0), index=of_seeds)
     experts = [schedule.at_budget(p, budget)[f"rl-{domain}"] for domain in p.domains]
-    masks = pairs[(pairs["kind"] == "density") & np.isclose(pairs["level"], DENSITY)]
-    for column, value, measured in (("cosine", "cosine", cosines), ("overlap", "jaccard", masks)):
+    for column, value, measured in (("cosine", "cosine", cosines), ("overlap", "jaccard", judged(pairs))):
         among = whole(measured)[lambda rows: rows["model"].isin(experts) & rows["other"].isin(experts)]
         table[column] = among.groupby("seed")[value].mean()
     near = {seed: neighbour_table(rows[rows["budget"] == budget], p.domains)["ratio"].mean() for seed, rows in kl.groupby("seed")}
