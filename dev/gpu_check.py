@@ -26,7 +26,7 @@ from rlvr_step import train as time_step
 from m2rl_lib.config import locations, study
 from m2rl_lib.evaluation import avg_at_k
 from m2rl_lib.merging import merge
-from m2rl_lib.stats import bootstrap, comparisons
+from m2rl_lib.stats import averages, comparisons
 from m2rl_lib.storage import artifacts, result_tables
 from m2rl_lib.training import grpo, sft
 
@@ -92,8 +92,8 @@ def answer(p: study.Parameters, seeds: list[int]) -> tuple[pd.DataFrame, str]:
     """Avg@K of every model, mean over the two domains, and RQ1's sentence."""
     scores = result_tables.read_table(p, "scores", ["sft", "all"], seeds)
     test, selection = (scores[scores["split"] == split] for split in ("test", "selection"))
-    best = bootstrap.choose_on_selection(selection, MERGES)
-    table = bootstrap.average_table(test, draws=p.analysis_draws).query("domain == 'overall'")
+    best = averages.choose_on_selection(selection, MERGES)
+    table = averages.average_table(test, draws=p.analysis_draws).query("domain == 'overall'")
     row = comparisons.compare(test, "rl-multi", best, margin=p.analysis_margin, draws=p.analysis_draws)
     return table[["model", "score", "low", "high"]], comparisons.verdict_sentence(row)
 

@@ -18,9 +18,8 @@ from m2rl_lib.storage.result_tables import read_folder
 LOOKS = Path(__file__).with_name("site")  # template, style and settings of Sphinx
 BLOCKS = 4  # of an answer that the first page shows; the notebook has all
 CHANGE = re.compile(r"^(?:#+ |\*\*)(What would change [^*.\n]+)[.:]?\**\s+(.+?)(?=\n\n|\Z)", re.MULTILINE | re.DOTALL)
-NO_ANSWER = re.compile(
-    r"\*\*[^.]{,40}\*\*|#+ .*|(- )?RQ\d\.\d.*|", re.DOTALL
-)  # headings, and rows of the ledger, which stand below
+# headings, and rows of the ledger, which stand below
+NO_ANSWER = re.compile(r"\*\*[^.]{,40}\*\*|#+ .*|(- )?RQ\d\.\d.*|", re.DOTALL)
 
 
 def write(p: Study, folder: Path, tables: Path, pages: list[SimpleNamespace], **shown) -> None:
@@ -52,7 +51,7 @@ def about(
     primary = rows[rows["role"] == "primary"] if len(rows) else rows
     short = re.split(r"(?<=[.!?]) (?=[A-Z])|, \d+ benchmarks,", blocks[0].removeprefix("- "))[0] if blocks else ""
     text = "\n\n".join([cell.source for cell in page.book.cells if cell.cell_type == "markdown"] + page.said)
-    section = section_of_headline(page.book.cells)
+    section, scopes = section_of_headline(page.book.cells), [scope(row) for _, row in primary.iterrows()]
     return SimpleNamespace(
         id=number,
         name=name,
@@ -65,9 +64,7 @@ def about(
         figure=save_figure(section, folder / f"{number.lower()}.png"),
         caption=caption_of(section),
         source=page.source,
-        caveats=[scope(row) for _, row in primary.iterrows()]
-        + limits.get(number, [])
-        + [": ".join(found) for found in CHANGE.findall(text)[:1]],
+        caveats=[*scopes, *limits.get(number, []), *map(": ".join, CHANGE.findall(text)[:1])],
     )
 
 
@@ -94,9 +91,7 @@ def scope(row: pd.Series) -> str:
 
 def section_of_headline(cells: list) -> list:
     """The cells from the heading (##) above the cell tagged `headline` to the next heading."""
-    headings = [
-        place for place, cell in enumerate(cells) if cell.cell_type == "markdown" and re.search("^##? ", cell.source, re.M)
-    ]
+    headings = [i for i, cell in enumerate(cells) if cell.cell_type == "markdown" and re.search("^##? ", cell.source, re.M)]
     tagged = [place for place, cell in enumerate(cells) if "headline" in cell.metadata.get("tags", [])]
     if not tagged:
         return []
@@ -145,11 +140,9 @@ def caveats(p: Study, scores: pd.DataFrame) -> dict[str, list[str]]:
         if f"rl-{domain}" in means.index and others:
             changes |= {(f"rl-{domain}", name): means.loc[f"rl-{domain}", name] - means.loc["sft", name] for name in others}
     falls = pd.Series(changes, dtype=float).dropna()
-    if not len(falls) or falls.min() >= 0:
-        return {"RQ1": found}
-    model, name = falls.idxmin()
-    ends = f"from {means.loc['sft', name]:.1f} to {means.loc[model, name]:.1f} points"
-    return {
-        "RQ1": found,
-        "RQ2": [f"A mean hides falls: the largest is that of {display_name(model)} on {name.replace('_', ' ')}, {ends}."],
-    }
+    limits = {"RQ1": found}
+    if len(falls) and falls.min() < 0:
+        model, name = falls.idxmin()
+        ends = f"from {means.loc['sft', name]:.1f} to {means.loc[model, name]:.1f} points"
+        limits["RQ2"] = [f"A mean hides falls: the largest is that of {display_name(model)} on {name.replace('_', ' ')}, {ends}."]
+    return limits

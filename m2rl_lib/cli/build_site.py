@@ -28,7 +28,6 @@ ACTIVE = re.compile(r"<(script|style)\b.*?</\1>", re.DOTALL | re.IGNORECASE)  # 
 
 def read_page(path: Path, source: str = "") -> SimpleNamespace:
     """What an executed notebook shows and reports; `notebook` is the stem of its source, `whole` whether it reached its end.
-
     `source`: of a notebook of another study, a sentence that says of which."""
     book = nbformat.read(path, 4)
     text = "\n\n".join(cell.source for cell in book.cells if cell.cell_type == "markdown")
@@ -147,12 +146,10 @@ def show_notebook(page: SimpleNamespace, there: dict[str, str]) -> nbformat.Note
                 del data[kind]
             if width := output.get("metadata", {}).get("image/png", {}).get("width"):
                 picture["width"] = f"{width}px"
-            for kind, change in (
-                ("text/html", lambda text: ACTIVE.sub("", text)),
-                ("text/markdown", lambda text: link(text, there)),
-            ):
-                if kind in data:
-                    data[kind] = change(data[kind])
+            if "text/html" in data:
+                data["text/html"] = ACTIVE.sub("", data["text/html"])
+            if "text/markdown" in data:
+                data["text/markdown"] = link(data["text/markdown"], there)
         if "outputs" in cell:
             cell.outputs = [output for output in cell.outputs if output.get("text") != ""]
     page.book.cells.append(nbformat.v4.new_markdown_cell(made_by(page.facts, page.parameters)))
@@ -193,7 +190,8 @@ def write_source(p: study.Study, folder: Path) -> None:
     copies = {name: several for name, several in copies.items() if several and name not in {page.stem for page in pages}}
     there = {"README": "index.md"} | {path.stem: path.name for path in docs} | {name: f"{name}.md" for name in copies}
     there |= {page.stem: f"{page.stem}.ipynb" for page in pages}
-    contents = {words: [] for words in PARTS.values()} | {"About": [(title_of(path), path.stem) for path in docs]}
+    titles = [(path.read_text().splitlines()[0].removeprefix("# "), path.stem) for path in docs]
+    contents = {words: [] for words in PARTS.values()} | {"About": titles}
     for page in pages:
         listed = contents[PARTS[page.stem[0]]]
         if page.notebook in copies:
@@ -203,13 +201,8 @@ def write_source(p: study.Study, folder: Path) -> None:
     facts, known = summary(pages, artifacts.relative(source)), [page.facts["seeds"] for page in pages if page.whole]
     count = len(facts["seeds"].split(", ")) if known else 0
     model = "a micro model trained from scratch" if p.sft_base_model == "micro" else f"`{p.sft_base_model}`"
-    shown = {
-        "absent": absent,
-        "parts": {words: listed for words, listed in contents.items() if listed},
-        "made_by": made_by(facts, vars(p)),
-        "model": model,
-    }
-    shown["seeds"] = f"{count} training seed{'s'[: count != 1]}" if count else ""
+    shown = {"absent": absent, "parts": {words: listed for words, listed in contents.items() if listed}, "model": model}
+    shown |= {"made_by": made_by(facts, vars(p)), "seeds": f"{count} training seed{'s'[: count != 1]}" if count else ""}
     article.write(p, folder, tables_of(p, source), pages, **shown)
     (folder / "index.md").write_text(link((folder / "index.md").read_text(), there))
     shutil.copy(ROOT / "docs" / "study.svg", folder)
@@ -223,11 +216,6 @@ def write_source(p: study.Study, folder: Path) -> None:
         (folder / f"{name}.md").write_text(copies_page(name, several))
     for page in pages:
         nbformat.write(show_notebook(page, there), folder / f"{page.stem}.ipynb")
-
-
-def title_of(path: Path) -> str:
-    """The heading of a page."""
-    return path.read_text().splitlines()[0].removeprefix("# ")
 
 
 def map_answer(p: study.Study, pages: list[SimpleNamespace]) -> Iterable[SimpleNamespace]:
@@ -245,7 +233,6 @@ def map_answer(p: study.Study, pages: list[SimpleNamespace]) -> Iterable[SimpleN
 
 def write_site(p: study.Study, *options: str) -> Path:
     """Write `runs/<study>/site`, atomically; returns its index. FileNotFoundError where no notebook has been executed.
-
     `options`: further ones of Sphinx, such as '--fail-on-warning'."""
     from sphinx.cmd.build import build_main  # here: expected() needs no Sphinx
 

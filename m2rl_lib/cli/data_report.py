@@ -14,10 +14,8 @@ COLUMNS = ["corpus", "part", "domain", "reason", "rows", "share"]
 
 
 def source_table(p: Parameters) -> pd.DataFrame:
-    """corpus ('RL', 'SFT'), part (label or published part), domain, reason ('kept', or why rows were dropped), rows, share.
-
-    Data are made ready where they are not; a corpus that `data_sources` has nothing for is left out.
-    """
+    """corpus ('RL', 'SFT'), part (label or published part), domain, reason ('kept', or why rows were dropped), rows, share. Data
+    are made ready where they are not; a corpus that `data_sources` has nothing for is left out."""
     if problem_sets.is_micro(p.data_sources):
         rows = [("RL, SFT", "micro", name, "kept: drawn as needed", pd.NA, 1.0) for name in p.domains]
         return pd.DataFrame(rows, columns=COLUMNS).astype({"rows": "Int64"})

@@ -2,8 +2,7 @@
 
 TABLE is a csv or parquet file, or a folder of parquet files, one row per sample: model, benchmark, problem, sample, correct (0 or
 1, True or False, empty where it could not be graded), and where there are: seed, domain, split ('selection' rows choose the best
-merge, 'test' rows are judged). Names are texts: problem 007 is not 7, and NA is a name.
-"""
+merge, 'test' rows are judged). Names are texts: problem 007 is not 7, and NA is a name."""
 
 import argparse
 import re
@@ -17,8 +16,8 @@ from m2rl_lib.config.model_names import parse_model_name
 from m2rl_lib.paper import claim_ledger, claims, published_tables
 from m2rl_lib.paper.claim_ledger import NOT_TESTABLE
 from m2rl_lib.paper.score_tables import Tables, make_score_tables
-from m2rl_lib.stats.bootstrap import CELL, MOST_UNGRADED, UNTRAINED, check_scores
 from m2rl_lib.stats.comparisons import FEWEST, MARGIN, METHODS, display_name, verdict_sentence
+from m2rl_lib.stats.graded_samples import CELL, MOST_UNGRADED, UNTRAINED, check_scores
 
 NEEDED = ["model", "benchmark", "problem", "sample", "correct"]
 OPTIONAL = ["seed", "domain", "split"]
@@ -33,9 +32,7 @@ class TableError(ValueError):
 
 def read_scores(path: Path | str) -> tuple[pd.DataFrame, pd.DataFrame | None]:
     """The test and the selection rows (None without any) of a table of scores, in the columns of our `scores` tables.
-
-    TableError in one line, naming the file, for a table that cannot be judged.
-    """
+    TableError in one line, naming the file, for a table that cannot be judged."""
     try:
         return _read(Path(path))
     except ValueError as why:

@@ -99,9 +99,8 @@ def serve() -> None:
     before = set(os.environ)
     for name in IMPORTED:
         importlib.import_module(name)
-    imported = {
-        name: os.environ[name] for name in set(os.environ) - before
-    }  # set by what was imported, which a kernel does not run
+    # set by what was imported, which a kernel does not run
+    imported = {name: os.environ[name] for name in set(os.environ) - before}
     listener = socket.socket(socket.AF_UNIX)
     listener.bind(os.environ[ADDRESS])
     listener.listen(64)

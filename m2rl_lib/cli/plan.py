@@ -26,9 +26,7 @@ TEACHER_PASS = 1 / 3  # of a training pass: a teacher only reads
 
 def stages(p: Study, rates: dict[str, float]) -> pd.DataFrame:
     """One row per stage: stage, runs, steps, sequences, generated_tokens, trained_tokens, hours (of one device).
-
-    `rates`: `tokens` (of a completion), `example` (of a training sequence, prompt and all), `generated`, `trained` (a second).
-    """
+    `rates`: `tokens` (of a completion), `example` (of a training sequence, prompt and all), `generated`, `trained` (a second)."""
     worlds, budgets = max(1, len(p.map_worlds)), max(1, len(p.map_budgets))
     experts = worlds * len(p.domains) + (0 if p.map_worlds else len(schedule.controls(p)))
     batch, distilled = _batches(p)["RLVR"], _batches(p)["MT-OPD"]
@@ -130,9 +128,8 @@ def device_memory(p: Study) -> pd.Series:
 
 def models_kept(p: Study) -> int:
     """Model folders of a study: base and SFT, kept checkpoints, merges, quarters of MT-OPD and balanced runs, a cascade's stages."""
-    merged, experts, mixed = (
-        len(names(p)) for names in (schedule.merges, schedule.expert_checkpoints, schedule.mixed_checkpoints)
-    )
+    counted = (schedule.merges, schedule.expert_checkpoints, schedule.mixed_checkpoints)
+    merged, experts, mixed = (len(names(p)) for names in counted)
     if p.map_worlds:
         students = len(p.map_budgets) * len(schedule.quarters(p.distill_steps))
         return 2 + len(p.map_worlds) * (len(p.domains) * experts + mixed + merged + students)

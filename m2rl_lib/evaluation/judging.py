@@ -19,7 +19,7 @@ from m2rl_lib.config.study import Parameters
 from m2rl_lib.data import judge_prompts, problem_sets
 from m2rl_lib.domains import chat, instruction_following
 from m2rl_lib.rollout import decoding
-from m2rl_lib.stats.bootstrap import UNTRAINED, require_columns
+from m2rl_lib.stats.graded_samples import UNTRAINED, require_columns
 from m2rl_lib.storage import artifacts, result_tables
 
 SHARED, OWN, CANDIDATES, PLANTED, SHIFTED = "shared", "own", "candidates", "planted", "shifted"  # the sets

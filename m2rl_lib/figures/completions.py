@@ -11,10 +11,8 @@ from m2rl_lib.stats.comparisons import display_domain, display_name
 THOUGHT = re.compile(r"&lt;think&gt;(.*?)(?:&lt;/think&gt;|$)\s*", re.DOTALL)
 MARKS = {1.0: "✓ right", 0.0: "✗ wrong"}
 GRID = "display:grid;grid-template-columns:repeat(auto-fit,minmax(13rem,1fr));gap:0.5rem"
-BOX, WRAP = (
-    "border:1px solid #999;padding:0.4rem;min-width:0",
-    "white-space:pre-wrap;overflow-wrap:anywhere;margin:0;font-size:0.85em",
-)
+BOX = "border:1px solid #999;padding:0.4rem;min-width:0"
+WRAP = "white-space:pre-wrap;overflow-wrap:anywhere;margin:0;font-size:0.85em"
 
 
 def show(frame: pd.DataFrame) -> HTML:

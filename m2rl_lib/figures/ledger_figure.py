@@ -11,7 +11,7 @@ from matplotlib.patches import Patch
 from m2rl_lib.figures.parts import handle
 from m2rl_lib.figures.style import BLACK, BLUE, COLUMN, GREY, ORANGE, make_figure
 from m2rl_lib.paper.claim_ledger import CONTRADICTED, NOT_TESTABLE, POINTS, SUPPORTED, UNDECIDED, estimate_words, region_edges
-from m2rl_lib.stats.bootstrap import require_columns
+from m2rl_lib.stats.graded_samples import require_columns
 
 LOOKS = {SUPPORTED: ("o", BLUE, True), CONTRADICTED: ("X", ORANGE, True), UNDECIDED: ("o", BLACK, False)}
 LOOKS |= {NOT_TESTABLE: ("_", GREY, False)}  # marker, colour, filled

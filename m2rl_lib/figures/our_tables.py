@@ -7,6 +7,7 @@ import pandas as pd
 import PIL.Image
 
 from m2rl_lib.analysis.rq1_mix_or_merge import budgets
+from m2rl_lib.analysis.rq3_weights import mask_overlap
 from m2rl_lib.analysis.rq4_methods import seesaw
 from m2rl_lib.config import schedule
 from m2rl_lib.config.locations import figures_folder
@@ -15,7 +16,9 @@ from m2rl_lib.config.study import Parameters
 from m2rl_lib.data import judge_prompts, problem_sets, sft_blend
 from m2rl_lib.figures import drawing, paper_tables, parts
 from m2rl_lib.paper import claim_ledger, published_tables
-from m2rl_lib.stats import bootstrap, comparisons
+from m2rl_lib.stats import averages, comparisons
+from m2rl_lib.stats.bootstrap import OVERALL
+from m2rl_lib.stats.graded_samples import UNTRAINED
 from m2rl_lib.storage import result_tables
 
 
@@ -26,14 +29,14 @@ class NothingToDrawError(ValueError):
 def scores(p: Parameters) -> pd.DataFrame:
     """SFT, the experts, the merge that is best on the selection split and RL-Multi on every benchmark, as `published.scores`."""
     found = result_tables.read_table(p, "scores", ["sft", "experts", "merges", "mixed"], schedule.seeds_there(p, "rq1"))
-    best = bootstrap.choose_on_selection(found[found["split"] == "selection"], schedule.defaults(p))
+    best = averages.choose_on_selection(found[found["split"] == "selection"], schedule.defaults(p))
     return _score_rows(p, found, ["sft", *schedule.experts(p), best, "rl-multi"])
 
 
 def _score_rows(p: Parameters, found: pd.DataFrame, models: list[str]) -> pd.DataFrame:
     """Test scores of the models, in their order, and domains in the study's order with general last."""
     test = found[(found["split"] == "test") & found["model"].isin(models)]
-    table = bootstrap.score_table(test, draws=p.analysis_draws)
+    table = averages.score_table(test, draws=p.analysis_draws)
     places = {name: place for place, name in enumerate([*models, *p.domains])}
     return table.sort_values(["model", "domain"], key=lambda names: names.map(places), ignore_index=True)
 
@@ -58,35 +61,32 @@ def changes(p: Parameters, methods: bool = False) -> pd.DataFrame:
     published = published_changes(methods)
     groups = ["sft", "merges", "distilled"] if methods else ["sft", "experts", "merges", "mixed"]
     found = result_tables.read_table(p, "scores", groups, schedule.seeds_there(p, "rq4" if methods else "rq1"))
-    models = [*schedule.defaults(p), "mt-opd"] if methods else [*schedule.experts(p), "rl-multi"]
+    models = [*schedule.defaults(p), "mt-opd"]
     if not methods:
-        best = bootstrap.choose_on_selection(found[found["split"] == "selection"], schedule.defaults(p))
-        found, models = (
-            found.replace({"model": {best: comparisons.BEST_MERGE}}),
-            [*models[:-1], comparisons.BEST_MERGE, "rl-multi"],
-        )
+        best = averages.choose_on_selection(found[found["split"] == "selection"], schedule.defaults(p))
+        found = found.replace({"model": {best: comparisons.BEST_MERGE}})
+        models = [*schedule.experts(p), comparisons.BEST_MERGE, "rl-multi"]
     test = found[(found["split"] == "test") & found["model"].isin(["sft", *models])]
     both = [domain for domain in p.domains if domain in set(published["domain"])]
     pairs, how = [(model, "sft") for model in models], (p.analysis_margin, p.analysis_draws)
-    parts = [(test[test["domain"].isin(both)], [bootstrap.OVERALL])] if both else []
-    ours = pd.concat(
-        comparisons.comparison_table(some, pairs, overs, *how) for some, overs in [*parts, (test, list(p.domains))]
-    ).rename(columns={"over": "domain", "estimate": "change"})
-    order = {name: place for place, name in enumerate([bootstrap.OVERALL, *p.domains, *models])}
+    parts = [(test[test["domain"].isin(both)], [OVERALL])] if both else []
+    compared = [comparisons.comparison_table(some, pairs, overs, *how) for some, overs in [*parts, (test, list(p.domains))]]
+    ours = pd.concat(compared).rename(columns={"over": "domain", "estimate": "change"})
+    order = pd.Index([OVERALL, *p.domains, *models])
     overall = published[published["domain"].isin(both)].groupby("model", sort=False)["change"].mean().reset_index()
-    published = pd.concat([published, overall.assign(domain=bootstrap.OVERALL)])
+    published = pd.concat([published, overall.assign(domain=OVERALL)])
     rows = pd.concat([published.assign(source="published"), ours.assign(source="ours")], ignore_index=True)
-    rows = rows[rows["model"].isin(models) & rows["domain"].isin([bootstrap.OVERALL, *p.domains])]
-    rows = rows.sort_values(["domain", "model"], key=lambda names: names.map(order), kind="stable", ignore_index=True)
+    rows = rows[rows["model"].isin(models) & rows["domain"].isin([OVERALL, *p.domains])]
+    rows = rows.sort_values(["domain", "model"], key=order.get_indexer, kind="stable", ignore_index=True)
     return rows[["source", "model", "domain", "change", "low", "high", "n", "seeds"]].assign(domains=len(both))
 
 
 def published_changes(methods: bool) -> pd.DataFrame:
     """Change against SFT of the paper's models, or merging methods, by domain: model, domain, change."""
-    table = bootstrap.averages(published_tables.scores())
+    table = averages.averages(published_tables.scores())
     sft = table[table["model"] == "sft"].set_index("domain")["score"]
-    table = bootstrap.averages(published_tables.merging()) if methods else table[~table["model"].isin(["base", "sft"])]
-    table = table[~table["domain"].isin([bootstrap.OVERALL, *bootstrap.UNTRAINED])]
+    table = averages.averages(published_tables.merging()) if methods else table[~table["model"].isin(["base", "sft"])]
+    table = table[~table["domain"].isin([OVERALL, *UNTRAINED])]
     return table.assign(change=table["score"] - table["domain"].map(sft))[["model", "domain", "change"]]
 
 
@@ -107,10 +107,8 @@ def agreement(ledger: pd.DataFrame, figure: str) -> str:
     for _, row in ledger.set_index("id", drop=False).loc[FINDINGS[figure]].iterrows():
         ours = f"{row['quantity']}, {claim_ledger.estimate_words(row)}"
         ours = row["reason"] if row["verdict"] == claim_ledger.NOT_TESTABLE else ours
-        word = AGREES[row["verdict"]]
-        lines.append(
-            f"**{word[0].upper()}{word[1:]}** ({row['id']}, {row['claim']}). Published: {row['published']}. Ours: {ours}."
-        )
+        said = f"{AGREES[row['verdict']].capitalize()}** ({row['id']}, {row['claim']})"
+        lines.append(f"**{said}. Published: {row['published']}. Ours: {ours}.")
     return "  \n".join(lines)
 
 
@@ -169,8 +167,9 @@ def overlaps(p: Parameters) -> pd.DataFrame:
     """Overlap of each two experts' masks, of the study's own seed, at the paper's η and at equal density."""
     table = result_tables.read_table(p, "weights_pairs", ["measuring"])
     experts = schedule.experts(p)
-    table = table[table["model"].isin(experts) & table["other"].isin(experts) & (table["type"] == "all") & table["layer"].isna()]
-    masks = [("relative", 0.001, "changed by more than η = 0.001"), ("density", 0.1, "the tenth that changed most")]
+    table = mask_overlap.whole(table[table["model"].isin(experts) & table["other"].isin(experts)])
+    masks = [("relative", 0.001, "changed by more than η = 0.001")]
+    masks += [("density", mask_overlap.DENSITY, "the tenth that changed most")]
     masks = pd.DataFrame(masks, columns=["kind", "level", "mask"])
     table = masks.merge(table[table["precision"] == "stored"], on=["kind", "level"])
     pair = table["model"].str.removeprefix("rl-") + "-" + table["other"].str.removeprefix("rl-")
@@ -199,7 +198,7 @@ def judging(p: Parameters) -> pd.DataFrame:
     columns = ["model", "mode", "benchmark", "accuracy", "low", "high", "n", "seeds"]
     means = frame.groupby(["model", "mode"], sort=False)["accuracy"].mean().reset_index().assign(benchmark="our mean")
     rows = pd.concat([means, frame], ignore_index=True).reindex(columns=columns)
-    return rows.sort_values("model", key=lambda names: names.map(models.index), kind="stable", ignore_index=True)
+    return rows.sort_values("model", key=pd.Index(models).get_indexer, kind="stable", ignore_index=True)
 
 
 def blend(p: Parameters) -> pd.DataFrame:

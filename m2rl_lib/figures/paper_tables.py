@@ -6,9 +6,10 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter, MaxNLocator
 
 from m2rl_lib.figures.parts import count_words, draw_estimate, finish, handle, is_sampled, name_heights, name_rows, unique
-from m2rl_lib.figures.style import BLACK, COLUMN, FAMILIES, GREY, MODES, make_figure, make_panels
-from m2rl_lib.stats.bootstrap import OVERALL, require_columns
+from m2rl_lib.figures.style import BLACK, COLUMN, FAMILIES, FILLED, GREY, make_figure, make_panels
+from m2rl_lib.stats.bootstrap import OVERALL
 from m2rl_lib.stats.comparisons import display_domain, display_name, model_family
+from m2rl_lib.stats.graded_samples import require_columns
 
 PARADIGMS = {"mixed": "Mixed", "merged": "Experts, merged", "distilled": "Experts, distilled"}
 OVERHEAD = ("making the merges", "choosing a merge", "choosing a checkpoint")  # parts of a cost that are no model
@@ -113,19 +114,19 @@ def plot_overlap(frame: pd.DataFrame) -> Figure:
 def plot_judging(frame: pd.DataFrame) -> Figure:
     """Accuracy of models as judges, percent: the model's marker, open by outcome, filled by process, on one axis for all tables."""
     require_columns(frame, ["model", "mode", "benchmark", "accuracy"], "judging")
-    unknown = sorted(set(frame["mode"]) - set(MODES))
+    unknown = sorted(set(frame["mode"]) - set(FILLED))
     if unknown:
-        raise ValueError(f"judging in mode {unknown[0]!r}: allowed are {', '.join(MODES)}")
+        raise ValueError(f"judging in mode {unknown[0]!r}: allowed are {', '.join(FILLED)}")
     keys = list(frame[["model", "benchmark"]].drop_duplicates().itertuples(index=False, name=None))
     figure, axes = make_figure(COLUMN, 0.19 * len(keys) + 0.85)
     for row in frame.itertuples():
         height = -keys.index((row.model, row.benchmark)) + (0.16 if row.mode == "outcome" else -0.16) * is_sampled(frame)
         marker, colour = FAMILIES[model_family(row.model)][:2]
-        draw_estimate(axes, row, row.accuracy, height, marker, colour, MODES[row.mode][2], size=3.8)
+        draw_estimate(axes, row, row.accuracy, height, marker, colour, FILLED[row.mode], size=3.8)
     names = [f"{display_name(model)}: {name.replace('_', ' ')}" for model, name in keys]
     name_heights(axes, -np.arange(len(keys)), names, 0.6 - len(keys), 0.6)
     axes.set_xlim(0, 100)
-    handles = [handle(f"by {mode}", "o", BLACK, look[2]) for mode, look in MODES.items()]
+    handles = [handle(f"by {mode}", "o", BLACK, filled) for mode, filled in FILLED.items()]
     return finish(figure, handles, 2, "accuracy as a judge, percent" + count_words(frame, "trajectories", "\n"))
 
 

@@ -11,9 +11,9 @@ from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from m2rl_lib.figures.style import BLACK, COLUMN, FAMILIES, GREY, make_figure
-from m2rl_lib.stats.bootstrap import UNTRAINED
+from m2rl_lib.figures.style import BLACK, COLUMN, FAMILIES, GREY, LINES, make_figure
 from m2rl_lib.stats.comparisons import SHORT, display_domain, display_name, model_family
+from m2rl_lib.stats.graded_samples import UNTRAINED
 
 ORDER = ("math", "coding", "science", "instruction_following", "agent")  # of domains in every figure; then others, UNTRAINED last
 
@@ -23,10 +23,10 @@ def unique(frame: pd.DataFrame, column: str) -> list:
     return list(pd.unique(frame[column]))
 
 
-def domains_of(frame: pd.DataFrame, column: str = "domain") -> list[str]:
+def domains_of(frame: pd.DataFrame) -> list[str]:
     """The domains of a frame in the order of all figures, `ORDER`; others as they come, those that RL never trains last."""
     places = {name: place for place, name in enumerate(ORDER)} | dict.fromkeys(UNTRAINED, len(ORDER) + 1)
-    return sorted(unique(frame, column), key=lambda name: places.get(name, len(ORDER)))
+    return sorted(unique(frame, "domain"), key=lambda name: places.get(name, len(ORDER)))
 
 
 def short_domain(domain: str) -> str:
@@ -61,12 +61,10 @@ def size_words(frame: pd.DataFrame, noun: str = "problems") -> str:
     return count_words(frame.drop(columns=["low", "high"], errors="ignore"), noun)
 
 
-def change_words(row, sampled: bool = True) -> str:
-    """The row's `estimate` as a change and, where there was sampling, its interval below it."""
-    words = f"{row.estimate:+.1f}"
-    if sampled:
-        words += f"\n[{row.low:z.1f}, {row.high:z.1f}]" if np.isfinite(row.low) else "\n[unknown]"
-    return words.replace("-", "−")
+def change_words(row) -> str:
+    """The row's `estimate` as a change, its interval below it."""
+    span = f"[{row.low:z.1f}, {row.high:z.1f}]" if np.isfinite(row.low) else "[unknown]"
+    return f"{row.estimate:+.1f}\n{span}".replace("-", "−")
 
 
 def name_rows(models) -> tuple[list[str], float]:
@@ -121,12 +119,16 @@ def draw_estimate(
     axes.plot(value, height, marker, color=colour, markerfacecolor=colour if filled else "white", markersize=size)
 
 
+def draw_note(axes: Axes, words: str, height: float) -> None:
+    """Words in the middle of a row that has no number."""
+    axes.annotate(words, (0.5, height), xycoords=("axes fraction", "data"), ha="center", va="center", color=GREY)
+
+
 def draw_points(axes: Axes, rows: pd.DataFrame, heights) -> None:
     """Scores at the given heights with their intervals, the marker that of the model's family; a refused score as a note."""
     for row, height in zip(rows.itertuples(), heights, strict=True):
         if np.isnan(row.score):
-            middle = {"xy": (0.5, height), "xycoords": ("axes fraction", "data"), "ha": "center", "va": "center"}
-            axes.annotate("refused", **middle, fontsize=7, color=GREY)
+            draw_note(axes, "refused", height)
         else:
             draw_estimate(axes, row, row.score, height, *FAMILIES[model_family(row.model)][:3])
 
@@ -166,6 +168,16 @@ def family_handles(models, with_line: bool) -> list[Line2D]:
     present = {model_family(model) for model in models}
     handles = [handle(name, *look) for family, (*look, name) in FAMILIES.items() if family in present]
     return handles + ([handle("score of SFT", "", GREY, line="--", linewidth=0.8)] if with_line else [])
+
+
+def line_looks(models: list[str]) -> dict[str, dict]:
+    """A line's look for each model: colour and marker of its family; a further model of the same family has another line."""
+    families, looks = [model_family(model) for model in models], {}
+    for place, (model, family) in enumerate(zip(models, families)):
+        marker, colour, filled, _ = FAMILIES[family]
+        line = LINES[families[:place].count(family) % len(LINES)]
+        looks[model] = {"marker": marker, "color": colour, "markerfacecolor": colour if filled else "white", "linestyle": line}
+    return looks
 
 
 def finish(figure: Figure, handles: list, ncols: int, x: str = "", y: str = "", **more) -> Figure:

@@ -5,14 +5,16 @@ import textwrap
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.ticker import EngFormatter, MaxNLocator
 
 from m2rl_lib.figures import parts
 from m2rl_lib.figures.parts import count_words, domains_of, finish, handle, unique
 from m2rl_lib.figures.style import BLACK, COLUMN, FAMILIES, GREY, LINES, WIDE, make_figure, make_panels
-from m2rl_lib.stats.bootstrap import OVERALL, require_columns
+from m2rl_lib.stats.bootstrap import OVERALL
 from m2rl_lib.stats.comparisons import display_domain, display_name, model_family
+from m2rl_lib.stats.graded_samples import require_columns
 from m2rl_lib.stats.three_scores import SCORES
 
 MOST_NARROW = 10  # models that a figure of one column has room for
@@ -46,14 +48,8 @@ def plot_difference(frame: pd.DataFrame) -> Figure:
     reach = max(1.15 * float(np.nanmax(np.abs(frame[["estimate", "low", "high"]].to_numpy()))), 1.5 * margin)
     axes.set_xlim(-reach, reach)
     model, reference = (display_name(frame[column].iloc[0]) for column in ("model", "reference"))
-    handles = [
-        handle(
-            "all seeds; 90% interval thick, 95% thin" if several else "difference; 90% interval thick, 95% thin",
-            "o",
-            BLACK,
-            line="-",
-        )
-    ]
+    whole = "all seeds" if several else "difference"
+    handles = [handle(f"{whole}; 90% interval thick, 95% thin", "o", BLACK, line="-")]
     handles += [handle("one seed", "|", GREY, markersize=6, markeredgewidth=1.2)] if several else []
     handles.append(Patch(color="#E8E8E8", label=f"equivalence zone, ±{margin:g} points"))
     counted = parts.size_words(pooled)
@@ -65,14 +61,14 @@ def plot_temperature(frame: pd.DataFrame) -> Figure:
     require_columns(frame, ["split", "model", "temperature", "score", "low", "high"], "scores by temperature")
     splits, models = unique(frame, "split"), unique(frame, "model")
     figure, [grid] = make_figure(WIDE if len(splits) > 1 else COLUMN, 2.5, 1, len(splits), sharey=True)
-    looks = _looks(models)
+    looks = parts.line_looks(models)
     for axes, split in zip(np.atleast_1d(grid), splits, strict=True):
         for place, (model, rows) in enumerate(frame[frame["split"] == split].groupby("model", sort=False)):
             rows, aside = rows.sort_values("temperature"), 0.012 * place
             axes.plot(rows["temperature"] + aside, rows["score"], **looks[model])
             axes.vlines(rows["temperature"] + aside, rows["low"], rows["high"], color=looks[model]["color"], linewidth=0.8)
         axes.set(title=f"{split.capitalize()} problems", xlim=(-0.08, None))
-    handles = [handle(display_name(model), **_of_legend(look)) for model, look in looks.items()]
+    handles = [Line2D([], [], label=display_name(model), **look) for model, look in looks.items()]
     words = "sampling temperature (0: greedy)" + count_words(frame)
     return finish(figure, handles, min(len(handles), 5), words, "mean over domains, points")
 
@@ -96,31 +92,10 @@ def plot_lengths(frame: pd.DataFrame) -> Figure:
     return figure
 
 
-def _looks(models: list[str]) -> dict[str, dict]:
-    """A line's look for each model: colour and marker of its family; a further model of the same family has another line."""
-    looks, before = {}, []
-    for model in models:
-        marker, colour, filled, _ = FAMILIES[model_family(model)]
-        line = LINES[before.count(model_family(model)) % len(LINES)]
-        before.append(model_family(model))
-        looks[model] = {"marker": marker, "color": colour, "markerfacecolor": colour if filled else "white", "linestyle": line}
-    return looks
-
-
-def _of_legend(look: dict) -> dict:
-    return {
-        "marker": look["marker"],
-        "colour": look["color"],
-        "filled": look["markerfacecolor"] != "white",
-        "line": look["linestyle"],
-    }
-
-
 def plot_benchmark_scores(frame: pd.DataFrame) -> Figure:
     """Every model on every benchmark, one panel each; above MOST_NARROW two columns wide, a column of panels per domain."""
     require_columns(frame, ["model", "domain", "benchmark", "score"], "benchmark scores")
-    places = {name: place for place, name in enumerate(domains_of(frame))}
-    frame = frame.sort_values("domain", kind="stable", key=lambda names: names.map(places))
+    frame = frame.sort_values("domain", kind="stable", key=pd.Index(domains_of(frame)).get_indexer)
     models, panels = unique(frame, "model"), frame.groupby(["domain", "benchmark"], sort=False)
     names, inches = parts.name_rows(models)
     narrow = len(models) <= MOST_NARROW
@@ -172,14 +147,14 @@ def plot_overall(frame: pd.DataFrame) -> Figure:
 
 def plot_budget(frame: pd.DataFrame) -> Figure:
     """Score against what was spent, one panel per unit, one line per model (at most six)."""
-    require_columns(frame, ["model", "budget", "unit", "score"], "scores by budget")
+    require_columns(frame, ["model", "budget", "unit", "score", "low", "high"], "scores by budget")
     models, units = unique(frame, "model"), unique(frame, "unit")
     if len(models) > len(LINES):
         raise ValueError(f"{len(models)} models in one budget figure: at most {len(LINES)} can be distinguished")
     if unknown := [unit for unit in units if unit not in UNITS]:
         raise ValueError(f"unknown unit {unknown[0]!r}: allowed are {', '.join(UNITS)}")
     figure, [grid] = make_figure(COLUMN if len(units) == 1 else WIDE, 2.4, 1, len(units), sharey=True)
-    looks = _looks(models)
+    looks = parts.line_looks(models)
     for axes, unit in zip(grid, units, strict=True):
         spent = frame[frame["unit"] == unit]
         largest = spent["budget"].max()
@@ -187,11 +162,9 @@ def plot_budget(frame: pd.DataFrame) -> Figure:
             rows = spent[spent["model"] == model].sort_values("budget")
             aside = 0.008 * largest * (place - (len(models) - 1) / 2)  # intervals at one budget side by side
             axes.plot(rows["budget"] + aside, rows["score"], label=display_name(model), **look)
-            if parts.is_sampled(rows):
-                axes.vlines(rows["budget"] + aside, rows["low"], rows["high"], color=look["color"], linewidth=0.8)
+            axes.vlines(rows["budget"] + aside, rows["low"], rows["high"], color=look["color"], linewidth=0.8)
         axes.set(xlabel=UNITS[unit], xlim=(-0.03 * largest, None))
         axes.xaxis.set_major_formatter(EngFormatter(sep=""))
         axes.xaxis.set_major_locator(MaxNLocator(4))
     grid[0].set_ylabel("mean over domains, points")
-    words = ("spent" + count_words(frame)) if count_words(frame) else ""
-    return finish(figure, grid[0].get_legend_handles_labels()[0], 3 if len(units) > 1 else 2, words)
+    return finish(figure, grid[0].get_legend_handles_labels()[0], 3 if len(units) > 1 else 2, "spent" + count_words(frame))

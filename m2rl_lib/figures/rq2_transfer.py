@@ -9,36 +9,34 @@ from matplotlib.ticker import MaxNLocator, MultipleLocator
 from m2rl_lib.figures import parts
 from m2rl_lib.figures.parts import count_words, domains_of, finish, handle, short_domain, unique
 from m2rl_lib.figures.style import BLACK, COLUMN, FAMILIES, GREY, WIDE, make_figure
-from m2rl_lib.stats.bootstrap import require_columns
 from m2rl_lib.stats.comparisons import display_domain, display_name, model_family
+from m2rl_lib.stats.graded_samples import require_columns
 
 ARROWS = {"rises": "↑", "falls": "↓"}  # what was predicted
 
 
-def _cell_words(row, sampled: bool) -> str:
-    """A change, its interval where there was sampling and its verdict where there is one, one per line; an arrow if planted."""
+def _cell_words(row) -> str:
+    """A change, its interval and its verdict where there is one, one per line; an arrow if planted."""
     if np.isnan(row.estimate):
         return "refused"
     label = getattr(row, "label", "")
     arrow = ARROWS.get(getattr(row, "predicted", ""), "")
-    return parts.change_words(row, sampled) + (f"\n{label} {arrow}".rstrip() if isinstance(label, str) and label else "")
+    return parts.change_words(row) + (f"\n{label} {arrow}".rstrip() if isinstance(label, str) and label else "")
 
 
 def plot_transfer(frame: pd.DataFrame) -> Figure:
-    """What training on one domain does to each: change against SFT, with its interval and its `label` (verdict) where known."""
-    require_columns(frame, ["model", "domain", "change"], "changes by domain")
-    models, domains, sampled = unique(frame, "model"), domains_of(frame), parts.is_sampled(frame)
+    """What training on one domain does to each: change against SFT, with its interval, and its `label` (verdict) where known."""
+    require_columns(frame, ["model", "domain", "change", "low", "high"], "changes by domain")
+    models, domains = unique(frame, "model"), domains_of(frame)
     figure, axes = make_figure(WIDE, (0.48 if "label" in frame else 0.38) * len(models) + 1.0)
     size = max(float(frame["change"].abs().max()), 1e-9)
     rows = frame.rename(columns={"change": "estimate"}).itertuples()
-    table = frame.assign(words=[_cell_words(row, sampled) for row in rows], sure=False)
-    if sampled:
-        table["sure"] = (frame["low"] > 0) | (frame["high"] < 0)
+    table = frame.assign(words=list(map(_cell_words, rows)), sure=(frame["low"] > 0) | (frame["high"] < 0))
     cells, words, sure = parts.pivot(table, "model", "domain", models, domains, "change", "words", "sure")
     cells.index, cells.columns = map(display_name, models), [display_domain(domain).replace(" ", "\n") for domain in domains]
     picture = parts.draw_cells(axes, cells, words, "PuOr_r", TwoSlopeNorm(0, -size, size), 7, sure)
-    marks = "; bold: interval excludes 0" * sampled + "; arrow: planted" * bool({*frame.get("predicted", ())} & {*ARROWS})
-    axes.set(xlabel=f"tested on{count_words(frame) if sampled else ''}{marks}", ylabel="trained as")
+    marks = "; bold: interval excludes 0" + "; arrow: planted" * bool({*frame.get("predicted", ())} & {*ARROWS})
+    axes.set(xlabel=f"tested on{count_words(frame)}{marks}", ylabel="trained as")
     figure.colorbar(picture, ax=axes, label="change against SFT, points", fraction=0.03, pad=0.01)
     return figure
 
@@ -63,11 +61,9 @@ def plot_gradient_cosines(frame: pd.DataFrame) -> Figure:
     axes.set_xlim(min(-0.6, axes.get_xlim()[0]), max(1.2, axes.get_xlim()[1]))
     axes.xaxis.set_major_locator(MultipleLocator(0.5))
     refused = frame["cosine"].isna().groupby(frame["step"]).sum()
-    words = {step: ("SFT" if step == 0 else f"step {step} of the mixed run") for step in steps}
-    words = {
-        step: name + (f" ({refused[step]} of {len(pairs)} refused)" if refused[step] else "") for step, name in words.items()
-    }
-    handles = [handle(words[step], *look, line="-", markersize=3.6) for step, look in looks.items()]
+    names = [f"step {step} of the mixed run" if step else "SFT" for step in steps]
+    words = [name + f" ({refused[step]} of {len(pairs)} refused)" * bool(refused[step]) for step, name in zip(steps, names)]
+    handles = [handle(label, *look, line="-", markersize=3.6) for label, look in zip(words, looks.values())]
     return finish(figure, handles, 1, "cosine of gradients, noise divided out\n" + count_words(frame, "prompts a domain", ""))
 
 

@@ -8,10 +8,11 @@ from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
-from m2rl_lib.figures.parts import count_words, draw_cells, draw_estimate, finish, handle, name_heights, pivot, span, unique
+from m2rl_lib.figures import parts
+from m2rl_lib.figures.parts import count_words, draw_estimate, finish, handle, name_heights, pivot, span, unique
 from m2rl_lib.figures.style import BLACK, BLUE, COLUMN, FAMILIES, GREY, LIGHT, WIDE, make_figure, make_panels
-from m2rl_lib.stats.bootstrap import require_columns
 from m2rl_lib.stats.comparisons import display_domain, display_name, model_family
+from m2rl_lib.stats.graded_samples import require_columns
 from m2rl_lib.stats.rank_correlation import NEGLIGIBLE
 
 LEAST = 1e-3  # nats: smaller values are drawn as this
@@ -40,9 +41,7 @@ def plot_answer(frame: pd.DataFrame) -> Figure:
             axes.plot([row.least, row.most], [-place, -place], color=LIGHT, linewidth=4, solid_capstyle="butt")
             draw_estimate(axes, row, row.value, -place, *SERIES.get(row.row, ("o", BLACK, True)), size=4.5, width=1.4)
             if np.isnan(row.value):
-                axes.annotate(
-                    "undefined", (0.5, -place), xycoords=("axes fraction", "data"), ha="center", va="center", color=GREY
-                )
+                parts.draw_note(axes, "undefined", -place)
         axes.set_title(title, loc="left", weight="bold")
         axes.set_xlabel(words)
         axes.margins(x=0.08)
@@ -65,7 +64,7 @@ def plot_kl_table(frame: pd.DataFrame) -> Figure:
     least = max(float(np.nanmin(cells)), LEAST)
     norm = LogNorm(least, max(float(np.nanmax(cells)), 10 * least))
     figure, axes = make_figure(COLUMN, 0.17 * len(targets) + 0.9)
-    draw_cells(axes, cells, words.fillna("–"), "Purples", norm, 7)
+    parts.draw_cells(axes, cells, words.fillna("–"), "Purples", norm, 7)
     axes.xaxis.tick_top()
     axes.set_xticks(axes.get_xticks(), [name.replace("-", "-\n") for name in cells.columns])
     axes.set_xlabel(f"nats a sequence (n = {span(own['prompts'])} prompts a domain)")

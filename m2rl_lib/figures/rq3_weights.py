@@ -10,8 +10,8 @@ from matplotlib.ticker import PercentFormatter
 
 from m2rl_lib.figures.parts import draw_cells, pivot, unique
 from m2rl_lib.figures.style import BLACK, BLUE, COLUMN, GREY, LINES, WIDE, make_figure
-from m2rl_lib.stats.bootstrap import require_columns
 from m2rl_lib.stats.comparisons import display_name
+from m2rl_lib.stats.graded_samples import require_columns
 
 PANELS = {"changed": ("η", "share of weights changed"), "relative": ("η", "overlap (Jaccard)")}
 PANELS |= {"density": ("share of weights in the mask", "overlap (Jaccard)")}

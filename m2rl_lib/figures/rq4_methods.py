@@ -12,9 +12,10 @@ from matplotlib.ticker import MaxNLocator
 
 from m2rl_lib.figures import parts
 from m2rl_lib.figures.parts import finish, handle, unique
-from m2rl_lib.figures.style import BLACK, COLUMN, FAMILIES, GREY, LIGHT, LINES, WIDE, make_figure
-from m2rl_lib.stats.bootstrap import OVERALL, require_columns
-from m2rl_lib.stats.comparisons import display_domain, display_name, model_family
+from m2rl_lib.figures.style import BLACK, COLUMN, GREY, LIGHT, WIDE, make_figure
+from m2rl_lib.stats.bootstrap import OVERALL
+from m2rl_lib.stats.comparisons import display_domain, display_name
+from m2rl_lib.stats.graded_samples import require_columns
 
 FURTHEST = 10  # points behind the best, from which a cell has the darkest shade
 MEASURES = {"consistency": "cosine with the experts' union, within ±1", "excess": "excess over the union, points"}
@@ -127,20 +128,14 @@ def plot_coverage(frame: pd.DataFrame) -> Figure:
     """pass@k over k, a panel for each of `over`, one line per model: its family's marker, and a style of its own in the family."""
     require_columns(frame, ["over", "model", "k", "score"], "coverage")
     models, overs, ks = unique(frame, "model"), unique(frame, "over"), sorted(set(frame["k"]))
-    families = [model_family(model) for model in models]
     figure, [grid] = make_figure(WIDE, 2.6, 1, len(overs), sharey=True)
     for axes, over in zip(grid, overs, strict=True):
         part = frame[frame["over"] == over]
-        for place, (model, family) in enumerate(zip(models, families, strict=True)):
-            rows, (marker, colour, filled, _) = part[part["model"] == model].sort_values("k"), FAMILIES[family]
-            look = {"marker": marker, "color": colour, "markerfacecolor": colour if filled else "white"}
-            style = LINES[families[:place].count(family) % len(LINES)]
-            axes.plot(rows["k"], rows["score"], linestyle=style, label=display_name(model), **look)
-        axes.set(
-            xscale="log",
-            xlabel="k" + parts.size_words(part),
-            title="Mean over domains" if over == OVERALL else display_domain(over),
-        )
+        for model, look in parts.line_looks(models).items():
+            rows = part[part["model"] == model].sort_values("k")
+            axes.plot(rows["k"], rows["score"], label=display_name(model), **look)
+        axes.set(xscale="log", xlabel="k" + parts.size_words(part))
+        axes.set_title("Mean over domains" if over == OVERALL else display_domain(over))
         axes.set_xticks(ks, ks)
         axes.minorticks_off()
     grid[0].set_ylabel("pass@k, points")

@@ -9,8 +9,9 @@ from matplotlib.patches import Patch, Rectangle
 
 from m2rl_lib.figures.parts import change_words, count_words, draw_cells, finish, handle, pivot, size_words, unique
 from m2rl_lib.figures.style import BLACK, GREY, LIGHT, WIDE, make_figure
-from m2rl_lib.stats.bootstrap import OVERALL, require_columns
+from m2rl_lib.stats.bootstrap import OVERALL
 from m2rl_lib.stats.comparisons import MERGES, display_domain, display_name
+from m2rl_lib.stats.graded_samples import require_columns
 
 NO_DENSITY = 0.0  # of a method that has none
 KINDS = ["SFT to expert", "expert to expert", "expert to mixed"]
@@ -18,9 +19,9 @@ KINDS = ["SFT to expert", "expert to expert", "expert to mixed"]
 
 def plot_sweeps(frame: pd.DataFrame) -> Figure:
     """One heat map per method: mean over domains at each λ and density (NaN: it has none); a frame around its best, a star at the
-    published setting (`published`)."""
-    require_columns(frame, ["method", "lambda", "density", "score", "best"], "a sweep")
-    frame = frame.assign(published=frame.get("published", frame.get("model", "") == frame["method"]))
+    published setting, the method's name."""
+    require_columns(frame, ["model", "method", "lambda", "density", "score", "best"], "a sweep")
+    frame = frame.assign(published=frame["model"] == frame["method"])
     methods, across = [name for name in MERGES if name in set(frame["method"])], 3
     parts = [frame[frame["method"] == method] for method in methods]
     heights = [max(part["density"].nunique(), 1) for part in parts]

@@ -10,12 +10,11 @@ from matplotlib.patches import Patch
 from m2rl_lib.analysis.rq2_transfer.transfer_matrix import INSTRUCTIONS, REASONING
 from m2rl_lib.analysis.rq5_judging.best_of_n import MAJORITY, ORACLE, SINGLE
 from m2rl_lib.analysis.rq5_judging.judge_accuracy import name_experts
-from m2rl_lib.figures.parts import count_words, draw_estimate, finish, handle, name_heights, span, unique
-from m2rl_lib.figures.style import BLACK, COLUMN, FAMILIES, GREY, make_figure, make_panels
-from m2rl_lib.stats.bootstrap import require_columns
+from m2rl_lib.figures.parts import count_words, draw_estimate, draw_note, finish, handle, name_heights, span, unique
+from m2rl_lib.figures.style import BLACK, COLUMN, FAMILIES, FILLED, GREY, make_figure, make_panels
 from m2rl_lib.stats.comparisons import display_domain, display_name, model_family
+from m2rl_lib.stats.graded_samples import require_columns
 
-FILLED = {"outcome": False, "process": True}  # markers of the two modes
 TICKS = {SINGLE: ("|", GREY), MAJORITY: ("x", BLACK), ORACLE: ("1", GREY)}  # ways of choosing without a judge
 FEWEST = 20  # verdicts in a bin of P(right): below, its share is left out
 DRAWN = ("sft", "expert", "rl-multi")  # judges of the smaller figures; the tables have all
@@ -94,8 +93,7 @@ def _draw_differences(axes: Axes, rows: pd.DataFrame, heights: dict[str, int]) -
             side = (0, reach) if domain in REASONING else (-reach, 0) if domain == INSTRUCTIONS else (0, 0)
             axes.fill_betweenx([height - 0.45, height + 0.45], *side, color="#E2E2E2", linewidth=0, zorder=0)
         else:
-            middle = {"xy": (0.5, height), "xycoords": ("axes fraction", "data"), "ha": "center", "va": "center"}
-            axes.annotate(HIDDEN, **middle, fontsize=7, color=GREY, backgroundcolor="white")
+            draw_note(axes, HIDDEN, height)
     axes.set(title="Which mode is better?", xlim=(-reach, reach), xlabel="process − outcome, points\n← outcome    process →")
     axes.axvline(0, color=GREY, linestyle="--", linewidth=0.8)
     shown = [handle(_name(judge), *FAMILIES[_family(judge)][:3]) for judge in judges]

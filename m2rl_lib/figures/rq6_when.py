@@ -9,7 +9,7 @@ from matplotlib.patches import Patch, Rectangle
 
 from m2rl_lib.figures.parts import change_words, count_words, draw_cells, finish, handle, pivot, unique
 from m2rl_lib.figures.style import BLACK, COLOURS, COLUMN, GREY, WIDE, make_figure
-from m2rl_lib.stats.bootstrap import require_columns
+from m2rl_lib.stats.graded_samples import require_columns
 
 MARKERS = "osD^vP*X"
 AXES = {
@@ -79,12 +79,7 @@ def plot_predictors(frame: pd.DataFrame) -> Figure:
                 marker, colour = "x", GREY
             axes.plot(part[column], part["difference"], marker, color=colour, markerfacecolor=face)
         axes.set_xlabel(AXES[column].replace(" of ", "\nof ", 1).replace(" in ", "\nin ", 1).replace(" / ", "\n/ "))
-    names = [world_words(world).replace("\n", " ") for world in worlds]
-    looks = zip(names, MARKERS, COLOURS)
-    handles = [handle(name, marker, colour) for name, marker, colour in looks]
-    handles += (
-        [handle("experts did not learn: in no prediction", "x", GREY)]
-        if not frame.get("learned", pd.Series([True])).all()
-        else []
-    )
+    handles = [handle(world_words(world).replace("\n", " "), *look) for world, *look in zip(worlds, MARKERS, COLOURS)]
+    if not frame.get("learned", pd.Series([True])).all():
+        handles.append(handle("experts did not learn: in no prediction", "x", GREY))
     return finish(figure, handles, 1, "", f"mixing − merging, points\n(a point: a seed, n = {frame['seed'].nunique()} seeds)")

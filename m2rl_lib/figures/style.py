@@ -22,7 +22,7 @@ FAMILIES = {  # marker, colour, filled, name in the legend
     "merged": ("^", ORANGE, True, "merged"),
     "distilled": ("v", GREEN, False, "distilled"),
 }
-MODES = {"outcome": ("o", ORANGE, False, "--"), "process": ("s", BLUE, True, "-")}  # of judging: marker, colour, filled, line
+FILLED = {"outcome": False, "process": True}  # markers of the two modes of judging
 LINES = ["-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)), (0, (1, 2))]
 
 

@@ -22,9 +22,8 @@ def show(frame: pd.DataFrame, decimals: int = 1, columns: dict[str, str] | None 
         read = comparisons.display_name if name in MODELS else comparisons.display_domain if name in DOMAINS else None
         if read:
             shown[name] = [_readable(value, read) for value in shown[name]]
-    table = shown.rename(columns=columns or {}).to_html(
-        index=False, border=0, na_rep="–", float_format=lambda value: f"{value:,.{decimals}f}"
-    )
+    how = {"index": False, "border": 0, "na_rep": "–", "float_format": f"{{:,.{decimals}f}}".format}
+    table = shown.rename(columns=columns or {}).to_html(**how)
     if folded or len(shown) > ROWS:
         table = f"<details><summary>{folded or 'The table'} ({len(shown)} rows)</summary>{table}</details>"
     return HTML(f'<div class="table">{table}</div>')

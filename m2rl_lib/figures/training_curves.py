@@ -4,10 +4,10 @@ import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from m2rl_lib.figures.parts import count_words, domains_of, finish, handle, is_sampled, unique
+from m2rl_lib.figures.parts import count_words, domains_of, finish, handle, unique
 from m2rl_lib.figures.style import BLACK, BLUE, COLOURS, COLUMN, GREEN, GREY, LINES, WIDE, make_figure, make_panels
-from m2rl_lib.stats.bootstrap import require_columns
 from m2rl_lib.stats.comparisons import display_domain, model_family
+from m2rl_lib.stats.graded_samples import require_columns
 
 KINDS = {  # name in the legend, colour, line, width
     "own": ("expert, on its own domain", BLUE, "-", 1.6),
@@ -66,7 +66,7 @@ def _kind(model: str, domain: str) -> str:
 
 def plot_learning_curves(frame: pd.DataFrame) -> Figure:
     """Reward (0 to 1) on the selection split over training, one panel per domain; each line says what kind of run it is there."""
-    require_columns(frame, ["model", "step", "domain", "reward"], "learning curves")
+    require_columns(frame, ["model", "step", "domain", "reward", "low", "high"], "learning curves")
     domains, found = domains_of(frame), set()
     wide = len(domains) > 1
     figure, panels = make_panels(WIDE if wide else COLUMN, 1.65, 0.5, len(domains), 3)
@@ -76,8 +76,7 @@ def plot_learning_curves(frame: pd.DataFrame) -> Figure:
             _, colour, style, width = KINDS[kind]
             rows = rows.sort_values("step")
             axes.plot(rows["step"], rows["reward"], color=colour, linestyle=style, linewidth=width)
-            if is_sampled(rows):
-                axes.fill_between(rows["step"], rows["low"], rows["high"], color=colour, alpha=0.15, linewidth=0)
+            axes.fill_between(rows["step"], rows["low"], rows["high"], color=colour, alpha=0.15, linewidth=0)
             found.add(kind)
         axes.set_title(display_domain(domain))
         axes.xaxis.set_major_locator(MaxNLocator(4, integer=True))

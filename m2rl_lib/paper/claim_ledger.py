@@ -92,11 +92,9 @@ def p_region(claim: Claim, found: Found, inside: bool) -> float:
 
 
 def weigh(claim: Claim, found: Found | Sequence[Found]) -> tuple[Found, float, bool, int]:
-    """The Found to show, the claim's p before adjustment, whether it speaks for the claim, and of how many tests that p is.
-
-    Of several parts, for the claim the largest p counts (all must be inside), against it the smallest, times the number of
-    parts unless their intervals are simultaneous. NotTestable where an estimate is missing or its interval has no width.
-    """
+    """The Found to show, the claim's p before adjustment, whether it speaks for the claim, and of how many tests that p is. Of
+    several parts, for the claim the largest p counts (all must be inside), against it the smallest, times the number of parts
+    unless their intervals are simultaneous. NotTestable where an estimate is missing or its interval has no width."""
     parts = [found] if isinstance(found, Found) else list(found)
     for part in parts:
         if not np.isfinite([part.estimate, part.low, part.high]).all():
@@ -117,11 +115,6 @@ def weigh(claim: Claim, found: Found | Sequence[Found]) -> tuple[Found, float, b
 def seen(found: Found, tests: int = 1) -> float:
     """The minimum detectable effect, at 80% power, in one of `tests` (Bonferroni): half-width 3, 3 × (1.96 + 0.84) / 1.96 = 4.3."""
     return float((found.high - found.low) / 2 * (_stretch(found, 1 - LEVEL / 2 / tests) + _stretch(found, 0.8)))
-
-
-def _depth(claim: Claim, value: float) -> float:
-    """How far inside the region a value lies; negative outside."""
-    return min(value - claim.above, claim.below - value)
 
 
 def _deciding(claim: Claim, found: Found, inside: bool, tests: int) -> dict[str, float]:
@@ -171,7 +164,7 @@ def _row(claim: Claim, tables: dict, looks: int) -> dict:
     except NotTestable as why:
         return row | {"reason": str(why), "p": np.nan, "verdict": NOT_TESTABLE}
     leaning = SUPPORTED if inside else CONTRADICTED
-    if found.counted and (_depth(claim, found.low) > 0) != (_depth(claim, found.high) > 0):  # the whole range, or nothing
+    if found.counted and len({claim.above < end < claim.below for end in (found.low, found.high)}) > 1:  # in part: undecided
         leaning = UNDECIDED
     row |= {name: getattr(found, name) for name in ("estimate", "low", "high", "n", "seeds")}
     tests = looks if claim.primary else 1
@@ -251,9 +244,8 @@ def what_would_change(rows: pd.DataFrame) -> str:
             able = f"an estimate {row['seen']:.{digits}f}{unit} from the edge of the claimed region ({row['region']})"
             lines.append(f"{row['id']} is undecided: {able} would have decided it in four of five repetitions.")
         elif row["verdict"] == UNDECIDED:
-            lines.append(
-                f"{row['id']} is undecided: {estimate_words(row)} lies on both sides of the claimed region ({row['region']})."
-            )
+            both = f"{estimate_words(row)} lies on both sides of the claimed region ({row['region']})"
+            lines.append(f"{row['id']} is undecided: {both}.")
         else:
             (above, below), inside = region_edges(row["region"]), row["verdict"] == SUPPORTED
             low, high = (row[f"decides_{end}"] for end in ("low", "high"))

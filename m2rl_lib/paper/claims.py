@@ -1,7 +1,5 @@
 """The findings of the paper (arXiv 2602.12566), one per row of `claims.csv`, and the study's tables from which they are judged.
-
-There `published` and `measure` name functions of `published_evidence` and `estimates`, `given` holds arguments of theirs.
-"""
+There `published` and `measure` name functions of `published_evidence` and `estimates`, `given` holds arguments of theirs."""
 
 import inspect
 from collections.abc import Callable

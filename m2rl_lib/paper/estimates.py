@@ -9,6 +9,7 @@ from scipy import stats
 
 from m2rl_lib.analysis.rq2_transfer.transfer_matrix import CLAIMS, planted_words
 from m2rl_lib.analysis.rq3_policies.policy_neighbours import NEIGHBOUR, PARTNERS
+from m2rl_lib.analysis.rq3_weights.mask_overlap import judged, whole
 from m2rl_lib.analysis.rq4_methods.gain_vectors import LEAST_SAMPLES
 from m2rl_lib.analysis.rq4_methods.seesaw import GAIN
 from m2rl_lib.config.model_names import parse_model_name
@@ -19,7 +20,6 @@ from m2rl_lib.stats.comparisons import LEVEL, display_domain, display_name
 from m2rl_lib.stats.rank_correlation import FEWEST
 
 PAIR = ("math", "coding")  # domain A, and B that the paper says to help it
-DENSITY = 0.1  # of the masks whose overlap is judged: at the paper's η a mask of float32 weights may hold nearly all of them
 
 
 def _need(tables: Tables, name: str) -> pd.DataFrame:
@@ -141,17 +141,17 @@ def pair_asymmetry(tables: Tables) -> Found:
 
 def _mean_excess(table: pd.DataFrame, value: str, control: str | None) -> Found:
     """The mean of `_excess` over pairs of experts, jackknifed over experts; of several seeds at least a t interval over seeds."""
-    whole = table[(table["type"] == "all") & table["layer"].isna()]
-    experts = [name for name in pd.unique(whole[["model", "other"]].to_numpy().ravel()) if _is_expert(name)]
-    seeds = whole["seed"] if "seed" in whole else pd.Series(0, whole.index)
-    wide = pd.DataFrame({seed: _excess(rows, value, control, experts) for seed, rows in whole.groupby(seeds)}).dropna()
+    table = whole(table)
+    experts = [name for name in pd.unique(table[["model", "other"]].to_numpy().ravel()) if _is_expert(name)]
+    seeds = table["seed"] if "seed" in table else pd.Series(0, table.index)
+    wide = pd.DataFrame({seed: _excess(rows, value, control, experts) for seed, rows in table.groupby(seeds)}).dropna()
     pairs, per_seed = wide.mean(axis=1), wide.mean().to_numpy()
     named = sorted({name for pair in pairs.index for name in pair})
     if len(named) < 3:
         raise NotTestable(f"pairs of {len(named)} experts: three at least are needed for an interval")
     left = [pairs[[name not in pair for pair in pairs.index]].mean() for name in named]
     df, n, estimate = len(named) - 1, f"{len(pairs)} pairs of {len(named)} experts", float(pairs.mean())
-    mean = whole.loc[whole["model"].isin(named) & whole["other"].isin(named), value].mean()
+    mean = table.loc[table["model"].isin(named) & table["other"].isin(named), value].mean()
     note = f"the mean itself is {mean:.2f}, the larger of each pair's controls {mean - estimate:.2f}; the interval is over {{}}"
     half = np.sqrt(df * np.var(left)) * stats.t.ppf(0.975, df)
     over = interval(per_seed, np.tile(per_seed, (1000, 1)))
@@ -174,9 +174,7 @@ def _excess(rows: pd.DataFrame, value: str, control: str | None, experts: list[s
 
 def overlap_above_chance(tables: Tables) -> Found:
     """Overlap of two experts' largest task-vector entries, above matched random masks and above both experts' with RL-Null."""
-    table = _need(tables, "weights_pairs")
-    masks = (table["kind"] == "density") & np.isclose(table["level"], DENSITY) & (table["precision"] == "stored")
-    return _mean_excess(table[masks], "jaccard", "matched")
+    return _mean_excess(judged(_need(tables, "weights_pairs")), "jaccard", "matched")
 
 
 def shared_direction(tables: Tables) -> Found:
@@ -229,11 +227,9 @@ def coverage(tables: Tables, margin: float) -> list[Found]:
     if room <= margin:
         raise NotTestable(f"SFT's pass@{k} is {100 - room:.1f} on {over}: no more than {room:.1f} points can be gained")
     note = f"{{}} on {over}: pass@1 {{}}; SFT's pass@{k} leaves room for {room:.1f}"
-    found = zip(last.iterrows(), once["estimate"])
-    return [
-        of_row(row, f"{row['n']} problems", note.format(display_name(model), f"{first:+.1f}".replace("-", "−")))
-        for (model, row), first in found
-    ]
+    firsts = [f"{first:+.1f}".replace("-", "−") for first in once["estimate"]]
+    said = [note.format(display_name(model), first) for model, first in zip(last.index, firsts)]
+    return [of_row(row, f"{row['n']} problems", words) for (_, row), words in zip(last.iterrows(), said)]
 
 
 def judging(tables: Tables, paradigm: str, parts: str) -> list[Found]:

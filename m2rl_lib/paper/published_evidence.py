@@ -7,7 +7,8 @@ from m2rl_lib.analysis.rq2_transfer.transfer_matrix import CLAIMS
 from m2rl_lib.analysis.rq4_methods.seesaw import count_winners, place_methods
 from m2rl_lib.paper import published_tables
 from m2rl_lib.paper.claim_ledger import ASKED_BY_US
-from m2rl_lib.stats.bootstrap import OVERALL, averages
+from m2rl_lib.stats.averages import averages
+from m2rl_lib.stats.bootstrap import OVERALL
 from m2rl_lib.stats.comparisons import display_domain, display_name
 
 Evidence = tuple[float, str]

@@ -1,18 +1,15 @@
 """The paper's own numbers (arXiv 2602.12566, version 1, transcribed in `tables/`), as frames in the form of our score tables; of
-version 3, which the released weights belong to, second-hand scores of three models.
+version 3, which the released weights belong to, second-hand scores of three models. The SFT corpus is in `data.sft_blend`.
 
 Model names are ours, scores are points without intervals. All but `scores`, `merging` and `costs` are in part: the rest could not
-be read. Numbers are never corrected: HLE of the best merge is 6.02 in `scores`, 5.70 (TIES) in `merging`.
-"""
+be read. Numbers are never corrected: HLE of the best merge is 6.02 in `scores`, 5.70 (TIES) in `merging`."""
 
 from functools import partial
 from pathlib import Path
 
 import pandas as pd
 
-from m2rl_lib.data.sft_blend import parts
-
-SOURCE, SOURCE_V3 = "arXiv 2602.12566", "arXiv 2602.12566v3, second-hand"
+SOURCE = "arXiv 2602.12566"
 
 
 def _load(name: str) -> pd.DataFrame:
@@ -25,7 +22,6 @@ merging = partial(_load, "merging")  # the same columns for six merging methods 
 costs = partial(_load, "costs")  # run, prompts_per_step, rollouts_per_prompt, steps, gpu_hours
 mask_overlap = partial(_load, "mask_overlap")  # Jaccard of changed weights: pair, jaccard, note ('about': read off a figure)
 judging = partial(_load, "judging")  # models as judges: model, mode ('outcome', 'process'), benchmark, accuracy (percent)
-sft_blend = parts  # the SFT corpus: part, samples, percent, source_dataset, sampling
 
 
 def domains_v3() -> pd.DataFrame:

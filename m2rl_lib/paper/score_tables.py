@@ -7,10 +7,13 @@ import pandas as pd
 
 from m2rl_lib.analysis.rq2_transfer import transfer_matrix
 from m2rl_lib.analysis.rq4_methods import seesaw, sweeps
-from m2rl_lib.stats.bootstrap import OVERALL, UNTRAINED, average_table, choose_on_selection, models_in, models_lacking
-from m2rl_lib.stats.comparisons import BEST_MERGE, comparison_table, display_name
+from m2rl_lib.stats.averages import average_table, choose_on_selection
+from m2rl_lib.stats.bootstrap import OVERALL
+from m2rl_lib.stats.comparisons import BEST_MERGE, MARGIN, comparison_table, display_name
+from m2rl_lib.stats.graded_samples import UNTRAINED, models_in, rows_of
 
 NULL_DRAWS = 2_000  # draws of the seesaw's null at most
+ANY = ["any merge-<method>"]  # what is named as lacking where there is no merge
 NAMES = ("contest", "transfer", "rq2", "seesaw", "leader", "rivals")
 Tables = dict[str, pd.DataFrame | str]
 
@@ -32,7 +35,7 @@ def choose_by_halves(scores: pd.DataFrame, candidates: list[str]) -> tuple[pd.Da
 def make_score_tables(
     test: pd.DataFrame,
     selection: pd.DataFrame | None = None,
-    margin: float = 3.0,
+    margin: float = MARGIN,
     draws: int = 10_000,
     planted: pd.DataFrame | None = None,
     names: Sequence[str] = NAMES,
@@ -43,8 +46,8 @@ def make_score_tables(
     how = {"margin": margin, "draws": draws}
     makers = {
         ("contest",): lambda: [make_contest(test, selection, merges, how)],
-        ("seesaw",): lambda: [seesaw.compare_with_null(_of(test, methods), methods, min(draws, NULL_DRAWS))],
-        ("leader",): lambda: [_leader(_of(test, methods), methods, how)],
+        ("seesaw",): lambda: [seesaw.compare_with_null(rows_of(test, methods or ANY), methods, min(draws, NULL_DRAWS))],
+        ("leader",): lambda: [_leader(rows_of(test, methods or ANY), methods, how)],
         ("rivals",): lambda: [_rivals(test, methods, how)],
         ("transfer", "rq2"): lambda: _transfer(test, planted, how),
     }
@@ -58,17 +61,9 @@ def make_score_tables(
     return made
 
 
-def _of(scores: pd.DataFrame, models: list[str]) -> pd.DataFrame:
-    """The rows of `models`; ValueError naming those that are not there."""
-    lacking = models_lacking(scores, models)
-    if lacking or not models:
-        raise ValueError(f"no scores of {', '.join(lacking) or 'any merge-<method>'}")
-    return scores[scores["model"].isin(models)]
-
-
 def make_contest(test: pd.DataFrame, selection: pd.DataFrame | None, merges: list[str], how: dict) -> pd.DataFrame:
     """RL-Multi − the best of `merges`, mean over domains: a row of `comparison_table`, and how the merge was `chosen`."""
-    some = _of(test, ["rl-multi", *(merges or ["any merge-<method>"])])
+    some = rows_of(test, ["rl-multi", *(merges or ANY)])
     if selection is None or not set(merges) <= models_in(selection):
         rows, chosen = choose_by_halves(some, merges)
         some, best, where = pd.concat([some, rows], ignore_index=True), BEST_MERGE, "by halves of the problems"
@@ -77,7 +72,7 @@ def make_contest(test: pd.DataFrame, selection: pd.DataFrame | None, merges: lis
         chosen, where = [best], "on selection data"
     names = " and ".join(display_name(name).replace(" merge", "") for name in dict.fromkeys(chosen))
     # without the other merges, whose ungraded problems are not this contest's
-    table = comparison_table(_of(some, ["rl-multi", best]), [("rl-multi", best)], [OVERALL], **how)
+    table = comparison_table(rows_of(some, ["rl-multi", best]), [("rl-multi", best)], [OVERALL], **how)
     return table.assign(chosen=f"{names}, chosen {where}")
 
 
@@ -92,7 +87,7 @@ def _rivals(test: pd.DataFrame, methods: list[str], how: dict) -> pd.DataFrame:
     others = [name for name in methods if name != "merge-ties"]
     if not others:
         raise ValueError("no scores of another merging method")
-    return comparison_table(_of(test, ["merge-ties", *others]), [("merge-ties", other) for other in others], [OVERALL], **how)
+    return comparison_table(rows_of(test, ["merge-ties", *others]), [("merge-ties", other) for other in others], [OVERALL], **how)
 
 
 def _transfer(test: pd.DataFrame, planted: pd.DataFrame | None, how: dict) -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -100,7 +95,7 @@ def _transfer(test: pd.DataFrame, planted: pd.DataFrame | None, how: dict) -> tu
     domains = [domain for domain in pd.unique(test["domain"]) if domain not in UNTRAINED and f"rl-{domain}" in models]
     if len(domains) < 2:
         raise ValueError("no scores of experts (rl-<domain>) of two of the table's domains")
-    some = _of(test, ["sft", *(f"rl-{domain}" for domain in domains)])
+    some = rows_of(test, ["sft", *(f"rl-{domain}" for domain in domains)])
     for name in ("sft-sharpened", "rl-null"):  # which `transfer_table` needs; they are not read here, so SFT may stand in
         some = pd.concat([some, test[test["model"] == (name if name in models else "sft")].assign(model=name)])
     table = transfer_matrix.transfer_table(some, domains, pass_k=1, planted=planted, **how)

@@ -1,1 +1,1 @@
-"""What numbers are worth: `bootstrap` intervals, `comparisons`, `three_scores` of a model, spread `over_seeds`, `rank_correlation`, `power`."""
+"""What numbers are worth: `graded_samples`, their `bootstrap` intervals and `averages`, `comparisons`, `three_scores` of a model, spread `over_seeds`, `rank_correlation`, `power`."""

@@ -1,91 +1,20 @@
-"""Scores with intervals: from graded samples to Avg@K, pass@k and averages over domains, in points from 0 to 100.
+"""Intervals of scores, in points from 0 to 100, by bootstrap.
 
 Problems are resampled within each benchmark (Miller 2024, arXiv 2411.00640), the same ones for every model and seed, so all
 differences are paired. Over seeds the wider of a percentile bootstrap and a t interval is used."""
 
 import zlib
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 from scipy import stats
 
-from m2rl_lib.storage.result_tables import KEYS
+from m2rl_lib.stats.graded_samples import MOST_UNGRADED, UNTRAINED, list_names
 
-COLUMNS = [*KEYS, "correct"]
-CELL = ["seed", "model", "benchmark"]
-TABLE = ["model", "domain", "benchmark", "score", "low", "high", "n", "k", "seeds", "seed_sd", "scope", "dropped", "reason"]
-UNTRAINED = ("general", "composition")  # domains that RL never trains: excluded from every average
-OVERALL, AVERAGE = "overall", "average"
-MOST_UNGRADED = 0.01  # above this share of ungraded problems a cell is refused
+OVERALL = "overall"
 SEEN = 1 + stats.norm.ppf(0.8) / stats.norm.ppf(0.975)  # effect seen in 80% of repetitions, in half-widths of a 95% interval
 SCOPES = {True: "fixed checkpoints", False: "training seeds"}  # keyed by 'one seed only'
-
-
-def require_columns(frame: pd.DataFrame, columns: list[str], what: str) -> None:
-    """Refuse a frame that is empty or lacks columns (ValueError)."""
-    lacking = [column for column in columns if column not in frame.columns]
-    if lacking:
-        raise ValueError(f"{what} lacks {', '.join(lacking)}: it has {', '.join(map(str, frame.columns)) or 'no columns'}")
-    if frame.empty:
-        raise ValueError(f"{what} is empty: at least one row is needed")
-
-
-def check_scores(scores: pd.DataFrame) -> None:
-    """Refuse graded samples of one split that lack something or contradict themselves (ValueError, one line)."""
-    require_columns(scores, COLUMNS, "scores")
-    for column in KEYS:
-        if scores[column].isna().any():
-            raise ValueError(f"scores has {int(scores[column].isna().sum())} rows without {column}: every row needs one")
-    graded = pd.to_numeric(scores["correct"]).dropna()
-    if not graded.isin([0, 1]).all():
-        raise ValueError(f"scores has correct = {graded[~graded.isin([0, 1])].iloc[0]:g}: allowed are 0, 1 and null (not graded)")
-    if scores["split"].nunique() > 1:
-        raise ValueError(f"scores mixes the splits {_names(scores['split'])}: keep one")
-    sample = [*CELL, "problem_id", "sample"]
-    twice = scores.loc[scores.duplicated(sample), sample]
-    if len(twice):
-        where = ", ".join(f"{key} {value}" for key, value in twice.iloc[0].items())
-        raise ValueError(f"scores has {len(twice)} samples twice, first {where}: each may be there once")
-    several = scores.groupby("benchmark", sort=False)["domain"].nunique() > 1
-    if several.any():
-        where = _names(scores.loc[scores["benchmark"] == several.idxmax(), "domain"])
-        raise ValueError(f"scores has benchmark {several.idxmax()} in the domains {where}: one is allowed")
-
-
-def _names(values) -> str:
-    return ", ".join(sorted({str(value) for value in values}))
-
-
-def pass_at_k(n: np.ndarray | int, c: np.ndarray | int, k: int) -> np.ndarray:
-    """1 − C(n − c, k) / C(n, k), elementwise: the unbiased chance that one of k samples is right (Chen et al. 2021)."""
-    n, c = np.broadcast_arrays(np.asarray(n, dtype=float), np.asarray(c, dtype=float))
-    if k < 1 or (n < k).any() or (c < 0).any() or (c > n).any():
-        raise ValueError(f"pass@k with k = {k}, n = {n.min():g} samples: k from 1 to n and from 0 to n right ones are allowed")
-    i = np.arange(k)
-    return 1 - np.prod(np.clip(n[..., None] - c[..., None] - i, 0, None) / (n[..., None] - i), axis=-1)
-
-
-def problem_means(scores: pd.DataFrame, pass_k: int | None = None) -> pd.DataFrame:
-    """Checked samples averaged, one row per seed, model, domain, benchmark and problem_id: k (samples), solved (right ones),
-    value (share right, or pass@`pass_k`), graded (False where a sample is missing or has a null `correct`) and, if scores has
-    them, the shares parsed, parsed_correct (both) and truncated."""
-    check_scores(scores)
-    flags = [name for name in ("parsed", "truncated") if name in scores.columns]
-    rows = scores[[*CELL, "domain", "problem_id", *flags]].astype(dict.fromkeys(flags, float))
-    rows["correct"] = pd.to_numeric(scores["correct"]).astype(float)
-    if "parsed" in flags:
-        rows["parsed_correct"] = rows["parsed"] * rows["correct"]
-        flags.append("parsed_correct")
-    groups = rows.groupby(["seed", "model", "domain", "benchmark", "problem_id"], sort=True, observed=True)
-    counts = groups["correct"].agg(k="size", answered="count", solved="sum", value="mean")
-    problems = counts.join(groups[flags].mean()).reset_index()
-    problems["k"] = problems.groupby(CELL, observed=True)["k"].transform("max")
-    problems["graded"] = problems.pop("answered") == problems["k"]
-    if pass_k is not None:
-        problems["value"] = pass_at_k(problems["k"], problems["solved"], pass_k)
-    return problems
 
 
 @dataclass(frozen=True)
@@ -109,7 +38,7 @@ class Resample:
         """The seeds of a model; ValueError naming the models if it has none."""
         found = [seed for seed, name in self.pairs if name == model]
         if not found:
-            raise ValueError(f"unknown model {model!r}: the table has {_names(name for _, name in self.pairs)}")
+            raise ValueError(f"unknown model {model!r}: the table has {list_names(name for _, name in self.pairs)}")
         return found
 
     def weights(self, over: str) -> np.ndarray:
@@ -122,7 +51,7 @@ class Resample:
             return (names == over).astype(float)
         used = sorted(set(domains) - {*UNTRAINED}) if over == OVERALL else [over]
         if not used:
-            raise ValueError(f"no overall score: the table has only {_names(domains)}, which is in no average")
+            raise ValueError(f"no overall score: the table has only {list_names(domains)}, which is in no average")
         return sum((domains == domain) / (domains == domain).sum() for domain in used) / len(used)
 
     def tested(self, model: str) -> pd.Series:
@@ -228,77 +157,3 @@ def interval(points: np.ndarray, draws: np.ndarray) -> dict[str, float]:
     found = {"estimate": estimate, "low": low, "high": high, "low90": low90, "high90": high90, "p": p, "seen": seen}
     rest = {"seeds": count, "seed_sd": spread, "scope": SCOPES[count == 1]}
     return {name: float(number) for name, number in found.items()} | rest
-
-
-def describe(sample: Resample, model: str, domain: str, benchmark: str) -> dict:
-    """A row of `TABLE`: a model's score on a benchmark, or for AVERAGE that over a domain, or NaN and a reason."""
-    seeds, weights = sample.seeds(model), sample.weights(domain if benchmark == AVERAGE else benchmark)
-    rows = np.flatnonzero(weights)
-    ks = np.unique(sample.k[np.ix_(rows, sample.columns(model, seeds))])
-    row = {"model": model, "domain": domain, "benchmark": benchmark, "k": int(ks[0]) if len(ks) == 1 else pd.NA}
-    row |= sample.benchmarks[["n", "dropped"]].iloc[rows].sum().to_dict()
-    return row | measured(*sample.values(model, seeds, weights))
-
-
-def measured(points: np.ndarray, draws: np.ndarray, reason: str) -> dict:
-    """The columns score, low, high, seeds, seed_sd, scope and reason of a share; its interval ends at 0 and 100 points."""
-    found = dict.fromkeys(["estimate", "low", "high", "seed_sd"], np.nan) if reason else interval(points, draws)
-    low, high = np.clip([found["low"], found["high"]], 0, 100).tolist()
-    size = {"seed_sd": found["seed_sd"], "seeds": len(points), "scope": SCOPES[len(points) == 1]}
-    return {"score": found["estimate"], "low": low, "high": high, "reason": reason} | size
-
-
-def score_table(scores: pd.DataFrame, pass_k: int | None = None, draws: int = 10_000) -> pd.DataFrame:
-    """Avg@K, or pass@`pass_k`, of every model on every benchmark with 95% intervals: `TABLE`, n problems of k samples each."""
-    sample, models = resample(problem_means(scores, pass_k), draws=draws), pd.unique(scores["model"])
-    return _table([describe(sample, model, domain, name) for model in models for name, domain in sample.tested(model).items()])
-
-
-def _table(rows: list[dict]) -> pd.DataFrame:
-    return pd.DataFrame(rows, columns=TABLE).astype({"k": "Int64"})
-
-
-def average_table(scores: pd.DataFrame, draws: int = 10_000) -> pd.DataFrame:
-    """As `score_table`, with benchmark 'average': one row per model and domain, 'overall' first."""
-    sample = resample(problem_means(scores), draws=draws)
-    domains = sorted(set(sample.benchmarks["domain"]))
-    overs = domains if {*domains} <= {*UNTRAINED} else [OVERALL, *domains]
-    return _table([describe(sample, model, over, AVERAGE) for model in pd.unique(scores["model"]) for over in overs])
-
-
-def averages(table: pd.DataFrame) -> pd.DataFrame:
-    """The same averages, without intervals, of finished (published) scores: model, domain, benchmark, score."""
-    require_columns(table, ["model", "domain", "benchmark", "score"], "table of scores")
-    for model, found in table.groupby("model", sort=False)["benchmark"]:
-        if lacking := set(table["benchmark"]) - set(found):
-            raise ValueError(f"{model} has no score on {_names(lacking)}: averages need every benchmark for every model")
-    domains = table.groupby(["model", "domain"], sort=False)["score"].mean().reset_index()
-    overall = domains[~domains["domain"].isin(UNTRAINED)].groupby("model", sort=False)["score"].mean().reset_index()
-    both = pd.concat([overall.assign(domain=OVERALL), domains], ignore_index=True)
-    return both.assign(benchmark=AVERAGE)[["model", "domain", "benchmark", "score"]]
-
-
-def models_in(scores: pd.DataFrame) -> set[str]:
-    """The models of a table of samples; a set of the column itself would visit each of its rows."""
-    return {*scores["model"].unique()}
-
-
-def models_lacking(scores: pd.DataFrame, names: Sequence[str]) -> list[str]:
-    """Those of `names` that a table of samples lacks, in their order."""
-    there = models_in(scores)
-    return [name for name in names if name not in there]
-
-
-def choose_on_selection(scores: pd.DataFrame, candidates: list[str]) -> str:
-    """The candidate with the best overall mean on the split 'selection', the only one allowed; of equals, the first named."""
-    require_columns(scores, COLUMNS, "scores")
-    if {*scores["split"].unique()} != {"selection"}:
-        raise ValueError(f"choosing on the splits {_names(scores['split'])}: only selection is allowed")
-    unknown = models_lacking(scores, candidates)
-    if unknown or not candidates:
-        raise ValueError(f"unknown candidates {', '.join(unknown) or '(none given)'}: scores has {_names(scores['model'])}")
-    sample = resample(problem_means(scores[scores["model"].isin(candidates)]), draws=1)
-    found = pd.DataFrame([describe(sample, name, OVERALL, AVERAGE) for name in candidates]).set_index("model")
-    if any(found["reason"]):
-        raise ValueError(f"cannot choose: {next(filter(None, found['reason']))}")
-    return found["score"].round(9).idxmax()  # rounded, as sums in another order must not break a tie

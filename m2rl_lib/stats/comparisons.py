@@ -9,18 +9,9 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from m2rl_lib.stats.bootstrap import (
-    OVERALL,
-    SEEN,
-    TABLE,
-    average_table,
-    describe,
-    interval,
-    measured,
-    problem_means,
-    require_columns,
-    resample,
-)
+from m2rl_lib.stats.averages import average_table
+from m2rl_lib.stats.bootstrap import OVERALL, SEEN, interval, resample
+from m2rl_lib.stats.graded_samples import problem_means
 
 BEST_MERGE = "merged-best"  # what stands for merging where it is not one merge: halves, or seeds, that chose different ones
 NAMES = {
@@ -165,11 +156,9 @@ def comparison_table(
     return pd.DataFrame(rows, columns=COMPARED)
 
 
-def compare_alone(
-    scores: pd.DataFrame, pairs: list[tuple[str, str]], overs: list[str], margin: float, draws: int
-) -> pd.DataFrame:
+def compare_alone(scores: pd.DataFrame, pairs: list[tuple[str, str]], overs: list[str], *how) -> pd.DataFrame:
     """`comparison_table` of the models of `pairs` alone, so that no other model's ungraded problems count."""
-    return comparison_table(scores[scores["model"].isin({*sum(pairs, ())})], pairs, overs, margin, draws)
+    return comparison_table(scores[scores["model"].isin({*sum(pairs, ())})], pairs, overs, *how)
 
 
 def compare(scores: pd.DataFrame, model: str, reference: str, over: str = OVERALL, **how) -> pd.Series:
@@ -198,18 +187,6 @@ def verdict_sentence(comparison: pd.Series, names: dict[str, str] | None = None)
     return f"{claim}, {counted}: on {row['scope']} ({kind}; margin ±{row['margin']:g} points)."
 
 
-def chance_adjusted(table: pd.DataFrame, chance: dict[str, float]) -> pd.DataFrame:
-    """A score table with adjusted, adjusted_low, adjusted_high: 100 (acc − c) / (1 − c), c in [0, 1) by benchmark."""
-    require_columns(table, ["benchmark", "score", "low", "high"], "score table")
-    lacking = sorted(set(table["benchmark"]) - set(chance))
-    if lacking or not all(0 <= c < 1 for c in chance.values()):
-        has = f"lacks {', '.join(lacking) or 'nothing'}, has {chance}"
-        raise ValueError(f"chance {has}: one number in [0, 1) for each benchmark is needed")
-    c = 100 * table["benchmark"].map(chance).astype(float)
-    adjusted = {"adjusted": "score", "adjusted_low": "low", "adjusted_high": "high"}
-    return table.assign(**{name: 100 * (table[source] - c) / (100 - c) for name, source in adjusted.items()})
-
-
 def adjust(table: pd.DataFrame) -> pd.DataFrame:
     """A `comparison_table` as one family: `adjusted` p (Benjamini–Hochberg), and 'undecided' where that is not below LEVEL."""
     adjusted = benjamini_hochberg(table["p"])
@@ -219,27 +196,4 @@ def adjust(table: pd.DataFrame) -> pd.DataFrame:
 
 def benjamini_hochberg(p: np.ndarray) -> np.ndarray:
     """Benjamini–Hochberg-adjusted p values of one family, in the order given: 0.01, 0.04, 0.03 → 0.03, 0.04, 0.04."""
-    p = np.asarray(p, dtype=float)
-    if p.ndim != 1 or not len(p) or not ((p >= 0) & (p <= 1)).all():
-        raise ValueError(f"p values {p.tolist()}: a list of numbers from 0 to 1 is allowed")
-    return stats.false_discovery_control(p, method="bh")
-
-
-def form_table(scores: pd.DataFrame) -> pd.DataFrame:
-    """Form or skill? `TABLE` with `measure` after benchmark: the shares parsed, right if parsed, and truncated, in points."""
-    require_columns(scores, ["parsed", "truncated"], "scores")
-    problems = problem_means(scores)
-    parts = {name: resample(problems, name) for name in ("parsed", "parsed_correct", "truncated")}
-    sample, rows = parts["parsed"], []
-    for model in pd.unique(scores["model"]):
-        for benchmark, domain in sample.tested(model).items():
-            seeds, weights = sample.seeds(model), sample.weights(benchmark)
-            values = {name: part.values(model, seeds, weights) for name, part in parts.items()}
-            (some, some_draws, reason), (right, right_draws, _) = values["parsed"], values.pop("parsed_correct")
-            with np.errstate(divide="ignore", invalid="ignore"):
-                given, given_draws = 100 * right / some, 100 * right_draws / some_draws
-            reason = reason or ("" if np.isfinite(given_draws).all() else "too few parsed answers")
-            values = {"parsed": values["parsed"], "right if parsed": (given, given_draws, reason)} | values
-            row = describe(sample, model, domain, benchmark)
-            rows += [row | measured(*value) | {"measure": name} for name, value in values.items()]
-    return pd.DataFrame(rows, columns=[*TABLE[:3], "measure", *TABLE[3:]]).astype({"k": "Int64"})
+    return stats.false_discovery_control(np.asarray(p, dtype=float))

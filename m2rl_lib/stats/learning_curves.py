@@ -4,8 +4,8 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from m2rl_lib.stats.bootstrap import require_columns
 from m2rl_lib.stats.comparisons import display_domain
+from m2rl_lib.stats.graded_samples import require_columns
 
 PARTS = {  # of a domain in a training log: how it is logged, and what it is
     "rewards/{}/mean": "reward",

@@ -7,7 +7,8 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from m2rl_lib.stats.bootstrap import OVERALL, interval, mean_over_seeds, problem_means, resample
+from m2rl_lib.stats.bootstrap import OVERALL, interval, mean_over_seeds, resample
+from m2rl_lib.stats.graded_samples import problem_means
 
 T, HIERARCHICAL = "all, t over seeds", "all, seeds and problems redrawn"
 

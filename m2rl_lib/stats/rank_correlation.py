@@ -4,7 +4,8 @@ within a domain, so that differences between domains do not count as agreement (
 import numpy as np
 import pandas as pd
 
-from m2rl_lib.stats.bootstrap import UNTRAINED, average_table, require_columns
+from m2rl_lib.stats.averages import average_table
+from m2rl_lib.stats.graded_samples import UNTRAINED, require_columns
 from m2rl_lib.stats.over_seeds import t_interval
 
 FEWEST = 10  # points, below which a rank correlation is no evidence

@@ -2,10 +2,14 @@
 SFT at its best temperature (`sft-sharpened`) keeps that temperature under every score: its greedy score is the mean of its K
 samples."""
 
+from functools import partial
+
 import pandas as pd
 
-from m2rl_lib.stats.bootstrap import CELL, OVERALL, average_table, problem_means, require_columns, resample
+from m2rl_lib.stats.averages import average_table
+from m2rl_lib.stats.bootstrap import OVERALL, resample
 from m2rl_lib.stats.comparisons import MARGIN, comparison_table, display_name
+from m2rl_lib.stats.graded_samples import CELL, problem_means, require_columns
 from m2rl_lib.stats.over_seeds import each_seed
 
 SCORES = {"T=1": "Avg@K at T = 1", "greedy": "greedy decoding", "pass@K": "pass@K"}
@@ -30,10 +34,7 @@ def compare_each(test, greedy, pairs: list[tuple[str, str]], overs: list[str], m
 def differences(test, greedy, pair: tuple[str, str], margin: float = MARGIN, draws: int = 10_000) -> pd.DataFrame:
     """The overall difference of a pair under each score as `compare_each` has it: of all seeds (`seed` is null), then by seed."""
     both = [frame[frame["model"].isin(pair)] for frame in (test, greedy)]
-
-    def measure(*frames):
-        return compare_each(*frames, [pair], [OVERALL], margin, draws)
-
+    measure = partial(compare_each, pairs=[pair], overs=[OVERALL], margin=margin, draws=draws)
     return pd.concat([measure(*both), each_seed(measure, *both)], ignore_index=True)
 
 

@@ -9,7 +9,7 @@ from scipy import stats
 from test_bootstrap import cell
 
 from m2rl_lib.analysis.rq2_transfer import transfer_matrix
-from m2rl_lib.stats.bootstrap import pass_at_k
+from m2rl_lib.stats.graded_samples import pass_at_k
 from m2rl_lib.stats.learning_curves import curve_table
 
 DOMAINS = ["math", "coding", "instruction_following"]

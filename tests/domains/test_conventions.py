@@ -7,7 +7,7 @@ import pytest
 from m2rl_lib import domains
 from m2rl_lib.data import problem_sets
 from m2rl_lib.domains import conventions, problems
-from m2rl_lib.stats import bootstrap
+from m2rl_lib.stats import graded_samples
 
 DOMAINS = tuple(domains.DOMAINS)
 COUNTS = {"shared": 2, "private": 2, "conflicting": 2}
@@ -83,4 +83,4 @@ def test_a_world_that_contradicts_itself_is_refused(given, line):
 
 
 def test_averages_leave_out_the_domains_that_rl_never_trains():
-    assert tuple(domains.UNTRAINED) == bootstrap.UNTRAINED
+    assert tuple(domains.UNTRAINED) == graded_samples.UNTRAINED

@@ -7,7 +7,7 @@ from m2rl_lib.cli import plan
 from m2rl_lib.data import problem_sets
 from m2rl_lib.domains import chat
 from m2rl_lib.evaluation import avg_at_k
-from m2rl_lib.stats.bootstrap import check_scores
+from m2rl_lib.stats.graded_samples import check_scores
 from m2rl_lib.storage import result_tables
 
 

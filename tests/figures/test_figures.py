@@ -22,7 +22,7 @@ from m2rl_lib.figures import (
     style,
     training_curves,
 )
-from m2rl_lib.stats.bootstrap import averages
+from m2rl_lib.stats.averages import averages
 from m2rl_lib.stats.comparisons import display_name
 
 DOMAINS = {

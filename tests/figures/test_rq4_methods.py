@@ -19,7 +19,7 @@ def sweep() -> pd.DataFrame:
         rows += [(method, scale, d, 40 + 10 * scale) for d in densities for scale in (0.2, 0.4, 0.6, 0.8, 1.0, 1.3)]
     frame = pd.DataFrame(rows, columns=["method", "lambda", "density", "score"])
     best = frame.groupby("method")["score"].transform(lambda score: score.index == score.idxmax())
-    return frame.assign(best=best.astype(bool), n=250)
+    return frame.assign(best=best.astype(bool), model="merge-ties@lambda=0.2", n=250)
 
 
 def paths() -> pd.DataFrame:

@@ -4,8 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from m2rl_lib.stats import bootstrap as st
-from m2rl_lib.stats import comparisons
+from m2rl_lib.stats import averages, bootstrap, comparisons, graded_samples
 
 
 def cell(right, model="sft", domain="math", benchmark=None, seed=0, split="test") -> pd.DataFrame:
@@ -36,23 +35,23 @@ def world(gains: dict[str, float], problems: int, generator, benchmarks=("math-1
 
 
 def test_pass_at_k_by_hand_and_by_counting():
-    assert st.pass_at_k(4, 1, 2) == pytest.approx(1 - 3 / 6)
-    assert st.pass_at_k(10, np.array([0, 3, 10]), 1) == pytest.approx([0, 0.3, 1])
-    assert st.pass_at_k(5, 4, 2) == 1  # two samples cannot both be the one wrong one
+    assert graded_samples.pass_at_k(4, 1, 2) == pytest.approx(1 - 3 / 6)
+    assert graded_samples.pass_at_k(10, np.array([0, 3, 10]), 1) == pytest.approx([0, 0.3, 1])
+    assert graded_samples.pass_at_k(5, 4, 2) == 1  # two samples cannot both be the one wrong one
     with pytest.raises(ValueError, match="k = 5"):
-        st.pass_at_k(4, 1, 5)
+        graded_samples.pass_at_k(4, 1, 5)
 
 
 def test_problem_means_by_hand():
     scores = cell([[1, 0, 1, 1], [0, 0, 0, 1], [1, np.nan, 1, 1]])
-    problems = st.problem_means(scores)
+    problems = graded_samples.problem_means(scores)
     assert list(problems["value"][:2]) == [0.75, 0.25] and list(problems["k"]) == [4, 4, 4]
     assert list(problems["graded"]) == [True, True, False]
-    assert list(st.problem_means(scores.dropna(), pass_k=2)["value"][:2]) == [1.0, pytest.approx(0.5)]
+    assert list(graded_samples.problem_means(scores.dropna(), pass_k=2)["value"][:2]) == [1.0, pytest.approx(0.5)]
 
 
 def test_score_table_by_hand():
-    row = st.score_table(cell(np.repeat([[1.0], [0.0]], [150, 50], axis=0))).iloc[0]
+    row = averages.score_table(cell(np.repeat([[1.0], [0.0]], [150, 50], axis=0))).iloc[0]
     assert (row["model"], row["domain"], row["benchmark"], row["n"], row["k"]) == ("sft", "math", "math-1", 200, 1)
     error = 100 * np.sqrt(0.75 * 0.25 / 200)
     assert row["score"] == 75
@@ -63,10 +62,10 @@ def test_score_table_by_hand():
 def test_average_is_over_benchmarks_then_domains_without_general():
     right = {"math-1": 60, "math-2": 80, "coding-1": 30, "general-1": 99}
     scores = pd.concat([shares({"sft": share}, name[:-2], benchmark=name) for name, share in right.items()])
-    table = st.average_table(scores).set_index("domain")
+    table = averages.average_table(scores).set_index("domain")
     assert table["score"].to_dict() == pytest.approx({"overall": 50, "math": 70, "coding": 30, "general": 99})
     assert table.loc["overall", "n"] == 300
-    plain = st.averages(st.score_table(scores)).set_index("domain")["score"]
+    plain = averages.averages(averages.score_table(scores)).set_index("domain")["score"]
     assert plain.to_dict() == pytest.approx(table["score"].to_dict())
     # half of math's variance, quartered, plus coding's: the strata are resampled separately
     variance = (((0.24 + 0.16) / 4) + 0.21) / 4 / 100
@@ -78,18 +77,18 @@ def test_form_and_skill_by_hand():
     scores = cell(np.repeat([[1.0], [0.0]], [15, 25], axis=0))
     scores["parsed"] = np.arange(40) < 20
     scores["truncated"] = np.arange(40) >= 30
-    table = comparisons.form_table(scores).set_index("measure")
+    table = averages.form_table(scores).set_index("measure")
     assert table["score"].to_dict() == pytest.approx({"parsed": 50, "right if parsed": 75, "truncated": 25})
     assert table.loc["right if parsed", "low"] < 75 < table.loc["right if parsed", "high"]
 
 
 def test_chance_adjusted_by_hand():
     table = pd.DataFrame({"benchmark": ["a", "b"], "score": [40.0, 50], "low": [25.0, 40], "high": [55.0, 60]})
-    adjusted = comparisons.chance_adjusted(table, {"a": 0.25, "b": 0})
+    adjusted = averages.chance_adjusted(table, {"a": 0.25, "b": 0})
     columns = ["adjusted", "adjusted_low", "adjusted_high"]
     assert adjusted[columns].to_numpy() == pytest.approx(np.array([[20, 0, 40], [50, 40, 60]]))
     with pytest.raises(ValueError, match="lacks b"):
-        comparisons.chance_adjusted(table, {"a": 0.25})
+        averages.chance_adjusted(table, {"a": 0.25})
 
 
 def test_the_ends_of_some_models_are_named():
@@ -110,12 +109,12 @@ def test_an_adjusted_family_is_undecided_where_its_p_is():
 
 
 def test_benjamini_hochberg_refuses_what_is_no_p():
-    with pytest.raises(ValueError, match="from 0 to 1"):
+    with pytest.raises(ValueError, match="between 0 and 1"):
         comparisons.benjamini_hochberg([0.2, np.nan])
 
 
 def test_interval_over_seeds_by_hand():
-    found = st.interval(np.array([1.0, 2.0, 3.0]), np.tile([1.0, 2.0, 3.0], (4000, 1)))
+    found = bootstrap.interval(np.array([1.0, 2.0, 3.0]), np.tile([1.0, 2.0, 3.0], (4000, 1)))
     half = 4.302653 / np.sqrt(3)
     assert (found["low"], found["high"]) == pytest.approx((2 - half, 2 + half), abs=1e-4)
     assert found["seed_sd"] == 1 and found["seeds"] == 3 and found["scope"] == "training seeds"
@@ -124,13 +123,13 @@ def test_interval_over_seeds_by_hand():
 
 def test_interval_of_a_share_ends_where_shares_end():
     """90 and 98 right of 100: t on one degree of freedom would reach from 43 to 145."""
-    table = st.score_table(pd.concat([shares({"sft": 90}), shares({"sft": 98}, seed=1)]))
+    table = averages.score_table(pd.concat([shares({"sft": 90}), shares({"sft": 98}, seed=1)]))
     assert table[["score", "high"]].values.tolist() == [[94, 100]] and table["low"].item() == pytest.approx(94 - 12.7062 * 4)
 
 
 def test_wider_interval_is_used_when_seeds_agree_by_luck():
     noise = np.random.default_rng(0).normal(2, 1, 4000)
-    found = st.interval(np.array([2.0, 2.0, 2.0]), np.column_stack([noise] * 3))
+    found = bootstrap.interval(np.array([2.0, 2.0, 2.0]), np.column_stack([noise] * 3))
     assert found["low"] == pytest.approx(2 - 1.96, abs=0.15) and found["high"] == pytest.approx(2 + 1.96, abs=0.15)
 
 
@@ -146,8 +145,9 @@ def test_comparison_is_paired_over_problems_and_models():
 
 def test_adding_a_model_changes_no_interval():
     scores = world({"sft": 0, "rl-math": 5, "rl-multi": 2}, 80, np.random.default_rng(0))
-    alone = st.score_table(scores[scores["model"] != "rl-multi"])
-    together = st.score_table(scores.sample(frac=1, random_state=1)).set_index("model").loc[["sft", "rl-math"]].reset_index()
+    alone = averages.score_table(scores[scores["model"] != "rl-multi"])
+    together = averages.score_table(scores.sample(frac=1, random_state=1)).set_index("model")
+    together = together.loc[["sft", "rl-math"]].reset_index()
     pd.testing.assert_frame_equal(alone, together)
 
 
@@ -156,21 +156,21 @@ def test_an_ungraded_problem_is_dropped_for_all_and_above_one_percent_the_cell_i
     a[0] = np.nan  # 0.5% of 200
     c[:3] = np.nan  # 1.5%
     scores = pd.concat([cell(a, "sft"), cell(b, "rl-math"), cell(c, "rl-multi")])
-    table = st.score_table(scores).set_index("model")
+    table = averages.score_table(scores).set_index("model")
     assert table.loc["rl-math", "n"] == 199 and table.loc["rl-math", "dropped"] == 1
     assert table.loc["rl-math", "score"] == pytest.approx(100 * 99 / 199) == table.loc["sft", "score"]
     assert np.isnan(table.loc["rl-multi", "score"]) and "1.5%" in table.loc["rl-multi", "reason"]
     with pytest.raises(ValueError, match=r"1\.5% of 200 math-1 problems not graded for rl-multi"):
         comparisons.compare(scores, "rl-multi", "sft")
     one_percent = np.where(np.arange(200)[:, None] < 2, np.nan, 1)
-    assert st.score_table(cell(one_percent)).iloc[0][["score", "n", "dropped"]].tolist() == [100, 198, 2]
-    form = comparisons.form_table(scores).set_index(["model", "measure"])
+    assert averages.score_table(cell(one_percent)).iloc[0][["score", "n", "dropped"]].tolist() == [100, 198, 2]
+    form = averages.form_table(scores).set_index(["model", "measure"])
     assert form.loc[("sft", "parsed"), "score"] == 100 and np.isnan(form.loc[("rl-multi", "parsed"), "score"])
 
 
 def test_a_model_that_skipped_a_benchmark_has_no_average():
     scores = pd.concat([cell([[1], [0]], "sft"), cell([[1], [0]], "sft", "coding"), cell([[1], [0]], "rl-math")])
-    row = st.average_table(scores).query("model == 'rl-math' and domain == 'overall'").iloc[0]
+    row = averages.average_table(scores).query("model == 'rl-math' and domain == 'overall'").iloc[0]
     assert np.isnan(row["score"]) and row["reason"] == "rl-math (seed 0) was not tested on coding-1"
 
 
@@ -195,10 +195,10 @@ def test_planted_coverage(seeds, seed_spread, worlds, least, most, problems=300,
         base = generator.beta(4, 4, (problems, 1, together, 1)) + generator.normal(0, seed_spread / 100, (1, *shape[1:]))
         p = np.clip(base + generator.normal(0, 0.1, shape), 0, 1)
         table["value"] = generator.binomial(samples, p).ravel() / samples
-        sample = st.resample(table, draws=1000)
+        sample = bootstrap.resample(table, draws=1000)
         for one, other in zip(models[::2], models[1::2]):
             _, points, resamples = sample.difference(one, other, "overall")
-            found = st.interval(points, resamples)
+            found = bootstrap.interval(points, resamples)
             hits += found["low"] <= 0 <= found["high"]
     assert least <= hits / worlds <= most
 
@@ -285,7 +285,7 @@ def test_names_of_models():
 )
 def test_tables_that_would_be_read_wrongly_are_refused(scores, message):
     with pytest.raises(ValueError, match=message) as refusal:
-        st.score_table(scores)
+        averages.score_table(scores)
     assert "\n" not in str(refusal.value)
 
 
@@ -303,10 +303,10 @@ def test_comparisons_refuse_unknown_names_in_one_line():
 
 def test_choosing_never_sees_test_scores():
     selection = pd.concat([cell([[1], [0]], split="selection"), cell([[1], [1]], "rl-math", split="selection")])
-    assert st.choose_on_selection(selection, ["sft", "rl-math"]) == "rl-math"
+    assert averages.choose_on_selection(selection, ["sft", "rl-math"]) == "rl-math"
     equal = pd.concat([selection, cell([[1], [1]], "merge-ties", split="selection")])
-    assert st.choose_on_selection(equal, ["merge-ties", "rl-math"]) == "merge-ties"  # the first named
+    assert averages.choose_on_selection(equal, ["merge-ties", "rl-math"]) == "merge-ties"  # the first named
     with pytest.raises(ValueError, match="splits selection, test: only selection"):
-        st.choose_on_selection(pd.concat([selection, cell([[1], [0]])]), ["sft", "rl-math"])
+        averages.choose_on_selection(pd.concat([selection, cell([[1], [0]])]), ["sft", "rl-math"])
     with pytest.raises(ValueError, match="unknown candidates rl-agent: scores has rl-math, sft"):
-        st.choose_on_selection(selection, ["sft", "rl-agent"])
+        averages.choose_on_selection(selection, ["sft", "rl-agent"])

@@ -47,7 +47,7 @@ def joint_costs(costs: pd.DataFrame, p: Parameters) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["model", *SPENT])
 
 
-def score_by_budget(averages: pd.DataFrame, costs: pd.DataFrame, p: Parameters, merge: str = "merge-average") -> pd.DataFrame:
+def score_by_budget(averages: pd.DataFrame, costs: pd.DataFrame, p: Parameters, merge: str) -> pd.DataFrame:
     """Overall score of checkpoints of RL-Multi, and of the experts' merged by `merge`, against what each spent: its whole cost ×
     step / steps."""
     overall = averages[averages["domain"] == "overall"].set_index("model")
@@ -89,9 +89,9 @@ def learning_bars(test: pd.DataFrame, greedy: pd.DataFrame, p: Parameters) -> pd
     good = (rows["estimate"] >= LEAST_GAIN) & (rows["low"] > 0)
     good = good.where(~null[rows.index], rows["estimate"].abs() <= NULL_MARGIN)
     shown = rows[["model", "reference", "over", "score", "estimate", "low", "high"]].rename(columns={"over": "benchmark"})
-    order = {model: place for place, (model, _) in enumerate(pairs)}
     shown = shown.assign(holds=good.groupby(rows["model"]).transform("all"))
-    return shown.sort_values("model", kind="stable", key=lambda names: names.map(order), ignore_index=True)
+    order = pd.Index([model for model, _ in pairs])
+    return shown.sort_values("model", kind="stable", key=order.get_indexer, ignore_index=True)
 
 
 def learning_sentence(bars: pd.DataFrame) -> str:
@@ -124,9 +124,8 @@ def answer(contests: pd.DataFrame) -> str:
         words += f", so mixing is not {first['margin']:g} points worse"
     for row in others:
         close = said[row["verdict"]]
-        words += (
-            f"; at matched prompts {close[:1].lower()}{close[1:]}: {row['estimate']:+.1f} [{row['low']:.1f}, {row['high']:.1f}]"
-        )
+        words += f"; at matched prompts {close[:1].lower()}{close[1:]}: "
+        words += f"{row['estimate']:+.1f} [{row['low']:.1f}, {row['high']:.1f}]"
     return f"{words}."
 
 

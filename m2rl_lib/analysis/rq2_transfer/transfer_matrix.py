@@ -8,8 +8,9 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from m2rl_lib.stats.bootstrap import Resample, interval, mean_over_seeds, models_lacking, problem_means, resample
+from m2rl_lib.stats.bootstrap import Resample, interval, mean_over_seeds, resample
 from m2rl_lib.stats.comparisons import LEVEL, MARGIN, display_domain, display_name
+from m2rl_lib.stats.graded_samples import models_in, models_lacking, problem_means
 
 REFERENCES = ("rl-multi", "rl-math@repeat=1", "sft-sharpened", "rl-null")  # rows below the experts, where there
 REASONING = ("math", "coding", "science")  # the paper's reasoning domains
@@ -77,11 +78,9 @@ def transfer_table(
     cells, called of a synergy (`beyond_sharpening`). Of `planted.expected_changes` come expected (points), predicted ('' where
     nothing is) and call: 'rightly' where the label is the predicted one, 'undecided', or 'wrongly'."""
     experts = [f"rl-{domain}" for domain in domains]
-    absent = models_lacking(scores, REFERENCES)
-    rows = [*experts, *(model for model in REFERENCES if model not in absent)]
-    lacking = models_lacking(scores, ["sft", "sft-sharpened", "rl-null", *experts])
-    if lacking:
+    if lacking := models_lacking(scores, ["sft", "sft-sharpened", "rl-null", *experts]):
         raise ValueError(f"scores has no {', '.join(lacking)}: every expert, sft, sft-sharpened and rl-null are needed")
+    rows = [*experts, *sorted({*REFERENCES} & models_in(scores), key=REFERENCES.index)]
     kept = scores[scores["model"].isin(["sft", *rows]) & scores["domain"].isin(domains)]
     table = pd.DataFrame([(model, domain) for model in rows for domain in domains], columns=["model", "domain"])
     own = table["model"] == "rl-" + table["domain"]
@@ -132,7 +131,7 @@ def asymmetry_table(scores: pd.DataFrame, domains: list[str], draws: int = 10_00
             a, b, c, d = points.mean(axis=1)
             # one seed: a/b − c/d itself; several: the value of each seed, linearised about the means
             linear = a / b - c / d + (points[0] - a / b * points[1]) / b - (points[2] - c / d * points[3]) / d
-            found = interval(linear, np.repeat(of_resamples[:, None], len(linear), axis=1))
+            found = interval(linear, of_resamples[:, None])
             row |= {"gives": a / b, "takes": c / d, "asymmetry": a / b - c / d}
             row |= {key: found[key] for key in ("low", "high", "p")}
         rows.append(row | {"seeds": len(seeds), "reason": next(filter(None, reasons), "")})
@@ -165,19 +164,17 @@ def claimed_changes(
         cells = indexed.loc[pairs]
         row |= {kind: int((cells["label"] == kind).sum()) for kind in ("synergy", "interference", "neither", "undecided")}
         row["planted"] = int((cells["predicted"] != "").sum())
-        seeds, points, resampled, _ = sample.changes(pairs, "sft")
+        seeds, *change = sample.changes(pairs, "sft")
         if trained is None:
             row |= cells.loc[cells["change"].idxmin(), ["change", "low", "high"]].to_dict()
             alike = cells["low"].isna().all()
         else:
-            _, over, over_draws, _ = sample.changes(pairs, "sft-sharpened")
-            found = interval(points.mean(axis=0), resampled.mean(axis=1))
-            beyond = interval(over.mean(axis=0), over_draws.mean(axis=1))
-            _, solved, solved_draws, _ = tries.changes(pairs, "sft")
-            passed = interval(solved.mean(axis=0), solved_draws.mean(axis=1))
+            _, *over = sample.changes(pairs, "sft-sharpened")
+            _, *solved = tries.changes(pairs, "sft")
+            means = (interval(points.mean(axis=0), part.mean(axis=1)) for points, part, _ in (change, over, solved))
+            found, beyond, passed = means
             row |= {"change": found["estimate"], "low": found["low"], "high": found["high"]}
             row["sharpened"] = row["change"] - beyond["estimate"]
-            row["called"] = ""
             if row["low"] > 0:
                 row["called"] = beyond_sharpening(beyond["low"], beyond["high"], passed["low"], margin)
             alike = row["low"] == row["high"]

@@ -3,11 +3,10 @@
 import numpy as np
 import pandas as pd
 
-from m2rl_lib.analysis.rq3_weights.mask_overlap import NULL, whole
+from m2rl_lib.analysis.rq3_weights.mask_overlap import DENSITY, NULL, judged, whole
 from m2rl_lib.stats.over_seeds import t_interval
 from m2rl_lib.stats.rank_correlation import FEWEST, NEGLIGIBLE, rank_correlation
 
-DENSITY = 0.1  # of the masks whose overlap is taken
 VERDICTS = ("as planted", "not as planted", "undecided")
 
 
@@ -15,10 +14,9 @@ def pair_values(overlaps: pd.DataFrame, directions: pd.DataFrame, near: pd.DataF
     """What each instrument gives pairs of experts, from the tables of pairs and of cosines, a `neighbour_table` for each seed,
     and `planted.relation`: instrument, seed, target (the pair), relation, think, value (more: nearer; the neighbour ratio is the mean of
     both directions, its sign reversed), control (the mean of both experts' values with RL-Null)."""
-    masks = whole(overlaps).query("kind == 'density' and level == @DENSITY and precision == 'stored'")
     instruments = {
         "cosine": whole(directions).rename(columns={"cosine": "value"}),
-        f"overlap at {DENSITY:.0%}": masks.rename(columns={"jaccard": "value"}),
+        f"overlap at {DENSITY:.0%}": judged(whole(overlaps)).rename(columns={"jaccard": "value"}),
         "neighbour ratio": near.assign(model="rl-" + near["domain"], other="rl-" + near["expert"], value=-near["ratio"]),
     }
     one, other = relation["one"], relation["other"]

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 
 from m2rl_lib.config import model_names
-from m2rl_lib.stats.bootstrap import require_columns
+from m2rl_lib.stats.graded_samples import require_columns
 
 CELL = ["domain", "source", "target"]
 COLUMNS = [*CELL, "problem_id", "sample", "kl", "tokens", "truncated"]  # of the KL rows that notebook 09 measures

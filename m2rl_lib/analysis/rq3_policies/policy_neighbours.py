@@ -10,8 +10,9 @@ import pandas as pd
 
 from m2rl_lib.analysis.rq3_policies.policy_kl import CELL
 from m2rl_lib.config import model_names
-from m2rl_lib.stats.bootstrap import interval, problem_means, require_columns, resample
+from m2rl_lib.stats.bootstrap import interval, resample
 from m2rl_lib.stats.comparisons import benjamini_hochberg, compare_alone, three_way
+from m2rl_lib.stats.graded_samples import problem_means, require_columns
 from m2rl_lib.stats.over_seeds import t_interval, widest
 
 NEIGHBOUR, STRANGER, UNDECIDED = "neighbour", "not a neighbour", "undecided"
@@ -60,11 +61,11 @@ def asymmetry(table: pd.DataFrame) -> pd.DataFrame:
 
 def pair_model(names: list[str], one: str, other: str) -> str:
     """The name of the Average merge of two experts (or an expert and 'sft' or 'null'), domains in the order of `names`."""
-    order = {name: place for place, name in enumerate([*names, *PARTNERS])}
+    order = [*names, *PARTNERS]
     unknown = [name for name in (one, other) if name not in order]
     if unknown:
         raise ValueError(f"pair with {unknown[0]!r}: allowed are {', '.join(order)}")
-    return model_names.model_name("merge-average", experts="+".join(sorted((one, other), key=order.get)))
+    return model_names.model_name("merge-average", experts="+".join(sorted((one, other), key=order.index)))
 
 
 def pair_tests(scores: pd.DataFrame, table: pd.DataFrame, margin: float, draws: int = 10_000) -> pd.DataFrame:

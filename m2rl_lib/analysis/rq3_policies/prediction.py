@@ -5,10 +5,10 @@ import pandas as pd
 from scipy import stats
 
 from m2rl_lib.analysis.rq3_policies.policy_neighbours import NEIGHBOUR
-from m2rl_lib.stats.bootstrap import models_in, require_columns
+from m2rl_lib.analysis.rq3_weights import mask_overlap
 from m2rl_lib.stats.comparisons import benjamini_hochberg, compare_alone
+from m2rl_lib.stats.graded_samples import models_in, require_columns
 from m2rl_lib.stats.over_seeds import t_interval, widest
-from m2rl_lib.stats.rank_correlation import rank_correlation, rank_sentence  # noqa: F401  notebook 13's
 
 LEAST = 1e-6  # nats: a smaller KL is rounding
 PREDICTORS = {  # name: columns of `prediction_points`
@@ -20,21 +20,15 @@ PREDICTORS = {  # name: columns of `prediction_points`
     "KL and neighbours, the paper's rule": ["log_kl", "target_neighbours"],
 }
 
-KL_SAID = {
-    "supported": "No",
-    "contradicted": "Yes",
-    "undecided": "Undecided",
-    "not testable": "Not testable",
-}  # it is claimed not to
+# by the verdict: it is claimed not to
+KL_SAID = {"supported": "No", "contradicted": "Yes", "undecided": "Undecided", "not testable": "Not testable"}
 ORDER_SAID = {"as planted": "yes", "not as planted": "no", "undecided": "undecided"}
 PREDICTED = {"kl": "KL", "neighbours": "neighbours", "target_neighbours": "neighbours, the paper's rule"}  # x, in figures
 
 
 def performance_changes(scores: pd.DataFrame, targets: dict[str, list[str]], margin: float, draws: int = 10_000) -> pd.DataFrame:
-    """ΔPerf(target, A) = score of the target − score of A's expert on A's benchmarks, paired, on each target's domains.
-
-    A target without scores is left out: a seed has no merge with the settings that another seed's selection problems chose.
-    """
+    """ΔPerf(target, A) = score of the target − score of A's expert on A's benchmarks, paired, on each target's domains. A target
+    without scores is left out: a seed has no merge with the settings that another seed's selection problems chose."""
     frames, there = [], models_in(scores)
     for domain in dict.fromkeys(name for where in targets.values() for name in where):
         asked = [target for target, where in targets.items() if domain in where and target in there]
@@ -98,12 +92,11 @@ def compare_predictors(errors: pd.DataFrame) -> pd.DataFrame:
     return table
 
 
-def answer_sentence(summary: pd.DataFrame, entries: pd.DataFrame, order: pd.DataFrame | None = None, density: float = 0.1) -> str:
+def answer_sentence(summary: pd.DataFrame, entries: pd.DataFrame, order: pd.DataFrame | None = None) -> str:
     """What weights and policies say, and whether the planted order was seen, as questions and their answers: of
     `mask_overlap.summarise_pairs`, the ledger's `entries` and `planted_order.order_table` (None: nothing was planted)."""
-    stored = summary[summary["precision"] == "stored"]
-    masks = stored[(stored["kind"] == "density") & np.isclose(stored["level"].astype(float), density)].iloc[0]
-    angle, judged = stored[stored["kind"] == "cosine"].iloc[0], entries.drop_duplicates("unit").set_index("unit")
+    masks, angle = mask_overlap.judged(summary).iloc[0], summary[summary["kind"] == "cosine"].iloc[0]
+    judged = entries.drop_duplicates("unit").set_index("unit")
     kl, (overlap, direction) = judged.loc["rank correlation"], judged.loc[["Jaccard", "cosine"], "verdict"]
     null = f" ({angle['with_null']:.2f} with RL-Null)" if pd.notna(angle["with_null"]) else ""
     seeds = f" ({masks['pairs'] // masks['seeds']:.0f} pairs, {masks['seeds']:.0f} seeds)" if masks["seeds"] > 1 else ""
@@ -126,27 +119,22 @@ def answer_sentence(summary: pd.DataFrame, entries: pd.DataFrame, order: pd.Data
     return " ".join(said)
 
 
-def answer_table(summary: pd.DataFrame, ranked: pd.DataFrame, entries: pd.DataFrame, density: float = 0.1) -> pd.DataFrame:
+def answer_table(summary: pd.DataFrame, ranked: pd.DataFrame, entries: pd.DataFrame) -> pd.DataFrame:
     """RQ3's answer as `plot_answer` draws it: panel, row, value, low, high, least, most. Overlaps and cosines are those of
     `mask_overlap.summarise_pairs` with their controls, their intervals as wide as those of the ledger's `entries` (of the unit
     'Jaccard' or 'cosine'), which decide; correlations are the `rank_correlation`s of PREDICTED with ΔPerf."""
     judged = entries.drop_duplicates("unit").set_index("unit")[["estimate", "low", "high"]].astype(float)
-    kinds = {"overlap": (summary["kind"] == "density") & np.isclose(summary["level"].astype(float), density)}
-    kinds["cosine"] = summary["kind"] == "cosine"
+    kinds = {"overlap": mask_overlap.judged(summary), "cosine": summary[summary["kind"] == "cosine"]}
     controls = {"matched": "matched random masks", "with_null": "expert and RL-Null", "other_seed": "one domain, 2 seeds"}
     rows = []
     for panel, chosen in kinds.items():
-        for _, row in summary[chosen & (summary["precision"] == "stored")].iterrows():
-            ends = judged.reindex([{"overlap": "Jaccard"}.get(panel, panel)]).iloc[0]
-            span = {side: row["mean"] + ends[side] - ends["estimate"] for side in ("low", "high")} | row[
-                ["least", "most"]
-            ].to_dict()
-            rows.append({"panel": panel, "row": "two experts", "value": row["mean"], **span})
+        ends = judged.reindex([{"overlap": "Jaccard"}.get(panel, panel)]).iloc[0]
+        for _, row in chosen.iterrows():
+            span = {side: row["mean"] + ends[side] - ends["estimate"] for side in ("low", "high")}
+            rows.append({"panel": panel, "row": "two experts", "value": row["mean"], **span, **row[["least", "most"]]})
             known = controls if panel == "overlap" else {name: words for name, words in controls.items() if name != "matched"}
             rows += [{"panel": panel, "row": words, "value": row[name]} for name, words in known.items() if pd.notna(row[name])]
     found = ranked[ranked["x"].isin(PREDICTED) & (ranked["y"] == "delta")]
-    rows += [
-        {"panel": "rank", "row": PREDICTED[row["x"]], "value": row["rho"], **row[["low", "high"]]} for _, row in found.iterrows()
-    ]
+    rows += found.assign(panel="rank", row=found["x"].map(PREDICTED), value=found["rho"]).to_dict("records")
     columns = ["panel", "row", "value", "low", "high", "least", "most"]
     return pd.DataFrame(rows).reindex(columns=columns).astype(dict.fromkeys(columns[2:], float))

@@ -16,6 +16,7 @@ from m2rl_lib.config.model_names import parse_model_name
 from m2rl_lib.stats.over_seeds import t_interval
 
 NULL = "rl-null"
+DENSITY = 0.1  # of the masks whose overlap is judged: at the paper's η a mask of float32 weights may hold nearly all of them
 SURE = 3  # standard deviations of the matched null
 NARROW = 0.02  # rl-null and other seed nearer than this are no scale to place a pair on
 
@@ -37,6 +38,11 @@ def _stack(frames: list[pd.DataFrame]) -> pd.DataFrame:
 def whole(table: pd.DataFrame) -> pd.DataFrame:
     """The rows of a table that speak of all weights."""
     return table[(table["type"] == "all") & table["layer"].isna()]
+
+
+def judged(table: pd.DataFrame) -> pd.DataFrame:
+    """The rows of a table, or of `summarise_pairs`, that speak of the masks of density DENSITY."""
+    return table[(table["kind"] == "density") & np.isclose(table["level"].astype(float), DENSITY)]
 
 
 def mean_over_seeds(table: pd.DataFrame) -> pd.DataFrame:
@@ -174,9 +180,8 @@ def pair_sentence(row: pd.Series) -> str:
 
     more = f" ({row['undefined']} more undefined)" if row["undefined"] else ""
     reference = "0" if cosine else f"matched random masks ({row['matched']:.3f}) by {SURE} standard deviations"
-    over, within = (
-        (f" of {row['seeds']} seeds", f" [{row['low']:.3f}, {row['high']:.3f} over seeds]") if row["seeds"] > 1 else ("", "")
-    )
+    several = bool(row["seeds"] > 1)
+    over, within = f" of {row['seeds']} seeds" * several, f" [{row['low']:.3f}, {row['high']:.3f} over seeds]" * several
     start = f"{what}, {n} pair{'s' if n > 1 else ''} of experts{over}{more}: {row['mean']:.3f}{within} on average, "
     start += f"from {row['least']:.3f} to {row['most']:.3f}; {reached(row['above_matched'])} above {reference}"
     if pd.isna(row["with_null"]):

@@ -4,9 +4,10 @@ solve oftener what they solve already? Where SFT's pass@k is near 100 there is n
 import pandas as pd
 
 from m2rl_lib.analysis.rq4_methods import routing
-from m2rl_lib.stats import bootstrap
-from m2rl_lib.stats.bootstrap import OVERALL, UNTRAINED, problem_means
+from m2rl_lib.stats.averages import AVERAGE, describe
+from m2rl_lib.stats.bootstrap import OVERALL, resample
 from m2rl_lib.stats.comparisons import comparison_table
+from m2rl_lib.stats.graded_samples import UNTRAINED, problem_means
 
 
 def _prepare(scores: pd.DataFrame) -> tuple[pd.DataFrame, str, list[str], list[int]]:
@@ -25,8 +26,8 @@ def curves(scores: pd.DataFrame, models: list[str], draws: int = 10_000) -> pd.D
     scores, over, references, ks = _prepare(scores)
     rows = []
     for k in ks:
-        sample = bootstrap.resample(problem_means(scores, k), draws=draws)
-        rows += [bootstrap.describe(sample, model, over, bootstrap.AVERAGE) | {"k": k} for model in [*references, *models]]
+        sample = resample(problem_means(scores, k), draws=draws)
+        rows += [describe(sample, model, over, AVERAGE) | {"k": k} for model in [*references, *models]]
     return pd.DataFrame(rows).assign(over=over)[["over", "model", "k", "score", "low", "high", "n", "seeds"]]
 
 
@@ -36,8 +37,8 @@ def differences(scores: pd.DataFrame, models: list[str], margin: float, draws: i
     scores = scores[scores["model"].isin([*models, *references])]
     pairs, parts = [(model, reference) for reference in references for model in models], []
     for k in (ks[0], ks[-1]):
-        sample = bootstrap.resample(problem_means(scores, k), draws=100)
-        score = {name: bootstrap.describe(sample, name, over, bootstrap.AVERAGE)["score"] for name in references}
+        sample = resample(problem_means(scores, k), draws=100)
+        score = {name: describe(sample, name, over, AVERAGE)["score"] for name in references}
         table = comparison_table(scores, pairs, [over], margin, draws, pass_k=k)
         parts.append(table.assign(k=k, reference_score=table["reference"].map(score)))
     return pd.concat(parts, ignore_index=True)

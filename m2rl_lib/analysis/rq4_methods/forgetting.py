@@ -4,7 +4,7 @@ import pandas as pd
 
 from m2rl_lib.config import schedule
 from m2rl_lib.config.study import Parameters
-from m2rl_lib.stats.bootstrap import average_table
+from m2rl_lib.stats.averages import average_table
 from m2rl_lib.stats.comparisons import compare_alone
 
 

@@ -11,9 +11,10 @@ none of these solves in any sample."""
 import numpy as np
 import pandas as pd
 
-from m2rl_lib.stats import bootstrap
-from m2rl_lib.stats.bootstrap import MOST_UNGRADED, OVERALL, SCOPES, UNTRAINED, Resample, interval, problem_means
+from m2rl_lib.stats.averages import score_table
+from m2rl_lib.stats.bootstrap import OVERALL, SCOPES, Resample, interval, resample
 from m2rl_lib.stats.comparisons import display_name, without_spread
+from m2rl_lib.stats.graded_samples import MOST_UNGRADED, UNTRAINED, problem_means, rows_of
 
 LEAST_SAMPLES = 32  # K from which the unbiased numbers are given
 SPLITS = 50  # random splits in quarters
@@ -28,13 +29,12 @@ def skill_table(scores: pd.DataFrame, models: list[str], experts: list[str], dra
     that RL trains. `scores` has `sft`, the experts and K samples a problem for every model. Rows of the model 'union' have its
     own gains. NaN and a reason where a measure is undefined: K < 32, or gains that cannot be distinguished from none."""
     names = list(dict.fromkeys(["sft", *experts, *models]))
-    _require_models(scores, names)
-    scores = scores[scores["model"].isin(names)]
+    scores = rows_of(scores, names, others=True)
     k = _samples_of_all(scores)
     by_seed = [_problem_moments(part, models, experts).assign(seed=seed) for seed, part in scores.groupby("seed")]
     moments = pd.concat(by_seed).assign(k=k, graded=True)
     values = [name for name in moments.columns if name not in {*KEYS, "seed", "model", "k", "graded"}]
-    parts = {name: bootstrap.resample(moments, name, draws) for name in values}
+    parts = {name: resample(moments, name, draws) for name in values}
     one, rows = parts["naive_ug"], []
     few = {} if k >= LEAST_SAMPLES else _undefined(f"K = {k} samples a problem: at least {LEAST_SAMPLES} are needed")
     overs = sorted(scores["domain"].unique())
@@ -53,12 +53,6 @@ def skill_table(scores: pd.DataFrame, models: list[str], experts: list[str], dra
         found = {"naive union gain": naive, "union gain": few or unbiased}
         rows += [{**known, "model": UNION, "measure": name, **numbers} for name, numbers in found.items()]
     return pd.DataFrame(rows, columns=COLUMNS)
-
-
-def _require_models(scores: pd.DataFrame, names: list[str]) -> None:
-    unknown = bootstrap.models_lacking(scores, names)
-    if unknown:
-        raise ValueError(f"no scores of {', '.join(unknown)}: there are {', '.join(sorted(bootstrap.models_in(scores)))}")
 
 
 def _samples_of_all(scores: pd.DataFrame) -> int:
@@ -152,7 +146,7 @@ def _cosine(parts: dict[str, Resample], kind: str, model: str, seeds: list[int],
 def pass_table(scores: pd.DataFrame, draws: int = 10_000, ks: tuple[int, ...] = (1, 8, 32)) -> pd.DataFrame:
     """pass@k of each model on each benchmark, with the intervals of `score_table`; only for k up to the number of samples."""
     most = scores["sample"].nunique()
-    tables = [bootstrap.score_table(scores, k, draws).assign(measure=f"pass@{k}") for k in ks if k <= most]
+    tables = [score_table(scores, k, draws).assign(measure=f"pass@{k}") for k in ks if k <= most]
     return pd.concat(tables, ignore_index=True)
 
 
@@ -175,18 +169,15 @@ def new_problems_sentence(gains: pd.DataFrame, model: str, controls: list[str], 
     excess = rows.loc[("excess", model), "reason"] or spans["excess", model]
     said = f"{display_name(model)} {'has skills' if shown else 'is not shown to have skills'} that no expert has on {over}: "
     said += f"percentage of problems that it solves and neither SFT nor an expert does {spans['new', model]}, nor any of these "
-    said += (
-        f"in any sample {spans['unseen', model]}; controls: {beside}; excess over the best of these on each problem: {excess} "
-    )
-    return said + f"(n = {rows['n'].iloc[0]} problems, K = {rows['k'].iloc[0]})."
+    said += f"in any sample {spans['unseen', model]}; controls: {beside}; excess over the best of these on each problem: "
+    return f"{said}{excess} (n = {rows['n'].iloc[0]} problems, K = {rows['k'].iloc[0]})."
 
 
 def solved_sets(scores: pd.DataFrame, models: list[str]) -> pd.DataFrame:
     """Which models solve which problems (over half of the samples right): a row per set and model, the 20 largest sets."""
-    problems = problem_means(scores[scores["model"].isin(models)])
+    problems = problem_means(rows_of(scores, models, others=True))
     if problems["seed"].nunique() > 1:
         raise ValueError(f"sets of solved problems of {problems['seed'].nunique()} seeds at once: one is allowed")
-    _require_models(scores, models)
     solves = problems.assign(solves=problems["value"] > 0.5).pivot(index=KEYS, columns="model", values="solves")
     solves = solves[models].dropna().astype(bool)
     counts = solves.value_counts().reset_index(name="problems").head(20)

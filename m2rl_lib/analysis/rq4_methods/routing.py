@@ -1,12 +1,11 @@
 """Routing: every benchmark answered by a model of its own, and how much of what that gains one model for all keeps. The upper
 bound is *routed experts*, each benchmark by its domain's expert. A composite is rows of a `scores` table."""
 
-import numpy as np
 import pandas as pd
-from scipy import stats
 
-from m2rl_lib.stats import bootstrap
-from m2rl_lib.stats.bootstrap import OVERALL, UNTRAINED, Resample, choose_on_selection, interval, mean_over_seeds
+from m2rl_lib.stats.averages import choose_on_selection
+from m2rl_lib.stats.bootstrap import OVERALL, Resample, interval, mean_over_seeds, resample
+from m2rl_lib.stats.graded_samples import UNTRAINED, problem_means
 
 RECOVERY = ["model", "recovery", "low", "high", "gain", "routed_gain", "routed_low", "routed_high"]
 RECOVERY += ["n", "seeds", "scope", "reason"]
@@ -38,7 +37,7 @@ def choose_by_benchmark(selection: pd.DataFrame, candidates: list[str]) -> dict[
 def recovery_table(scores: pd.DataFrame, models: list[str], draws: int = 10_000) -> pd.DataFrame:
     """Recovery = Σ_d (model − SFT) / Σ_d (routed − SFT); NaN and a reason where the denominator is not surely above 0."""
     both = pd.concat([scores, route_to_experts(scores)], ignore_index=True)
-    sample = bootstrap.resample(bootstrap.problem_means(both), draws=draws)
+    sample = resample(problem_means(both), draws=draws)
     return pd.DataFrame([_recovery(sample, model) for model in models], columns=RECOVERY)
 
 
@@ -55,9 +54,6 @@ def _recovery(sample: Resample, model: str) -> dict:
         return out | {"reason": "the 95% interval of the experts' own gain is not above 0"}
     ratio = gain.mean() / whole.mean()
     gains, wholes = mean_over_seeds(draws).T
-    low, high = np.quantile(gains / wholes, [0.025, 0.975])
-    if len(seeds) > 1:
-        linear = ratio + (gain - ratio * whole) / whole.mean()  # per seed; its mean is the ratio
-        half = np.std(linear, ddof=1) / np.sqrt(len(seeds)) * stats.t.ppf(0.975, len(seeds) - 1)
-        low, high = max((low, high), (ratio - half, ratio + half), key=lambda pair: pair[1] - pair[0])
-    return out | {"recovery": ratio, "low": low, "high": high, "reason": ""}
+    linear = ratio + (gain - ratio * whole) / whole.mean()  # per seed; its mean is the ratio
+    found = interval(linear, (gains / wholes)[:, None])
+    return out | {"recovery": ratio, "low": found["low"], "high": found["high"], "reason": ""}

@@ -10,16 +10,16 @@ from itertools import combinations
 import numpy as np
 import pandas as pd
 
-from m2rl_lib.stats import bootstrap
-from m2rl_lib.stats.bootstrap import OVERALL, UNTRAINED, choose_on_selection, models_lacking, problem_means, require_columns
+from m2rl_lib.stats.averages import average_table, averages, choose_on_selection, score_table
+from m2rl_lib.stats.bootstrap import OVERALL, resample
 from m2rl_lib.stats.comparisons import LEVEL, benjamini_hochberg, comparison_table, display_name
+from m2rl_lib.stats.graded_samples import UNTRAINED, models_lacking, problem_means
 
 GAIN, WINNERS = "gain of choosing by benchmark", "winners"
 
 
 def place_methods(table: pd.DataFrame) -> pd.DataFrame:
     """A table of scores with `place` on each benchmark: 1 is best, equals share the better place (60, 70, 70 have 3, 1, 1)."""
-    require_columns(table, ["model", "domain", "benchmark", "score"], "table of methods")
     wide = table.pivot(index="model", columns="benchmark", values="score")
     if wide.isna().any(axis=None):
         model, benchmark = wide.index[wide.isna().any(axis=1)][0], wide.columns[wide.isna().any()][0]
@@ -30,12 +30,11 @@ def place_methods(table: pd.DataFrame) -> pd.DataFrame:
 
 def table_of_methods(table: pd.DataFrame, methods: list[str], beside: Sequence[str] = ()) -> pd.DataFrame:
     """The placed scores of `methods`, a benchmark 'mean' first, and below them the models `beside`, which do not compete."""
-    means = bootstrap.averages(table[table["model"].isin([*methods, *beside])]).query("domain == @OVERALL")
+    means = averages(table[table["model"].isin([*methods, *beside])]).query("domain == @OVERALL")
     whole = pd.concat([means.assign(benchmark="mean"), table])
     competing = place_methods(whole[whole["model"].isin(methods)])
     both = pd.concat([competing, whole[whole["model"].isin(beside)].assign(place=np.nan)])
-    order = {name: place for place, name in enumerate([*methods, *beside])}
-    return both.sort_values("model", key=lambda names: names.map(order), kind="stable").reset_index(drop=True)
+    return both.sort_values("model", key=pd.Index([*methods, *beside]).get_indexer, kind="stable", ignore_index=True)
 
 
 def count_winners(placed: pd.DataFrame) -> int:
@@ -68,9 +67,9 @@ def count_wins(scores: pd.DataFrame, methods: list[str], margin: float, draws: i
 def summarise_methods(scores: pd.DataFrame, methods: list[str], margin: float, draws: int = 10_000) -> pd.DataFrame:
     """One row a method, best mean first: on how many benchmarks it is `first` and `second` (equals share one), `leads` (% of bootstrap resamples in which its mean is best), `count_wins`."""
     some = scores[scores["model"].isin(methods) & ~scores["domain"].isin(UNTRAINED)]
-    means = bootstrap.average_table(some, draws=draws).query("domain == @OVERALL").set_index("model")
-    placed = place_methods(bootstrap.score_table(some, draws=1))
-    sample = bootstrap.resample(problem_means(some), draws=draws)
+    means = average_table(some, draws=draws).query("domain == @OVERALL").set_index("model")
+    placed = place_methods(score_table(some, draws=1))
+    sample = resample(problem_means(some), draws=draws)
     resampled = [sample.values(method, sample.seeds(method), sample.weights(OVERALL))[1].mean(axis=1) for method in methods]
     resampled = np.round(resampled, 9)
     best = resampled == resampled.max(axis=0)
@@ -176,17 +175,15 @@ def answer_sentences(summary: pd.DataFrame, row: pd.Series, margin: float, same:
     """RQ4 in a few sentences: whether one method is best (the ledger's `row` of the seesaw), which of `summarise_methods` leads,
     the gain of choosing by benchmark (of the same row) beside the margin (points), and which methods are `copies` (`same`)."""
     best = summary.iloc[0]
-    said = f"**{SAID.get(row['verdict'], 'Whether one method is best everywhere is ' + row['verdict'])}.** " + (
-        f"{display_name(best['model'])} has the highest mean ({best['score']:.1f} points) and is best on {best['first']:.2g} of "
-    )
-    said += f"{summary['first'].sum():.0f} benchmarks"
+    said = f"**{SAID.get(row['verdict'], 'Whether one method is best everywhere is ' + row['verdict'])}.** "
+    said += f"{display_name(best['model'])} has the highest mean ({best['score']:.1f} points) "
+    said += f"and is best on {best['first']:.2g} of {summary['first'].sum():.0f} benchmarks"
     if np.isfinite(row["estimate"]):
         place = "less" if row["high"] < margin else "more" if row["low"] > margin else "which may be less or more"
         said += f"; choosing the best method for each benchmark gains {row['estimate']:.1f} points "
         said += f"[{row['low']:.1f}, {row['high']:.1f}] more than luck, {place} than the margin of {margin:g} points"
-    pairs = [
-        f"{display_name(copy)} was right as often as {display_name(method)} on every problem" for copy, method in same.items()
-    ]
+    named = [[display_name(name) for name in pair] for pair in same.items()]
+    pairs = [f"{copy} was right as often as {method} on every problem" for copy, method in named]
     return f"{said}." + f" {', '.join(pairs)}: they count as one method and share a place." * bool(pairs)
 
 

@@ -7,8 +7,10 @@ import pandas as pd
 
 from m2rl_lib.config import model_names, schedule
 from m2rl_lib.config.study import Parameters
-from m2rl_lib.stats.bootstrap import OVERALL, average_table, choose_on_selection, models_in, models_lacking
+from m2rl_lib.stats.averages import average_table, choose_on_selection
+from m2rl_lib.stats.bootstrap import OVERALL
 from m2rl_lib.stats.comparisons import compare_alone, display_name
+from m2rl_lib.stats.graded_samples import models_in
 
 
 def settings(models: list[str], p: Parameters) -> pd.DataFrame:
@@ -47,8 +49,7 @@ def tuned_table(selection: pd.DataFrame, test: pd.DataFrame, p: Parameters, marg
     for method, models in settings(selection["model"].unique(), p).groupby("method", sort=False)["model"]:
         best = {}
         for number, part in test[test["model"].isin(models)].groupby("seed"):
-            lacking = models_lacking(part, models)
-            there = [name for name in models if name not in lacking]
+            there = list(models[models.isin(models_in(part))])
             if method not in there:
                 raise ValueError(f"no test scores of {method}: there are {', '.join(there)} of its settings")
             best[number] = choose_on_selection(selection[selection["seed"] == number], there)

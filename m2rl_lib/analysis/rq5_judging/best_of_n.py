@@ -6,8 +6,9 @@ import numpy as np
 import pandas as pd
 
 from m2rl_lib.evaluation.judging import CANDIDATES, JUDGED
-from m2rl_lib.stats.bootstrap import interval, require_columns, resample
-from m2rl_lib.stats.comparisons import FEWEST, three_way
+from m2rl_lib.stats.bootstrap import interval, resample
+from m2rl_lib.stats.comparisons import FEWEST, MARGIN, three_way
+from m2rl_lib.stats.graded_samples import require_columns
 
 SINGLE, MAJORITY, ORACLE = "single sample", "majority vote", "oracle"
 CHOOSERS = (SINGLE, MAJORITY, "own judgement, outcome", "own judgement, process", ORACLE)
@@ -33,7 +34,7 @@ def majority(samples: pd.DataFrame) -> float:
     return float(votes.loc[votes["size"] == votes["size"].max(), "mean"].mean())
 
 
-def best_of_n_table(judged: pd.DataFrame, margin: float = 3.0, draws: int = 10_000) -> pd.DataFrame:
+def best_of_n_table(judged: pd.DataFrame, margin: float = MARGIN, draws: int = 10_000) -> pd.DataFrame:
     """Score of every way of choosing by judge and domain, in points, and its gain over the majority vote of the same samples."""
     rows = []
     for (judge, domain), part in choose(judged).groupby(["judge", "domain"], sort=False):

@@ -13,8 +13,9 @@ import pandas as pd
 from scipy.special import expit
 
 from m2rl_lib.evaluation.judging import JUDGED, PLANTED, SHARED
-from m2rl_lib.stats.bootstrap import interval, require_columns
-from m2rl_lib.stats.comparisons import FEWEST, three_way
+from m2rl_lib.stats.bootstrap import interval
+from m2rl_lib.stats.comparisons import FEWEST, MARGIN, three_way
+from m2rl_lib.stats.graded_samples import require_columns
 
 CELL = ["set", "judge", "domain", "mode"]
 MEASURES = {  # measure: what it is
@@ -131,7 +132,7 @@ def measure_table(measured: Measured) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=[*measured.cells.columns, "measure", *columns])
 
 
-def difference_table(measured: Measured, margin: float = 3.0) -> pd.DataFrame:
+def difference_table(measured: Measured, margin: float = MARGIN) -> pd.DataFrame:
     """Process − outcome of every judge, set and domain in accuracy, paired, with its interval and three-way verdict."""
     rows = []
     for key in measured.cells[CELL[:3]].drop_duplicates().itertuples(index=False, name=None):
@@ -149,7 +150,7 @@ def thought_table(judged: pd.DataFrame, draws: int = 10_000) -> pd.DataFrame:
     return table[["judge", "mode", "thought", "share", "estimate", "low", "high", "trajectories", "problems", "seeds"]]
 
 
-def against_sft(judged: pd.DataFrame, names: list[str], draws: int = 10_000, margin: float = 3.0) -> pd.DataFrame:
+def against_sft(judged: pd.DataFrame, names: list[str], draws: int = 10_000, margin: float = MARGIN) -> pd.DataFrame:
     """Each domain's expert − SFT in accuracy on SFT's trajectories, paired, by mode: on all, and where both thought."""
     judged, rows = name_experts(judged[judged["set"] == SHARED]), []
     judged = judged[judged["judge"].isin(["sft", "expert"])]
@@ -188,7 +189,7 @@ def against_right(judged: pd.DataFrame, column: str) -> pd.DataFrame:
     return pd.concat(parts, ignore_index=True) if parts else planted
 
 
-def horizon_table(measured: Measured, margin: float = 3.0) -> pd.DataFrame:
+def horizon_table(measured: Measured, margin: float = MARGIN) -> pd.DataFrame:
     """How 'wrong seen' changes with each step of distance from the error to the end, by least squares ('better': it rises)."""
     rows = []
     for (_, judge, domain, mode), cell in measured.cells.groupby(CELL, sort=False):

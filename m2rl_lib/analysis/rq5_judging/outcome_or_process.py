@@ -73,9 +73,8 @@ def answer_rows(measures: pd.DataFrame, differences: pd.DataFrame, table: pd.Dat
     asked = name_experts(differences[differences["set"] == SHARED])
     asked = asked[asked["judge"].isin(["expert", "rl-multi"])].assign(mode="")
     rows = pd.concat([accuracy.assign(panel="accuracy"), asked.assign(panel="difference")], ignore_index=True)
-    rows = rows[rows["estimate"].notna()]
-    places = {name: place for place, name in enumerate(table["domain"])}
-    rows = rows.sort_values("domain", key=lambda names: names.map(places), kind="stable", ignore_index=True)
+    order = pd.Index(table["domain"])
+    rows = rows[rows["estimate"].notna()].sort_values("domain", key=order.get_indexer, kind="stable", ignore_index=True)
     return rows[columns].assign(asked=rows["domain"].map(table.set_index("domain")["answerable"]))
 
 
@@ -161,15 +160,13 @@ KEEPS = (
 
 def spread_table(measured: Measured, judges: dict[str, dict[str, str]], answerable: list[str]) -> pd.DataFrame:
     """SFT's accuracy and each paradigm's contrast by seed (points), seed_sd, and problem_sd (of bootstrap resamples)."""
-    asked = {
-        f"SFT's accuracy, {display_domain(domain).lower()}, {mode}": [(1.0, (SHARED, "sft", domain, mode, "accuracy"))]
-        for domain in judges["SFT"]
-        for _, mode in SIGNS
-    }
+    asked, rows, seeds = {}, [], set()
+    for domain, (_, mode) in itertools.product(judges["SFT"], SIGNS):
+        terms = [(1.0, (SHARED, "sft", domain, mode, "accuracy"))]
+        asked[f"SFT's accuracy, {display_domain(domain).lower()}, {mode}"] = terms
     for (claim, paradigm, name), (terms, reason) in claim_terms(judges, answerable).items():
         if (claim, name, reason) == (CONTRAST, SHARED, ""):
             asked[f"contrast, {paradigm}"] = terms
-    rows, seeds = [], set()
     for quantity, terms in asked.items():
         by_seed, found = add_up(measured, terms), combine(measured, terms)
         variances = [vector[1:].var(ddof=1) for vector in by_seed.values()]

@@ -6,7 +6,7 @@ import pandas as pd
 
 from m2rl_lib.analysis.rq6_when.points import GAIN, MIX, Point, conflict_shares, with_matched
 from m2rl_lib.config.study import Parameters
-from m2rl_lib.stats.bootstrap import choose_on_selection
+from m2rl_lib.stats.averages import choose_on_selection
 from m2rl_lib.stats.comparisons import BEST_MERGE, compare, display_name
 
 SITUATIONS = {  # what a person has: the ways that are open
@@ -15,21 +15,6 @@ SITUATIONS = {  # what a person has: the ways that are open
     "experts and data": [MIX, BEST_MERGE, "mt-opd", "routed"],
 }
 NOTHING, EITHER, UNDECIDED = "no advice: the experts did not learn", "either", "undecided"
-COLUMNS = [
-    "you have",
-    "world",
-    "conflict",
-    "budget",
-    "use",
-    "first",
-    "second",
-    "estimate",
-    "low",
-    "high",
-    "verdict",
-    "n",
-    "seeds",
-]
 
 
 def decision_table(frames: Mapping[Point, pd.DataFrame], p: Parameters, table: pd.DataFrame) -> pd.DataFrame:
@@ -45,14 +30,11 @@ def decision_table(frames: Mapping[Point, pd.DataFrame], p: Parameters, table: p
             first, second, found = _best_two(matched if equal else frame, ways, p)
             verdicts = {"better": display_name(first), "worse": display_name(second), "equivalent": EITHER}
             use = verdicts.get(found["verdict"], UNDECIDED) if learned[world, budget] else NOTHING
-            named = {"you have": situation, "world": world, "conflict": conflict_shares(p)[world], "budget": budget, "use": use}
-            named |= {"first": first, "second": second, "equal_prompts": equal}
-            rows.append(named | found[["estimate", "low", "high", "verdict", "n", "seeds"]].to_dict())
+            row = {"you have": situation, "world": world, "conflict": conflict_shares(p)[world], "budget": budget, "use": use}
+            row |= {"first": first, "second": second} | found[["estimate", "low", "high", "verdict", "n", "seeds"]].to_dict()
+            rows.append(row | {"equal_prompts": equal})
     order = list(SITUATIONS)
-    made = pd.DataFrame(rows).sort_values(
-        ["you have", "conflict", "budget"], key=lambda c: c.map(order.index) if c.name == "you have" else c
-    )
-    return made[[*COLUMNS, "equal_prompts"]].reset_index(drop=True)
+    return pd.DataFrame(sorted(rows, key=lambda row: (order.index(row["you have"]), row["conflict"], row["budget"])))
 
 
 def sentence(table: pd.DataFrame) -> str:

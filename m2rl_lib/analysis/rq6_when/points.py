@@ -8,8 +8,9 @@ import pandas as pd
 from m2rl_lib.analysis.rq4_methods.routing import route_to_experts
 from m2rl_lib.config import map_schedule, schedule
 from m2rl_lib.config.study import Parameters
-from m2rl_lib.stats.bootstrap import OVERALL, choose_on_selection
-from m2rl_lib.stats.comparisons import BEST_MERGE, benjamini_hochberg, comparison_table
+from m2rl_lib.stats.averages import choose_on_selection
+from m2rl_lib.stats.bootstrap import OVERALL
+from m2rl_lib.stats.comparisons import BEST_MERGE, benjamini_hochberg, compare_alone
 
 MIX = "rl-multi"
 MAIN, MATCHED, GREEDY, GAIN = "mix − merge", "mix − merge, as many prompts", "mix − merge, greedy", "routed − SFT"
@@ -59,7 +60,7 @@ def point_table(
     and decoded greedily (`greedy`: that table, by world):
     world, budget, conflict (share of words), contrast, best (the chosen merge), learned (whether the interval of the experts' own
     gain is above 0), p_adjusted (Benjamini–Hochberg over the map's points, of each contrast)."""
-    how, rows = {"margin": p.analysis_margin, "draws": p.analysis_draws}, []
+    how, rows = (p.analysis_margin, p.analysis_draws), []
     for (world, budget), frame in frames.items():
         found = _tested(frame, list(CONTRASTS.values()), how).assign(contrast=list(CONTRASTS))
         if (matched := with_matched(frames, p, (world, budget))) is not None:
@@ -76,9 +77,8 @@ def point_table(
     return table[[*first, *table.columns.difference(first, sort=False)]]
 
 
-def _tested(frame: pd.DataFrame, pairs: list[tuple[str, str]], how: dict) -> pd.DataFrame:
-    kept = frame[(frame["split"] == "test") & frame["model"].isin({*sum(pairs, ())})]
-    return comparison_table(kept, pairs, [OVERALL], **how)
+def _tested(frame: pd.DataFrame, pairs: list[tuple[str, str]], how: tuple[float, int]) -> pd.DataFrame:
+    return compare_alone(frame[frame["split"] == "test"], pairs, [OVERALL], *how)
 
 
 def conflict_shares(p: Parameters) -> dict[str, float]:

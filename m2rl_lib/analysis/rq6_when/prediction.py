@@ -7,14 +7,14 @@ import numpy as np
 import pandas as pd
 
 from m2rl_lib.analysis.rq3_policies.policy_neighbours import neighbour_table
-from m2rl_lib.analysis.rq3_weights.mask_overlap import whole
+from m2rl_lib.analysis.rq3_weights.mask_overlap import judged, whole
 from m2rl_lib.analysis.rq6_when.points import CONTRASTS, MAIN, conflict_shares
 from m2rl_lib.config import schedule
 from m2rl_lib.config.study import Parameters
-from m2rl_lib.stats.bootstrap import OVERALL, interval, problem_means, resample
+from m2rl_lib.stats.bootstrap import OVERALL, interval, resample
 from m2rl_lib.stats.comparisons import LEVEL, benjamini_hochberg, three_way
+from m2rl_lib.stats.graded_samples import problem_means
 
-DENSITY = 0.1  # of the masks: every model's largest tenth of its task vector, so that no threshold saturates
 CONSTANT, PLANTED = "constant guess", "planted conflict"  # the latter is known in a planted world only
 PREDICTORS = {  # name: column of `seed_points`
     CONSTANT: None,
@@ -32,7 +32,7 @@ def seed_points(
     frame: pd.DataFrame, p: Parameters, world: str, budget: float, cosines: pd.DataFrame, pairs: pd.DataFrame, kl: pd.DataFrame
 ) -> pd.DataFrame:
     """A row for each seed of a point, from its scores (`points.at_point`) and the tables of notebook 09: difference (mix − merge,
-    points), cosine and overlap (Jaccard index at DENSITY) of two experts, mean over pairs; transfer (an expert's gain in another
+    points), cosine and overlap (Jaccard index of `judged` masks) of two experts, mean over pairs; transfer (an expert's gain in another
     domain, points) and ratio (D_A(A‖B) / D_A(A‖SFT); under 1, B is nearer than SFT), mean over ordered pairs; conflict."""
     sample = resample(problem_means(frame[frame["split"] == "test"]), draws=1)
     seeds, difference, _ = sample.difference(*CONTRASTS[MAIN], OVERALL)
@@ -41,8 +41,7 @@ def seed_points(
     table = pd.DataFrame({"difference": difference}, index=pd.Index(seeds, name="seed"))
     table["transfer"] = pd.Series(gains.mean(axis=0), index=of_seeds)
     experts = [schedule.at_budget(p, budget)[f"rl-{domain}"] for domain in p.domains]
-    masks = pairs[(pairs["kind"] == "density") & np.isclose(pairs["level"], DENSITY)]
-    for column, value, measured in (("cosine", "cosine", cosines), ("overlap", "jaccard", masks)):
+    for column, value, measured in (("cosine", "cosine", cosines), ("overlap", "jaccard", judged(pairs))):
         among = whole(measured)[lambda rows: rows["model"].isin(experts) & rows["other"].isin(experts)]
         table[column] = among.groupby("seed")[value].mean()
     near = {seed: neighbour_table(rows[rows["budget"] == budget], p.domains)["ratio"].mean() for seed, rows in kl.groupby("seed")}
@@ -115,11 +114,9 @@ def conflict_sentence(points: pd.DataFrame, margin: float) -> str:
     said = {"better": "Mixing gains on merging", "worse": "Mixing loses against merging", "equivalent": "Conflict changes little"}
     start = said.get(three_way(found, margin), "It is undecided whether mixing gains on merging")
     by_seed = ", ".join(f"{slope:+.1f}" for slope in slopes)
-    size = (
-        f"{found['estimate']:+.1f} points [{found['low']:.1f}, {found['high']:.1f}]"
-        if len(slopes) > 1
-        else "one seed has no spread"
-    )
+    size = "one seed has no spread"
+    if len(slopes) > 1:
+        size = f"{found['estimate']:+.1f} points [{found['low']:.1f}, {found['high']:.1f}]"
     return f"{start} as words conflict: from none to all of them, {MAIN} changes by {size} (by seed: {by_seed})."
 
 

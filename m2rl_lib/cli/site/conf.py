@@ -28,8 +28,5 @@ nb_render_markdown_format = "gfm"
 nb_code_prompt_show = nb_code_prompt_hide = "code"
 myst_enable_extensions = ["colon_fence"]
 myst_heading_anchors = 3
-suppress_warnings = [
-    "myst.header",
-    "myst.xref_missing",
-    "mystnb.unknown_mime_type",
-]  # a notebook's headings start where its author likes
+# a notebook's headings start where its author likes
+suppress_warnings = ["myst.header", "myst.xref_missing", "mystnb.unknown_mime_type"]
