@@ -29,18 +29,21 @@ QUESTIONS = {"RQ1": "11_rq1_mix_or_merge", "RQ2": "12_rq2_interference_and_syner
              "RQ4": "14_rq4_merging_methods", "RQ5": "15_rq5_verification"}  # fmt: skip
 
 
-def headline_table(study: Path = STUDY) -> str:
-    """Scores of every model, mean over the trained domains, and by domain."""
+def headline_table(study: Path = STUDY, brief: bool = True) -> str:
+    """Scores of every model, mean over the trained domains, and by domain; `brief`: of merges the chosen one, and trained domains."""
     overall = pd.read_csv(study / "overall.csv").set_index("model")
+    chosen_one = read_folder(study / "tables", "rq1")["reference"].iloc[0]
+    if brief:
+        overall = overall[[not name.startswith("merge-") or name == chosen_one for name in overall.index]]
     means = pd.read_csv(study / "benchmark_scores.csv").groupby(["model", "domain"])["score"].mean().unstack()
-    names = [name for name in [*domains.DOMAINS, "general", "composition"] if name in means]
+    names = [name for name in [*domains.DOMAINS, *([] if brief else domains.UNTRAINED)] if name in means]
     table = pd.DataFrame({
         "model": [display_name(model) for model in overall.index],
         "T = 1": [f"{row.score:.1f} [{row.low:.1f}, {row.high:.1f}]" for row in overall.itertuples()],
         "greedy": overall["greedy"].map("{:.1f}".format).to_numpy(),
         "pass@4": overall["pass@K"].map("{:.1f}".format).to_numpy(),
     })  # fmt: skip
-    if overall["seed_sd"].notna().any():
+    if overall["seed_sd"].notna().any() and not brief:
         table["sd"] = overall["seed_sd"].map("{:.1f}".format).to_numpy()
     for name in names:
         table[display_domain(name).lower()] = [f"{value:.1f}" for value in means.loc[overall.index, name]]
@@ -127,12 +130,12 @@ def page() -> str:
         "# Results of the default study",
         f"Written by `python dev/results.py` from the [tables](../figures/study/tables/) of the committed run; its executed notebooks are in "
         f"[{RENDERED}](../{RENDERED}/). Words are in the [glossary](glossary.md), rules in [statistics](statistics.md).",
-        "## Scores", "Mean over the five trained domains, in points, with its 95% interval at T = 1 and its standard deviation over seeds; then each "
-        "domain at T = 1, and what is never trained: `general` and `composition`.", headline_table(),
+        "## Mix or merge?", bullets(mix_or_merge()),
+        "## Scores", "Mean over the five trained domains, in points, with its 95% interval at T = 1; then each domain at T = 1. Of the merges the one "
+        "that is chosen on selection data.", headline_table(),
         "![Scores by benchmark](../figures/study/benchmark_scores.png)",
         "## One problem of each domain",
         "Of seed 0: the first completion, at T = 1, on the first problem of each domain's first benchmark that divides the models.", examples(),
-        "## Mix or merge?", bullets(mix_or_merge()),
         "## What the paper claims, and what is seen here", f"{counted(ledger)}. All of it is about a micro model.",
     ]  # fmt: skip
     for question, notebook in QUESTIONS.items():
@@ -145,6 +148,8 @@ def page() -> str:
         "## The bars of the world", "What the [world](world.md) must do in every committed run; the worst value of any seed, unless it says mean.",
         world.to_markdown(index=False, disable_numparse=True),
     ]  # fmt: skip
+    parts += ["## Every model", "The same with every merge, the standard deviation over seeds, and what is never trained: `general` and `composition`.",
+              headline_table(brief=False)]  # fmt: skip
     return "\n\n".join(parts).replace("called undecided", "undecided") + "\n"
 
 
@@ -162,8 +167,9 @@ def decisions() -> str:
 def real_part() -> str:
     """What docs/scaling.md says of the committed run on a real model."""
     ledger = read_folder(REAL / "tables", "claims")
-    said = f"{counted(ledger)}; the primary ones:"
-    return "\n\n".join([START, headline_table(REAL), bullets(mix_or_merge(REAL)), said, primary(ledger), END])
+    held = "; ".join(ledger.loc[ledger["verdict"] == claim_ledger.SUPPORTED, "claim"]) or "none"
+    said = f"{counted(ledger)}. Supported: {held}. The primary ones:"
+    return "\n\n".join([START, headline_table(REAL, brief=False), bullets(mix_or_merge(REAL)), said, primary(ledger), END])
 
 
 def real_lines() -> str:

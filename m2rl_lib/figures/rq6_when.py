@@ -53,7 +53,8 @@ def plot_map(frame: pd.DataFrame) -> Figure:
             other = row + down, column + right
             if other[0] < len(worlds) and other[1] < len(budgets) and known[other] and sign[other] != sign[row, column]:
                 axes.plot(*line, color=BLACK, linewidth=2.5, solid_capstyle="butt")
-    figure.colorbar(picture, ax=axes, fraction=0.04, pad=0.02)
+    if decided.eq(True).any(axis=None):  # else nothing is coloured
+        figure.colorbar(picture, ax=axes, fraction=0.04, pad=0.02)
     handles = [Line2D([], [], color=BLACK, linewidth=2.5, label="equality: the sign changes")] * bool(axes.lines)
     handles += [Patch(fill=False, hatch="///", edgecolor=GREY, label="experts did not learn")] if not known.all() else []
     words = "mixing − the best merge, points" + count_words(frame).replace(" (", "\n(", 1)

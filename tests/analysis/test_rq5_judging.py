@@ -355,6 +355,11 @@ def test_an_oracle_judge_is_the_oracle_and_a_deaf_one_a_single_sample():
     assert table.loc["oracle", "score"] == pytest.approx(100 * np.mean([r.any() for r in right]))
     assert table.loc["single sample", "score"] == pytest.approx(100 * np.mean(right))
     assert (table["n"] == 25).all() and (table["samples"] == 4).all()
+    said = best_of_n.single_sentence(table.reset_index())
+    assert said.endswith("by its better mode, is below a single random sample for 0 of 1 judges.")
+    wrong = candidate_rows(right, *[[np.where(r, -1.0, 1.0) for r in right]] * 2, answers)
+    said = best_of_n.single_sentence(best_of_n.best_of_n_table(wrong, draws=100))
+    assert "for 1 of 1 judges (" in said and said.endswith(" points).")
 
 
 NAMES = ["math", "coding", "science", "instruction_following", "agent"]

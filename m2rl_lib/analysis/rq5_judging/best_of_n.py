@@ -7,7 +7,7 @@ import pandas as pd
 
 from m2rl_lib.evaluation.judging import CANDIDATES, JUDGED
 from m2rl_lib.stats.bootstrap import interval, resample
-from m2rl_lib.stats.comparisons import FEWEST, MARGIN, three_way
+from m2rl_lib.stats.comparisons import FEWEST, MARGIN, display_name, three_way
 from m2rl_lib.stats.graded_samples import require_columns
 
 SINGLE, MAJORITY, ORACLE = "single sample", "majority vote", "oracle"
@@ -57,6 +57,16 @@ def best_of_n_table(judged: pd.DataFrame, margin: float = MARGIN, draws: int = 1
 
 TABLE = ["judge", "domain", "chooser", "score", "low", "high", "gain", "gain_low", "gain_high", "verdict"]
 TABLE += ["n", "samples", "seeds"]
+
+
+def single_sentence(table: pd.DataFrame) -> str:
+    """How many judges' own judgement, by its better mode, scores below a single sample taken at random, of a `best_of_n_table`."""
+    means = mean_table(table)
+    own = means[[name for name in CHOOSERS if name.startswith("own")]].max(axis=1)
+    behind = (own - means[SINGLE]).sort_values()
+    below = [f"{display_name(judge)} {gap:+.1f}" for judge, gap in behind[behind < 0].items()]
+    said = f"In the mean over domains own judgement, by its better mode, is below a single random sample for {len(below)} of {len(own)} judges"
+    return f"{said} ({', '.join(below)} points)." if below else f"{said}."
 
 
 def mean_table(table: pd.DataFrame) -> pd.DataFrame:

@@ -34,7 +34,9 @@ def decision_table(frames: Mapping[Point, pd.DataFrame], p: Parameters, table: p
             row |= {"first": first, "second": second} | found[["estimate", "low", "high", "verdict", "n", "seeds"]].to_dict()
             rows.append(row | {"equal_prompts": equal})
     order = list(SITUATIONS)
-    return pd.DataFrame(sorted(rows, key=lambda row: (order.index(row["you have"]), row["conflict"], row["budget"])))
+    return pd.DataFrame(
+        sorted(rows, key=lambda row: (order.index(row["you have"]), row["conflict"], row["world"], row["budget"]))
+    )
 
 
 def sentence(table: pd.DataFrame) -> str:
