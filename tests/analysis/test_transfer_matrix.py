@@ -84,7 +84,7 @@ def test_the_matrix_is_scored_against_what_was_planted(planted):
     )
     assert "could not have been labelled. The lowest change is RL-Coding on math, -" in said
     assert (
-        "the matrix calls 1 rightly, 0 undecided, 2 wrongly" in said and "Of the 3 labelled effects 2 were planted: there" in said
+        "the matrix calls 1 rightly, 0 undecided, 2 wrongly" in said and "2 of the 3 labelled effects were planted: there" in said
     )
     unharmed = table.reset_index().replace({"label": {"interference": "undecided"}})
     unharmed.attrs = table.attrs

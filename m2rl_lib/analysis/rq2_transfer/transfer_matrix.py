@@ -207,19 +207,14 @@ def answer_sentences(table: pd.DataFrame) -> str:
     said += f"Of {len(off)} effects of one domain on another, {synergy} are synergy, {interference} interference "
     said += f"(beyond ±{margin:g} points), {neither} neither, {undecided} undecided"
     if not np.isnan(half):
-        said += f"; one of less than about {margin + half:.0f} points could not have been labelled"
-    worst = off.loc[off["change"].idxmin()]
-    said += (
-        f". The lowest change is {_cell_words(worst)}, {worst['change']:+.1f} points [{worst['low']:.1f}, {worst['high']:.1f}]."
-    )
+        worst = off.loc[off["change"].idxmin()]
+        said += f"; one of less than about {margin + half:.0f} points could not have been labelled. The lowest change is "
+        said += f"{_cell_words(worst)}, {worst['change']:+.1f} points [{worst['low']:.1f}, {worst['high']:.1f}]"
     if (off["predicted"] == "").all():
-        return said
-    shown = (
-        f"Of the {len(found)} labelled effects {(found['predicted'] != '').sum()} were planted"
-        if len(found)
-        else "None is labelled"
-    )
-    return f"{said} {planted_sentence(table)} {shown}: there the instrument is tested, not language models."
+        return f"{said}."
+    said += f". {planted_sentence(table)}"
+    planted = f"{(found['predicted'] != '').sum()} of the {len(found)} labelled effects were planted"
+    return f"{said} {planted}: there the instrument is tested, not language models." if len(found) else said
 
 
 def asymmetry_sentence(table: pd.DataFrame, p: pd.Series) -> str:

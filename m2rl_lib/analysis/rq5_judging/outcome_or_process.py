@@ -56,10 +56,10 @@ def answer_sentence(table: pd.DataFrame, differences: pd.DataFrame) -> str:
             f"{display_name(row.judge)} on {display_domain(row.domain).lower()} {row.estimate:+.1f} [{row.low:.1f}, {row.high:.1f}]"
             for row in shown.itertuples()
         ]
-        return (
-            f"{said} Process − outcome of the {len(shared)} judges and domains, unadjusted: {len(shown)} intervals exclude 0"
-            + (f" ({'; '.join(named)})." if named else ".")
-        )
+        if shared.empty:
+            return said
+        said += f" Process − outcome of the {len(shared)} judges and domains, unadjusted: {len(shown)} intervals exclude 0"
+        return f"{said} ({'; '.join(named)})." if named else f"{said}."
     rest = [display_domain(name) for name in table.loc[~table["answerable"], "domain"]]
     left_out = f", but not in {', '.join(rest)}, which what follows leaves out" if rest else ""
     return f"SFT judges above chance in {', '.join(asked)}{left_out}."
