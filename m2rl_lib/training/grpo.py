@@ -100,7 +100,7 @@ def train(
     keeper = common.Keeper(p, name, steps, checkpoints, p.rlvr_prompts_per_step)
     trainer = DomainTrainer(
         model=model,
-        args=grpo_config(p, name, steps, seed, rate=p.rlvr_learning_rate * (lora.RATE if rank else 1)),
+        args=grpo_config(p, name, steps, seed, rank),
         peft_config=lora.settings(rank) if rank else None,
         train_dataset=common.prompt_dataset(tokenizer, rows),
         reward_funcs=rewards,
@@ -148,9 +148,10 @@ def permuted(reward: Callable, group: int, rng: random.Random) -> Callable:
     return shuffled
 
 
-def grpo_config(p: Parameters, name: str, steps: int, seed: int, rate: float) -> GRPOConfig:
+def grpo_config(p: Parameters, name: str, steps: int, seed: int, rank: int = 0) -> GRPOConfig:
     """The paper's loss settings at the study's size: one update on each batch of prompts × completions."""
     batch = p.rlvr_prompts_per_step * p.rlvr_completions
+    rate = p.rlvr_learning_rate * (lora.RATE if rank else 1)
     return GRPOConfig(
         **common.policy_settings(p, name, rate=rate, steps=steps, batch=batch, seed=seed),
         num_generations=p.rlvr_completions,

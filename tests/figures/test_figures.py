@@ -163,7 +163,10 @@ def test_the_ledger_draws_each_claim_in_its_own_unit_with_its_region():
     points, others = ledger_figure.plot_ledger(frame).axes
     for axes, rows in ((points, frame[frame["unit"] == "points"]), (others, frame[frame["unit"] != "points"])):
         drawn = [line.get_xdata()[0] for line in axes.lines if line.get_markersize() == 4.2]
-        assert drawn == pytest.approx(rows.loc[rows["verdict"] != "not testable", "estimate"].tolist())
+        shown = rows[rows["verdict"] != "not testable"]
+        assert drawn == pytest.approx(shown["estimate"].clip(*axes.get_xlim()).tolist())  # one beyond the axis is an arrow
+        widths = [line.get_linewidth() for line in axes.lines]  # thin: the interval that decides; thick: the usual one
+        assert widths.count(0.7) == widths.count(1.8) == len(shown)
         assert len(axes.collections) == len(rows)
     check_readable(ledger_figure.plot_ledger(frame))
     check_readable(ledger_figure.plot_ledger(frame[frame["role"] == "primary"]))

@@ -79,7 +79,7 @@ def test_a_model_is_hashed_once_unless_it_changes(folder, monkeypatch):
 def test_a_damaged_table_is_named(smoke, kind):
     p = parameters()
     result_tables.write_table(p, "scores", "sft", pd.DataFrame({"correct": [0.0, 1.0] * 500}), artifacts.record(p))
-    path = result_tables.table_file(p.study, p.seed, "scores", "sft")
+    path = result_tables.table_file(p, "scores", "sft")
     whole = path.read_bytes()
     assert result_tables.read_table(p, "scores", ["sft"])["correct"].sum() == 500
     for where in range(4, len(whole) - 8, 97):
