@@ -10,12 +10,13 @@ from concurrent.futures import ProcessPoolExecutor
 from itertools import product
 
 import pandas as pd
-from common import ROOT, stamp
+from common import stamp
 
 from m2rl_lib.config import locations, schedule, study
+from m2rl_lib.config.locations import ROOT
 from m2rl_lib.config.study import Parameters
 from m2rl_lib.stats.bootstrap import OVERALL
-from m2rl_lib.stats.comparisons import comparison_table, display_domain, display_name
+from m2rl_lib.stats.comparisons import compare, comparison_table, display_domain, display_name
 
 REPORT = ROOT / "dev" / "LORA.md"
 RANK = schedule.LORA_RANK
@@ -72,8 +73,14 @@ def main() -> None:
     pairs += [(f"merge-{method}@lora={RANK}", f"merge-{method}", OVERALL) for method in METHODS]
     rows = pd.concat([comparison_table(frame, [pair[:2]], [pair[2]], p.analysis_margin) for pair in pairs], ignore_index=True)
     words = [f"{row.estimate:+.1f} [{row.low:.1f}, {row.high:.1f}]" for row in rows.itertuples()]
+    each = [frame[frame["seed"] == seed] for seed in given.seeds]
+    alone = [
+        ", ".join(f"{compare(one, *pair[:2], pair[2], margin=p.analysis_margin, draws=100)['estimate']:+.1f}" for one in each)
+        for pair in pairs
+    ]
     table = pd.DataFrame({"model": rows["model"].map(display_name), "against": rows["reference"].map(display_name)})
     table = table.assign(on=rows["over"].map(display_domain), points=words, verdict=rows["verdict"])
+    table.insert(4, "by seed", alone)
     lora, full = (rows["estimate"].iloc[start : start + len(p.domains)].mean() for start in (0, len(p.domains)))
     share = (
         f"In their own domains the experts by adapters have {100 * (full + lora) / full:.0f}% of the full experts' gain over SFT."
