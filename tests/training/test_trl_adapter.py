@@ -5,6 +5,7 @@ import re
 from pathlib import Path
 
 import pytest
+import torch
 from transformers import PreTrainedModel, Trainer, TrainingArguments
 from trl import DistillationTrainer, GRPOTrainer, SFTTrainer
 from trl.generation.vllm_client import VLLMClient
@@ -63,3 +64,14 @@ def test_the_adapter_has_them_all_and_no_other_file_has_any():
         if path.name != "trl_adapter.py":
             own = set(re.findall(r"def (_\w+)", path.read_text()))
             assert not (set(re.findall(r"\.(_[a-z]\w+)", path.read_text())) - own) & NAMES, path.name
+
+
+def test_weights_are_copied_before_adapters_are_taken_out_of_them_again():
+    weight = torch.zeros(2)
+
+    def named():
+        weight.add_(1)  # merged
+        yield "weight", weight
+        weight.sub_(1)
+
+    assert trl_adapter.copied(named())["weight"].tolist() == [1, 1] and weight.tolist() == [0, 0]
