@@ -220,7 +220,7 @@ rule merges:
     output:
         done("merges"),
     params:
-        **stage("merges", "05_merging", lora=schedule.lora_rank(P)),
+        **stage("merges", "05_merging"),
     priority: earlier(6)
     message:
         "05: merges, seed {wildcards.seed}"

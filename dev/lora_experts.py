@@ -26,7 +26,7 @@ METHODS = ("average", "ties")
 def parameters(path: str, seed: int, **run) -> Parameters:
     """The study's parameters with this seed, in a study of its own, and what a notebook would be asked to run."""
     given = study.load(path)
-    own = {"study": f"{given.study}-lora", "seed": seed, "joint_models": []}
+    own = {"study": f"{given.study}-lora", "seed": seed, "joint_models": [f"lora-{method}" for method in METHODS]}
     return Parameters.model_construct(**(vars(given) | own | run))
 
 
@@ -45,7 +45,7 @@ def scores(path: str, seed: int) -> pd.DataFrame:
     from m2rl_lib.evaluation import avg_at_k
     from m2rl_lib.merging import merge
 
-    p, whole = parameters(path, seed, purpose="scores", lora=RANK), study.load(path).study
+    p, whole = parameters(path, seed, purpose="scores"), study.load(path).study
     sandbox.configure(p.sandbox_kind)
     ours = [f"merge-{method}@lora={RANK}" for method in METHODS]
     for name in ours:

@@ -186,10 +186,8 @@ def second_teachers(p: Parameters) -> list[str]:
 
 
 def lora_rank(p: Parameters) -> int:
-    """The rank of adapters that a run of notebook 03 trains or 05 merges, or that the study's joint models ask for; 0 is none."""
-    given = vars(p)
-    asked = any(JOINT[name].endswith(f"@lora={LORA_RANK}") for name in given.get("joint_models", []))
-    return given.get("lora", LORA_RANK if asked else 0)
+    """The rank of the adapters whose experts the study's joint models merge; 0 where they merge none."""
+    return LORA_RANK if any("@lora=" in JOINT[name] for name in vars(p).get("joint_models", [])) else 0
 
 
 def lora_experts(p: Parameters) -> list[str]:

@@ -151,9 +151,7 @@ class Run(Section):
     permute_rewards: bool  # 03: the null run, on all domains
     teacher_step: Annotated[int, Field(ge=0)]  # 06: the kept step of the experts that teach; 0 is their last
     round: Annotated[int, Field(ge=1, le=2)]  # 03 and 06: 2 starts from MT-OPD's student, with teachers trained from it
-    lora: Annotated[
-        int, Field(ge=0)
-    ]  # 03: the rank of the adapters that are trained, 0: all weights; 05: of experts merged beside
+    lora: Annotated[int, Field(ge=0)]  # 03: the rank of the adapters that are trained; 0: all weights
     order: Literal["given", "reverse"]  # 10: of the cascade's domains
     balance: Literal["prompts", "tokens", "rows"]  # 04: what each domain has as much of: prompts, or what has an advantage
     models: Annotated[list[str], Field(min_length=1)]  # 07: names of the models to evaluate

@@ -26,7 +26,8 @@ MANIFEST = "manifest.json"
 VERSIONED = ("torch", "transformers", "trl", "accelerate", "mergekit", "math-verify", "if-verifiable", "numpy", "pandas")
 BEGUN = [time.time()]  # when this process first read the library, or was forked: a notebook's first cell
 os.register_at_fork(after_in_child=lambda: BEGUN.append(time.time()))
-UNSHARED = {"study", "seed", *study.Run.model_fields}  # these may differ between results that are read together
+# these may differ between results that are read together; joint models are made beside the others
+UNSHARED = {"study", "seed", "joint_models", *study.Run.model_fields}
 
 
 class MixedResultsError(ValueError):

@@ -81,22 +81,21 @@ def paid(tiny, monkeypatch, **run):
 
 
 def test_experts_by_adapters_are_merged_as_any_others(tiny, monkeypatch):
-    tiny.lora = 16
+    tiny.joint_models = ["lora-ties"]
     assert schedule.lora_experts(tiny) == ["rl-math@lora=16", "rl-agent@lora=16"]
-    folder = grpo.run_expert(paid(tiny, monkeypatch))[-1]
+    folder = grpo.run_expert(paid(tiny, monkeypatch, lora=16))[-1]
     start, end = (load_file(locations.model_folder("smoke", 0, name) / "model.safetensors") for name in ("sft", folder.name))
     assert folder.name == "rl-math@lora=16" and start.keys() == end.keys()  # no adapter is left beside the weights
     moved = {name: tensor - start[name] for name, tensor in end.items() if not torch.equal(tensor, start[name])}
     assert moved and all("proj" in name for name in moved)
     ranks = [int(torch.linalg.matrix_rank(tensor, rtol=1e-2)) for tensor in moved.values() if min(tensor.shape) > 16]
     assert ranks and max(ranks) <= 16
-    grpo.run_expert(tiny.model_copy(update={"domain": "agent", "repeat": 0, "permute_rewards": False}))
+    grpo.run_expert(tiny.model_copy(update={"domain": "agent", "repeat": 0, "permute_rewards": False, "lora": 16}))
     made = merge.recipe(tiny, "merge-ties@lora=16")
     assert [expert.name for expert in made.experts] == schedule.lora_experts(tiny)
     merge.merge(tiny, made, "merge-ties@lora=16")
-    one = tiny.model_copy(update={"joint_models": ["lora-ties"]})
-    spent = budgets.joint_costs(result_tables.read_table(tiny, "costs"), one)["prompts"].item()
-    assert not schedule.joint_runs(one) and spent == 2 * tiny.rlvr_steps * tiny.rlvr_prompts_per_step
+    spent = budgets.joint_costs(result_tables.read_table(tiny, "costs"), tiny)["prompts"].item()
+    assert not schedule.joint_runs(tiny) and spent == 2 * tiny.rlvr_steps * tiny.rlvr_prompts_per_step
 
 
 def test_a_run_of_adapters_resumes_with_the_weights_of_an_unbroken_one(tiny, monkeypatch):
