@@ -59,6 +59,16 @@ def test_pages_of_measurements_quote_their_reports():
     assert f"{noticed[2]} of {noticed[1]} other faults noticed" in resumed
     equal = re.search(r"models, byte for byte \| (\d+ of \d+) \|", (ROOT / "dev" / "SLURM.md").read_text())[1]
     assert f"{equal} models byte for byte" in (ROOT / "docs" / "scaling.md").read_text()
+    ways, adapters, guide = ((ROOT / name).read_text() for name in ("dev/WAYS.md", "dev/LORA.md", "docs/guide.md"))
+    share = re.search(r"adapters have (\d+%) of the full experts' gain", adapters)[1]
+    assert f"adapters have {share} of the full experts' gain" in guide
+    cells = [
+        row.split("|") for row in (ways + adapters).splitlines() if re.match(r"\| (Casc|MT-O|RL-Multi \(|\w+ merge \(LoRA)", row)
+    ]
+    measured = [cell[4].strip().replace("-", "−").replace(", ", " and ") for cell in cells if len(cell) == 8]
+    measured += [cell[5].strip().replace("-", "−").replace(", ", " and ") for cell in cells if "LoRA" in cell[1]]
+    quoted = re.findall(r"[+−]\d+\.\d and [+−]\d+\.\d", guide)
+    assert len(quoted) >= 8 and {*quoted} <= {*measured}, {*quoted} - {*measured}
     results, speed = (ROOT / "dev" / "RESULTS.md").read_text(), (ROOT / "docs" / "benchmarks.md").read_text()
     for domain in ("math", "coding"):
         faster = re.search(rf"\| {domain} \| ours \|.*\| ([\d.]+) \|", results)[1]
