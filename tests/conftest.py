@@ -18,9 +18,9 @@ from m2rl_lib.training import micro_model
 def smoke(tmp_path, monkeypatch) -> Parameters:
     """The smoke study's parameters, its runs in a temporary folder."""
     monkeypatch.setattr(locations, "RUNS", tmp_path / "runs")
-    return study.Parameters.model_construct(
-        **study.load(locations.ROOT / "params" / "smoke.yaml").model_dump() | {"joint_models": [], "lora": 0}
-    )
+    values = study.load(locations.ROOT / "params" / "smoke.yaml").model_dump()
+    trained = [name for name in values["joint_models"] if not name.startswith("lora-")]  # merges of adapters need their experts
+    return study.Parameters.model_construct(**values | {"joint_models": trained, "lora": 0})
 
 
 @pytest.fixture(scope="session")
