@@ -21,17 +21,17 @@ READS = {  # the groups that each analysis reads: what a seed needs in order to 
     "rq4": (*HEADLINE, "definitions", "sweeps", "pairs", "left-out", "joint", "stages", "skills"),
     "rq5": ("sft", "experts", "mixed", "merges", "distilled"),  # by way of the seed's judging, which reads them
 }
+LORA_RANK = 16  # of the adapters of experts that are merged as a further way
 JOINT = {  # value of `joint_models`: its model (papermill does not find a parameter whose default holds a second =)
     "balanced-rows": "rl-multi@balance=rows",
     "balanced-tokens": "rl-multi@balance=tokens",
     "cascade": "cascade",
     "cascade-reverse": "cascade@order=reverse",
     "second-round": "mt-opd@round=2",
-    "lora-average": "merge-average@lora=16",
-    "lora-ties": "merge-ties@lora=16",
+    "lora-average": f"merge-average@lora={LORA_RANK}",
+    "lora-ties": f"merge-ties@lora={LORA_RANK}",
 }
 JOINT_NOTEBOOKS = {"rl-multi": "04_rlvr_mixed", "cascade": "10_cascade", "mt-opd": "06_mt_opd"}  # by base name
-LORA_RANK = 16  # of the adapters of experts that are merged as a further way
 LEFT_OUT = ("average", "ties")  # the methods of leave-one-expert-out
 
 
@@ -137,9 +137,7 @@ def merges(p: Parameters) -> list[str]:
     """Every merge of a study, by name, those that others are made from first; of a map the defaults at its budgets."""
     if p.map_budgets:
         return [at_budget(p, budget)[name] for budget in p.map_budgets for name in defaults(p)]
-    rank = lora_rank(p)
-    of_adapters = [model_names.model_name(f"merge-{method}", lora=rank) for method in LEFT_OUT] if rank else []
-    made = [*candidates(p), *definitions(p), *equal_norms(p), *sweep(p), *pairs(p), *left_out(p), *of_adapters]
+    made = [*candidates(p), *definitions(p), *equal_norms(p), *sweep(p), *pairs(p), *left_out(p), *joint_merges(p)]
     return list(dict.fromkeys(made))
 
 
@@ -185,19 +183,19 @@ def second_teachers(p: Parameters) -> list[str]:
     return [teacher_name(domain, 2) for domain in p.domains] if "second-round" in p.joint_models else []
 
 
-def lora_rank(p: Parameters) -> int:
-    """The rank of the adapters whose experts the study's joint models merge; 0 where they merge none."""
-    return LORA_RANK if any("@lora=" in JOINT[name] for name in vars(p).get("joint_models", [])) else 0
+def joint_merges(p: Parameters) -> list[str]:
+    """The joint models that are merged: of experts by adapters."""
+    return [name for name in joint(p) if name.startswith("merge-")]
+
+
+def joint_runs(p: Parameters) -> list[str]:
+    """The joint models that are trained."""
+    return [name for name in joint(p) if name not in joint_merges(p)]
 
 
 def lora_experts(p: Parameters) -> list[str]:
     """The experts by adapters, where the study merges some."""
-    return [model_names.model_name(f"rl-{domain}", lora=rank) for domain in p.domains] if (rank := lora_rank(p)) else []
-
-
-def joint_runs(p: Parameters) -> list[str]:
-    """The joint models that are trained, not merged."""
-    return [name for name in joint(p) if not name.startswith("merge-")]
+    return [model_names.model_name(f"rl-{domain}", lora=LORA_RANK) for domain in p.domains] if joint_merges(p) else []
 
 
 def notebook_of(name: str) -> str:

@@ -182,10 +182,10 @@ def claimed_changes(
     return pd.DataFrame(rows)
 
 
-def planted_words(planted: int, cells: int, named: str = "cells") -> str:
-    """What a verdict on planted cells is about: '6 of 6 cells were planted by the micro world's parameters: …'; '' of none."""
+def planted_words(planted: int, cells: int) -> str:
+    """What a verdict on planted cells is about: '6 of 6 cells were planted by the micro world's parameters: …'."""
     words = "were planted by the micro world's parameters: there the instrument is tested, not language models"
-    return f"{planted} of {cells} {named} {words}" if planted else ""
+    return f"{planted} of {cells} cells {words}"
 
 
 SAID = {  # by whether any cell is synergy, any interference
