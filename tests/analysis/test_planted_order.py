@@ -38,9 +38,7 @@ def test_the_instrument_that_sees_the_planted_relation_is_named(points):
     said = planted_order.order_sentence(table.reset_index())
     assert "as planted: cosine; not as planted: overlap at 10%; undecided: neighbour ratio" in said
     few = planted_order.order_table(points[points["target"] != points["target"].iloc[0]], draws=200)
-    assert few["verdict"].tolist() == table["verdict"].tolist()  # nine pairs, of three seeds
-    one = points[(points["target"] != points["target"].iloc[0]) & (points["seed"] == 0)]
-    assert (planted_order.order_table(one, draws=200)["verdict"] == "undecided").all()
+    assert (few["verdict"] == "undecided").all()  # nine pairs
 
 
 def test_an_instrument_that_sees_thinking_alone_does_not_see_words(points):
@@ -48,7 +46,7 @@ def test_an_instrument_that_sees_thinking_alone_does_not_see_words(points):
     noise = np.random.default_rng(1).normal(scale=0.1, size=len(only))
     table = planted_order.order_table(only.assign(value=only["think"] + noise), draws=500).iloc[0]
     assert table["verdict"] == "as planted" and table["words_verdict"] != "as planted" and table["words_low"] < 0
-    assert planted_order.order_table(only, draws=500).iloc[0]["words_verdict"] == "as planted"
+    assert planted_order.order_table(only, draws=500).iloc[0]["words_low"] > 0
 
 
 def test_the_control_knows_what_each_expert_has_with_the_null_run(points):

@@ -335,6 +335,7 @@ def test_strangers_nan_missing_tensors_other_shapes_and_damage_are_refused(smoke
         tensors.pop(KEY)
         save_file(tensors, lacking / "model.safetensors", {"format": "pt"})
     refused("rl-agent has no tensor model.norm.weight, which sft has", base.with_name("rl-agent"))
+    refused("no experts to merge")
     assert not locations.model_folder("smoke", 0, "merge-ties").exists()
 
 

@@ -109,7 +109,7 @@ def test_an_adjusted_family_is_undecided_where_its_p_is():
 
 
 def test_benjamini_hochberg_refuses_what_is_no_p():
-    with pytest.raises(ValueError, match="between 0 and 1"):
+    with pytest.raises(ValueError, match="from 0 to 1"):
         comparisons.benjamini_hochberg([0.2, np.nan])
 
 

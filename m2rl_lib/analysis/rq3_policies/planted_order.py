@@ -59,8 +59,8 @@ def order_table(points: pd.DataFrame, draws: int = 10_000) -> pd.DataFrame:
 
 
 def _verdict(found: pd.Series) -> str:
-    """Of VERDICTS, what a rank correlation with the planted relation says; undecided below FEWEST points in all seeds."""
-    decided = found["points"] * found["seeds"] >= FEWEST and (found["low"] > 0 or found["high"] < NEGLIGIBLE)
+    """Of VERDICTS, what a rank correlation with the planted relation says; undecided below FEWEST pairs."""
+    decided = found["points"] >= FEWEST and (found["low"] > 0 or found["high"] < NEGLIGIBLE)
     return VERDICTS[not found["low"] > 0 if decided else 2]
 
 
