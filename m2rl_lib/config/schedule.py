@@ -260,11 +260,13 @@ def groups_read(p: Parameters, analysis: str, planned: Collection[str] | None = 
 
 
 def stages_read(p: Parameters, analysis: str, planned: Collection[str] | None = None) -> list[str]:
-    """The stages that must be done for a seed to be in an analysis; RQ2 and RQ4 read measures of the study's own seed alone."""
+    """The stages that must be done for a seed to be in an analysis. RQ2's manipulation check reads every seed's measures, RQ4 those of
+    the study's own seed alone."""
     if analysis == "rq5":
         return ["judging"]
     groups = [f"evaluate-{group}" for group in groups_read(p, analysis, planned)]
-    return [*groups, *(["measuring"] if analysis == "rq3" else [])]
+    measures = analysis == "rq3" or (analysis == "rq2" and worlds(p))
+    return [*groups, *(["measuring"] if measures else [])]
 
 
 def measured(p: Parameters) -> tuple[list[str], list[str], list[str]]:

@@ -84,7 +84,11 @@ def test_a_seed_is_there_once_all_that_an_analysis_reads_is_done(smoke, capsys):
     assert "sweeps" not in schedule.groups_read(smoke, "rq4")
     finish(0, ["sweeps"])
     assert "sweeps" in schedule.groups_read(smoke, "rq4"), "done, so it was planned"
-    assert schedule.seeds_there(smoke, "rq4") == [0] and schedule.seeds_there(smoke, "rq2") == [0, 2]
+    unchecked = smoke.model_copy(update={"analysis_manipulation_check": False})
+    assert schedule.seeds_there(smoke, "rq4") == [0] and schedule.seeds_there(unchecked, "rq2") == [0, 2]
+    assert schedule.seeds_there(smoke, "rq2") == [0], "the manipulation check reads measures of every seed"
+    artifacts.finish(Parameters.model_construct(study="smoke", seed=2), "measuring", [], [])
+    assert schedule.seeds_there(smoke, "rq2") == [0, 2]
     artifacts.finish(smoke, "rq1", [], [], [0, 2])
     assert ", seeds 0, 2, on " in capsys.readouterr().out
 
