@@ -1,5 +1,7 @@
 """Tables as a reader of a notebook sees them: plain names, units, few rows; long ones folded under their title."""
 
+import re
+
 import pandas as pd
 from IPython.display import HTML
 
@@ -22,6 +24,10 @@ def show(frame: pd.DataFrame, decimals: int = 1, columns: dict[str, str] | None 
         read = comparisons.display_name if name in MODELS else comparisons.display_domain if name in DOMAINS else None
         if read:
             shown[name] = [_readable(value, read) for value in shown[name]]
+        elif re.match("p(_adjusted)?$", str(name)):
+            shown[name] = ["–" if pd.isna(p) else "< 0.001" if p < 0.001 else f"{p:.3f}" for p in shown[name]]
+        elif pd.api.types.is_integer_dtype(shown[name]):
+            shown[name] = ["–" if pd.isna(count) else f"{count:,}" for count in shown[name]]
     how = {"index": False, "border": 0, "na_rep": "–", "float_format": f"{{:,.{decimals}f}}".format}
     table = shown.rename(columns=columns or {}).to_html(**how)
     if folded or len(shown) > ROWS:

@@ -258,5 +258,6 @@ def what_would_change(rows: pd.DataFrame) -> str:
 
 
 def bullets(rows: pd.DataFrame) -> str:
-    """Rows of the ledger as a Markdown list of sentences."""
-    return "\n".join(f"- {claim_sentence(row)}" for _, row in rows.iterrows())
+    """Rows of the ledger as a Markdown list of sentences, their verdicts in bold."""
+    lines = [claim_sentence(row).replace(f": {row['verdict']}. ", f": **{row['verdict']}**. ", 1) for _, row in rows.iterrows()]
+    return "\n".join(f"- {line}" for line in lines)

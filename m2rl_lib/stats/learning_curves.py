@@ -28,8 +28,8 @@ def by_domain(log: pd.DataFrame, domains: list[str]) -> pd.DataFrame:
     return pd.concat(parts, ignore_index=True).dropna(subset="value").astype({"value": float})
 
 
-def gains_sentence(curves: pd.DataFrame, trained: list[str]) -> str:
-    """Where each domain's selection reward began and ended in a run's `curve_table`, those that it was `trained` on first."""
+def gains_sentence(curves: pd.DataFrame, trained: list[str], how: str = "Trained") -> str:
+    """Where each domain's selection reward began and ended in a run's `curve_table`, those that it was `trained` on first, by `how`."""
     ends = curves[curves["kind"] == "selection"].sort_values("step").groupby("domain", sort=False).agg(["first", "last"])
     others = [domain for domain in ends.index if domain not in trained]
 
@@ -41,7 +41,7 @@ def gains_sentence(curves: pd.DataFrame, trained: list[str]) -> str:
             for domain, row in last.items()
         )
 
-    said = f"**Reward on selection problems (n = {curves['n'].max():.0f} a domain).** Trained: {words(trained)}."
+    said = f"**Reward on selection problems (n = {curves['n'].max():.0f} a domain).** {how}: {words(trained)}."
     return f"{said} Not trained: {words(others)}." if others else said
 
 

@@ -74,14 +74,14 @@ def test_the_learning_bars_are_put_in_a_sentence():
 
 
 @pytest.mark.parametrize(("points", "said"), [
-    ((2.7, -0.1, 5.4, "undecided"), "Neither mixing nor merging is shown to be better at the paper's budgets: RL-Multi minus the best merge is +2.7 points [-0.1, 5.4], so mixing is not 3 points worse"),
-    ((0.5, -4.0, 5.0, "undecided"), "is +0.5 points [-4.0, 5.0]; at matched prompts mixing is better than merging: +16.6 [12.3, 20.9]."),
-    ((-5.0, -9.0, -1.0, "worse"), "Mixing is worse than merging at the paper's budgets"),
+    ((2.7, -0.1, 5.4, "undecided"), "Neither mixing nor merging is shown to be better at the paper's ratio of budgets:** RL-Multi minus the best merge is +2.7 points [-0.1, 5.4], so mixing is not 3 points worse"),
+    ((0.5, -4.0, 5.0, "undecided"), "is +0.5 points [-4.0, 5.0]; with as many training prompts on both sides mixing is better than merging: +16.6 [12.3, 20.9]."),
+    ((-5.0, -9.0, -1.0, "worse"), "Mixing is worse than merging at the paper's ratio of budgets"),
 ])  # fmt: skip
 def test_the_answer_of_rq1_is_one_sentence(points, said):
     rows = pd.DataFrame([points, (16.6, 12.3, 20.9, "better")], columns=["estimate", "low", "high", "verdict"]).assign(margin=3.0)
     assert said in budgets.answer(rows) and budgets.answer(rows).count(". ") == 0
-    assert "matched" not in budgets.answer(rows[:1])
+    assert "as many" not in budgets.answer(rows[:1])
 
 
 def test_a_contest_of_the_same_two_models_says_so():

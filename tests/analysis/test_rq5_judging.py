@@ -414,7 +414,7 @@ def test_the_answer_draws_differences_where_sft_can_judge_and_a_note_where_it_ca
     assert rows["asked"].all() and not figure.axes[1].texts
     rows, figure, said = drawn_answer(world(dict.fromkeys(NAMES, 0.0), hit=0.5))
     assert said.startswith("**The question cannot be asked here:** SFT is shown to judge no domain above chance (50 points)")
-    assert "judges and domains, unadjusted: 0 intervals exclude 0." in said and len(figure.axes) == 1
+    assert "(a judge on a domain) 0 exclude 0, where" in said and said.endswith("would by chance.") and len(figure.axes) == 1
     assert figure.axes[0].get_title() == "Can SFT judge? Not shown in any domain"
 
 

@@ -88,6 +88,8 @@ def test_variants_are_compared_with_the_method_they_vary():
     said = sweeps.length_sentence(equal.reset_index())
     assert said.startswith("From the best merge to the worst it is 10.0 points at the published settings, and 0.0 where all")
     assert said.endswith("; there TIES merge leads, too.") and sweeps.length_sentence(equal.reset_index().iloc[:1]) == ""
+    other = equal.reset_index().assign(score=[45.0, 50.0])
+    assert sweeps.length_sentence(other).endswith("; there SCE merge leads, and TIES merge is number 2 of 2.")
     assert equal["estimate"].to_dict() == {"merge-ties": -10, "merge-sce": 0} and equal.loc["merge-ties", "verdict"] == "worse"
     paper = sweeps.compare_variants(scores, "definition", 3.0, draws=500)
     assert paper[["method", "model", "estimate"]].to_numpy().tolist() == [["merge-ties", "merge-ties@definition=paper", 5]]

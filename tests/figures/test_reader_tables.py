@@ -15,6 +15,9 @@ def test_a_readers_table_has_plain_names_and_units_and_folds_where_it_is_long():
     assert tables.show(pivoted).data.count("<th>") == 3  # model, math, overall: the columns' own name is no column
     long = tables.show(pd.concat([frame] * 7), folded="Every pair").data
     assert "<summary>Every pair (14 rows)</summary>" in long and long.count("RL-IF") == 7
+    counted = pd.DataFrame({"p": [0.0004, 0.04, None], "n": pd.array([1500, 2, None], dtype="Int64")})
+    html = tables.show(counted).data
+    assert all(f"<td>{value}</td>" in html for value in ("&lt; 0.001", "0.040", "1,500", "–")) and "NA" not in html
     with pytest.raises(KeyError, match="no column low: the table has model, over, estimate"):
         tables.show(frame, columns={"low": "low"})
 
@@ -29,7 +32,7 @@ def test_costs_are_in_minutes_and_gigabytes():
         "generated_tokens": 500_000,
     }
     shown = tables.show_costs(pd.DataFrame([row | {"trained_tokens": 400_000, "peak_memory_bytes": 1.1e9}])).data
-    assert all(f"<td>{value}</td>" in shown for value in ("RL-Math", "1.5", "1536", "1.1")) and "peak_memory" not in shown
+    assert all(f"<td>{value}</td>" in shown for value in ("RL-Math", "1.5", "1,536", "1.1")) and "peak_memory" not in shown
 
 
 def test_a_log_ends_with_its_last_step():

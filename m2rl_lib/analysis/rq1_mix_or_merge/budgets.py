@@ -119,12 +119,12 @@ def answer(contests: pd.DataFrame) -> str:
     said |= {"equivalent": "Mixing and merging are equivalent", "undecided": "Neither mixing nor merging is shown to be better"}
     first, *others = [row for _, row in contests.iterrows()][:2]
     size = f"{first['estimate']:+.1f} points [{first['low']:.1f}, {first['high']:.1f}]"
-    words = f"{said[first['verdict']]} at the paper's budgets: RL-Multi minus the best merge is {size}"
+    words = f"**{said[first['verdict']]} at the paper's ratio of budgets:** RL-Multi minus the best merge is {size}"
     if first["verdict"] == "undecided" and first["low"] > -first["margin"]:
         words += f", so mixing is not {first['margin']:g} points worse"
     for row in others:
         close = said[row["verdict"]]
-        words += f"; at matched prompts {close[:1].lower()}{close[1:]}: "
+        words += f"; with as many training prompts on both sides {close[:1].lower()}{close[1:]}: "
         words += f"{row['estimate']:+.1f} [{row['low']:.1f}, {row['high']:.1f}]"
     return f"{words}."
 

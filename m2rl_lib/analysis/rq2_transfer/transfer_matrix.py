@@ -249,7 +249,9 @@ def planted_sentence(table: pd.DataFrame) -> str:
     count, wrong = asked["call"].value_counts(), asked[asked["call"] == "wrongly"]
     named = [f"{_cell_words(row)} ({row.predicted}, called {row.label})" for row in wrong.itertuples()]
     said = ", ".join(f"{count.get(call, 0)} {call}" for call in ("rightly", "undecided", "wrongly"))
-    return f"Of {len(asked)} cells with a planted rise or fall the matrix calls {said}{': ' if named else ''}{'; '.join(named)}."
+    inside = ((asked["low"] <= asked["expected"]) & (asked["expected"] <= asked["high"])).sum()
+    said = f"Of {len(asked)} cells with a planted change the matrix calls the direction of {said}{': ' if named else ''}{'; '.join(named)}"
+    return f"{said}. The planted size lies in the interval of {inside} of them."
 
 
 def _cell_words(row) -> str:

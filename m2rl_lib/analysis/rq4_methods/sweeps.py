@@ -114,7 +114,10 @@ def length_sentence(table: pd.DataFrame) -> str:
     leaders = [display_name(table.loc[table[column].idxmax(), "method"]) for column in ("published", "score")]
     said = f"From the best merge to the worst it is {far['published']:.1f} points at the published settings, and {far['score']:.1f} where "
     said += "all task vectors are scaled to one length"
-    return f"{said}; there {leaders[1]} leads{', too' if leaders[0] == leaders[1] else f', not {leaders[0]}'}."
+    if leaders[0] == leaders[1]:
+        return f"{said}; there {leaders[1]} leads, too."
+    place = int((table["score"] > table.loc[table["published"].idxmax(), "score"]).sum()) + 1
+    return f"{said}; there {leaders[1]} leads, and {leaders[0]} is number {place} of {len(table)}."
 
 
 def distance_sentence(table: pd.DataFrame, moved: pd.Series) -> str:
