@@ -41,7 +41,10 @@ def bars(tables: Path) -> pd.DataFrame:
         ),
         ("SFT at its best temperature on a first benchmark: at least 10", best.min(axis=None), 10, -1),
         ("SFT at its best temperature on a first benchmark: at most 50", best.max(axis=None), 50, 1),
-        *((f"expert over it on its own first benchmark, {heat}: at least 20", gain.min(axis=None), 20, -1) for heat, gain in gains.items()),
+        *(
+            (f"expert over it on its own first benchmark, {heat}: at least 20", gain.min(axis=None), 20, -1)
+            for heat, gain in gains.items()
+        ),
         ("group success at the start of an expert's run, %: at least 10", started.min(), 10, -1),
         ("group success at the start of an expert's run, %: at most 40", started.max(), 40, 1),
         ("RL-Null against SFT, each first benchmark, mean over seeds: within 5", null.mean().abs().max(), 5, 1),

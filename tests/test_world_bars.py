@@ -41,7 +41,12 @@ BROKEN = {  # part of a bar's name: table, column, what is written there, in whi
     "SFT greedy": ("rq1_scores", "value", 31, "model == 'sft' and over == 'overall' and score == 'greedy' and seed == 1"),
     "at least 10": ("rq1_scores", "value", 9, "model == 'sft-sharpened' and over == 'chain' and seed == 1"),
     "at most 50": ("rq1_scores", "value", 55, "model == 'sft-sharpened' and over == 'chain' and seed == 0"),
-    "own first benchmark, greedy": ("rq1_scores", "value", 40, "model == 'rl-agent' and over == 'workplace' and score == 'greedy' and seed == 1"),
+    "own first benchmark, greedy": (
+        "rq1_scores",
+        "value",
+        40,
+        "model == 'rl-agent' and over == 'workplace' and score == 'greedy' and seed == 1",
+    ),
     "each first benchmark": ("rq1_scores", "value", 19, "model == 'rl-null' and over == 'programs' and score == 'T=1'"),
     "sd over seeds": ("rq1_scores", "value", 80, "model == 'rl-math' and over == 'chain' and score == 'T=1' and seed == 1"),
     "single experts": ("rq1_scores", "value", 21, "model == 'rl-math' and over == 'composition' and score == 'T=1'"),

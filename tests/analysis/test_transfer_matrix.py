@@ -70,7 +70,11 @@ def test_the_matrix_is_scored_against_what_was_planted(planted):
     wrong = dict.fromkeys([("rl-coding", "math"), ("rl-math", "instruction_following")], "wrongly")
     assert calls == {("rl-math", "coding"): "rightly"} | wrong
     said = transfer_matrix.planted_sentence(table.reset_index())
-    assert "1 rightly, 0 undecided, 2 wrongly" in said and said.endswith("The planted size lies in the interval of 0 of them.") and "RL-Coding on math (rises, called interference)" in said
+    assert (
+        "1 rightly, 0 undecided, 2 wrongly" in said
+        and said.endswith("The planted size lies in the interval of 0 of them.")
+        and "RL-Coding on math (rises, called interference)" in said
+    )
     assert matrix(world(GAINS, n=20), planted=expected, draws=300).loc[("rl-math", "coding"), "call"] == "undecided"
     lines = transfer_matrix.cell_sentences(table.reset_index())
     starts = ["RL-Coding on math: interference", "RL-IF on math: synergy", "RL-Math on coding: synergy"]
@@ -84,7 +88,8 @@ def test_the_matrix_is_scored_against_what_was_planted(planted):
     )
     assert "could not have been labelled. The lowest change is RL-Coding on math, -" in said
     assert (
-        "the matrix calls the direction of 1 rightly, 0 undecided, 2 wrongly" in said and "2 of the 3 labelled effects were planted: there" in said
+        "the matrix calls the direction of 1 rightly, 0 undecided, 2 wrongly" in said
+        and "2 of the 3 labelled effects were planted: there" in said
     )
     unharmed = table.reset_index().replace({"label": {"interference": "undecided"}})
     unharmed.attrs = table.attrs
