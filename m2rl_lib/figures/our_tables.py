@@ -106,7 +106,8 @@ def agreement(ledger: pd.DataFrame, figure: str) -> str:
     lines = []
     for _, row in ledger.set_index("id", drop=False).loc[FINDINGS[figure]].iterrows():
         ours = f"{row['quantity']}, {claim_ledger.estimate_words(row)}"
-        ours = row["reason"] if row["verdict"] == claim_ledger.NOT_TESTABLE else ". ".join(filter(None, [ours, row["reason"]]))
+        why = row["reason"] and f". {row['reason'][:1].upper()}{row['reason'][1:]}"
+        ours = row["reason"] if row["verdict"] == claim_ledger.NOT_TESTABLE else f"{ours}{why}"
         said = f"{AGREES[row['verdict']].capitalize()}** ({row['id']}, {row['claim']})"
         lines.append(f"**{said}. Published: {row['published']}. Ours: {ours}.")
     return "  \n".join(lines)
