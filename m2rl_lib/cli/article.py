@@ -72,10 +72,10 @@ def finding(row: pd.Series) -> str:
     """A finding of the paper, its verdict here first, in a line; the adjusted p where it overrules the interval."""
     words = f"**{row['verdict'].capitalize()}**: {row['claim']}{claim_ledger.whose(row)}."
     if pd.notna(row["estimate"]):
-        words += f" {row['quantity'][:1].upper()}{row['quantity'][1:]}: {claim_ledger.estimate_words(row)}"
+        words += f" {claim_ledger.capitalise(row['quantity'])}: {claim_ledger.estimate_words(row)}"
         words += f", claimed {row['region']}{claim_ledger.after_adjustment(row)}."
     reason = row["reason"] if isinstance(row["reason"], str) else ""
-    return f"{words} {reason[:1].upper()}{reason[1:]}." if reason else words
+    return f"{words} {claim_ledger.capitalise(reason)}." if reason else words
 
 
 def scope(row: pd.Series) -> str:

@@ -105,9 +105,10 @@ def agreement(ledger: pd.DataFrame, figure: str) -> str:
     """Whether ours agrees with the paper in what a figure of FINDINGS shows, a sentence for each of its rows in the ledger."""
     lines = []
     for _, row in ledger.set_index("id", drop=False).loc[FINDINGS[figure]].iterrows():
-        ours = f"{row['quantity']}, {claim_ledger.estimate_words(row)}"
-        why = row["reason"] and f". {row['reason'][:1].upper()}{row['reason'][1:]}"
-        ours = row["reason"] if row["verdict"] == claim_ledger.NOT_TESTABLE else f"{ours}{why}"
+        ours = row["reason"]
+        if row["verdict"] != claim_ledger.NOT_TESTABLE:
+            estimate = f"{row['quantity']}, {claim_ledger.estimate_words(row)}"
+            ours = f"{estimate}. {claim_ledger.capitalise(ours)}" if ours else estimate
         said = f"{AGREES[row['verdict']].capitalize()}** ({row['id']}, {row['claim']})"
         lines.append(f"**{said}. Published: {row['published']}. Ours: {ours}.")
     return "  \n".join(lines)

@@ -1,7 +1,5 @@
 """Tables as a reader of a notebook sees them: plain names, units, few rows; long ones folded under their title."""
 
-import re
-
 import pandas as pd
 from IPython.display import HTML
 
@@ -9,6 +7,7 @@ from m2rl_lib.stats import comparisons
 
 ROWS = 12  # shown without a fold
 MODELS = ("model", "reference", "start", "end", "judge", "method", "source")  # columns whose values name models
+P_VALUES = ("p", "p_adjusted")
 DOMAINS = ("domain", "over", "benchmark", "first", "second")
 
 
@@ -24,7 +23,7 @@ def show(frame: pd.DataFrame, decimals: int = 1, columns: dict[str, str] | None 
         read = comparisons.display_name if name in MODELS else comparisons.display_domain if name in DOMAINS else None
         if read:
             shown[name] = [_readable(value, read) for value in shown[name]]
-        elif re.match("p(_adjusted)?$", str(name)):
+        elif name in P_VALUES:
             shown[name] = ["–" if pd.isna(p) else "< 0.001" if p < 0.001 else f"{p:.3f}" for p in shown[name]]
         elif pd.api.types.is_integer_dtype(shown[name]):
             shown[name] = ["–" if pd.isna(count) else f"{count:,}" for count in shown[name]]

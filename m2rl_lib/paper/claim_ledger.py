@@ -192,7 +192,7 @@ def _digits_and_unit(row: pd.Series) -> tuple[int, str]:
     return (1, f" {row['unit']}") if row["unit"] == POINTS else (2, "")
 
 
-def _sentence(words: str) -> str:
+def capitalise(words: str) -> str:
     return f"{words[:1].upper()}{words[1:]}"
 
 
@@ -205,16 +205,16 @@ def estimate_words(row: pd.Series) -> str:
     return f"{row['estimate']:{sign}.{digits}f}{unit} [{row['low']:.{digits}f}, {row['high']:.{digits}f}]".replace("-", "−")
 
 
-def claim_sentence(row: pd.Series) -> str:
-    """A row of the ledger in English, whatever its verdict."""
-    words = f"{row['id']} {row['claim']}{whose(row)}: {row['verdict']}. "
-    reason = _sentence(f"{row['reason']}.") if row["reason"] else ""
+def claim_sentence(row: pd.Series, mark: str = "") -> str:
+    """A row of the ledger in English, whatever its verdict, which stands between two of `mark`."""
+    words = f"{row['id']} {row['claim']}{whose(row)}: {mark}{row['verdict']}{mark}. "
+    reason = capitalise(f"{row['reason']}.") if row["reason"] else ""
     if row["verdict"] == NOT_TESTABLE:
         return words + reason
     overruled = after_adjustment(row)
     shown = row["family"] if overruled else f"p = {row['p_adjusted']:.2g}, {row['family']}"
     shown = "a count, not a sample" if pd.isna(row["p_adjusted"]) else shown
-    words += f"{_sentence(row['quantity'])}: {estimate_words(row)}{overruled}, claimed {row['region']} ({shown}; {row['n']}, "
+    words += f"{capitalise(row['quantity'])}: {estimate_words(row)}{overruled}, claimed {row['region']} ({shown}; {row['n']}, "
     words += f"{row['seeds']} seed{'' if row['seeds'] == 1 else 's'}: on {row['scope']})"
     if row["verdict"] == UNDECIDED and pd.notna(row["seen"]) and not overruled:
         digits, unit = _digits_and_unit(row)
@@ -259,5 +259,4 @@ def what_would_change(rows: pd.DataFrame) -> str:
 
 def bullets(rows: pd.DataFrame) -> str:
     """Rows of the ledger as a Markdown list of sentences, their verdicts in bold."""
-    lines = [claim_sentence(row).replace(f": {row['verdict']}. ", f": **{row['verdict']}**. ", 1) for _, row in rows.iterrows()]
-    return "\n".join(f"- {line}" for line in lines)
+    return "\n".join(f"- {claim_sentence(row, '**')}" for _, row in rows.iterrows())

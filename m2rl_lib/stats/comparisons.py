@@ -68,9 +68,13 @@ def model_family(model: str) -> str:
     return named.get(stem) or ("merged" if stem in MERGES else "reference" if stem in NAMES else "expert")
 
 
-def ends_sentence(scores: pd.DataFrame) -> str:
-    """The models of the highest and the lowest mean over the trained domains, each with its 95% interval."""
-    overall = average_table(scores).query("domain == 'overall'").sort_values("score", ascending=False, kind="stable")
+def overall_means(scores: pd.DataFrame) -> pd.DataFrame:
+    """The rows of `average_table` that are means over the trained domains, the highest first."""
+    return average_table(scores).query("domain == 'overall'").sort_values("score", ascending=False, kind="stable")
+
+
+def ends_sentence(overall: pd.DataFrame) -> str:
+    """The models of the highest and the lowest of `overall_means`, each with its 95% interval."""
     named = [f"{display_name(row.model)} {row.score:.1f} [{row.low:.1f}, {row.high:.1f}]" for row in overall.itertuples()]
     return "**Mean over the trained domains, points:** " + (
         f"{named[0]}." if len(named) == 1 else f"highest of {len(named)} models {named[0]}, lowest {named[-1]}."

@@ -93,12 +93,14 @@ def test_chance_adjusted_by_hand():
 
 def test_the_ends_of_some_models_are_named():
     scores = shares({"sft": 20, "rl-math": 60, "rl-coding": 40})
-    said = comparisons.ends_sentence(scores)
+    said = comparisons.ends_sentence(comparisons.overall_means(scores))
     assert (
         said.startswith("**Mean over the trained domains, points:** highest of 3 models RL-Math 60.0 [")
         and ", lowest SFT 20.0 [" in said
     )
-    assert comparisons.ends_sentence(shares({"sft": 20})).startswith("**Mean over the trained domains, points:** SFT 20.0 [")
+    assert comparisons.ends_sentence(comparisons.overall_means(shares({"sft": 20}))).startswith(
+        "**Mean over the trained domains, points:** SFT 20.0 ["
+    )
 
 
 def test_an_adjusted_family_is_undecided_where_its_p_is():

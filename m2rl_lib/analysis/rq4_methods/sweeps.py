@@ -111,13 +111,14 @@ def length_sentence(table: pd.DataFrame) -> str:
     if len(table) < 2:
         return ""
     far = table[["published", "score"]].agg(lambda column: column.max() - column.min())
-    leaders = [display_name(table.loc[table[column].idxmax(), "method"]) for column in ("published", "score")]
+    first, there = (table.loc[table[column].idxmax()] for column in ("published", "score"))
     said = f"From the best merge to the worst it is {far['published']:.1f} points at the published settings, and {far['score']:.1f} where "
     said += "all task vectors are scaled to one length"
-    if leaders[0] == leaders[1]:
-        return f"{said}; there {leaders[1]} leads, too."
-    place = int((table["score"] > table.loc[table["published"].idxmax(), "score"]).sum()) + 1
-    return f"{said}; there {leaders[1]} leads, and {leaders[0]} is number {place} of {len(table)}."
+    said += f"; there {display_name(there['method'])} leads, "
+    if first["method"] == there["method"]:
+        return f"{said}too."
+    place = (table["score"] > first["score"]).sum() + 1
+    return f"{said}and {display_name(first['method'])} is number {place} of {len(table)}."
 
 
 def distance_sentence(table: pd.DataFrame, moved: pd.Series) -> str:

@@ -58,10 +58,8 @@ def answer_sentence(table: pd.DataFrame, differences: pd.DataFrame) -> str:
         ]
         if shared.empty:
             return said
-        said += (
-            f" Of {len(shared)} unadjusted 95% intervals of process − outcome (a judge on a domain) {len(shown)} exclude 0, where"
-        )
-        said += f" {0.05 * len(shared):.1f} would by chance"
+        said += f" Of {len(shared)} unadjusted 95% intervals of process − outcome (a judge on a domain) {len(shown)} exclude 0, "
+        said += f"where {0.05 * len(shared):.1f} would by chance"
         return f"{said} ({'; '.join(named)})." if named else f"{said}."
     rest = [display_domain(name) for name in table.loc[~table["answerable"], "domain"]]
     left_out = f", but not in {', '.join(rest)}, which what follows leaves out" if rest else ""
